@@ -1,0 +1,152 @@
+/** The one registry of error codes, and the one error class. Every code is listed in docs/errors.md (a test checks it). */
+
+interface ErrorDefinition {
+  /** HTTP status on the control socket. */
+  readonly status: number
+  /** Whether the same call may succeed later without a change by the caller. */
+  readonly retryable: boolean
+  /** What it means and what to do next, in one sentence: docs/errors.md prints it. */
+  readonly doc: string
+}
+
+function define<const T extends Record<string, ErrorDefinition>>(table: T): T {
+  return table
+}
+
+const e = (status: number, doc: string, retryable = false): ErrorDefinition => ({ status, retryable, doc })
+
+export const ERRORS = define({
+  // Usage and transport
+  usage: e(400, 'The command line or request is malformed; the message names the field.'),
+  invalid_request: e(400, 'A field of the request is missing or wrong; details lists every problem.'),
+  not_found: e(404, 'There is no such route; docs/control-api.md lists them.'),
+  forbidden_origin: e(403, 'The control socket refuses requests that come from a browser.'),
+  request_too_large: e(413, 'The request body is over the limit; send less.'),
+  idempotency_key_required: e(400, 'This call spends money; send an Idempotency-Key header.'),
+  idempotency_conflict: e(409, 'The same Idempotency-Key was used with another request; use a new key.'),
+  timeout: e(504, 'The answer did not come in time; look at the state before trying again.', true),
+  cancelled: e(499, 'The caller gave up before the work was done.'),
+  internal: e(500, 'A fault in Pylon; please report it with the log lines around it.'),
+  // Node and daemon
+  not_running: e(503, 'No node runs for this home; start it with: pylon start.', true),
+  already_running: e(409, 'Another process holds this home; pylon status shows it.'),
+  start_failed: e(500, 'The daemon ended before it was ready; the message has its own words.'),
+  stop_failed: e(500, 'The daemon did not stop in time; try: pylon stop --force.', true),
+  shutting_down: e(503, 'The node is shutting down; start it again with: pylon start.', true),
+  locked: e(423, 'The keys are locked; run: pylon unlock.'),
+  passphrase_wrong: e(403, 'The passphrase does not open this identity; try again.'),
+  identity_missing: e(404, 'This home has no identity; run: pylon init.'),
+  identity_exists: e(409, 'This home has an identity already; --force replaces it after moving the old one aside.'),
+  identity_invalid: e(400, 'The words or the identity file are not valid; check spelling and order.'),
+  version_mismatch: e(409, 'Client and node are of different versions; run: pylon restart.'),
+  home_unusable: e(500, 'The home directory cannot be used; the message says why (path too long, rights, no space).'),
+  port_taken: e(409, 'A port that the sandbox had chosen is taken by another program; free it or remove the stored port.'),
+  sandbox_failed: e(500, 'The sandbox process did not become ready; its log says why.', true),
+  // Configuration
+  config_invalid: e(400, 'config.toml has a wrong value; the message names the key and what is allowed.'),
+  config_unknown_key: e(404, 'There is no such configuration key; run: pylon config show.'),
+  // Store
+  database_newer: e(500, 'The database was written by a newer Pylon; install that version or restore a backup.'),
+  database_corrupt: e(500, 'The database does not open; restore a backup with: pylon restore PATH.'),
+  disk_full: e(507, 'The disk is full; free space and the node goes on by itself.', true),
+  conflict: e(409, 'The thing is not in a state that allows this; the message names the state.'),
+  backup_failed: e(500, 'The backup could not be written; the message says why.'),
+  restore_refused: e(409, 'The restore was refused; the message says why and how to go on.'),
+  // Nostr
+  relay_unreachable: e(502, 'The relay does not answer; check the URL and the network.', true),
+  relay_invalid: e(400, 'A relay URL must be ws:// or wss:// and nothing else.'),
+  event_invalid: e(400, 'The event has a wrong shape, id or signature.'),
+  pubkey_invalid: e(400, 'Expected an npub or 64 hex digits.'),
+  decrypt_failed: e(400, 'The content could not be decrypted with this key.'),
+  address_refused: e(403, 'The address is not allowed (private, or not the network of this node).'),
+  fetch_failed: e(502, 'An address from outside did not give a usable answer.', true),
+  // Wallet
+  wallet_not_found: e(404, 'There is no such wallet; use node, customer or the name of an agent.'),
+  amount_invalid: e(400, 'The amount must be a whole positive number within range.'),
+  insufficient_funds: e(402, 'The wallet does not hold enough; fund it with: pylon wallet fund or pylon wallet invoice.'),
+  no_mint: e(409, 'No mint is configured; add one with: pylon wallet mints add URL.'),
+  mint_not_allowed: e(403, 'The mint is not on the list; add it with: pylon wallet mints add URL.'),
+  mint_in_use: e(409, 'The mint still holds sats of this node; move them first.'),
+  mint_cap_exceeded: e(409, 'The mint would hold more than its cap; raise the cap or use another mint.'),
+  mint_unreachable: e(502, 'The mint does not answer; nothing is lost, the node asks again.', true),
+  mint_rejected: e(502, 'The mint refused the request; the message has its reason.'),
+  mint_incompatible: e(502, 'The mint lacks a NUT that Pylon needs; the message names it.'),
+  token_invalid: e(400, 'The token cannot be read.'),
+  token_spent: e(409, 'The token was already spent.'),
+  token_locked: e(403, 'The token is locked to another key.'),
+  token_amount: e(400, 'The token is worth less than needed, after the mint fee.'),
+  invoice_invalid: e(400, 'The invoice cannot be read, has no amount, or has another amount than agreed.'),
+  invoice_expired: e(410, 'The invoice has expired; ask for a new one.'),
+  payment_failed: e(402, 'The payment was refused and nothing was spent.'),
+  payment_unknown: e(202, 'The outcome of the payment is not known yet; the sats are held until it is.', true),
+  budget_exceeded: e(403, 'The budget does not allow this; pylon agent show NAME prints it.'),
+  lnurl_invalid: e(502, 'The LNURL server gave an answer that may not be paid; the message says why.'),
+  faucet_unavailable: e(409, 'Only the sandbox has a faucet; on the open network use: pylon wallet invoice.'),
+  // Jobs, provider side and customer side
+  job_not_found: e(404, 'There is no such job; run: pylon jobs list.'),
+  kind_unsupported: e(400, 'No backend serves this kind; pylon status lists the kinds.'),
+  input_invalid: e(400, 'An input of the job is missing, too large or of a type that this kind does not take.'),
+  param_invalid: e(400, 'A parameter of the job is wrong; the message names it.'),
+  bid_too_low: e(402, 'The bid is below the price.'),
+  job_expired: e(410, 'The job expired before it could be served.'),
+  rate_limited: e(429, 'Too many jobs from this key; try again later.', true),
+  overloaded: e(503, 'The queue is full; try again later.', true),
+  backend_unavailable: e(503, 'The backend that serves this kind is not reachable; pylon status says which and why.', true),
+  backend_failed: e(502, 'The backend failed on this job; a payment is refunded.'),
+  output_too_large: e(413, 'The result is over the output limit.'),
+  no_offer: e(404, 'No provider answered in time; try another relay, kind or provider.', true),
+  price_too_high: e(402, 'The price is over --max-sats or --bid-sats.'),
+  job_failed: e(502, 'The provider reported an error; a refund is redeemed by itself.'),
+  job_not_cancellable: e(409, 'The job is past the point where it can be cancelled.'),
+  // Agents
+  agent_not_found: e(404, 'There is no such agent; run: pylon agent list.'),
+  agent_exists: e(409, 'There is an agent of this name or key already.'),
+  agent_name_invalid: e(400, 'An agent name is 1 to 32 of a-z, 0-9, - and _.'),
+  brain_invalid: e(400, 'The brain cannot run as configured; the message says what is missing.'),
+  script_invalid: e(400, 'The rules file is wrong; the message names the rule and the field.'),
+  brain_failed: e(502, 'The brain of the agent failed; its log says how.', true),
+  action_invalid: e(400, 'The action is malformed; the message names the field.'),
+  action_refused: e(403, 'Policy refuses the action; the message says which rule.'),
+  task_not_found: e(404, 'There is no such task.'),
+})
+
+export type ErrorCode = keyof typeof ERRORS
+
+export class PylonError extends Error {
+  override readonly name = 'PylonError'
+  readonly code: ErrorCode
+  readonly details: Readonly<Record<string, unknown>>
+
+  /** @param message what happened and what to do next; @param options.details machine-readable facts, no secrets. */
+  constructor(code: ErrorCode, message: string, options: { details?: Record<string, unknown>; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.details = options.details ?? {}
+  }
+
+  get status(): number {
+    return ERRORS[this.code].status
+  }
+
+  get retryable(): boolean {
+    return ERRORS[this.code].retryable
+  }
+
+  toJSON(): { error: { code: ErrorCode; message: string; retryable: boolean; details: Readonly<Record<string, unknown>> } } {
+    return { error: { code: this.code, message: this.message, retryable: this.retryable, details: this.details } }
+  }
+}
+
+export function isPylonError(error: unknown, code?: ErrorCode): error is PylonError {
+  return error instanceof PylonError && (code === undefined || error.code === code)
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** What to show for anything that was thrown: a PylonError as it is, all else as `internal`. */
+export function toPylonError(error: unknown): PylonError {
+  return error instanceof PylonError ? error : new PylonError('internal', messageOf(error), { cause: error })
+}

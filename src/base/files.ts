@@ -1,0 +1,38 @@
+/** Private files: made 0600 in 0700 folders, replaced whole or not at all. */
+import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
+
+export function ensurePrivateDir(path: string): void {
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+  chmodSync(path, 0o700)
+}
+
+/** Writes to a temporary neighbour, syncs, renames, syncs the folder: after a crash the old or the new file is there. */
+export function writeFileAtomic(path: string, data: string | Uint8Array, mode = 0o600): void {
+  const temporary = `${path}.${process.pid}.tmp`
+  const fd = openSync(temporary, 'w', mode)
+  try {
+    const bytes = typeof data === 'string' ? Buffer.from(data) : data
+    for (let offset = 0; offset < bytes.length; ) offset += writeSync(fd, bytes, offset)
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+  renameSync(temporary, path)
+  const dir = openSync(dirname(path), 'r')
+  try {
+    fsyncSync(dir)
+  } finally {
+    closeSync(dir)
+  }
+}
+
+/** The text of a file, or undefined where there is none. */
+export function readFileIfAny(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
