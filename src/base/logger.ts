@@ -1,5 +1,5 @@
 /** Structured logs: one JSON line each to one file descriptor that can be reopened, secrets redacted by field name. */
-import { type DestinationStream, destination, type Logger, pino, type SonicBoom } from 'pino'
+import { type DestinationStream, destination, type Logger, pino } from 'pino'
 
 export type { Logger } from 'pino'
 
@@ -36,7 +36,7 @@ export function createLogger(options: { level?: string; path?: string; stream?: 
     },
     stream,
   )
-  return { logger, reopen: () => (stream as Partial<SonicBoom>).reopen?.() }
+  return { logger, reopen: () => (stream as { reopen?: () => void }).reopen?.() }
 }
 
 export const silentLogger: Logger = pino({ level: 'silent' })
