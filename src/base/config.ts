@@ -1,0 +1,176 @@
+/** config.toml: its schema, defaults and edits. Reads no environment; unknown keys and wrong values are named, with what is allowed. */
+import { parse as parseToml, stringify as toToml } from 'smol-toml'
+import { z } from 'zod'
+import { messageOf, PylonError } from './errors.ts'
+import { readFileIfAny, writeFileAtomic } from './files.ts'
+
+/** Where a node without configuration meets others. */
+export const DEFAULT_RELAYS: readonly string[] = ['wss://us-east.nostr.pikachat.org', 'wss://eu.nostr.pikachat.org']
+
+const relayUrl = z.string().regex(/^wss?:\/\/[^\s#]+$/, 'must be a ws:// or wss:// URL')
+const httpUrl = z.string().regex(/^https?:\/\/[^\s#]+$/, 'must be an http:// or https:// URL')
+const kind = z.int().min(5000).max(5999)
+const count = z.int().min(0)
+const seconds = z.int().min(1)
+const amountMsats = z.int().min(0)
+
+const price = z.strictObject({
+  /** Millisats for one unit. 0 makes the kind free. */
+  amount_msats: amountMsats,
+  /** `job`: flat; `1k_chars`: per 1,000 characters of input, begun ones count; `1k_tokens`: per 1,000 tokens of input and of the output allowed. */
+  unit: z.enum(['job', '1k_chars', '1k_tokens']).default('job'),
+})
+
+const execKind = z.strictObject({
+  kind,
+  /** argv; the input comes on stdin, each param as PYLON_PARAM_<NAME> in the environment, the result is read from stdout. */
+  command: z.array(z.string().min(1)).min(1),
+  timeout_s: seconds.default(120),
+  max_output_bytes: z.int().min(1).max(4_000_000).default(256_000),
+})
+
+const budget = z.strictObject({
+  per_tx_sats: count.default(1000),
+  per_tick_sats: count.default(1000),
+  per_day_sats: count.default(10_000),
+})
+
+const schema = z.strictObject({
+  node: z
+    .strictObject({
+      name: z.string().min(1).max(64).default('Pylon'),
+      about: z.string().max(1000).default('A Pylon node: sells work for sats and hosts agents.'),
+      mode: z.enum(['host', 'provider', 'both']).default('both'),
+      relays: z.array(relayUrl).max(20).default([]),
+      log_level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
+      dm_scheme: z.enum(['auto', 'nip17', 'nip04']).default('auto'),
+    })
+    .prefault({}),
+  wallet: z
+    .strictObject({
+      /** The most that one mint may hold for one wallet. */
+      mint_cap_sats: count.default(100_000),
+      /** The most that a Lightning payment may cost on top, in percent of the amount (at least 10 sats). */
+      max_fee_percent: z.number().min(0).max(100).default(3),
+    })
+    .prefault({}),
+  provider: z
+    .strictObject({
+      prices: z.record(z.string().regex(/^5\d{3}$/, 'a kind from 5000 to 5999'), price).default({}),
+      /** Jobs that run at once. */
+      concurrency: z.int().min(1).max(256).default(4),
+      /** Jobs that wait at most; more are refused as overloaded. */
+      queue_limit: z.int().min(1).max(100_000).default(1000),
+      /** Open jobs of one customer at most. */
+      per_customer_limit: z.int().min(1).max(100_000).default(100),
+      /** Free jobs of one customer a day at most. 0 means no limit. */
+      free_per_day: count.default(0),
+      /** Jobs older than this are refused, so that history is not replayed as work. */
+      max_age_s: seconds.default(3600),
+      /** How far ahead of our clock a request may be dated. */
+      max_skew_s: seconds.default(300),
+      invoice_expiry_s: seconds.default(900),
+      job_timeout_s: seconds.default(300),
+      max_input_bytes: z.int().min(1).max(4_000_000).default(256_000),
+      exec: z.array(execKind).max(100).default([]),
+      /** An OpenAI-compatible server for kind 5050; empty: ollama, llama.cpp, vLLM and LM Studio are probed on their usual ports. */
+      openai_base_url: z.union([z.literal(''), httpUrl]).default(''),
+      openai_model: z.string().default(''),
+      openai_api_key_file: z.string().default(''),
+      probe: z.boolean().default(true),
+    })
+    .prefault({}),
+  host: z
+    .strictObject({
+      heartbeat_s: seconds.default(900),
+      /** What a tick of a paid brain is taken to cost when the runway is computed and no tick has cost anything yet. */
+      cost_per_tick_sats: count.default(10),
+      low_balance_days: z.number().min(0).default(7),
+      hibernate_days: z.number().min(0).default(1),
+      /** Ticks of one agent a trigger may cause at most in an hour. */
+      triggered_per_hour: z.int().min(1).default(60),
+      debounce_s: count.default(5),
+      budget: budget.prefault({}),
+    })
+    .prefault({}),
+  retention: z
+    .strictObject({
+      seen_events_days: z.int().min(4).default(30),
+      finished_jobs_days: z.int().min(1).default(90),
+      ticks_days: z.int().min(1).default(90),
+      outbox_days: z.int().min(1).default(7),
+    })
+    .prefault({}),
+})
+
+export type Config = z.infer<typeof schema>
+export type Price = z.infer<typeof price>
+export type Budget = z.infer<typeof budget>
+
+export const DEFAULT_CONFIG: Config = schema.parse({})
+
+/** @throws config_invalid naming the key and what is allowed. */
+export function parseConfig(source: string, path = 'config.toml'): Config {
+  let raw: unknown
+  try {
+    raw = parseToml(source)
+  } catch (error) {
+    throw new PylonError('config_invalid', `${path} is not valid TOML: ${messageOf(error)}`)
+  }
+  const parsed = schema.safeParse(raw)
+  if (parsed.success) return parsed.data
+  const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || '(top)'}: ${issue.message}`)
+  throw new PylonError('config_invalid', `${path}: ${problems.join('; ')}. pylon config show prints every key.`, { details: { problems } })
+}
+
+export function loadConfig(path: string): Config {
+  return parseConfig(readFileIfAny(path) ?? '', path)
+}
+
+/** The value at a dotted key. @throws config_unknown_key. */
+export function getConfigValue(config: Config, key: string): unknown {
+  let value: unknown = config
+  for (const part of key.split('.')) {
+    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, part)) {
+      throw new PylonError('config_unknown_key', `There is no configuration key ${key}; pylon config show prints every key.`)
+    }
+    value = (value as Record<string, unknown>)[part]
+  }
+  return value
+}
+
+/**
+ * Sets one dotted key in the file and returns the new configuration; the file is unchanged when the value is refused.
+ * @param text a TOML value (`5`, `true`, `["a"]`); what is none is taken as a string.
+ */
+export function setConfigValue(path: string, key: string, text: string): Config {
+  const raw = parseToml(readFileIfAny(path) ?? '') as Record<string, unknown>
+  const parts = key.split('.')
+  const last = parts.pop()
+  if (last === undefined || [last, ...parts].some((part) => !/^[A-Za-z0-9_-]+$/.test(part) || part === '__proto__')) {
+    throw new PylonError('config_unknown_key', `${key} is not a configuration key; pylon config show prints every key.`)
+  }
+  let table = raw
+  for (const part of parts) {
+    const next = Object.hasOwn(table, part) ? table[part] : undefined
+    if (next !== undefined && (typeof next !== 'object' || next === null || Array.isArray(next))) {
+      throw new PylonError('config_unknown_key', `${key} is not a configuration key; pylon config show prints every key.`)
+    }
+    const child = (next ?? {}) as Record<string, unknown>
+    table[part] = child
+    table = child
+  }
+  table[last] = tomlValue(text)
+  const source = toToml(raw)
+  const config = parseConfig(source, path)
+  writeFileAtomic(path, source)
+  return config
+}
+
+function tomlValue(text: string): unknown {
+  try {
+    return (parseToml(`value = ${text}`) as { value: unknown }).value
+  } catch {
+    return text
+  }
+}

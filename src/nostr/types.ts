@@ -1,0 +1,142 @@
+/** The nouns of the Nostr wire, and what the rest of Pylon asks of the Nostr layer. */
+
+export interface EventTemplate {
+  readonly kind: number
+  /** Unix seconds. */
+  readonly created_at: number
+  readonly tags: readonly (readonly string[])[]
+  readonly content: string
+}
+
+export interface UnsignedEvent extends EventTemplate {
+  readonly pubkey: string
+}
+
+/** An event whose id is fixed and whose signature may still be to come. */
+export interface IdentifiedEvent extends UnsignedEvent {
+  readonly id: string
+}
+
+export interface NostrEvent extends IdentifiedEvent {
+  readonly sig: string
+}
+
+export interface Filter {
+  readonly ids?: readonly string[]
+  readonly authors?: readonly string[]
+  readonly kinds?: readonly number[]
+  readonly since?: number
+  readonly until?: number
+  readonly limit?: number
+  readonly [tag: `#${string}`]: readonly string[] | undefined
+}
+
+/** One key. The secret never leaves it. */
+export interface Signer {
+  /** 64 hex digits. */
+  readonly pubkey: string
+  sign(event: EventTemplate): NostrEvent
+  /** BIP-340 over a 32-byte digest, 128 hex digits: NUT-11 witnesses, NUT-20 quotes. */
+  signDigest(digest: Uint8Array): string
+  nip44Encrypt(peer: string, plaintext: string): string
+  /** @throws decrypt_failed */
+  nip44Decrypt(peer: string, payload: string): string
+  nip04Encrypt(peer: string, plaintext: string): string
+  /** @throws decrypt_failed */
+  nip04Decrypt(peer: string, payload: string): string
+}
+
+/** All keys of a home: NIP-06 account 0 the node, 1 the customer, 10 and up the agents; imported ones wrapped in the database. */
+export interface Keyring {
+  readonly locked: boolean
+  /** @throws locked */
+  node(): Signer
+  /** @throws locked */
+  customer(): Signer
+  /** @throws locked, not_found */
+  signer(pubkey: string): Signer
+  /** The key of a NIP-06 account, remembered from then on. @throws locked */
+  account(index: number): Signer
+  /** Whether the key belongs to this home. */
+  owns(pubkey: string): boolean
+  /** The seed of the key's Cashu wallet (NUT-13), 64 bytes, derived apart from the Nostr key. @throws locked, not_found */
+  walletSeed(pubkey: string): Uint8Array
+  /** A signer for the wallet's own P2PK and NUT-20 key (not the Nostr key). @throws locked, not_found */
+  walletSigner(pubkey: string): Signer
+}
+
+export interface Subscription {
+  /** Ends it on every relay. */
+  close(): void
+}
+
+export interface SubscriptionSpec {
+  /** Stable name; with the relay it names the cursor on disk. At most 40 of a-z 0-9 - : . */
+  readonly name: string
+  /** Without since, until and limit: the supervisor sets them. Matched again by us. */
+  readonly filters: readonly Filter[]
+  /** Relays to ask; the node's own when absent. */
+  readonly relays?: readonly string[]
+  /** How far before the cursor to ask again (default 120; gift wraps 259200). */
+  readonly overlapS?: number
+  /** How far back to ask when there is no cursor yet. */
+  readonly backfillS: number
+  /**
+   * Each verified, matching event; may come again (from another relay, after a restart): claim it durably first.
+   * The cursor passes only what has resolved. A rejection is logged and the event comes again after reconnect.
+   */
+  onEvent(event: NostrEvent, relay: string): Promise<void>
+}
+
+export interface RelayHealth {
+  readonly url: string
+  readonly state: 'connected' | 'connecting' | 'down'
+  readonly reason: string | undefined
+  /** Milliseconds since the epoch, of the last event received. */
+  readonly lastEventAt: number | undefined
+  readonly cursorLagS: number | undefined
+  readonly outboxDepth: number
+}
+
+/** Something to publish: composed into a write by `enqueueEvent` of store/outbox.ts, sent after the commit. */
+export interface OutboxEntry {
+  /** The logical message, unique: `job:<id>:result`, `action:<id>`, `profile:<pubkey>`. A second enqueue of the same key and event id does nothing. */
+  readonly key: string
+  /** Signed by the keyring when it is sent, unless it carries `sig` (gift wraps). */
+  readonly event: IdentifiedEvent | NostrEvent
+  readonly relays: readonly string[]
+  /** Milliseconds since the epoch after which nobody wants it. */
+  readonly notAfter: number
+}
+
+export interface Nostr {
+  readonly keyring: Keyring
+  /** Relays of this node, from flags or config. */
+  readonly relays: readonly string[]
+  /** Connects; resolves at once, relays come up on their own. */
+  start(): void
+  close(): Promise<void>
+  health(): RelayHealth[]
+  /** Which signature verifier is loaded. */
+  readonly verifier: string
+  subscribe(spec: SubscriptionSpec): Subscription
+  /** What the relays have now, verified and deduplicated. `complete` only when every asked relay sent a real EOSE. */
+  query(filters: readonly Filter[], options?: { relays?: readonly string[]; timeoutMs?: number }): Promise<{ events: NostrEvent[]; complete: boolean }>
+  /** Opens a live query and resolves once every reachable relay sent EOSE, so that an answer to what is published next cannot be missed. */
+  listen(spec: {
+    filters: readonly Filter[]
+    relays?: readonly string[]
+    timeoutMs?: number
+    onEvent(event: NostrEvent, relay: string): void
+  }): Promise<Subscription>
+  /** Call after a commit that enqueued: sends what is due now. */
+  nudgeOutbox(): void
+  /** Called (at least once, also after a restart for what was accepted meanwhile) when the first relay accepted an entry whose key begins so. */
+  onPublished(keyPrefix: string, handler: (key: string, eventId: string) => Promise<void>): void
+  /** Where to send what concerns this key: own write relays, its read relays (10002) and the hints; capped and guarded. */
+  relaysToReach(pubkey: string, hints?: readonly string[]): Promise<string[]>
+  /** Its DM relays (10050), or undefined when it publishes none. */
+  dmRelaysOf(pubkey: string): Promise<string[] | undefined>
+  /** Its newest kind 0, parsed, or undefined. */
+  profileOf(pubkey: string): Promise<{ name?: string; lud06?: string; lud16?: string } | undefined>
+}

@@ -1,0 +1,172 @@
+/** The database of a node: synchronous reads, and one queue through which every write goes. */
+import Sqlite, { type Database } from 'better-sqlite3'
+import { messageOf, PylonError } from '../base/errors.ts'
+import { type Command, labelsOf, runCommand, type Sql, sqlOver } from './commands.ts'
+import { assertNotNewer, migrate, readMigrations } from './migrations.ts'
+
+/** Called around a commit with the labels of the commands in it; tests hang fault points here. */
+export interface CommitHook {
+  beforeCommit?(labels: readonly string[]): void
+  afterCommit?(labels: readonly string[]): void
+}
+
+export interface StoreOptions {
+  readonly readonly?: boolean
+  readonly hook?: CommitHook
+}
+
+interface Pending {
+  readonly command: Command<unknown>
+  resolve(value: unknown): void
+  reject(error: unknown): void
+}
+
+type Outcome = { ok: true; value: unknown } | { ok: false; error: unknown }
+
+/** Commands in one transaction at most: bounds how long the loop is held. */
+const MAX_BATCH = 256
+
+export class Store {
+  /** Prepared, cached statements for reading. Writing through it is a fault. */
+  readonly sql: Sql
+  readonly #db: Database
+  readonly #hook: CommitHook
+  readonly #queue: Pending[] = []
+  #scheduled = false
+  #closed = false
+  #health: { state: 'ok' } | { state: 'degraded'; reason: string } = { state: 'ok' }
+
+  private constructor(db: Database, hook: CommitHook) {
+    this.#db = db
+    this.#hook = hook
+    this.sql = sqlOver(db)
+  }
+
+  /** Opens, checks and migrates. @throws database_newer, database_corrupt, disk_full. */
+  static open(path: string, options: StoreOptions = {}): Store {
+    let db: Database | undefined
+    try {
+      db = new Sqlite(path, { readonly: options.readonly ?? false, fileMustExist: options.readonly ?? false })
+      db.defaultSafeIntegers(true)
+      db.pragma('foreign_keys = ON')
+      db.pragma('trusted_schema = OFF')
+      db.pragma('busy_timeout = 5000')
+      const migrations = readMigrations()
+      if (options.readonly) {
+        assertNotNewer(db, migrations)
+      } else {
+        db.pragma('journal_mode = WAL')
+        db.pragma('synchronous = FULL')
+        migrate(db, path, migrations)
+      }
+      return new Store(db, options.hook ?? {})
+    } catch (error) {
+      db?.close()
+      throw storeError(error)
+    }
+  }
+
+  get health(): { state: 'ok' } | { state: 'degraded'; reason: string } {
+    return this.#health
+  }
+
+  /** Runs a command in the next commit; resolves once it is on disk, rejects (with nothing changed) when its handler threw. */
+  write<R>(command: Command<R>): Promise<R> {
+    if (this.#closed) return Promise.reject(new PylonError('shutting_down', 'The store is closed.'))
+    return new Promise<R>((resolve, reject) => {
+      this.#queue.push({ command, resolve: resolve as (value: unknown) => void, reject })
+      this.#schedule()
+    })
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      this.#flush()
+    })
+  }
+
+  #flush(): void {
+    const batch = this.#queue.splice(0, MAX_BATCH)
+    if (this.#queue.length > 0) this.#schedule()
+    if (batch.length === 0) return
+    try {
+      const labels = batch.flatMap((pending) => labelsOf(pending.command))
+      const outcomes = this.#commit(batch, labels)
+      this.#hook.afterCommit?.(labels)
+      this.#health = { state: 'ok' }
+      batch.forEach((pending, index) => {
+        const outcome = outcomes[index] as Outcome
+        if (outcome.ok) pending.resolve(outcome.value)
+        else pending.reject(storeError(outcome.error))
+      })
+    } catch (error) {
+      const failure = storeError(error)
+      if (failure.code === 'disk_full') this.#health = { state: 'degraded', reason: failure.message }
+      for (const pending of batch) pending.reject(failure)
+    }
+  }
+
+  #commit(batch: readonly Pending[], labels: readonly string[]): Outcome[] {
+    this.#db.exec('BEGIN IMMEDIATE')
+    try {
+      const outcomes = batch.map((pending) => this.#runOne(pending.command))
+      this.#hook.beforeCommit?.(labels)
+      this.#db.exec('COMMIT')
+      return outcomes
+    } catch (error) {
+      if (this.#db.inTransaction) this.#db.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  #runOne(command: Command<unknown>): Outcome {
+    this.#db.exec('SAVEPOINT command')
+    try {
+      const value = runCommand(this.sql, command)
+      this.#db.exec('RELEASE command')
+      return { ok: true, value }
+    } catch (error) {
+      // A full disk or an I/O fault may have ended the whole transaction: then nobody's command happened.
+      if (!this.#db.inTransaction) throw error
+      this.#db.exec('ROLLBACK TO command')
+      this.#db.exec('RELEASE command')
+      return { ok: false, error }
+    }
+  }
+
+  /** A consistent copy while the node runs. */
+  async backup(path: string): Promise<void> {
+    await this.#db.backup(path)
+  }
+
+  /** Writes what is queued, checkpoints the WAL and closes. */
+  close(): void {
+    if (this.#closed) return
+    while (this.#queue.length > 0) this.#flush()
+    this.#closed = true
+    if (!this.#db.readonly) {
+      this.#db.pragma('optimize')
+      this.#db.pragma('wal_checkpoint(TRUNCATE)')
+    }
+    this.#db.close()
+  }
+}
+
+function storeError(error: unknown): PylonError {
+  if (error instanceof PylonError) return error
+  const code = (error as { code?: unknown }).code
+  if (code === 'SQLITE_FULL' || code === 'ENOSPC') {
+    return new PylonError('disk_full', 'The disk is full: nothing was written; free space and the node goes on.', { cause: error })
+  }
+  if (code === 'SQLITE_CORRUPT' || code === 'SQLITE_NOTADB') {
+    return new PylonError(
+      'database_corrupt',
+      `The database does not open (${messageOf(error)}): restore a backup with pylon restore PATH.`,
+      { cause: error },
+    )
+  }
+  return new PylonError('internal', messageOf(error), { cause: error })
+}

@@ -1,0 +1,164 @@
+/** What the rest of Pylon asks of the money layer. Amounts are bigint sats unless a name says msats. */
+import type { Sats } from '../base/amounts.ts'
+
+/** A wallet belongs to one Nostr key of this home. */
+export interface WalletOwner {
+  readonly kind: 'node' | 'customer' | 'agent'
+  readonly pubkey: string
+}
+
+/** What caused a movement of value; every posting names it. */
+export interface Cause {
+  readonly type: 'job' | 'purchase' | 'tick' | 'action' | 'zap' | 'lease' | 'owner' | 'transfer'
+  readonly id: string
+}
+
+/** Ledger accounts are `<owner>/<class>[/<detail>]`; owner is `node`, `customer` or `agent:<pubkey>`. */
+export type Account = string
+
+/** Every spend names a key of its own: the same key with the same request is the same operation, for ever. */
+interface Operation {
+  readonly idempotencyKey: string
+  readonly cause: Cause
+}
+
+export interface InvoiceRequest extends Operation {
+  readonly amountSats: Sats
+  readonly description?: string
+  readonly mintUrl?: string
+  /** Where the value is credited once it is ours, e.g. `node/deposit/job:<id>`. */
+  readonly creditAccount: Account
+  /** Milliseconds since the epoch after which we no longer wait (a late payment is still claimed). */
+  readonly expiresAt?: number
+}
+
+export interface Invoice {
+  readonly id: string
+  readonly request: string
+  readonly quoteId: string
+  readonly paymentHash: string
+  readonly amountSats: Sats
+  readonly mintUrl: string
+  /** Milliseconds since the epoch. */
+  readonly expiresAt: number
+  /** `settled`: the ecash is in the wallet and the ledger is posted. */
+  readonly state: 'unpaid' | 'paid' | 'settled' | 'expired'
+}
+
+export interface TokenInspection {
+  readonly mintUrl: string
+  readonly unit: string
+  readonly faceSats: Sats
+  /** Less the input fee of the mint's keysets: what we would hold. */
+  readonly netSats: Sats
+  readonly lock: 'none' | 'ours' | 'other'
+}
+
+export interface ReceiveRequest extends Operation {
+  readonly token: string
+  readonly creditAccount: Account
+  /** Refused with token_amount before anything is done when the net is below. */
+  readonly minNetSats?: Sats
+  /** Accept only tokens locked to our key. */
+  readonly requireLock?: boolean
+}
+
+export interface SendRequest extends Operation {
+  readonly amountSats: Sats
+  readonly mintUrl?: string
+  /** Compressed public key (02 or 03 + 64 hex) that alone may spend it. */
+  readonly lockTo?: string
+  /** Adds NUT-11 locktime and our refund key: after this (ms since the epoch) we can take it back. */
+  readonly refundAfter?: number
+  /** What the value is for; debited on success, e.g. `customer/expense/job`. */
+  readonly debitAccount: Account
+  /** Add what the receiver loses to input fees, so that the net is `amountSats`. */
+  readonly coverReceiverFee?: boolean
+}
+
+export interface SentToken {
+  readonly operationId: string
+  readonly token: string
+  readonly amountSats: Sats
+  readonly mintUrl: string
+  /** `claimed`: the receiver spent it. `reclaimed`: we took it back. */
+  readonly state: 'pending' | 'claimed' | 'reclaimed'
+}
+
+export interface PayRequest extends Operation {
+  readonly request: string
+  /** The amount we agreed to; refused with invoice_invalid when the invoice says another. */
+  readonly amountMsats?: bigint
+  readonly maxFeeSats?: Sats
+  readonly debitAccount: Account
+}
+
+/** Throws payment_failed when surely nothing was spent; resolves `unknown` when nobody can say yet (the value stays held, recovery goes on). */
+export type PayResult =
+  | { readonly state: 'paid'; readonly operationId: string; readonly preimage: string; readonly feeSats: Sats }
+  | { readonly state: 'unknown'; readonly operationId: string }
+
+export interface Balance {
+  readonly balanceSats: Sats
+  /** In operations whose outcome is unknown. */
+  readonly atRiskSats: Sats
+  readonly mints: readonly { readonly url: string; readonly balanceSats: Sats; readonly state: 'ok' | 'down'; readonly reason?: string }[]
+}
+
+/** Limits that bind every spend of an agent; checked and held inside the wallet. */
+export interface SpendLimits {
+  readonly perTxSats: Sats
+  readonly perTickSats: Sats
+  readonly perDaySats: Sats
+}
+
+export interface Wallet {
+  readonly owner: WalletOwner
+  /** The compressed key (02 + 64 hex) that tokens for us are locked to. */
+  readonly lockPubkey: string
+  balance(): Balance
+  createInvoice(request: InvoiceRequest): Promise<Invoice>
+  invoice(idempotencyKey: string): Invoice | undefined
+  /** Reads a token without contacting anyone but allowlisted mints. @throws token_invalid, mint_not_allowed */
+  inspectToken(token: string): Promise<TokenInspection>
+  /** @throws token_invalid, token_spent, token_locked, token_amount, mint_not_allowed, payment_unknown */
+  receiveToken(request: ReceiveRequest): Promise<{ amountSats: Sats; mintUrl: string }>
+  sendToken(request: SendRequest): Promise<SentToken>
+  sentToken(idempotencyKey: string): SentToken | undefined
+  /** Takes a sent token back when the mint says it is unspent. */
+  reclaim(idempotencyKey: string): Promise<SentToken>
+  pay(request: PayRequest, spend?: { tickId: string; limits: SpendLimits }): Promise<PayResult>
+  /** State of a payment made earlier under this key. */
+  payment(idempotencyKey: string): PayResult | { readonly state: 'failed'; readonly reason: string } | undefined
+}
+
+/** What the wallet tells the rest once it is committed; delivered at least once, also after a restart. */
+export type WalletEvent =
+  | { readonly type: 'invoice_settled'; readonly cause: Cause; readonly owner: WalletOwner; readonly amountSats: Sats; readonly idempotencyKey: string }
+  | { readonly type: 'token_received'; readonly cause: Cause; readonly owner: WalletOwner; readonly amountSats: Sats; readonly idempotencyKey: string }
+  | { readonly type: 'receive_failed'; readonly cause: Cause; readonly owner: WalletOwner; readonly idempotencyKey: string; readonly reason: string }
+  | { readonly type: 'sent_claimed'; readonly cause: Cause; readonly owner: WalletOwner; readonly idempotencyKey: string }
+  | { readonly type: 'payment_settled'; readonly cause: Cause; readonly owner: WalletOwner; readonly idempotencyKey: string; readonly feeSats: Sats }
+  | { readonly type: 'payment_failed'; readonly cause: Cause; readonly owner: WalletOwner; readonly idempotencyKey: string; readonly reason: string }
+
+export interface MintInfo {
+  readonly url: string
+  readonly capSats: Sats
+  readonly addedAt: number
+}
+
+export interface Wallets {
+  /** The wallet of a key of this home; opened on first use. */
+  of(owner: WalletOwner): Wallet
+  mints(): readonly MintInfo[]
+  /** Asks the mint for what Pylon needs (NUT-04, 05, 07, 09, 10, 11, 12, 20; unit sat), then lists it. @throws mint_incompatible, mint_unreachable, address_refused */
+  addMint(url: string, capSats?: Sats): Promise<MintInfo>
+  /** @throws mint_in_use */
+  removeMint(url: string): Promise<void>
+  /** One operation between two wallets of this home. */
+  transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void>
+  /** Resumes every unfinished operation; called once at start. Then watches quotes, sent tokens and unknown payments. */
+  start(): Promise<void>
+  close(): Promise<void>
+  onEvent(causeType: Cause['type'], handler: (event: WalletEvent) => Promise<void>): void
+}
