@@ -1,19 +1,28 @@
+/** The test lanes, one project each. Files run two at a time; lanes that start processes wait for the light ones. */
 import { defineConfig } from 'vitest/config'
 
-const lane = (name: string, timeoutMs: number, extra: object = {}) => ({
-  test: { name, include: [`test/${name}/**/*.test.ts`], testTimeout: timeoutMs, hookTimeout: timeoutMs, ...extra },
+const lane = (name: string, timeoutMs: number, order: number) => ({
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    testTimeout: timeoutMs,
+    hookTimeout: timeoutMs,
+    pool: 'forks' as const,
+    maxWorkers: 2,
+    sequence: { groupOrder: order },
+  },
 })
 
 export default defineConfig({
   test: {
     projects: [
-      lane('unit', 20_000),
-      lane('property', 60_000),
-      lane('contract', 60_000),
-      lane('stranger', 60_000),
-      lane('e2e', 120_000),
-      lane('fault', 120_000),
-      lane('live', 300_000),
+      lane('unit', 20_000, 0),
+      lane('property', 60_000, 0),
+      lane('contract', 60_000, 1),
+      lane('stranger', 60_000, 1),
+      lane('e2e', 120_000, 2),
+      lane('fault', 120_000, 3),
+      lane('live', 300_000, 4),
     ],
   },
 })
