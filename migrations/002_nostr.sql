@@ -1,0 +1,1 @@
+-- Nostr: what was seen, how far each relay was read, what is to be published, imported keys.

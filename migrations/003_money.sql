@@ -1,0 +1,1 @@
+-- Money: the ledger, proofs, quotes, operations and mints.

@@ -1,0 +1,1 @@
+-- Provider: jobs and their transitions.

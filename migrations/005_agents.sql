@@ -1,0 +1,1 @@
+-- Host: agents, ticks, actions, goals and memory.
