@@ -1,55 +1,21 @@
-// Bundles main and each worker to dist/*.cjs and lays the assets they read beside them. The same files run in
-// development, in the tests and inside the packaged executable.
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+// Builds dist/: written beside and swapped in whole, so that a build next to a running test or node never shows half.
+import { existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { build } from 'esbuild'
+import { bundle } from './bundle.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-
-/** Bundle name to source: main, and every file that runs as a worker thread (found as `dist/<name>.cjs`). */
-const ENTRY_POINTS = {
-  pylon: 'src/main.ts',
-  'crypto-worker': 'src/wallet/crypto-worker.ts',
-  'verify-worker': 'src/nostr/verify-worker.ts',
-}
-
 const dist = join(root, 'dist')
 const fresh = mkdtempSync(join(root, '.dist-'))
+const old = `${fresh}.old`
 try {
   await bundle(fresh)
-  // Swapped in whole, so that a build beside a running test or node never shows a half-written dist.
-  const old = `${fresh}.old`
   if (existsSync(dist)) renameSync(dist, old)
   renameSync(fresh, dist)
-  rmSync(old, { recursive: true, force: true })
+} catch (error) {
+  // Another build that ran at the same time has swapped its own in between: that one is as fresh as this one.
+  if (error.code !== 'ENOTEMPTY' && error.code !== 'ENOENT') throw error
 } finally {
+  rmSync(old, { recursive: true, force: true })
   rmSync(fresh, { recursive: true, force: true })
-}
-
-async function bundle(outdir) {
-  mkdirSync(outdir, { recursive: true })
-  const entries = Object.entries(ENTRY_POINTS).map(([name, source]) => [name, join(root, source)])
-  await build({
-    entryPoints: Object.fromEntries(entries.filter(([, source]) => existsSync(source))),
-    outdir,
-    outExtension: { '.js': '.cjs' },
-    bundle: true,
-    platform: 'node',
-    target: 'node22',
-    format: 'cjs',
-    // A native addon can't be bundled; it is loaded from node_modules, or as an asset of the executable.
-    external: ['better-sqlite3'],
-    // tiny-secp256k1 reads its wasm beside import.meta.url, which CommonJS lacks.
-    define: { PYLON_VERSION: JSON.stringify(version), 'import.meta.url': '__pylonModuleUrl' },
-    banner: { js: "const __pylonModuleUrl = require('node:url').pathToFileURL(__filename).href;" },
-    keepNames: true,
-    sourcemap: 'inline',
-    sourcesContent: false,
-    logLevel: 'warning',
-  })
-  cpSync(join(root, 'migrations'), join(outdir, 'migrations'), { recursive: true })
-  cpSync(join(root, 'node_modules/tiny-secp256k1/lib/secp256k1.wasm'), join(outdir, 'secp256k1.wasm'))
-  writeFileSync(join(outdir, 'package.json'), '{"type":"commonjs"}\n')
 }

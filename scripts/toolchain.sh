@@ -11,7 +11,14 @@ pinned=$(tr -d '[:space:]' <"$root/.nvmrc")
 log=$tools/setup.log
 lock=$tools/lock
 
-say() { printf 'pylon: %s\n' "$*" >&2; }
+# With PYLON_STARTED_AT (install.sh) each line says how many seconds in.
+say() {
+  if [ -n "${PYLON_STARTED_AT:-}" ]; then
+    printf '[%3ss] %s\n' "$(($(date +%s) - PYLON_STARTED_AT))" "$*" >&2
+  else
+    printf 'pylon: %s\n' "$*" >&2
+  fi
+}
 die() {
   say "error: $1"
   shift

@@ -1,0 +1,98 @@
+// Builds build/pylon: one executable that holds Node, the bundle, its workers and the files they read. Takes nothing
+// from the network: pkg finds the Node that runs this script in its cache, which is kept inside .toolchain.
+import { spawnSync } from 'node:child_process'
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { bundle } from './bundle.mjs'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const pinned = readFileSync(join(root, '.nvmrc'), 'utf8').trim()
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+const platform = `${process.platform}-${process.arch}`
+
+if (!['linux-x64', 'linux-arm64'].includes(platform)) {
+  fail(`The executable is built for linux-x64 and linux-arm64 only, and this is ${platform}. Run from source instead: bin/pylon`)
+}
+if (process.versions.node !== pinned)
+  fail(`Packaging needs Node ${pinned} exactly (this is ${process.versions.node}). Use: npm run package`)
+
+const cacheHome = join(root, '.toolchain', 'pkg')
+seedNode(join(cacheHome, '.pkg-cache', 'sea'))
+
+const stage = mkdtempSync(join(root, '.toolchain', 'stage-'))
+try {
+  await layOut(stage)
+  const output = join(stage, 'pylon')
+  const pkg = join(root, 'node_modules/@yao-pkg/pkg/lib-es5/bin.js')
+  const args = [pkg, '--sea', '--targets', `node${pinned}-${platform}`, '--output', output, join(stage, 'package.json')]
+  run(process.execPath, args, { cwd: stage, env: { ...process.env, HOME: cacheHome, NODE_OPTIONS: '' } })
+  smoke(output)
+  mkdirSync(join(root, 'build'), { recursive: true })
+  renameSync(output, join(root, 'build/pylon'))
+  process.stdout.write('built build/pylon\n')
+} finally {
+  rmSync(stage, { recursive: true, force: true })
+}
+
+/** Puts the running Node where pkg looks for a download that it has verified and unpacked (both marked by `.ok`). */
+function seedNode(cache) {
+  const name = `node-v${pinned}-${platform}`
+  const node = join(cache, name, 'bin', 'node')
+  if (existsSync(`${node}.ok`) && existsSync(node)) return
+  mkdirSync(dirname(node), { recursive: true })
+  const fresh = `${node}.${process.pid}`
+  rmSync(fresh, { force: true })
+  try {
+    linkSync(process.execPath, fresh)
+  } catch {
+    cpSync(process.execPath, fresh)
+  }
+  chmodSync(fresh, 0o755)
+  renameSync(fresh, node)
+  for (const path of [join(cache, `${name}.tar.gz`), join(cache, `${name}.tar.gz.ok`), `${node}.ok`]) writeFileSync(path, '')
+}
+
+/** The tree that goes into the executable: the bundle, and of better-sqlite3 only its code and the addon of this platform. */
+async function layOut(dir) {
+  await bundle(dir)
+  const from = join(root, 'node_modules/better-sqlite3')
+  const to = join(dir, 'node_modules/better-sqlite3')
+  const addon = `prebuilds/${platform}.node`
+  for (const part of ['package.json', 'LICENSE', 'lib', addon]) cpSync(join(from, part), join(to, part), { recursive: true })
+  const workers = readdirSync(dir).filter((name) => name.endsWith('.cjs') && name !== 'pylon.cjs')
+  const assets = ['migrations/**/*', '*.wasm', 'package.json', `node_modules/better-sqlite3/${addon}`]
+  const config = { name: 'pylon', version, type: 'commonjs', bin: 'pylon.cjs', pkg: { scripts: workers, assets } }
+  writeFileSync(join(dir, 'package.json'), JSON.stringify(config))
+}
+
+function smoke(executable) {
+  const { status, stdout, stderr } = spawnSync(executable, ['--version'], { encoding: 'utf8', timeout: 30_000 })
+  if (status !== 0 || !stdout.includes(version)) fail(`The executable that was built does not run: ${stdout}${stderr}`)
+}
+
+function run(command, args, options) {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', ...options })
+  if (status !== 0) fail(`${args[0]} failed: ${error?.message ?? ''}\n${stdout}${stderr}`)
+}
+
+/** Thrown to the top, so that the stage is removed on the way. */
+function fail(message) {
+  process.on('uncaughtException', (error) => {
+    process.stderr.write(`package: ${error.message.trimEnd()}\n`)
+    process.exitCode = 1
+  })
+  throw new Error(message)
+}
