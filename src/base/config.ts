@@ -119,7 +119,10 @@ export function parseConfig(source: string, path = 'config.toml'): Config {
   }
   const parsed = schema.safeParse(raw)
   if (parsed.success) return parsed.data
-  const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || '(top)'}: ${issue.message}`)
+  const problems = parsed.error.issues.map((issue) => {
+    const words = issue.code === 'invalid_key' ? `the key must be ${issue.issues.map((inner) => inner.message).join(', ')}` : issue.message
+    return `${issue.path.join('.') || '(top)'}: ${words}`
+  })
   throw new PylonError('config_invalid', `${path}: ${problems.join('; ')}. pylon config show prints every key.`, { details: { problems } })
 }
 

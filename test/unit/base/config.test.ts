@@ -1,0 +1,55 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { DEFAULT_CONFIG, getConfigValue, loadConfig, parseConfig, setConfigValue } from '../../../src/base/config.ts'
+import { tempDir } from '../../support/temp.ts'
+
+describe('config.toml', () => {
+  it('may be absent or empty', () => {
+    expect(loadConfig(join(tempDir(), 'config.toml'))).toEqual(DEFAULT_CONFIG)
+    expect(parseConfig('')).toEqual(DEFAULT_CONFIG)
+  })
+
+  it.each([
+    ['[node]\nmode = "banana"', /node\.mode/],
+    ['[node]\ncolour = 1', /colour/],
+    ['[provider.prices]\n"1" = { amount_msats = 5 }', /5000 to 5999/],
+    ['[provider.prices]\n"5001" = { amount_msats = -1 }', /amount_msats/],
+    ['[provider.prices]\n"5001" = { amount_msats = 1.5 }', /amount_msats/],
+    ['[node]\nrelays = ["https://x"]', /ws:\/\//],
+    ['[[provider.exec]]\nkind = 5002\ncommand = []', /command/],
+    ['node = ', /not valid TOML/],
+  ])('names the key that is wrong: %s', (source, problem) => {
+    expect(() => parseConfig(source)).toThrow(expect.objectContaining({ code: 'config_invalid', message: expect.stringMatching(problem) }))
+  })
+
+  it('sets one key and keeps the others', () => {
+    const path = join(tempDir(), 'config.toml')
+    writeFileSync(path, '[node]\nname = "mine"\n')
+    setConfigValue(path, 'provider.prices.5001.amount_msats', '0')
+    const config = setConfigValue(path, 'node.relays', '["ws://127.0.0.1:7000"]')
+    expect(config.node).toMatchObject({ name: 'mine', relays: ['ws://127.0.0.1:7000'] })
+    expect(getConfigValue(config, 'provider.prices.5001')).toEqual({ amount_msats: 0, unit: 'job' })
+    expect(loadConfig(path)).toEqual(config)
+  })
+
+  it('leaves the file alone when the value is refused', () => {
+    const path = join(tempDir(), 'config.toml')
+    writeFileSync(path, '[node]\nname = "mine"\n')
+    for (const [key, value] of [
+      ['node.mode', 'banana'],
+      ['node.nothing', '1'],
+      ['__proto__.polluted', '1'],
+      ['node.name.first', 'x'],
+    ] as const) {
+      expect(() => setConfigValue(path, key, value)).toThrow()
+    }
+    expect(readFileSync(path, 'utf8')).toBe('[node]\nname = "mine"\n')
+    expect(({} as Record<string, unknown>)['polluted']).toBeUndefined()
+  })
+
+  it('does not know keys that are not there', () => {
+    expect(() => getConfigValue(DEFAULT_CONFIG, 'node.nothing')).toThrow(expect.objectContaining({ code: 'config_unknown_key' }))
+    expect(() => getConfigValue(DEFAULT_CONFIG, 'constructor')).toThrow(expect.objectContaining({ code: 'config_unknown_key' }))
+  })
+})

@@ -1,0 +1,128 @@
+import { existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import Sqlite from 'better-sqlite3'
+import { describe, expect, it } from 'vitest'
+import { PylonError } from '../../../src/base/errors.ts'
+import { all, defineCommand } from '../../../src/store/commands.ts'
+import { migrate, readMigrations } from '../../../src/store/migrations.ts'
+import { getSetting, putSetting } from '../../../src/store/settings.ts'
+import { Store } from '../../../src/store/store.ts'
+import { tempDir } from '../../support/temp.ts'
+
+const failing = defineCommand('test_failing', () => {
+  throw new PylonError('conflict', 'no')
+})
+const labelled = defineCommand(
+  'test_labelled',
+  (_sql, p: { to: string }) => p.to,
+  (p) => `test_labelled:${p.to}`,
+)
+const put = (key: string, value: unknown) => putSetting({ key, value, at: 1 })
+
+describe('the write queue', () => {
+  it('commits what gathered in one transaction and keeps it over a reopen', async () => {
+    const path = join(tempDir(), 'a.db')
+    const commits: string[][] = []
+    const store = Store.open(path, { hook: { afterCommit: (labels) => void commits.push([...labels]) } })
+    await Promise.all([store.write(put('a', 1)), store.write(put('b', 2)), store.write(labelled({ to: 'ready' }))])
+    expect(commits).toEqual([['put_setting', 'put_setting', 'test_labelled:ready']])
+    store.close()
+    const again = Store.open(path)
+    expect(getSetting(again, 'a')).toBe(1)
+    expect(getSetting(again, 'b')).toBe(2)
+    again.close()
+  })
+
+  it('undoes only the command that failed', async () => {
+    const store = Store.open(join(tempDir(), 'a.db'))
+    const outcomes = await Promise.allSettled([
+      store.write(put('a', 1)),
+      store.write(all(put('b', 2), failing(undefined))),
+      store.write(put('c', 3)),
+    ])
+    expect(outcomes.map((outcome) => outcome.status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
+    expect([getSetting(store, 'a'), getSetting(store, 'b'), getSetting(store, 'c')]).toEqual([1, undefined, 3])
+    store.close()
+  })
+
+  it('changes nothing and rejects everybody when the commit itself fails', async () => {
+    const store = Store.open(join(tempDir(), 'a.db'), {
+      hook: {
+        beforeCommit: (labels) => {
+          if (labels.includes('test_labelled:boom')) throw Object.assign(new Error('full'), { code: 'SQLITE_FULL' })
+        },
+      },
+    })
+    const outcomes = await Promise.allSettled([store.write(put('a', 1)), store.write(labelled({ to: 'boom' }))])
+    expect(outcomes.map((outcome) => (outcome.status === 'rejected' ? (outcome.reason as PylonError).code : 'ok'))).toEqual([
+      'disk_full',
+      'disk_full',
+    ])
+    expect(getSetting(store, 'a')).toBeUndefined()
+    expect(store.health.state).toBe('degraded')
+    await store.write(put('a', 2))
+    expect(store.health.state).toBe('ok')
+    store.close()
+  })
+
+  it('writes what is still queued when it closes, and refuses what comes after', async () => {
+    const path = join(tempDir(), 'a.db')
+    const store = Store.open(path)
+    const pending = store.write(put('late', true))
+    store.close()
+    await pending
+    await expect(store.write(put('later', true))).rejects.toMatchObject({ code: 'shutting_down' })
+    const again = Store.open(path)
+    expect(getSetting(again, 'late')).toBe(true)
+    again.close()
+  })
+})
+
+describe('opening', () => {
+  it('refuses a database written by a newer version', () => {
+    const path = join(tempDir(), 'a.db')
+    Store.open(path).close()
+    const db = new Sqlite(path)
+    db.pragma('user_version = 999')
+    db.close()
+    expect(() => Store.open(path)).toThrow(expect.objectContaining({ code: 'database_newer' }))
+    expect(() => Store.open(path, { readonly: true })).toThrow(expect.objectContaining({ code: 'database_newer' }))
+  })
+
+  it('backs up before it migrates what was there', async () => {
+    const dir = tempDir()
+    const path = join(dir, 'a.db')
+    const db = new Sqlite(path)
+    const [first, ...later] = readMigrations()
+    migrate(
+      db,
+      path,
+      [first].filter((migration) => migration !== undefined),
+    )
+    expect(existsSync(`${path}.pre-1`)).toBe(false)
+    db.close()
+    Store.open(path).close()
+    expect(existsSync(`${path}.pre-1`)).toBe(later.length > 0)
+    const backup = new Sqlite(`${path}.pre-1`, { readonly: true })
+    expect(backup.pragma('user_version', { simple: true })).toBe(1)
+    backup.close()
+  })
+
+  it('says what to do about a file that is no database', () => {
+    const dir = tempDir()
+    const path = join(dir, 'a.db')
+    writeFileSync(path, 'this is not a database at all, it only pretends to be one '.repeat(50))
+    expect(() => Store.open(path)).toThrow(expect.objectContaining({ code: 'database_corrupt' }))
+  })
+
+  it('reads what another connection wrote, without writing', async () => {
+    const path = join(tempDir(), 'a.db')
+    const store = Store.open(path)
+    await store.write(put('a', 1))
+    store.close()
+    const reader = Store.open(path, { readonly: true })
+    expect(getSetting(reader, 'a')).toBe(1)
+    await expect(reader.write(put('a', 2))).rejects.toThrow(/readonly/)
+    reader.close()
+  })
+})
