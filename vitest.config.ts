@@ -13,8 +13,12 @@ const lane = (name: string, timeoutMs: number, order: number) => ({
   },
 })
 
+/** Where CI wants the counts as JSON, beside what a person reads. */
+const report = process.env['PYLON_TEST_REPORT']
+
 export default defineConfig({
   test: {
+    reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
       lane('unit', 20_000, 0),
       lane('property', 60_000, 0),

@@ -62,8 +62,8 @@ need_space() {
 
 # Says why the npm command that wrote the log failed, in the reader's words.
 die_of_npm() {
-  say "$1 failed; the end of what npm said:"
-  grep -v '^npm warn' "$log" | tail -n 12 | sed 's/^/       /' >&2
+  say "$1 failed; npm said:"
+  grep -vE '^npm (warn|error$)' "$log" | head -n 12 | sed 's/^/       /' >&2
   if grep -q 'ENOSPC' "$log"; then die 'the disk is full.' 'Free some space and run this again.'; fi
   if grep -qE 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ERR_SOCKET_TIMEOUT|EHOSTUNREACH' "$log"; then
     die 'the npm registry could not be reached.' 'Check the network and the proxy (npm config get registry, npm config get proxy), then run this again.'
