@@ -1,9 +1,16 @@
 /** argv to role: cli, daemon, sandbox or guest. The only file that exits the process. */
 import { VERSION } from './base/version.ts'
 
-if (process.argv[2] === '--version') {
-  process.stdout.write(`${VERSION}\n`)
-} else {
-  process.stderr.write('Usage: pylon --version\n')
-  process.exitCode = 2
+async function main(argv: readonly string[]): Promise<number> {
+  // The one answer that needs no module loaded.
+  if (argv.length === 1 && argv[0] === '--version') {
+    process.stdout.write(`${VERSION}\n`)
+    return 0
+  }
+  const { runCli } = await import('./cli/cli.ts')
+  return await runCli(argv)
 }
+
+void main(process.argv.slice(2)).then((code) => {
+  process.exitCode = code
+})

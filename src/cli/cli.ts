@@ -1,0 +1,46 @@
+/** The command line: parses argv, runs one command and gives the exit code. */
+import yargs, { type Argv } from 'yargs'
+import { PylonError, toPylonError } from '../base/errors.ts'
+import { VERSION } from '../base/version.ts'
+import type { GlobalOptions } from './command.ts'
+import { exitCodeOf, printError } from './output.ts'
+
+/** @param argv without the executable and script. @returns 0 ok, 1 failed, 2 usage, 3 not running. */
+export async function runCli(argv: readonly string[]): Promise<number> {
+  // Before the parser, so that its own errors keep to the form that was asked for.
+  const asJson = argv.includes('--json')
+  try {
+    await parser(argv).parseAsync()
+    return typeof process.exitCode === 'number' ? process.exitCode : 0
+  } catch (error) {
+    const known = toPylonError(error)
+    printError(known, asJson)
+    return exitCodeOf(known)
+  }
+}
+
+function parser(argv: readonly string[]): Argv<GlobalOptions> {
+  const base = yargs([...argv])
+    .scriptName('pylon')
+    .usage('Usage: $0 <command>\n\nOne node that hosts your agents and sells work for sats.')
+    .option('json', { type: 'boolean', default: false, describe: 'Print the answer as JSON', global: true })
+    .option('sandbox', { type: 'boolean', default: false, describe: 'Mean the sandbox node (play money)', global: true })
+    .version(VERSION)
+    .help()
+    .alias('h', 'help')
+    .strict()
+    .demandCommand(1, 'Name a command: pylon --help lists them.')
+    .recommendCommands()
+    .parserConfiguration({ 'duplicate-arguments-array': true, 'parse-numbers': false, 'parse-positional-numbers': false })
+    .wrap(100)
+    .exitProcess(false)
+    .fail((message, error) => {
+      throw error ?? new PylonError('usage', message)
+    })
+  return addCommands(base)
+}
+
+/** One line a command, in the order of `--help`. */
+function addCommands(base: Argv<GlobalOptions>): Argv<GlobalOptions> {
+  return base
+}

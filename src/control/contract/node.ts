@@ -1,0 +1,154 @@
+/** Routes about the node itself: status, keys, configuration, checks, logs, tasks and the end. */
+import { z } from 'zod'
+import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../route.ts'
+
+const partState = z.enum(['ok', 'degraded', 'off'])
+const reason = z.string().optional().describe('Why it is not ok.')
+const nextStep = z.string().optional().describe('What to do about it.')
+const part = { state: partState, reason, next_step: nextStep }
+
+/** One agent as status shows it. */
+export const agentSummary = z.strictObject({
+  name: z.string(),
+  npub: z.string(),
+  pubkey: z.string(),
+  state: z.string(),
+  reason,
+  balance_sats: satsField,
+  tick_count: z.int(),
+  last_tick_at: timeField.nullable(),
+  next_tick_at: timeField.nullable(),
+})
+
+const sandboxInfo = z.strictObject({ relay_url: z.string(), mint_url: z.string(), lnurl_base_url: z.string(), state: partState, reason })
+
+const status = z.strictObject({
+  running: z.boolean(),
+  version: z.string(),
+  home: z.string(),
+  pid: z.int(),
+  started_at: timeField,
+  uptime_s: z.int(),
+  mode: z.enum(['host', 'provider', 'both']),
+  locked: z.boolean(),
+  sandbox: sandboxInfo.nullable(),
+  identity: z.strictObject({ npub: z.string(), pubkey: z.string() }).nullable(),
+  host: z.strictObject({ ...part, agents: z.array(agentSummary) }),
+  provider: z.strictObject({
+    ...part,
+    kinds: z.array(z.int()),
+    verifier: z.string().nullable(),
+    backends: z.array(z.strictObject({ name: z.string(), state: partState, reason, models: z.array(z.string()) })),
+    jobs: z.record(z.string(), z.int()),
+  }),
+  relays: z.array(
+    z.strictObject({
+      url: z.string(),
+      state: z.enum(['connected', 'connecting', 'down']),
+      reason,
+      last_event_at: timeField.nullable(),
+      cursor_lag_s: z.int().nullable(),
+      outbox_depth: z.int(),
+    }),
+  ),
+  wallet: z.strictObject({
+    ...part,
+    balance_sats: satsField,
+    at_risk_sats: satsField,
+    mints: z.array(z.strictObject({ url: z.string(), balance_sats: satsField, state: z.enum(['ok', 'down']), reason })),
+  }),
+  store: z.strictObject({ ...part }),
+  earnings: z.strictObject({ total_msats: msatsField }),
+  runtimes: z.strictObject({ ...part }),
+})
+
+const check = z.strictObject({
+  name: z.string(),
+  state: z.enum(['ok', 'warning', 'failed', 'skipped']),
+  message: z.string(),
+  next_step: nextStep,
+})
+
+export const task = z.strictObject({
+  task_id: z.string(),
+  route: z.string(),
+  state: z.enum(['running', 'done', 'failed']),
+  created_at: timeField,
+  finished_at: timeField.nullable(),
+  result: z.unknown().describe('The answer of the route, when done.'),
+  error: z.unknown().describe('The error object, when failed.'),
+})
+
+export const nodeRoutes = defineRoutes({
+  status: {
+    method: 'GET',
+    path: '/v1/status',
+    summary: 'The whole node in one answer: modes, identity, agents, backends, relays, jobs and sats.',
+    request: z.strictObject({}),
+    response: status,
+  },
+  shutdown: {
+    method: 'POST',
+    path: '/v1/shutdown',
+    summary: 'Drains and ends the node: no new work, running jobs finish or are parked. The answer comes before the end.',
+    request: z.strictObject({}),
+    response: z.strictObject({ pid: z.int() }),
+    status: 202,
+  },
+  unlock: {
+    method: 'POST',
+    path: '/v1/unlock',
+    summary: 'Unlocks the keys with the passphrase and starts what waited for them.',
+    request: z.strictObject({ passphrase: z.string().max(1024) }),
+    response: z.strictObject({ locked: z.boolean() }),
+    errors: ['passphrase_wrong'],
+  },
+  reload: {
+    method: 'POST',
+    path: '/v1/reload',
+    summary: 'Reopens the log file and reads config.toml again, as SIGHUP does.',
+    request: z.strictObject({}),
+    response: z.strictObject({ applied: z.array(z.string()), after_restart: z.array(z.string()) }),
+    errors: ['config_invalid'],
+  },
+  doctor: {
+    method: 'GET',
+    path: '/v1/doctor',
+    summary: 'Checks the machine, the home, the database and its ledger, relays, mints and backends; each with its next step.',
+    request: z.strictObject({}),
+    response: z.strictObject({ ok: z.boolean(), checks: z.array(check) }),
+    offline: true,
+  },
+  backup: {
+    method: 'POST',
+    path: '/v1/backup',
+    summary: 'Writes a consistent copy of database, identity and configuration into one private file. It contains the keys.',
+    request: z.strictObject({ path: z.string().min(1).max(4096) }),
+    response: z.strictObject({ path: z.string(), bytes: z.int() }),
+    errors: ['backup_failed'],
+  },
+  logs: {
+    method: 'GET',
+    path: '/v1/logs',
+    summary: 'The last lines of the log; with follow=true, new ones as they are written.',
+    request: z.strictObject({ lines: queryInt(0, 100_000).optional(), follow: z.enum(['true', 'false']).optional() }),
+    response: z.looseObject({}),
+    stream: true,
+  },
+  events: {
+    method: 'GET',
+    path: '/v1/events',
+    summary: 'What happens in the node from now on: state changes of jobs, agents, tasks and parts.',
+    request: z.strictObject({}),
+    response: z.looseObject({ type: z.string(), at: timeField }),
+    stream: true,
+  },
+  getTask: {
+    method: 'GET',
+    path: '/v1/tasks/:id',
+    summary: 'A long-running call; wait=<seconds> answers as soon as it ends, at the latest then.',
+    request: z.strictObject({ id: z.string(), wait: queryInt(0, 60).optional() }),
+    response: task,
+    errors: ['task_not_found'],
+  },
+})

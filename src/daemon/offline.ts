@@ -1,0 +1,37 @@
+/** The routes that need no node, over a database that nobody holds: opened read-only. */
+import { existsSync } from 'node:fs'
+import { systemClock } from '../base/clock.ts'
+import { loadConfig } from '../base/config.ts'
+import { PylonError } from '../base/errors.ts'
+import { stringify } from '../base/json.ts'
+import type { Home } from '../base/paths.ts'
+import { VERSION } from '../base/version.ts'
+import type { Answer, Network } from '../control/client.ts'
+import { type Call, type Handler, type Input, type Output, parseRequest, type Route } from '../control/route.ts'
+import { Store } from '../store/store.ts'
+import { readTable } from './handlers.ts'
+import type { ReadServices } from './services.ts'
+
+/** @throws not_running when the home never held a node. */
+export async function callOffline<R extends Route>(
+  { home, network }: { home: Home; network: Network },
+  route: R,
+  input: Input<R>,
+): Promise<Answer<Output<R>>> {
+  if (!existsSync(home.database)) {
+    throw new PylonError('not_running', 'Pylon is not running and there is no database to read yet; start it with: pylon start')
+  }
+  const store = Store.open(home.database, { readonly: true })
+  try {
+    const config = loadConfig(home.config)
+    const services: ReadServices = { home, network, store, clock: systemClock, config: () => config }
+    const handler = readTable(services).get(`${route.method} ${route.path}`)
+    if (handler === undefined) throw new PylonError('not_running', 'Pylon is not running; start it with: pylon start')
+    const call: Call = { idempotencyKey: 'offline', signal: new AbortController().signal }
+    const value = (await (handler as Handler<R>)(parseRequest(route, input), call)) as Output<R>
+    const body = JSON.parse(stringify({ network, ...(route.response.encode(value) as object) })) as Record<string, unknown>
+    return { value, body, network, nodeVersion: VERSION }
+  } finally {
+    store.close()
+  }
+}

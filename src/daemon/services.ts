@@ -1,0 +1,24 @@
+/** What route handlers are given: the parts of the node, and, for routes that also work offline, what a closed node can tell. */
+import type { Clock } from '../base/clock.ts'
+import type { Config } from '../base/config.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Home } from '../base/paths.ts'
+import type { Nostr } from '../nostr/types.ts'
+import type { Store } from '../store/store.ts'
+import type { Wallets } from '../wallet/types.ts'
+
+/** Enough for a route marked `offline`: reads only. */
+export interface ReadServices {
+  readonly home: Home
+  readonly network: 'sandbox' | 'live'
+  readonly store: Store
+  readonly clock: Clock
+  config(): Config
+}
+
+/** The running node. A part that is off, locked or failed throws its own reason when it is asked for. */
+export interface Services extends ReadServices {
+  readonly logger: Logger
+  readonly nostr: Nostr
+  readonly wallets: Wallets
+}
