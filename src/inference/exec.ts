@@ -1,0 +1,144 @@
+/** Runs a command of the owner on text from a stranger: no shell, a bare environment, its own process group, bounds on time and output. */
+import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Clock } from '../base/clock.ts'
+import { PylonError } from '../base/errors.ts'
+
+export interface CommandSpec {
+  /** argv; the first is looked up on PATH. Never passed to a shell. */
+  readonly command: readonly string[]
+  readonly timeoutMs: number
+  readonly maxOutputBytes: number
+}
+
+export interface CommandRun {
+  readonly input: string
+  /** Added to PATH, HOME and LANG, which alone pass through. */
+  readonly env?: Readonly<Record<string, string>>
+  readonly signal?: AbortSignal
+}
+
+const STDERR_KEPT = 2000
+/** Between SIGTERM and SIGKILL to the group. */
+const KILL_GRACE_MS = 500
+/** The most that a value in the environment may hold, in bytes. */
+const MAX_ENV_BYTES = 4096
+
+/**
+ * `temperature` to `PYLON_PARAM_TEMPERATURE`. Names come from strangers: whatever is not a letter or digit becomes `_`,
+ * NUL bytes go, values are cut at 4096 bytes. The prefix keeps them off every name that a program acts on.
+ */
+export function paramEnv(params: Readonly<Record<string, readonly string[]>>): Record<string, string> {
+  const env: Record<string, string> = {}
+  for (const [name, values] of Object.entries(params).slice(0, 64)) {
+    const clean = name
+      .toUpperCase()
+      .replace(/[^A-Z0-9]/g, '_')
+      .slice(0, 64)
+    if (clean === '') continue
+    env[`PYLON_PARAM_${clean}`] = Buffer.from(values.join(' ').replaceAll('\0', '')).subarray(0, MAX_ENV_BYTES).toString('utf8')
+  }
+  return env
+}
+
+function baseEnv(): Record<string, string> {
+  const env: Record<string, string> = {}
+  for (const name of ['PATH', 'HOME', 'LANG']) {
+    const value = process.env[name]
+    if (value !== undefined) env[name] = value
+  }
+  return env
+}
+
+/**
+ * The command's stdout as text.
+ * @throws backend_unavailable when it does not start; backend_failed when it exits above 0, is killed or outlives the
+ *   time; output_too_large; the signal's reason when aborted. In every case its whole process group is gone.
+ */
+export async function runCommand(spec: CommandSpec, run: CommandRun, clock: Clock): Promise<string> {
+  run.signal?.throwIfAborted()
+  const dir = mkdtempSync(join(tmpdir(), 'pylon-exec-'))
+  try {
+    return await spawnAndCollect(spec, run, dir, clock)
+  } finally {
+    rmSync(dir, { recursive: true, force: true, maxRetries: 3 })
+  }
+}
+
+function spawnAndCollect(spec: CommandSpec, run: CommandRun, cwd: string, clock: Clock): Promise<string> {
+  const [file, ...args] = spec.command
+  if (file === undefined) throw new PylonError('backend_unavailable', 'The command is empty; set it in config.toml.')
+  return new Promise<string>((resolve, reject) => {
+    const child = spawn(file, args, { cwd, env: { ...baseEnv(), ...run.env }, detached: true, stdio: ['pipe', 'pipe', 'pipe'] })
+    const chunks: Buffer[] = []
+    let bytes = 0
+    let stderr = ''
+    let failure: unknown
+    let cancelKill: (() => void) | undefined
+
+    const killGroup = (signal: NodeJS.Signals) => {
+      if (child.pid === undefined) return
+      try {
+        process.kill(-child.pid, signal)
+      } catch {
+        // The group is gone already.
+      }
+    }
+    const stop = (reason: unknown) => {
+      if (failure !== undefined) return
+      failure = reason
+      killGroup('SIGTERM')
+      cancelKill = clock.after(KILL_GRACE_MS, () => {
+        killGroup('SIGKILL')
+        // A grandchild that left the group may hold the pipes: don't wait for it.
+        child.stdout.destroy()
+        child.stderr.destroy()
+      })
+    }
+    const cancelTimeout = clock.after(spec.timeoutMs, () =>
+      stop(new PylonError('backend_failed', `The command ${file} took longer than ${spec.timeoutMs / 1000} s and was stopped.`)),
+    )
+    const onAbort = () => stop(run.signal?.reason ?? new PylonError('cancelled', 'The run was given up.'))
+    run.signal?.addEventListener('abort', onAbort, { once: true })
+
+    child.stdout.on('data', (chunk: Buffer) => {
+      bytes += chunk.length
+      if (bytes > spec.maxOutputBytes) {
+        stop(new PylonError('output_too_large', `The command ${file} wrote more than ${spec.maxOutputBytes} bytes and was stopped.`))
+      } else chunks.push(chunk)
+    })
+    child.stderr.on('data', (chunk: Buffer) => {
+      if (stderr.length < STDERR_KEPT) stderr += chunk.toString('utf8').slice(0, STDERR_KEPT - stderr.length)
+    })
+    // A command that does not read its input closes the pipe: that is its right.
+    child.stdin.on('error', () => undefined)
+    child.stdin.end(run.input)
+
+    child.on('error', (error) => {
+      failure ??= new PylonError('backend_unavailable', `The command ${file} does not start: ${error.message}.`, { cause: error })
+      if (child.pid === undefined) finish(null, null)
+    })
+    child.on('close', (code, signal) => finish(code, signal))
+
+    let finished = false
+    function finish(code: number | null, signal: NodeJS.Signals | null): void {
+      if (finished) return
+      finished = true
+      cancelTimeout()
+      cancelKill?.()
+      run.signal?.removeEventListener('abort', onAbort)
+      // Whatever the command left running in its group ends with it.
+      killGroup('SIGKILL')
+      if (failure !== undefined) reject(failure)
+      else if (code === 0) resolve(Buffer.concat(chunks).toString('utf8'))
+      else reject(badExit(file ?? '', code, signal, stderr))
+    }
+  })
+}
+
+function badExit(file: string, code: number | null, signal: NodeJS.Signals | null, stderr: string): PylonError {
+  const how = signal === null ? `exited with ${code}` : `was killed by ${signal}`
+  return new PylonError('backend_failed', `The command ${file} ${how}.`, { details: { exit_code: code, signal, stderr: stderr.trim() } })
+}

@@ -1,0 +1,179 @@
+/** Talks to OpenAI-compatible servers (ollama, llama.cpp, vLLM, LM Studio): finds them, lists models, completes chats. */
+import { readFileSync } from 'node:fs'
+import { z } from 'zod'
+import { messageOf, PylonError } from '../base/errors.ts'
+import { parseJson } from '../base/json.ts'
+
+/** Where the common local servers listen: name and base URL, in the order they are asked. */
+export const LOCAL_SERVERS: readonly { readonly name: string; readonly baseUrl: string }[] = [
+  { name: 'ollama', baseUrl: 'http://127.0.0.1:11434/v1' },
+  { name: 'llama.cpp', baseUrl: 'http://127.0.0.1:8080/v1' },
+  { name: 'vllm', baseUrl: 'http://127.0.0.1:8000/v1' },
+  { name: 'lm-studio', baseUrl: 'http://127.0.0.1:1234/v1' },
+]
+
+export interface OpenAiServer {
+  readonly name: string
+  /** With or without a trailing `/v1`; addresses here are the owner's choice and may be local. */
+  readonly baseUrl: string
+  readonly apiKey?: string
+}
+
+export interface ChatMessage {
+  readonly role: 'system' | 'user' | 'assistant'
+  readonly content: string
+}
+
+export interface ChatRequest {
+  readonly model: string
+  readonly messages: readonly ChatMessage[]
+  readonly maxTokens?: number
+  readonly temperature?: number
+  readonly topP?: number
+  readonly frequencyPenalty?: number
+  readonly presencePenalty?: number
+  readonly seed?: number
+  readonly stop?: readonly string[]
+}
+
+export interface ChatAnswer {
+  readonly content: string
+  readonly model: string
+  readonly finishReason: string | undefined
+  /** As the server counted, when it does. */
+  readonly promptTokens: number | undefined
+  readonly completionTokens: number | undefined
+}
+
+const MAX_ANSWER_BYTES = 8_000_000
+const PROBE_TIMEOUT_MS = 1500
+
+const modelList = z.object({ data: z.array(z.object({ id: z.string().min(1).max(300) })).max(10_000) })
+const completion = z.object({
+  model: z.string().optional(),
+  choices: z
+    .array(z.object({ message: z.object({ content: z.string().nullable().optional() }), finish_reason: z.string().nullable().optional() }))
+    .min(1),
+  usage: z.object({ prompt_tokens: z.int().optional(), completion_tokens: z.int().optional() }).nullable().optional(),
+})
+
+/** The key in a file, one line. @throws config_invalid when the file cannot be read or is empty. */
+export function readApiKey(path: string): string | undefined {
+  if (path === '') return undefined
+  let key: string
+  try {
+    key = readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    throw new PylonError('config_invalid', `The API key file ${path} cannot be read: ${messageOf(error)}.`)
+  }
+  if (key === '' || /\s/.test(key)) throw new PylonError('config_invalid', `The API key file ${path} must hold one key on one line.`)
+  return key
+}
+
+/** Ids of the models that the server has now. @throws backend_unavailable */
+export async function listModels(server: OpenAiServer, signal?: AbortSignal): Promise<string[]> {
+  const deadline = AbortSignal.timeout(PROBE_TIMEOUT_MS)
+  const answer = await call(server, 'models', undefined, signal === undefined ? deadline : AbortSignal.any([signal, deadline]))
+  const parsed = modelList.safeParse(answer)
+  if (!parsed.success)
+    throw new PylonError('backend_unavailable', `${server.baseUrl} does not list models as an OpenAI-compatible server does.`)
+  return parsed.data.data.map((model) => model.id)
+}
+
+/** The servers of the list that answer with at least one model, in its order. */
+export async function probeServers(
+  servers: readonly OpenAiServer[] = LOCAL_SERVERS,
+): Promise<{ server: OpenAiServer; models: string[]; reason?: string }[]> {
+  return Promise.all(
+    servers.map(async (server) => {
+      try {
+        const models = await listModels(server)
+        return models.length > 0 ? { server, models } : { server, models, reason: `${server.name} at ${server.baseUrl} has no model.` }
+      } catch (error) {
+        return { server, models: [], reason: messageOf(error) }
+      }
+    }),
+  )
+}
+
+/** One completion, not streamed. @throws backend_unavailable (no connection, 5xx, 429), backend_failed (refused or malformed), the signal's reason. */
+export async function chat(server: OpenAiServer, request: ChatRequest, signal: AbortSignal): Promise<ChatAnswer> {
+  const body = {
+    model: request.model,
+    messages: request.messages,
+    stream: false,
+    max_tokens: request.maxTokens,
+    temperature: request.temperature,
+    top_p: request.topP,
+    frequency_penalty: request.frequencyPenalty,
+    presence_penalty: request.presencePenalty,
+    seed: request.seed,
+    stop: request.stop,
+  }
+  const parsed = completion.safeParse(await call(server, 'chat/completions', body, signal))
+  const choice = parsed.data?.choices[0]
+  if (!parsed.success || choice === undefined) {
+    throw new PylonError('backend_failed', `${server.name} answered with something that is no chat completion.`)
+  }
+  return {
+    content: choice.message.content ?? '',
+    model: parsed.data.model ?? request.model,
+    finishReason: choice.finish_reason ?? undefined,
+    promptTokens: parsed.data.usage?.prompt_tokens,
+    completionTokens: parsed.data.usage?.completion_tokens,
+  }
+}
+
+function endpoint(baseUrl: string, path: string): string {
+  const root = baseUrl.replace(/\/+$/, '')
+  return `${/\/v\d+$/.test(root) ? root : `${root}/v1`}/${path}`
+}
+
+async function call(server: OpenAiServer, path: string, body: unknown, signal: AbortSignal): Promise<unknown> {
+  const url = endpoint(server.baseUrl, path)
+  let response: Response
+  let text: string
+  try {
+    response = await fetch(url, {
+      method: body === undefined ? 'GET' : 'POST',
+      headers: {
+        accept: 'application/json',
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(server.apiKey === undefined ? {} : { authorization: `Bearer ${server.apiKey}` }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      redirect: 'error',
+      signal,
+    })
+    text = await readCapped(response)
+  } catch (error) {
+    if (error instanceof PylonError) throw error
+    if (signal.aborted && !(signal.reason instanceof DOMException)) throw signal.reason
+    throw new PylonError('backend_unavailable', `${server.name} at ${server.baseUrl} does not answer: ${causeOf(error)}.`, { cause: error })
+  }
+  if (!response.ok) throw httpError(server, response.status, text)
+  return parseJson(text)
+}
+
+async function readCapped(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  for await (const chunk of response.body ?? []) {
+    bytes += chunk.length
+    if (bytes > MAX_ANSWER_BYTES) throw new PylonError('output_too_large', `The answer is over ${MAX_ANSWER_BYTES} bytes.`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function httpError(server: OpenAiServer, status: number, text: string): PylonError {
+  const said = z.object({ error: z.union([z.string(), z.object({ message: z.string() })]) }).safeParse(parseJson(text))
+  const words = said.success ? (typeof said.data.error === 'string' ? said.data.error : said.data.error.message).slice(0, 300) : ''
+  const code = status >= 500 || status === 429 || status === 401 || status === 403 ? 'backend_unavailable' : 'backend_failed'
+  return new PylonError(code, `${server.name} answered ${status}${words === '' ? '' : `: ${words}`}.`, { details: { status } })
+}
+
+function causeOf(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined
+  return cause instanceof Error && cause.message !== '' ? cause.message : messageOf(error)
+}

@@ -1,0 +1,62 @@
+/**
+ * The life of a job: its states and the steps between them; pure. The store refuses every other step.
+ *
+ *            +-> refused <-----+
+ *            |                 | (token failed)
+ *   received +-> quoted -------+--> paid -----------+
+ *            |     |  ^             ^ |             |
+ *            |     v  (token        | |             v
+ *            |  expired  unknown)   | |  +----> running -> ready -> delivered -> settled
+ *            |     |                | |  |      |  |
+ *            |     +-- (paid late) -+ |  |      |  +-> running (again after a restart)
+ *            |                        |  |      v
+ *            +-> queued --------------|--+   failed -> refunding -> refunded
+ *            |     |                  |         ^         ^
+ *            |     +------------------+---------+         |
+ *            +-> cancelled (kind 5 before running) -------+ (what was paid, or is paid later, goes back)
+ *
+ * `queued` waits for its turn without payment due, `paid` waits for its turn with the money in hand. `failed` and
+ * `cancelled` are ends for a job that holds no money.
+ */
+
+import { JOB_STATES, type JobState } from '../../store/jobs.ts'
+
+const NEXT: Readonly<Record<JobState, readonly JobState[]>> = {
+  received: ['refused', 'queued', 'quoted', 'paid', 'cancelled'],
+  refused: [],
+  queued: ['running', 'failed', 'cancelled'],
+  quoted: ['paid', 'expired', 'refused', 'cancelled'],
+  expired: ['paid'],
+  paid: ['running', 'failed', 'cancelled'],
+  running: ['running', 'ready', 'failed'],
+  ready: ['delivered'],
+  delivered: ['settled'],
+  settled: [],
+  failed: ['refunding'],
+  refunding: ['refunded'],
+  refunded: [],
+  cancelled: ['refunding'],
+}
+
+/** States in which nothing more happens, unless money arrives late (`expired`, `cancelled`) or is held (`failed`, `cancelled`). */
+export const RESTING_STATES: readonly JobState[] = ['refused', 'expired', 'settled', 'failed', 'refunded', 'cancelled']
+
+/** States that count against a customer's limit: work or an invoice is owed. */
+export const OPEN_STATES: readonly JobState[] = ['received', 'queued', 'quoted', 'paid', 'running']
+
+export function isJobState(value: string): value is JobState {
+  return (JOB_STATES as readonly string[]).includes(value)
+}
+
+export function canStep(from: JobState, to: JobState): boolean {
+  return NEXT[from].includes(to)
+}
+
+export function nextStates(from: JobState): readonly JobState[] {
+  return NEXT[from]
+}
+
+/** Whether a cancel request (kind 5) still counts: only before the work began. */
+export function isCancellable(state: JobState): boolean {
+  return canStep(state, 'cancelled')
+}

@@ -1,0 +1,370 @@
+/** Jobs: work that others ordered, every step of it with its reason, and cancel requests that came before their job. */
+import { type Msats, msats } from '../base/amounts.ts'
+import { PylonError } from '../base/errors.ts'
+import { stringify } from '../base/json.ts'
+import { type Command, defineCommand, type Row } from './commands.ts'
+import { amount, amountOrNull, int, intOrNull, json, jsonOrNull, text, textOrNull } from './row.ts'
+import type { Store } from './store.ts'
+
+/** The closed set of states; which step follows which is decided by provider/jobs/states.ts. */
+export const JOB_STATES = [
+  'received',
+  'refused',
+  'queued',
+  'quoted',
+  'expired',
+  'paid',
+  'running',
+  'ready',
+  'delivered',
+  'settled',
+  'failed',
+  'refunding',
+  'refunded',
+  'cancelled',
+] as const
+
+export type JobState = (typeof JOB_STATES)[number]
+
+export interface JobRow {
+  /** The id of the request event. */
+  readonly id: string
+  readonly transport: 'nip90'
+  readonly kind: number
+  readonly customerPubkey: string
+  readonly status: JobState
+  /** Whether the request named us, so that we may answer with an error. */
+  readonly directed: boolean
+  readonly encryption: 'none' | 'nip44' | 'nip04'
+  /** The request as it came, null once refused. */
+  readonly request: unknown
+  readonly answerRelays: readonly string[]
+  /** created_at of the request, unix seconds. */
+  readonly requestedAtS: number
+  /** Milliseconds since the epoch, as all times below. */
+  readonly deadline: number
+  readonly priceMsats: Msats
+  readonly bidMsats: Msats | null
+  readonly paymentMethod: 'none' | 'invoice' | 'token'
+  /** The bolt11 invoice that the customer was sent. */
+  readonly paymentRequest: string | null
+  readonly paymentExpiresAt: number | null
+  readonly mintUrl: string | null
+  readonly paidMsats: Msats
+  readonly attempts: number
+  readonly result: string | null
+  readonly resultEvent: unknown
+  readonly errorCode: string | null
+  readonly error: string | null
+  readonly refundSends: number
+  readonly refundNextAt: number | null
+  readonly createdAt: number
+  readonly startedAt: number | null
+  readonly completedAt: number | null
+  readonly updatedAt: number
+}
+
+export interface JobTransitionRow {
+  readonly from: JobState | null
+  readonly to: JobState
+  readonly reason: string
+  readonly at: number
+}
+
+/** What is known of a job when it is claimed. */
+export interface NewJob {
+  readonly id: string
+  readonly transport: 'nip90'
+  readonly kind: number
+  readonly customerPubkey: string
+  readonly directed: boolean
+  readonly encryption: JobRow['encryption']
+  readonly request: unknown
+  readonly answerRelays: readonly string[]
+  readonly requestedAtS: number
+  readonly deadline: number
+  readonly priceMsats: Msats
+  readonly bidMsats?: Msats | undefined
+  readonly paymentMethod: JobRow['paymentMethod']
+}
+
+/** Columns that a step may set besides the state. */
+export interface JobPatch {
+  readonly request?: null
+  readonly paymentMethod?: JobRow['paymentMethod']
+  readonly paymentRequest?: string
+  readonly paymentExpiresAt?: number
+  readonly mintUrl?: string
+  readonly paidMsats?: Msats
+  readonly attempts?: number
+  readonly result?: string
+  readonly resultEvent?: unknown
+  readonly errorCode?: string
+  readonly error?: string
+  readonly refundSends?: number
+  readonly refundNextAt?: number | null
+}
+
+export interface JobStep {
+  readonly id: string
+  readonly from: JobState
+  readonly to: JobState
+  readonly reason: string
+  readonly at: number
+  readonly patch?: JobPatch
+}
+
+const COLUMN_OF: Readonly<Record<keyof JobPatch, string>> = {
+  request: 'request',
+  paymentMethod: 'payment_method',
+  paymentRequest: 'payment_request',
+  paymentExpiresAt: 'payment_expires_at',
+  mintUrl: 'mint_url',
+  paidMsats: 'paid_msats',
+  attempts: 'attempts',
+  result: 'result',
+  resultEvent: 'result_event',
+  errorCode: 'error_code',
+  error: 'error',
+  refundSends: 'refund_sends',
+  refundNextAt: 'refund_next_at',
+}
+
+const ENDS_WORK: readonly JobState[] = ['ready', 'failed', 'refused', 'cancelled', 'expired']
+
+function recordStep(
+  sql: Parameters<Parameters<typeof defineCommand>[1]>[0],
+  step: Omit<JobStep, 'from'> & { from: JobState | null },
+): void {
+  sql('INSERT INTO job_transitions (job_id, from_state, to_state, reason, at) VALUES (?, ?, ?, ?, ?)').run(
+    step.id,
+    step.from,
+    step.to,
+    step.reason,
+    BigInt(step.at),
+  )
+}
+
+/** Claims a request by its id, as `received`. @throws conflict when the id was claimed before. */
+export const claimJob: (p: { job: NewJob; at: number; reason: string }) => Command<void> = defineCommand(
+  'claim_job',
+  (sql, p: { job: NewJob; at: number; reason: string }) => {
+    const { job } = p
+    const inserted = sql(
+      `INSERT INTO jobs (id, transport, kind, customer_pubkey, status, directed, encryption, request, answer_relays, requested_at_s, deadline,
+       price_msats, bid_msats, payment_method, created_at, updated_at)
+       VALUES (?, ?, ?, ?, 'received', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
+    ).run(
+      job.id,
+      job.transport,
+      BigInt(job.kind),
+      job.customerPubkey,
+      job.directed ? 1n : 0n,
+      job.encryption,
+      job.request === null ? null : JSON.stringify(job.request),
+      JSON.stringify(job.answerRelays),
+      BigInt(job.requestedAtS),
+      BigInt(job.deadline),
+      job.priceMsats,
+      job.bidMsats ?? null,
+      job.paymentMethod,
+      BigInt(p.at),
+      BigInt(p.at),
+    )
+    if (inserted.changes === 0) throw new PylonError('conflict', `The job ${job.id} was claimed before.`)
+    recordStep(sql, { id: job.id, from: null, to: 'received', reason: p.reason, at: p.at })
+  },
+  () => 'transition_job:received',
+)
+
+/** Moves a job on and stores why. @throws conflict when it is not in `from`. */
+export const transitionJob: (step: JobStep) => Command<void> = defineCommand(
+  'transition_job',
+  (sql, step: JobStep) => {
+    const sets = ['status = ?', 'updated_at = ?']
+    const values: unknown[] = [step.to, BigInt(step.at)]
+    for (const [key, value] of Object.entries(step.patch ?? {})) {
+      if (value === undefined) continue
+      sets.push(`${COLUMN_OF[key as keyof JobPatch]} = ?`)
+      values.push(columnValue(value))
+    }
+    if (step.to === 'running') {
+      sets.push('started_at = coalesce(started_at, ?)')
+      values.push(BigInt(step.at))
+    }
+    if (step.to === 'paid') sets.push('completed_at = NULL')
+    if (ENDS_WORK.includes(step.to)) {
+      sets.push('completed_at = ?')
+      values.push(BigInt(step.at))
+    }
+    const changed = sql(`UPDATE jobs SET ${sets.join(', ')} WHERE id = ? AND status = ?`).run(...values, step.id, step.from)
+    if (changed.changes === 0) throw new PylonError('conflict', `The job ${step.id} is not ${step.from}, it cannot become ${step.to}.`)
+    recordStep(sql, step)
+  },
+  (step) => `transition_job:${step.to}`,
+)
+
+function columnValue(value: unknown): unknown {
+  if (value === null || typeof value === 'string' || typeof value === 'bigint') return value
+  return typeof value === 'number' ? BigInt(value) : stringify(value)
+}
+
+/** Records that a refund was sent (again) and when it is to be sent next; the state stays `refunding`. */
+export const noteRefundSent = defineCommand('note_refund_sent', (sql, p: { id: string; sends: number; nextAt: number; at: number }) => {
+  sql(`UPDATE jobs SET refund_sends = ?, refund_next_at = ?, updated_at = ? WHERE id = ? AND status = 'refunding'`).run(
+    BigInt(p.sends),
+    BigInt(p.nextAt),
+    BigInt(p.at),
+    p.id,
+  )
+})
+
+/** Remembers a cancel request whose job is not here yet. */
+export const rememberCancellation = defineCommand(
+  'remember_cancellation',
+  (sql, p: { jobIds: readonly string[]; pubkey: string; eventId: string; at: number }) => {
+    for (const jobId of p.jobIds) {
+      sql('INSERT INTO job_cancellations (job_id, pubkey, event_id, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING').run(
+        jobId,
+        p.pubkey,
+        p.eventId,
+        BigInt(p.at),
+      )
+    }
+  },
+)
+
+/**
+ * Forgets jobs at rest since before `before`, at most `limit` at once, and returns how many. Jobs that hold or owe money
+ * (a paid one that failed and is not refunded yet) are never at rest.
+ */
+export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; limit: number }): number => {
+  sql('DELETE FROM job_cancellations WHERE at < ?').run(BigInt(p.before))
+  const gone = sql(
+    `DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE updated_at < ? AND (status IN ('refused', 'settled', 'refunded', 'expired')
+     OR (status IN ('failed', 'cancelled') AND paid_msats = 0)) LIMIT ?)`,
+  ).run(BigInt(p.before), BigInt(p.limit))
+  return Number(gone.changes)
+})
+
+function decode(row: Row): JobRow {
+  return {
+    id: text(row, 'id'),
+    transport: 'nip90',
+    kind: int(row, 'kind'),
+    customerPubkey: text(row, 'customer_pubkey'),
+    status: text(row, 'status') as JobState,
+    directed: int(row, 'directed') === 1,
+    encryption: text(row, 'encryption') as JobRow['encryption'],
+    request: jsonOrNull(row, 'request'),
+    answerRelays: json<string[]>(row, 'answer_relays'),
+    requestedAtS: int(row, 'requested_at_s'),
+    deadline: int(row, 'deadline'),
+    priceMsats: amount(row, 'price_msats'),
+    bidMsats: amountOrNull(row, 'bid_msats'),
+    paymentMethod: text(row, 'payment_method') as JobRow['paymentMethod'],
+    paymentRequest: textOrNull(row, 'payment_request'),
+    paymentExpiresAt: intOrNull(row, 'payment_expires_at'),
+    mintUrl: textOrNull(row, 'mint_url'),
+    paidMsats: amount(row, 'paid_msats'),
+    attempts: int(row, 'attempts'),
+    result: textOrNull(row, 'result'),
+    resultEvent: jsonOrNull(row, 'result_event'),
+    errorCode: textOrNull(row, 'error_code'),
+    error: textOrNull(row, 'error'),
+    refundSends: int(row, 'refund_sends'),
+    refundNextAt: intOrNull(row, 'refund_next_at'),
+    createdAt: int(row, 'created_at'),
+    startedAt: intOrNull(row, 'started_at'),
+    completedAt: intOrNull(row, 'completed_at'),
+    updatedAt: int(row, 'updated_at'),
+  }
+}
+
+export function hasJob(store: Store, id: string): boolean {
+  return store.sql('SELECT 1 FROM jobs WHERE id = ?').get(id) !== undefined
+}
+
+export function getJob(store: Store, id: string): JobRow | undefined {
+  const row = store.sql('SELECT * FROM jobs WHERE id = ?').get(id)
+  return row === undefined ? undefined : decode(row)
+}
+
+/** Newest first. `before` is the created_at (ms) to page on from, exclusive. */
+export function listJobs(store: Store, options: { states?: readonly JobState[]; limit: number; before?: number }): JobRow[] {
+  const states = JSON.stringify(options.states ?? JOB_STATES)
+  return store
+    .sql('SELECT * FROM jobs WHERE status IN (SELECT value FROM json_each(?)) AND created_at < ? ORDER BY created_at DESC, id LIMIT ?')
+    .all(states, BigInt(options.before ?? Number.MAX_SAFE_INTEGER), BigInt(options.limit))
+    .map(decode)
+}
+
+/** Oldest first, so that work goes on in the order it came. */
+export function jobsInState(store: Store, state: JobState, limit = 100_000): JobRow[] {
+  return store.sql('SELECT * FROM jobs WHERE status = ? ORDER BY created_at, id LIMIT ?').all(state, BigInt(limit)).map(decode)
+}
+
+export function transitionsOf(store: Store, id: string): JobTransitionRow[] {
+  return store
+    .sql('SELECT * FROM job_transitions WHERE job_id = ? ORDER BY id')
+    .all(id)
+    .map((row) => ({
+      from: textOrNull(row, 'from_state') as JobState | null,
+      to: text(row, 'to_state') as JobState,
+      reason: text(row, 'reason'),
+      at: int(row, 'at'),
+    }))
+}
+
+/** Jobs by state; states without jobs are absent. */
+export function countJobs(store: Store): Partial<Record<JobState, number>> {
+  const counts: Partial<Record<JobState, number>> = {}
+  for (const row of store.sql('SELECT status, count(*) AS n FROM jobs GROUP BY status').all()) {
+    counts[text(row, 'status') as JobState] = int(row, 'n')
+  }
+  return counts
+}
+
+/** Ids and customers of the jobs in the given states. */
+export function openJobs(store: Store, states: readonly JobState[]): { id: string; customerPubkey: string; status: JobState }[] {
+  return store
+    .sql('SELECT id, customer_pubkey, status FROM jobs WHERE status IN (SELECT value FROM json_each(?)) ORDER BY created_at DESC')
+    .all(JSON.stringify(states))
+    .map((row) => ({ id: text(row, 'id'), customerPubkey: text(row, 'customer_pubkey'), status: text(row, 'status') as JobState }))
+}
+
+/** Free jobs of a customer that were not refused, since a time. */
+export function countFreeJobsSince(store: Store, customerPubkey: string, since: number): number {
+  const row = store
+    .sql(`SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND created_at >= ? AND price_msats = 0 AND status <> 'refused'`)
+    .get(customerPubkey, BigInt(since))
+  return row === undefined ? 0 : int(row, 'n')
+}
+
+/** Quoted jobs whose invoice has run out. */
+export function expiredQuotes(store: Store, now: number): JobRow[] {
+  return store
+    .sql(`SELECT * FROM jobs WHERE status = 'quoted' AND payment_method = 'invoice' AND payment_expires_at <= ?`)
+    .all(BigInt(now))
+    .map(decode)
+}
+
+/** Refunds that are due to be sent, for the first time or again. */
+export function dueRefunds(store: Store, now: number): JobRow[] {
+  return store
+    .sql(`SELECT * FROM jobs WHERE status = 'refunding' AND coalesce(refund_next_at, 0) <= ? ORDER BY created_at LIMIT 100`)
+    .all(BigInt(now))
+    .map(decode)
+}
+
+export function wasCancelled(store: Store, jobId: string, pubkey: string): boolean {
+  return store.sql('SELECT 1 FROM job_cancellations WHERE job_id = ? AND pubkey = ?').get(jobId, pubkey) !== undefined
+}
+
+/** The sum that jobs in these states were paid. */
+export function paidInStates(store: Store, states: readonly JobState[]): Msats {
+  const row = store
+    .sql('SELECT coalesce(sum(paid_msats), 0) AS total FROM jobs WHERE status IN (SELECT value FROM json_each(?))')
+    .get(JSON.stringify(states))
+  return row === undefined ? msats(0n) : amount(row, 'total')
+}
