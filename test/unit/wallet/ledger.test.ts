@@ -1,0 +1,119 @@
+/** The ledger: balance, once only, sums, earnings and the audit. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { all } from '../../../src/store/commands.ts'
+import { earningsSummary } from '../../../src/store/earnings.ts'
+import { accountBalance, auditLedger, balancesByPrefix, ledgerHistory, postEntry } from '../../../src/store/ledger.ts'
+import { Store } from '../../../src/store/store.ts'
+
+let dir: string
+let store: Store
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'pylon-ledger-'))
+  store = Store.open(join(dir, 'pylon.db'))
+})
+
+afterEach(() => {
+  store.close()
+  rmSync(dir, { recursive: true, force: true })
+})
+
+const AGENT = `agent:${'ab'.repeat(32)}`
+const job = (id: string) => ({ type: 'job' as const, id })
+
+describe('postEntry', () => {
+  it('posts a balanced entry once', async () => {
+    const entry = {
+      id: 'job:1:settled',
+      cause: job('1'),
+      at: 1000,
+      postings: [
+        { account: 'node/deposit/job:1', amountMsats: 5000n },
+        { account: 'node/income/job', amountMsats: -4500n },
+        { account: 'node/income/rounding', amountMsats: -500n },
+      ],
+    }
+    expect(await store.write(postEntry(entry))).toBe(true)
+    expect(await store.write(postEntry(entry))).toBe(false)
+    expect(accountBalance(store, 'node/income/job')).toBe(-4500n)
+    expect(balancesByPrefix(store, 'node/income/')).toEqual(
+      new Map([
+        ['node/income/job', -4500n],
+        ['node/income/rounding', -500n],
+      ]),
+    )
+    expect(ledgerHistory(store, { owner: 'node', limit: 5 })).toMatchObject([{ id: 'job:1:settled', at: 1000 }])
+    expect(ledgerHistory(store, { owner: 'customer', limit: 5 })).toEqual([])
+  })
+
+  it('refuses an unbalanced set and undoes what was written with it', async () => {
+    const good = postEntry({ id: 'a', cause: job('1'), at: 1, postings: [] })
+    const bad = postEntry({ id: 'b', cause: job('1'), at: 1, postings: [{ account: 'node/income/job', amountMsats: 1n }] })
+    await expect(store.write(all(good, bad))).rejects.toThrow(/does not balance/)
+    expect(ledgerHistory(store, { limit: 5 })).toEqual([])
+  })
+
+  it('refuses accounts that nobody owns', async () => {
+    const postings = [
+      { account: 'mallory/income/job', amountMsats: 1n },
+      { account: 'node/income/job', amountMsats: -1n },
+    ]
+    await expect(store.write(postEntry({ id: 'a', cause: job('1'), at: 1, postings }))).rejects.toThrow(/no account/)
+  })
+})
+
+describe('earnings', () => {
+  it('counts income of others by source, rounding as other, own purchases apart', async () => {
+    const income = (id: string, account: string, amountMsats: bigint, at: number) =>
+      postEntry({
+        id,
+        cause: job(id),
+        at,
+        postings: [
+          { account, amountMsats: -amountMsats },
+          { account: 'node/equity/funding', amountMsats },
+        ],
+      })
+    const day = 86_400_000
+    await store.write(
+      all(
+        income('a', 'node/income/job', 7000n, 10),
+        income('b', 'node/income/rounding', 300n, 10),
+        income('c', `${AGENT}/income/zap`, 2000n, day + 1),
+        income('d', 'node/income/internal', 9000n, 10),
+        income('e', 'node/income/tip', 1n, day + 2),
+      ),
+    )
+    const summary = earningsSummary(store, { limit: 2 })
+    expect(summary).toMatchObject({
+      totalMsats: 9301n,
+      internalMsats: 9000n,
+      jobsCompleted: 0,
+      bySource: { job: 7000n, zap: 2000n, lease: 0n, tip: 1n, other: 300n },
+      byDay: [
+        { day: '1970-01-01', amountMsats: 7300n },
+        { day: '1970-01-02', amountMsats: 2001n },
+      ],
+    })
+    expect(summary.recent.map((row) => [row.id, row.source])).toEqual([
+      ['e#tip', 'tip'],
+      ['c#zap', 'zap'],
+    ])
+    expect(earningsSummary(store, { limit: 9, sinceMs: day }).totalMsats).toBe(2001n)
+  })
+})
+
+describe('auditLedger', () => {
+  it('finds value in the ledger that no proof stands for', async () => {
+    expect(auditLedger(store)).toEqual({ ok: true, problems: [] })
+    const postings = [
+      { account: 'node/wallet/https://mint.example', amountMsats: 1000n },
+      { account: 'node/equity/funding', amountMsats: -1000n },
+    ]
+    await store.write(postEntry({ id: 'a', cause: { type: 'owner', id: 'x' }, at: 1, postings }))
+    expect(auditLedger(store)).toMatchObject({ ok: false, problems: [expect.stringContaining('1000 msats')] })
+  })
+})
