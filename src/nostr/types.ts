@@ -121,7 +121,10 @@ export interface Nostr {
   readonly verifier: string
   subscribe(spec: SubscriptionSpec): Subscription
   /** What the relays have now, verified and deduplicated. `complete` only when every asked relay sent a real EOSE. */
-  query(filters: readonly Filter[], options?: { relays?: readonly string[]; timeoutMs?: number }): Promise<{ events: NostrEvent[]; complete: boolean }>
+  query(
+    filters: readonly Filter[],
+    options?: { relays?: readonly string[]; timeoutMs?: number },
+  ): Promise<{ events: NostrEvent[]; complete: boolean }>
   /** Opens a live query and resolves once every reachable relay sent EOSE, so that an answer to what is published next cannot be missed. */
   listen(spec: {
     filters: readonly Filter[]

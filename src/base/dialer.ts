@@ -1,0 +1,197 @@
+/** The guarded dialer: the one way out to addresses, whoever named them; strangers' addresses reach only the public internet. */
+import { type LookupAddress, lookup as systemLookup } from 'node:dns'
+import { isIP, type LookupFunction } from 'node:net'
+import { Agent, request } from 'undici'
+import { WebSocket } from 'ws'
+import { isPublicAddress } from './addresses.ts'
+import { isPylonError, messageOf, PylonError } from './errors.ts'
+
+export type { WebSocket } from 'ws'
+
+export interface FetchOptions {
+  readonly method?: 'GET' | 'POST' | 'PUT' | 'DELETE' | 'HEAD'
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: string | Uint8Array
+  /** For the whole exchange (default 10 s; 0 is no limit: a mint may hold a melt open). */
+  readonly timeoutMs?: number
+  /** The longest body that is read (default 1 MiB). */
+  readonly maxBytes?: number
+  readonly signal?: AbortSignal
+}
+
+export interface FetchResponse {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly text: string
+}
+
+export interface WebSocketOptions {
+  readonly maxPayloadBytes?: number
+  readonly handshakeTimeoutMs?: number
+}
+
+export interface Dialer {
+  /** Makes one origin an exact exception: what the owner configured, or the sandbox's own. ws and http of one host and port are one origin. */
+  allow(origin: string): void
+  /** Whether the origin of this URL is an exception. */
+  isAllowed(url: string): boolean
+  /** One exchange; redirects are errors. @throws address_refused, fetch_failed, both naming the URL. */
+  fetch(url: string, options?: FetchOptions): Promise<FetchResponse>
+  /** An opening socket; a name that resolves to a refused address comes as its `error` event. @throws address_refused */
+  connectWebSocket(url: string, options?: WebSocketOptions): WebSocket
+  /** Ends idle connections. */
+  close(): Promise<void>
+}
+
+/** Resolves a name to all its addresses. */
+export type Lookup = (hostname: string) => Promise<readonly LookupAddress[]>
+
+const DEFAULT_TIMEOUT_MS = 10_000
+const DEFAULT_MAX_BYTES = 1_048_576
+
+const resolveAll: Lookup = (hostname) =>
+  new Promise((resolve, reject) => {
+    systemLookup(hostname, { all: true }, (error, addresses) => (error === null ? resolve(addresses) : reject(error)))
+  })
+
+export function createDialer(options: { allowedOrigins?: readonly string[]; lookup?: Lookup } = {}): Dialer {
+  const resolve = options.lookup ?? resolveAll
+  const allowed = new Set<string>()
+  const guardedLookup = guardLookup(resolve)
+  const plainAgent = new Agent({ connect: { timeout: DEFAULT_TIMEOUT_MS }, headersTimeout: 0, bodyTimeout: 0 })
+  const guardedAgent = new Agent({ connect: { timeout: DEFAULT_TIMEOUT_MS, lookup: guardedLookup }, headersTimeout: 0, bodyTimeout: 0 })
+
+  /** Whether the URL is an exception; refuses what needs no resolving to be refused. */
+  function admit(url: string, secureScheme: 'https:' | 'wss:'): boolean {
+    const parsed = parseUrl(url)
+    if (allowed.has(originOf(parsed))) return true
+    if (parsed.protocol !== secureScheme) {
+      throw refused(url, `only ${secureScheme}// is used for addresses that the owner did not configure`)
+    }
+    if (parsed.username !== '' || parsed.password !== '') throw refused(url, 'it carries credentials')
+    const host = parsed.hostname.replace(/^\[|\]$/g, '')
+    if (isIP(host) !== 0 && !isPublicAddress(host)) throw refused(url, 'it is not on the public internet')
+    return false
+  }
+
+  return {
+    allow: (origin) => void allowed.add(originOf(parseUrl(origin))),
+    isAllowed: (url) => allowed.has(originOf(parseUrl(url))),
+    async fetch(url, fetchOptions = {}) {
+      const isException = admit(url, 'https:')
+      return exchange(url, fetchOptions, isException ? plainAgent : guardedAgent)
+    },
+    connectWebSocket(url, { maxPayloadBytes = DEFAULT_MAX_BYTES, handshakeTimeoutMs = DEFAULT_TIMEOUT_MS } = {}) {
+      const isException = admit(url, 'wss:')
+      return new WebSocket(url, {
+        maxPayload: maxPayloadBytes,
+        handshakeTimeout: handshakeTimeoutMs,
+        perMessageDeflate: false,
+        followRedirects: false,
+        ...(isException ? {} : { lookup: guardedLookup }),
+      })
+    },
+    async close() {
+      await Promise.all([plainAgent.destroy(), guardedAgent.destroy()])
+    },
+  }
+}
+
+/** ws and http of one host and port count as one. */
+function originOf(url: URL): string {
+  const scheme = url.protocol === 'ws:' ? 'http:' : url.protocol === 'wss:' ? 'https:' : url.protocol
+  return `${scheme}//${url.host}`
+}
+
+/** Answers the socket's own lookup, so that the address that was checked is the one that is connected to. */
+function guardLookup(resolve: Lookup): LookupFunction {
+  return (hostname, options, callback) => {
+    resolve(hostname).then(
+      (addresses) => {
+        const first = addresses[0]
+        const bad = addresses.find(({ address }) => !isPublicAddress(address))
+        if (first === undefined) return callback(new PylonError('fetch_failed', `${hostname} has no address.`), '', 0)
+        if (bad !== undefined) return callback(refused(hostname, `it resolves to ${bad.address}, not on the public internet`), '', 0)
+        const wanted =
+          options.family === 4 || options.family === 6 ? addresses.filter(({ family }) => family === options.family) : addresses
+        if (options.all === true) callback(null, [...wanted])
+        else callback(null, (wanted[0] ?? first).address, (wanted[0] ?? first).family)
+      },
+      (error: unknown) => callback(error instanceof Error ? error : new Error(String(error)), '', 0),
+    )
+  }
+}
+
+async function exchange(url: string, options: FetchOptions, dispatcher: Agent): Promise<FetchResponse> {
+  const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
+  const signals = [...(timeoutMs > 0 ? [AbortSignal.timeout(timeoutMs)] : []), ...(options.signal === undefined ? [] : [options.signal])]
+  try {
+    const response = await request(url, {
+      dispatcher,
+      method: options.method ?? 'GET',
+      ...(options.headers === undefined ? {} : { headers: { ...options.headers } }),
+      ...(options.body === undefined ? {} : { body: options.body }),
+      ...(signals.length === 0 ? {} : { signal: AbortSignal.any(signals) }),
+    })
+    if (response.statusCode >= 300 && response.statusCode < 400 && response.statusCode !== 304) {
+      response.body.destroy()
+      throw new PylonError(
+        'fetch_failed',
+        `${url} answered with a redirect (${response.statusCode}), which is not followed: use the final URL.`,
+      )
+    }
+    const text = await readCapped(url, response.body, options.maxBytes ?? DEFAULT_MAX_BYTES)
+    return { status: response.statusCode, headers: flatHeaders(response.headers), text }
+  } catch (error) {
+    throw asDialError(url, error, timeoutMs)
+  }
+}
+
+async function readCapped(url: string, body: AsyncIterable<Uint8Array> & { destroy(): unknown }, maxBytes: number): Promise<string> {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of body) {
+    size += chunk.length
+    if (size > maxBytes) {
+      body.destroy()
+      throw new PylonError('fetch_failed', `${url} answered with more than ${maxBytes} bytes.`)
+    }
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function flatHeaders(headers: Record<string, string | string[] | undefined>): Record<string, string> {
+  const entries = Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)] as const]))
+  return Object.fromEntries(entries)
+}
+
+function asDialError(url: string, error: unknown, timeoutMs: number): PylonError {
+  const cause = (error as { cause?: unknown }).cause
+  for (const candidate of [error, cause]) {
+    if (isPylonError(candidate, 'address_refused')) return refused(url, candidate.message)
+    if (isPylonError(candidate)) return candidate
+  }
+  if ((error as { name?: unknown }).name === 'TimeoutError') {
+    return new PylonError('fetch_failed', `${url} did not answer within ${timeoutMs} ms.`, {
+      details: { url, timeout: true },
+      cause: error,
+    })
+  }
+  return new PylonError('fetch_failed', `${url} could not be fetched: ${messageOf(error) || String(error)}`, {
+    details: { url },
+    cause: error,
+  })
+}
+
+function parseUrl(url: string): URL {
+  try {
+    return new URL(url)
+  } catch {
+    throw new PylonError('address_refused', `${JSON.stringify(url).slice(0, 200)} is not a URL.`)
+  }
+}
+
+function refused(url: string, why: string): PylonError {
+  return new PylonError('address_refused', `${url} is refused: ${why}.`, { details: { url } })
+}
