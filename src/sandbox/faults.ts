@@ -6,6 +6,7 @@
  *          {"delay_ms": {"path": "/v1/swap", "ms": 200, "count": 1}}          answer late
  *          {"fail": {"path": "/v1/swap", "status": 500, "body": {}, "count": 1}}  answer this, do nothing
  *          {"mint_down": true}                                               close every connection; false heals
+ *          {"rotate_keyset": true}                                           once: a new keyset, the old one goes inactive
  *   relay  {"drop_ok": 3}               store the next 3 events but do not send their OK
  *          {"close_subs": true}         once: CLOSED to every open subscription
  *          {"drop_connections": true}   once: cut every connection
@@ -24,6 +25,7 @@ export const faultsSchema = z.strictObject({
   delay_ms: z.strictObject({ path, ms: z.int().min(0).max(600_000), count }).optional(),
   fail: z.strictObject({ path, status: z.int().min(400).max(599), body: z.unknown(), count }).optional(),
   mint_down: z.boolean().optional(),
+  rotate_keyset: z.boolean().optional(),
   drop_ok: z.int().min(0).max(1_000_000).optional(),
   close_subs: z.boolean().optional(),
   drop_connections: z.boolean().optional(),
@@ -49,7 +51,7 @@ export class Faults {
   #failures: (Counted & { status: number; body: unknown })[] = []
   #onOrder: (orders: FaultOrders) => void = () => {}
 
-  /** Tells the relay about one-off orders (close_subs, drop_connections, relay_down). */
+  /** Tells the servers about one-off orders (close_subs, drop_connections, relay_down, rotate_keyset). */
   onOrder(listener: (orders: FaultOrders) => void): void {
     this.#onOrder = listener
   }

@@ -3,9 +3,13 @@ import { join } from 'node:path'
 import { type Clock, systemClock } from '../base/clock.ts'
 import { ensurePrivateDir } from '../base/files.ts'
 import type { Logger } from '../base/logger.ts'
+import { SandboxDatabase } from './database.ts'
 import { type FaultOrders, Faults } from './faults.ts'
+import { startLnurlServer } from './lnurl/server.ts'
+import { Mint } from './mint/mint.ts'
+import { startMintServer } from './mint/server.ts'
 import { readPorts, writePorts } from './ports.ts'
-import { startRelay } from './relay/server.ts'
+import { type RelayServer, startRelay } from './relay/server.ts'
 
 export interface SandboxOptions {
   /** Holds the databases and ports.json; made private. */
@@ -24,39 +28,76 @@ export interface SandboxOptions {
 }
 
 export interface Sandbox {
+  /** `ws://127.0.0.1:PORT` */
   readonly relayUrl: string
+  /** `http://127.0.0.1:PORT` */
   readonly mintUrl: string
+  /** `http://127.0.0.1:PORT` */
   readonly lnurlBaseUrl: string
   close(): Promise<void>
 }
 
-/** Starts all three; resolves when they serve. @throws port_taken */
+/** Starts all three; resolves when they serve. @throws port_taken; what was started by then is closed again. */
 export async function runSandbox(options: SandboxOptions): Promise<Sandbox> {
   process.umask(0o077)
   ensurePrivateDir(options.dir)
-  const host = options.host ?? '127.0.0.1'
+  const closers: (() => unknown)[] = []
+  const close = async () => {
+    for (const closer of closers.splice(0).reverse()) await closer()
+  }
+  try {
+    return { ...(await startServers(options, closers)), close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+async function startServers(options: SandboxOptions, closers: (() => unknown)[]): Promise<Omit<Sandbox, 'close'>> {
+  const { dir, logger } = options
   const clock = options.clock ?? systemClock
-  const stored = readPorts(options.dir)
+  const host = options.host ?? '127.0.0.1'
+  const common = { host, clock, logger }
+  const stored = readPorts(dir)
   const faults = new Faults()
+
+  const database = new SandboxDatabase(join(dir, 'sandbox.db'))
+  closers.push(() => database.close())
+  const mint = new Mint(database, clock)
   const relay = await startRelay({
-    databasePath: join(options.dir, 'relay.db'),
-    host,
+    ...common,
+    databasePath: join(dir, 'relay.db'),
     port: options.relayPort ?? stored?.relay ?? 0,
-    clock,
-    logger: options.logger,
     faults,
     authForDms: options.authForDms ?? false,
   })
-  faults.onOrder((orders) => {
-    if (orders.close_subs === true) relay.closeAllSubscriptions()
-    if (orders.drop_connections === true || orders.relay_down === true) relay.dropConnections()
+  closers.push(() => relay.close())
+  const lnurl = await startLnurlServer({
+    ...common,
+    database,
+    mint,
+    port: options.lnurlPort ?? stored?.lnurl ?? 0,
+    publish: (event) => relay.publishOwn(event),
   })
+  closers.push(() => lnurl.close())
+  const mintServer = await startMintServer({
+    ...common,
+    database,
+    mint,
+    port: options.mintPort ?? stored?.mint ?? 0,
+    faults,
+    siblings: { lnurl_base_url: lnurl.url, relay_url: relay.url },
+  })
+  closers.push(() => mintServer.close())
+
+  faults.onOrder((orders) => applyOnce(orders, relay, mint))
   if (options.faults !== undefined) faults.apply(options.faults)
-  writePorts(options.dir, { relay: relay.port, mint: stored?.mint ?? 1, lnurl: stored?.lnurl ?? 1 })
-  return {
-    relayUrl: relay.url,
-    mintUrl: '',
-    lnurlBaseUrl: '',
-    close: () => relay.close(),
-  }
+  writePorts(dir, { relay: relay.port, mint: mintServer.port, lnurl: lnurl.port })
+  return { relayUrl: relay.url, mintUrl: mintServer.url, lnurlBaseUrl: lnurl.url }
+}
+
+function applyOnce(orders: FaultOrders, relay: RelayServer, mint: Mint): void {
+  if (orders.close_subs === true) relay.closeAllSubscriptions()
+  if (orders.drop_connections === true || orders.relay_down === true) relay.dropConnections()
+  if (orders.rotate_keyset === true) mint.rotateKeyset()
 }

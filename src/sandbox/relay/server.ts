@@ -28,7 +28,8 @@ export interface RelayOptions {
 interface Pending {
   readonly event: NostrEvent
   readonly from: Connection | undefined
-  readonly done?: (outcome: InsertOutcome) => void
+  /** Told the outcome, or undefined when nothing was stored. */
+  readonly done?: (outcome: InsertOutcome | undefined) => void
 }
 
 const PING_INTERVAL_MS = 30_000
@@ -109,7 +110,10 @@ export class RelayServer implements RelayCore {
 
   /** Publishes an event of the sandbox itself; resolves once it is committed and forwarded. */
   publishOwn(event: NostrEvent): Promise<InsertOutcome> {
-    return new Promise((resolve) => this.#enqueue({ event, from: undefined, done: resolve }))
+    return new Promise((resolve, reject) => {
+      const done = (outcome: InsertOutcome | undefined) => (outcome === undefined ? reject(new Error('not stored')) : resolve(outcome))
+      this.#enqueue({ event, from: undefined, done })
+    })
   }
 
   closeAllSubscriptions(): void {
@@ -184,7 +188,10 @@ export class RelayServer implements RelayCore {
       )
     } catch (error) {
       this.#options.logger.error({ err: messageOf(error) }, 'relay could not store events')
-      for (const { event, from } of batch) from?.send(['OK', event.id, false, 'error: could not be stored'])
+      for (const { event, from, done } of batch) {
+        from?.send(['OK', event.id, false, 'error: could not be stored'])
+        done?.(undefined)
+      }
       return
     }
     for (const [i, { event, from, done }] of batch.entries()) {

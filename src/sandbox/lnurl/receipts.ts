@@ -1,0 +1,60 @@
+/** Publishes the receipt of every paid zap exactly once: stored as signed before it is sent, sent again after a crash. */
+import { messageOf } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import type { NostrEvent } from '../nostr-event.ts'
+import type { Addresses } from './addresses.ts'
+import { makeZapReceipt } from './zaps.ts'
+
+export class ReceiptPublisher {
+  readonly #addresses: Addresses
+  readonly #secretKey: Uint8Array
+  readonly #publish: (event: NostrEvent) => Promise<unknown>
+  readonly #nowSeconds: () => number
+  readonly #logger: Logger
+  #running: Promise<void> | undefined
+  #again = false
+
+  constructor(options: {
+    addresses: Addresses
+    secretKey: Uint8Array
+    /** Resolves when the relay has committed the event (or had it already). */
+    publish: (event: NostrEvent) => Promise<unknown>
+    nowSeconds: () => number
+    logger: Logger
+  }) {
+    this.#addresses = options.addresses
+    this.#secretKey = options.secretKey
+    this.#publish = options.publish
+    this.#nowSeconds = options.nowSeconds
+    this.#logger = options.logger
+  }
+
+  /** Publishes what is due; one run at a time, and once more when something came due meanwhile. */
+  publishDue(): void {
+    this.#again = true
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined
+    })
+  }
+
+  /** Resolves when nothing is in flight. */
+  async idle(): Promise<void> {
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    while (this.#again) {
+      this.#again = false
+      try {
+        for (const due of this.#addresses.dueReceipts()) {
+          const receipt = due.receipt === null ? makeZapReceipt(due, this.#secretKey) : (JSON.parse(due.receipt) as NostrEvent)
+          if (due.receipt === null) this.#addresses.storeReceipt(due.quoteId, JSON.stringify(receipt))
+          await this.#publish(receipt)
+          this.#addresses.markPublished(due.quoteId, this.#nowSeconds())
+        }
+      } catch (error) {
+        this.#logger.error({ err: messageOf(error) }, 'zap receipt not published, tried again at the next payment or start')
+      }
+    }
+  }
+}

@@ -1,0 +1,213 @@
+/** The mint: each operation is one transaction, told to listeners only after it is on the disk. */
+import type { z } from 'zod'
+import type { Clock } from '../../base/clock.ts'
+import type { SandboxDatabase } from '../database.ts'
+import { checkSpendingConditions } from './conditions.ts'
+import { MintError } from './errors.ts'
+import { INPUT_FEE_PPK, type Keyset, Keysets, UNIT } from './keysets.ts'
+import { checkQuoteSignature, type MeltQuote, type MintQuote, meltQuoteBody, mintQuoteBody, Quotes } from './quotes.ts'
+import type {
+  checkStateSchema,
+  meltQuoteSchema,
+  meltSchema,
+  mintQuoteSchema,
+  mintSchema,
+  OutputInput,
+  restoreSchema,
+  swapSchema,
+} from './requests.ts'
+import { type BlindSignature, inputFee, type ProofState, sumOf, Tokens } from './tokens.ts'
+
+/** Something whose state changed; ids as NUT-17 filters name them. */
+export interface MintChange {
+  readonly kind: 'bolt11_mint_quote' | 'bolt11_melt_quote' | 'proof_state'
+  readonly id: string
+}
+
+export class Mint {
+  readonly #database: SandboxDatabase
+  readonly #keysets: Keysets
+  readonly #quotes: Quotes
+  readonly #tokens: Tokens
+  readonly #listeners: ((change: MintChange) => void)[] = []
+  #changes: MintChange[] = []
+  #depth = 0
+
+  constructor(database: SandboxDatabase, clock: Clock) {
+    this.#database = database
+    this.#keysets = new Keysets(database)
+    this.#quotes = new Quotes(database, clock)
+    this.#tokens = new Tokens(database, this.#keysets, clock)
+  }
+
+  onChange(listener: (change: MintChange) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  /** One transaction around several operations; changes are told after the outermost one is committed. */
+  atomically<T>(fn: () => T): T {
+    this.#depth++
+    const told = this.#changes.length
+    try {
+      const result = this.#database.transaction(fn)
+      if (this.#depth === 1) this.#tell()
+      return result
+    } catch (error) {
+      this.#changes.length = told
+      throw error
+    } finally {
+      this.#depth--
+    }
+  }
+
+  #tell(): void {
+    const changes = this.#changes
+    this.#changes = []
+    for (const change of changes) for (const listener of this.#listeners) listener(change)
+  }
+
+  activeKeys(): unknown {
+    return { keysets: [keysBody(this.#keysets.active)] }
+  }
+
+  /** @throws keyset_unknown */
+  keys(id: string): unknown {
+    return { keysets: [keysBody(this.#keysets.get(id))] }
+  }
+
+  keysets(): unknown {
+    return { keysets: this.#keysets.all().map(({ id, active }) => ({ id, unit: UNIT, active, input_fee_ppk: INPUT_FEE_PPK })) }
+  }
+
+  rotateKeyset(): void {
+    this.#keysets.rotate()
+  }
+
+  /** NUT-03. */
+  swap({ inputs, outputs }: z.output<typeof swapSchema>): { signatures: BlindSignature[] } {
+    return this.atomically(() => {
+      this.#tokens.checkOutputs(outputs)
+      checkSpendingConditions(inputs, outputs)
+      const ys = this.#tokens.spend(inputs)
+      if (sumOf(inputs) - inputFee(inputs) !== sumOf(outputs)) {
+        throw new MintError('unbalanced', `inputs (${sumOf(inputs)}) less fees (${inputFee(inputs)}) are not outputs (${sumOf(outputs)})`)
+      }
+      this.#changed('proof_state', ...ys)
+      return { signatures: this.#tokens.sign(outputs) }
+    })
+  }
+
+  /** NUT-04, 20, 23. */
+  createMintQuote({ amount, unit, description, pubkey }: z.output<typeof mintQuoteSchema>): Record<string, unknown> {
+    assertUnit(unit)
+    return mintQuoteBody(this.#quotes.createMintQuote({ amount, description: description ?? '', pubkey: pubkey ?? null }))
+  }
+
+  /** The quote behind an LNURL invoice: locked to the receiver's key, the invoice committed to a hash. */
+  createLockedQuote(options: { amount: number; pubkey: string; descriptionHash: Uint8Array }): MintQuote {
+    const { amount, pubkey, descriptionHash } = options
+    return this.#quotes.createMintQuote({ amount, pubkey, description: { sha256: descriptionHash } })
+  }
+
+  mintQuote(id: string): Record<string, unknown> {
+    return mintQuoteBody(this.#quotes.mintQuote(id))
+  }
+
+  /** NUT-04: signs the outputs of a paid quote, once. */
+  mint({ quote: id, outputs, signature }: z.output<typeof mintSchema>): { signatures: BlindSignature[] } {
+    return this.atomically(() => {
+      const quote = this.#quotes.mintQuote(id)
+      checkQuoteSignature(quote, outputs, signature)
+      if (quote.state === 'UNPAID') throw new MintError('quote_unpaid', 'quote is not paid')
+      if (quote.state === 'ISSUED') throw new MintError('quote_issued', 'quote was already issued')
+      this.#tokens.checkOutputs(outputs)
+      if (sumOf(outputs) !== quote.amount) {
+        throw new MintError('unbalanced', `outputs (${sumOf(outputs)}) are not the amount of the quote (${quote.amount})`)
+      }
+      this.#quotes.markIssued(id)
+      this.#changed('bolt11_mint_quote', id)
+      return { signatures: this.#tokens.sign(outputs) }
+    })
+  }
+
+  /** NUT-05, 23. */
+  createMeltQuote({ request, unit, options }: z.output<typeof meltQuoteSchema>): Record<string, unknown> {
+    assertUnit(unit)
+    if (options?.mpp != null) throw new MintError('invalid_request', 'multi-path payments are not supported')
+    return meltQuoteBody(this.#quotes.createMeltQuote(request, options?.amountless?.amount_msat))
+  }
+
+  meltQuote(id: string): Record<string, unknown> {
+    return meltQuoteBody(this.#quotes.meltQuote(id))
+  }
+
+  /** NUT-05 and 08: pays an invoice of this mint and settles its quote in the same transaction. */
+  melt({ quote: id, inputs, outputs }: z.output<typeof meltSchema>): Record<string, unknown> {
+    return this.atomically(() => {
+      const blanks = outputs ?? []
+      const quote = this.#quotes.meltQuote(id)
+      this.#quotes.assertMeltable(quote)
+      this.#tokens.checkOutputs(blanks)
+      checkSpendingConditions(inputs, blanks, id)
+      const ys = this.#tokens.spend(inputs)
+      const needed = quote.amount + quote.fee_reserve + inputFee(inputs)
+      if (sumOf(inputs) < needed) throw new MintError('unbalanced', `inputs (${sumOf(inputs)}) are less than needed (${needed})`)
+      const preimage = this.#payInvoice(quote)
+      const change = this.#tokens.sign(shareChange(sumOf(inputs) - inputFee(inputs) - quote.amount, blanks))
+      this.#quotes.markMelted(id, preimage, change)
+      this.#changed('proof_state', ...ys)
+      this.#changed('bolt11_melt_quote', id)
+      return meltQuoteBody(this.#quotes.meltQuote(id))
+    })
+  }
+
+  #payInvoice(quote: MeltQuote): string {
+    const own = this.#quotes.mintQuoteByHash(quote.payment_hash)
+    if (own === undefined || own.request !== quote.request) {
+      throw new MintError('payment_failed', 'Lightning payment failed: no route, this play-money mint pays its own invoices only')
+    }
+    this.#quotes.pay(own)
+    this.#changed('bolt11_mint_quote', own.id)
+    return own.preimage
+  }
+
+  /** The faucet: pays an invoice of this mint with play money. @throws invalid_request, invoice_paid, quote_expired */
+  payFromNowhere(request: string): { paid: true; preimage: string } {
+    return this.atomically(() => {
+      const text = request.replace(/^lightning:/i, '').toLowerCase()
+      const quote = this.#database.sql('SELECT * FROM mint_quotes WHERE request = ?').get(text) as MintQuote | undefined
+      if (quote === undefined) throw new MintError('invalid_request', 'this is not an invoice of this mint')
+      this.#quotes.pay(quote)
+      this.#changed('bolt11_mint_quote', quote.id)
+      return { paid: true, preimage: quote.preimage }
+    })
+  }
+
+  checkState({ Ys }: z.output<typeof checkStateSchema>): { states: ProofState[] } {
+    return { states: this.#tokens.states(Ys) }
+  }
+
+  restore({ outputs }: z.output<typeof restoreSchema>): unknown {
+    return this.#tokens.restore(outputs)
+  }
+
+  #changed(kind: MintChange['kind'], ...ids: string[]): void {
+    for (const id of ids) this.#changes.push({ kind, id })
+  }
+}
+
+function keysBody({ id, publicKeys, active }: Keyset): Record<string, unknown> {
+  return { id, unit: UNIT, active, input_fee_ppk: INPUT_FEE_PPK, keys: publicKeys }
+}
+
+function assertUnit(unit: string): void {
+  if (unit !== UNIT) throw new MintError('unit_unsupported', `unit ${unit} is not supported, only ${UNIT}`)
+}
+
+/** Blank outputs with what is overpaid written on them, powers of two ascending; the largest ones if blanks are few. */
+function shareChange(overpaid: number, blanks: readonly OutputInput[]): OutputInput[] {
+  const amounts: number[] = []
+  for (let amount = 1, rest = overpaid; rest > 0; amount *= 2, rest = Math.floor(rest / 2)) if (rest % 2 === 1) amounts.push(amount)
+  const chosen = amounts.slice(Math.max(0, amounts.length - blanks.length))
+  return chosen.map((amount, i) => ({ ...(blanks[i] as OutputInput), amount }))
+}
