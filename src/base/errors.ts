@@ -20,6 +20,7 @@ export const ERRORS = define({
   usage: e(400, 'The command line or request is malformed; the message names the field.'),
   invalid_request: e(400, 'A field of the request is missing or wrong; details lists every problem.'),
   not_found: e(404, 'There is no such route; docs/control-api.md lists them.'),
+  method_not_allowed: e(405, 'The route exists and takes another method; details.allow lists them.'),
   forbidden_origin: e(403, 'The control socket refuses requests that come from a browser.'),
   request_too_large: e(413, 'The request body is over the limit; send less.'),
   idempotency_key_required: e(400, 'This call spends money; send an Idempotency-Key header.'),
