@@ -1,0 +1,205 @@
+/** Routes about the agents that this node hosts. */
+import { z } from 'zod'
+import { defineRoutes, queryInt, satsField, timeField } from '../route.ts'
+import { agentSummary } from './node.ts'
+
+const name = z.string().min(1).max(100).describe('name, npub or hex key')
+const brainType = z.enum(['script', 'exec', 'openai'])
+const autonomy = z.enum(['bounded', 'autonomous', 'supervised'])
+const amountSats = z.int().min(1).max(2_100_000_000_000_000)
+
+const goal = z.strictObject({
+  id: z.string(),
+  text: z.string(),
+  status: z.enum(['active', 'done', 'dropped']),
+  updated_at: timeField,
+})
+
+/** One agent as in status, and what it is made of. */
+export const agentDetail = z.strictObject({
+  ...agentSummary.shape,
+  about: z.string(),
+  created_at: timeField,
+  heartbeat_s: z.int(),
+  autonomy,
+  dm_scheme: z.enum(['auto', 'nip17', 'nip04']),
+  lud06: z.string().nullable(),
+  lud16: z.string().nullable(),
+  relays: z.array(z.string()),
+  brain: z.looseObject({ type: brainType }),
+  budget: z.strictObject({ per_tx_sats: satsField, per_tick_sats: satsField, per_day_sats: satsField, spent_today_sats: satsField }),
+})
+
+const action = z.strictObject({
+  id: z.string(),
+  type: z.string(),
+  summary: z.string(),
+  status: z.string(),
+  reason: z.string().nullable(),
+  kind: z.int().nullable().describe('Of the event it published.'),
+  event_id: z.string().nullable(),
+  cost_sats: satsField,
+})
+
+const tick = z.strictObject({
+  id: z.string(),
+  number: z.int(),
+  trigger: z.string(),
+  status: z.string(),
+  started_at: timeField,
+  finished_at: timeField.nullable(),
+  cost_sats: satsField,
+  error: z.string().nullable(),
+  actions: z.array(action),
+})
+
+const settings = {
+  about: z.string().max(1000).optional(),
+  heartbeat_s: z.int().min(1).max(31_536_000).optional(),
+  autonomy: autonomy.optional(),
+  relays: z.array(z.string().max(2048)).max(20).optional(),
+  script: z.string().max(256_000).optional().describe('The text of a rules file.'),
+  command: z.array(z.string().min(1)).min(1).max(64).optional().describe('argv of an exec brain.'),
+  model: z.string().max(200).optional(),
+  base_url: z.string().max(2048).optional(),
+  per_tx_sats: z.int().min(0).optional(),
+  per_tick_sats: z.int().min(0).optional(),
+  per_day_sats: z.int().min(0).optional(),
+}
+
+const nameOnly = z.strictObject({ name })
+
+export const agentsRoutes = defineRoutes({
+  spawnAgent: {
+    method: 'POST',
+    path: '/v1/agents',
+    summary: 'Makes an agent with a key, a wallet and a brain of its own; its first tick comes at once.',
+    request: z.strictObject({
+      name: z.string().max(32).optional().describe('Chosen when absent.'),
+      brain: brainType.optional(),
+      secret_key: z.string().max(100).optional().describe('An nsec or hex key to import instead of making one.'),
+      ...settings,
+    }),
+    response: agentDetail,
+    status: 201,
+    errors: ['agent_exists', 'agent_name_invalid', 'brain_invalid', 'script_invalid', 'locked'],
+  },
+  listAgents: {
+    method: 'GET',
+    path: '/v1/agents',
+    summary: 'All agents.',
+    request: z.strictObject({}),
+    response: z.strictObject({ agents: z.array(agentSummary) }),
+    offline: true,
+  },
+  getAgent: {
+    method: 'GET',
+    path: '/v1/agents/:name',
+    summary: 'One agent with its settings, addresses and budget.',
+    request: nameOnly,
+    response: agentDetail,
+    offline: true,
+    errors: ['agent_not_found'],
+  },
+  startAgent: {
+    method: 'POST',
+    path: '/v1/agents/:name/start',
+    summary: 'Lets a paused agent go on.',
+    request: nameOnly,
+    response: agentDetail,
+    errors: ['agent_not_found'],
+  },
+  pauseAgent: {
+    method: 'POST',
+    path: '/v1/agents/:name/pause',
+    summary: 'No more ticks until it is started; its key and sats stay.',
+    request: nameOnly,
+    response: agentDetail,
+    errors: ['agent_not_found'],
+  },
+  tickAgent: {
+    method: 'POST',
+    path: '/v1/agents/:name/tick',
+    summary: 'Runs one tick now and answers with what it did.',
+    request: nameOnly,
+    response: tick,
+    task: true,
+    errors: ['agent_not_found', 'brain_failed', 'conflict'],
+  },
+  setAgent: {
+    method: 'POST',
+    path: '/v1/agents/:name/settings',
+    summary: 'Changes what is given and leaves the rest.',
+    request: z.strictObject({ name, ...settings }),
+    response: agentDetail,
+    errors: ['agent_not_found', 'brain_invalid', 'script_invalid'],
+  },
+  getGoals: {
+    method: 'GET',
+    path: '/v1/agents/:name/goals',
+    summary: 'What the agent works towards.',
+    request: nameOnly,
+    response: z.strictObject({ goals: z.array(goal) }),
+    offline: true,
+    errors: ['agent_not_found'],
+  },
+  setGoals: {
+    method: 'PUT',
+    path: '/v1/agents/:name/goals',
+    summary: 'Replaces the goals.',
+    request: z.strictObject({ name, goals: z.array(z.string().min(1).max(1000)).max(50) }),
+    response: z.strictObject({ goals: z.array(goal) }),
+    errors: ['agent_not_found'],
+  },
+  getMemory: {
+    method: 'GET',
+    path: '/v1/agents/:name/memory',
+    summary: 'What the agent remembers, newest first.',
+    request: z.strictObject({ name, limit: queryInt(1, 1000).optional() }),
+    response: z.strictObject({ memories: z.array(z.strictObject({ id: z.string(), text: z.string(), created_at: timeField })) }),
+    offline: true,
+    errors: ['agent_not_found'],
+  },
+  getLog: {
+    method: 'GET',
+    path: '/v1/agents/:name/log',
+    summary: 'Ticks and their actions with what they cost, newest first.',
+    request: z.strictObject({ name, limit: queryInt(1, 1000).optional() }),
+    response: z.strictObject({ ticks: z.array(tick) }),
+    offline: true,
+    errors: ['agent_not_found'],
+  },
+  deleteAgent: {
+    method: 'DELETE',
+    path: '/v1/agents/:name',
+    summary: 'Ends an agent. What it holds goes to the node wallet first; its key is forgotten, so export it before if you may want it.',
+    request: nameOnly,
+    response: z.strictObject({ name: z.string(), npub: z.string(), swept_sats: satsField }),
+    spends: true,
+    errors: ['agent_not_found', 'conflict'],
+  },
+  exportAgent: {
+    method: 'POST',
+    path: '/v1/agents/:name/export',
+    summary: 'The secret key and settings of an agent, to import it elsewhere. Whoever reads the answer owns the agent.',
+    request: nameOnly,
+    response: z.strictObject({
+      name: z.string(),
+      npub: z.string(),
+      nsec: z.string(),
+      about: z.string(),
+      brain: z.looseObject({ type: brainType }),
+      relays: z.array(z.string()),
+    }),
+    errors: ['agent_not_found', 'locked'],
+  },
+  fundAgent: {
+    method: 'POST',
+    path: '/v1/agents/:name/fund',
+    summary: 'Moves sats from the node wallet to the agent, as one operation.',
+    request: z.strictObject({ name, amount_sats: amountSats }),
+    response: z.strictObject({ name: z.string(), amount_sats: satsField, balance_sats: satsField }),
+    spends: true,
+    errors: ['agent_not_found', 'insufficient_funds', 'mint_unreachable', 'payment_unknown'],
+  },
+})

@@ -1,0 +1,189 @@
+/** Routes about jobs, both sides: work that others ordered here (jobs) and work bought elsewhere (purchases). */
+import { z } from 'zod'
+import { defineRoutes, msatsField, queryFlag, queryInt, timeField } from '../route.ts'
+
+const jobState = z.enum([
+  'received',
+  'refused',
+  'queued',
+  'quoted',
+  'expired',
+  'paid',
+  'running',
+  'ready',
+  'delivered',
+  'settled',
+  'failed',
+  'refunding',
+  'refunded',
+  'cancelled',
+])
+
+const jobFields = {
+  id: z.string().describe('The id of the request event.'),
+  kind: z.int(),
+  customer: z.string().describe('npub'),
+  customer_pubkey: z.string(),
+  status: jobState,
+  price_msats: msatsField,
+  paid_msats: msatsField,
+  payment_method: z.enum(['none', 'invoice', 'token']),
+  encryption: z.enum(['none', 'nip44', 'nip04']),
+  error_code: z.string().nullable(),
+  created_at: timeField,
+  started_at: timeField.nullable(),
+  completed_at: timeField.nullable(),
+}
+
+const jobSummary = z.strictObject(jobFields)
+
+const jobDetail = z.strictObject({
+  ...jobFields,
+  bid_msats: msatsField.nullable(),
+  mint_url: z.string().nullable(),
+  payment_expires_at: timeField.nullable(),
+  deadline: timeField,
+  attempts: z.int(),
+  result: z.string().nullable(),
+  result_event_id: z.string().nullable(),
+  error: z.string().nullable(),
+  transitions: z.array(z.strictObject({ from: jobState.nullable(), to: jobState, reason: z.string(), at: timeField })),
+})
+
+const purchaseFields = {
+  purchase_id: z.string().describe('Ours; exists before the request has an event id.'),
+  job_id: z.string().nullable().describe('The id of the request event, once it is fixed.'),
+  status: z.enum([
+    'preparing',
+    'requested',
+    'offered',
+    'paying',
+    'paid',
+    'processing',
+    'completed',
+    'failed',
+    'timeout',
+    'cancelled',
+    'refunded',
+  ]),
+  reason: z.string().nullable(),
+  kind: z.int(),
+  provider: z.string().nullable().describe('npub of who was asked or paid'),
+  provider_pubkey: z.string().nullable(),
+  encrypted: z.boolean(),
+  pay_with: z.enum(['invoice', 'token']),
+  paid_msats: msatsField,
+  result: z.string().nullable(),
+  error: z.strictObject({ code: z.string(), message: z.string() }).nullable(),
+  created_at: timeField,
+  updated_at: timeField,
+}
+
+const purchaseSummary = z.strictObject(purchaseFields)
+
+export const purchaseDetail = z.strictObject({
+  ...purchaseFields,
+  deadline_at: timeField,
+  offers: z.array(
+    z.strictObject({
+      event_id: z.string(),
+      provider: z.string(),
+      amount_msats: msatsField,
+      bolt11: z.string().nullable(),
+      state: z.enum(['open', 'unusable', 'paying', 'paid', 'failed']),
+      reason: z.string().nullable(),
+    }),
+  ),
+  events: z
+    .array(z.strictObject({ event_id: z.string(), kind: z.int(), pubkey: z.string(), summary: z.string(), received_at: timeField }))
+    .describe('What was heard of it, oldest first.'),
+})
+
+const limit = queryInt(1, 1000).optional()
+
+export const jobsRoutes = defineRoutes({
+  listJobs: {
+    method: 'GET',
+    path: '/v1/jobs',
+    summary: 'Jobs that others ordered here, newest first.',
+    request: z.strictObject({ state: jobState.optional(), limit }),
+    response: z.strictObject({ jobs: z.array(jobSummary) }),
+    offline: true,
+  },
+  getJob: {
+    method: 'GET',
+    path: '/v1/jobs/:id',
+    summary: 'One job with every step it took and why. A unique beginning of its id is enough.',
+    request: z.strictObject({ id: z.string().min(1).max(64) }),
+    response: jobDetail,
+    offline: true,
+    errors: ['job_not_found'],
+  },
+})
+
+const job = z.strictObject({
+  kind: z.int().min(5000).max(5999),
+  inputs: z
+    .array(z.strictObject({ data: z.string(), type: z.enum(['text', 'url', 'event', 'job']) }))
+    .min(1)
+    .max(32),
+  params: z
+    .array(z.tuple([z.string().min(1).max(100), z.string().max(10_000)]))
+    .max(64)
+    .optional(),
+  provider: z.string().max(100).optional().describe('npub or hex key of the one provider that may serve it'),
+  bid_sats: z.int().min(0).optional(),
+  max_sats: z.int().min(0).optional().describe('The most it may cost; 100 when neither bid nor limit is named.'),
+  encrypt: z.boolean().optional(),
+  pay: z.enum(['auto', 'ask', 'never']).optional(),
+  pay_with: z.enum(['invoice', 'token']).optional(),
+  timeout_s: z.int().min(1).max(86_400).optional(),
+})
+
+export const purchasesRoutes = defineRoutes({
+  submitPurchase: {
+    method: 'POST',
+    path: '/v1/purchases',
+    summary: 'Orders a job (NIP-90) with the customer key and, unless told otherwise, pays the best offer within bid and limit.',
+    request: job,
+    response: purchaseDetail,
+    status: 201,
+    spends: true,
+    errors: ['input_invalid', 'pubkey_invalid', 'insufficient_funds', 'no_offer', 'locked'],
+  },
+  listPurchases: {
+    method: 'GET',
+    path: '/v1/purchases',
+    summary: 'Jobs that were bought, newest first.',
+    request: z.strictObject({ limit }),
+    response: z.strictObject({ purchases: z.array(purchaseSummary) }),
+    offline: true,
+  },
+  getPurchase: {
+    method: 'GET',
+    path: '/v1/purchases/:id',
+    summary:
+      'One bought job with its offers and answers; wait=<seconds> answers as soon as it is settled (or has an offer, with offers=true).',
+    request: z.strictObject({ id: z.string().min(1).max(64), wait: queryInt(0, 60).optional(), offers: queryFlag.optional() }),
+    response: purchaseDetail,
+    offline: true,
+    errors: ['job_not_found'],
+  },
+  payPurchase: {
+    method: 'POST',
+    path: '/v1/purchases/:id/pay',
+    summary: 'Pays an offer of a job that was ordered with pay=ask.',
+    request: z.strictObject({ id: z.string().min(1).max(64), offer: z.string().length(64).describe('Event id of the offer.') }),
+    response: purchaseDetail,
+    spends: true,
+    errors: ['job_not_found', 'no_offer', 'insufficient_funds', 'conflict'],
+  },
+  cancelPurchase: {
+    method: 'POST',
+    path: '/v1/purchases/:id/cancel',
+    summary: 'Asks the provider to drop the job (kind 5) and stops waiting; what was paid comes back as a refund.',
+    request: z.strictObject({ id: z.string().min(1).max(64) }),
+    response: purchaseDetail,
+    errors: ['job_not_found', 'job_not_cancellable'],
+  },
+})

@@ -1,0 +1,173 @@
+/** Routes about money: the wallets of the node, the customer and each agent, and the mints they may use. */
+import { z } from 'zod'
+import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../route.ts'
+
+/** `node`, `customer` or the name, npub or hex key of an agent. */
+const wallet = z.string().min(1).max(100).describe('node, customer, or the name or npub of an agent')
+/** Small enough that a sum of a few of them stays an integer in every JSON reader. */
+const amountSats = z.int().min(1).max(2_100_000_000_000_000)
+const mintUrl = z.string().min(1).max(2048)
+
+const mintBalance = z.strictObject({
+  url: z.string(),
+  balance_sats: satsField,
+  state: z.enum(['ok', 'down']),
+  reason: z.string().optional(),
+})
+
+const walletView = z.strictObject({
+  wallet: z.string(),
+  npub: z.string(),
+  pubkey: z.string(),
+  lock_pubkey: z.string().describe('The compressed key that tokens for this wallet are locked to (P2PK, NUT-11).'),
+  balance_sats: satsField,
+  at_risk_sats: satsField.describe('In operations whose outcome is unknown.'),
+  mints: z.array(mintBalance),
+})
+
+const invoiceView = z.strictObject({
+  invoice_id: z.string().describe('The Idempotency-Key it was made under.'),
+  wallet: z.string(),
+  request: z.string().describe('The bolt11 invoice.'),
+  quote_id: z.string().describe('Of the mint; locked to the wallet key by NUT-20.'),
+  amount_sats: satsField,
+  mint_url: z.string(),
+  state: z.enum(['unpaid', 'paid', 'settled', 'expired']).describe('settled: the ecash is in the wallet.'),
+  expires_at: timeField,
+})
+
+const mintView = z.strictObject({ url: z.string(), cap_sats: satsField, added_at: timeField })
+
+const historyEntry = z.strictObject({
+  id: z.string(),
+  at: timeField,
+  cause: z.strictObject({ type: z.string(), id: z.string() }),
+  memo: z.string().nullable(),
+  amount_msats: msatsField.describe('What the entry changed of what the wallet holds: above zero came in, below went out.'),
+  counter_accounts: z.array(z.string()).describe('Where it came from or what it was for.'),
+})
+
+export const walletRoutes = defineRoutes({
+  getWallet: {
+    method: 'GET',
+    path: '/v1/wallets/:wallet',
+    summary: 'What a wallet holds, by mint.',
+    request: z.strictObject({ wallet }),
+    response: walletView,
+    errors: ['wallet_not_found', 'locked'],
+  },
+  createInvoice: {
+    method: 'POST',
+    path: '/v1/wallets/:wallet/invoices',
+    summary: 'Makes a Lightning invoice whose payment is credited to the wallet as funding by its owner.',
+    request: z.strictObject({
+      wallet,
+      amount_sats: amountSats,
+      description: z.string().max(200).optional(),
+      mint_url: mintUrl.optional(),
+    }),
+    response: invoiceView,
+    status: 201,
+    errors: ['wallet_not_found', 'no_mint', 'mint_unreachable', 'mint_cap_exceeded'],
+  },
+  getInvoice: {
+    method: 'GET',
+    path: '/v1/wallets/:wallet/invoices/:invoice_id',
+    summary: 'The state of an invoice; wait=<seconds> answers as soon as it is settled or expired, at the latest then.',
+    request: z.strictObject({ wallet, invoice_id: z.string().min(1).max(200), wait: queryInt(0, 60).optional() }),
+    response: invoiceView,
+    errors: ['wallet_not_found', 'not_found'],
+  },
+  fundWallet: {
+    method: 'POST',
+    path: '/v1/wallets/:wallet/fund',
+    summary: 'Sandbox only: makes an invoice and has the faucet pay it; answers when the play money is in the wallet.',
+    request: z.strictObject({ wallet, amount_sats: amountSats }),
+    response: z.strictObject({ wallet: z.string(), amount_sats: satsField, balance_sats: satsField, mint_url: z.string() }),
+    errors: ['faucet_unavailable', 'wallet_not_found', 'no_mint', 'mint_unreachable', 'mint_cap_exceeded', 'timeout'],
+  },
+  payInvoice: {
+    method: 'POST',
+    path: '/v1/wallets/:wallet/payments',
+    summary: 'Pays a bolt11 invoice. state unknown: nobody can say yet, the sats stay held and the node goes on asking.',
+    request: z.strictObject({ wallet, request: z.string().min(1).max(8192), max_fee_sats: z.int().min(0).optional() }),
+    response: z.strictObject({
+      state: z.enum(['paid', 'unknown']),
+      operation_id: z.string(),
+      fee_sats: satsField.nullable(),
+      preimage: z.string().nullable().describe('The proof of payment.'),
+    }),
+    spends: true,
+    errors: ['insufficient_funds', 'invoice_invalid', 'invoice_expired', 'payment_failed', 'idempotency_conflict'],
+  },
+  sendToken: {
+    method: 'POST',
+    path: '/v1/wallets/:wallet/tokens',
+    summary: 'Takes sats out as a Cashu token. Whoever holds an unlocked token owns it.',
+    request: z.strictObject({
+      wallet,
+      amount_sats: amountSats,
+      mint_url: mintUrl.optional(),
+      lock: z.string().max(100).optional().describe('npub, or compressed key (02 or 03 and 64 hex digits), that alone may spend it.'),
+    }),
+    response: z.strictObject({
+      token: z.string(),
+      amount_sats: satsField,
+      mint_url: z.string(),
+      operation_id: z.string(),
+      state: z.enum(['pending', 'claimed', 'reclaimed']),
+    }),
+    status: 201,
+    spends: true,
+    errors: ['insufficient_funds', 'pubkey_invalid', 'mint_unreachable', 'idempotency_conflict'],
+  },
+  receiveToken: {
+    method: 'POST',
+    path: '/v1/wallets/:wallet/received',
+    summary: 'Swaps a Cashu token of an allowed mint into the wallet.',
+    request: z.strictObject({ wallet, token: z.string().min(1).max(500_000) }),
+    response: z.strictObject({ amount_sats: satsField, mint_url: z.string() }),
+    errors: ['token_invalid', 'token_spent', 'token_locked', 'mint_not_allowed', 'payment_unknown'],
+  },
+  walletHistory: {
+    method: 'GET',
+    path: '/v1/wallets/:wallet/history',
+    summary: 'The newest movements of a wallet, from the ledger.',
+    request: z.strictObject({ wallet, limit: queryInt(1, 1000).optional() }),
+    response: z.strictObject({ wallet: z.string(), entries: z.array(historyEntry) }),
+    errors: ['wallet_not_found'],
+  },
+  restoreWallet: {
+    method: 'POST',
+    path: '/v1/wallets/:wallet/restore',
+    summary: 'Asks the mints again, from the seed, for ecash of this wallet that its database does not know.',
+    request: z.strictObject({ wallet }),
+    response: z.strictObject({ wallet: z.string(), restored_sats: satsField, balance_sats: satsField }),
+    task: true,
+    errors: ['wallet_not_found', 'no_mint', 'mint_unreachable'],
+  },
+  listMints: {
+    method: 'GET',
+    path: '/v1/mints',
+    summary: 'The mints that this node accepts and the most that each may hold.',
+    request: z.strictObject({}),
+    response: z.strictObject({ mints: z.array(mintView) }),
+  },
+  addMint: {
+    method: 'POST',
+    path: '/v1/mints',
+    summary: 'Asks a mint for what Pylon needs and puts it on the list.',
+    request: z.strictObject({ url: mintUrl, cap_sats: amountSats.optional() }),
+    response: mintView,
+    status: 201,
+    errors: ['mint_incompatible', 'mint_unreachable', 'address_refused'],
+  },
+  removeMint: {
+    method: 'DELETE',
+    path: '/v1/mints',
+    summary: 'Takes a mint off the list; refused while it holds sats of this node.',
+    request: z.strictObject({ url: mintUrl }),
+    response: z.strictObject({ url: z.string() }),
+    errors: ['mint_in_use'],
+  },
+})
