@@ -93,7 +93,9 @@ CREATE TABLE operations (
   error_message TEXT,
   -- Of a completed send: what became of the token.
   token_state TEXT CHECK (token_state IN ('pending', 'claimed', 'reclaimed')),
+  -- How often the request was submitted; how often its outcome was looked for since.
   attempts INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+  tries INTEGER NOT NULL DEFAULT 0 CHECK (tries >= 0),
   next_try_at INTEGER,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL

@@ -1,0 +1,145 @@
+/** Mint quotes (NUT-04): the invoices of this home, watched until they are paid and minted. */
+import { PylonError } from '../base/errors.ts'
+import { defineCommand, type Row } from './commands.ts'
+import type { EntryCause } from './ledger.ts'
+import { amount, int, intOrNull, text, textOrNull } from './row.ts'
+import type { Store } from './store.ts'
+
+/** `expired`: nobody should pay any more, a late payment is still claimed. `closed`: not asked about any more. */
+export type QuoteState = 'unpaid' | 'paid' | 'settled' | 'expired' | 'closed'
+
+export interface QuoteRow {
+  readonly id: string
+  readonly idempotencyKey: string
+  readonly requestDigest: string
+  readonly owner: { readonly kind: 'node' | 'customer' | 'agent'; readonly pubkey: string }
+  readonly mintUrl: string
+  readonly quoteId: string
+  /** The key of NUT-20 that alone may mint it. */
+  readonly quotePubkey: string
+  readonly request: string
+  readonly paymentHash: string
+  readonly amountSats: bigint
+  readonly creditAccount: string
+  readonly cause: EntryCause
+  readonly state: QuoteState
+  readonly reason: string | null
+  readonly expiresAt: number
+  readonly attempts: number
+  readonly nextCheckAt: number | null
+  readonly createdAt: number
+}
+
+/** False when the key or the quote is there already. */
+export const insertQuote = defineCommand(
+  'insert_quote',
+  (sql, p: Omit<QuoteRow, 'reason' | 'attempts'>): boolean =>
+    sql(
+      `INSERT INTO mint_quotes (id, idempotency_key, request_digest, owner_kind, owner_pubkey, mint_url, quote_id, quote_pubkey, request,
+         payment_hash, amount_sats, credit_account, cause_type, cause_id, state, expires_at, next_check_at, created_at, updated_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+    ).run(
+      p.id,
+      p.idempotencyKey,
+      p.requestDigest,
+      p.owner.kind,
+      p.owner.pubkey,
+      p.mintUrl,
+      p.quoteId,
+      p.quotePubkey,
+      p.request,
+      p.paymentHash,
+      p.amountSats,
+      p.creditAccount,
+      p.cause.type,
+      p.cause.id,
+      p.state,
+      BigInt(p.expiresAt),
+      p.nextCheckAt === null ? null : BigInt(p.nextCheckAt),
+      BigInt(p.createdAt),
+      BigInt(p.createdAt),
+    ).changes > 0,
+)
+
+/** @throws conflict when its state is not one of `from`. */
+export const moveQuote = defineCommand(
+  'move_quote',
+  (
+    sql,
+    p: {
+      id: string
+      from: readonly QuoteState[]
+      to: QuoteState
+      reason?: string
+      attempts?: number
+      nextCheckAt: number | null
+      at: number
+    },
+  ) => {
+    const row = sql('SELECT state FROM mint_quotes WHERE id = ?').get(p.id)
+    if (row === undefined || !p.from.includes(text(row, 'state') as QuoteState)) {
+      throw new PylonError('conflict', `The invoice is not ${p.from.join(' or ')} any more.`)
+    }
+    sql(
+      'UPDATE mint_quotes SET state = ?, reason = ?, attempts = coalesce(?, attempts), next_check_at = ?, updated_at = ? WHERE id = ?',
+    ).run(
+      p.to,
+      p.reason ?? null,
+      p.attempts === undefined ? null : BigInt(p.attempts),
+      p.nextCheckAt === null ? null : BigInt(p.nextCheckAt),
+      BigInt(p.at),
+      p.id,
+    )
+  },
+  (p) => `move_quote:${p.to}`,
+)
+
+export function quoteByKey(store: Store, idempotencyKey: string): QuoteRow | undefined {
+  const row = store.sql('SELECT * FROM mint_quotes WHERE idempotency_key = ?').get(idempotencyKey)
+  return row === undefined ? undefined : decode(row)
+}
+
+export function getQuote(store: Store, id: string): QuoteRow | undefined {
+  const row = store.sql('SELECT * FROM mint_quotes WHERE id = ?').get(id)
+  return row === undefined ? undefined : decode(row)
+}
+
+export function quoteAtMint(store: Store, mintUrl: string, quoteId: string): QuoteRow | undefined {
+  const row = store.sql('SELECT * FROM mint_quotes WHERE mint_url = ? AND quote_id = ?').get(mintUrl, quoteId)
+  return row === undefined ? undefined : decode(row)
+}
+
+export function dueQuotes(store: Store, now: number): QuoteRow[] {
+  return store
+    .sql(`SELECT * FROM mint_quotes WHERE state IN ('unpaid', 'paid', 'expired') AND next_check_at <= ? ORDER BY next_check_at LIMIT 500`)
+    .all(BigInt(now))
+    .map(decode)
+}
+
+/** Quotes that somebody may still pay in time. */
+export function watchedQuotes(store: Store): QuoteRow[] {
+  return store.sql(`SELECT * FROM mint_quotes WHERE state = 'unpaid' ORDER BY created_at DESC LIMIT 900`).all().map(decode)
+}
+
+function decode(row: Row): QuoteRow {
+  return {
+    id: text(row, 'id'),
+    idempotencyKey: text(row, 'idempotency_key'),
+    requestDigest: text(row, 'request_digest'),
+    owner: { kind: text(row, 'owner_kind') as QuoteRow['owner']['kind'], pubkey: text(row, 'owner_pubkey') },
+    mintUrl: text(row, 'mint_url'),
+    quoteId: text(row, 'quote_id'),
+    quotePubkey: text(row, 'quote_pubkey'),
+    request: text(row, 'request'),
+    paymentHash: text(row, 'payment_hash'),
+    amountSats: amount(row, 'amount_sats'),
+    creditAccount: text(row, 'credit_account'),
+    cause: { type: text(row, 'cause_type') as EntryCause['type'], id: text(row, 'cause_id') },
+    state: text(row, 'state') as QuoteState,
+    reason: textOrNull(row, 'reason'),
+    expiresAt: int(row, 'expires_at'),
+    attempts: int(row, 'attempts'),
+    nextCheckAt: intOrNull(row, 'next_check_at'),
+    createdAt: int(row, 'created_at'),
+  }
+}
