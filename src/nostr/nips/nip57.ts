@@ -1,0 +1,130 @@
+/** NIP-57: zap requests, and what a receipt must hold before it is believed. */
+import { hash } from 'node:crypto'
+import { type Msats, msats } from '../../base/amounts.ts'
+import { parseJson } from '../../base/json.ts'
+import type { EventTemplate, NostrEvent } from '../types.ts'
+import type { Verifier } from '../verify.ts'
+import { isHex64, parseEvent, tagValue, tagValues } from './nip01.ts'
+
+export const ZAP_REQUEST_KIND = 9734
+export const ZAP_RECEIPT_KIND = 9735
+
+export interface ZapRequest {
+  readonly recipient: string
+  readonly amountMsats: Msats
+  /** Where the receipt is to be published. */
+  readonly relays: readonly string[]
+  /** Bech32 LNURL of the recipient. */
+  readonly lnurl?: string
+  readonly event?: { readonly id: string; readonly kind?: number }
+  readonly comment?: string
+  readonly createdAtS: number
+}
+
+/** To be signed by the payer and sent to the LNURL callback, never published. */
+export function buildZapRequest(zap: ZapRequest): EventTemplate {
+  return {
+    kind: ZAP_REQUEST_KIND,
+    created_at: zap.createdAtS,
+    tags: [
+      ['relays', ...zap.relays],
+      ['amount', zap.amountMsats.toString()],
+      ...(zap.lnurl === undefined ? [] : [['lnurl', zap.lnurl]]),
+      ['p', zap.recipient],
+      ...(zap.event === undefined ? [] : [['e', zap.event.id]]),
+      ...(zap.event?.kind === undefined ? [] : [['k', String(zap.event.kind)]]),
+    ],
+    content: zap.comment ?? '',
+  }
+}
+
+/** What the bolt11 of a receipt says; the caller decodes it. */
+export interface ReceiptInvoice {
+  readonly amountMsats: bigint | undefined
+  readonly descriptionHash: string | undefined
+}
+
+export interface ReceiptExpectation {
+  /** Our key. */
+  readonly recipient: string
+  /** nostrPubkey of our own LNURL provider: the only one whose receipts count. */
+  readonly providerPubkey: string
+  /** The event on which payment was asked; any or none when absent. */
+  readonly eventId?: string
+  readonly minMsats?: Msats
+  readonly lnurl?: string
+  /** Unix seconds of the quote. */
+  readonly notBeforeS?: number
+}
+
+export type ReceiptResult =
+  | {
+      readonly ok: true
+      readonly amountMsats: Msats
+      readonly sender: string
+      readonly comment: string
+      readonly eventId: string | undefined
+      readonly request: NostrEvent
+    }
+  | { readonly ok: false; readonly reason: string }
+
+const refuse = (reason: string): ReceiptResult => ({ ok: false, reason })
+
+/**
+ * All checks of a 9735 whose own signature was verified, short of the payment hash's uniqueness, which the database keeps.
+ * A receipt is the LNURL provider's word only: where our own wallet can tell, ask it.
+ */
+export function validateReceipt(
+  receipt: NostrEvent,
+  expected: ReceiptExpectation,
+  verifier: Verifier,
+  decodeInvoice: (bolt11: string) => ReceiptInvoice | undefined,
+): ReceiptResult {
+  if (receipt.kind !== ZAP_RECEIPT_KIND) return refuse('it is no zap receipt')
+  if (receipt.pubkey !== expected.providerPubkey) return refuse('it is not signed by the LNURL provider of the recipient')
+  const description = tagValue(receipt, 'description')
+  const request = description === undefined ? undefined : parseZapRequest(description, verifier)
+  if (description === undefined || request === undefined) return refuse('its description is no signed zap request')
+  const mismatch = mismatchOf(receipt, request, expected)
+  if (mismatch !== undefined) return refuse(mismatch)
+  const invoice = decodeInvoice(tagValue(receipt, 'bolt11') ?? '')
+  if (invoice?.amountMsats === undefined) return refuse('its invoice cannot be read or has no amount')
+  const asked = tagValue(request, 'amount')
+  if (asked !== undefined && asked !== invoice.amountMsats.toString()) return refuse('the invoice has another amount than the request')
+  if (invoice.descriptionHash !== hash('sha256', description)) return refuse('the invoice does not commit to the request')
+  if (invoice.amountMsats < (expected.minMsats ?? 0n)) return refuse('it is worth less than asked')
+  return {
+    ok: true,
+    amountMsats: msats(invoice.amountMsats),
+    sender: request.pubkey,
+    comment: request.content,
+    eventId: tagValue(request, 'e'),
+    request,
+  }
+}
+
+/** A signed 9734 from text, or undefined. */
+export function parseZapRequest(text: string, verifier: Verifier): NostrEvent | undefined {
+  try {
+    const request = parseEvent(parseJson(text))
+    return request.kind === ZAP_REQUEST_KIND && verifier.verify(request) ? request : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function mismatchOf(receipt: NostrEvent, request: NostrEvent, expected: ReceiptExpectation): string | undefined {
+  const people = tagValues(request, 'p')
+  if (people.length !== 1 || people[0] !== expected.recipient) return 'it is for someone else'
+  if (tagValue(receipt, 'p') !== expected.recipient) return 'its p tag is another than that of the request'
+  const events = tagValues(request, 'e')
+  if (events.length > 1 || (events[0] !== undefined && !isHex64(events[0]))) return 'its request names more than one event'
+  if (tagValue(receipt, 'e') !== events[0]) return 'its e tag is another than that of the request'
+  if (expected.eventId !== undefined && events[0] !== expected.eventId) return 'it is for another event'
+  const lnurl = tagValue(request, 'lnurl')
+  if (expected.lnurl !== undefined && lnurl !== undefined && lnurl.toLowerCase() !== expected.lnurl.toLowerCase()) {
+    return 'it was made for another LNURL'
+  }
+  if (expected.notBeforeS !== undefined && receipt.created_at < expected.notBeforeS) return 'it is older than the quote'
+  return undefined
+}

@@ -1,0 +1,101 @@
+/** NIP-59 gift wraps and NIP-17 private messages: a rumor, sealed by its author, wrapped by a throwaway key. */
+import { randomBytes, randomInt } from 'node:crypto'
+import { PylonError } from '../../base/errors.ts'
+import { parseJson } from '../../base/json.ts'
+import { createSigner } from '../signer.ts'
+import type { EventTemplate, IdentifiedEvent, NostrEvent, Signer } from '../types.ts'
+import type { Verifier } from '../verify.ts'
+import { eventId, identify, parseEvent, parseIdentified, tagValues } from './nip01.ts'
+
+export const SEAL_KIND = 13
+export const WRAP_KIND = 1059
+export const EPHEMERAL_WRAP_KIND = 21_059
+export const CHAT_KIND = 14
+/** Seals and wraps are dated up to this far back. */
+const MAX_BACKDATE_S = 2 * 24 * 3600
+
+/** One wrap of a rumor. Seal and wrap carry times of their own in the past two days. */
+export function wrapRumor(author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): NostrEvent {
+  const seal = author.sign({
+    kind: SEAL_KIND,
+    created_at: nowS - randomInt(MAX_BACKDATE_S),
+    tags: [],
+    content: author.nip44Encrypt(recipient, JSON.stringify(rumor)),
+  })
+  const throwaway = freshSigner()
+  return throwaway.sign({
+    kind: WRAP_KIND,
+    created_at: nowS - randomInt(MAX_BACKDATE_S),
+    tags: [['p', recipient]],
+    content: throwaway.nip44Encrypt(recipient, JSON.stringify(seal)),
+  })
+}
+
+function freshSigner(): Signer {
+  for (;;) {
+    try {
+      return createSigner(new Uint8Array(randomBytes(32)))
+    } catch {
+      // Out of range with a chance of 2^-128: take another.
+    }
+  }
+}
+
+export interface DmOptions {
+  readonly subject?: string
+  /** The rumor id that this answers. */
+  readonly replyTo?: string
+}
+
+/** A NIP-17 message: its rumor (whose id is the message's id), one wrap for each recipient and one for the author. */
+export function buildDm17(
+  author: Signer,
+  recipients: readonly string[],
+  text: string,
+  nowS: number,
+  options: DmOptions = {},
+): { rumor: IdentifiedEvent; wraps: { recipient: string; event: NostrEvent }[] } {
+  const template: EventTemplate = {
+    kind: CHAT_KIND,
+    created_at: nowS,
+    tags: [
+      ...recipients.map((pubkey) => ['p', pubkey]),
+      ...(options.replyTo === undefined ? [] : [['e', options.replyTo]]),
+      ...(options.subject === undefined ? [] : [['subject', options.subject]]),
+    ],
+    content: text,
+  }
+  const rumor = identify(author.pubkey, template)
+  const everyone = [...new Set([...recipients, author.pubkey])]
+  return { rumor, wraps: everyone.map((recipient) => ({ recipient, event: wrapRumor(author, rumor, recipient, nowS) })) }
+}
+
+function invalid(what: string): PylonError {
+  return new PylonError('event_invalid', `The gift wrap is malformed: ${what}.`)
+}
+
+/**
+ * Opens a wrap whose own signature was verified already. Checks in the order of NIP-59: the seal's kind and signature, that
+ * the rumor's author sealed it, that it is unsigned, its id, and that it concerns this key. Deduplicate by `rumor.id`.
+ * @throws event_invalid, decrypt_failed
+ */
+export function unwrap(signer: Signer, wrap: NostrEvent, verifier: Verifier): IdentifiedEvent {
+  if (wrap.kind !== WRAP_KIND && wrap.kind !== EPHEMERAL_WRAP_KIND) throw invalid(`kind ${wrap.kind} is no wrap`)
+  const seal = parseEvent(parseJson(signer.nip44Decrypt(wrap.pubkey, wrap.content)))
+  if (seal.kind !== SEAL_KIND) throw invalid('what is inside is no seal')
+  if (!verifier.verify(seal)) throw invalid('the seal is not signed by its author')
+  const inner = parseJson(signer.nip44Decrypt(seal.pubkey, seal.content))
+  const rumor = parseIdentified(withId(inner))
+  if (rumor.pubkey !== seal.pubkey) throw invalid('the author of the rumor did not seal it')
+  if (typeof inner === 'object' && inner !== null && 'sig' in inner) throw invalid('the rumor is signed')
+  if (eventId(rumor) !== rumor.id) throw invalid('the id of the rumor is wrong')
+  if (rumor.pubkey !== signer.pubkey && !tagValues(rumor, 'p').includes(signer.pubkey)) throw invalid('the rumor is for someone else')
+  return rumor
+}
+
+/** Some clients leave the rumor's id out; it follows from the rest. */
+function withId(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || 'id' in value) return value
+  const fields = value as IdentifiedEvent
+  return { ...fields, id: eventId(fields) }
+}
