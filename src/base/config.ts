@@ -83,13 +83,23 @@ const schema = z.strictObject({
   host: z
     .strictObject({
       heartbeat_s: seconds.default(900),
-      /** What a tick of a paid brain is taken to cost when the runway is computed and no tick has cost anything yet. */
-      cost_per_tick_sats: count.default(10),
+      /** What each tick of an agent moves from its wallet to the node's, as rent; an agent can have its own. 0: ticks are free. */
+      tick_fee_sats: count.default(0),
       low_balance_days: z.number().min(0).default(7),
       hibernate_days: z.number().min(0).default(1),
       /** Ticks of one agent a trigger may cause at most in an hour. */
       triggered_per_hour: z.int().min(1).default(60),
       debounce_s: count.default(5),
+      /** Replies, DMs and reactions of one agent to one key at most in an hour: ends loops between bots. */
+      replies_per_hour: z.int().min(1).default(6),
+      /** Actions of one tick at most; the rest is refused. */
+      actions_per_tick: z.int().min(1).max(50).default(8),
+      /** How long a brain may think. */
+      think_timeout_s: seconds.default(120),
+      /** Agents that tick at once. */
+      concurrency: z.int().min(1).max(64).default(4),
+      /** Recent notes of others that an agent reads at each tick. */
+      read_notes: z.int().min(0).max(100).default(30),
       budget: budget.prefault({}),
     })
     .prefault({}),

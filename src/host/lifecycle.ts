@@ -1,0 +1,92 @@
+/**
+ * The life of an agent, pure: its state is its runway, the days of ticks that its balance pays for.
+ *
+ *                  .---------------------- funded, thresholds -----------------------.
+ *                  v                                                                 |
+ *   spawning --> active <--> low_balance <--> hibernating <--> dormant --------------'
+ *                  |             |                |               |
+ *                  '-------------+-------.--------+---------------'
+ *                                        v
+ *                                      paused  (by the owner; resumes where the runway then says)
+ *
+ * An agent whose ticks cost nothing is active at any balance. No state is the end: funding revives.
+ *
+ *   active       a tick each heartbeat, and for mentions, DMs and zaps
+ *   low_balance  the heartbeat is twice as long
+ *   hibernating  ticks only for zaps and funding
+ *   dormant      no tick can be paid
+ */
+import type { Sats } from '../base/amounts.ts'
+
+export type RunningState = 'active' | 'low_balance' | 'hibernating' | 'dormant'
+export type LifecycleState = 'spawning' | RunningState | 'paused'
+export type TriggerType = 'first' | 'heartbeat' | 'mention' | 'dm' | 'zap' | 'funding' | 'manual'
+
+const NEXT: Readonly<Record<LifecycleState, readonly LifecycleState[]>> = {
+  spawning: ['active', 'low_balance', 'hibernating', 'dormant'],
+  active: ['low_balance', 'hibernating', 'dormant', 'paused'],
+  low_balance: ['active', 'hibernating', 'dormant', 'paused'],
+  hibernating: ['active', 'low_balance', 'dormant', 'paused'],
+  dormant: ['active', 'low_balance', 'hibernating', 'paused'],
+  paused: ['active', 'low_balance', 'hibernating', 'dormant'],
+}
+
+export function canBecome(from: LifecycleState, to: LifecycleState): boolean {
+  return NEXT[from].includes(to)
+}
+
+export interface Runway {
+  readonly balanceSats: Sats
+  readonly tickCostSats: Sats
+  readonly heartbeatS: number
+}
+
+export interface Thresholds {
+  readonly lowBalanceDays: number
+  readonly hibernateDays: number
+}
+
+const DAY_S = 86_400
+
+/** Days of heartbeats that the balance pays for; Infinity where ticks cost nothing. */
+export function runwayDays(runway: Runway): number {
+  const ticksPerDay = DAY_S / runway.heartbeatS
+  const perDay = ticksPerDay * Number(runway.tickCostSats)
+  return perDay === 0 ? Number.POSITIVE_INFINITY : Number(runway.balanceSats) / perDay
+}
+
+/** The state that the runway calls for, and why in words. */
+export function stateByRunway(runway: Runway, thresholds: Thresholds): { state: RunningState; reason: string } {
+  if (runway.tickCostSats === 0n) return { state: 'active', reason: 'its ticks cost nothing' }
+  if (runway.balanceSats < runway.tickCostSats) {
+    return { state: 'dormant', reason: `${runway.balanceSats} sats do not pay one tick of ${runway.tickCostSats}; fund it to revive it` }
+  }
+  const days = runwayDays(runway)
+  const words = `${runway.balanceSats} sats last ${days < 10 ? days.toFixed(1) : Math.floor(days)} days`
+  if (days < thresholds.hibernateDays) return { state: 'hibernating', reason: `${words}, less than ${thresholds.hibernateDays}` }
+  if (days < thresholds.lowBalanceDays) return { state: 'low_balance', reason: `${words}, less than ${thresholds.lowBalanceDays}` }
+  return { state: 'active', reason: words }
+}
+
+/** Whether a state lets this occasion make a tick. The owner's own word (manual) counts while a tick can be paid. */
+export function allowsTick(state: LifecycleState, trigger: TriggerType): boolean {
+  switch (state) {
+    case 'active':
+    case 'low_balance':
+      return true
+    case 'hibernating':
+      return trigger === 'zap' || trigger === 'funding' || trigger === 'manual'
+    case 'paused':
+      return trigger === 'manual'
+    case 'spawning':
+    case 'dormant':
+      return false
+  }
+}
+
+/** Seconds between heartbeats in this state, or undefined where there are none. */
+export function heartbeatOf(state: LifecycleState, heartbeatS: number): number | undefined {
+  if (state === 'active') return heartbeatS
+  if (state === 'low_balance') return heartbeatS * 2
+  return undefined
+}

@@ -1,0 +1,95 @@
+/** When an agent ticks next, pure: heartbeats with a fixed jitter, debounced triggers, caps; missed ticks are one tick. */
+import { hash } from 'node:crypto'
+import { allowsTick, heartbeatOf, type LifecycleState, type TriggerType } from './lifecycle.ts'
+
+const JITTER = 0.05
+const HOUR_MS = 3_600_000
+/** What happened longer ago is seen but wakes nobody. */
+export const MAX_TRIGGER_AGE_MS = 86_400_000
+const MAX_BACKOFF_MS = 6 * HOUR_MS
+const FIRST_BACKOFF_MS = 60_000
+
+/** A share from -1 to 1 that is always the same for the same agent and tick. */
+function steadyJitter(pubkey: string, number: number): number {
+  const digest = hash('sha256', `${pubkey}:${number}`)
+  return Number.parseInt(digest.slice(0, 8), 16) / 0x7fffffff - 1
+}
+
+/** When the next heartbeat is due, in ms since the epoch; undefined where the state has none. */
+export function nextHeartbeat(agent: {
+  pubkey: string
+  state: LifecycleState
+  heartbeatS: number
+  tickNumber: number
+  nowMs: number
+}): number | undefined {
+  const seconds = heartbeatOf(agent.state, agent.heartbeatS)
+  if (seconds === undefined) return undefined
+  return agent.nowMs + Math.round(seconds * 1000 * (1 + JITTER * steadyJitter(agent.pubkey, agent.tickNumber)))
+}
+
+/** How long a brain that failed so often in a row is left alone. */
+export function backoffMs(failures: number): number {
+  return failures <= 0 ? 0 : Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 20))
+}
+
+export interface HeardMark {
+  readonly id: string
+  readonly type: 'mention' | 'dm' | 'zap'
+  readonly heardAt: number
+}
+
+export interface ScheduleFacts {
+  readonly state: LifecycleState
+  readonly nextTickAt: number | undefined
+  readonly retryAt: number | undefined
+  readonly tickCount: number
+  /** What waits and may wake, oldest first. */
+  readonly waiting: readonly HeardMark[]
+  /** When the ticks that triggers caused within the last hour began, oldest first. */
+  readonly triggeredAt: readonly number[]
+  readonly debounceMs: number
+  readonly triggeredPerHour: number
+}
+
+export interface Due {
+  readonly at: number
+  readonly trigger: TriggerType
+  /** Names the occasion: claimed once. */
+  readonly slot: string
+}
+
+/** The agent's next tick, whichever occasion comes first; undefined while nothing is due. */
+export function nextDue(facts: ScheduleFacts): Due | undefined {
+  const beat = dueHeartbeat(facts)
+  const trigger = dueTrigger(facts)
+  const due = trigger === undefined || (beat !== undefined && beat.at <= trigger.at) ? beat : trigger
+  if (due === undefined) return undefined
+  return facts.retryAt !== undefined && facts.retryAt > due.at ? { ...due, at: facts.retryAt } : due
+}
+
+function dueHeartbeat(facts: ScheduleFacts): Due | undefined {
+  if (facts.nextTickAt === undefined) return undefined
+  const at = facts.nextTickAt
+  // Hibernating has no heartbeat: a due time is there only because somebody funded it.
+  if (facts.state === 'hibernating') return { at, trigger: 'funding', slot: `funding:${at}` }
+  if (!allowsTick(facts.state, 'heartbeat')) return undefined
+  return facts.tickCount === 0 ? { at, trigger: 'first', slot: 'first' } : { at, trigger: 'heartbeat', slot: `heartbeat:${at}` }
+}
+
+function dueTrigger(facts: ScheduleFacts): Due | undefined {
+  const first = facts.waiting.find((mark) => allowsTick(facts.state, mark.type))
+  if (first === undefined) return undefined
+  const debounced = first.heardAt + facts.debounceMs
+  const full = facts.triggeredAt.length >= facts.triggeredPerHour
+  const oldest = facts.triggeredAt[facts.triggeredAt.length - facts.triggeredPerHour]
+  const at = full && oldest !== undefined ? Math.max(debounced, oldest + HOUR_MS) : debounced
+  return { at, trigger: first.type, slot: `trigger:${first.id}` }
+}
+
+/** Whether an event may cause a tick: not what was said before the agent existed, nor history, nor by a key over its cap. */
+export function wakes(event: { createdAtMs: number; bornAtMs: number; nowMs: number; repliesToSender: number; replyCap: number }): boolean {
+  if (event.createdAtMs < Math.floor(event.bornAtMs / 1000) * 1000) return false
+  if (event.nowMs - event.createdAtMs > MAX_TRIGGER_AGE_MS) return false
+  return event.repliesToSender < event.replyCap
+}

@@ -1,0 +1,456 @@
+/** Agents: who they are, in what state and why, what they were told, their goals and memories. */
+import { PylonError } from '../base/errors.ts'
+import { defineCommand, type Row, type Sql } from './commands.ts'
+import { amount, amountOrNull, int, intOrNull, json, jsonOrNull, text, textOrNull } from './row.ts'
+import type { Store } from './store.ts'
+
+export type AgentLifecycle = 'spawning' | 'active' | 'low_balance' | 'hibernating' | 'dormant' | 'paused'
+export type AgentAutonomy = 'bounded' | 'autonomous' | 'supervised'
+export type AgentDmScheme = 'auto' | 'nip17' | 'nip04'
+
+export interface AgentBudget {
+  readonly per_tx_sats: number
+  readonly per_tick_sats: number
+  readonly per_day_sats: number
+}
+
+/** What the owner may set, and what is there from the first day on. Times are milliseconds since the epoch. */
+export interface AgentRow {
+  readonly pubkey: string
+  readonly npub: string
+  readonly name: string
+  readonly accountIndex: number | null
+  readonly about: string
+  readonly brain: unknown
+  readonly relays: readonly string[]
+  readonly heartbeatS: number
+  readonly autonomy: AgentAutonomy
+  readonly dmScheme: AgentDmScheme
+  readonly budget: AgentBudget
+  readonly allow: readonly string[]
+  readonly tickFeeSats: number
+  readonly state: AgentLifecycle
+  readonly pausedFrom: AgentLifecycle | null
+  readonly stateReason: string
+  readonly lud06: string | null
+  readonly profileDigest: string | null
+  readonly failures: number
+  readonly retryAt: number | null
+  readonly nextTickAt: number | null
+  readonly lastTickAt: number | null
+  readonly tickCount: number
+  readonly createdAt: number
+  readonly deletedAt: number | null
+}
+
+export type NewAgent = Pick<
+  AgentRow,
+  | 'pubkey'
+  | 'npub'
+  | 'name'
+  | 'accountIndex'
+  | 'about'
+  | 'brain'
+  | 'relays'
+  | 'heartbeatS'
+  | 'autonomy'
+  | 'dmScheme'
+  | 'budget'
+  | 'allow'
+  | 'tickFeeSats'
+>
+
+export interface AgentTransitionRow {
+  readonly from: string
+  readonly to: string
+  readonly reason: string
+  readonly at: number
+}
+
+function transition(sql: Sql, pubkey: string, from: string, to: string, reason: string, at: number): void {
+  sql('INSERT INTO agent_transitions (agent_pubkey, from_state, to_state, reason, at) VALUES (?, ?, ?, ?, ?)').run(
+    pubkey,
+    from,
+    to,
+    reason,
+    BigInt(at),
+  )
+}
+
+/** @throws agent_exists when the name is in use or the key ever was. */
+export const insertAgent = defineCommand('insert_agent', (sql, p: { agent: NewAgent; at: number }) => {
+  const { agent } = p
+  if (sql('SELECT 1 FROM agents WHERE name = ? AND deleted_at IS NULL').get(agent.name) !== undefined) {
+    throw new PylonError('agent_exists', `There is an agent named ${agent.name} already; choose another --name.`)
+  }
+  if (sql('SELECT 1 FROM agents WHERE pubkey = ?').get(agent.pubkey) !== undefined) {
+    throw new PylonError('agent_exists', 'This key is or was an agent of this home.')
+  }
+  sql(
+    `INSERT INTO agents (pubkey, npub, name, account_index, about, brain_json, relays_json, heartbeat_s, autonomy, dm_scheme, budget_json,
+       allow_json, tick_fee_sats, lifecycle_state, state_reason, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'spawning', 'just spawned', ?)`,
+  ).run(
+    agent.pubkey,
+    agent.npub,
+    agent.name,
+    agent.accountIndex === null ? null : BigInt(agent.accountIndex),
+    agent.about,
+    JSON.stringify(agent.brain),
+    JSON.stringify(agent.relays),
+    BigInt(agent.heartbeatS),
+    agent.autonomy,
+    agent.dmScheme,
+    JSON.stringify(agent.budget),
+    JSON.stringify(agent.allow),
+    BigInt(agent.tickFeeSats),
+    BigInt(p.at),
+  )
+  transition(sql, agent.pubkey, '', 'spawning', 'spawned by the owner', p.at)
+})
+
+export interface AgentPatch {
+  readonly name?: string
+  readonly about?: string
+  readonly brain?: unknown
+  readonly relays?: readonly string[]
+  readonly heartbeatS?: number
+  readonly autonomy?: AgentAutonomy
+  readonly dmScheme?: AgentDmScheme
+  readonly budget?: AgentBudget
+  readonly allow?: readonly string[]
+  readonly tickFeeSats?: number
+  readonly lud06?: string
+  readonly profileDigest?: string
+  readonly nextTickAt?: number | null
+  readonly retryAt?: number | null
+  readonly failures?: number
+}
+
+const jsonOf = (value: unknown): string | null => (value === undefined ? null : JSON.stringify(value))
+const big = (value: number | undefined): bigint | null => (value === undefined ? null : BigInt(value))
+
+/** Changes the named fields. @throws agent_exists when the new name is in use. */
+export const patchAgent = defineCommand('patch_agent', (sql, p: { pubkey: string; patch: AgentPatch }) => {
+  const { patch } = p
+  if (patch.name !== undefined) {
+    const other = sql('SELECT 1 FROM agents WHERE name = ? AND deleted_at IS NULL AND pubkey <> ?').get(patch.name, p.pubkey)
+    if (other !== undefined) throw new PylonError('agent_exists', `There is an agent named ${patch.name} already; choose another name.`)
+  }
+  sql(
+    `UPDATE agents SET name = coalesce(?, name), about = coalesce(?, about), brain_json = coalesce(?, brain_json),
+       relays_json = coalesce(?, relays_json), heartbeat_s = coalesce(?, heartbeat_s), autonomy = coalesce(?, autonomy),
+       dm_scheme = coalesce(?, dm_scheme), budget_json = coalesce(?, budget_json), allow_json = coalesce(?, allow_json),
+       tick_fee_sats = coalesce(?, tick_fee_sats), lud06 = coalesce(?, lud06), profile_digest = coalesce(?, profile_digest),
+       failures = coalesce(?, failures) WHERE pubkey = ?`,
+  ).run(
+    patch.name ?? null,
+    patch.about ?? null,
+    jsonOf(patch.brain),
+    jsonOf(patch.relays),
+    big(patch.heartbeatS),
+    patch.autonomy ?? null,
+    patch.dmScheme ?? null,
+    jsonOf(patch.budget),
+    jsonOf(patch.allow),
+    big(patch.tickFeeSats),
+    patch.lud06 ?? null,
+    patch.profileDigest ?? null,
+    big(patch.failures),
+    p.pubkey,
+  )
+  if (patch.nextTickAt !== undefined) {
+    sql('UPDATE agents SET next_tick_at = ? WHERE pubkey = ?').run(big(patch.nextTickAt ?? undefined), p.pubkey)
+  }
+  if (patch.retryAt !== undefined) sql('UPDATE agents SET retry_at = ? WHERE pubkey = ?').run(big(patch.retryAt ?? undefined), p.pubkey)
+})
+
+interface AgentMove {
+  readonly pubkey: string
+  readonly from: AgentLifecycle
+  readonly to: AgentLifecycle
+  readonly reason: string
+  readonly at: number
+  /** When it ticks next in the new state; null: not by the clock. */
+  readonly nextTickAt: number | null
+}
+
+/** Moves an agent on and records why. A move to its own state only renews the reason. @throws conflict when its state is not `from`. */
+export const moveAgent = defineCommand(
+  'move_agent',
+  (sql, p: AgentMove) => {
+    const row = sql('SELECT lifecycle_state, deleted_at FROM agents WHERE pubkey = ?').get(p.pubkey)
+    if (row === undefined || row['deleted_at'] !== null) throw new PylonError('agent_not_found', 'The agent is gone.')
+    const state = text(row, 'lifecycle_state')
+    if (state !== p.from) throw new PylonError('conflict', `The agent is ${state} and no longer ${p.from}.`)
+    sql('UPDATE agents SET lifecycle_state = ?, paused_from = ?, state_reason = ?, next_tick_at = ? WHERE pubkey = ?').run(
+      p.to,
+      p.to === 'paused' ? p.from : null,
+      p.reason,
+      p.nextTickAt === null ? null : BigInt(p.nextTickAt),
+      p.pubkey,
+    )
+    transition(sql, p.pubkey, p.from, p.to, p.reason, p.at)
+  },
+  (p) => `move_agent:${p.to}`,
+)
+
+export const markAgentDeleted = defineCommand('mark_agent_deleted', (sql, p: { pubkey: string; at: number }) => {
+  sql('UPDATE agents SET deleted_at = ?, next_tick_at = NULL WHERE pubkey = ? AND deleted_at IS NULL').run(BigInt(p.at), p.pubkey)
+})
+
+function decodeAgent(row: Row): AgentRow {
+  return {
+    pubkey: text(row, 'pubkey'),
+    npub: text(row, 'npub'),
+    name: text(row, 'name'),
+    accountIndex: intOrNull(row, 'account_index'),
+    about: text(row, 'about'),
+    brain: json(row, 'brain_json'),
+    relays: json(row, 'relays_json'),
+    heartbeatS: int(row, 'heartbeat_s'),
+    autonomy: text(row, 'autonomy') as AgentAutonomy,
+    dmScheme: text(row, 'dm_scheme') as AgentDmScheme,
+    budget: json(row, 'budget_json'),
+    allow: json(row, 'allow_json'),
+    tickFeeSats: int(row, 'tick_fee_sats'),
+    state: text(row, 'lifecycle_state') as AgentLifecycle,
+    pausedFrom: textOrNull(row, 'paused_from') as AgentLifecycle | null,
+    stateReason: text(row, 'state_reason'),
+    lud06: textOrNull(row, 'lud06'),
+    profileDigest: textOrNull(row, 'profile_digest'),
+    failures: int(row, 'failures'),
+    retryAt: intOrNull(row, 'retry_at'),
+    nextTickAt: intOrNull(row, 'next_tick_at'),
+    lastTickAt: intOrNull(row, 'last_tick_at'),
+    tickCount: int(row, 'tick_count'),
+    createdAt: int(row, 'created_at'),
+    deletedAt: intOrNull(row, 'deleted_at'),
+  }
+}
+
+/** The agents that are not deleted, oldest first. */
+export function listAgents(store: Store): AgentRow[] {
+  return store.sql('SELECT * FROM agents WHERE deleted_at IS NULL ORDER BY created_at, name').all().map(decodeAgent)
+}
+
+export function getAgent(store: Store, pubkey: string): AgentRow | undefined {
+  const row = store.sql('SELECT * FROM agents WHERE pubkey = ? AND deleted_at IS NULL').get(pubkey)
+  return row === undefined ? undefined : decodeAgent(row)
+}
+
+/** By name, npub or hex key. */
+export function findAgent(store: Store, ref: string): AgentRow | undefined {
+  const row = store.sql('SELECT * FROM agents WHERE (name = ?1 OR npub = ?1 OR pubkey = ?1) AND deleted_at IS NULL').get(ref)
+  return row === undefined ? undefined : decodeAgent(row)
+}
+
+/** What the agent's wallet holds by the ledger, in millisats: for a node that is stopped. */
+export function agentBalanceMsats(store: Store, pubkey: string): bigint {
+  const row = store
+    .sql('SELECT coalesce(sum(amount_msats), 0) AS total FROM postings WHERE account >= ? AND account < ?')
+    .get(`agent:${pubkey}/wallet/`, `agent:${pubkey}/wallet0`)
+  return row === undefined ? 0n : amount(row, 'total')
+}
+
+/** Newest first. */
+export function agentTransitions(store: Store, pubkey: string, limit = 100): AgentTransitionRow[] {
+  return store
+    .sql('SELECT * FROM agent_transitions WHERE agent_pubkey = ? ORDER BY rowid DESC LIMIT ?')
+    .all(pubkey, BigInt(limit))
+    .map((row) => ({ from: text(row, 'from_state'), to: text(row, 'to_state'), reason: text(row, 'reason'), at: int(row, 'at') }))
+}
+
+export interface HeardRow {
+  readonly agentPubkey: string
+  /** Event id; of a gift wrap the id of its rumor. */
+  readonly id: string
+  readonly type: 'mention' | 'dm' | 'zap'
+  readonly sender: string
+  readonly content: string
+  readonly scheme: 'nip17' | 'nip04' | null
+  readonly amountMsats: bigint | null
+  readonly event: unknown
+  readonly wakes: boolean
+  /** Unix seconds, as the sender says. */
+  readonly createdAt: number
+  readonly heardAt: number
+}
+
+/** Claims what was said to an agent: false when it was heard before. */
+export const hear = defineCommand(
+  'hear',
+  (sql, p: HeardRow): boolean =>
+    sql(
+      `INSERT INTO heard (agent_pubkey, id, type, sender, content, scheme, amount_msats, event_json, wakes, created_at, heard_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+    ).run(
+      p.agentPubkey,
+      p.id,
+      p.type,
+      p.sender,
+      p.content,
+      p.scheme,
+      p.amountMsats,
+      p.event === null ? null : JSON.stringify(p.event),
+      p.wakes ? 1n : 0n,
+      BigInt(p.createdAt),
+      BigInt(p.heardAt),
+    ).changes > 0,
+)
+
+export const markWrapOpened = defineCommand('mark_wrap_opened', (sql, p: { agentPubkey: string; id: string; at: number }) => {
+  sql('INSERT INTO opened_wraps (id, agent_pubkey, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING').run(p.id, p.agentPubkey, BigInt(p.at))
+})
+
+export function wasWrapOpened(store: Store, agentPubkey: string, id: string): boolean {
+  return store.sql('SELECT 1 FROM opened_wraps WHERE agent_pubkey = ? AND id = ?').get(agentPubkey, id) !== undefined
+}
+
+export function wasHeard(store: Store, agentPubkey: string, id: string): boolean {
+  return store.sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND id = ?').get(agentPubkey, id) !== undefined
+}
+
+function decodeHeard(row: Row): HeardRow {
+  return {
+    agentPubkey: text(row, 'agent_pubkey'),
+    id: text(row, 'id'),
+    type: text(row, 'type') as HeardRow['type'],
+    sender: text(row, 'sender'),
+    content: text(row, 'content'),
+    scheme: textOrNull(row, 'scheme') as HeardRow['scheme'],
+    amountMsats: amountOrNull(row, 'amount_msats'),
+    event: jsonOrNull(row, 'event_json'),
+    wakes: int(row, 'wakes') === 1,
+    createdAt: int(row, 'created_at'),
+    heardAt: int(row, 'heard_at'),
+  }
+}
+
+/** What no tick has observed yet and may wake the agent, oldest first. */
+export function waitingTriggers(store: Store, pubkey: string): HeardRow[] {
+  return store
+    .sql('SELECT * FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND wakes = 1 ORDER BY heard_at, id LIMIT 100')
+    .all(pubkey)
+    .map(decodeHeard)
+}
+
+/** What a tick observes of what was said to the agent, oldest first. */
+export function heardInTick(store: Store, tickId: string): HeardRow[] {
+  return store.sql('SELECT * FROM heard WHERE tick_id = ? ORDER BY heard_at, id').all(tickId).map(decodeHeard)
+}
+
+export function hasHeardFrom(store: Store, pubkey: string, sender: string): boolean {
+  return store.sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? LIMIT 1').get(pubkey, sender) !== undefined
+}
+
+/** The event behind something heard, for replies to it. */
+export function heardEvent(store: Store, pubkey: string, id: string): unknown {
+  const row = store.sql('SELECT event_json FROM heard WHERE agent_pubkey = ? AND id = ?').get(pubkey, id)
+  return row === undefined ? undefined : (jsonOrNull(row, 'event_json') ?? undefined)
+}
+
+export interface GoalRow {
+  readonly id: string
+  readonly description: string
+  readonly priority: number
+  readonly status: 'active' | 'paused' | 'completed' | 'cancelled'
+  readonly progress: number
+}
+
+/** Adds a goal, or updates the one of the same words. */
+export const putGoal = defineCommand('put_goal', (sql, p: { agentPubkey: string; goal: GoalRow; at: number }) => {
+  const known = sql('SELECT id FROM goals WHERE agent_pubkey = ? AND (id = ? OR description = ?)').get(
+    p.agentPubkey,
+    p.goal.id,
+    p.goal.description,
+  )
+  sql(
+    `INSERT INTO goals (id, agent_pubkey, description, priority, status, progress, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+     ON CONFLICT (id) DO UPDATE SET description = excluded.description, priority = excluded.priority, status = excluded.status,
+       progress = excluded.progress, updated_at = excluded.updated_at`,
+  ).run(
+    known === undefined ? p.goal.id : text(known, 'id'),
+    p.agentPubkey,
+    p.goal.description,
+    BigInt(p.goal.priority),
+    p.goal.status,
+    BigInt(p.goal.progress),
+    BigInt(p.at),
+    BigInt(p.at),
+  )
+  // Goals that are over are history: the oldest give way, so that the list stays short.
+  sql(
+    `DELETE FROM goals WHERE agent_pubkey = ?1 AND id IN (SELECT id FROM goals WHERE agent_pubkey = ?1
+       ORDER BY status = 'active' DESC, updated_at DESC LIMIT -1 OFFSET 50)`,
+  ).run(p.agentPubkey)
+})
+
+export const replaceGoals = defineCommand('replace_goals', (sql, p: { agentPubkey: string; goals: readonly GoalRow[]; at: number }) => {
+  sql('DELETE FROM goals WHERE agent_pubkey = ?').run(p.agentPubkey)
+  for (const goal of p.goals) {
+    sql(
+      'INSERT INTO goals (id, agent_pubkey, description, priority, status, progress, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+    ).run(goal.id, p.agentPubkey, goal.description, BigInt(goal.priority), goal.status, BigInt(goal.progress), BigInt(p.at), BigInt(p.at))
+  }
+})
+
+/** The most important first. */
+export function goalsOf(store: Store, pubkey: string): GoalRow[] {
+  return store
+    .sql("SELECT * FROM goals WHERE agent_pubkey = ? ORDER BY status = 'active' DESC, priority, created_at, id")
+    .all(pubkey)
+    .map((row) => ({
+      id: text(row, 'id'),
+      description: text(row, 'description'),
+      priority: int(row, 'priority'),
+      status: text(row, 'status') as GoalRow['status'],
+      progress: int(row, 'progress'),
+    }))
+}
+
+export interface MemoryRow {
+  readonly type: 'remember' | 'summary'
+  readonly content: string
+  readonly createdAt: number
+}
+
+const MAX_MEMORIES = 100
+const COMPACTED_AT_ONCE = 50
+const SUMMARY_CHARS = 2000
+
+/** Adds a memory, once an action; the oldest are folded into one summary when there are too many. */
+export const addMemory = defineCommand(
+  'add_memory',
+  (sql, p: { agentPubkey: string; content: string; actionId: string | null; at: number }) => {
+    sql(
+      "INSERT INTO memories (agent_pubkey, type, content, action_id, created_at) VALUES (?, 'remember', ?, ?, ?) ON CONFLICT DO NOTHING",
+    ).run(p.agentPubkey, p.content, p.actionId, BigInt(p.at))
+    const count = sql('SELECT count(*) AS n FROM memories WHERE agent_pubkey = ?').get(p.agentPubkey)
+    if (count === undefined || int(count, 'n') <= MAX_MEMORIES) return
+    const oldest = sql('SELECT * FROM memories WHERE agent_pubkey = ? ORDER BY id LIMIT ?').all(p.agentPubkey, BigInt(COMPACTED_AT_ONCE))
+    const last = oldest.at(-1)
+    if (last === undefined) return
+    // The newest words of the old summary survive longest: cut from the front.
+    const summary = oldest
+      .map((row) => (text(row, 'type') === 'summary' ? text(row, 'content') : text(row, 'content').slice(0, 80)))
+      .join(' · ')
+      .slice(-SUMMARY_CHARS)
+    const lastId = last['id'] as bigint
+    sql('DELETE FROM memories WHERE agent_pubkey = ? AND id <= ?').run(p.agentPubkey, lastId)
+    sql("INSERT INTO memories (id, agent_pubkey, type, content, created_at) VALUES (?, ?, 'summary', ?, ?)").run(
+      lastId,
+      p.agentPubkey,
+      summary,
+      BigInt(p.at),
+    )
+  },
+)
+
+/** Newest first. */
+export function memoriesOf(store: Store, pubkey: string, limit: number): MemoryRow[] {
+  return store
+    .sql('SELECT * FROM memories WHERE agent_pubkey = ? ORDER BY id DESC LIMIT ?')
+    .all(pubkey, BigInt(limit))
+    .map((row) => ({ type: text(row, 'type') as MemoryRow['type'], content: text(row, 'content'), createdAt: int(row, 'created_at') }))
+}

@@ -1,0 +1,305 @@
+/** Ticks and actions: each occasion claimed once, each plan stored whole, each action moved by its own writes. */
+import { PylonError } from '../base/errors.ts'
+import { defineCommand, type Row } from './commands.ts'
+import { amount, int, intOrNull, json, jsonOrNull, text, textOrNull } from './row.ts'
+import type { Store } from './store.ts'
+
+export type TickState = 'claimed' | 'thinking' | 'acting' | 'done' | 'failed'
+export type TickTrigger = 'first' | 'heartbeat' | 'mention' | 'dm' | 'zap' | 'funding' | 'manual'
+export type ActionState = 'planned' | 'claimed' | 'published' | 'done' | 'refused' | 'failed' | 'unknown'
+
+export interface TickRow {
+  readonly id: string
+  readonly agentPubkey: string
+  readonly number: number
+  readonly slot: string
+  readonly trigger: TickTrigger
+  readonly state: TickState
+  readonly attempts: number
+  readonly observation: unknown
+  readonly thought: string | null
+  readonly costMsats: bigint
+  readonly error: string | null
+  readonly startedAt: number
+  readonly finishedAt: number | null
+}
+
+export interface ActionRow {
+  readonly id: string
+  readonly tickId: string
+  readonly agentPubkey: string
+  readonly index: number
+  readonly type: string
+  readonly params: unknown
+  readonly counterparty: string | null
+  readonly state: ActionState
+  readonly eventId: string | null
+  readonly costMsats: bigint
+  readonly reason: string | null
+  readonly createdAt: number
+  readonly updatedAt: number
+}
+
+export interface TickClaim {
+  readonly id: string
+  readonly agentPubkey: string
+  readonly slot: string
+  readonly trigger: TickTrigger
+  readonly at: number
+  /** The next heartbeat; undefined leaves it. */
+  readonly nextTickAt: number | null | undefined
+}
+
+/** Claims the occasion and all that was said to the agent so far. Undefined when the occasion was claimed before. */
+export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number | undefined => {
+  const agent = sql('SELECT tick_count FROM agents WHERE pubkey = ? AND deleted_at IS NULL').get(p.agentPubkey)
+  if (agent === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
+  const number = int(agent, 'tick_count') + 1
+  const inserted = sql(
+    `INSERT INTO ticks (id, agent_pubkey, number, slot, trigger_type, state, started_at) VALUES (?, ?, ?, ?, ?, 'claimed', ?)
+     ON CONFLICT (agent_pubkey, slot) DO NOTHING`,
+  ).run(p.id, p.agentPubkey, BigInt(number), p.slot, p.trigger, BigInt(p.at))
+  if (inserted.changes === 0) return undefined
+  sql('UPDATE agents SET tick_count = ?, last_tick_at = ? WHERE pubkey = ?').run(BigInt(number), BigInt(p.at), p.agentPubkey)
+  if (p.nextTickAt !== undefined) {
+    sql('UPDATE agents SET next_tick_at = ? WHERE pubkey = ?').run(p.nextTickAt === null ? null : BigInt(p.nextTickAt), p.agentPubkey)
+  }
+  sql(
+    `UPDATE heard SET tick_id = ?1 WHERE agent_pubkey = ?2 AND id IN
+       (SELECT id FROM heard WHERE agent_pubkey = ?2 AND tick_id IS NULL ORDER BY wakes DESC, heard_at LIMIT 50)`,
+  ).run(p.id, p.agentPubkey)
+  return number
+})
+
+/** Counts an attempt to think. The first observation stays: a tick that is tried again sees the same. */
+export const beginThinking = defineCommand('begin_thinking', (sql, p: { id: string; observation: unknown }) => {
+  const changed = sql(
+    `UPDATE ticks SET state = 'thinking', attempts = attempts + 1, observation_json = coalesce(observation_json, ?)
+     WHERE id = ? AND state IN ('claimed', 'thinking')`,
+  ).run(JSON.stringify(p.observation), p.id)
+  if (changed.changes === 0) throw new PylonError('conflict', 'The tick is past thinking.')
+})
+
+export const addTickCost = defineCommand('add_tick_cost', (sql, p: { id: string; costMsats: bigint }) => {
+  sql('UPDATE ticks SET cost_msats = ? WHERE id = ?').run(p.costMsats, p.id)
+})
+
+export interface PlannedAction {
+  readonly id: string
+  readonly type: string
+  readonly params: unknown
+  /** Set where it is already refused, with the reason. */
+  readonly refused?: string
+}
+
+/** Stores what the brain wants, whole, before any of it is done. */
+export const planTick = defineCommand(
+  'plan_tick',
+  (sql, p: { id: string; agentPubkey: string; thought: string; costMsats: bigint; actions: readonly PlannedAction[]; at: number }) => {
+    const changed = sql(
+      "UPDATE ticks SET state = 'acting', thought = ?, cost_msats = cost_msats + ? WHERE id = ? AND state = 'thinking'",
+    ).run(p.thought, p.costMsats, p.id)
+    if (changed.changes === 0) throw new PylonError('conflict', 'The tick is not thinking.')
+    p.actions.forEach((action, index) => {
+      sql(
+        `INSERT INTO actions (id, tick_id, agent_pubkey, idx, type, params_json, state, reason, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      ).run(
+        action.id,
+        p.id,
+        p.agentPubkey,
+        BigInt(index),
+        action.type,
+        JSON.stringify(action.params),
+        action.refused === undefined ? 'planned' : 'refused',
+        action.refused ?? null,
+        BigInt(p.at),
+        BigInt(p.at),
+      )
+    })
+  },
+)
+
+interface ActionClaim {
+  readonly id: string
+  readonly counterparty: string | null
+  readonly eventId: string | null
+  /** Digest of words that the agent says only once. */
+  readonly digest: string | null
+  readonly at: number
+}
+
+/**
+ * Takes an action up; in one write with its outbox row it happens exactly once.
+ * @throws conflict when it was taken up before, action_refused when the agent has said the same before.
+ */
+export const claimAction = defineCommand(
+  'claim_action',
+  (sql, p: ActionClaim) => {
+    const changed = sql(
+      "UPDATE actions SET state = 'claimed', counterparty = coalesce(?, counterparty), event_id = ?, updated_at = ? WHERE id = ? AND state = 'planned'",
+    ).run(p.counterparty, p.eventId, BigInt(p.at), p.id)
+    if (changed.changes === 0) throw new PylonError('conflict', 'The action was taken up before.')
+    if (p.digest === null) return
+    const said = sql(
+      'INSERT INTO said (agent_pubkey, digest, action_id) SELECT agent_pubkey, ?, id FROM actions WHERE id = ? ON CONFLICT DO NOTHING',
+    ).run(p.digest, p.id)
+    if (said.changes === 0) throw new PylonError('action_refused', 'the agent has posted the same text before')
+  },
+  (p) => `claim_action:${p.id}`,
+)
+
+/** Ends an action that is planned, claimed or of unknown outcome. */
+export const finishAction = defineCommand(
+  'finish_action',
+  (
+    sql,
+    p: {
+      id: string
+      state: Exclude<ActionState, 'planned' | 'claimed'>
+      reason: string | null
+      costMsats?: bigint
+      eventId?: string
+      at: number
+    },
+  ) => {
+    sql(
+      `UPDATE actions SET state = ?, reason = ?, cost_msats = coalesce(?, cost_msats), event_id = coalesce(?, event_id), updated_at = ?
+       WHERE id = ? AND state IN ('planned', 'claimed', 'unknown')`,
+    ).run(p.state, p.reason, p.costMsats ?? null, p.eventId ?? null, BigInt(p.at), p.id)
+  },
+)
+
+/** Ends a tick; the agent's failures in a row start anew. */
+export const finishTick = defineCommand('finish_tick', (sql, p: { id: string; at: number }) => {
+  const changed = sql("UPDATE ticks SET state = 'done', finished_at = ? WHERE id = ? AND state = 'acting'").run(BigInt(p.at), p.id)
+  if (changed.changes === 0) return
+  sql('UPDATE agents SET failures = 0, retry_at = NULL WHERE pubkey = (SELECT agent_pubkey FROM ticks WHERE id = ?)').run(p.id)
+})
+
+const MAX_TRIES = 3
+
+/** Ends a tick that failed: what it heard is given to a later tick, a few times, and the agent is left alone for a while. */
+export const failTick = defineCommand('fail_tick', (sql, p: { id: string; error: string; at: number; retryAt: number | null }) => {
+  const changed = sql(
+    "UPDATE ticks SET state = 'failed', error = ?, finished_at = ? WHERE id = ? AND state IN ('claimed', 'thinking', 'acting')",
+  ).run(p.error, BigInt(p.at), p.id)
+  if (changed.changes === 0) return
+  sql('UPDATE heard SET tick_id = NULL, tries = tries + 1 WHERE tick_id = ? AND tries + 1 < ?').run(p.id, BigInt(MAX_TRIES))
+  sql('UPDATE agents SET failures = failures + 1, retry_at = ? WHERE pubkey = (SELECT agent_pubkey FROM ticks WHERE id = ?)').run(
+    p.retryAt === null ? null : BigInt(p.retryAt),
+    p.id,
+  )
+})
+
+function decodeTick(row: Row): TickRow {
+  return {
+    id: text(row, 'id'),
+    agentPubkey: text(row, 'agent_pubkey'),
+    number: int(row, 'number'),
+    slot: text(row, 'slot'),
+    trigger: text(row, 'trigger_type') as TickTrigger,
+    state: text(row, 'state') as TickState,
+    attempts: int(row, 'attempts'),
+    observation: jsonOrNull(row, 'observation_json'),
+    thought: textOrNull(row, 'thought'),
+    costMsats: amount(row, 'cost_msats'),
+    error: textOrNull(row, 'error'),
+    startedAt: int(row, 'started_at'),
+    finishedAt: intOrNull(row, 'finished_at'),
+  }
+}
+
+function decodeAction(row: Row): ActionRow {
+  return {
+    id: text(row, 'id'),
+    tickId: text(row, 'tick_id'),
+    agentPubkey: text(row, 'agent_pubkey'),
+    index: int(row, 'idx'),
+    type: text(row, 'type'),
+    params: json(row, 'params_json'),
+    counterparty: textOrNull(row, 'counterparty'),
+    state: text(row, 'state') as ActionState,
+    eventId: textOrNull(row, 'event_id'),
+    costMsats: amount(row, 'cost_msats'),
+    reason: textOrNull(row, 'reason'),
+    createdAt: int(row, 'created_at'),
+    updatedAt: int(row, 'updated_at'),
+  }
+}
+
+export function getTick(store: Store, id: string): TickRow | undefined {
+  const row = store.sql('SELECT * FROM ticks WHERE id = ?').get(id)
+  return row === undefined ? undefined : decodeTick(row)
+}
+
+/** Ticks that a stop or crash left unfinished. */
+export function openTicks(store: Store): TickRow[] {
+  return store.sql("SELECT * FROM ticks WHERE state IN ('claimed', 'thinking', 'acting') ORDER BY started_at, number").all().map(decodeTick)
+}
+
+/** Newest first. */
+export function ticksOf(store: Store, pubkey: string, limit: number): TickRow[] {
+  return store.sql('SELECT * FROM ticks WHERE agent_pubkey = ? ORDER BY number DESC LIMIT ?').all(pubkey, BigInt(limit)).map(decodeTick)
+}
+
+export function actionsOf(store: Store, tickId: string): ActionRow[] {
+  return store.sql('SELECT * FROM actions WHERE tick_id = ? ORDER BY idx').all(tickId).map(decodeAction)
+}
+
+export function getAction(store: Store, id: string): ActionRow | undefined {
+  const row = store.sql('SELECT * FROM actions WHERE id = ?').get(id)
+  return row === undefined ? undefined : decodeAction(row)
+}
+
+/** Actions whose outcome is still open. */
+export function openActions(store: Store): ActionRow[] {
+  return store.sql("SELECT * FROM actions WHERE state IN ('claimed', 'unknown') ORDER BY created_at").all().map(decodeAction)
+}
+
+/** When the ticks since `since` that others caused began, oldest first. */
+export function triggeredTicks(store: Store, pubkey: string, since: number): number[] {
+  return store
+    .sql(
+      "SELECT started_at FROM ticks WHERE agent_pubkey = ? AND started_at > ? AND trigger_type IN ('mention', 'dm', 'zap') ORDER BY started_at",
+    )
+    .all(pubkey, BigInt(since))
+    .map((row) => int(row, 'started_at'))
+}
+
+/** How often the agent has spoken to somebody since `since`. */
+export function countSpokenTo(store: Store, pubkey: string, counterparty: string, since: number): number {
+  const row = store
+    .sql(
+      `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
+         AND type IN ('reply', 'dm', 'react') AND state IN ('claimed', 'published', 'done')`,
+    )
+    .get(pubkey, counterparty, BigInt(since))
+  return row === undefined ? 0 : int(row, 'n')
+}
+
+/** The newest texts that an agent has posted or planned to post. */
+export function wasSaid(store: Store, pubkey: string, digest: string): boolean {
+  return store.sql('SELECT 1 FROM said WHERE agent_pubkey = ? AND digest = ?').get(pubkey, digest) !== undefined
+}
+
+/** Forgets finished ticks, what was heard in them and opened wraps from before `before`. What was said stays: it may not be said again. */
+export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number; limit: number }): number => {
+  const before = BigInt(p.before)
+  const old = sql(
+    `SELECT id FROM ticks t WHERE finished_at < ? AND state IN ('done', 'failed')
+       AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.tick_id = t.id AND a.state IN ('claimed', 'unknown')) LIMIT ?`,
+  ).all(before, BigInt(p.limit))
+  for (const row of old) {
+    const id = text(row, 'id')
+    sql('DELETE FROM heard WHERE tick_id = ?').run(id)
+    sql('DELETE FROM actions WHERE tick_id = ?').run(id)
+    sql('DELETE FROM ticks WHERE id = ?').run(id)
+  }
+  sql('DELETE FROM heard WHERE heard_at < ? AND tick_id IS NULL').run(before)
+  sql('DELETE FROM opened_wraps WHERE at < ?').run(before)
+  sql('DELETE FROM agent_transitions WHERE at < ? AND rowid NOT IN (SELECT max(rowid) FROM agent_transitions GROUP BY agent_pubkey)').run(
+    before,
+  )
+  return old.length
+})
