@@ -99,7 +99,7 @@ export async function callNode<R extends Route>(
     }
   }
   if (!route.offline) throw notRunning()
-  const { callOffline } = await import('../daemon/offline.ts')
+  const { callOffline } = await import('../daemon/offline/call.ts')
   return await callOffline(stoppedHome(args), route, input)
 }
 

@@ -95,6 +95,16 @@ export const nodeRoutes = defineRoutes({
     response: z.strictObject({ pid: z.int() }),
     status: 202,
   },
+  restart: {
+    method: 'POST',
+    path: '/v1/restart',
+    summary:
+      'Drains, ends and starts again with the same options and, where they were unlocked, the keys. The answer comes before the end.',
+    request: z.strictObject({ mode: z.enum(['host', 'provider', 'both']).optional() }),
+    response: z.strictObject({ pid: z.int().describe('Of the process that ends.') }),
+    status: 202,
+    errors: ['conflict'],
+  },
   unlock: {
     method: 'POST',
     path: '/v1/unlock',

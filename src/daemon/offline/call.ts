@@ -1,16 +1,16 @@
 /** The routes that need no node, over a database that nobody holds: opened read-only. */
 import { existsSync } from 'node:fs'
-import { systemClock } from '../base/clock.ts'
-import { loadConfig } from '../base/config.ts'
-import { PylonError } from '../base/errors.ts'
-import { stringify } from '../base/json.ts'
-import type { Home } from '../base/paths.ts'
-import { VERSION } from '../base/version.ts'
-import type { Answer, Network } from '../control/client.ts'
-import { type Call, type Handler, type Input, type Output, parseRequest, type Route } from '../control/route.ts'
-import { Store } from '../store/store.ts'
-import { readTable } from './handlers.ts'
-import type { ReadServices } from './services.ts'
+import { systemClock } from '../../base/clock.ts'
+import { loadConfig } from '../../base/config.ts'
+import { PylonError } from '../../base/errors.ts'
+import { stringify } from '../../base/json.ts'
+import type { Home } from '../../base/paths.ts'
+import { VERSION } from '../../base/version.ts'
+import type { Answer, Network } from '../../control/client.ts'
+import { type Call, type Handler, type Input, type Output, parseRequest, type Route } from '../../control/route.ts'
+import { Store } from '../../store/store.ts'
+import { readTable } from '../handlers.ts'
+import type { ReadServices } from '../services.ts'
 
 /** @throws not_running when the home never held a node. */
 export async function callOffline<R extends Route>(

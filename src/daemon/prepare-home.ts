@@ -1,0 +1,48 @@
+/** Makes a home usable and private, or says in words why it can't be. */
+import { accessSync, constants, mkdirSync, statfsSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { messageOf, PylonError } from '../base/errors.ts'
+import { ensurePrivateDir } from '../base/files.ts'
+import { assertSocketPath, type Home } from '../base/paths.ts'
+
+/** Below this nothing is started: a database that can't write loses no money, but earns none. */
+const MIN_FREE_BYTES = 1024 * 1024
+
+/** @throws home_unusable, disk_full */
+export function prepareHome(home: Home): void {
+  assertSocketPath(home.socket)
+  try {
+    mkdirSync(dirname(home.dir), { recursive: true, mode: 0o700 })
+    ensurePrivateDir(home.dir)
+    ensurePrivateDir(dirname(home.log))
+    accessSync(home.dir, constants.R_OK | constants.W_OK | constants.X_OK)
+  } catch (error) {
+    throw unusable(home.dir, error)
+  }
+  if (freeBytes(home.dir) < MIN_FREE_BYTES) {
+    throw new PylonError('disk_full', `The disk of ${home.dir} is full: free some space and start again.`)
+  }
+}
+
+export function freeBytes(dir: string): number {
+  const { bavail, bsize } = statfsSync(dir)
+  return bavail * bsize
+}
+
+function unusable(dir: string, error: unknown): PylonError {
+  const code = String((error as { code?: unknown }).code)
+  const words: Record<string, string> = {
+    EACCES: 'this user may not write there',
+    EPERM: 'it belongs to another user',
+    EROFS: 'the file system is read-only',
+    ENOSPC: 'the disk is full',
+    ENOTDIR: 'a part of the path is a file',
+    EEXIST: 'a file of that name is in the way',
+    ENAMETOOLONG: 'the path is too long',
+  }
+  return new PylonError(
+    code === 'ENOSPC' ? 'disk_full' : 'home_unusable',
+    `The home ${dir} can't be used: ${words[code] ?? messageOf(error)}. Fix that, or set PYLON_HOME to another folder.`,
+    { cause: error },
+  )
+}
