@@ -72,6 +72,8 @@ const schema = z.strictObject({
       invoice_expiry_s: seconds.default(900),
       job_timeout_s: seconds.default(300),
       max_input_bytes: z.int().min(1).max(4_000_000).default(256_000),
+      /** Longer results fail as output_too_large: many relays refuse events over 64 KB. */
+      max_result_bytes: z.int().min(1).max(400_000).default(60_000),
       exec: z.array(execKind).max(100).default([]),
       /** An OpenAI-compatible server for kind 5050; empty: ollama, llama.cpp, vLLM and LM Studio are probed on their usual ports. */
       openai_base_url: z.union([z.literal(''), httpUrl]).default(''),

@@ -75,6 +75,7 @@ export const ERRORS = define({
   token_invalid: e(400, 'The token cannot be read.'),
   token_spent: e(409, 'The token was already spent.'),
   token_locked: e(403, 'The token is locked to another key.'),
+  token_bare: e(400, 'A token in a public request must be locked to the key in the announcement; or encrypt the request.'),
   token_amount: e(400, 'The token is worth less than needed, after the mint fee.'),
   invoice_invalid: e(400, 'The invoice cannot be read, has no amount, or has another amount than agreed.'),
   invoice_expired: e(410, 'The invoice has expired; ask for a new one.'),

@@ -5,10 +5,10 @@
  */
 
 const DAMPING = 0.85
-const MAX_ITERATIONS = 50
+const MAX_ITERATIONS = 30
 const CONVERGED = 1e-6
 /** Sentences ranked against each other at most: bounds one step to a few milliseconds. */
-const BLOCK = 100
+const BLOCK = 64
 /** Longer sentences are cut for ranking (never in the output), so that text without full stops costs no more. */
 const MAX_WORDS = 100
 /** Characters looked at between two pauses. */
