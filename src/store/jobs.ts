@@ -290,6 +290,11 @@ export function getJob(store: Store, id: string): JobRow | undefined {
   return row === undefined ? undefined : decode(row)
 }
 
+/** Jobs whose id begins so (hex), at most `limit`. */
+export function findJobs(store: Store, prefix: string, limit: number): JobRow[] {
+  return store.sql(`SELECT * FROM jobs WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT ?2`).all(prefix, BigInt(limit)).map(decode)
+}
+
 /** Newest first. `before` is the created_at (ms) to page on from, exclusive. */
 export function listJobs(store: Store, options: { states?: readonly JobState[]; limit: number; before?: number }): JobRow[] {
   const states = JSON.stringify(options.states ?? JOB_STATES)

@@ -8,7 +8,7 @@ import { identify, isHex64, parseIdentified, tagValue, tagValues } from '../../n
 import type { IdentifiedEvent, OutboxEntry, Signer } from '../../nostr/types.ts'
 import type { JobRow } from '../../store/jobs.ts'
 import type { Envelope } from './admission.ts'
-import { type Addressee, type Feedback, type InputType, type JobInput, type Order, RESULT_KEY_PREFIX, type Transport } from './order.ts'
+import { type Addressee, type InputType, type JobInput, type Order, RESULT_KEY_PREFIX, type Transport } from './order.ts'
 
 export const FEEDBACK_KIND = 7000
 
