@@ -151,7 +151,10 @@ export class LnurlServer {
     return address
   }
 
-  /** The pubkey that signed the request (NIP-98), each authorization once. */
+  /**
+   * The pubkey that signed the request (NIP-98). What changes something takes each authorization once; reads don't, since
+   * two reads within one second are the same event.
+   */
   #caller(request: IncomingMessage, body: Buffer): string {
     const nowSeconds = this.#now()
     const checked = checkAuthorization({
@@ -162,7 +165,7 @@ export class LnurlServer {
       nowSeconds,
     })
     if (typeof checked === 'string') throw new LnurlError(checked, 401, 'unauthorized')
-    if (!this.#addresses.useAuthorization(checked.id, checked.expiresAt, nowSeconds)) {
+    if (request.method !== 'GET' && !this.#addresses.useAuthorization(checked.id, checked.expiresAt, nowSeconds)) {
       throw new LnurlError('this authorization was used before, sign a new one', 401, 'replayed')
     }
     return checked.pubkey

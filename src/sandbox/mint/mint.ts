@@ -46,18 +46,19 @@ export class Mint {
 
   /** One transaction around several operations; changes are told after the outermost one is committed. */
   atomically<T>(fn: () => T): T {
-    this.#depth++
     const told = this.#changes.length
+    this.#depth++
+    let result: T
     try {
-      const result = this.#database.transaction(fn)
-      if (this.#depth === 1) this.#tell()
-      return result
+      result = this.#database.transaction(fn)
     } catch (error) {
       this.#changes.length = told
       throw error
     } finally {
       this.#depth--
     }
+    if (this.#depth === 0) this.#tell()
+    return result
   }
 
   #tell(): void {
