@@ -1,0 +1,213 @@
+/** Pays for a purchase, once: the cheapest usable offer by its invoice, or a locked token sent along; takes back what nobody took. */
+import { type Sats, sats } from '../base/amounts.ts'
+import type { Clock } from '../base/clock.ts'
+import type { Config } from '../base/config.ts'
+import { PylonError, toPylonError } from '../base/errors.ts'
+import type { Nostr } from '../nostr/types.ts'
+import { all } from '../store/commands.ts'
+import { listOffers, movePurchase, type OfferRow, type PurchaseRow, setOfferState } from '../store/purchases.ts'
+import type { Store } from '../store/store.ts'
+import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts'
+import type { PaidProvider } from './discovery.ts'
+import { orderOf, type PurchaseLog, statusOf } from './purchase-log.ts'
+import { isSettled } from './states.ts'
+
+interface PayingDeps {
+  readonly store: Store
+  readonly clock: Clock
+  readonly nostr: Nostr
+  readonly wallets: Wallets
+  readonly config: () => Config
+}
+
+const EXPENSE_ACCOUNT = 'customer/expense/job'
+/** After the deadline, before a token that nobody took is taken back. */
+const RECLAIM_AFTER_MS = 10 * 60_000
+/** What the mint may take for the proofs that a payment spends. */
+const INPUT_FEE_ALLOWANCE_SATS = 3n
+const MIN_FEE_ALLOWANCE_SATS = 10n
+
+export class Paying {
+  readonly #deps: PayingDeps
+  readonly #log: PurchaseLog
+
+  constructor(deps: PayingDeps, log: PurchaseLog) {
+    this.#deps = deps
+    this.#log = log
+  }
+
+  /** Pays the cheapest open offer of a purchase that was not paid yet; when nothing was spent the next one gets its turn. */
+  async payBest(id: string): Promise<void> {
+    const { store, clock } = this.#deps
+    for (;;) {
+      const row = this.#log.row(id)
+      const offer = listOffers(store, id).find((candidate) => candidate.state === 'open')
+      if (!mayBePaid(row) || offer === undefined || clock.now() >= row.deadlineAt) return
+      await store.write(
+        all(
+          movePurchase({ id, from: ['offered', 'processing'], to: 'paying', reason: `paying ${offer.amountMsats} msats`, at: clock.now() }),
+          setOfferState({ eventId: offer.eventId, state: 'paying' }),
+        ),
+      )
+      this.#log.wake(id)
+      await this.#pay(this.#log.row(id), offer)
+    }
+  }
+
+  /** The process died while paying: the wallet knows what became of it; an operation it never heard of was never made. */
+  async resume(row: PurchaseRow): Promise<void> {
+    const offer = listOffers(this.#deps.store, row.id).find((candidate) => candidate.state === 'paying')
+    if (offer === undefined) throw new PylonError('internal', `Purchase ${row.id} is paying no offer.`)
+    const payment = this.#wallet().payment(payKey(row.id, offer))
+    if (payment === undefined) await this.#pay(row, offer)
+    else if (payment.state === 'paid') await this.#paid(row.id, offer)
+    else if (payment.state === 'failed') await this.#notPaid(row.id, offer, new PylonError('payment_failed', payment.reason))
+    await this.payBest(row.id)
+  }
+
+  /** What the wallet learned about a payment whose outcome was unknown. */
+  async learn(id: string, event: WalletEvent): Promise<void> {
+    const offer = listOffers(this.#deps.store, id).find((candidate) => payKey(id, candidate) === event.idempotencyKey)
+    if (offer === undefined) return
+    if (event.type === 'payment_settled') await this.#paid(id, offer)
+    if (event.type === 'payment_failed') await this.#notPaid(id, offer, new PylonError('payment_failed', event.reason))
+  }
+
+  async #pay(row: PurchaseRow, offer: OfferRow): Promise<void> {
+    const amountSats = sats((offer.amountMsats + 999n) / 1000n)
+    const maxFeeSats = this.#maxFee(amountSats)
+    try {
+      await this.#topUp(row.id, sats(amountSats + maxFeeSats))
+      const outcome = await this.#wallet().pay({
+        idempotencyKey: payKey(row.id, offer),
+        cause: { type: 'purchase', id: row.id },
+        request: offer.bolt11 ?? '',
+        amountMsats: offer.amountMsats,
+        maxFeeSats,
+        debitAccount: EXPENSE_ACCOUNT,
+      })
+      if (outcome.state === 'paid') await this.#paid(row.id, offer)
+    } catch (error) {
+      await this.#notPaid(row.id, offer, toPylonError(error))
+    }
+  }
+
+  async #paid(id: string, offer: OfferRow): Promise<void> {
+    if (statusOf(this.#log.row(id)) !== 'paying') return
+    const at = this.#deps.clock.now()
+    await this.#deps.store.write(
+      all(
+        movePurchase({
+          id,
+          from: ['paying'],
+          to: 'paid',
+          reason: `paid ${offer.amountMsats} msats`,
+          at,
+          provider: offer.provider,
+          paidMsats: offer.amountMsats,
+        }),
+        setOfferState({ eventId: offer.eventId, state: 'paid' }),
+      ),
+    )
+    this.#log.wake(id)
+  }
+
+  /** Nothing was spent. */
+  async #notPaid(id: string, offer: OfferRow, error: PylonError): Promise<void> {
+    const row = this.#log.row(id)
+    if (statusOf(row) !== 'paying') return
+    await this.#deps.store.write(
+      all(
+        movePurchase({ id, from: ['paying'], to: 'offered', reason: error.message, at: this.#deps.clock.now() }),
+        setOfferState({ eventId: offer.eventId, state: 'failed', reason: error.message }),
+      ),
+    )
+    this.#log.wake(id)
+    const another = listOffers(this.#deps.store, id).some((candidate) => candidate.state === 'open')
+    if (!another && (orderOf(row).provider !== undefined || error.code === 'insufficient_funds')) await this.#log.fail(id, error)
+  }
+
+  /** A token for the announced price, locked to the provider, ours again some time after the deadline. */
+  async sendToken(row: PurchaseRow, provider: PaidProvider): Promise<SentToken> {
+    await this.#topUp(row.id, provider.priceSats, provider.mintUrl)
+    return this.#wallet().sendToken({
+      idempotencyKey: tokenKey(row.id),
+      cause: { type: 'purchase', id: row.id },
+      amountSats: provider.priceSats,
+      mintUrl: provider.mintUrl,
+      lockTo: provider.lockPubkey,
+      refundAfter: row.deadlineAt + RECLAIM_AFTER_MS,
+      coverReceiverFee: true,
+      debitAccount: EXPENSE_ACCOUNT,
+    })
+  }
+
+  /** Redeems a refund; the same token again is the same operation. */
+  async redeem(id: string, token: string, tokenDigest: string): Promise<void> {
+    const received = await this.#wallet().receiveToken({
+      idempotencyKey: `purchase:${id}:refund:${tokenDigest}`,
+      cause: { type: 'purchase', id },
+      token,
+      creditAccount: EXPENSE_ACCOUNT,
+    })
+    await this.refunded(id, received.amountSats)
+  }
+
+  async refunded(id: string, amountSats: Sats): Promise<void> {
+    await this.#log.move(id, 'refunded', `${amountSats} sats came back`)
+  }
+
+  /** Takes back the token of a purchase that its provider left alone. */
+  async takeBack(row: PurchaseRow): Promise<void> {
+    if (statusOf(row) === 'preparing' || this.#deps.clock.now() < row.deadlineAt + RECLAIM_AFTER_MS) return
+    if (this.#wallet().sentToken(tokenKey(row.id))?.state !== 'pending') return
+    const token = await this.#wallet().reclaim(tokenKey(row.id))
+    if (token.state !== 'reclaimed') return
+    if (!isSettled(statusOf(row)))
+      await this.#log.fail(row.id, new PylonError('timeout', 'The provider took neither the job nor the token.'))
+    await this.refunded(row.id, token.amountSats)
+  }
+
+  /** The customer's own wallet pays; what it lacks comes from the node's wallet in one internal transfer. */
+  async #topUp(id: string, neededSats: Sats, mintUrl?: string): Promise<void> {
+    const { wallets, nostr } = this.#deps
+    const wallet = this.#wallet()
+    const mints = wallet.balance().mints.filter((mint) => mintUrl === undefined || mint.url === mintUrl)
+    const held = mints.reduce((most, mint) => (mint.balanceSats > most ? mint.balanceSats : most), 0n)
+    const wanted = neededSats + INPUT_FEE_ALLOWANCE_SATS
+    if (held >= wanted) return
+    const node = wallets.of({ kind: 'node', pubkey: nostr.keyring.node().pubkey })
+    const available = node.balance().balanceSats
+    const missing = wanted - held
+    if (available > missing) {
+      await wallets.transfer(node.owner, wallet.owner, sats(missing), `purchase:${id}:topup:${held}`)
+    } else if (held < neededSats) {
+      throw new PylonError(
+        'insufficient_funds',
+        `The job may cost ${neededSats} sats with fees; the customer wallet holds ${held} and the node wallet ${available}. Fund it: pylon wallet fund ${missing} in the sandbox, pylon wallet invoice ${missing} elsewhere.`,
+      )
+    }
+  }
+
+  #maxFee(amountSats: Sats): Sats {
+    const basisPoints = BigInt(Math.ceil(this.#deps.config().wallet.max_fee_percent * 100))
+    const share = (amountSats * basisPoints + 9_999n) / 10_000n
+    return sats(share > MIN_FEE_ALLOWANCE_SATS ? share : MIN_FEE_ALLOWANCE_SATS)
+  }
+
+  #wallet(): Wallet {
+    return this.#deps.wallets.of({ kind: 'customer', pubkey: this.#deps.nostr.keyring.customer().pubkey })
+  }
+}
+
+function mayBePaid(row: PurchaseRow): boolean {
+  return row.paidMsats === 0n && (row.status === 'offered' || row.status === 'processing')
+}
+
+function payKey(id: string, offer: OfferRow): string {
+  return `purchase:${id}:pay:${offer.eventId}`
+}
+
+function tokenKey(id: string): string {
+  return `purchase:${id}:token`
+}
