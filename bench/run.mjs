@@ -1,0 +1,144 @@
+// Measures the executable that users get, each figure beside something else from the same run, and writes docs/benchmarks.md.
+// PYLON_BIN=build/pylon node bench/run.mjs [--quick]
+import { execFileSync, spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import Sqlite from 'better-sqlite3'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const root = dirname(here)
+const quick = process.argv.includes('--quick')
+const bin = process.env.PYLON_BIN ?? join(root, 'build', 'pylon')
+const command = bin.endsWith('.cjs') ? [process.execPath, bin] : [bin]
+const home = mkdtempSync(join(tmpdir(), 'pyb-'))
+const env = { ...process.env, PYLON_HOME: home, HOME: home }
+const RUNS = quick ? 3 : 5
+const LOADS = quick
+  ? [
+      [1, 100],
+      [16, 300],
+      [64, 500],
+    ]
+  : [
+      [1, 300],
+      [16, 1000],
+      [64, 2000],
+    ]
+
+const pylon = (...args) => execFileSync(command[0], [...command.slice(1), ...args], { env, encoding: 'utf8' })
+const node = (...args) => execFileSync(process.execPath, args, { encoding: 'utf8', cwd: root })
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]
+const timeMs = (fn) => {
+  const before = performance.now()
+  fn()
+  return performance.now() - before
+}
+const rssMiB = (pid) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) / 1024
+const childrenOf = (pid) =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+    .trim()
+    .split(' ')
+    .filter((child) => child !== '')
+
+function measureProcess() {
+  const baseMs = median(Array.from({ length: RUNS }, () => timeMs(() => node('-e', '0'))))
+  pylon('init')
+  pylon('start', '--sandbox')
+  pylon('stop')
+  const startMs = []
+  const statusMs = []
+  for (let i = 0; i < RUNS; i++) {
+    startMs.push(timeMs(() => pylon('start', '--sandbox')))
+    statusMs.push(timeMs(() => pylon('status', '--json')))
+    if (i < RUNS - 1) pylon('stop')
+  }
+  return { baseMs, startMs: median(startMs), statusMs: median(statusMs) }
+}
+
+function startPeer(relayUrl) {
+  const child = spawn(process.execPath, [join(here, 'peer-dvm.mjs'), relayUrl], { stdio: ['ignore', 'pipe', 'inherit'], cwd: root })
+  return new Promise((resolve) => child.stdout.once('data', (data) => resolve({ child, pubkey: data.toString().trim() })))
+}
+
+const load = (relayUrl, provider, [concurrency, jobs]) =>
+  JSON.parse(node(join(here, 'load.mjs'), relayUrl, provider, String(jobs), String(concurrency)))
+
+function jobsInDatabase() {
+  const db = new Sqlite(join(home, 'sandbox', 'pylon.db'), { readonly: true })
+  const row = db
+    .prepare(`SELECT count(*) AS jobs, count(result) AS results FROM jobs WHERE status IN ('ready', 'delivered', 'settled')`)
+    .get()
+  db.close()
+  return row
+}
+
+function report({ process: timing, memory, rows, stored, expected }) {
+  const f = (value, digits = 0) => value.toFixed(digits)
+  const table = rows.map(
+    ({ ours, peer, concurrency }) =>
+      `| ${concurrency} | ${f(ours.jobs_per_s)} | ${f(peer.jobs_per_s)} | ${f(ours.jobs_per_s / peer.jobs_per_s, 2)} | ${f(ours.median_ms, 1)} | ${f(peer.median_ms, 1)} | ${f(ours.median_ms / peer.median_ms, 2)} |`,
+  )
+  return `# Benchmarks
+
+Written by \`npm run bench\` on ${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores (${cpus()[0]?.model}), ${bin.endsWith('.cjs') ? 'bundle' : 'packaged executable'}.
+Figures are medians; absolute numbers depend on the machine, the ratios much less.
+
+| what | Pylon | beside it | ratio |
+|---|---|---|---|
+| \`pylon start --sandbox\` until ready (node and sandbox) | ${f(timing.startMs)} ms | \`node -e 0\`: ${f(timing.baseMs)} ms | ${f(timing.startMs / timing.baseMs, 1)} |
+| \`pylon status\` | ${f(timing.statusMs)} ms | \`node -e 0\`: ${f(timing.baseMs)} ms | ${f(timing.statusMs / timing.baseMs, 1)} |
+| idle memory of the node | ${f(memory.node)} MiB | the peer below: ${f(memory.peer)} MiB | ${f(memory.node / memory.peer, 2)} |
+| idle memory of the sandbox | ${f(memory.sandbox)} MiB | the peer below: ${f(memory.peer)} MiB | ${f(memory.sandbox / memory.peer, 2)} |
+
+## Free jobs
+
+Kind 5001, one customer with requests signed beforehand, through one relay (the sandbox's) on the same machine. Pylon verifies the
+signature, commits the claim, then the result with its outbox (\`synchronous=FULL\`), and publishes a 7000 and a 6001. The peer is
+\`bench/peer-dvm.mjs\`: the shortest vending machine on nostr-tools, which publishes the same two events and persists nothing.
+
+| in flight | Pylon jobs/s | peer jobs/s | ratio | Pylon median ms | peer median ms | ratio |
+|---|---|---|---|---|---|---|
+${table.join('\n')}
+
+Afterwards the database held ${stored.jobs} finished jobs with ${stored.results} results of ${expected} requested.
+`
+}
+
+let peer
+try {
+  const timing = measureProcess()
+  pylon('config', 'set', 'provider.prices.5001.amount_msats', '0', '--sandbox')
+  pylon('config', 'set', 'provider.per_customer_limit', '10000', '--sandbox')
+  pylon('restart', '--sandbox')
+  const status = JSON.parse(pylon('status', '--json'))
+  const relayUrl = status.sandbox.relay_url
+  peer = await startPeer(relayUrl)
+  await new Promise((resolve) => setTimeout(resolve, 3000))
+  const memory = { node: rssMiB(status.pid), sandbox: rssMiB(childrenOf(status.pid)[0]), peer: rssMiB(peer.child.pid) }
+  const warm = 200
+  load(relayUrl, status.identity.pubkey, [16, warm])
+  load(relayUrl, peer.pubkey, [16, warm])
+  const rows = LOADS.map((shape) => ({
+    concurrency: shape[0],
+    ours: load(relayUrl, status.identity.pubkey, shape),
+    peer: load(relayUrl, peer.pubkey, shape),
+  }))
+  pylon('stop')
+  const expected = warm + LOADS.reduce((sum, [, jobs]) => sum + jobs, 0)
+  const stored = jobsInDatabase()
+  const text = report({ process: timing, memory, rows, stored, expected })
+  if (!quick) writeFileSync(join(root, 'docs', 'benchmarks.md'), text)
+  console.log(text)
+  if (stored.jobs !== expected || stored.results !== expected)
+    throw new Error(`the database holds ${stored.jobs} jobs and ${stored.results} results, expected ${expected}`)
+  if (rows.some(({ ours }) => ours.results !== ours.jobs || ours.processing !== ours.jobs || !ours.sample_valid))
+    throw new Error('a job lacks its answer')
+} finally {
+  peer?.child.kill()
+  try {
+    pylon('stop', '--force')
+  } catch {}
+  rmSync(home, { recursive: true, force: true })
+}
