@@ -50,6 +50,11 @@ export type ZapTarget = { readonly pubkey: string; readonly eventId?: string } |
 
 export const ACTION_TYPES: readonly ActionType[] = schema.options.map((option) => option.shape.type.value)
 
+/** The fields of each type besides `type`. */
+export const ACTION_FIELDS = Object.fromEntries(
+  schema.options.map((option) => [option.shape.type.value, Object.keys(option.shape).filter((field) => field !== 'type')]),
+) as Readonly<Record<string, readonly string[]>>
+
 function via(decode: (value: string) => string): (value: string, context: z.core.$RefinementCtx<string>) => string {
   return (value, context) => {
     try {

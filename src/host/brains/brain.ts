@@ -1,0 +1,92 @@
+/** What thinks for an agent: one interface, the settings of each kind, and how one is made of them. */
+import { z } from 'zod'
+import type { Clock } from '../../base/clock.ts'
+import type { Config } from '../../base/config.ts'
+import { PylonError } from '../../base/errors.ts'
+import type { Observation } from '../observation.ts'
+import { defaultScript } from './default-script.ts'
+import { createExecBrain } from './exec.ts'
+import type { RawAction } from './grammar.ts'
+import { createOpenAiBrain } from './openai.ts'
+import { parseScript, runScript } from './script.ts'
+
+/** What a brain answered: nothing of it has happened yet. */
+export interface Thought {
+  readonly text: string
+  readonly actions: readonly RawAction[]
+  /** What could not be read of the answer, in words. */
+  readonly problems: readonly string[]
+  /** What thinking took from the agent's wallet. */
+  readonly costMsats: bigint
+}
+
+export interface Brain {
+  /** @throws brain_failed, or the signal's reason. */
+  think(observation: Observation, signal: AbortSignal): Promise<Thought>
+}
+
+const schema = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('script'),
+    /** A rules file, TOML or JSON; absent: the built-in rules. */
+    rules: z.string().max(200_000).optional(),
+    /** Built-in rules only: what it zaps a note that mentions it with. */
+    zap_sats: z.int().min(0).max(1_000_000).default(0),
+  }),
+  z.strictObject({
+    type: z.literal('exec'),
+    /** argv, or a line for `sh -c`. */
+    command: z.union([z.string().min(1).max(10_000), z.array(z.string().min(1)).min(1).max(100)]),
+  }),
+  z.strictObject({
+    type: z.literal('openai'),
+    /** Empty: the server of provider.openai_base_url, else the first local one that answers. */
+    base_url: z.union([z.literal(''), z.string().regex(/^https?:\/\/[^\s#]+$/, 'must be an http:// or https:// URL')]).default(''),
+    /** Empty: the first that the server has. */
+    model: z.string().max(200).default(''),
+    api_key_file: z.string().max(1000).default(''),
+    max_tokens: z.int().min(16).max(32_000).default(800),
+  }),
+])
+
+export type BrainSettings = z.infer<typeof schema>
+/** As given at spawn: defaults may be left out. */
+export type BrainInput = z.input<typeof schema>
+
+/** @throws brain_invalid naming the field, script_invalid naming rule and field */
+export function parseBrain(value: unknown): BrainSettings {
+  const parsed = schema.safeParse(value)
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'type'} ${issue.message}`)
+    throw new PylonError('brain_invalid', `The brain cannot run as configured: ${problems.join('; ')}.`)
+  }
+  if (parsed.data.type === 'script' && parsed.data.rules !== undefined) parseScript(parsed.data.rules)
+  return parsed.data
+}
+
+export interface BrainDeps {
+  readonly clock: Clock
+  config(): Config
+}
+
+export function createBrain(settings: BrainSettings, deps: BrainDeps): Brain {
+  switch (settings.type) {
+    case 'script':
+      return createScriptBrain(settings.rules ?? defaultScript(settings.zap_sats))
+    case 'exec':
+      return createExecBrain(settings, deps)
+    case 'openai':
+      return createOpenAiBrain(settings, deps)
+  }
+}
+
+function createScriptBrain(source: string): Brain {
+  const script = parseScript(source)
+  return {
+    async think(observation) {
+      const { actions, applied } = runScript(script, observation)
+      const text = applied.length === 0 ? 'No rule applied.' : `Rules applied: ${applied.join('; ')}.`
+      return { text, actions, problems: [], costMsats: 0n }
+    },
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * What an agent may do, pure: asked right before each action, whatever brain wanted it.
+ *
+ *   bounded      budgets, and only keys that contacted it, keys of this home and keys that the owner listed
+ *   autonomous   budgets only
+ *   supervised   nothing, until approvals exist
+ *
+ * The wallet enforces the budgets once more under every spend, per transaction, tick and day.
+ */
+import type { AgentAutonomy, AgentBudget } from '../store/agents.ts'
+import type { Action } from './actions/action.ts'
+
+export interface PolicyFacts {
+  readonly autonomy: AgentAutonomy
+  readonly self: string
+  readonly budget: AgentBudget
+  /** Position of the action in its tick. */
+  readonly index: number
+  readonly actionsPerTick: number
+  /** Whom the action concerns, where it concerns a key. */
+  readonly counterparty: string | undefined
+  readonly isOwnHome: boolean
+  readonly isListed: boolean
+  readonly hasContacted: boolean
+  /** Replies, DMs and reactions to the counterparty in the last hour. */
+  readonly spokenRecently: number
+  readonly repliesPerHour: number
+  /** Of a payment: whether a key of this home or a listed one sent the invoice to the agent in this tick. */
+  readonly invoiceFromTrusted: boolean
+}
+
+export type Verdict = { readonly allowed: true } | { readonly allowed: false; readonly reason: string }
+
+const ALLOWED: Verdict = { allowed: true }
+const refuse = (reason: string): Verdict => ({ allowed: false, reason })
+
+const SPEAKS = new Set<Action['type']>(['reply', 'react', 'dm', 'request_payment'])
+const NEEDS_ACQUAINTANCE = new Set<Action['type']>(['dm', 'zap', 'request_payment'])
+
+export function judgeAction(action: Action, facts: PolicyFacts): Verdict {
+  if (facts.index >= facts.actionsPerTick) return refuse(`a tick does at most ${facts.actionsPerTick} actions`)
+  if (action.type === 'nothing') return ALLOWED
+  if (facts.autonomy === 'supervised') return refuse('the agent is supervised: each action waits for an approval, and there are none yet')
+  return judgeCounterparty(action, facts) ?? judgeSpend(action, facts) ?? ALLOWED
+}
+
+function judgeCounterparty(action: Action, facts: PolicyFacts): Verdict | undefined {
+  if (facts.counterparty === undefined) return undefined
+  if (facts.counterparty === facts.self && action.type !== 'reply') return refuse(`the agent may not ${action.type} itself`)
+  if (SPEAKS.has(action.type) && facts.counterparty !== facts.self && facts.spokenRecently >= facts.repliesPerHour) {
+    return refuse(`the agent has spoken to this key ${facts.spokenRecently} times within the hour, the limit is ${facts.repliesPerHour}`)
+  }
+  const acquainted = facts.isOwnHome || facts.isListed || facts.hasContacted
+  if (facts.autonomy === 'bounded' && NEEDS_ACQUAINTANCE.has(action.type) && !acquainted) {
+    return refuse('the agent is bounded and this key neither contacted it, nor is of this home, nor on its allow list')
+  }
+  return undefined
+}
+
+function judgeSpend(action: Action, facts: PolicyFacts): Verdict | undefined {
+  if (action.type === 'zap' && action.sats > facts.budget.per_tx_sats) {
+    return refuse(`${action.sats} sats are over the budget of ${facts.budget.per_tx_sats} sats a transaction`)
+  }
+  if (action.type === 'pay_invoice' && facts.autonomy === 'bounded' && !facts.invoiceFromTrusted) {
+    return refuse('the agent is bounded and pays only invoices sent to it by a key of this home or on its allow list')
+  }
+  return undefined
+}
