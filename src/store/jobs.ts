@@ -295,6 +295,14 @@ export function findJobs(store: Store, prefix: string, limit: number): JobRow[] 
   return store.sql(`SELECT * FROM jobs WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT ?2`).all(prefix, BigInt(limit)).map(decode)
 }
 
+/** The ids that begin with these hex digits, at most two: enough to tell a unique one. */
+export function jobIdsWithPrefix(store: Store, prefix: string): string[] {
+  return store
+    .sql('SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || char(1114111) LIMIT 2')
+    .all(prefix)
+    .map((row) => text(row, 'id'))
+}
+
 /** Newest first. `before` is the created_at (ms) to page on from, exclusive. */
 export function listJobs(store: Store, options: { states?: readonly JobState[]; limit: number; before?: number }): JobRow[] {
   const states = JSON.stringify(options.states ?? JOB_STATES)

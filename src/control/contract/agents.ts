@@ -1,18 +1,20 @@
 /** Routes about the agents that this node hosts. */
 import { z } from 'zod'
-import { defineRoutes, queryInt, satsField, timeField } from '../route.ts'
+import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../route.ts'
 import { agentSummary } from './node.ts'
 
 const name = z.string().min(1).max(100).describe('name, npub or hex key')
 const brainType = z.enum(['script', 'exec', 'openai'])
 const autonomy = z.enum(['bounded', 'autonomous', 'supervised'])
+const dmScheme = z.enum(['auto', 'nip17', 'nip04'])
 const amountSats = z.int().min(1).max(2_100_000_000_000_000)
 
 const goal = z.strictObject({
   id: z.string(),
-  text: z.string(),
-  status: z.enum(['active', 'done', 'dropped']),
-  updated_at: timeField,
+  description: z.string(),
+  priority: z.int().describe('1 is the most important, 5 the least.'),
+  status: z.enum(['active', 'paused', 'completed', 'cancelled']),
+  progress: z.int().describe('Percent.'),
 })
 
 /** One agent as in status, and what it is made of. */
@@ -22,33 +24,36 @@ export const agentDetail = z.strictObject({
   created_at: timeField,
   heartbeat_s: z.int(),
   autonomy,
-  dm_scheme: z.enum(['auto', 'nip17', 'nip04']),
-  lud06: z.string().nullable(),
-  lud16: z.string().nullable(),
+  dm_scheme: dmScheme,
+  lud06: z.string().nullable().describe('Where to zap it: an LNURL.'),
   relays: z.array(z.string()),
   brain: z.looseObject({ type: brainType }),
+  allow: z.array(z.string()).describe('npubs that a bounded agent may deal with unasked.'),
+  tick_fee_sats: satsField,
   budget: z.strictObject({ per_tx_sats: satsField, per_tick_sats: satsField, per_day_sats: satsField, spent_today_sats: satsField }),
 })
 
 const action = z.strictObject({
   id: z.string(),
   type: z.string(),
-  summary: z.string(),
-  status: z.string(),
-  reason: z.string().nullable(),
-  kind: z.int().nullable().describe('Of the event it published.'),
+  params: z.unknown(),
+  counterparty: z.string().nullable(),
+  state: z.enum(['planned', 'claimed', 'published', 'done', 'refused', 'failed', 'unknown']),
+  kind: z.int().nullable().describe('Of the event that it published or will publish.'),
   event_id: z.string().nullable(),
-  cost_sats: satsField,
+  cost_msats: msatsField,
+  reason: z.string().nullable(),
 })
 
 const tick = z.strictObject({
   id: z.string(),
   number: z.int(),
-  trigger: z.string(),
-  status: z.string(),
+  trigger: z.enum(['first', 'heartbeat', 'mention', 'dm', 'zap', 'funding', 'manual']),
+  state: z.enum(['claimed', 'thinking', 'acting', 'done', 'failed']),
+  thought: z.string().nullable(),
   started_at: timeField,
   finished_at: timeField.nullable(),
-  cost_sats: satsField,
+  cost_msats: msatsField.describe('Of thinking; each action has its own.'),
   error: z.string().nullable(),
   actions: z.array(action),
 })
@@ -65,6 +70,9 @@ const settings = {
   per_tx_sats: z.int().min(0).optional(),
   per_tick_sats: z.int().min(0).optional(),
   per_day_sats: z.int().min(0).optional(),
+  dm_scheme: dmScheme.optional(),
+  allow: z.array(z.string().max(100)).max(1000).optional().describe('npubs that a bounded agent may deal with unasked.'),
+  tick_fee_sats: z.int().min(0).optional().describe('What one tick costs, for the runway, where the brain is not free.'),
 }
 
 const nameOnly = z.strictObject({ name })
@@ -77,7 +85,7 @@ export const agentsRoutes = defineRoutes({
     request: z.strictObject({
       name: z.string().max(32).optional().describe('Chosen when absent.'),
       brain: brainType.optional(),
-      secret_key: z.string().max(100).optional().describe('An nsec or hex key to import instead of making one.'),
+      import: z.string().max(4096).optional().describe('An nsec, a hex key or the JSON of an export, instead of a new key.'),
       ...settings,
     }),
     response: agentDetail,
@@ -156,7 +164,9 @@ export const agentsRoutes = defineRoutes({
     path: '/v1/agents/:name/memory',
     summary: 'What the agent remembers, newest first.',
     request: z.strictObject({ name, limit: queryInt(1, 1000).optional() }),
-    response: z.strictObject({ memories: z.array(z.strictObject({ id: z.string(), text: z.string(), created_at: timeField })) }),
+    response: z.strictObject({
+      memories: z.array(z.strictObject({ type: z.enum(['remember', 'summary']), content: z.string(), created_at: timeField })),
+    }),
     offline: true,
     errors: ['agent_not_found'],
   },

@@ -1,6 +1,6 @@
 /** Routes about jobs, both sides: work that others ordered here (jobs) and work bought elsewhere (purchases). */
 import { z } from 'zod'
-import { defineRoutes, msatsField, queryFlag, queryInt, timeField } from '../route.ts'
+import { defineRoutes, msatsField, queryInt, timeField } from '../route.ts'
 
 const jobState = z.enum([
   'received',
@@ -50,9 +50,9 @@ const jobDetail = z.strictObject({
   transitions: z.array(z.strictObject({ from: jobState.nullable(), to: jobState, reason: z.string(), at: timeField })),
 })
 
-const purchaseFields = {
-  purchase_id: z.string().describe('Ours; exists before the request has an event id.'),
-  job_id: z.string().nullable().describe('The id of the request event, once it is fixed.'),
+const purchase = z.strictObject({
+  purchase_id: z.string().describe('Ours: the Idempotency-Key it was ordered under.'),
+  job_id: z.string().describe('The id of the request event; empty until it is fixed.'),
   status: z.enum([
     'preparing',
     'requested',
@@ -69,34 +69,24 @@ const purchaseFields = {
   reason: z.string().nullable(),
   kind: z.int(),
   provider: z.string().nullable().describe('npub of who was asked or paid'),
-  provider_pubkey: z.string().nullable(),
-  encrypted: z.boolean(),
-  pay_with: z.enum(['invoice', 'token']),
   paid_msats: msatsField,
   result: z.string().nullable(),
   error: z.strictObject({ code: z.string(), message: z.string() }).nullable(),
   created_at: timeField,
   updated_at: timeField,
-}
-
-const purchaseSummary = z.strictObject(purchaseFields)
-
-export const purchaseDetail = z.strictObject({
-  ...purchaseFields,
   deadline_at: timeField,
   offers: z.array(
     z.strictObject({
       event_id: z.string(),
       provider: z.string(),
       amount_msats: msatsField,
-      bolt11: z.string().nullable(),
-      state: z.enum(['open', 'unusable', 'paying', 'paid', 'failed']),
+      state: z.string(),
       reason: z.string().nullable(),
     }),
   ),
   events: z
-    .array(z.strictObject({ event_id: z.string(), kind: z.int(), pubkey: z.string(), summary: z.string(), received_at: timeField }))
-    .describe('What was heard of it, oldest first.'),
+    .array(z.strictObject({ event_id: z.string(), kind: z.int(), provider: z.string(), summary: z.string(), received_at: timeField }))
+    .describe('What was heard of it on the relays, oldest first.'),
 })
 
 const limit = queryInt(1, 1000).optional()
@@ -120,6 +110,8 @@ export const jobsRoutes = defineRoutes({
     errors: ['job_not_found'],
   },
 })
+
+const purchaseId = z.string().min(1).max(200)
 
 const job = z.strictObject({
   kind: z.int().min(5000).max(5999),
@@ -146,7 +138,7 @@ export const purchasesRoutes = defineRoutes({
     path: '/v1/purchases',
     summary: 'Orders a job (NIP-90) with the customer key and, unless told otherwise, pays the best offer within bid and limit.',
     request: job,
-    response: purchaseDetail,
+    response: purchase,
     status: 201,
     spends: true,
     errors: ['input_invalid', 'pubkey_invalid', 'insufficient_funds', 'no_offer', 'locked'],
@@ -156,25 +148,25 @@ export const purchasesRoutes = defineRoutes({
     path: '/v1/purchases',
     summary: 'Jobs that were bought, newest first.',
     request: z.strictObject({ limit }),
-    response: z.strictObject({ purchases: z.array(purchaseSummary) }),
+    response: z.strictObject({ purchases: z.array(purchase) }),
     offline: true,
   },
   getPurchase: {
     method: 'GET',
     path: '/v1/purchases/:id',
     summary:
-      'One bought job with its offers and answers; wait=<seconds> answers as soon as it is settled (or has an offer, with offers=true).',
-    request: z.strictObject({ id: z.string().min(1).max(64), wait: queryInt(0, 60).optional(), offers: queryFlag.optional() }),
-    response: purchaseDetail,
+      'One bought job with its offers and answers, by job or purchase id; wait=<seconds> answers as soon as it is over, at the latest then.',
+    request: z.strictObject({ id: purchaseId, wait: queryInt(0, 60).optional() }),
+    response: purchase,
     offline: true,
     errors: ['job_not_found'],
   },
   payPurchase: {
     method: 'POST',
     path: '/v1/purchases/:id/pay',
-    summary: 'Pays an offer of a job that was ordered with pay=ask.',
-    request: z.strictObject({ id: z.string().min(1).max(64), offer: z.string().length(64).describe('Event id of the offer.') }),
-    response: purchaseDetail,
+    summary: 'Pays the cheapest usable offer of a job that was ordered with pay=ask.',
+    request: z.strictObject({ id: purchaseId }),
+    response: purchase,
     spends: true,
     errors: ['job_not_found', 'no_offer', 'insufficient_funds', 'conflict'],
   },
@@ -182,8 +174,8 @@ export const purchasesRoutes = defineRoutes({
     method: 'POST',
     path: '/v1/purchases/:id/cancel',
     summary: 'Asks the provider to drop the job (kind 5) and stops waiting; what was paid comes back as a refund.',
-    request: z.strictObject({ id: z.string().min(1).max(64) }),
-    response: purchaseDetail,
+    request: z.strictObject({ id: purchaseId }),
+    response: purchase,
     errors: ['job_not_found', 'job_not_cancellable'],
   },
 })

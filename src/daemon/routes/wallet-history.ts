@@ -1,0 +1,29 @@
+/** The movements of one wallet for people: what each ledger entry changed of what it holds, and against which account. */
+import { msats } from '../../base/amounts.ts'
+import { rfc3339 } from '../../base/clock.ts'
+import { type HistoryRow, ledgerHistory } from '../../store/ledger.ts'
+import type { Store } from '../../store/store.ts'
+
+/** `node/wallet/...` and `node/held/...` are what it holds; all else is where value came from or went. */
+const HOLDING = /\/(?:wallet|held)\//
+
+/** Newest first. Entries that only move value inside the wallet (into a pending operation and back) are left out. */
+export function historyView(store: Store, owner: string, limit: number) {
+  return ledgerHistory(store, { owner, limit: limit * 3 })
+    .map((row) => entryView(row, owner))
+    .filter((entry) => entry.amount_msats !== 0n || entry.counter_accounts.length > 0)
+    .slice(0, limit)
+}
+
+function entryView(row: HistoryRow, owner: string) {
+  const holding = row.postings.filter(({ account }) => HOLDING.test(account))
+  const others = row.postings.filter(({ account }) => !HOLDING.test(account))
+  return {
+    id: row.id,
+    at: rfc3339(row.at),
+    cause: { type: row.cause.type, id: row.cause.id },
+    memo: row.memo,
+    amount_msats: msats(holding.reduce((sum, posting) => sum + posting.amountMsats, 0n)),
+    counter_accounts: others.map(({ account }) => account.slice(owner.length + 1)),
+  }
+}

@@ -1,0 +1,215 @@
+/** Handlers of the routes about money: the owner's own moves, each under a key of its own, and the mints. */
+import { type Sats, sats } from '../../base/amounts.ts'
+import { rfc3339 } from '../../base/clock.ts'
+import type { Dialer } from '../../base/dialer.ts'
+import { PylonError } from '../../base/errors.ts'
+import type { walletRoutes } from '../../control/contract/wallet.ts'
+import type { Handlers } from '../../control/route.ts'
+import { npubOf, parsePubkey } from '../../nostr/nips/nip19.ts'
+import type { Keyring } from '../../nostr/types.ts'
+import { findAgent } from '../../store/agents.ts'
+import type { Store } from '../../store/store.ts'
+import type { Invoice, MintInfo, Wallet, WalletOwner, Wallets } from '../../wallet/types.ts'
+import type { ReadServices } from '../services.ts'
+import { historyView } from './wallet-history.ts'
+
+/** What these handlers need of the running node. */
+export interface WalletServices extends Pick<ReadServices, 'store' | 'clock' | 'network'> {
+  readonly nostr: { readonly keyring: Keyring }
+  readonly wallets: Wallets
+  readonly dialer: Pick<Dialer, 'fetch'>
+}
+
+const DEFAULT_HISTORY = 20
+const FAUCET_WAIT_MS = 30_000
+const POLL_MS = 250
+
+export function walletHandlers(services: WalletServices): Handlers<typeof walletRoutes> {
+  const { wallets } = services
+  const open = (name: string) => openWallet(services, name)
+  return {
+    getWallet: ({ wallet }) => walletView(wallet, open(wallet)),
+    createInvoice: async (request, call) => {
+      const wallet = open(request.wallet)
+      return invoiceView(request.wallet, call.idempotencyKey, await createInvoice(wallet, call.idempotencyKey, request))
+    },
+    getInvoice: async ({ wallet, invoice_id, wait }, call) =>
+      invoiceView(wallet, invoice_id, await awaitInvoice(services, open(wallet), invoice_id, (wait ?? 0) * 1000, call.signal)),
+    fundWallet: async ({ wallet, amount_sats }, call) => fundFromFaucet(services, wallet, sats(amount_sats), call),
+    payInvoice: async (request, call) => {
+      const wallet = open(request.wallet)
+      const paid = await wallet.pay({
+        ...ownersMove(wallet, call.idempotencyKey),
+        request: request.request.replace(/^lightning:/i, ''),
+        debitAccount: `${accountOwner(wallet.owner)}/equity/withdrawal`,
+        ...(request.max_fee_sats === undefined ? {} : { maxFeeSats: sats(request.max_fee_sats) }),
+      })
+      if (paid.state === 'unknown') return { state: paid.state, operation_id: paid.operationId, fee_sats: null, preimage: null }
+      return { state: paid.state, operation_id: paid.operationId, fee_sats: paid.feeSats, preimage: paid.preimage }
+    },
+    sendToken: async (request, call) => {
+      const wallet = open(request.wallet)
+      const sent = await wallet.sendToken({
+        ...ownersMove(wallet, call.idempotencyKey),
+        amountSats: sats(request.amount_sats),
+        debitAccount: `${accountOwner(wallet.owner)}/equity/withdrawal`,
+        ...(request.mint_url === undefined ? {} : { mintUrl: request.mint_url }),
+        ...(request.lock === undefined ? {} : { lockTo: lockKey(request.lock) }),
+      })
+      return { token: sent.token, amount_sats: sent.amountSats, mint_url: sent.mintUrl, operation_id: sent.operationId, state: sent.state }
+    },
+    receiveToken: async (request, call) => {
+      const wallet = open(request.wallet)
+      const received = await wallet.receiveToken({
+        ...ownersMove(wallet, call.idempotencyKey),
+        token: request.token.trim(),
+        creditAccount: `${accountOwner(wallet.owner)}/equity/funding`,
+      })
+      return { amount_sats: received.amountSats, mint_url: received.mintUrl }
+    },
+    walletHistory: ({ wallet, limit }) => ({
+      wallet,
+      entries: historyView(services.store, accountOwner(open(wallet).owner), limit ?? DEFAULT_HISTORY),
+    }),
+    restoreWallet: async ({ wallet }) => {
+      const opened = open(wallet)
+      const restored = await wallets.restore(opened.owner)
+      return { wallet, restored_sats: restored, balance_sats: opened.balance().balanceSats }
+    },
+    listMints: () => ({ mints: wallets.mints().map(mintView) }),
+    addMint: async ({ url, cap_sats }) => mintView(await wallets.addMint(url, cap_sats === undefined ? undefined : sats(cap_sats))),
+    removeMint: async ({ url }) => {
+      await wallets.removeMint(url)
+      return { url }
+    },
+  }
+}
+
+/** `node`, `customer`, or an agent by name, npub or key. @throws wallet_not_found, locked */
+function openWallet({ nostr, store, wallets }: WalletServices, name: string): Wallet {
+  return wallets.of(ownerNamed(nostr.keyring, store, name))
+}
+
+function ownerNamed(keyring: Keyring, store: Store, name: string): WalletOwner {
+  if (name === 'node') return { kind: 'node', pubkey: keyring.node().pubkey }
+  if (name === 'customer') return { kind: 'customer', pubkey: keyring.customer().pubkey }
+  const agent = findAgent(store, name)
+  if (agent === undefined)
+    throw new PylonError('wallet_not_found', `There is no wallet ${name}: use node, customer or the name of an agent.`)
+  return { kind: 'agent', pubkey: agent.pubkey }
+}
+
+function accountOwner(owner: WalletOwner): string {
+  return owner.kind === 'agent' ? `agent:${owner.pubkey}` : owner.kind
+}
+
+/** The caller's key names the move; the wallet is part of it, so that a key reused for another wallet is another move. */
+function ownersMove(wallet: Wallet, key: string) {
+  const idempotencyKey = `owner:${wallet.owner.pubkey}:${key}`
+  return { idempotencyKey, cause: { type: 'owner', id: key } } as const
+}
+
+async function createInvoice(
+  wallet: Wallet,
+  key: string,
+  request: { amount_sats: number; description?: string | undefined; mint_url?: string | undefined },
+): Promise<Invoice> {
+  return await wallet.createInvoice({
+    ...ownersMove(wallet, key),
+    amountSats: sats(request.amount_sats),
+    creditAccount: `${accountOwner(wallet.owner)}/equity/funding`,
+    ...(request.description === undefined ? {} : { description: request.description }),
+    ...(request.mint_url === undefined ? {} : { mintUrl: request.mint_url }),
+  })
+}
+
+/** The invoice, as soon as it is settled or expired, or as it is after the wait. @throws not_found */
+async function awaitInvoice(services: WalletServices, wallet: Wallet, key: string, waitMs: number, signal: AbortSignal): Promise<Invoice> {
+  const { clock } = services
+  const until = clock.now() + waitMs
+  for (;;) {
+    const invoice = wallet.invoice(ownersMove(wallet, key).idempotencyKey)
+    if (invoice === undefined) throw new PylonError('not_found', `This wallet has no invoice ${key}.`)
+    if (invoice.state === 'settled' || invoice.state === 'expired' || clock.now() >= until) return invoice
+    await clock.sleep(Math.min(POLL_MS, until - clock.now()), signal)
+  }
+}
+
+/** @throws faucet_unavailable, timeout */
+async function fundFromFaucet(
+  services: WalletServices,
+  name: string,
+  amountSats: Sats,
+  call: { idempotencyKey: string; signal: AbortSignal },
+) {
+  if (services.network !== 'sandbox') {
+    throw new PylonError(
+      'faucet_unavailable',
+      `Only the sandbox has a faucet. Fund this wallet over Lightning: pylon wallet invoice ${amountSats}, or with ecash: pylon wallet receive -`,
+    )
+  }
+  const wallet = openWallet(services, name)
+  const invoice = await createInvoice(wallet, call.idempotencyKey, { amount_sats: Number(amountSats), description: 'Faucet' })
+  if (invoice.state === 'unpaid') {
+    const answer = await services.dialer.fetch(`${invoice.mintUrl.replace(/\/$/, '')}/sandbox/pay`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ request: invoice.request }),
+    })
+    if (answer.status >= 400) {
+      throw new PylonError(
+        'faucet_unavailable',
+        `The faucet of ${invoice.mintUrl} refused (status ${answer.status}): ${answer.text.slice(0, 200)}`,
+      )
+    }
+  }
+  const settled = await awaitInvoice(services, wallet, call.idempotencyKey, FAUCET_WAIT_MS, call.signal)
+  if (settled.state !== 'settled') {
+    throw new PylonError(
+      'timeout',
+      'The faucet paid, but the mint has not issued the ecash yet; it comes by itself: pylon wallet balance shows it.',
+    )
+  }
+  return { wallet: name, amount_sats: amountSats, balance_sats: wallet.balance().balanceSats, mint_url: invoice.mintUrl }
+}
+
+/** A compressed key as it is; an npub or plain key as Cashu writes Nostr keys: 02 in front. @throws pubkey_invalid */
+function lockKey(text: string): string {
+  const key = text.trim().toLowerCase()
+  return /^0[23][0-9a-f]{64}$/.test(key) ? key : `02${parsePubkey(text)}`
+}
+
+function walletView(name: string, wallet: Wallet) {
+  const balance = wallet.balance()
+  return {
+    wallet: name,
+    npub: npubOf(wallet.owner.pubkey),
+    pubkey: wallet.owner.pubkey,
+    lock_pubkey: wallet.lockPubkey,
+    balance_sats: balance.balanceSats,
+    at_risk_sats: balance.atRiskSats,
+    mints: balance.mints.map((mint) => ({
+      url: mint.url,
+      balance_sats: mint.balanceSats,
+      state: mint.state,
+      ...(mint.reason === undefined ? {} : { reason: mint.reason }),
+    })),
+  }
+}
+
+function invoiceView(wallet: string, key: string, invoice: Invoice) {
+  return {
+    invoice_id: key,
+    wallet,
+    request: invoice.request,
+    quote_id: invoice.quoteId,
+    amount_sats: invoice.amountSats,
+    mint_url: invoice.mintUrl,
+    state: invoice.state,
+    expires_at: rfc3339(invoice.expiresAt),
+  }
+}
+
+function mintView(mint: MintInfo) {
+  return { url: mint.url, cap_sats: sats(mint.capSats), added_at: rfc3339(mint.addedAt) }
+}
