@@ -29,22 +29,21 @@ const isReplaced = (kind: number): boolean =>
   kind === 0 || kind === 3 || (kind >= 10_000 && kind < 20_000) || (kind >= 30_000 && kind < 40_000)
 
 /** Puts a message out. False, and nothing done, when this key and event id were put out before. A newer revision of a replaceable event takes the place of the older ones of its key. */
-export const enqueueEvent = defineCommand(
-  'enqueue_event',
-  (sql, p: NewOutboxMessage): boolean => {
-    const { key, event, relays, notAfter, at } = p
-    const inserted = sql(
-      'INSERT INTO outbox_messages (key, event_id, kind, event, not_after, created_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key, event_id) DO NOTHING RETURNING id',
-    ).get(key, event.id, BigInt(event.kind), JSON.stringify(event), BigInt(Math.floor(notAfter)), BigInt(at))
-    if (inserted === undefined) return false
-    const id = BigInt(int(inserted, 'id'))
-    if (isReplaced(event.kind)) supersedeOlder(sql, key, id)
-    const deliver = sql('INSERT INTO outbox_deliveries (message_id, relay) VALUES (?, ?) ON CONFLICT DO NOTHING')
-    for (const relay of relays) deliver.run(id, relay)
-    return true
-  },
-  (p) => `enqueue_event:${p.key}`,
-)
+export const enqueueEvent = defineCommand('enqueue_event', enqueueWith, (p: NewOutboxMessage) => `enqueue_event:${p.key}`)
+
+/** `enqueueEvent` for use inside another command's handler. */
+export function enqueueWith(sql: Sql, p: NewOutboxMessage): boolean {
+  const { key, event, relays, notAfter, at } = p
+  const inserted = sql(
+    'INSERT INTO outbox_messages (key, event_id, kind, event, not_after, created_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key, event_id) DO NOTHING RETURNING id',
+  ).get(key, event.id, BigInt(event.kind), JSON.stringify(event), BigInt(Math.floor(notAfter)), BigInt(at))
+  if (inserted === undefined) return false
+  const id = BigInt(int(inserted, 'id'))
+  if (isReplaced(event.kind)) supersedeOlder(sql, key, id)
+  const deliver = sql('INSERT INTO outbox_deliveries (message_id, relay) VALUES (?, ?) ON CONFLICT DO NOTHING')
+  for (const relay of relays) deliver.run(id, relay)
+  return true
+}
 
 function supersedeOlder(sql: Sql, key: string, id: bigint): void {
   sql(
@@ -63,16 +62,18 @@ export interface PendingMessage {
 
 const PENDING_COLUMNS = 'm.id, m.key, m.event, m.not_after, d.relay, d.attempts, d.next_at'
 
-/** Messages after `afterId` with pending deliveries, oldest first; at most `limit` deliveries (the last message may be cut: go on from its id - 1). */
+/** Messages after `afterId` with pending deliveries, oldest first, of at most `limit` deliveries. */
 export function pendingAfter(store: Store, afterId: number, limit: number): PendingMessage[] {
-  return groupPending(
-    store
-      .sql(
-        `SELECT ${PENDING_COLUMNS} FROM outbox_messages m JOIN outbox_deliveries d ON d.message_id = m.id
+  const rows = store
+    .sql(
+      `SELECT ${PENDING_COLUMNS} FROM outbox_messages m JOIN outbox_deliveries d ON d.message_id = m.id
          WHERE m.id > ? AND d.state = 'pending' ORDER BY m.id LIMIT ?`,
-      )
-      .all(BigInt(afterId), BigInt(limit)),
-  )
+    )
+    .all(BigInt(afterId), BigInt(limit))
+  const messages = groupPending(rows)
+  // The limit may have cut the last message's relays: leave it to the next call.
+  if (rows.length === limit && messages.length > 1) messages.pop()
+  return messages
 }
 
 /** Messages after `afterId` that wait for one relay. */
@@ -166,6 +167,12 @@ export const sweepOutbox = defineCommand('sweep_outbox', (sql, p: { before: numb
 export function outboxDepths(store: Store): Map<string, number> {
   const rows = store.sql(`SELECT relay, COUNT(*) AS depth FROM outbox_deliveries WHERE state = 'pending' GROUP BY relay`).all()
   return new Map(rows.map((row) => [text(row, 'relay'), int(row, 'depth')]))
+}
+
+/** The id of the newest message; 0 when there is none. */
+export function lastMessageId(store: Store): number {
+  const row = store.sql('SELECT COALESCE(MAX(id), 0) AS id FROM outbox_messages').get()
+  return row === undefined ? 0 : int(row, 'id')
 }
 
 /** What became of a message on each relay: for tests and `logs`. */

@@ -1,0 +1,40 @@
+/** The one gate for events from relays: shape, known, wanted, in time, and only then the signature. */
+import { type Clock, unixSeconds } from '../base/clock.ts'
+import { matchesAny, parseEvent } from './nips/nip01.ts'
+import { isExpired } from './nips/nip40.ts'
+import type { Filter, NostrEvent } from './types.ts'
+import type { Verifier } from './verify.ts'
+
+/** Events dated further ahead are not delivered. */
+export const MAX_FUTURE_S = 900
+
+export type Rejection = 'shape' | 'known' | 'filter' | 'future' | 'expired' | 'signature'
+
+export interface IngestDeps {
+  readonly clock: Clock
+  readonly verifier: Verifier
+}
+
+/**
+ * The event if it may be used, else why not. Cheap checks come first; the signature is the last.
+ * @param isKnown whether this id needs no second look.
+ */
+export function admitEvent(
+  deps: IngestDeps,
+  raw: unknown,
+  filters: readonly Filter[],
+  isKnown: (id: string) => boolean,
+): NostrEvent | Rejection {
+  let event: NostrEvent
+  try {
+    event = parseEvent(raw)
+  } catch {
+    return 'shape'
+  }
+  if (isKnown(event.id)) return 'known'
+  if (!matchesAny(filters, event)) return 'filter'
+  const now = unixSeconds(deps.clock)
+  if (event.created_at > now + MAX_FUTURE_S) return 'future'
+  if (isExpired(event, now)) return 'expired'
+  return deps.verifier.verify(event) ? event : 'signature'
+}

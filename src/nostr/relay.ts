@@ -1,0 +1,406 @@
+/** One connection to one relay, kept for ever: backoff, ping and forced close, AUTH, and frames to whom they concern. */
+import { randomInt } from 'node:crypto'
+import type { Clock } from '../base/clock.ts'
+import { unixSeconds } from '../base/clock.ts'
+import type { Dialer, WebSocket } from '../base/dialer.ts'
+import { isPylonError, messageOf } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import { authTemplate } from './nips/nip42.ts'
+import { parseFrame, type RelayFrame } from './relay-frames.ts'
+import { fetchLimits, NO_LIMITS, type RelayLimits } from './relay-info.ts'
+import type { Filter, Signer } from './types.ts'
+
+const MIN_BACKOFF_MS = 1000
+const MAX_BACKOFF_MS = 60_000
+/** A connection that held so long is good: the next failure starts from the shortest wait again. */
+const STABLE_MS = 30_000
+const PING_MS = 30_000
+const HANDSHAKE_TIMEOUT_MS = 10_000
+/** Frames above this end the connection: 512 KiB of content and its envelope, with room for escapes. */
+const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
+/** How long frames are handled before other work gets its turn. */
+const DRAIN_MS = 8
+/** The socket is not read further while so many frames wait. */
+const PAUSE_FRAMES = 2000
+const RESUME_FRAMES = 200
+const AUTH_TIMEOUT_MS = 10_000
+const LIMITS_MAX_AGE_MS = 3_600_000
+
+export interface ReqHandler {
+  onEvent(event: unknown): void
+  /** @param hint of NIP-67: `finish` or `more` */
+  onEose(hint: string | undefined): void
+  /** The relay ended it; the request is forgotten. */
+  onClosed(message: string): void
+}
+
+export type OkHandler = (ok: boolean, message: string) => void
+
+export interface RelayListener {
+  onUp?(): void
+  onDown?(): void
+  /** A key was proven to the relay. */
+  onAuth?(pubkey: string): void
+}
+
+export interface RelayDeps {
+  readonly dialer: Dialer
+  readonly clock: Clock
+  readonly logger: Logger
+  /** Whether our keys may be shown to this relay. */
+  mayAuth(url: string): boolean
+  /** The key to prove at once when the relay asks, if it is unlocked. */
+  authSigner(): Signer | undefined
+}
+
+export class Relay {
+  readonly url: string
+  readonly #deps: RelayDeps
+  readonly #reqs = new Map<string, ReqHandler>()
+  readonly #oks = new Map<string, OkHandler[]>()
+  readonly #listeners = new Set<RelayListener>()
+  readonly #authed = new Set<string>()
+  readonly #authing = new Map<string, Promise<boolean>>()
+  #inbox: Buffer[] = []
+  #draining = false
+  #socket: WebSocket | undefined
+  #up = false
+  #everTried = false
+  #failures = 0
+  #upAt = 0
+  #closed = true
+  #paused = false
+  #challenge: string | undefined
+  #cancelTimer: () => void = () => {}
+  #cancelPing: () => void = () => {}
+  #awaitingPong = false
+  #reason: string | undefined = 'not started'
+  #limits = NO_LIMITS
+  #limitsAt = 0
+  /** Milliseconds since the epoch of the last verified event; set by who verifies. */
+  lastEventAt: number | undefined
+  /** Of the last frame or pong on this connection. */
+  lastAliveAt = 0
+  /** When the relay was last seen to deliver (see canary.ts); undefined: unknown on this connection. */
+  provenAt: number | undefined
+  /** Set by the canary while the relay is connected and delivers nothing. */
+  deaf = false
+  /** The dialer refuses the address: no use in waiting. */
+  refused: string | undefined
+
+  constructor(url: string, deps: RelayDeps) {
+    this.url = url
+    this.#deps = deps
+  }
+
+  get state(): 'connected' | 'connecting' | 'down' {
+    if (this.#up) return 'connected'
+    return this.#everTried && this.#failures > 0 ? 'down' : 'connecting'
+  }
+
+  get reason(): string | undefined {
+    if (this.#up) return this.deaf ? 'deaf' : undefined
+    return this.#reason
+  }
+
+  get connected(): boolean {
+    return this.#up
+  }
+
+  get limits(): RelayLimits {
+    return this.#limits
+  }
+
+  /** Bytes that the socket has not sent yet. */
+  get bufferedBytes(): number {
+    return this.#socket?.bufferedAmount ?? 0
+  }
+
+  get openReqs(): number {
+    return this.#reqs.size
+  }
+
+  listen(listener: RelayListener): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  start(): void {
+    if (!this.#closed) return
+    this.#closed = false
+    this.#connect()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#cancelTimer()
+    this.#cancelPing()
+    this.#socket?.close(1000)
+    this.#down('closed')
+  }
+
+  /** Ends the connection for one that works. */
+  reconnect(reason: string): void {
+    if (this.#socket === undefined) return
+    this.#reason = reason
+    this.#socket.terminate()
+  }
+
+  /** Sends a REQ and hears its answers. False when the relay is not connected. */
+  openReq(id: string, filters: readonly Filter[], handler: ReqHandler): boolean {
+    if (!this.#send(JSON.stringify(['REQ', id, ...filters]))) return false
+    this.#reqs.set(id, handler)
+    return true
+  }
+
+  closeReq(id: string): void {
+    if (this.#reqs.delete(id)) this.#send(JSON.stringify(['CLOSE', id]))
+  }
+
+  /** @param frame `["EVENT", ...]` as text. `onOk` may never be called: the caller keeps the time. False when not connected. */
+  sendEvent(frame: string, eventId: string, onOk: OkHandler): boolean {
+    if (!this.#send(frame)) return false
+    const waiting = this.#oks.get(eventId)
+    if (waiting === undefined) this.#oks.set(eventId, [onOk])
+    else waiting.push(onOk)
+    return true
+  }
+
+  /** Stops waiting for an OK. */
+  forgetOk(eventId: string): void {
+    this.#oks.delete(eventId)
+  }
+
+  isAuthed(pubkey: string): boolean {
+    return this.#authed.has(pubkey)
+  }
+
+  /** Proves a key (NIP-42) where policy allows and the relay has asked; false otherwise or when the relay refuses. */
+  auth(signer: Signer): Promise<boolean> {
+    const { pubkey } = signer
+    if (this.#authed.has(pubkey)) return Promise.resolve(true)
+    const challenge = this.#challenge
+    if (challenge === undefined || !this.#deps.mayAuth(this.url)) return Promise.resolve(false)
+    const running = this.#authing.get(pubkey)
+    if (running !== undefined) return running
+    const attempt = this.#proveKey(signer, challenge).finally(() => this.#authing.delete(pubkey))
+    this.#authing.set(pubkey, attempt)
+    return attempt
+  }
+
+  #proveKey(signer: Signer, challenge: string): Promise<boolean> {
+    const event = signer.sign(authTemplate(this.url, challenge, unixSeconds(this.#deps.clock)))
+    return new Promise((resolve) => {
+      const cancel = this.#deps.clock.after(AUTH_TIMEOUT_MS, () => settle(false, 'no answer'))
+      const settle = (ok: boolean, message: string) => {
+        cancel()
+        this.forgetOk(event.id)
+        if (ok) {
+          this.#authed.add(signer.pubkey)
+          for (const listener of [...this.#listeners]) listener.onAuth?.(signer.pubkey)
+        } else {
+          this.#deps.logger.warn({ relay: this.url, message }, 'the relay refused our AUTH')
+        }
+        resolve(ok)
+      }
+      if (!this.sendEvent(JSON.stringify(['AUTH', event]), event.id, settle)) settle(false, 'not connected')
+    })
+  }
+
+  #send(text: string): boolean {
+    if (!this.#up || this.#socket === undefined) return false
+    this.#socket.send(text)
+    return true
+  }
+
+  #connect(): void {
+    if (this.#closed) return
+    this.#everTried = true
+    let socket: WebSocket
+    try {
+      socket = this.#deps.dialer.connectWebSocket(this.url, {
+        maxPayloadBytes: MAX_PAYLOAD_BYTES,
+        handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
+      })
+    } catch (error) {
+      this.#refuse(error)
+      this.#retryLater(messageOf(error))
+      return
+    }
+    this.#socket = socket
+    let failure: string | undefined
+    socket.on('open', () => this.#onOpen(socket))
+    socket.on('message', (data) => this.#onData(socket, data as Buffer))
+    socket.on('pong', () => this.#alive())
+    socket.on('error', (error) => {
+      failure = messageOf(error)
+      this.#refuse(error)
+    })
+    socket.on('close', (code) => {
+      if (this.#socket !== socket) return
+      this.#socket = undefined
+      const forced = this.#up ? this.#reason : undefined
+      this.#down(failure ?? forced ?? `closed by the relay (${code})`)
+      this.#retryLater(this.#reason ?? '')
+    })
+  }
+
+  #refuse(error: unknown): void {
+    if (isPylonError(error, 'address_refused')) this.refused = error.message
+  }
+
+  #onOpen(socket: WebSocket): void {
+    if (this.#closed || this.#socket !== socket) {
+      socket.terminate()
+      return
+    }
+    this.#up = true
+    this.#upAt = this.#deps.clock.now()
+    this.#reason = undefined
+    this.refused = undefined
+    this.#alive()
+    this.#schedulePing(socket)
+    this.#refreshLimits()
+    for (const listener of [...this.#listeners]) listener.onUp?.()
+  }
+
+  #refreshLimits(): void {
+    const now = this.#deps.clock.now()
+    if (this.#limitsAt !== 0 && now - this.#limitsAt < LIMITS_MAX_AGE_MS) return
+    this.#limitsAt = now
+    void fetchLimits(this.#deps.dialer, this.url).then((limits) => {
+      this.#limits = limits
+    })
+  }
+
+  #alive(): void {
+    this.lastAliveAt = this.#deps.clock.now()
+    this.#awaitingPong = false
+  }
+
+  #schedulePing(socket: WebSocket): void {
+    this.#awaitingPong = false
+    this.#cancelPing = this.#deps.clock.after(PING_MS, () => {
+      if (this.#socket !== socket) return
+      // Nothing came since the last ping: the connection is dead, whatever the kernel believes.
+      if (this.#awaitingPong && !this.#paused) {
+        this.reconnect('no answer to ping')
+        return
+      }
+      this.#schedulePing(socket)
+      this.#awaitingPong = true
+      socket.ping()
+    })
+  }
+
+  #down(reason: string): void {
+    const wasUp = this.#up
+    this.#up = false
+    this.#cancelPing()
+    this.#reason = reason
+    this.#inbox = []
+    this.#paused = false
+    this.#challenge = undefined
+    this.#authed.clear()
+    this.#reqs.clear()
+    this.#oks.clear()
+    this.provenAt = undefined
+    this.deaf = false
+    if (wasUp) for (const listener of [...this.#listeners]) listener.onDown?.()
+  }
+
+  #retryLater(reason: string): void {
+    if (this.#closed) return
+    const now = this.#deps.clock.now()
+    this.#failures = this.#upAt !== 0 && now - this.#upAt >= STABLE_MS ? 1 : this.#failures + 1
+    this.#upAt = 0
+    const ceiling = Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** Math.min(this.#failures - 1, 10))
+    const waitMs = this.refused === undefined ? Math.round(ceiling * (0.7 + randomInt(600) / 1000)) : MAX_BACKOFF_MS
+    this.#reason = `${reason || 'unreachable'} (attempt ${this.#failures}, next in ${Math.ceil(waitMs / 1000)} s)`
+    this.#deps.logger.info({ relay: this.url, reason: this.#reason }, 'relay down')
+    this.#cancelTimer()
+    this.#cancelTimer = this.#deps.clock.after(waitMs, () => this.#connect())
+  }
+
+  #onData(socket: WebSocket, data: Buffer): void {
+    if (this.#socket !== socket) return
+    this.#alive()
+    this.#inbox.push(data)
+    if (this.#inbox.length > PAUSE_FRAMES && !this.#paused) {
+      this.#paused = true
+      socket.pause()
+    }
+    this.#scheduleDrain()
+  }
+
+  #scheduleDrain(): void {
+    if (this.#draining) return
+    this.#draining = true
+    setImmediate(() => this.#drain())
+  }
+
+  #drain(): void {
+    const inbox = this.#inbox
+    const until = performance.now() + DRAIN_MS
+    let at = 0
+    do {
+      const data = inbox[at]
+      if (data === undefined) break
+      at++
+      const frame = parseFrame(data.toString('utf8'))
+      if (frame !== undefined) this.#dispatchSafely(frame)
+      // A handler may have ended the connection, which drops what is left.
+    } while (this.#inbox === inbox && performance.now() < until)
+    this.#draining = false
+    if (this.#inbox !== inbox) return
+    inbox.splice(0, at)
+    if (this.#paused && inbox.length < RESUME_FRAMES) {
+      this.#paused = false
+      this.#socket?.resume()
+    }
+    if (inbox.length > 0) this.#scheduleDrain()
+  }
+
+  #dispatchSafely(frame: RelayFrame): void {
+    try {
+      this.#dispatch(frame)
+    } catch (error) {
+      this.#deps.logger.error({ relay: this.url, error: messageOf(error) }, 'a frame of the relay could not be handled')
+    }
+  }
+
+  #dispatch(frame: RelayFrame): void {
+    switch (frame.type) {
+      case 'EVENT':
+        this.#reqs.get(frame.sub)?.onEvent(frame.event)
+        break
+      case 'EOSE':
+        this.#reqs.get(frame.sub)?.onEose(frame.hint)
+        break
+      case 'CLOSED': {
+        const handler = this.#reqs.get(frame.sub)
+        this.#reqs.delete(frame.sub)
+        handler?.onClosed(frame.message)
+        break
+      }
+      case 'OK': {
+        const waiting = this.#oks.get(frame.id)
+        this.#oks.delete(frame.id)
+        for (const onOk of waiting ?? []) onOk(frame.ok, frame.message)
+        break
+      }
+      case 'AUTH':
+        this.#onChallenge(frame.challenge)
+        break
+      case 'NOTICE':
+        this.#deps.logger.info({ relay: this.url, notice: frame.message }, 'notice from the relay')
+    }
+  }
+
+  #onChallenge(challenge: string): void {
+    this.#challenge = challenge
+    this.#authed.clear()
+    const signer = this.#deps.mayAuth(this.url) ? this.#deps.authSigner() : undefined
+    if (signer !== undefined) void this.auth(signer)
+  }
+}
