@@ -14,7 +14,10 @@ try {
   renameSync(fresh, dist)
 } catch (error) {
   // Another build that ran at the same time has swapped its own in between: that one is as fresh as this one.
-  if (error.code !== 'ENOTEMPTY' && error.code !== 'ENOENT') throw error
+  if (error.code !== 'ENOTEMPTY' && error.code !== 'ENOENT') {
+    process.stderr.write(`build: ${error.message}\n`)
+    process.exitCode = 1
+  }
 } finally {
   rmSync(old, { recursive: true, force: true })
   rmSync(fresh, { recursive: true, force: true })

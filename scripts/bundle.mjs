@@ -14,6 +14,7 @@ const ENTRY_POINTS = {
   'verify-worker': 'src/nostr/verify-worker.ts',
 }
 
+/** @throws an Error of one line; esbuild has then printed what is wrong where. */
 export async function bundle(outdir) {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const entries = Object.entries(ENTRY_POINTS).map(([name, source]) => [name, join(root, source)])
@@ -34,6 +35,8 @@ export async function bundle(outdir) {
     sourcemap: 'inline',
     sourcesContent: false,
     logLevel: 'warning',
+  }).catch((error) => {
+    throw new Error(error.message.split('\n')[0].replace(/:$/, ''))
   })
   cpSync(join(root, 'migrations'), join(outdir, 'migrations'), { recursive: true })
   cpSync(join(root, 'node_modules/tiny-secp256k1/lib/secp256k1.wasm'), join(outdir, 'secp256k1.wasm'))

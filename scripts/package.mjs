@@ -23,6 +23,11 @@ const pinned = readFileSync(join(root, '.nvmrc'), 'utf8').trim()
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const platform = `${process.platform}-${process.arch}`
 
+process.on('uncaughtException', (error) => {
+  process.stderr.write(`package: ${error.message.trimEnd()}\n`)
+  process.exitCode = 1
+})
+
 if (!['linux-x64', 'linux-arm64'].includes(platform)) {
   fail(`The executable is built for linux-x64 and linux-arm64 only, and this is ${platform}. Run from source instead: bin/pylon`)
 }
@@ -32,19 +37,27 @@ if (process.versions.node !== pinned)
 const cacheHome = join(root, '.toolchain', 'pkg')
 seedNode(join(cacheHome, '.pkg-cache', 'sea'))
 
-const stage = mkdtempSync(join(root, '.toolchain', 'stage-'))
+const work = mkdtempSync(join(root, '.toolchain', 'package-'))
+const stage = join(work, 'pylon')
 try {
   await layOut(stage)
-  const output = join(stage, 'pylon')
-  const pkg = join(root, 'node_modules/@yao-pkg/pkg/lib-es5/bin.js')
-  const args = [pkg, '--sea', '--targets', `node${pinned}-${platform}`, '--output', output, join(stage, 'package.json')]
+  const output = join(work, 'pylon.out')
+  const args = [
+    pkgWithoutSpawnPatch(join(work, 'pkg')),
+    '--sea',
+    '--targets',
+    `node${pinned}-${platform}`,
+    '--output',
+    output,
+    join(stage, 'package.json'),
+  ]
   run(process.execPath, args, { cwd: stage, env: { ...process.env, HOME: cacheHome, NODE_OPTIONS: '' } })
   smoke(output)
   mkdirSync(join(root, 'build'), { recursive: true })
   renameSync(output, join(root, 'build/pylon'))
   process.stdout.write('built build/pylon\n')
 } finally {
-  rmSync(stage, { recursive: true, force: true })
+  rmSync(work, { recursive: true, force: true })
 }
 
 /** Puts the running Node where pkg looks for a download that it has verified and unpacked (both marked by `.ok`). */
@@ -63,6 +76,20 @@ function seedNode(cache) {
   chmodSync(fresh, 0o755)
   renameSync(fresh, node)
   for (const path of [join(cache, `${name}.tar.gz`), join(cache, `${name}.tar.gz.ok`), `${node}.ok`]) writeFileSync(path, '')
+}
+
+/**
+ * A copy of pkg whose bootstrap leaves child_process alone: as published, a packaged program that spawns `node x.js`, or
+ * a shell command that begins so, runs itself instead, and that would break every exec backend and brain on Node.
+ * @returns its command-line entry
+ */
+function pkgWithoutSpawnPatch(dir) {
+  cpSync(join(root, 'node_modules/@yao-pkg/pkg'), dir, { recursive: true })
+  const path = join(dir, 'prelude/sea-bootstrap.bundle.js')
+  const parts = readFileSync(path, 'utf8').split(/^ *shared\.patchChildProcess\(entrypoint2?\);$/m)
+  if (parts.length !== 2) fail('The bootstrap of @yao-pkg/pkg has changed: its patch of child_process was not found.')
+  writeFileSync(path, parts.join(''))
+  return join(dir, 'lib-es5/bin.js')
 }
 
 /** The tree that goes into the executable: the bundle, and of better-sqlite3 only its code and the addon of this platform. */
@@ -88,11 +115,7 @@ function run(command, args, options) {
   if (status !== 0) fail(`${args[0]} failed: ${error?.message ?? ''}\n${stdout}${stderr}`)
 }
 
-/** Thrown to the top, so that the stage is removed on the way. */
+/** Thrown to the top, so that the work folder is removed on the way. */
 function fail(message) {
-  process.on('uncaughtException', (error) => {
-    process.stderr.write(`package: ${error.message.trimEnd()}\n`)
-    process.exitCode = 1
-  })
   throw new Error(message)
 }

@@ -194,3 +194,9 @@ test('a checkout that is set up runs the command at once and in silence, whateve
   expect(outcome).toMatchObject({ code: 7, stderr: '' })
   if (process.platform === 'linux') expect(outcome.stdout.trim()).toBe(`v${pinned}`)
 })
+
+test('bin/pylon runs the checkout, also through a link', async () => {
+  const link = join(dir, 'pylon')
+  await symlink(join(root, 'bin/pylon'), link)
+  expect(await run(link, ['--version'])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: '' })
+})
