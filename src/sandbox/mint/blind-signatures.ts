@@ -1,6 +1,6 @@
 /** The mint's side of blind signatures (NUT-00) and of their proofs of equal discrete logarithm (NUT-12). */
 import { createHmac, hash } from 'node:crypto'
-import { isPoint, isPrivate, pointFromScalar, pointMultiply } from 'tiny-secp256k1'
+import { isPoint, isPrivate, pointCompress, pointFromScalar, pointMultiply } from 'tiny-secp256k1'
 
 export interface SignedOutput {
   /** Compressed point as hex. */
@@ -45,9 +45,8 @@ export function verifyProof(y: Uint8Array, c: string, key: Uint8Array): boolean 
 export function signOutput(b: Uint8Array, key: Uint8Array): SignedOutput {
   const publicKey = pointFromScalar(key, false)
   const signature = pointMultiply(b, key, false)
-  const blinded = pointMultiply(b, ONE, false)
-  if (publicKey === null || signature === null || blinded === null)
-    throw new Error('the product of a valid point and key is never infinity')
+  const blinded = pointCompress(b, false)
+  if (publicKey === null || signature === null) throw new Error('the product of a valid point and key is never infinity')
   const nonce = deriveNonce(key, Buffer.concat([publicKey, blinded, signature]))
   const r1 = pointFromScalar(nonce, false)
   const r2 = pointMultiply(b, nonce, false)
@@ -58,8 +57,6 @@ export function signOutput(b: Uint8Array, key: Uint8Array): SignedOutput {
   c[0] = 2 + ((signature[64] ?? 0) & 1)
   return { c: toHex(c), e: toHex(e), s: s.toString(16).padStart(64, '0') }
 }
-
-const ONE = Buffer.from('01'.padStart(64, '0'), 'hex')
 
 function deriveNonce(key: Uint8Array, points: Uint8Array): Uint8Array {
   for (let counter = 0; ; counter++) {

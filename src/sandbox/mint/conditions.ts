@@ -1,11 +1,19 @@
 /** Spending conditions of inputs (NUT-10): pay to public key (NUT-11), and hash locks (NUT-14) since wallets use the same code. */
 import { Amount, getP2PKSigFlag, isHTLCSpendAuthorised, isP2PKSpendAuthorised, type Proof } from '@cashu/cashu-ts'
+import { z } from 'zod'
 import { messageOf } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
 import { MintError } from './errors.ts'
 import type { OutputInput, ProofInput } from './requests.ts'
 
 type Kind = 'P2PK' | 'HTLC'
+
+/** Bounded, since each signature is tried against each key. */
+const MAX_SIGNATURES = 16
+const witnessSchema = z.object({
+  signatures: z.array(z.string().max(200)).max(MAX_SIGNATURES).optional(),
+  preimage: z.string().max(200).optional(),
+})
 
 /** @throws proof_invalid unless every locked input is unlocked by its witness. @param quoteId of a melt */
 export function checkSpendingConditions(inputs: readonly ProofInput[], outputs: readonly OutputInput[], quoteId?: string): void {
@@ -34,23 +42,13 @@ function kindOf(secret: string): Kind | undefined {
 function assertUnlocked(input: ProofInput, kind: Kind | undefined, message?: string): void {
   if (kind === undefined) return
   const witness = typeof input.witness === 'string' ? parseJson(input.witness) : input.witness
-  const signatures = typeof witness === 'object' && witness !== null ? (witness as { signatures?: unknown }).signatures : undefined
-  if (signatures !== undefined && !(Array.isArray(signatures) && signatures.every((item) => typeof item === 'string'))) {
-    throw new MintError('proof_invalid', 'the witness is malformed')
-  }
+  const parsed = witnessSchema.safeParse(witness ?? {})
+  if (!parsed.success) throw new MintError('proof_invalid', 'the witness is malformed')
   const { secret, C, id } = input
-  const proof: Proof = {
-    id,
-    secret,
-    C,
-    amount: Amount.from(input.amount),
-    ...(isWitness(witness) ? { witness: JSON.stringify(witness) } : {}),
-  }
+  const proof: Proof = { id, secret, C, amount: Amount.from(input.amount), witness: JSON.stringify(parsed.data) }
   const authorised = kind === 'P2PK' ? isP2PKSpendAuthorised : isHTLCSpendAuthorised
   if (!authorised(proof, undefined, message)) throw new MintError('proof_invalid', 'the signatures of the witness do not unlock the proof')
 }
-
-const isWitness = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** SIG_ALL: every input has the same kind, data and tags. */
 function assertAlike(inputs: readonly ProofInput[]): void {

@@ -65,7 +65,7 @@ export async function startMintServer(options: MintServerOptions): Promise<MintS
     },
   })
   url = `http://${options.host}:${server.port}`
-  forgetOldResponses(options)
+  forgetOld(options)
   return {
     url,
     port: server.port,
@@ -165,6 +165,14 @@ function problemOf(error: ZodError): string {
   return issue === undefined ? 'malformed request' : `malformed request: ${issue.path.join('.')} ${issue.message}`
 }
 
-function forgetOldResponses({ database, clock }: MintServerOptions): void {
-  database.sql('DELETE FROM responses WHERE stored_at < ?').run(unixSeconds(clock) - RESPONSE_TTL_SECONDS)
+/** Drops stored answers and unpaid quotes that nobody can ask for any more. */
+function forgetOld({ database, clock }: MintServerOptions): void {
+  const before = unixSeconds(clock) - RESPONSE_TTL_SECONDS
+  database.transaction(() => {
+    database.sql('DELETE FROM responses WHERE stored_at < ?').run(before)
+    const stale = "SELECT id FROM mint_quotes WHERE state = 'UNPAID' AND expiry < ?"
+    database.sql(`DELETE FROM address_payments WHERE quote_id IN (${stale})`).run(before)
+    database.sql(`DELETE FROM mint_quotes WHERE id IN (${stale})`).run(before)
+    database.sql("DELETE FROM melt_quotes WHERE state = 'UNPAID' AND expiry < ?").run(before)
+  })
 }

@@ -12,12 +12,11 @@ export const RELAY_LIMITS = {
   maxFutureSeconds: 900,
 } as const
 
-/** The NIP-11 document. @param selfPubkey the key that signs zap receipts, as the operator's. */
-export function relayDocument(selfPubkey: string | undefined): Record<string, unknown> {
+/** The NIP-11 document. */
+export function relayDocument(): Record<string, unknown> {
   return {
     name: 'Pylon sandbox relay',
     description: 'A relay for trying and testing: play money, loopback only.',
-    ...(selfPubkey === undefined ? {} : { pubkey: selfPubkey }),
     software: 'pylon sandbox',
     version: VERSION,
     supported_nips: [1, 9, 11, 40, 42, 45, 70],

@@ -21,8 +21,6 @@ export interface RelayOptions {
   readonly logger: Logger
   readonly faults: Faults
   readonly authForDms: boolean
-  /** Shown in the NIP-11 document. */
-  readonly operatorPubkey?: string
 }
 
 interface Pending {
@@ -217,7 +215,7 @@ export class RelayServer implements RelayCore {
     response.setHeader('access-control-allow-headers', '*')
     response.setHeader('access-control-allow-methods', 'GET')
     if (wantsDocument) {
-      response.writeHead(200, { 'content-type': 'application/nostr+json' }).end(JSON.stringify(relayDocument(this.#options.operatorPubkey)))
+      response.writeHead(200, { 'content-type': 'application/nostr+json' }).end(JSON.stringify(relayDocument()))
     } else response.writeHead(200, { 'content-type': 'text/plain' }).end('A Nostr relay: connect with a websocket.\n')
   }
 
