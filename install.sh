@@ -120,21 +120,24 @@ say_path() {
   esac
 }
 
-# The first number of the JSON field $1 on stdin, or nothing.
-json_number() { tr ',{}' '\n\n\n' | sed -n "s/^[[:space:]]*\"$1\"[[:space:]]*:[[:space:]]*\([0-9][0-9]*\)[[:space:]]*\$/\1/p" | head -n 1; }
+# The numbers of the JSON field $1 on stdin, one a line.
+json_numbers() { tr ',{}[]' '\n\n\n\n\n' | sed -n "s/^[[:space:]]*\"$1\"[[:space:]]*:[[:space:]]*\([0-9][0-9]*\)[[:space:]]*\$/\1/p"; }
 
 say_money() {
   wallet=$(ask wallet balance --json || true)
+  agents=$(ask agent list --json || true)
   earned=$(ask earnings --json || true)
   play=
-  case $wallet$earned in *'"network":"sandbox"'* | *'"network": "sandbox"'*) play=' of play money' ;; esac
-  sats=$(printf '%s' "$wallet" | json_number balance_sats)
-  msats=$(printf '%s' "$earned" | json_number total_msats)
+  case $wallet$agents$earned in *'"network":"sandbox"'* | *'"network": "sandbox"'*) play=' of play money' ;; esac
+  sats=$(printf '%s' "$wallet" | json_numbers balance_sats | head -n 1)
+  of_agents=$(printf '%s' "$agents" | json_numbers balance_sats | awk '{ sum += $1; seen = 1 } END { if (seen) printf "%d", sum }')
+  msats=$(printf '%s' "$earned" | json_numbers total_msats | head -n 1)
   if [ -n "$sats" ]; then
     note "Its wallet holds $sats sats$play."
   else
     note 'What its wallet holds could not be read (it may be locked, stopped or empty): see pylon wallet balance before you delete anything.'
   fi
+  if [ -n "$of_agents" ]; then note "Its agents hold $of_agents sats$play."; fi
   if [ -n "$msats" ]; then note "It has earned $((msats / 1000)) sats$play so far."; fi
 }
 

@@ -132,6 +132,7 @@ test('uninstall says what money the home holds, and stops the node first', async
   await mkdir(join(dir, 'home'))
   const answers = [
     `"wallet balance --json") echo '{"network":"sandbox","balance_sats":1234,"mints":[{"url":"http://m","balance_sats":7}]}' ;;`,
+    `"agent list --json") echo '{"network":"sandbox","agents":[{"name":"a","balance_sats":20},{"name":"b","balance_sats":22}]}' ;;`,
     `"earnings --json") echo '{"network":"sandbox","total_msats":56000}' ;;`,
     `stop) echo stopped >>"$PYLON_HOME/calls" ;;`,
     `status) [ ! -e "$PYLON_HOME/calls" ] ;;`,
@@ -140,6 +141,7 @@ test('uninstall says what money the home holds, and stops the node first', async
   const { code, stdout } = await install(['--prefix', dir, '--uninstall'])
   expect(code).toBe(0)
   expect(stdout).toContain('Its wallet holds 1234 sats of play money.')
+  expect(stdout).toContain('Its agents hold 42 sats of play money.')
   expect(stdout).toContain('It has earned 56 sats of play money so far.')
   expect(await readFile(join(dir, 'home/calls'), 'utf8')).toBe('stopped\n')
   expect(await readdir(join(dir, 'bin'))).toEqual([])
