@@ -37,7 +37,8 @@ if (process.versions.node !== pinned)
 const cacheHome = join(root, '.toolchain', 'pkg')
 seedNode(join(cacheHome, '.pkg-cache', 'sea'))
 
-const work = mkdtempSync(join(root, '.toolchain', 'package-'))
+// Real, since pkg names files by their real path and the entry by the given one.
+const work = realpathSync(mkdtempSync(join(root, '.toolchain', 'package-')))
 const stage = join(work, 'pylon')
 try {
   await layOut(stage)
