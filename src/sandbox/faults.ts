@@ -5,7 +5,7 @@
  *   mint   {"drop_response_after_commit": {"path": "/v1/swap", "count": 1}}   do it, commit it, close the socket unanswered
  *          {"delay_ms": {"path": "/v1/swap", "ms": 200, "count": 1}}          answer late
  *          {"fail": {"path": "/v1/swap", "status": 500, "body": {}, "count": 1}}  answer this, do nothing
- *          {"mint_down": true}                                               close every connection; false heals
+ *          {"mint_down": true}                                               close every connection but this; false heals
  *          {"rotate_keyset": true}                                           once: a new keyset, the old one goes inactive
  *   relay  {"drop_ok": 3}               store the next 3 events but do not send their OK
  *          {"close_subs": true}         once: CLOSED to every open subscription

@@ -101,6 +101,14 @@ describe('swap', () => {
     expect((await bob.checkProofsStates(received)).every((state) => state.state === 'UNSPENT')).toBe(true)
   })
 
+  test('of two swaps of one proof at once, one succeeds', async () => {
+    const wallet = await openWallet()
+    const proofs = await fund(wallet, 16)
+    const outcomes = await Promise.allSettled([wallet.receive(proofs), wallet.receive(proofs), wallet.receive(proofs)])
+    expect(outcomes.filter((outcome) => outcome.status === 'fulfilled')).toHaveLength(1)
+    for (const outcome of outcomes) if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 11_001 })
+  })
+
   test('a token locked to a key (NUT-11) opens with that key only', async () => {
     const [alice, bob] = [await openWallet(), await openWallet()]
     const [owner, thief] = [randomKey(), randomKey()]
@@ -275,6 +283,15 @@ test('subscriptions tell the current state first, then each change (NUT-17)', as
   socket.send(JSON.stringify({ jsonrpc: '2.0', id: 9, method: 'unsubscribe', params: { subId: 'quote' } }))
   await expect.poll(() => received.find((m) => m['id'] === 9)).toMatchObject({ result: { status: 'OK', subId: 'quote' } })
   socket.close()
+})
+
+test('a wallet of cashu-ts waits for the payment over its own websocket', async () => {
+  const wallet = await openWallet()
+  const quote = await wallet.createMintQuoteBolt11(4)
+  const paid = wallet.on.onceMintPaid(quote.quote, { timeoutMs: 10_000 })
+  await pay(quote.request)
+  expect((await paid).state).toBe('PAID')
+  wallet.mint.disconnectWebSocket()
 })
 
 test('info announces what is supported and GET /sandbox names the siblings', async () => {

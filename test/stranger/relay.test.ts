@@ -1,4 +1,6 @@
 /** The relay as other people's clients see it: nostr-tools and a raw websocket, nothing of ours. */
+
+import { SimplePool, useWebSocketImplementation as useWebSocketInPool } from 'nostr-tools/pool'
 import { finalizeEvent, generateSecretKey, getPublicKey, type NostrEvent } from 'nostr-tools/pure'
 import { Relay, useWebSocketImplementation } from 'nostr-tools/relay'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -6,6 +8,7 @@ import WebSocket from 'ws'
 import { startSandbox, type TestSandbox } from '../support/sandbox.ts'
 
 useWebSocketImplementation(WebSocket)
+useWebSocketInPool(WebSocket)
 
 let sandbox: TestSandbox
 beforeAll(async () => {
@@ -67,6 +70,20 @@ describe('publish and subscribe', () => {
     await expect.poll(() => seen).toEqual([event.id])
     reader.close()
     writer.close()
+  })
+
+  test('a pool of nostr-tools publishes, queries and follows', async () => {
+    const pool = new SimplePool()
+    const key = generateSecretKey()
+    const filter = { kinds: [1], authors: [getPublicKey(key)] }
+    const events = [sign(key, { content: 'a', created_at: now() - 1 }), sign(key, { content: 'b' })]
+    const followed: string[] = []
+    pool.subscribe([sandbox.relayUrl], filter, { onevent: (event) => followed.push(event.id) })
+    for (const event of events) await Promise.all(pool.publish([sandbox.relayUrl], event))
+    expect((await pool.querySync([sandbox.relayUrl], filter)).map((e) => e.id).toSorted()).toEqual(events.map((e) => e.id).toSorted())
+    expect((await pool.get([sandbox.relayUrl], filter))?.id).toBe(events[1]?.id)
+    await expect.poll(() => followed.toSorted()).toEqual(events.map((e) => e.id).toSorted())
+    pool.close([sandbox.relayUrl])
   })
 
   test('stored events come newest first, ties by lowest id, within limit, since and until', async () => {

@@ -38,6 +38,8 @@ export interface MintServer {
 type Route = (body: Buffer, parameter: string) => unknown
 
 const MAX_BODY_BYTES = 4 * 1024 * 1024
+/** Answered even while the mint plays dead, so that it can be healed. */
+const FAULTS_PATH = '/sandbox/faults'
 
 /** Starts the mint's server. @throws port_taken */
 export async function startMintServer(options: MintServerOptions): Promise<MintServer> {
@@ -45,7 +47,7 @@ export async function startMintServer(options: MintServerOptions): Promise<MintS
   const subscriptions = new MintSubscriptions(options.mint)
   const routes = createRoutes(options, () => url)
   const handle = async (request: IncomingMessage, response: ServerResponse) => {
-    if (options.faults.mintDown) return request.socket.destroy()
+    if (options.faults.mintDown && request.url !== FAULTS_PATH) return request.socket.destroy()
     await serve(request, response, routes, options)
   }
   const server: Listening = await listen({
@@ -99,7 +101,7 @@ function createRoutes(options: MintServerOptions, mintUrl: () => string): Map<st
     ['GET /sandbox', () => ({ ...options.siblings, network: 'sandbox', version: VERSION })],
     ['POST /sandbox/pay', post(requests.paySchema, ({ request }) => mint.payFromNowhere(request))],
     [
-      'POST /sandbox/faults',
+      `POST ${FAULTS_PATH}`,
       (body) => {
         faults.apply(parseJson(body.toString()))
         return {}
@@ -128,7 +130,7 @@ async function serve(request: IncomingMessage, response: ServerResponse, routes:
   }
   const found = findRoute(routes, method, path)
   if (found === undefined) return sendJson(response, 404, { detail: 'no such route', code: MINT_ERRORS.invalid_request })
-  if (path === '/sandbox/faults' && request.headers.origin !== undefined) return sendJson(response, 403, { detail: 'not for browsers' })
+  if (path === FAULTS_PATH && request.headers.origin !== undefined) return sendJson(response, 403, { detail: 'not for browsers' })
   const failure = faults.takeFailure(path)
   if (failure !== undefined) return sendJson(response, failure.status, failure.body)
   const delayMs = faults.takeDelayMs(path)
