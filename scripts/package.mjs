@@ -10,6 +10,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -31,8 +32,9 @@ process.on('uncaughtException', (error) => {
 if (!['linux-x64', 'linux-arm64'].includes(platform)) {
   fail(`The executable is built for linux-x64 and linux-arm64 only, and this is ${platform}. Run from source instead: bin/pylon`)
 }
-if (process.versions.node !== pinned)
+if (process.versions.node !== pinned) {
   fail(`Packaging needs Node ${pinned} exactly (this is ${process.versions.node}). Use: npm run package`)
+}
 
 const cacheHome = join(root, '.toolchain', 'pkg')
 seedNode(join(cacheHome, '.pkg-cache', 'sea'))
