@@ -13,6 +13,11 @@ export interface Work {
   readonly output: string | undefined
 }
 
+/** What is known before a price is named; `input` is undefined while it is still to be fetched. */
+export interface Checkable extends Pick<Work, 'kind' | 'params' | 'output'> {
+  readonly input: string | undefined
+}
+
 export interface BackendHealth {
   readonly state: 'ok' | 'degraded'
   readonly models: readonly string[]
@@ -27,7 +32,7 @@ export interface Backend {
   /** What it would serve; while `health` is not ok these are refused as backend_unavailable. */
   kinds(): readonly number[]
   /** Checks what can be checked before a price is named. @throws param_invalid, input_invalid */
-  check(work: Pick<Work, 'kind' | 'params' | 'output'>): void
+  check(work: Checkable): void
   /** The result. @throws input_invalid, backend_unavailable, backend_failed, output_too_large, the signal's reason */
   run(work: Work, signal: AbortSignal): Promise<string>
   health(): BackendHealth

@@ -67,6 +67,7 @@ export function createOpenAiBackend(config: Config['provider'], servers: readonl
     check(work) {
       parseNumbers(work.params)
       modelFor(work.params)
+      if (work.input?.trim() === '') throw new PylonError('input_invalid', 'There is no prompt: send an input of type text.')
     },
     async run(work, signal) {
       if (found === undefined) throw new PylonError('backend_unavailable', health.reason ?? 'No model server answers.')

@@ -33,6 +33,12 @@ function checkOutput(output: string | undefined): void {
   }
 }
 
+function checkInput(input: string): void {
+  if (wordsOf(input.slice(0, 10_000)).length < 2) {
+    throw new PylonError('input_invalid', 'There is nothing to summarise: send a text of at least two words.')
+  }
+}
+
 const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 export function createSummaryBackend(): Backend {
@@ -43,12 +49,11 @@ export function createSummaryBackend(): Backend {
     check(work) {
       parseLength(work.params)
       checkOutput(work.output)
+      if (work.input !== undefined) checkInput(work.input)
     },
     async run(work, signal) {
       const length = parseLength(work.params)
-      if (wordsOf(work.input.slice(0, 10_000)).length < 2) {
-        throw new PylonError('input_invalid', 'There is nothing to summarise: send a text of at least two words.')
-      }
+      checkInput(work.input)
       return summarize(work.input, length, async () => {
         await nextTurn()
         signal.throwIfAborted()

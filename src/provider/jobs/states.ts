@@ -16,20 +16,21 @@
  *            +-> cancelled (kind 5 before running) -------+ (what was paid, or is paid later, goes back)
  *
  * `queued` waits for its turn without payment due, `paid` waits for its turn with the money in hand. `failed` and
- * `cancelled` are ends for a job that holds no money.
+ * `cancelled` are ends for a job that holds no money. Not drawn: a result that no relay takes for days fails (ready ->
+ * failed), and money that reaches a refused job goes back (refused -> refunding).
  */
 
 import { JOB_STATES, type JobState } from '../../store/jobs.ts'
 
 const NEXT: Readonly<Record<JobState, readonly JobState[]>> = {
   received: ['refused', 'queued', 'quoted', 'paid', 'cancelled'],
-  refused: [],
+  refused: ['refunding'],
   queued: ['running', 'failed', 'cancelled'],
   quoted: ['paid', 'expired', 'refused', 'cancelled'],
   expired: ['paid'],
   paid: ['running', 'failed', 'cancelled'],
   running: ['running', 'ready', 'failed'],
-  ready: ['delivered'],
+  ready: ['delivered', 'failed'],
   delivered: ['settled'],
   settled: [],
   failed: ['refunding'],

@@ -1,0 +1,94 @@
+/** What the parts of the job engine share: its dependencies, one way to step a job and one way to make it last. */
+import type { Msats } from '../../base/amounts.ts'
+import type { Clock } from '../../base/clock.ts'
+import type { Config } from '../../base/config.ts'
+import { type ErrorCode, isPylonError } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import type { OutboxEntry } from '../../nostr/types.ts'
+import { all, type Command } from '../../store/commands.ts'
+import { type JobPatch, type JobState, transitionJob } from '../../store/jobs.ts'
+import { enqueueEvent } from '../../store/outbox.ts'
+import type { Store } from '../../store/store.ts'
+import type { Wallet } from '../../wallet/types.ts'
+import type { Backend } from '../backends/backend.ts'
+import type { Resolved } from './inputs.ts'
+import type { Order, Transport } from './order.ts'
+import { canStep } from './states.ts'
+
+export interface EngineDeps {
+  readonly store: Store
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly config: () => Config
+  readonly transport: Transport
+  /** The node's wallet. @throws locked */
+  readonly wallet: () => Wallet
+  readonly hasMint: () => boolean
+  /** Whether a key is one of this home. */
+  readonly owns: (pubkey: string) => boolean
+  readonly backendFor: (kind: number) => Backend | undefined
+  readonly resolve: (order: Order, signal: AbortSignal) => Promise<Resolved>
+  /** Sends what was put in the outbox. */
+  readonly nudge: () => void
+}
+
+/** A job on its way to be run, in memory; the database has the same. */
+export interface Ticket {
+  readonly order: Order
+  readonly from: 'queued' | 'paid' | 'running'
+  readonly attempts: number
+  readonly priceMsats: Msats
+  readonly paidMsats: Msats
+}
+
+const DISK_RETRY_MS = 1000
+
+/** A legal step as a command. @throws internal for an illegal one, which is a fault of ours. */
+export function step(id: string, from: JobState, to: JobState, reason: string, at: number, patch?: JobPatch): Command<void> {
+  if (!canStep(from, to)) throw new Error(`A job cannot go from ${from} to ${to}.`)
+  return transitionJob({ id, from, to, reason: reason.slice(0, 500), at, ...(patch === undefined ? {} : { patch }) })
+}
+
+export function publish(entry: OutboxEntry, at: number): Command<boolean> {
+  return enqueueEvent({ ...entry, at })
+}
+
+/** Commits the commands as one; where the disk is full it waits for space, since the work is done and must not be lost. */
+export async function persist(deps: Pick<EngineDeps, 'store' | 'clock'>, ...commands: readonly Command<unknown>[]): Promise<void> {
+  const command = all(...commands)
+  for (;;) {
+    try {
+      await deps.store.write(command)
+      return
+    } catch (error) {
+      if (!isPylonError(error, 'disk_full')) throw error
+      await deps.clock.sleep(DISK_RETRY_MS)
+    }
+  }
+}
+
+/** The same, false when the job has moved on meanwhile (cancelled, paid twice): then nothing was written. */
+export async function persistIfUnmoved(
+  deps: Pick<EngineDeps, 'store' | 'clock'>,
+  ...commands: readonly Command<unknown>[]
+): Promise<boolean> {
+  try {
+    await persist(deps, ...commands)
+    return true
+  } catch (error) {
+    if (isPylonError(error, 'conflict')) return false
+    throw error
+  }
+}
+
+const PRIVATE_REASONS: Partial<Record<ErrorCode, string>> = {
+  internal: 'The node had a fault of its own.',
+  backend_unavailable: 'What serves this kind is not reachable now; try again later.',
+  config_invalid: 'The node is not set up for this kind.',
+  locked: 'The node is locked.',
+}
+
+/** What a customer may be told of an error: nothing of the inside of this machine (paths, local addresses). */
+export function tellable(code: ErrorCode, message: string): string {
+  return PRIVATE_REASONS[code] ?? message
+}

@@ -1,0 +1,351 @@
+/** The job engine: admits orders, has them paid and run, cancels, and after a restart goes on where each job was. */
+import { type Msats, msats } from '../../base/amounts.ts'
+import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
+import { all, type Command } from '../../store/commands.ts'
+import {
+  claimJob,
+  countFreeJobsSince,
+  getJob,
+  hasJob,
+  type JobRow,
+  jobsInState,
+  openJobs,
+  rememberCancellation,
+  sweepJobs,
+  wasCancelled,
+} from '../../store/jobs.ts'
+import type { WalletEvent } from '../../wallet/types.ts'
+import { maxTokensOf } from '../backends/openai.ts'
+import { priceOf, quote, REFERENCED_INPUT_CHARS } from '../pricing.ts'
+import { judgeOrder, type OrderFacts, type Refusal } from './admission.ts'
+import { type EngineDeps, persistIfUnmoved, publish, step, tellable } from './context.ts'
+import { givenText } from './inputs.ts'
+import { RESULT_KEPT_MS } from './nip90.ts'
+import { createBudget, createOccupancy } from './occupancy.ts'
+import { type Order, RESULT_KEY_PREFIX } from './order.ts'
+import { createPayments } from './payments.ts'
+import { createRefunds } from './refunds.ts'
+import { createRunner, MAX_ATTEMPTS } from './runner.ts'
+import { refundKey } from './settlement.ts'
+import { isCancellable, OPEN_STATES } from './states.ts'
+
+const SWEEP_MS = 5000
+const RETENTION_EVERY_MS = 3_600_000
+const RETENTION_BATCH = 500
+const DAY_MS = 86_400_000
+/** Refusals that one key is answered with in an hour; after that it is ignored. */
+const REFUSALS_PER_HOUR = 60
+
+export interface Engine {
+  /** Whether the id was claimed, or is being claimed. */
+  knows(id: string): boolean
+  /** Runs `open` at most once at a time for an id that was not claimed yet. */
+  once(id: string, open: () => Promise<void>): Promise<void>
+  /** Claims the order as what it becomes: refused, cancelled, queued, running, or received and to be paid. Resolves once that is on disk. */
+  admit(order: Order): Promise<void>
+  /** Stores and, when it named us, answers a refusal. */
+  refuse(order: Order, refusal: Refusal): Promise<void>
+  /** Cancels by the customer's own word; remembered when the job is not here yet. */
+  cancel(jobIds: readonly string[], pubkey: string, eventId: string): Promise<void>
+  onWalletEvent(event: WalletEvent): Promise<void>
+  /** The outbox's word that a relay accepted an entry of this key. */
+  onPublished(key: string): Promise<void>
+  /** Goes on with every job that has not ended. */
+  start(): Promise<void>
+  close(drainTimeoutMs: number): Promise<void>
+}
+
+export function createEngine(deps: EngineDeps): Engine {
+  const { store, clock, transport, logger } = deps
+  const occupancy = createOccupancy()
+  const refusals = createBudget(REFUSALS_PER_HOUR, 3_600_000)
+  const claiming = new Map<string, Promise<void>>()
+  const tasks = new Set<Promise<void>>()
+  const onLeft = (jobId: string) => occupancy.remove(jobId)
+  const refunds = createRefunds(deps)
+  const runner = createRunner(deps, { onLeft, onRefundDue: refunds.wake })
+  const payments = createPayments(deps, {
+    onPaid: runner.push,
+    onOpen: occupancy.add,
+    onLeft,
+    onRefundDue: refunds.wake,
+  })
+  let closing = false
+  let cancelSweep: (() => void) | undefined
+  let nextRetentionAt = 0
+
+  function track(work: Promise<void>): void {
+    const task = work.finally(() => tasks.delete(task))
+    tasks.add(task)
+  }
+
+  function factsOf(order: Order): OrderFacts {
+    const config = deps.config()
+    const { provider } = config
+    const backend = deps.backendFor(order.kind)
+    const health = backend?.health()
+    const priced = priceFor(order)
+    const now = clock.now()
+    return {
+      nowMs: now,
+      backend: backend === undefined ? 'none' : health?.state === 'ok' ? 'ok' : { down: health?.reason ?? 'unknown' },
+      fault: 'fault' in priced ? priced.fault : undefined,
+      priceMsats: 'priceMsats' in priced ? priced.priceMsats : msats(0),
+      hasMint: deps.hasMint(),
+      cancelled: wasCancelled(store, order.id, order.customerPubkey),
+      openOfCustomer: occupancy.of(order.customerPubkey),
+      freeToday:
+        provider.free_per_day > 0
+          ? countFreeJobsSince(store, order.customerPubkey, now - (now % DAY_MS)) + claimsUnderWay.of(order.customerPubkey)
+          : 0,
+      waiting: runner.waiting(),
+      perCustomerLimit: provider.per_customer_limit,
+      freePerDay: provider.free_per_day,
+      queueLimit: provider.queue_limit,
+    }
+  }
+
+  const claimsUnderWay = createOccupancy()
+
+  /** What the order costs, or what is wrong with it. */
+  function priceFor(order: Order): { priceMsats: Msats } | { fault: Refusal } {
+    const config = deps.config()
+    const input = givenText(order)
+    try {
+      if (input !== undefined && Buffer.byteLength(input) > config.provider.max_input_bytes) {
+        throw new PylonError('input_invalid', `The inputs are over ${config.provider.max_input_bytes} bytes together.`)
+      }
+      deps.backendFor(order.kind)?.check({ kind: order.kind, params: order.params, output: order.output, input })
+      const price = priceOf(config, order.kind)
+      const inputChars = order.inputs.reduce((sum, i) => sum + (i.type === 'text' ? i.data.length : REFERENCED_INPUT_CHARS), 0)
+      return { priceMsats: quote(price, { inputChars, maxOutputTokens: price.unit === '1k_tokens' ? maxTokensOf(order.params) : 0 }) }
+    } catch (error) {
+      const { code, message } = toPylonError(error)
+      return { fault: { code, message } }
+    }
+  }
+
+  function claim(order: Order, priceMsats: Msats, paymentMethod: JobRow['paymentMethod'], stored = true): Command<void> {
+    return claimJob({
+      job: { ...order, transport: 'nip90', request: stored ? order.request : null, priceMsats, paymentMethod },
+      at: clock.now(),
+      reason: order.directed ? 'ordered from us' : 'ordered from anyone',
+    })
+  }
+
+  async function refuse(order: Order, { code, message }: Refusal): Promise<void> {
+    const at = clock.now()
+    if (!order.directed || !refusals.take(order.customerPubkey, at)) {
+      logger.debug({ job_id: order.id, kind: order.kind, code }, 'a request was passed over')
+      return
+    }
+    await persistIfUnmoved(
+      deps,
+      claim(order, msats(0), 'none', false),
+      step(order.id, 'received', 'refused', `${code}: ${message}`, at, { errorCode: code, error: message }),
+      publish(transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at),
+    )
+    logger.info({ job_id: order.id, kind: order.kind, code }, 'a job was refused')
+    deps.nudge()
+  }
+
+  async function runFree(order: Order, priceMsats: Msats): Promise<void> {
+    const at = clock.now()
+    const ticket = { order, from: 'queued' as const, attempts: 0, priceMsats, paidMsats: msats(0) }
+    const queued = [claim(order, priceMsats, 'none'), step(order.id, 'received', 'queued', 'free', at)]
+    const release = runner.reserve(order)
+    if (release === undefined) {
+      await store.write(all(...queued))
+      runner.push(ticket)
+      return
+    }
+    try {
+      await store.write(
+        all(
+          ...queued,
+          step(order.id, 'queued', 'running', 'its turn came', at, { attempts: 1 }),
+          publish(transport.feedback(order, { status: 'processing' }), at),
+        ),
+      )
+    } catch (error) {
+      release()
+      throw error
+    }
+    runner.runNow({ ...ticket, attempts: 1 }, release)
+    deps.nudge()
+  }
+
+  async function admit(order: Order): Promise<void> {
+    const facts = factsOf(order)
+    const verdict = judgeOrder(order, facts)
+    if (verdict.type === 'refuse') return refuse(order, verdict)
+    if (verdict.type === 'cancelled') {
+      const cancelled = step(order.id, 'received', 'cancelled', 'the cancel request came first', clock.now())
+      await store.write(all(claim(order, facts.priceMsats, 'none', false), cancelled))
+      return
+    }
+    occupancy.add(order.id, order.customerPubkey)
+    claimsUnderWay.add(order.id, order.customerPubkey)
+    try {
+      if (verdict.type === 'run') await runFree(order, facts.priceMsats)
+      else await store.write(claim(order, facts.priceMsats, verdict.type === 'redeem' ? 'token' : 'invoice'))
+    } catch (error) {
+      // Somebody else's claim of the same id keeps its own place in the count.
+      if (!isPylonError(error, 'conflict')) occupancy.remove(order.id)
+      throw error
+    } finally {
+      claimsUnderWay.remove(order.id)
+    }
+    if (verdict.type === 'redeem') track(payments.redeem(order, facts.priceMsats, 'received'))
+    if (verdict.type === 'quote') track(payments.quote(order, facts.priceMsats, verdict.underBid))
+  }
+
+  async function cancelOne(job: JobRow): Promise<void> {
+    const at = clock.now()
+    const commands = [step(job.id, job.status, 'cancelled', 'the customer cancelled', at)]
+    if (job.paidMsats > 0n) commands.push(step(job.id, 'cancelled', 'refunding', 'what was paid goes back', at))
+    if (!(await persistIfUnmoved(deps, ...commands))) return
+    onLeft(job.id)
+    if (job.paidMsats > 0n) refunds.wake(job.id)
+  }
+
+  async function cancel(jobIds: readonly string[], pubkey: string, eventId: string): Promise<void> {
+    const unknown: string[] = []
+    for (const id of jobIds) {
+      // A claim under way is waited for, so that the cancel request meets the job or is there before it.
+      await claiming.get(id)?.catch(() => undefined)
+      const job = getJob(store, id)
+      if (job === undefined) unknown.push(id)
+      else if (job.customerPubkey === pubkey && isCancellable(job.status)) await cancelOne(job)
+    }
+    if (unknown.length > 0) await store.write(rememberCancellation({ jobIds: unknown, pubkey, eventId, at: clock.now() }))
+  }
+
+  /** Each job that has not ended goes on from its stored state. */
+  async function resume(): Promise<void> {
+    for (const { id, customerPubkey } of openJobs(store, OPEN_STATES)) occupancy.add(id, customerPubkey)
+    for (const job of jobsInState(store, 'running')) await resumeJob(job, () => resumeRunning(job))
+    for (const job of jobsInState(store, 'paid')) await resumeJob(job, () => push(job, 'paid'))
+    for (const job of jobsInState(store, 'queued')) await resumeJob(job, () => push(job, 'queued'))
+    for (const job of jobsInState(store, 'received')) await resumeJob(job, () => resumeReceived(job))
+    for (const job of jobsInState(store, 'quoted')) {
+      if (job.paymentMethod === 'token')
+        await resumeJob(job, () => track(payments.redeem(transport.restore(job), job.priceMsats, 'quoted')))
+    }
+    for (const state of ['failed', 'cancelled'] as const) {
+      for (const job of jobsInState(store, state)) {
+        if (job.paidMsats > 0n) await persistIfUnmoved(deps, step(job.id, state, 'refunding', 'what was paid goes back', clock.now()))
+      }
+    }
+    for (const job of jobsInState(store, 'ready')) {
+      await resumeJob(job, async () => void (await store.write(publish(transport.resultAgain(job), clock.now()))))
+    }
+    await payments.reconcile()
+    for (const job of jobsInState(store, 'refunding')) {
+      if (deps.wallet().sentToken(refundKey(job.id))?.state === 'claimed') await refunds.onClaimed(job.id)
+    }
+  }
+
+  /** One job that cannot go on must not stop the others. */
+  async function resumeJob(job: JobRow, go: () => void | Promise<void>): Promise<void> {
+    try {
+      await go()
+    } catch (error) {
+      logger.error({ job_id: job.id, status: job.status, error: messageOf(error) }, 'a job could not go on after the restart')
+    }
+  }
+
+  function push(job: JobRow, from: 'queued' | 'paid' | 'running'): void {
+    runner.push({ order: transport.restore(job), from, attempts: job.attempts, priceMsats: job.priceMsats, paidMsats: job.paidMsats })
+  }
+
+  async function resumeRunning(job: JobRow): Promise<void> {
+    if (job.attempts < MAX_ATTEMPTS) return push(job, 'running')
+    const error = new PylonError('backend_failed', `The job was cut off ${job.attempts} times and is given up.`)
+    await runner.fail({ order: transport.restore(job), paidMsats: job.paidMsats }, 'running', error)
+  }
+
+  function resumeReceived(job: JobRow): void {
+    const order = transport.restore(job)
+    if (job.paymentMethod === 'token') track(payments.redeem(order, job.priceMsats, 'received'))
+    else track(payments.quote(order, job.priceMsats, job.bidMsats !== null && job.bidMsats < job.priceMsats))
+  }
+
+  /** What only time brings about. */
+  async function sweep(): Promise<void> {
+    const now = clock.now()
+    await payments.expire()
+    await refunds.run()
+    for (const job of jobsInState(store, 'ready')) {
+      if (job.updatedAt + RESULT_KEPT_MS >= now) continue
+      const error = new PylonError('relay_unreachable', 'No relay took the result in time.')
+      await runner.fail({ order: transport.restore(job), paidMsats: job.paidMsats }, 'ready', error)
+    }
+    if (now >= nextRetentionAt) {
+      nextRetentionAt = now + RETENTION_EVERY_MS
+      const before = now - deps.config().retention.finished_jobs_days * DAY_MS
+      while (!closing && (await store.write(sweepJobs({ before, limit: RETENTION_BATCH }))) === RETENTION_BATCH);
+    }
+  }
+
+  function scheduleSweep(): void {
+    if (closing) return
+    cancelSweep = clock.after(SWEEP_MS, () => {
+      track(
+        sweep()
+          .catch((error: unknown) => {
+            if (!closing) logger.warn({ error: messageOf(error) }, 'the job sweep failed; it runs again')
+          })
+          .finally(scheduleSweep),
+      )
+    })
+  }
+
+  return {
+    knows: (id) => claiming.has(id) || hasJob(store, id),
+
+    async once(id, open) {
+      if (closing) throw new PylonError('shutting_down', 'The node is shutting down; the request is taken up at the next start.')
+      const underWay = claiming.get(id)
+      if (underWay !== undefined) return underWay
+      if (hasJob(store, id)) return
+      const work = open()
+        .catch((error: unknown) => {
+          if (!isPylonError(error, 'conflict')) throw error
+        })
+        .finally(() => claiming.delete(id))
+      claiming.set(id, work)
+      return work
+    },
+
+    admit,
+    refuse,
+    cancel,
+
+    async onWalletEvent(event) {
+      if (event.type === 'sent_claimed') {
+        if (event.idempotencyKey === refundKey(event.cause.id)) await refunds.onClaimed(event.cause.id)
+      } else await payments.onWalletEvent(event)
+    },
+
+    async onPublished(key) {
+      if (key.startsWith(RESULT_KEY_PREFIX)) await runner.onDelivered(key.slice(RESULT_KEY_PREFIX.length))
+    },
+
+    async start() {
+      await resume()
+      await sweep()
+      deps.nudge()
+      scheduleSweep()
+    },
+
+    async close(drainTimeoutMs) {
+      closing = true
+      cancelSweep?.()
+      await Promise.allSettled([...claiming.values()])
+      await runner.close(drainTimeoutMs)
+      await refunds.close()
+      await Promise.allSettled([...tasks])
+    },
+  }
+}
