@@ -2,8 +2,13 @@
 import yargs, { type Argv } from 'yargs'
 import { PylonError, toPylonError } from '../base/errors.ts'
 import { VERSION } from '../base/version.ts'
+import { agentCommand } from './agent.ts'
 import type { GlobalOptions } from './command.ts'
+import { earningsCommand } from './earnings.ts'
+import { jobCommand } from './job.ts'
+import { jobsCommand } from './jobs.ts'
 import { exitCodeOf, printError } from './output.ts'
+import { walletCommand } from './wallet.ts'
 
 /** @param argv without the executable and script. @returns 0 ok, 1 failed, 2 usage, 3 not running. */
 export async function runCli(argv: readonly string[]): Promise<number> {
@@ -42,5 +47,5 @@ function parser(argv: readonly string[]): Argv<GlobalOptions> {
 
 /** One line a command, in the order of `--help`. */
 function addCommands(base: Argv<GlobalOptions>): Argv<GlobalOptions> {
-  return base
+  return base.command(walletCommand).command(agentCommand).command(jobCommand).command(jobsCommand).command(earningsCommand)
 }

@@ -1,7 +1,16 @@
 /** Every route of the control socket, by area: the one list that server, client and docs are made from. */
+import { agentsRoutes } from './contract/agents.ts'
+import { earningsRoutes } from './contract/earnings.ts'
+import { jobsRoutes, purchasesRoutes } from './contract/jobs.ts'
 import { nodeRoutes } from './contract/node.ts'
+import { walletRoutes } from './contract/wallet.ts'
 import type { Route } from './route.ts'
 
 export const CONTRACT = {
   node: nodeRoutes,
+  wallet: walletRoutes,
+  agents: agentsRoutes,
+  jobs: jobsRoutes,
+  purchases: purchasesRoutes,
+  earnings: earningsRoutes,
 } as const satisfies Record<string, Record<string, Route>>

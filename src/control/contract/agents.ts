@@ -58,15 +58,26 @@ const tick = z.strictObject({
   actions: z.array(action),
 })
 
+const brainSettings = z.strictObject({
+  type: brainType,
+  rules: z.string().max(200_000).optional().describe('script: the text of a rules file; the built-in rules by default.'),
+  zap_sats: z.int().min(0).max(1_000_000).optional().describe('script: what the built-in rules zap a mention with.'),
+  command: z
+    .union([z.string().min(1).max(10_000), z.array(z.string().min(1)).min(1).max(100)])
+    .optional()
+    .describe('exec: a line for sh, or an argv.'),
+  base_url: z.string().max(2048).optional().describe('openai: the server; a local one is found by itself.'),
+  model: z.string().max(200).optional().describe('openai: its first model by default.'),
+  api_key_file: z.string().max(1000).optional().describe('openai: the file that holds the key.'),
+  max_tokens: z.int().min(16).max(32_000).optional().describe('openai: of one thought.'),
+})
+
 const settings = {
   about: z.string().max(1000).optional(),
   heartbeat_s: z.int().min(1).max(31_536_000).optional(),
   autonomy: autonomy.optional(),
   relays: z.array(z.string().max(2048)).max(20).optional(),
-  script: z.string().max(256_000).optional().describe('The text of a rules file.'),
-  command: z.array(z.string().min(1)).min(1).max(64).optional().describe('argv of an exec brain.'),
-  model: z.string().max(200).optional(),
-  base_url: z.string().max(2048).optional(),
+  brain: brainSettings.optional().describe('What is left out stays as it is; the built-in script by default.'),
   per_tx_sats: z.int().min(0).optional(),
   per_tick_sats: z.int().min(0).optional(),
   per_day_sats: z.int().min(0).optional(),
@@ -84,7 +95,6 @@ export const agentsRoutes = defineRoutes({
     summary: 'Makes an agent with a key, a wallet and a brain of its own; its first tick comes at once.',
     request: z.strictObject({
       name: z.string().max(32).optional().describe('Chosen when absent.'),
-      brain: brainType.optional(),
       import: z.string().max(4096).optional().describe('An nsec, a hex key or the JSON of an export, instead of a new key.'),
       ...settings,
     }),
@@ -138,7 +148,7 @@ export const agentsRoutes = defineRoutes({
     method: 'POST',
     path: '/v1/agents/:name/settings',
     summary: 'Changes what is given and leaves the rest.',
-    request: z.strictObject({ name, ...settings }),
+    request: z.strictObject({ name, new_name: z.string().max(32).optional(), ...settings }),
     response: agentDetail,
     errors: ['agent_not_found', 'brain_invalid', 'script_invalid'],
   },

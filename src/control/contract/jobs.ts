@@ -2,7 +2,7 @@
 import { z } from 'zod'
 import { defineRoutes, msatsField, queryInt, timeField } from '../route.ts'
 
-const jobState = z.enum([
+export const JOB_STATES = [
   'received',
   'refused',
   'queued',
@@ -17,7 +17,9 @@ const jobState = z.enum([
   'refunding',
   'refunded',
   'cancelled',
-])
+] as const
+
+const jobState = z.enum(JOB_STATES)
 
 const jobFields = {
   id: z.string().describe('The id of the request event.'),

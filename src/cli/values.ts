@@ -1,0 +1,75 @@
+/** Values as people type them: whole numbers, repeated options, text from an argument, a file or standard input. */
+import { readFileSync } from 'node:fs'
+import { messageOf, PylonError } from '../base/errors.ts'
+
+const MAX_INPUT_BYTES = 4_000_000
+
+/** @throws usage naming the value when it is no whole number of at least `min`. */
+export function wholeNumber(text: string, name: string, min = 1): number {
+  const digits = text.replaceAll(/[_,]/g, '')
+  const value = Number(digits)
+  if (!/^\d{1,16}$/.test(digits) || !Number.isSafeInteger(value) || value < min) {
+    throw new PylonError('usage', `${name} must be a whole number of at least ${min}, not ${JSON.stringify(text)}.`)
+  }
+  return value
+}
+
+export function wholeNumberIf(text: string | undefined, name: string, min = 1): number | undefined {
+  return text === undefined ? undefined : wholeNumber(one(text, name), name, min)
+}
+
+/** An option that may be given once. yargs gives a list when it came more often. @throws usage */
+export function one(value: string | readonly string[], name: string): string {
+  if (typeof value === 'string') return value
+  throw new PylonError('usage', `${name} is given more than once.`)
+}
+
+/** An option that may be repeated. */
+export function many(value: string | readonly string[] | undefined): string[] {
+  return value === undefined ? [] : typeof value === 'string' ? [value] : [...value]
+}
+
+/** `name=value`. @throws usage */
+export function nameAndValue(text: string, option: string): [string, string] {
+  const at = text.indexOf('=')
+  if (at < 1) throw new PylonError('usage', `${option} takes name=value, not ${JSON.stringify(text)}.`)
+  return [text.slice(0, at), text.slice(at + 1)]
+}
+
+/** `TEXT`, `@FILE` or `-` for standard input. @throws usage */
+export function textFrom(value: string): string {
+  if (value === '-') return readStdin()
+  return value.startsWith('@') ? readTextFile(value.slice(1)) : value
+}
+
+/** A secret: from standard input with `-`, so that it is in no argv; as an argument only where it must. */
+export function secretFrom(value: string): string {
+  return (value === '-' ? readStdin() : value).trim()
+}
+
+export function readTextFile(path: string): string {
+  try {
+    return limited(readFileSync(path, 'utf8'), path)
+  } catch (error) {
+    throw error instanceof PylonError ? error : new PylonError('usage', `The file ${path} cannot be read: ${messageOf(error)}`)
+  }
+}
+
+export function readStdin(): string {
+  if (process.stdin.isTTY) process.stderr.write('pylon: reading from the terminal; end with Ctrl-D\n')
+  return limited(readFileSync(0, 'utf8'), 'standard input')
+}
+
+function limited(text: string, name: string): string {
+  if (Buffer.byteLength(text) > MAX_INPUT_BYTES) {
+    throw new PylonError('usage', `What came from ${name} is over ${MAX_INPUT_BYTES} bytes.`)
+  }
+  return text
+}
+
+/** Leaves out what is undefined: optional fields of a request are absent, never undefined. */
+export function given<T extends Record<string, unknown>>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>
+  }
+}
