@@ -20,8 +20,10 @@ CREATE INDEX IF NOT EXISTS events_author ON events (pubkey, kind, created_at DES
 CREATE INDEX IF NOT EXISTS events_expiry ON events (expires_at) WHERE expires_at IS NOT NULL;
 CREATE TABLE IF NOT EXISTS tags (
   tag TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
   seq INTEGER NOT NULL REFERENCES events (seq) ON DELETE CASCADE,
-  PRIMARY KEY (tag, seq)
+  kind INTEGER NOT NULL,
+  PRIMARY KEY (tag, created_at, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tags_event ON tags (seq);
 CREATE TABLE IF NOT EXISTS deletions (
@@ -69,9 +71,9 @@ export class EventStore {
     const { lastInsertRowid } = this.#sql(
       'INSERT INTO events (id, pubkey, kind, created_at, d, expires_at, json) VALUES (?, ?, ?, ?, ?, ?, ?)',
     ).run(event.id, event.pubkey, event.kind, event.created_at, d, expirationOf(event) ?? null, json)
-    const addTag = this.#sql('INSERT OR IGNORE INTO tags (tag, seq) VALUES (?, ?)')
+    const addTag = this.#sql('INSERT OR IGNORE INTO tags (tag, created_at, seq, kind) VALUES (?, ?, ?, ?)')
     for (const [name, value] of event.tags) {
-      if (name?.length === 1 && value !== undefined) addTag.run(name + value, lastInsertRowid)
+      if (name?.length === 1 && value !== undefined) addTag.run(name + value, event.created_at, lastInsertRowid, event.kind)
     }
     if (event.kind === 5) this.#applyDeletion(event)
     return 'stored'
@@ -131,9 +133,8 @@ export class EventStore {
   query(filter: Filter, maxLimit: number, nowSeconds: number): { id: string; json: string }[] {
     const limit = Math.min(filter.limit ?? maxLimit, maxLimit)
     if (limit === 0) return []
-    const { where, parameters, sortFreely } = conditions(filter, nowSeconds)
-    const order = sortFreely ? '+created_at DESC, +id' : 'created_at DESC, id'
-    return this.#sql(`SELECT id, json FROM events WHERE ${where} ORDER BY ${order} LIMIT ?`).all(...parameters, limit) as {
+    const { from, where, order, parameters } = plan(filter, nowSeconds)
+    return this.#sql(`SELECT e.id, e.json FROM ${from} WHERE ${where} ORDER BY ${order} LIMIT ?`).all(...parameters, limit) as {
       id: string
       json: string
     }[]
@@ -141,8 +142,8 @@ export class EventStore {
 
   /** How many stored events match any of the filters (NIP-45). */
   count(filters: readonly Filter[], nowSeconds: number): number {
-    const parts = filters.map((filter) => conditions(filter, nowSeconds))
-    const union = parts.map((part) => `SELECT seq FROM events WHERE ${part.where}`).join(' UNION ')
+    const parts = filters.map((filter) => plan(filter, nowSeconds))
+    const union = parts.map((part) => `SELECT e.seq FROM ${part.from} WHERE ${part.where}`).join(' UNION ')
     return this.#sql(`SELECT count(*) FROM (${union})`)
       .pluck()
       .get(...parts.flatMap((part) => part.parameters)) as number
@@ -163,35 +164,52 @@ export class EventStore {
   }
 }
 
+interface QueryPlan {
+  readonly from: string
+  readonly where: string
+  readonly order: string
+  readonly parameters: unknown[]
+}
+
 /**
- * SQL of a filter. Lists go in as one JSON parameter, so few statement shapes exist; a leading `+` keeps SQLite from
- * choosing that column's index where ids or tags are the better way in.
+ * SQL of a filter. Lists go in as one JSON parameter, so few statement shapes exist. The way in is, in this order: ids; the
+ * tag with one value (in order of time, so that a limit ends the scan); other tags; author; kind; time. A leading `+` keeps
+ * SQLite from choosing another column's index.
  */
-function conditions(filter: Filter, nowSeconds: number): { where: string; parameters: unknown[]; sortFreely: boolean } {
-  const narrow = filter.ids !== undefined || filter.tags.size > 0
-  const plus = narrow ? '+' : ''
-  const where: string[] = ['(expires_at IS NULL OR expires_at > ?)']
-  const parameters: unknown[] = [nowSeconds]
+function plan(filter: Filter, nowSeconds: number): QueryPlan {
+  const lead = filter.ids === undefined ? [...filter.tags].find(([, values]) => values.size === 1) : undefined
+  const plus = filter.ids !== undefined || filter.tags.size > 0 ? '+' : ''
+  const kindAndTime = lead === undefined ? `${plus}e.` : 't.'
+  const where: string[] = []
+  const parameters: unknown[] = []
+  const add = (condition: string, parameter: unknown) => {
+    where.push(condition)
+    parameters.push(parameter)
+  }
   const among = (column: string, values: ReadonlySet<string | number>) => {
     const [only] = values
-    where.push(values.size === 1 ? `${column} = ?` : `${column} IN (SELECT value FROM json_each(?))`)
-    parameters.push(values.size === 1 ? only : JSON.stringify([...values]))
+    if (values.size === 1) add(`${column} = ?`, only)
+    else add(`${column} IN (SELECT value FROM json_each(?))`, JSON.stringify([...values]))
   }
-  if (filter.ids !== undefined) among('id', filter.ids)
+  if (lead !== undefined) add('t.tag = ?', lead[0] + [...lead[1]][0])
+  if (filter.ids !== undefined) among('e.id', filter.ids)
   for (const [name, values] of filter.tags) {
-    const prefix = filter.ids === undefined ? 'seq' : '+seq'
-    where.push(`${prefix} IN (SELECT seq FROM tags WHERE tag IN (SELECT value FROM json_each(?)))`)
-    parameters.push(JSON.stringify([...values].map((value) => name + value)))
+    if (name === lead?.[0]) continue
+    const seq = filter.ids === undefined && lead === undefined ? 'e.seq' : '+e.seq'
+    add(
+      `${seq} IN (SELECT seq FROM tags WHERE tag IN (SELECT value FROM json_each(?)))`,
+      JSON.stringify([...values].map((value) => name + value)),
+    )
   }
-  if (filter.authors !== undefined) among(`${plus}pubkey`, filter.authors)
-  if (filter.kinds !== undefined) among(`${plus}kind`, filter.kinds)
-  if (filter.since !== undefined) {
-    where.push(`${plus}created_at >= ?`)
-    parameters.push(filter.since)
+  if (filter.authors !== undefined) among(`${plus}e.pubkey`, filter.authors)
+  if (filter.kinds !== undefined) among(`${kindAndTime}kind`, filter.kinds)
+  if (filter.since !== undefined) add(`${kindAndTime}created_at >= ?`, filter.since)
+  if (filter.until !== undefined) add(`${kindAndTime}created_at <= ?`, filter.until)
+  add('(e.expires_at IS NULL OR e.expires_at > ?)', nowSeconds)
+  return {
+    from: lead === undefined ? 'events e' : 'tags t CROSS JOIN events e ON e.seq = t.seq',
+    where: where.join(' AND '),
+    order: `${kindAndTime}created_at DESC, ${plus}e.id`,
+    parameters,
   }
-  if (filter.until !== undefined) {
-    where.push(`${plus}created_at <= ?`)
-    parameters.push(filter.until)
-  }
-  return { where: where.join(' AND '), parameters, sortFreely: narrow }
 }
