@@ -1,6 +1,6 @@
 /** Buys work: one request, the best acceptable offer, one payment, one result; every step is stored before it is taken. */
 import { createHash } from 'node:crypto'
-import { type Msats, satsToMsats } from '../base/amounts.ts'
+import { type Msats, msats, satsToMsats } from '../base/amounts.ts'
 import { type Clock, unixSeconds } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import { messageOf, PylonError, toPylonError } from '../base/errors.ts'
@@ -279,12 +279,7 @@ export class Customer {
     const { store, clock } = this.#deps
     const order = orderOf(row)
     if (listOffers(store, row.id).some((known) => known.eventId === event.id)) return
-    const invoice = offer.bolt11 === null ? undefined : decodeInvoice(offer.bolt11)
-    const verdict = judgeOffer(order, {
-      ...offer,
-      invoiceMsats: invoice?.amountMsats ?? null,
-      expired: invoice !== undefined && invoice.expiresAt <= clock.now(),
-    })
+    const verdict = judgeOffer(order, { ...offer, ...readInvoice(offer.bolt11, clock.now()) })
     const reason = verdict.usable ? null : verdict.reason
     await store.write(
       insertOffer({
@@ -389,6 +384,19 @@ export class Customer {
       if (!this.#closed) step()
     })
     this.#timers.add(cancel)
+  }
+}
+
+/** What an offered invoice says; no amount where it cannot be read. */
+function readInvoice(bolt11: string | null, now: number): { invoiceMsats: Msats | null; expired: boolean } {
+  try {
+    const invoice = bolt11 === null ? undefined : decodeInvoice(bolt11)
+    return {
+      invoiceMsats: invoice?.amountMsats === undefined ? null : msats(invoice.amountMsats),
+      expired: invoice !== undefined && invoice.expiresAt <= now,
+    }
+  } catch {
+    return { invoiceMsats: null, expired: false }
   }
 }
 
