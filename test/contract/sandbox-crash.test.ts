@@ -24,7 +24,7 @@ afterAll(() => {
 })
 
 function start(): Promise<Urls> {
-  const started = spawn(process.execPath, [join(import.meta.dirname, '../support/sandbox-process.ts'), dir], {
+  const started = spawn(process.execPath, [join(import.meta.dirname, '../support/sandbox-child.ts'), dir], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   child = started

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { finalizeEvent, generateSecretKey, getPublicKey, type NostrEvent } from 'nostr-tools/pure'
 import { afterEach, describe, expect, test } from 'vitest'
 import WebSocket from 'ws'
+import { ManualClock } from '../../src/base/clock.ts'
 import { isPylonError } from '../../src/base/errors.ts'
 import { startSandbox, type TestSandbox } from '../support/sandbox.ts'
 
@@ -121,7 +122,7 @@ describe('mint faults', () => {
   })
 
   test('delay_ms answers later', async () => {
-    const sandbox = await start({ faults: { delay_ms: { path: '/v1/info', ms: 150, count: 1 } } })
+    const sandbox = await start({ faults: { delay_ms: { path: '/v1/info', ms: 1_000, count: 1 } } })
     const order: string[] = []
     await Promise.all([
       info(sandbox).then(() => order.push('delayed')),
@@ -164,4 +165,21 @@ test('authForDms serves private kinds to their author and addressee only, after 
   }
   expect(await ask(owner)).toHaveLength(1)
   expect(await ask(stranger)).toHaveLength(0)
+})
+
+test('an event is no longer served or counted once it has expired', async () => {
+  const clock = new ManualClock(Date.now())
+  const sandbox = await start({ clock })
+  const seconds = () => Math.floor(clock.now() / 1000)
+  const brief = sign(generateSecretKey(), { created_at: seconds(), tags: [['expiration', String(seconds() + 60)]] })
+  const client = await connect(sandbox.relayUrl)
+  client.send(['EVENT', brief])
+  client.send(['REQ', 'before', { ids: [brief.id] }])
+  await expect.poll(() => client.of('EOSE', 'before')).toHaveLength(1)
+  expect(client.of('EVENT', 'before')).toHaveLength(1)
+  await clock.advance(60_000)
+  client.send(['REQ', 'after', { ids: [brief.id] }])
+  client.send(['COUNT', 'count', { ids: [brief.id] }])
+  await expect.poll(() => client.of('COUNT', 'count')).toEqual([['COUNT', 'count', { count: 0 }]])
+  expect(client.of('EVENT', 'after')).toEqual([])
 })

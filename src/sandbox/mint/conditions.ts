@@ -33,7 +33,7 @@ export function checkSpendingConditions(inputs: readonly ProofInput[], outputs: 
 
 /** The condition of a secret; undefined where anyone who knows the secret may spend. */
 function kindOf(secret: string): Kind | undefined {
-  if (!secret.startsWith('[')) return undefined
+  if (!/^\s*\[/.test(secret)) return undefined
   const parsed = parseJson(secret)
   if (!Array.isArray(parsed)) return undefined
   return parsed[0] === 'P2PK' || parsed[0] === 'HTLC' ? parsed[0] : undefined
