@@ -22,8 +22,9 @@ export const earningsCommand = defineCommand({
     yargs
       .option('since', { type: 'string', nargs: 1, describe: 'Only from then on: 2026-01-31, an RFC 3339 time, or 24h, 7d, 4w ago' })
       .option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many of the newest entries (20)' })
-      .option('csv', { type: 'boolean', default: false, conflicts: 'json', describe: 'Every entry as CSV' }),
+      .option('csv', { type: 'boolean', default: false, describe: 'Every entry as CSV' }),
   handler: async (args) => {
+    if (args.csv && args.json) throw new PylonError('usage', 'Choose one of --csv and --json.')
     const limit = wholeNumberIf(args.limit, '--limit', 0) ?? (args.csv ? CSV_LIMIT : undefined)
     const since = args.since === undefined ? undefined : parseSince(args.since, Date.now())
     const answer = await callNode(args, earningsRoutes.getEarnings, given({ since, limit }))

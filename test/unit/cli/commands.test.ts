@@ -1,0 +1,241 @@
+/** What the commands ask of the control socket and what they print: the real client and server, handlers that record. */
+import { join } from 'node:path'
+import { afterEach, expect, test, vi } from 'vitest'
+import { msats, sats } from '../../../src/base/amounts.ts'
+import { PylonError } from '../../../src/base/errors.ts'
+import { ensurePrivateDir } from '../../../src/base/files.ts'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { runCli } from '../../../src/cli/cli.ts'
+import { agentsRoutes } from '../../../src/control/contract/agents.ts'
+import { earningsRoutes } from '../../../src/control/contract/earnings.ts'
+import { purchasesRoutes } from '../../../src/control/contract/jobs.ts'
+import { walletRoutes } from '../../../src/control/contract/wallet.ts'
+import type { Handler, Route } from '../../../src/control/route.ts'
+import { ControlServer } from '../../../src/control/server.ts'
+import { tempDir } from '../../support/temp.ts'
+
+const AT = '2026-03-01T12:00:00.000Z'
+
+afterEach(() => {
+  vi.restoreAllMocks()
+  process.exitCode = undefined
+  delete process.env['PYLON_HOME']
+})
+
+/** A home whose socket answers one route; returns what it was asked. */
+async function serve<R extends Route>(route: R, answer: () => unknown, network: 'sandbox' | 'live' = 'sandbox') {
+  const home = tempDir()
+  const dir = network === 'sandbox' ? join(home, 'sandbox') : home
+  ensurePrivateDir(dir)
+  const asked: { input: unknown; key: string }[] = []
+  const handler: Handler<Route> = (input, call) => {
+    asked.push({ input, key: call.idempotencyKey })
+    return answer()
+  }
+  const server = new ControlServer({
+    routes: [{ route, handler }],
+    network,
+    claims: { claim: () => Promise.resolve({ state: 'new' }), answer: () => Promise.resolve() },
+    tasks: {
+      run: () => Promise.resolve(),
+      find: () => undefined,
+      get: () => Promise.reject(new PylonError('task_not_found', 'No tasks here.')),
+    },
+    logger: silentLogger,
+  })
+  await server.listen(join(dir, 'control.sock'))
+  process.env['PYLON_HOME'] = home
+  return { asked, stop: () => server.close() }
+}
+
+async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+  let out = ''
+  let err = ''
+  vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+    out += String(text)
+    return true
+  })
+  vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
+    err += String(text)
+    return true
+  })
+  const code = await runCli(argv)
+  vi.restoreAllMocks()
+  return { code, out, err }
+}
+
+const purchase = {
+  purchase_id: 'p1',
+  job_id: 'a'.repeat(64),
+  status: 'completed' as const,
+  reason: null,
+  kind: 5001,
+  provider: null,
+  paid_msats: msats(21_000n),
+  result: 'short',
+  error: null,
+  created_at: AT,
+  updated_at: AT,
+  deadline_at: AT,
+  offers: [],
+  events: [],
+}
+
+test('job submit asks for exactly what was typed, under the key that was given', async () => {
+  const { asked, stop } = await serve(purchasesRoutes.submitPurchase, () => purchase)
+  const done = await run(
+    ...['job', 'submit', '--kind', '5001', '--input', 'some text', '--param', 'length=3', '--param', 'x=a=b', '--max-sats', '1,000'],
+    ...['--encrypt', '--pay-with', 'token', '--timeout', '60', '--idempotency-key', 'k-1', '--json'],
+  )
+  await stop()
+  expect(asked).toEqual([
+    {
+      input: {
+        kind: 5001,
+        inputs: [{ data: 'some text', type: 'text' }],
+        params: [
+          ['length', '3'],
+          ['x', 'a=b'],
+        ],
+        encrypt: true,
+        pay: 'auto',
+        pay_with: 'token',
+        max_sats: 1000,
+        timeout_s: 60,
+      },
+      key: 'k-1',
+    },
+  ])
+  expect(done).toMatchObject({ code: 0, err: '' })
+  expect(JSON.parse(done.out)).toMatchObject({ network: 'sandbox', job_id: purchase.job_id, paid_msats: 21_000, result: 'short' })
+})
+
+test('job submit --wait exits 1 when the job did not complete, and shows why', async () => {
+  const error = { code: 'backend_failed', message: 'it broke' }
+  const { stop } = await serve(purchasesRoutes.submitPurchase, () => ({ ...purchase, status: 'refunded', result: null, error }))
+  const done = await run('job', 'submit', '--kind', '5001', '--input', 'x', '--wait')
+  await stop()
+  expect(done.code).toBe(1)
+  expect(done.out).toContain('Error: it broke (backend_failed)')
+  expect(done.out).toContain('(sandbox: play money)')
+})
+
+const agent = {
+  name: 'ada',
+  npub: 'npub1x',
+  pubkey: 'b'.repeat(64),
+  state: 'active',
+  balance_sats: sats(5n),
+  tick_count: 1,
+  last_tick_at: AT,
+  next_tick_at: null,
+  about: '',
+  created_at: AT,
+  heartbeat_s: 900,
+  autonomy: 'bounded' as const,
+  dm_scheme: 'auto' as const,
+  lud06: null,
+  relays: [],
+  brain: { type: 'exec' as const, command: 'cat' },
+  allow: [],
+  tick_fee_sats: sats(0n),
+  budget: { per_tx_sats: sats(1n), per_tick_sats: sats(1n), per_day_sats: sats(1n), spent_today_sats: sats(0n) },
+}
+
+test('agent spawn gathers the brain from its options', async () => {
+  const { asked, stop } = await serve(agentsRoutes.spawnAgent, () => agent)
+  const done = await run('agent', 'spawn', '--name', 'ada', '--command', 'cat', '--relay', 'ws://a', '--relay', 'ws://b', '--per-tx', '0')
+  await stop()
+  expect(asked[0]?.input).toEqual({
+    name: 'ada',
+    brain: { type: 'exec', command: 'cat' },
+    relays: ['ws://a', 'ws://b'],
+    per_tx_sats: 0,
+  })
+  expect(done.code).toBe(0)
+  expect(done.out).toContain('pylon agent log ada')
+})
+
+test.each([
+  [['agent', 'spawn', '--brain', 'script', '--command', 'cat'], 'exec brains'],
+  [['agent', 'set', 'ada'], 'Nothing to set'],
+  [['agent', 'delete', 'ada'], 'add --yes'],
+  [['wallet', 'fund', '1.5'], 'whole number'],
+  [['wallet', 'fund', '-5'], ''],
+  [['wallet', 'fund', '9007199254740993'], 'whole number'],
+  [['wallet', 'balance', '--wallet', 'a', '--wallet', 'b'], 'more than once'],
+  [['job', 'submit', '--kind', '5001'], 'input'],
+  [['job', 'submit', '--kind', '5001', '--input', 'x', '--param', 'novalue'], 'name=value'],
+  [['job', 'submit', '--kind', '5001', '--input', '@/nowhere/at/all'], 'cannot be read'],
+  [['earnings', '--since', 'yesterday'], '24h, 7d, 4w'],
+  [['jobs', 'list', '--state', 'nonsense'], 'state'],
+  [['wallet', 'frobnicate'], ''],
+])('%j is a usage error', async (argv, words) => {
+  process.env['PYLON_HOME'] = tempDir()
+  const done = await run(...argv)
+  expect(done).toMatchObject({ code: 2, out: '' })
+  expect(done.err).toContain(words)
+  expect(done.err.trim().split('\n')).toHaveLength(1)
+  expect(done.err).toMatch(/\(usage\)\n$/)
+})
+
+test('an error of the node is one line with its code, or the error object with --json', async () => {
+  const fail = () => {
+    throw new PylonError('insufficient_funds', 'The wallet holds 3 sats and 5 are needed.', { details: { balance_sats: 3 } })
+  }
+  const { stop } = await serve(walletRoutes.sendToken, fail)
+  const human = await run('wallet', 'send', '5')
+  const json = await run('wallet', 'send', '5', '--json')
+  await stop()
+  expect(human).toEqual({ code: 1, out: '', err: 'pylon: The wallet holds 3 sats and 5 are needed. (insufficient_funds)\n' })
+  expect(json).toMatchObject({ code: 1, out: '' })
+  expect(JSON.parse(json.err)).toEqual({
+    error: {
+      code: 'insufficient_funds',
+      message: 'The wallet holds 3 sats and 5 are needed.',
+      retryable: false,
+      details: { balance_sats: 3 },
+    },
+  })
+})
+
+test('without a node the exit code is 3', async () => {
+  process.env['PYLON_HOME'] = tempDir()
+  expect(await run('wallet', 'balance')).toEqual({
+    code: 3,
+    out: '',
+    err: 'pylon: Pylon is not running; start it with: pylon start (not_running)\n',
+  })
+})
+
+test('a payment of unknown outcome is no success, and says not to pay again', async () => {
+  const { stop } = await serve(walletRoutes.payInvoice, () => ({ state: 'unknown', operation_id: 'o', fee_sats: null, preimage: null }))
+  const done = await run('wallet', 'pay', 'lnbcrt1')
+  await stop()
+  expect(done.code).toBe(1)
+  expect(done.out).toContain('do not pay again')
+})
+
+const earnings = {
+  total_msats: msats(21_500n),
+  jobs_completed: 2,
+  by_source: { job: msats(21_000n), zap: msats(0n), lease: msats(0n), tip: msats(500n), other: msats(0n) },
+  internal_msats: msats(7_000n),
+  by_kind: [{ kind: 5001, msats: msats(21_000n), jobs: 1 }],
+  by_day: [{ day: '2026-03-01', msats: msats(21_500n) }],
+  recent: [{ id: 'e#job', source: 'job' as const, job_id: 'c'.repeat(64), owner: 'node', amount_msats: msats(21_000n), earned_at: AT }],
+}
+
+test('earnings prints sums and a chart, or CSV, or the very body of the answer', async () => {
+  const { asked, stop } = await serve(earningsRoutes.getEarnings, () => earnings, 'live')
+  const human = await run('earnings', '--since', '2026-03-01', '--limit', '5')
+  const csv = await run('earnings', '--csv')
+  const json = await run('earnings', '--json')
+  await stop()
+  expect(asked[0]?.input).toEqual({ since: '2026-03-01T00:00:00.000Z', limit: 5 })
+  expect(human.out).toContain('21.500 sats')
+  expect(human.out).toContain('█')
+  expect(human.out).not.toContain('sandbox')
+  expect(csv.out).toBe(`earned_at,source,amount_msats,job_id,owner,id\n${AT},job,21000,${'c'.repeat(64)},node,e#job\n`)
+  expect(JSON.parse(json.out)).toMatchObject({ network: 'live', total_msats: 21_500, by_day: [{ day: '2026-03-01', msats: 21_500 }] })
+})
