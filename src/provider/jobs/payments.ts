@@ -83,7 +83,9 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
         at,
       ),
     )
-    if (moved) deps.nudge()
+    if (!moved) return
+    deps.nudge()
+    deps.onWaiting()
   }
 
   async function redeemToken(order: Order, priceMsats: Msats, from: 'received' | 'quoted'): Promise<void> {

@@ -47,6 +47,8 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
   const { store, clock, transport, logger } = deps
   const ready: { ticket: Ticket; input: Resolved }[] = []
   const unresolved: Ticket[] = []
+  /** Jobs that this process has taken, so that none is taken twice. */
+  const held = new Set<string>()
   const running = new Map<string, AbortController>()
   const awaiting = new Map<string, { customerPubkey: string; priceMsats: Msats; paidMsats: Msats }>()
   const resolving = new AbortController()
@@ -120,7 +122,10 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
         step(ticket.order.id, ticket.from, 'running', reason, at, { attempts: ticket.attempts + 1 }),
         publish(transport.feedback(ticket.order, { status: 'processing' }), at),
       )
-      if (!begun) return
+      if (!begun) {
+        held.delete(ticket.order.id)
+        return
+      }
       deps.nudge()
       await run(ticket, input, release)
     } finally {
@@ -187,6 +192,7 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     }
     awaiting.set(order.id, { customerPubkey: order.customerPubkey, priceMsats: ticket.priceMsats, paidMsats: ticket.paidMsats })
     await persist(deps, ...commands)
+    held.delete(order.id)
     hooks.onLeft(order.id)
     deps.nudge()
   }
@@ -205,8 +211,9 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     else if (order.directed || from === 'running')
       commands.push(publish(transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at))
     const moved = await persistIfUnmoved(deps, ...commands)
-    logger.info({ job_id: order.id, kind: order.kind, code, error: message }, 'a job failed')
+    held.delete(order.id)
     if (!moved) return
+    logger.info({ job_id: order.id, kind: order.kind, code, error: message }, 'a job failed')
     hooks.onLeft(order.id)
     if (paidMsats > 0n) hooks.onRefundDue(order.id)
     else deps.nudge()
@@ -224,6 +231,8 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     },
 
     push(ticket) {
+      if (held.has(ticket.order.id)) return
+      held.add(ticket.order.id)
       const input = givenText(ticket.order)
       if (input === undefined) unresolved.push(ticket)
       else if (deps.backendFor(ticket.order.kind)?.inline === true) {
@@ -233,9 +242,11 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
         )
       } else ready.push({ ticket, input: { input, inputType: inputTypeOf(ticket.order) } })
       pump()
+      if (ready.length + unresolved.length + resolvingCount > 0) deps.onWaiting()
     },
 
     runNow(ticket, release) {
+      held.add(ticket.order.id)
       const input = { input: givenText(ticket.order) ?? '', inputType: inputTypeOf(ticket.order) }
       track(run(ticket, input, release).finally(release), ticket.order.id)
     },
