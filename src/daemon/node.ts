@@ -1,0 +1,205 @@
+/** A running node: its parts, each with its own health, and what the owner may ask of the whole. */
+import type { Clock } from '../base/clock.ts'
+import { type Config, loadConfig } from '../base/config.ts'
+import type { Dialer } from '../base/dialer.ts'
+import { messageOf, PylonError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Home } from '../base/paths.ts'
+import { Customer } from '../customer/customer.ts'
+import { type Identity, isProtected, unlockIdentity } from '../nostr/identity.ts'
+import type { HomeKeyring } from '../nostr/keyring.ts'
+import type { Nostr } from '../nostr/types.ts'
+import type { Store } from '../store/store.ts'
+import type { Wallets } from '../wallet/types.ts'
+import { Events } from './events.ts'
+import { Part } from './health.ts'
+import type { DaemonOptions, Mode } from './launch/run-options.ts'
+import type { Successor } from './launch/successor.ts'
+import type { LogFile } from './log-file.ts'
+import type { Surroundings } from './network.ts'
+import type { Services } from './services.ts'
+import type { Shutdown } from './shutdown.ts'
+
+export interface NodeDeps {
+  readonly options: DaemonOptions
+  readonly config: Config
+  readonly store: Store
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly identity: Identity
+  readonly keyring: HomeKeyring
+  readonly dialer: Dialer
+  readonly surroundings: Surroundings
+  readonly logFile: LogFile
+  readonly shutdown: Shutdown
+}
+
+/** Parts that start by asking others (mints, relays) hold the readiness up no longer than this. */
+const START_WAIT_MS = 2000
+const ADD_MINT_FIRST_MS = 1000
+const ADD_MINT_MAX_MS = 60_000
+
+/** Keys whose change shows only after a restart. */
+const AFTER_RESTART = ['node.mode', 'node.relays'] as const
+
+export class PylonNode implements Services {
+  readonly startedAt: number
+  readonly mode: Mode
+  readonly events = new Events()
+  readonly parts = {
+    nostr: new Part<Nostr>('relay connections'),
+    wallets: new Part<Wallets>('wallet'),
+    customer: new Part<Customer>('customer'),
+  }
+  /** Set when the end is a restart. */
+  successor: Successor | undefined
+  readonly #deps: NodeDeps
+  #config: Config
+  #starting: Promise<void> | undefined
+
+  constructor(deps: NodeDeps) {
+    this.#deps = deps
+    this.#config = deps.config
+    this.startedAt = deps.clock.now()
+    this.mode = deps.options.run.mode ?? deps.config.node.mode
+  }
+
+  get home(): Home {
+    return this.#deps.options.home
+  }
+  get network(): 'sandbox' | 'live' {
+    return this.#deps.options.network
+  }
+  get store(): Store {
+    return this.#deps.store
+  }
+  get clock(): Clock {
+    return this.#deps.clock
+  }
+  get logger(): Logger {
+    return this.#deps.logger
+  }
+  get dialer(): Dialer {
+    return this.#deps.dialer
+  }
+  get identity(): Identity {
+    return this.#deps.identity
+  }
+  get keyring(): HomeKeyring {
+    return this.#deps.keyring
+  }
+  get surroundings(): Surroundings {
+    return this.#deps.surroundings
+  }
+  get sandboxUrls(): Services['sandboxUrls'] {
+    return this.#deps.surroundings.sandbox?.urls
+  }
+  get nostr(): Nostr {
+    return this.parts.nostr.get()
+  }
+  get wallets(): Wallets {
+    return this.parts.wallets.get()
+  }
+  get customer(): Customer {
+    return this.parts.customer.get()
+  }
+  config(): Config {
+    return this.#config
+  }
+
+  /** Builds and starts what needs the keys; resolves when that runs, or after a short while when others are slow to answer. */
+  async startParts(): Promise<void> {
+    this.#starting ??= this.#startParts()
+    await this.#starting
+  }
+
+  /** @throws passphrase_wrong */
+  async unlock(passphrase: string): Promise<void> {
+    if (!this.keyring.locked) return
+    this.keyring.unlock(await unlockIdentity(this.identity, passphrase))
+    this.events.emit('unlocked')
+    await this.startParts()
+  }
+
+  /** Reopens the log and reads config.toml. @throws config_invalid; then the old configuration stays. */
+  reload(): { applied: string[]; after_restart: string[] } {
+    this.#deps.logFile.reopen()
+    const before = this.#config
+    const after = loadConfig(this.home.config)
+    this.#config = after
+    this.logger.level = after.node.log_level
+    const changed = changedKeys(before, after)
+    const late = changed.filter((key) => (AFTER_RESTART as readonly string[]).includes(key))
+    this.logger.info({ changed }, 'configuration read again')
+    return { applied: changed.filter((key) => !late.includes(key)), after_restart: late }
+  }
+
+  reloadBySignal(): void {
+    try {
+      this.reload()
+    } catch (error) {
+      this.logger.error({ reason: messageOf(error) }, 'the configuration was not taken; the old one stays')
+    }
+  }
+
+  /** Drains and ends; with `restart` a successor with the same options follows. @throws conflict in the foreground */
+  end(restart?: { mode?: Mode | undefined }): void {
+    if (restart !== undefined) {
+      if (!this.#deps.options.isDetached) {
+        throw new PylonError('conflict', 'This node runs in the foreground: restart it where it was started (its terminal or supervisor).')
+      }
+      const run = this.#deps.options.run
+      const words = isProtected(this.identity) && !this.keyring.locked ? this.keyring.words() : undefined
+      this.successor = { run: restart.mode === undefined ? run : { ...run, mode: restart.mode }, words }
+    }
+    // After the answer to the caller has left.
+    setImmediate(() => this.#deps.shutdown.request(restart === undefined ? 'asked over the socket' : 'restart'))
+  }
+
+  async #startParts(): Promise<void> {
+    this.#build()
+    const { logger } = this
+    const { wallets, customer } = this.parts
+    const started = Promise.all([wallets.run(logger, (wallets) => wallets.start()), customer.run(logger, (customer) => customer.start())])
+    const waited = new AbortController()
+    await Promise.race([started, this.clock.sleep(START_WAIT_MS, waited.signal).catch(() => undefined)])
+    waited.abort()
+    for (const url of this.surroundings.mints) void this.#addMint(url)
+  }
+
+  #build(): void {
+    const { store, clock, logger } = this
+    const common = { store, clock, logger, config: () => this.#config }
+    const { nostr, wallets, customer } = this.parts
+    if (nostr.peek() !== undefined && wallets.peek() !== undefined) {
+      customer.build(logger, () => new Customer({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+    }
+    this.#deps.shutdown.onClose('customer', () => customer.peek()?.close())
+  }
+
+  /** A mint named at start goes on the list as soon as it answers. */
+  async #addMint(url: string): Promise<void> {
+    const { signal } = this.#deps.shutdown
+    for (let waitMs = ADD_MINT_FIRST_MS; !signal.aborted; waitMs = Math.min(waitMs * 2, ADD_MINT_MAX_MS)) {
+      try {
+        const wallets = this.parts.wallets.peek()
+        if (wallets === undefined || wallets.mints().some((mint) => mint.url === url)) return
+        await wallets.addMint(url)
+        return
+      } catch (error) {
+        this.logger.warn({ mint: url, reason: messageOf(error), retry_ms: waitMs }, 'the mint could not be added yet')
+      }
+      await this.clock.sleep(waitMs, signal).catch(() => undefined)
+    }
+  }
+}
+
+/** Dotted keys of two levels that differ. */
+function changedKeys(before: Config, after: Config): string[] {
+  const old: Record<string, Record<string, unknown>> = before
+  return Object.entries(after).flatMap(([section, table]) =>
+    Object.entries(table)
+      .filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(old[section]?.[key]))
+      .map(([key]) => `${section}.${key}`),
+  )
+}

@@ -1,0 +1,119 @@
+/** The whole node in one answer. */
+import { msats } from '../base/amounts.ts'
+import { rfc3339 } from '../base/clock.ts'
+import { VERSION } from '../base/version.ts'
+import type { Output } from '../control/client.ts'
+import type { nodeRoutes } from '../control/contract/node.ts'
+import { listAgents } from '../store/agents.ts'
+import { earningsSummary } from '../store/earnings.ts'
+import { type HeldValue, heldValue } from '../store/held-value.ts'
+import { countJobs } from '../store/jobs.ts'
+import { type Health, healthFields, OK } from './health.ts'
+import type { PylonNode } from './node.ts'
+import { agentSummary } from './routes/agents.ts'
+
+type Status = Output<typeof nodeRoutes.status>
+
+const NO_MINT: Health = { state: 'degraded', reason: 'no_mint', nextStep: 'pylon wallet mints add URL' }
+
+export function statusOf(node: PylonNode): Status {
+  const held = heldValue(node.store)
+  return {
+    running: true,
+    version: VERSION,
+    home: node.home.dir,
+    pid: process.pid,
+    started_at: rfc3339(node.startedAt),
+    uptime_s: Math.max(0, Math.floor((node.clock.now() - node.startedAt) / 1000)),
+    mode: node.mode,
+    locked: node.keyring.locked,
+    sandbox: sandboxOf(node),
+    identity: { npub: node.identity.npub, pubkey: node.identity.pubkey },
+    host: hostOf(node),
+    provider: providerOf(node, held),
+    relays: relaysOf(node),
+    wallet: walletOf(node, held),
+    store: healthFields(storeHealth(node)),
+    earnings: { total_msats: msats(earningsSummary(node.store, { limit: 0 }).totalMsats) },
+    runtimes: { state: 'off', reason: 'this version hosts no runtimes' },
+  }
+}
+
+function sandboxOf({ surroundings: { sandbox } }: PylonNode): Status['sandbox'] {
+  if (sandbox === undefined) return null
+  const { relayUrl, mintUrl, lnurlBaseUrl } = sandbox.urls
+  const { state, reason } = healthFields(sandbox.health())
+  const urls = { relay_url: relayUrl, mint_url: mintUrl, lnurl_base_url: lnurlBaseUrl }
+  return reason === undefined ? { ...urls, state } : { ...urls, state, reason }
+}
+
+function hostOf(node: PylonNode): Status['host'] {
+  return {
+    ...healthFields(modeHealth(node, 'host')),
+    agents: listAgents(node.store).map((agent) => agentSummary(node.store, agent)),
+  }
+}
+
+function providerOf(node: PylonNode, held: HeldValue): Status['provider'] {
+  const health = modeHealth(node, 'provider')
+  return {
+    ...healthFields(health.state === 'ok' && held.mints.length === 0 ? NO_MINT : health),
+    kinds: [],
+    verifier: node.parts.nostr.peek()?.verifier ?? null,
+    backends: [],
+    jobs: countJobs(node.store),
+  }
+}
+
+function relaysOf(node: PylonNode): Status['relays'] {
+  const nostr = node.parts.nostr.peek()
+  if (nostr === undefined) {
+    const { reason } = node.parts.nostr.health as { reason?: string }
+    return node.surroundings.relays.map((url) => ({
+      url,
+      state: 'down',
+      reason: reason ?? 'not started',
+      last_event_at: null,
+      cursor_lag_s: null,
+      outbox_depth: 0,
+    }))
+  }
+  return nostr.health().map((relay) => ({
+    url: relay.url,
+    state: relay.state,
+    ...(relay.reason === undefined ? {} : { reason: relay.reason }),
+    last_event_at: relay.lastEventAt === undefined ? null : rfc3339(relay.lastEventAt),
+    cursor_lag_s: relay.cursorLagS ?? null,
+    outbox_depth: relay.outboxDepth,
+  }))
+}
+
+function walletOf(node: PylonNode, held: HeldValue): Status['wallet'] {
+  const down = held.mints.filter((mint) => mint.state === 'down')
+  const part = node.parts.wallets.health
+  const health: Health =
+    part.state !== 'ok'
+      ? part
+      : held.mints.length === 0
+        ? NO_MINT
+        : down.length > 0
+          ? { state: 'degraded', reason: `mint_unreachable: ${down.map((mint) => mint.url).join(', ')}`, nextStep: 'pylon doctor' }
+          : OK
+  return { ...healthFields(health), balance_sats: held.balanceSats, at_risk_sats: held.atRiskSats, mints: held.mints.map(mintView) }
+}
+
+function mintView(mint: HeldValue['mints'][number]): Status['wallet']['mints'][number] {
+  const view = { url: mint.url, balance_sats: mint.balanceSats, state: mint.state }
+  return mint.reason === null ? view : { ...view, reason: mint.reason }
+}
+
+function storeHealth({ store }: PylonNode): Health {
+  return store.health.state === 'ok' ? OK : { ...store.health, nextStep: 'free some disk space' }
+}
+
+function modeHealth(node: PylonNode, side: 'host' | 'provider'): Health {
+  if (node.mode !== 'both' && node.mode !== side) {
+    return { state: 'off', reason: `the node runs in mode ${node.mode}`, nextStep: 'pylon restart --mode both' }
+  }
+  return node.keyring.locked ? { state: 'off', reason: 'locked', nextStep: 'pylon unlock' } : OK
+}
