@@ -23,8 +23,8 @@ import { removePidFile, writePidFile } from './pidfile.ts'
 import { prepareHome } from './prepare-home.ts'
 import { listenToSignals, Shutdown } from './shutdown.ts'
 
-/** How long the end may take before what is left is cut. */
-const CLOSE_DEADLINE_MS = 25_000
+/** How long the end may take beyond the drain before what is left is cut. */
+const CLOSE_DEADLINE_MS = 5000
 
 /** Runs a node in this process until it is told to end. @returns the exit code. @throws what kept it from starting */
 export async function runDaemon(options: DaemonOptions): Promise<number> {
@@ -74,6 +74,7 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   shutdown.onClose('sandbox', () => surroundings.close())
 
   const node = new PylonNode({ ...deps, options, config, identity, keyring, dialer, surroundings, logFile, shutdown })
+  shutdown.onClose('parts', () => node.close())
   if (!keyring.locked) await node.startParts()
 
   const tasks = new StoredTasks(deps)
@@ -90,7 +91,7 @@ async function runUntilEnd({ home, network }: DaemonOptions, node: PylonNode, lo
   await tellLauncher({ type: 'ready', pid: process.pid })
   const reason = await shutdown.begun
   logger.info({ reason }, 'ending')
-  const isClean = await shutdown.close(CLOSE_DEADLINE_MS)
+  const isClean = await shutdown.close(node.drainMs + CLOSE_DEADLINE_MS)
   if (node.successor !== undefined) await startSuccessor(home, network, node.successor)
   logger.info({ clean: isClean }, 'ended')
   stopListening()

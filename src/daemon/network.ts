@@ -55,7 +55,7 @@ async function ofSandbox(deps: Deps): Promise<Surroundings> {
     return { relays: [joined.relayUrl], mints: [joined.mintUrl], sandbox, close: async () => undefined }
   }
   const child = new SandboxChild({ home: deps.home, clock: deps.clock, logger: deps.logger, onLog: deps.onSandboxLog })
-  const urls = await child.start()
+  const urls = await child.startPatiently()
   return {
     relays: [urls.relayUrl],
     mints: [urls.mintUrl],

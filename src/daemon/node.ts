@@ -8,15 +8,18 @@ import type { Home } from '../base/paths.ts'
 import { Customer } from '../customer/customer.ts'
 import { type Identity, isProtected, unlockIdentity } from '../nostr/identity.ts'
 import type { HomeKeyring } from '../nostr/keyring.ts'
+import { createNostr } from '../nostr/nostr.ts'
 import type { Nostr } from '../nostr/types.ts'
+import { createProvider, type Provider } from '../provider/provider.ts'
 import type { Store } from '../store/store.ts'
-import type { Wallets } from '../wallet/types.ts'
+import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
 import { Events } from './events.ts'
 import { Part } from './health.ts'
 import type { DaemonOptions, Mode } from './launch/run-options.ts'
 import type { Successor } from './launch/successor.ts'
 import type { LogFile } from './log-file.ts'
 import type { Surroundings } from './network.ts'
+import { askMintsAfterRestore } from './restored.ts'
 import type { Services } from './services.ts'
 import type { Shutdown } from './shutdown.ts'
 
@@ -36,6 +39,8 @@ export interface NodeDeps {
 
 /** Parts that start by asking others (mints, relays) hold the readiness up no longer than this. */
 const START_WAIT_MS = 2000
+/** Within the ten seconds that `pylon stop` gives by default. */
+const DRAIN_MS = 7000
 const ADD_MINT_FIRST_MS = 1000
 const ADD_MINT_MAX_MS = 60_000
 
@@ -48,9 +53,12 @@ export class PylonNode implements Services {
   readonly events = new Events()
   readonly parts = {
     nostr: new Part<Nostr>('relay connections'),
-    wallets: new Part<Wallets>('wallet'),
+    wallets: new Part<OwnWallets>('wallet'),
     customer: new Part<Customer>('customer'),
+    provider: new Part<Provider>('provider'),
   }
+  /** How long running work may go on once the end has begun. */
+  drainMs = DRAIN_MS
   /** Set when the end is a restart. */
   successor: Successor | undefined
   readonly #deps: NodeDeps
@@ -97,7 +105,7 @@ export class PylonNode implements Services {
   get nostr(): Nostr {
     return this.parts.nostr.get()
   }
-  get wallets(): Wallets {
+  get wallets(): OwnWallets {
     return this.parts.wallets.get()
   }
   get customer(): Customer {
@@ -131,6 +139,8 @@ export class PylonNode implements Services {
     const changed = changedKeys(before, after)
     const late = changed.filter((key) => (AFTER_RESTART as readonly string[]).includes(key))
     this.logger.info({ changed }, 'configuration read again')
+    const { provider } = this.parts
+    void provider.run(this.logger, (provider) => provider.reload())
     return { applied: changed.filter((key) => !late.includes(key)), after_restart: late }
   }
 
@@ -143,7 +153,8 @@ export class PylonNode implements Services {
   }
 
   /** Drains and ends; with `restart` a successor with the same options follows. @throws conflict in the foreground */
-  end(restart?: { mode?: Mode | undefined }): void {
+  end(restart?: { mode?: Mode | undefined }, drainMs = DRAIN_MS): void {
+    this.drainMs = drainMs
     if (restart !== undefined) {
       if (!this.#deps.options.isDetached) {
         throw new PylonError('conflict', 'This node runs in the foreground: restart it where it was started (its terminal or supervisor).')
@@ -159,22 +170,45 @@ export class PylonNode implements Services {
   async #startParts(): Promise<void> {
     this.#build()
     const { logger } = this
-    const { wallets, customer } = this.parts
-    const started = Promise.all([wallets.run(logger, (wallets) => wallets.start()), customer.run(logger, (customer) => customer.start())])
+    const { nostr, wallets, customer, provider } = this.parts
+    await nostr.run(logger, (nostr) => nostr.start())
+    const started = Promise.all([
+      wallets.run(logger, (wallets) => wallets.start()),
+      customer.run(logger, (customer) => customer.start()),
+      provider.run(logger, (provider) => provider.start()),
+    ])
     const waited = new AbortController()
     await Promise.race([started, this.clock.sleep(START_WAIT_MS, waited.signal).catch(() => undefined)])
     waited.abort()
     for (const url of this.surroundings.mints) void this.#addMint(url)
+    void askMintsAfterRestore(this, this.#deps.shutdown.signal)
   }
 
+  /** Each part in turn; one that can't be built leaves its reason, and those that need it give it on. */
   #build(): void {
-    const { store, clock, logger } = this
-    const common = { store, clock, logger, config: () => this.#config }
-    const { nostr, wallets, customer } = this.parts
-    if (nostr.peek() !== undefined && wallets.peek() !== undefined) {
-      customer.build(logger, () => new Customer({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
-    }
-    this.#deps.shutdown.onClose('customer', () => customer.peek()?.close())
+    const { store, clock, logger, dialer, keyring } = this
+    const common = { store, clock, logger, dialer, config: () => this.#config }
+    const { nostr, wallets, customer, provider } = this.parts
+    nostr.build(logger, () => createNostr({ ...common, keyring, relays: this.surroundings.relays }))
+    const invoiceNetwork = this.network === 'sandbox' ? 'bcrt' : 'bc'
+    wallets.build(logger, () => createWallets({ ...common, nostr: { keyring }, invoiceNetwork }))
+    customer.build(logger, () => new Customer({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+    if (this.mode === 'host') provider.turnOff(...this.#offByMode('provider'))
+    else provider.build(logger, () => createProvider({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+  }
+
+  #offByMode(side: string): [string, PylonError, string] {
+    const nextStep = 'pylon restart --mode both'
+    const reason = `the node runs in mode ${this.mode}`
+    return [reason, new PylonError('conflict', `There is no ${side}: ${reason}; to change that: ${nextStep}`), nextStep]
+  }
+
+  /** No new work; what runs finishes or is parked within the drain time, then the parts close. */
+  async close(): Promise<void> {
+    const { nostr, wallets, customer, provider } = this.parts
+    await Promise.allSettled([customer.peek()?.close(), provider.peek()?.close(this.drainMs)])
+    await Promise.allSettled([wallets.peek()?.close()])
+    await Promise.allSettled([nostr.peek()?.close()])
   }
 
   /** A mint named at start goes on the list as soon as it answers. */

@@ -1,4 +1,35 @@
-/** The mark of a restored database: until its wallets have asked their mints, what it says of proofs may be long spent. */
+/** After a restore: the database is older than the mints, so every wallet asks them for what it made since, before its counters are used again. */
+import { messageOf } from '../base/errors.ts'
+import { walletOwners } from '../store/held-value.ts'
+import { getSetting, putSetting } from '../store/settings.ts'
+import type { Services } from './services.ts'
 
-/** Setting: ms since the epoch of the restore; removed by nobody, compared with what the wallets checked. */
+/** Setting: ms since the epoch of the last restore. */
 export const RESTORED_AT_KEY = 'restored_at'
+/** Setting: the restore after which the mints were asked. */
+const CHECKED_KEY = 'restored_checked'
+const FIRST_RETRY_MS = 5000
+const MAX_RETRY_MS = 10 * 60_000
+
+/** Does nothing on a database that was never restored; else goes on until every mint has answered. */
+export async function askMintsAfterRestore(services: Services, signal: AbortSignal): Promise<void> {
+  const { store, clock, logger } = services
+  const restoredAt = getSetting<number>(store, RESTORED_AT_KEY)
+  if (restoredAt === undefined || getSetting<number>(store, CHECKED_KEY) === restoredAt) return
+  for (let waitMs = FIRST_RETRY_MS; !signal.aborted; waitMs = Math.min(waitMs * 2, MAX_RETRY_MS)) {
+    try {
+      for (const owner of walletOwners(store)) {
+        for (const { url } of services.wallets.mints()) {
+          const { restoredSats } = await services.wallets.restore(owner, url)
+          logger.info({ owner: owner.kind, mint: url, found_sats: Number(restoredSats) }, 'asked a mint after the restore')
+        }
+      }
+      await store.write(putSetting({ key: CHECKED_KEY, value: restoredAt, at: clock.now() }))
+      return
+    } catch (error) {
+      if (signal.aborted) return
+      logger.warn({ reason: messageOf(error), retry_ms: waitMs }, 'the mints could not all be asked after the restore yet')
+      await clock.sleep(waitMs, signal).catch(() => undefined)
+    }
+  }
+}

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { z } from 'zod'
 import type { Clock } from '../base/clock.ts'
-import { ERRORS, type ErrorCode, messageOf, PylonError } from '../base/errors.ts'
+import { ERRORS, type ErrorCode, isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
@@ -21,6 +21,8 @@ export interface SandboxUrls {
 const READY_DEADLINE_MS = 20_000
 const FIRST_BACKOFF_MS = 250
 const MAX_BACKOFF_MS = 30_000
+const PORT_ATTEMPTS = 15
+const PORT_WAIT_MS = 200
 const STOP_GRACE_MS = 3000
 
 const readyLine = z.object({ relay_url: z.string(), mint_url: z.string(), lnurl_base_url: z.string(), version: z.string(), pid: z.int() })
@@ -48,6 +50,18 @@ export class SandboxChild {
 
   get health(): Health {
     return this.#health
+  }
+
+  /** As `start`, for the first time: the sandbox of a node that was killed just now may hold its ports a moment longer. */
+  async startPatiently(): Promise<SandboxUrls> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.start()
+      } catch (error) {
+        if (!isPylonError(error, 'port_taken') || attempt >= PORT_ATTEMPTS) throw error
+        await this.#deps.clock.sleep(PORT_WAIT_MS)
+      }
+    }
   }
 
   /** @throws port_taken, sandbox_failed */

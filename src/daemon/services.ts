@@ -9,7 +9,7 @@ import type { Identity } from '../nostr/identity.ts'
 import type { HomeKeyring } from '../nostr/keyring.ts'
 import type { Nostr } from '../nostr/types.ts'
 import type { Store } from '../store/store.ts'
-import type { Wallets } from '../wallet/types.ts'
+import type { OwnWallets } from '../wallet/wallets.ts'
 import type { SandboxUrls } from './sandbox-child.ts'
 
 /** Enough for a route marked `offline`: reads only. */
@@ -30,6 +30,6 @@ export interface Services extends ReadServices {
   /** Of a sandbox node: where its sandbox serves. */
   readonly sandboxUrls: SandboxUrls | undefined
   readonly nostr: Nostr
-  readonly wallets: Wallets
+  readonly wallets: OwnWallets
   readonly customer: Customer
 }

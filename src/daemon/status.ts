@@ -30,7 +30,7 @@ export function statusOf(node: PylonNode): Status {
     sandbox: sandboxOf(node),
     identity: { npub: node.identity.npub, pubkey: node.identity.pubkey },
     host: hostOf(node),
-    provider: providerOf(node, held),
+    provider: providerOf(node),
     relays: relaysOf(node),
     wallet: walletOf(node, held),
     store: healthFields(storeHealth(node)),
@@ -54,15 +54,25 @@ function hostOf(node: PylonNode): Status['host'] {
   }
 }
 
-function providerOf(node: PylonNode, held: HeldValue): Status['provider'] {
-  const health = modeHealth(node, 'provider')
-  return {
-    ...healthFields(health.state === 'ok' && held.mints.length === 0 ? NO_MINT : health),
-    kinds: [],
-    verifier: node.parts.nostr.peek()?.verifier ?? null,
-    backends: [],
-    jobs: countJobs(node.store),
+function providerOf(node: PylonNode): Status['provider'] {
+  const verifier = node.parts.nostr.peek()?.verifier ?? null
+  const part = node.parts.provider
+  const provider = part.peek()
+  if (provider === undefined || part.health.state !== 'ok') {
+    return { ...healthFields(part.health), kinds: [], verifier, backends: [], jobs: countJobs(node.store) }
   }
+  const { state, reason, kinds, backends, jobs } = provider.status()
+  return {
+    ...healthFields(state === 'ok' ? OK : { state, reason: reason ?? 'unknown', ...nextStepOf(reason) }),
+    kinds: [...kinds],
+    verifier,
+    backends: backends.map((backend) => ({ ...backend, models: [...backend.models] })),
+    jobs,
+  }
+}
+
+function nextStepOf(reason: string | undefined): { nextStep?: string } {
+  return reason?.startsWith('no_mint') ? { nextStep: 'pylon wallet mints add URL' } : {}
 }
 
 function relaysOf(node: PylonNode): Status['relays'] {

@@ -47,3 +47,11 @@ function atRisk(store: Store): Sats {
     .get()
   return sats(row === undefined ? 0n : amount(row, 'total'))
 }
+
+/** Every key of this home that ever had a wallet. */
+export function walletOwners(store: Store): { pubkey: string; kind: 'node' | 'customer' | 'agent' }[] {
+  return store
+    .sql('SELECT pubkey, kind FROM wallet_owners ORDER BY pubkey')
+    .all()
+    .map((row) => ({ pubkey: text(row, 'pubkey'), kind: text(row, 'kind') as 'node' | 'customer' | 'agent' }))
+}

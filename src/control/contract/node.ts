@@ -91,7 +91,7 @@ export const nodeRoutes = defineRoutes({
     method: 'POST',
     path: '/v1/shutdown',
     summary: 'Drains and ends the node: no new work, running jobs finish or are parked. The answer comes before the end.',
-    request: z.strictObject({}),
+    request: z.strictObject({ drain_s: z.number().min(0).max(3600).optional().describe('How long running work may go on (default 7).') }),
     response: z.strictObject({ pid: z.int() }),
     status: 202,
   },
