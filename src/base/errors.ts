@@ -43,6 +43,7 @@ export const ERRORS = define({
   home_unusable: e(500, 'The home directory cannot be used; the message says why (path too long, rights, no space).'),
   port_taken: e(409, 'A port that the sandbox had chosen is taken by another program; free it or remove the stored port.'),
   sandbox_failed: e(500, 'The sandbox process did not become ready; its log says why.', true),
+  demo_failed: e(500, 'A step of the demo did not happen; the message says which.'),
   // Configuration
   config_invalid: e(400, 'config.toml has a wrong value; the message names the key and what is allowed.'),
   config_unknown_key: e(404, 'There is no such configuration key; run: pylon config show.'),

@@ -7,6 +7,7 @@ import { backupCommand } from './backup.ts'
 import type { GlobalOptions } from './command.ts'
 import { configCommand } from './config.ts'
 import { daemonCommand } from './daemon.ts'
+import { demoCommand } from './demo.ts'
 import { doctorCommand } from './doctor.ts'
 import { earningsCommand } from './earnings.ts'
 import { initCommand } from './init.ts'
@@ -76,6 +77,7 @@ function addCommands(base: Argv<GlobalOptions>, roles: Roles): Argv<GlobalOption
     .command(jobsCommand)
     .command(earningsCommand)
     .command(walletCommand)
+    .command(demoCommand)
     .command(doctorCommand)
     .command(logsCommand)
     .command(configCommand)
