@@ -15,6 +15,8 @@ export interface Quote {
   readonly created_at: string
   /** Whether the sender is a key of this home. */
   readonly own_home: boolean
+  /** Said before this agent was spawned: perhaps answered long ago by another client of the same key. */
+  readonly old: boolean
   /** How often the agent spoke to the sender in the last hour, and ever. */
   readonly spoken_recently: number
   readonly spoken_total: number
@@ -43,6 +45,8 @@ export interface Observation {
   readonly goals: readonly GoalRow[]
   /** Newest first. */
   readonly memories: readonly string[]
+  /** What it posted last, newest first. */
+  readonly posted: readonly string[]
   readonly mentions: readonly Quote[]
   readonly dms: readonly DmQuote[]
   readonly zaps: readonly ZapQuote[]

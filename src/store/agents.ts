@@ -239,9 +239,14 @@ export function getAgent(store: Store, pubkey: string): AgentRow | undefined {
   return row === undefined ? undefined : decodeAgent(row)
 }
 
+/** Whether the key is or was an agent of this home. */
+export function wasAgent(store: Store, pubkey: string): boolean {
+  return store.sql('SELECT 1 FROM agents WHERE pubkey = ?').get(pubkey) !== undefined
+}
+
 /** By name, npub or hex key. */
 export function findAgent(store: Store, ref: string): AgentRow | undefined {
-  const row = store.sql('SELECT * FROM agents WHERE (name = ?1 OR npub = ?1 OR pubkey = ?1) AND deleted_at IS NULL').get(ref)
+  const row = store.sql('SELECT * FROM agents WHERE @ref IN (name, npub, pubkey) AND deleted_at IS NULL').get({ ref })
   return row === undefined ? undefined : decodeAgent(row)
 }
 
@@ -328,11 +333,18 @@ function decodeHeard(row: Row): HeardRow {
 }
 
 /** What no tick has observed yet and may wake the agent, oldest first. */
-export function waitingTriggers(store: Store, pubkey: string): HeardRow[] {
+export function waitingTriggers(store: Store, pubkey: string): { id: string; type: HeardRow['type']; heardAt: number; tries: number }[] {
   return store
-    .sql('SELECT * FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND wakes = 1 ORDER BY heard_at, id LIMIT 100')
+    .sql(
+      'SELECT id, type, heard_at, tries FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND wakes = 1 ORDER BY heard_at, id LIMIT 100',
+    )
     .all(pubkey)
-    .map(decodeHeard)
+    .map((row) => ({
+      id: text(row, 'id'),
+      type: text(row, 'type') as HeardRow['type'],
+      heardAt: int(row, 'heard_at'),
+      tries: int(row, 'tries'),
+    }))
 }
 
 /** What a tick observes of what was said to the agent, oldest first. */
@@ -381,7 +393,7 @@ export const putGoal = defineCommand('put_goal', (sql, p: { agentPubkey: string;
   )
   // Goals that are over are history: the oldest give way, so that the list stays short.
   sql(
-    `DELETE FROM goals WHERE agent_pubkey = ?1 AND id IN (SELECT id FROM goals WHERE agent_pubkey = ?1
+    `DELETE FROM goals WHERE id IN (SELECT id FROM goals WHERE agent_pubkey = ?
        ORDER BY status = 'active' DESC, updated_at DESC LIMIT -1 OFFSET 50)`,
   ).run(p.agentPubkey)
 })

@@ -65,9 +65,9 @@ export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number
     sql('UPDATE agents SET next_tick_at = ? WHERE pubkey = ?').run(p.nextTickAt === null ? null : BigInt(p.nextTickAt), p.agentPubkey)
   }
   sql(
-    `UPDATE heard SET tick_id = ?1 WHERE agent_pubkey = ?2 AND id IN
-       (SELECT id FROM heard WHERE agent_pubkey = ?2 AND tick_id IS NULL ORDER BY wakes DESC, heard_at LIMIT 50)`,
-  ).run(p.id, p.agentPubkey)
+    `UPDATE heard SET tick_id = @tick WHERE agent_pubkey = @agent AND id IN
+       (SELECT id FROM heard WHERE agent_pubkey = @agent AND tick_id IS NULL ORDER BY wakes DESC, heard_at LIMIT 50)`,
+  ).run({ tick: p.id, agent: p.agentPubkey })
   return number
 })
 
@@ -272,19 +272,31 @@ export function countSpokenTo(store: Store, pubkey: string, counterparty: string
   const row = store
     .sql(
       `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
-         AND type IN ('reply', 'dm', 'react') AND state IN ('claimed', 'published', 'done')`,
+         AND type IN ('reply', 'dm', 'react', 'request_payment') AND state IN ('claimed', 'published', 'done')`,
     )
     .get(pubkey, counterparty, BigInt(since))
   return row === undefined ? 0 : int(row, 'n')
 }
 
-/** The newest texts that an agent has posted or planned to post. */
-export function wasSaid(store: Store, pubkey: string, digest: string): boolean {
-  return store.sql('SELECT 1 FROM said WHERE agent_pubkey = ? AND digest = ?').get(pubkey, digest) !== undefined
+/** The texts of the newest posts, newest first. */
+export function postsOf(store: Store, pubkey: string, limit: number): string[] {
+  return store
+    .sql(
+      `SELECT params_json ->> 'text' AS said FROM actions WHERE agent_pubkey = ? AND type = 'post' AND state IN ('claimed', 'published')
+       ORDER BY updated_at DESC LIMIT ?`,
+    )
+    .all(pubkey, BigInt(limit))
+    .map((row) => text(row, 'said'))
 }
 
-/** Forgets finished ticks, what was heard in them and opened wraps from before `before`. What was said stays: it may not be said again. */
-export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number; limit: number }): number => {
+/**
+ * Forgets finished ticks, what was heard in them and opened wraps from before `before`, and what was observed before
+ * `observedBefore`, which is most of a tick's size. What was said stays: it may not be said again.
+ */
+export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number; observedBefore: number; limit: number }): number => {
+  sql(
+    "UPDATE ticks SET observation_json = NULL WHERE finished_at < ? AND observation_json IS NOT NULL AND state IN ('done', 'failed')",
+  ).run(BigInt(p.observedBefore))
   const before = BigInt(p.before)
   const old = sql(
     `SELECT id FROM ticks t WHERE finished_at < ? AND state IN ('done', 'failed')

@@ -43,6 +43,10 @@ function situation(o: Observation): string {
       'Your memories, newest first',
       o.memories.slice(0, 10).map((memory) => `- ${oneLine(memory)}`),
     ),
+    section(
+      'Your last posts, newest first',
+      o.posted.map((post) => `- ${oneLine(post)}`),
+    ),
     section('Mentions of you', quotes(o.mentions)),
     section('Messages to you', quotes(o.dms)),
     section(

@@ -42,7 +42,7 @@ const COMMON_FIELDS = [
   ...['seen.notes', 'seen.authors', 'seen.topics', 'seen.relays_up', 'seen.zapped_sats', 'seen.summary'],
   ...['mentions.count', 'dms.count', 'zaps.count', 'goal'],
 ]
-const QUOTE_FIELDS = ['id', 'npub', 'pubkey', 'text', 'own_home', 'spoken_recently', 'spoken_total']
+const QUOTE_FIELDS = ['id', 'npub', 'pubkey', 'text', 'own_home', 'old', 'spoken_recently', 'spoken_total']
 const ITEM_FIELDS: Readonly<Record<Occasion, readonly string[]>> = {
   tick: [],
   first: [],
