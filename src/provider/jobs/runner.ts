@@ -276,9 +276,11 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     async close(drainTimeoutMs) {
       closing = true
       resolving.abort(PARKED)
-      const cancel = clock.after(drainTimeoutMs, () => {
+      const park = () => {
         for (const controller of running.values()) controller.abort(PARKED)
-      })
+      }
+      if (drainTimeoutMs <= 0) park()
+      const cancel = clock.after(drainTimeoutMs, park)
       while (tasks.size > 0) await Promise.allSettled([...tasks])
       cancel()
     },
