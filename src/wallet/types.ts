@@ -194,6 +194,8 @@ export interface Wallets {
   removeMint(url: string): Promise<void>
   /** One operation between two wallets of this home. */
   transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void>
+  /** Finds ecash of the wallet's seed that the database does not know (NUT-09, 13), at one listed mint or all of them; the sats found. */
+  restore(owner: WalletOwner, mintUrl?: string): Promise<Sats>
   /** Resumes every unfinished operation; called once at start. Then watches quotes, sent tokens and unknown payments. */
   start(): Promise<void>
   close(): Promise<void>

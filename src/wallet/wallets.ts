@@ -35,11 +35,10 @@ export interface WalletsDeps {
   readonly crypto?: Crypto
 }
 
-/** What only the wallet's own parts (LNURL addresses) and the commands for the owner need. */
+/** With what only the wallet's own parts (LNURL addresses) need. */
 export interface OwnWallets extends Wallets {
+  /** Takes over a quote that is locked to the wallet's key. @throws mint_not_allowed, mint_unreachable, mint_rejected, invoice_invalid */
   adoptQuote(owner: WalletOwner, quote: AdoptedQuote): Promise<Invoice>
-  /** NUT-09 and 13: finds ecash of this wallet's seed at a mint that the database does not know. */
-  restore(owner: WalletOwner, mintUrl: string): Promise<{ restoredSats: Sats }>
 }
 
 /** The longest nap between two looks at what is due. */
@@ -127,9 +126,12 @@ class HomeWallets implements OwnWallets {
     return this.#parts.invoices.adopt(owner, quote)
   }
 
-  async restore(owner: WalletOwner, mintUrl: string): Promise<{ restoredSats: Sats }> {
+  async restore(owner: WalletOwner, mintUrl?: string): Promise<Sats> {
     this.#wallet(owner)
-    return { restoredSats: sats(await restoreWallet(this.#context, owner, mintUrl)) }
+    const urls = mintUrl === undefined ? this.#context.mints.list().map((mint) => mint.url) : [mintUrl]
+    let total = 0n
+    for (const url of urls) total += await restoreWallet(this.#context, owner, url)
+    return sats(total)
   }
 
   async start(): Promise<void> {
