@@ -4,12 +4,14 @@ import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { agentsRoutes } from '../../control/contract/agents.ts'
 import type { Handlers, Output } from '../../control/route.ts'
+import type { BrainInput } from '../../host/brains/brain.ts'
+import type { Host } from '../../host/host.ts'
 import { type AgentDetail, type AgentView, readAgents, readLog, readMemory, type TickView, viewAgent, viewDetail } from '../../host/view.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import { type AgentRow, findAgent, goalsOf } from '../../store/agents.ts'
 import { spentOnDay } from '../../store/budgets.ts'
 import type { Store } from '../../store/store.ts'
-import type { ReadServices } from '../services.ts'
+import type { ReadServices, Services } from '../services.ts'
 
 const DEFAULT_LIMIT = 20
 
@@ -34,6 +36,55 @@ export function agentsReadHandlers(deps: ReadDeps): Pick<Handlers<Routes>, Reads
     }),
     getLog: ({ name, limit }) => ({ ticks: readLog(store, agentNamed(store, name).pubkey, limit ?? DEFAULT_LIMIT).map(tickAnswer) }),
   }
+}
+
+/** What the host does at the owner's word. */
+export interface AgentsServices extends Pick<Services, 'store' | 'clock' | 'config' | 'nostr' | 'wallets'> {
+  readonly host: Host
+}
+
+export function agentsHandlers(services: AgentsServices): Handlers<Routes> {
+  const { host, store } = services
+  const detail = (view: AgentDetail) => detailAnswer(services, view)
+  return {
+    ...agentsReadHandlers(services),
+    listAgents: () => ({ agents: host.list().map(summaryAnswer) }),
+    getAgent: ({ name }) => detail(host.get(name)),
+    spawnAgent: async (request) => detail(await host.spawn({ ...request, brain: request.brain as BrainInput | undefined })),
+    startAgent: async ({ name }) => detail(await host.resume(name)),
+    pauseAgent: async ({ name }) => detail(await host.pause(name)),
+    tickAgent: async ({ name }) => tickAnswer(await host.tick(name)),
+    setAgent: async ({ name, new_name, brain, ...settings }) => {
+      const change = { ...settings, ...(new_name === undefined ? {} : { name: new_name }) }
+      const current = agentNamed(store, name).brain
+      return detail(await host.set(name, brain === undefined ? change : { ...change, brain: mergedBrain(current, brain) }))
+    },
+    setGoals: async ({ name, goals }) => ({
+      goals: await host.setGoals(
+        name,
+        goals.map((description) => ({ description })),
+      ),
+    }),
+    deleteAgent: async ({ name }) => {
+      const { npub } = agentNamed(store, name)
+      const gone = await host.delete(name, { moveFunds: true })
+      return { name: gone.name, npub, swept_sats: sats(gone.moved_sats) }
+    },
+    exportAgent: ({ name }) => ({ ...host.export(name) }),
+    fundAgent: async ({ name, amount_sats }, call) => {
+      const agent = agentNamed(store, name)
+      const owner = { kind: 'agent', pubkey: agent.pubkey } as const
+      const node = { kind: 'node', pubkey: services.nostr.keyring.node().pubkey } as const
+      await services.wallets.transfer(node, owner, sats(amount_sats), `owner:${agent.pubkey}:${call.idempotencyKey}`)
+      return { name: agent.name, amount_sats: sats(amount_sats), balance_sats: services.wallets.of(owner).balance().balanceSats }
+    },
+  }
+}
+
+/** What is given over what is there, as long as it is the same kind of brain. */
+function mergedBrain(current: unknown, given: { readonly type: string }): BrainInput {
+  const isSame = typeof current === 'object' && current !== null && (current as { type?: unknown }).type === given.type
+  return { ...(isSame ? current : {}), ...given } as BrainInput
 }
 
 /** By name, npub or key. @throws agent_not_found */
