@@ -1,5 +1,6 @@
 /** The Nostr layer put together: relays, subscriptions, outbox, look-ups. */
 import type { Clock } from '../base/clock.ts'
+import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Store } from '../store/store.ts'
@@ -10,6 +11,7 @@ import { RelayPool } from './pool.ts'
 import { listenRelays, queryRelays } from './query.ts'
 import type { Relay } from './relay.ts'
 import { relayUrl } from './relay-url.ts'
+import { startRetention } from './retention.ts'
 import { Subscriptions } from './subscriptions.ts'
 import type { Keyring, Nostr, RelayHealth } from './types.ts'
 import { createVerifier, type Verifier } from './verify.ts'
@@ -22,6 +24,8 @@ export interface NostrDeps {
   readonly keyring: Keyring
   /** The node's own, named by the owner: exceptions of the dialer, and the only ones that our keys are shown to (NIP-42). */
   readonly relays: readonly string[]
+  /** For what is kept how long; nothing is removed without it. */
+  readonly config?: () => Config
   readonly verifier?: Verifier
 }
 
@@ -51,6 +55,7 @@ export function createNostr(deps: NostrDeps): Nostr {
     query: (filters, options) => queryRelays(lookups, filters, options),
   })
   let canaries: Canary[] = []
+  let stopRetention = () => {}
 
   const healthOf = (relay: Relay): RelayHealth => ({
     url: relay.url,
@@ -72,8 +77,10 @@ export function createNostr(deps: NostrDeps): Nostr {
       canaries = pool
         .ownRelays()
         .map((relay) => new Canary({ relay, clock, logger, keyring, onDeaf: () => subscriptions.reopen(relay.url) }))
+      if (deps.config !== undefined) stopRetention = startRetention({ store, clock, logger, config: deps.config })
     },
     async close() {
+      stopRetention()
       for (const canary of canaries) canary.close()
       await subscriptions.close()
       await outbox.close()
