@@ -26,7 +26,10 @@ const KNOWN_KINDS: readonly number[] = [
   5000, 5001, 5002, 5003, 5004, 5005, 5050, 5100, 5200, 5201, 5202, 5250, 5300, 5301, 5302, 5303, 5400, 5500, 5900, 5901, 5905, 5970,
 ]
 const PROBE_EVERY_MS = 60_000
-const REFRESH_EVERY_MS = 5000
+/** How soon a change is noticed: a backend or mint that came or went. */
+const REFRESH_EVERY_MS = 500
+/** What is announced is compared with what was said last this often, even when nothing changed. */
+const REPEAT_EVERY_MS = 3_600_000
 /** Waiting jobs whose cancel requests are listened for by id; the others are found by their k or p tag. */
 const MAX_WATCHED = 200
 /** Several that begin to wait are listened for together. */
@@ -83,6 +86,7 @@ export function createProvider(deps: ProviderDeps): Provider {
   let watched: { subscription: Subscription; key: string } | undefined
   let nextProbeAt = 0
   let nextHeartbeatAt = 0
+  let announced = { key: '', until: 0 }
   let cancelRefresh: (() => void) | undefined
   let cancelWatch: (() => void) | undefined
 
@@ -204,10 +208,12 @@ export function createProvider(deps: ProviderDeps): Provider {
       },
       { name: now.node.name, about: now.node.about, ...deps.profile?.() },
     )
-    if (kinds.length > 0 && clock.now() >= nextHeartbeatAt) {
-      nextHeartbeatAt = clock.now() + HEARTBEAT_S * 1000
-      await announcer.heartbeat()
-    }
+  }
+
+  async function heartbeat(): Promise<void> {
+    if (clock.now() < nextHeartbeatAt || servedKinds().length === 0) return
+    nextHeartbeatAt = clock.now() + HEARTBEAT_S * 1000
+    await announcer.heartbeat()
   }
 
   async function probe(): Promise<void> {
@@ -220,8 +226,12 @@ export function createProvider(deps: ProviderDeps): Provider {
       if (clock.now() >= nextProbeAt) await probe()
       if (state !== 'on') return
       subscribe()
-      watch()
-      await announce()
+      const now = JSON.stringify([servedKinds(), wallets.mints().map((mint) => mint.url), backends.map((backend) => backend.health())])
+      if (now !== announced.key || clock.now() >= announced.until) {
+        await announce()
+        announced = { key: now, until: clock.now() + REPEAT_EVERY_MS }
+      }
+      await heartbeat()
     } catch (error) {
       if (state === 'on') logger.warn({ error: messageOf(error) }, 'the provider could not refresh what it sells; it tries again')
     } finally {
@@ -253,6 +263,7 @@ export function createProvider(deps: ProviderDeps): Provider {
       state = 'on'
       await probe()
       await engine.start()
+      watch()
       await refresh()
     },
 
@@ -270,6 +281,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     async reload() {
       backends = makeBackends(config())
       nextProbeAt = 0
+      announced = { key: '', until: 0 }
       cancelRefresh?.()
       if (state === 'on') await refresh()
     },
