@@ -32,6 +32,8 @@ const EPHEMERAL_MS = 10_000
 const NOTIFY_PAGE = 500
 const NOTIFY_RETRY_MS = 10_000
 const CLOSE_MS = 2000
+/** How long outcomes gather before one commit records them: each would cost an fsync, and nothing waits for them. */
+const GATHER_MS = 50
 
 export interface OutboxDeps {
   readonly store: Store
@@ -238,7 +240,7 @@ export class Outbox {
   #flushSoon(): void {
     if (this.#flushing || this.#closed) return
     this.#flushing = true
-    setImmediate(() => {
+    this.#deps.clock.after(GATHER_MS, () => {
       this.#flushing = false
       this.#track(this.#flush())
     })
