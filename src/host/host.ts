@@ -1,6 +1,6 @@
 /** The host: spawns agents, keeps them running, and answers the owner's questions about them. */
 import { randomInt, randomUUID } from 'node:crypto'
-import { type Sats, sats } from '../base/amounts.ts'
+import { sats } from '../base/amounts.ts'
 import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import { npubOf, parsePubkey, parseSecret } from '../nostr/nips/nip19.ts'
 import { createSigner } from '../nostr/signer.ts'
@@ -21,7 +21,7 @@ import {
 import { finishAction, getAction, getTick, openActions, sweepTicks } from '../store/ticks.ts'
 import type { WalletEvent } from '../wallet/types.ts'
 import { Publisher } from './actions/publish.ts'
-import { isSpend, onPaymentEvent } from './actions/spend.ts'
+import { isSpend, onPaymentEvent, walletKeyOf } from './actions/spend.ts'
 import { Inbox } from './inbox.ts'
 import { freshName } from './names.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
@@ -32,7 +32,7 @@ import { type AgentChange, type GoalSpec, parseGoals, parsePatch, parseSpawn, ty
 import { Ticker } from './tick.ts'
 import { type AgentDetail, type AgentView, readLog, readMemory, type TickView, viewAgent, viewDetail, viewTick } from './view.ts'
 
-const CHECK_MS = 60_000
+const CHECK_MS = 10_000
 const SWEEP_MS = 3_600_000
 const SWEEP_LIMIT = 500
 const DAY_MS = 86_400_000
@@ -58,6 +58,8 @@ export interface Host {
   resume(ref: string): Promise<AgentDetail>
   /** @throws agent_not_found */
   pause(ref: string): Promise<AgentDetail>
+  /** Looks at the agent's wallet now instead of within seconds: after funding it. @throws agent_not_found */
+  refresh(ref: string): Promise<AgentDetail>
   /** One tick now; resolves when it has ended. @throws agent_not_found, conflict */
   tick(ref: string): Promise<TickView>
   /** @throws agent_not_found, and as spawn */
@@ -106,6 +108,8 @@ class AgentHost implements Host {
   #phase: 'off' | 'on' | 'closed' = 'off'
   #offReason = 'the host was not started'
   #cancelCheck: (() => void) | undefined
+  /** As last seen: only a rise is news. */
+  readonly #balances = new Map<string, bigint>()
   #sweptAt = 0
   /** Spawns one after the other, so that names and accounts are given out once. */
   #spawning: Promise<unknown> = Promise.resolve()
@@ -230,6 +234,12 @@ class AgentHost implements Host {
     return this.#detail(this.#byPubkey(agent.pubkey))
   }
 
+  async refresh(ref: string): Promise<AgentDetail> {
+    const agent = this.#find(ref)
+    if (this.#phase === 'on') await this.#lookAtWallet(agent.pubkey)
+    return this.#detail(this.#byPubkey(agent.pubkey))
+  }
+
   async tick(ref: string): Promise<TickView> {
     const agent = this.#find(ref)
     await this.#follow(agent.pubkey)
@@ -295,27 +305,33 @@ class AgentHost implements Host {
     }
     await pauseAgent(this.#deps, agent)
     await this.#scheduler.idle(agent.pubkey)
-    const left = wallet.balance().balanceSats
-    const moved = left > 0n ? await this.#moveAll(agent, left) : 0n
+    const moved = await this.#moveAll(agent)
     this.#inbox.unwatch(agent.pubkey)
     await store.write(markAgentDeleted({ pubkey: agent.pubkey, at: clock.now() }))
     return { name: agent.name, moved_sats: Number(moved) }
   }
 
-  /** The mint's input fee comes off what is moved; it is not known beforehand, so less is tried until it fits. */
-  async #moveAll(agent: AgentRow, balance: Sats): Promise<Sats> {
+  /** Mint by mint: the input fee comes off what is moved; it is not known beforehand, so less is tried until it fits. */
+  async #moveAll(agent: AgentRow): Promise<bigint> {
     const { wallets, keyring } = this.#deps
     const node = { kind: 'node', pubkey: keyring.node().pubkey } as const
-    for (let fee = 0n; fee < balance && fee <= MAX_SWEEP_FEE_SATS; fee++) {
-      const amount = sats(balance - fee)
-      try {
-        await wallets.transfer(ownerOf(agent), node, amount, `agent:${agent.pubkey}:leave:${randomUUID()}`)
-        return amount
-      } catch (error) {
-        if (!isPylonError(error, 'insufficient_funds')) throw error
+    const wallet = wallets.of(ownerOf(agent))
+    let moved = 0n
+    for (let round = 0; round <= wallets.mints().length; round++) {
+      const { balanceSats, mints } = wallet.balance()
+      const most = mints.map((mint) => mint.balanceSats).sort((a, b) => (a < b ? 1 : -1))[0] ?? balanceSats
+      for (let fee = 0n; fee < most && fee <= MAX_SWEEP_FEE_SATS; fee++) {
+        const amount = sats(most - fee)
+        try {
+          await wallets.transfer(ownerOf(agent), node, amount, `agent:${agent.pubkey}:leave:${randomUUID()}`)
+          moved += amount
+          break
+        } catch (error) {
+          if (!isPylonError(error, 'insufficient_funds')) throw error
+        }
       }
     }
-    return sats(0)
+    return moved
   }
 
   export(ref: string): AgentBundle {
@@ -409,18 +425,26 @@ class AgentHost implements Host {
   }
 
   async #onWalletEvent(event: WalletEvent): Promise<void> {
-    const { store, clock } = this.#deps
+    const { store } = this.#deps
     if (event.owner.kind !== 'agent') return
     const action = event.cause.type === 'action' ? getAction(store, event.cause.id) : undefined
     if (action !== undefined && isSpend(action.type)) await onPaymentEvent(this.#deps, action, event)
-    if (this.#phase !== 'on') return
-    await this.#follow(event.owner.pubkey)
-    const agent = getAgent(store, event.owner.pubkey)
-    const isFunding = event.type === 'invoice_settled' || event.type === 'token_received'
-    if (isFunding && agent?.state === 'hibernating' && agent.nextTickAt === null) {
-      await store.write(patchAgent({ pubkey: agent.pubkey, patch: { nextTickAt: clock.now() } }))
+    if (this.#phase === 'on') await this.#lookAtWallet(event.owner.pubkey)
+  }
+
+  /** Follows a balance that may have changed; what a hibernating agent was given wakes it for one tick. */
+  async #lookAtWallet(pubkey: string): Promise<void> {
+    const { store, clock, wallets } = this.#deps
+    const balance = wallets.of({ kind: 'agent', pubkey }).balance().balanceSats
+    const before = this.#balances.get(pubkey)
+    this.#balances.set(pubkey, balance)
+    await this.#follow(pubkey)
+    const agent = getAgent(store, pubkey)
+    const isFunded = before !== undefined && balance > before
+    if (isFunded && agent?.state === 'hibernating' && agent.nextTickAt === null) {
+      await store.write(patchAgent({ pubkey, patch: { nextTickAt: clock.now() } }))
+      this.#scheduler.wake()
     }
-    this.#scheduler.wake()
   }
 
   /** Spends that were taken up in a tick that has ended: the wallet knows how they went. */
@@ -430,9 +454,9 @@ class AgentHost implements Host {
       const tick = getTick(store, action.tickId)
       if (!isSpend(action.type) || tick === undefined || tick.state === 'acting') continue
       const owner = { kind: 'agent', pubkey: action.agentPubkey } as const
-      const payment = wallets.of(owner).payment(`action:${action.id}`)
+      const payment = wallets.of(owner).payment(walletKeyOf(action))
       const cause = { type: 'action', id: action.id } as const
-      const idempotencyKey = `action:${action.id}`
+      const idempotencyKey = walletKeyOf(action)
       if (payment?.state === 'paid')
         await onPaymentEvent(this.#deps, action, { type: 'payment_settled', cause, owner, idempotencyKey, feeSats: payment.feeSats })
       else if (payment === undefined || payment.state === 'failed') {
@@ -457,10 +481,9 @@ class AgentHost implements Host {
   async #check(): Promise<void> {
     const { store, clock, config } = this.#deps
     for (const agent of listAgents(store)) {
-      await this.#follow(agent.pubkey)
+      await this.#lookAtWallet(agent.pubkey)
       if (agent.lud06 === null || agent.profileDigest === null) await this.#introduce(agent.pubkey)
     }
-    this.#scheduler.wake()
     const now = clock.now()
     if (now - this.#sweptAt < SWEEP_MS) return
     this.#sweptAt = now

@@ -6,8 +6,10 @@ import { openDm04 } from '../nostr/nips/nip04.ts'
 import { validateReceipt } from '../nostr/nips/nip57.ts'
 import { CHAT_KIND, unwrap } from '../nostr/nips/nip59.ts'
 import type { NostrEvent, Subscription } from '../nostr/types.ts'
+import { createVerifier } from '../nostr/verify.ts'
 import { type AgentRow, getAgent, type HeardRow, hear, markWrapOpened, wasHeard, wasWrapOpened } from '../store/agents.ts'
 import { countSpokenTo } from '../store/ticks.ts'
+import { type DecodedInvoice, decodeInvoice } from '../wallet/bolt11.ts'
 import type { HostDeps } from './parts.ts'
 import { wakes } from './schedule.ts'
 
@@ -22,6 +24,7 @@ type Heard = Pick<HeardRow, 'id' | 'type' | 'sender' | 'content' | 'scheme' | 'a
 export class Inbox {
   readonly #deps: HostDeps
   readonly #onHeard: (agent: AgentRow) => void
+  readonly #verifier = createVerifier()
   readonly #subscriptions = new Map<string, Subscription[]>()
 
   /** @param onHeard called after something new was committed. */
@@ -110,9 +113,9 @@ export class Inbox {
   }
 
   async #readWrap(agent: AgentRow, wrap: NostrEvent): Promise<Heard | undefined> {
-    const { store, keyring, verifier, clock } = this.#deps
+    const { store, keyring, clock } = this.#deps
     if (wasWrapOpened(store, agent.pubkey, wrap.id)) return undefined
-    const rumor = this.#tryOpen(agent, () => unwrap(keyring.signer(agent.pubkey), wrap, verifier))
+    const rumor = this.#tryOpen(agent, () => unwrap(keyring.signer(agent.pubkey), wrap, this.#verifier))
     if (rumor === undefined || rumor.kind !== CHAT_KIND || rumor.pubkey === agent.pubkey) {
       await store.write(markWrapOpened({ agentPubkey: agent.pubkey, id: wrap.id, at: clock.now() }))
       return undefined
@@ -126,7 +129,7 @@ export class Inbox {
     const bolt11 = tagValue(receipt, 'bolt11')
     if (providerPubkey === undefined || bolt11 === undefined) return undefined
     const expected = { recipient: agent.pubkey, providerPubkey, ...(agent.lud06 === null ? {} : { lnurl: agent.lud06 }) }
-    const result = validateReceipt(receipt, expected, this.#deps.verifier, this.#deps.decodeInvoice)
+    const result = validateReceipt(receipt, expected, this.#verifier, tryDecode)
     if (!result.ok) {
       this.#deps.logger.info({ agent: agent.name, event: receipt.id, reason: result.reason }, 'a zap receipt was ignored')
       return undefined
@@ -147,6 +150,14 @@ export class Inbox {
       this.#deps.logger.debug({ agent: agent.name, code, error: messageOf(error) }, 'a message could not be opened')
       return undefined
     }
+  }
+}
+
+function tryDecode(bolt11: string): DecodedInvoice | undefined {
+  try {
+    return decodeInvoice(bolt11)
+  } catch {
+    return undefined
   }
 }
 

@@ -3,7 +3,6 @@ import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Keyring, Nostr, Signer } from '../nostr/types.ts'
-import type { Verifier } from '../nostr/verify.ts'
 import type { AgentRow } from '../store/agents.ts'
 import type { Store } from '../store/store.ts'
 import type { PayResult, SpendLimits, WalletOwner, Wallets } from '../wallet/types.ts'
@@ -22,6 +21,7 @@ export interface ZapOrder {
   readonly from: WalletOwner
   readonly recipient: string
   readonly eventId?: string
+  readonly eventKind?: number
   readonly amountSats: bigint
   readonly comment: string
   /** Where the receipt is wanted. */
@@ -30,7 +30,7 @@ export interface ZapOrder {
   readonly spend: { readonly tickId: string; readonly limits: SpendLimits }
 }
 
-/** Sends a zap by NIP-57; the same action is the same zap. Throws as Wallet.pay does, and lnurl_invalid. */
+/** Sends a zap by NIP-57 under the wallet key `zap:<action id>`. Throws as Wallet.pay does, and lnurl_invalid. */
 export type SendZap = (order: ZapOrder) => Promise<PayResult>
 
 /** Where agents get an address at which they can be zapped. */
@@ -41,9 +41,6 @@ export interface ZapAddresses {
   receiptKeyOf(pubkey: string): Promise<string | undefined>
 }
 
-/** What a bolt11 says, as the wallet decodes it; undefined when it is none. */
-export type DecodeInvoice = (bolt11: string) => { amountMsats: bigint | undefined; descriptionHash: string | undefined } | undefined
-
 export interface HostDeps {
   readonly store: Store
   readonly clock: Clock
@@ -52,9 +49,7 @@ export interface HostDeps {
   readonly nostr: Nostr
   readonly keyring: AgentKeyring
   readonly wallets: Wallets
-  readonly verifier: Verifier
   readonly sendZap: SendZap
-  readonly decodeInvoice: DecodeInvoice
   /** Absent where no LNURL server is known: agents then have no zap address. */
   readonly zapAddresses?: ZapAddresses
 }

@@ -125,10 +125,10 @@ export class Scheduler {
         if (this.#open) logger.error({ pubkey, error: messageOf(error) }, 'a tick could not go on')
       } finally {
         this.#running.delete(pubkey)
-        this.wake()
       }
     })()
     this.#running.set(pubkey, work)
+    work.then(() => this.wake()).catch((error: unknown) => logger.error({ error: messageOf(error) }, 'the schedule could not be read'))
   }
 
   async #claimAndRun(agent: AgentRow, due: Due, id: string = randomUUID()): Promise<void> {

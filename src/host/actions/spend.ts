@@ -4,6 +4,7 @@ import { sats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import type { AgentRow } from '../../store/agents.ts'
 import { type ActionRow, claimAction, finishAction } from '../../store/ticks.ts'
+import { decodeInvoice } from '../../wallet/bolt11.ts'
 import type { PayResult, SpendLimits, WalletEvent } from '../../wallet/types.ts'
 import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
 import { type Action, parseAction, readZapTarget } from './action.ts'
@@ -12,6 +13,9 @@ import type { Publisher } from './publish.ts'
 type Spend = Extract<Action, { type: 'zap' | 'pay_invoice' }>
 
 export const isSpend = (type: string): boolean => type === 'zap' || type === 'pay_invoice'
+
+/** The key of the wallet's operation. */
+export const walletKeyOf = (row: Pick<ActionRow, 'id' | 'type'>): string => `${row.type === 'zap' ? 'zap' : 'action'}:${row.id}`
 
 export const limitsOf = (agent: Pick<AgentRow, 'budget'>): SpendLimits => ({
   perTxSats: sats(agent.budget.per_tx_sats),
@@ -62,11 +66,11 @@ async function zap(
   })
 }
 
-function pay(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Extract<Spend, { type: 'pay_invoice' }>): Promise<PayResult> {
-  const request = action.invoice.replace(/^lightning:/i, '')
+async function pay(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Extract<Spend, { type: 'pay_invoice' }>): Promise<PayResult> {
+  const { request } = decodeInvoice(action.invoice)
   return deps.wallets.of(ownerOf(agent)).pay(
     {
-      idempotencyKey: `action:${row.id}`,
+      idempotencyKey: walletKeyOf(row),
       cause: { type: 'action', id: row.id },
       request,
       debitAccount: `agent:${agent.pubkey}/expense/invoice`,
@@ -75,9 +79,9 @@ function pay(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Extract<Sp
   )
 }
 
-function amountOf(deps: HostDeps, action: Spend): bigint {
+function amountOf(action: Spend): bigint {
   if (action.type === 'zap') return BigInt(action.sats) * 1000n
-  return deps.decodeInvoice(action.invoice.replace(/^lightning:/i, ''))?.amountMsats ?? 0n
+  return decodeInvoice(action.invoice).amountMsats ?? 0n
 }
 
 async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: PayResult): Promise<void> {
@@ -86,14 +90,14 @@ async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: Pay
     await deps.store.write(finishAction({ id: row.id, state: 'unknown', reason: 'the outcome of the payment is not known yet', at }))
     return
   }
-  const costMsats = amountOf(deps, action) + result.feeSats * 1000n
+  const costMsats = amountOf(action) + result.feeSats * 1000n
   await deps.store.write(finishAction({ id: row.id, state: 'done', reason: null, costMsats, at }))
 }
 
 /** The wallet's books decide what an error means: only what it surely did not spend has failed. */
 async function settleFailure(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Spend, error: unknown): Promise<void> {
   if (isPylonError(error, 'shutting_down')) throw error
-  const known = deps.wallets.of(ownerOf(agent)).payment(`action:${row.id}`)
+  const known = deps.wallets.of(ownerOf(agent)).payment(walletKeyOf(row))
   if (known !== undefined && known.state !== 'failed') return settle(deps, row, action, known)
   const failure = toPylonError(error)
   const state = failure.code === 'budget_exceeded' || failure.code === 'action_refused' ? 'refused' : 'failed'
@@ -107,6 +111,6 @@ export async function onPaymentEvent(deps: HostDeps, row: ActionRow, event: Wall
   if (event.type !== 'payment_settled') return
   const action = parseAction(row.params)
   if (action.type !== 'zap' && action.type !== 'pay_invoice') throw new PylonError('internal', `The action ${row.id} is no spend.`)
-  const costMsats = amountOf(deps, action) + event.feeSats * 1000n
+  const costMsats = amountOf(action) + event.feeSats * 1000n
   await deps.store.write(finishAction({ id: row.id, state: 'done', reason: null, costMsats, at }))
 }

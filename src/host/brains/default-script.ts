@@ -56,5 +56,5 @@ name = "zap who mentions me"
 on = "mention"
 max = 1
 when = [{ field = "mention.old", op = "eq", value = false }, { field = "mention.spoken_recently", op = "eq", value = 0 }]
-do = [{ type = "zap", to = "{{mention.id}}", sats = ${sats}, comment = "for the mention" }]
+do = [{ type = "zap", to = "{{mention.note}}", sats = ${sats}, comment = "for the mention" }]
 `

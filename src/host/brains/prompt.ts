@@ -1,5 +1,6 @@
 /** What a model is told, pure: its part, the grammar, and what was observed, with all that strangers said fenced as quotations. */
 import type { ChatMessage } from '../../inference/openai.ts'
+import { noteOf } from '../../nostr/nips/nip19.ts'
 import { cleanText, type Observation, type Quote } from '../observation.ts'
 
 const MAX_QUOTES = 10
@@ -48,7 +49,10 @@ function situation(o: Observation): string {
       o.posted.map((post) => `- ${oneLine(post)}`),
     ),
     section('Mentions of you', quotes(o.mentions)),
-    section('Messages to you', quotes(o.dms)),
+    section(
+      'Messages to you',
+      o.dms.slice(0, MAX_QUOTES).map((dm) => `from ${dm.npub}:\n${fence(dm.text)}`),
+    ),
     section(
       'Zaps to you',
       o.zaps.slice(0, MAX_QUOTES).map((zap) => `${zap.sats} sats from ${zap.npub}\n${fence(zap.text)}`),
@@ -61,7 +65,7 @@ function situation(o: Observation): string {
 
 const section = (title: string, lines: readonly string[]): string => (lines.length === 0 ? '' : `${title}:\n${lines.join('\n')}`)
 const quotes = (list: readonly Quote[]): string[] =>
-  list.slice(0, MAX_QUOTES).map((quote) => `note ${quote.id} by ${quote.npub}:\n${fence(quote.text)}`)
+  list.slice(0, MAX_QUOTES).map((quote) => `${noteOf(quote.id)} by ${quote.npub}:\n${fence(quote.text)}`)
 const oneLine = (text: string): string => cleanText(text, 300).replace(/\s+/g, ' ')
 
 /** Every line of it begins with `>`. */

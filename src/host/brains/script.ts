@@ -5,6 +5,7 @@
 import { parse as parseToml } from 'smol-toml'
 import { z } from 'zod'
 import { messageOf, PylonError } from '../../base/errors.ts'
+import { noteOf } from '../../nostr/nips/nip19.ts'
 import { ACTION_FIELDS, ACTION_TYPES, type ActionType } from '../actions/action.ts'
 import { cleanText, type Observation, type Quote } from '../observation.ts'
 import type { RawAction } from './grammar.ts'
@@ -42,7 +43,8 @@ const COMMON_FIELDS = [
   ...['seen.notes', 'seen.authors', 'seen.topics', 'seen.relays_up', 'seen.zapped_sats', 'seen.summary'],
   ...['mentions.count', 'dms.count', 'zaps.count', 'goal'],
 ]
-const QUOTE_FIELDS = ['id', 'npub', 'pubkey', 'text', 'own_home', 'old', 'spoken_recently', 'spoken_total']
+/** `note` is the id as `note1...`: what a zap takes, since 64 hex digits are a key there. */
+const QUOTE_FIELDS = ['id', 'note', 'npub', 'pubkey', 'text', 'own_home', 'old', 'spoken_recently', 'spoken_total']
 const ITEM_FIELDS: Readonly<Record<Occasion, readonly string[]>> = {
   tick: [],
   first: [],
@@ -188,10 +190,11 @@ function valuesOf(o: Observation, on: Occasion, item: Quote | undefined): Map<st
     ['goal', o.goals.find((goal) => goal.status === 'active')?.description ?? ''],
   ])
   if (item === undefined) return values
-  const fields = item as Quote & Readonly<Record<string, Scalar>>
+  const fields: Readonly<Record<string, unknown>> = { ...item, note: noteOf(item.id) }
   for (const field of ITEM_FIELDS[on]) {
-    const value = fields[field] ?? ''
-    values.set(`${on}.${field}`, typeof value === 'string' ? cleanText(value) : value)
+    const value = fields[field]
+    if (typeof value === 'number' || typeof value === 'boolean') values.set(`${on}.${field}`, value)
+    else values.set(`${on}.${field}`, cleanText(String(value ?? '')))
   }
   return values
 }

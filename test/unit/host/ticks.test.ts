@@ -154,19 +154,18 @@ describe('exactly once', () => {
       const dir = tempDir()
       const outside = new Outside()
       outside.accepts = false
-      let crash: (() => void) | undefined
+      let died = false
+      // What is committed stays, nobody hears of it, and nothing can be written any more.
       const hook = {
+        beforeCommit() {
+          if (died) throw new PylonError('shutting_down', 'killed')
+        },
         afterCommit(labels: readonly string[]) {
-          if (crash !== undefined && labels.some((name) => name.startsWith(label))) crash()
+          died ||= labels.some((name) => name.startsWith(label))
+          if (died) throw new PylonError('shutting_down', 'killed')
         },
       }
       const world = await startWorld({ dir, outside, hook })
-      let died = false
-      crash = () => {
-        crash = undefined
-        died = true
-        throw new PylonError('internal', 'killed')
-      }
       await world.host.spawn({ name: 'ada', brain: POSTER })
       await vi.waitFor(() => expect(died).toBe(true))
       world.crash()
@@ -174,7 +173,7 @@ describe('exactly once', () => {
 
       outside.accepts = true
       const again = await startWorld({ dir, outside, clock: world.clock })
-      await vi.waitFor(() => expect(again.host.log('ada').at(-1)?.state).toBe('done'))
+      await vi.waitFor(() => expect(again.host.log('ada').at(-1)).toMatchObject({ state: 'done', error: null }))
       await vi.waitFor(() => expect(outside.ofKind(1, ada)).toHaveLength(1))
       expect(again.host.log('ada').filter((tick) => tick.trigger === 'first')).toHaveLength(1)
       await again.close()
@@ -187,7 +186,7 @@ describe('exactly once', () => {
   it('zaps once when the node dies between the claim and the answer', async () => {
     const dir = tempDir()
     const outside = new Outside()
-    const brain = rules({ on: 'mention', do: [{ type: 'zap', to: '{{mention.id}}', sats: 21 }] })
+    const brain = rules({ on: 'mention', do: [{ type: 'zap', to: '{{mention.note}}', sats: 21 }] })
     const world = await startWorld({ dir, outside })
     const ada = await spawnAda(world, { brain })
     const zapped = vi.fn()
@@ -225,7 +224,7 @@ describe('exactly once', () => {
     expect(action).toMatchObject({ type: 'zap', state: 'unknown', cost_msats: 0 })
     const owner = { kind: 'agent', pubkey: ada } as const
     const cause = { type: 'action', id: action?.id ?? '' } as const
-    const key = `action:${action?.id}`
+    const key = `zap:${action?.id}`
     await world.walletEvent({ type: 'payment_failed', owner, cause, idempotencyKey: key, reason: 'no route' })
     expect(world.host.log('ada')[0]?.actions[0]).toMatchObject({ state: 'failed', reason: 'no route' })
     await world.close()

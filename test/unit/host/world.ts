@@ -12,7 +12,6 @@ import { secretOfAccount, seedOfWords } from '../../../src/nostr/mnemonic.ts'
 import { isSigned, matchesAny } from '../../../src/nostr/nips/nip01.ts'
 import { createSigner } from '../../../src/nostr/signer.ts'
 import type { EventTemplate, Nostr, NostrEvent, Signer, SubscriptionSpec } from '../../../src/nostr/types.ts'
-import { createVerifier } from '../../../src/nostr/verify.ts'
 import { pendingAfter, recordDeliveries } from '../../../src/store/outbox.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
 import type { PayResult, Wallet, WalletEvent, WalletOwner, Wallets } from '../../../src/wallet/types.ts'
@@ -164,6 +163,7 @@ function memoryWallets(outside: Outside): { wallets: Wallets; tell: (event: Wall
     mints: () => [],
     addMint: unsupported,
     removeMint: unsupported,
+    restore: unsupported,
     transfer: async (from, to, amount, key) => {
       if (outside.transfers.has(key)) return
       if (balanceOf(from) < amount) throw new PylonError('insufficient_funds', 'The wallet does not hold enough.')
@@ -180,7 +180,7 @@ function memoryWallets(outside: Outside): { wallets: Wallets; tell: (event: Wall
 
 function zapSender(outside: Outside): SendZap {
   return async (order) => {
-    const key = `action:${order.actionId}`
+    const key = `zap:${order.actionId}`
     const known = outside.payments.get(key)
     if (known !== undefined && known.state !== 'failed') return known
     outside.zaps.push(order)
@@ -220,9 +220,7 @@ export async function startWorld(options: {
     nostr: relay.nostr(),
     keyring,
     wallets,
-    verifier: createVerifier(),
     sendZap: zapSender(outside),
-    decodeInvoice: () => undefined,
     ...options.deps,
   }
   const host = createHost(deps)
