@@ -23,6 +23,7 @@ import { startCommand } from './start.ts'
 import { statusCommand } from './status.ts'
 import { stopCommand } from './stop.ts'
 import { unlockCommand } from './unlock.ts'
+import { STDIN } from './values.ts'
 import { walletCommand } from './wallet.ts'
 
 /** @param argv without the executable and script. @returns 0 ok, 1 failed, 2 usage, 3 not running. */
@@ -40,7 +41,7 @@ export async function runCli(argv: readonly string[], roles: Roles): Promise<num
 }
 
 function parser(argv: readonly string[], roles: Roles): Argv<GlobalOptions> {
-  const base = yargs([...argv])
+  const base = yargs(argv.map((arg) => (arg === '-' ? STDIN : arg)))
     .scriptName('pylon')
     .usage('Usage: $0 <command>\n\nOne node that hosts your agents and sells work for sats.')
     .option('json', { type: 'boolean', default: false, describe: 'Print the answer as JSON', global: true })

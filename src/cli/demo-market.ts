@@ -49,8 +49,8 @@ export const SALES: readonly Sale[] = [
   },
 ]
 
-/** Sets prices and the exec kind where they are not set yet; true when something changed. */
-export async function stockUp(seller: Pylon): Promise<boolean> {
+/** Sets prices and the exec kind where they are not set yet; the running node takes them at once. */
+export async function stockUp(seller: Pylon): Promise<void> {
   const { value: exec } = await seller.json('config', 'get', 'provider.exec')
   const { value: prices } = await seller.json('config', 'get', 'provider.prices')
   const commands = Array.isArray(exec) ? (exec as { kind?: unknown }[]) : []
@@ -62,7 +62,6 @@ export async function stockUp(seller: Pylon): Promise<boolean> {
   if (known[SUMMARY_KIND] === undefined) missing.push([`provider.prices.${SUMMARY_KIND}`, inlineToml(SUMMARY_PRICE)])
   if (known[SHOUT_KIND] === undefined) missing.push([`provider.prices.${SHOUT_KIND}`, inlineToml(SHOUT_PRICE)])
   for (const [key, value] of missing) await seller.json('config', 'set', key, value)
-  return missing.length > 0
 }
 
 function inlineToml(table: object): string {

@@ -83,9 +83,8 @@ async function runDemo(seller: Pylon, tell: Tell, signal: AbortSignal): Promise<
 }
 
 async function startSeller(seller: Pylon, tell: Tell) {
-  const isChanged = await stockUp(seller)
-  const started = await seller.json('start')
-  if (started['was_running'] === true && isChanged) await seller.json('restart')
+  await seller.json('start')
+  await stockUp(seller)
   const status = await waitFor('the sandbox node to be ready', 20_000, async () => {
     const now = await seller.answer(nodeRoutes.status.response, ['status'])
     const isReady = now.relays.some((relay) => relay.state === 'connected') && now.provider.kinds.includes(SHOUT_KIND)

@@ -298,8 +298,8 @@ export function findJobs(store: Store, prefix: string, limit: number): JobRow[] 
 /** The ids that begin with these hex digits, at most two: enough to tell a unique one. */
 export function jobIdsWithPrefix(store: Store, prefix: string): string[] {
   return store
-    .sql('SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || char(1114111) LIMIT 2')
-    .all(prefix)
+    .sql('SELECT id FROM jobs WHERE id >= @prefix AND id < @prefix || char(1114111) LIMIT 2')
+    .all({ prefix })
     .map((row) => text(row, 'id'))
 }
 
