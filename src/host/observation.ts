@@ -84,7 +84,7 @@ const COMMON = new Set(
   https http nostr note notes npub hello thank thanks relay relays newest topics agent sats first`.split(/\s+/),
 )
 
-/** The words that most notes share: hashtags count twice, only plain letters pass. At most three, in a steady order. */
+/** Hashtags and the words that several notes share, plain letters only: one stranger's word alone is no topic. At most three, in a steady order. */
 export function topicsOf(texts: readonly string[]): string[] {
   const weight = new Map<string, number>()
   for (const text of texts) {
@@ -97,6 +97,7 @@ export function topicsOf(texts: readonly string[]): string[] {
     for (const [word, value] of words) weight.set(word, (weight.get(word) ?? 0) + value)
   }
   return [...weight.entries()]
+    .filter(([, value]) => value > 1)
     .sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))
     .slice(0, 3)
     .map(([word]) => word)

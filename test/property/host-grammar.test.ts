@@ -68,7 +68,7 @@ describe('the line grammar', () => {
       fc.property(fc.array(fc.oneof(line, hostile), { maxLength: 30 }), (lines) => {
         const answer = lines.join('\n')
         const { actions, thought, problems } = parseLines(answer)
-        expect(actions.length + problems.length).toBeLessThanOrEqual(answer.split(/\r?\n/).length)
+        expect(actions.length + problems.length).toBeLessThanOrEqual(answer.split(/\r\n|\r|\n/).length)
         expect(parseLines(thought).actions).toEqual([])
       }),
     )

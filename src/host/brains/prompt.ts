@@ -38,15 +38,15 @@ function situation(o: Observation): string {
     `It is ${o.now}. This is tick ${o.tick.number}, because of: ${o.tick.trigger}. You hold ${o.balance_sats} sats.`,
     section(
       'Your goals',
-      goals.map((goal) => `- ${cleanText(goal.description, 300)} (priority ${goal.priority}, ${goal.progress}% done)`),
+      goals.map((goal) => `- ${quoted(goal.description)} (priority ${goal.priority}, ${goal.progress}% done)`),
     ),
     section(
       'Your memories, newest first',
-      o.memories.slice(0, 10).map((memory) => `- ${oneLine(memory)}`),
+      o.memories.slice(0, 10).map((memory) => `- ${quoted(memory)}`),
     ),
     section(
       'Your last posts, newest first',
-      o.posted.map((post) => `- ${oneLine(post)}`),
+      o.posted.map((post) => `- ${quoted(post)}`),
     ),
     section('Mentions of you', quotes(o.mentions)),
     section(
@@ -66,7 +66,8 @@ function situation(o: Observation): string {
 const section = (title: string, lines: readonly string[]): string => (lines.length === 0 ? '' : `${title}:\n${lines.join('\n')}`)
 const quotes = (list: readonly Quote[]): string[] =>
   list.slice(0, MAX_QUOTES).map((quote) => `${noteOf(quote.id)} by ${quote.npub}:\n${fence(quote.text)}`)
-const oneLine = (text: string): string => cleanText(text, 300).replace(/\s+/g, ' ')
+/** In quotation marks, so that no line of it begins like an action. */
+const quoted = (text: string): string => JSON.stringify(cleanText(text, 300).replace(/\s+/g, ' '))
 
 /** Every line of it begins with `>`. */
 export function fence(text: string): string {
