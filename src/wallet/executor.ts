@@ -6,8 +6,9 @@ import { getOperation, moveOperation, type OperationRow } from '../store/operati
 import { KeyedQueue, type WalletContext } from './context.ts'
 import type { BlindSignature } from './crypto.ts'
 import { MELT_TIMEOUT_MS, type MintReply, meltQuoteSchema, mintQuoteSchema, type ProofSpendState, signaturesSchema } from './mint-client.ts'
-import { backoffMs, type Evidence, judge, type Plan, readRefusal, statesBefore } from './operations.ts'
+import { backoffMs, type Evidence, judge, OUTPUTS_TAKEN, type Plan, readRefusal, statesBefore } from './operations.ts'
 import { replan } from './requests.ts'
+import { restoreWallet } from './restore.ts'
 import { completion, failure, type PurposedProof } from './settlement.ts'
 
 /** What a request brought: a signature for each output, in order; undefined where there is none. */
@@ -137,7 +138,7 @@ export class Executor {
     const reason = `${reply.detail} (code ${reply.code})`
     const meaning = readRefusal(reply.code, operation.attempts)
     const plan = operation.plan as Plan
-    if (meaning === 'old_keyset' && plan.replanned !== true && (await this.#replanned(operation, plan))) return
+    if (meaning === 'old_keyset' && (await this.#replanned(operation, plan, 'refused for an old keyset: planned again'))) return
     if (meaning === 'ask' || plan.kind === 'mint') {
       await this.#toUnknown(operation, reason, operation.tries)
       return this.#investigate(this.#get(operation.id), reason, reply.code)
@@ -145,17 +146,26 @@ export class Executor {
     await this.#fail(operation, reason, new Set(), reply.code)
   }
 
-  /** New outputs of the keyset that is active now; false when that cannot be. */
-  async #replanned(operation: OperationRow, plan: Plan): Promise<boolean> {
+  /** New outputs of the keyset that is active now, once; false when that cannot be. */
+  async #replanned(operation: OperationRow, plan: Plan, reason: string): Promise<boolean> {
     const { mints, store, clock } = this.#context
+    if (plan.replanned === true) return false
     try {
       const keyset = await mints.activeKeyset(operation.mintUrl, { refresh: true })
       const fresh = await replan(this.#context, operation.owner, plan, keyset)
       if (fresh === undefined) return false
       const at = clock.now()
-      const reason = 'refused for an old keyset: planned again'
       await store.write(
-        moveOperation({ id: operation.id, from: ['submitted'], to: 'prepared', reason, attempts: 0, plan: fresh, at, nextTryAt: at }),
+        moveOperation({
+          id: operation.id,
+          from: statesBefore('prepared'),
+          to: 'prepared',
+          reason,
+          attempts: 0,
+          plan: fresh,
+          at,
+          nextTryAt: at,
+        }),
       )
       return true
     } catch (error) {
@@ -167,7 +177,7 @@ export class Executor {
   /** Asks the mint what happened and acts on what that proves. */
   async #investigate(operation: OperationRow, refusal: string | undefined, code = 0): Promise<void> {
     const plan = operation.plan as Plan
-    const found = await this.#find(operation, plan, refusal)
+    const found = await this.#find(operation, plan, refusal, code)
     await this.#context.mints.note(operation.mintUrl, found)
     if (found.kind !== 'ok') {
       const reason = found.kind === 'unknown' ? found.reason : found.detail
@@ -178,10 +188,23 @@ export class Executor {
     if (verdict.do === 'wait') return this.#toUnknown(operation, verdict.reason, operation.tries + 1)
     if (verdict.do === 'complete') return this.#complete(operation, outcome, 'recovered')
     if (verdict.do === 'fail') return this.#fail(operation, verdict.reason, spentYs, code)
-    await this.#submit(operation)
+    if (verdict.do === 'resubmit') return this.#submit(operation)
+    await this.#skipUsedOutputs(operation, plan, refusal ?? '')
   }
 
-  async #find(operation: OperationRow, plan: Plan, refusal: string | undefined): Promise<MintReply<Findings>> {
+  /** The seed made these outputs before, in a database that is lost: finds what it made, which moves the counters up, and plans again. */
+  async #skipUsedOutputs(operation: OperationRow, plan: Plan, refusal: string): Promise<void> {
+    try {
+      await restoreWallet(this.#context, operation.owner, operation.mintUrl)
+    } catch (error) {
+      return this.#toUnknown(operation, messageOf(error), operation.tries + 1)
+    }
+    if (await this.#replanned(operation, plan, 'the outputs were used before: planned again')) return
+    if (plan.kind === 'mint') return this.#toUnknown(operation, refusal, operation.tries + 1)
+    await this.#fail(operation, refusal, new Set(), 0)
+  }
+
+  async #find(operation: OperationRow, plan: Plan, refusal: string | undefined, code: number): Promise<MintReply<Findings>> {
     const client = this.#context.mints.client(operation.mintUrl)
     let quote: Evidence['quote']
     let outcome: Outcome = { signatures: [] }
@@ -210,6 +233,7 @@ export class Executor {
       quote,
       restored: count === 0 || plan.outputs.length === 0 ? 'none' : count === plan.outputs.length ? 'all' : 'some',
       refusal,
+      outputsTaken: code === OUTPUTS_TAKEN,
     }
     const useRestored = plan.kind !== 'melt' || outcome.signatures.length === 0
     const spentYs = new Set(plan.inputs.filter((_, i) => states.value[i] === 'SPENT').map((input) => input.y))

@@ -2,9 +2,9 @@
  * The life of a money operation: pure, no I/O. One operation is one request to one mint.
  *
  *   prepared ──> submitted ──> completed
- *      |             |  ^──── replanned (refused for an old keyset) ──> prepared
+ *      |             |  ^──── replanned (refused for an old keyset, or used outputs) ──> prepared
  *      |             |──> failed          only a refusal of that very request, with the inputs seen unspent
- *      |             '──> unknown ──> completed | failed | submitted (the same bytes again)
+ *      |             '──> unknown ──> completed | failed | submitted (the same bytes again) | prepared (replanned)
  *      '──> completed (a send that needs no swap)
  *
  * prepared: exact request, blinded outputs and blinding data stored, inputs reserved, value and budget held.
@@ -16,7 +16,7 @@ import type { BlindedOutput } from './crypto.ts'
 export const LEGAL: Readonly<Record<OperationState, readonly OperationState[]>> = {
   prepared: ['submitted', 'completed'],
   submitted: ['completed', 'failed', 'unknown', 'prepared'],
-  unknown: ['completed', 'failed', 'submitted', 'unknown'],
+  unknown: ['completed', 'failed', 'submitted', 'unknown', 'prepared'],
   completed: [],
   failed: [],
 }
@@ -108,11 +108,14 @@ export interface Evidence {
   readonly restored: 'all' | 'some' | 'none'
   /** The refusal that led here. */
   readonly refusal: string | undefined
+  /** The refusal said that these outputs were signed before. With inputs unspent that was another request: the counters lag behind the seed. */
+  readonly outputsTaken: boolean
 }
 
 export type Verdict =
   | { readonly do: 'complete' }
   | { readonly do: 'resubmit' }
+  | { readonly do: 'replan' }
   | { readonly do: 'wait'; readonly reason: string }
   | { readonly do: 'fail'; readonly reason: string }
 
@@ -123,26 +126,33 @@ export function judge(kind: PlanKind, evidence: Evidence): Verdict {
   return judgeSwap(evidence)
 }
 
-function judgeSwap({ inputs, restored, refusal }: Evidence): Verdict {
+function judgeSwap({ inputs, restored, refusal, outputsTaken }: Evidence): Verdict {
+  if (inputs === 'pending') return { do: 'wait', reason: 'the mint is still at it' }
+  if (inputs === 'unspent') {
+    if (outputsTaken) return { do: 'replan' }
+    return refusal === undefined ? { do: 'resubmit' } : { do: 'fail', reason: refusal }
+  }
   if (restored === 'all') return { do: 'complete' }
   if (restored === 'some') return { do: 'wait', reason: 'the mint signed only some of the outputs' }
-  if (inputs === 'pending') return { do: 'wait', reason: 'the mint is still at it' }
-  if (inputs === 'unspent') return refusal === undefined ? { do: 'resubmit' } : { do: 'fail', reason: refusal }
   return { do: 'fail', reason: refusal ?? 'the inputs were spent elsewhere' }
 }
 
-function judgeMint({ quote, restored, refusal }: Evidence): Verdict {
-  if (restored === 'all') return { do: 'complete' }
-  if (restored === 'some') return { do: 'wait', reason: 'the mint signed only some of the outputs' }
-  if (quote === 'ISSUED') return { do: 'fail', reason: 'the quote was issued for other outputs' }
+function judgeMint({ quote, restored, refusal, outputsTaken }: Evidence): Verdict {
+  if (quote === 'ISSUED') {
+    if (restored === 'all') return { do: 'complete' }
+    if (restored === 'some') return { do: 'wait', reason: 'the mint signed only some of the outputs' }
+    return { do: 'fail', reason: 'the quote was issued for other outputs' }
+  }
+  if (quote === 'PAID' && outputsTaken) return { do: 'replan' }
   if (refusal !== undefined) return { do: 'wait', reason: refusal }
   if (quote === 'PAID') return { do: 'resubmit' }
   return { do: 'wait', reason: 'the mint says that the quote is not paid' }
 }
 
-function judgeMelt({ inputs, quote, refusal }: Evidence): Verdict {
+function judgeMelt({ inputs, quote, refusal, outputsTaken }: Evidence): Verdict {
   if (quote === 'PAID') return { do: 'complete' }
   if (quote === 'PENDING' || inputs === 'pending') return { do: 'wait', reason: 'the payment is on its way' }
+  if (inputs === 'unspent' && outputsTaken) return { do: 'replan' }
   if (refusal !== undefined) return { do: 'fail', reason: refusal }
   if (inputs === 'unspent') return { do: 'resubmit' }
   return { do: 'wait', reason: 'the inputs are spent but the mint does not say that it paid' }
@@ -152,6 +162,9 @@ function judgeMelt({ inputs, quote, refusal }: Evidence): Verdict {
 const MAY_BE_DONE = new Set([11001, 11002, 11003, 11004, 20002, 20005, 20006])
 /** Keyset unknown, inactive, expired: the same request can work with other outputs. */
 const OLD_KEYSET = new Set([12001, 12002, 12003])
+
+/** The mint signed these outputs before. */
+export const OUTPUTS_TAKEN = 11003
 
 /** What a refusal means. `ask`: look at the evidence first. */
 export function readRefusal(code: number, attempts: number): 'final' | 'ask' | 'old_keyset' {

@@ -31,7 +31,7 @@ export interface TestHome {
 export interface HomeOptions {
   readonly dir: string
   readonly mintUrls: readonly string[]
-  readonly words?: string
+  readonly words: string
   readonly clock?: Clock
   readonly dialer?: (dialer: Dialer) => Dialer
   readonly hook?: CommitHook
@@ -43,7 +43,7 @@ export const testWords = (): string => newWords()
 
 /** Opens (again) the home in `dir`. The same words give the same keys and seeds. */
 export async function openHome(options: HomeOptions): Promise<TestHome> {
-  const { dir, mintUrls, words = FIXED_WORDS, clock = systemClock } = options
+  const { dir, mintUrls, words, clock = systemClock } = options
   const store = Store.open(join(dir, 'pylon.db'), { ...(options.hook === undefined ? {} : { hook: options.hook }) })
   const nodePubkey = createSigner(secretOfAccount(seedOfWords(words), 0)).pubkey
   const keyring = new HomeKeyring({ store, clock, logger: silentLogger, nodePubkey })
@@ -83,8 +83,6 @@ export async function openHome(options: HomeOptions): Promise<TestHome> {
     },
   }
 }
-
-const FIXED_WORDS = 'legal winner thank year wave sausage worth useful legal winner thank yellow'
 
 export const ownerCause = (id: string = randomUUID()): Cause => ({ type: 'owner', id })
 
