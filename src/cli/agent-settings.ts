@@ -36,7 +36,7 @@ function withSettings<T>(yargs: Argv<T>) {
     .option('per-tx', { type: 'string', nargs: 1, describe: 'The most sats that one payment may take' })
     .option('per-tick', { type: 'string', nargs: 1, describe: 'The most sats that one tick may take' })
     .option('per-day', { type: 'string', nargs: 1, describe: 'The most sats that one day may take' })
-    .option('tick-fee', { type: 'string', nargs: 1, describe: 'What a tick costs you in sats, for its runway' })
+    .option('tick-fee', { type: 'string', nargs: 1, describe: 'Sats that each tick moves from its wallet to the node, as rent (0)' })
 }
 
 interface SettingsArgs {

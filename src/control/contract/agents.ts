@@ -87,7 +87,7 @@ const settings = {
     .optional(),
   dm_scheme: dmScheme.optional(),
   allow: z.array(z.string().max(100)).max(1000).optional().describe('npubs that a bounded agent may deal with unasked.'),
-  tick_fee_sats: z.int().min(0).optional().describe('What one tick costs, for the runway, where the brain is not free.'),
+  tick_fee_sats: z.int().min(0).optional().describe('What each tick moves from its wallet to the node, as rent.'),
 }
 
 const nameOnly = z.strictObject({ name })
