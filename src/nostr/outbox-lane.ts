@@ -170,7 +170,7 @@ export class Lane {
     const frame = this.#frameOf(job)
     if (frame === undefined) return !this.#lockedNow
     const limit = relay.limits.maxMessageLength
-    if (limit !== undefined && frame.length > limit && Buffer.byteLength(frame) > limit) {
+    if (limit !== undefined && Buffer.byteLength(frame) > limit) {
       this.#settle(job, 'rejected', `longer than the relay takes (${limit} bytes)`)
       return true
     }

@@ -91,13 +91,14 @@ export async function listenRelays(
   const { holds } = holdAll(deps, spec.relays)
   const seen = new LruMap<string, true>(LISTEN_REMEMBERED)
   const ready: Promise<void>[] = []
+  const timeoutMs = spec.timeoutMs ?? DEFAULT_TIMEOUT_MS
   const requests = holds.map((hold) => {
     let onEose = () => {}
-    ready.push(
-      new Promise((resolve) => {
-        onEose = resolve
-      }),
-    )
+    const eose = new Promise<void>((resolve) => {
+      onEose = resolve
+    })
+    // A relay that is down is heard when it comes back, and not waited for.
+    ready.push(whenConnected(hold.relay, deps.clock, timeoutMs).then((up) => (up ? eose : undefined)))
     return new LiveReq({
       relay: hold.relay,
       clock: deps.clock,
@@ -114,7 +115,7 @@ export async function listenRelays(
     })
   })
   const timeout = new AbortController()
-  await Promise.race([Promise.all(ready), deps.clock.sleep(spec.timeoutMs ?? DEFAULT_TIMEOUT_MS, timeout.signal).catch(() => {})])
+  await Promise.race([Promise.all(ready), deps.clock.sleep(timeoutMs, timeout.signal).catch(() => {})])
   timeout.abort()
   return {
     close() {

@@ -23,6 +23,7 @@ const DRAIN_MS = 8
 /** The socket is not read further while so many frames wait. */
 const PAUSE_FRAMES = 2000
 const RESUME_FRAMES = 200
+const CLOSE_MS = 500
 const AUTH_TIMEOUT_MS = 10_000
 const LIMITS_MAX_AGE_MS = 3_600_000
 
@@ -39,6 +40,8 @@ export type OkHandler = (ok: boolean, message: string) => void
 export interface RelayListener {
   onUp?(): void
   onDown?(): void
+  /** The connection could not be made or was lost; the next try comes after a while. */
+  onFailed?(): void
   /** A key was proven to the relay. */
   onAuth?(pubkey: string): void
 }
@@ -135,7 +138,10 @@ export class Relay {
     this.#closed = true
     this.#cancelTimer()
     this.#cancelPing()
-    this.#socket?.close(1000)
+    const socket = this.#socket
+    socket?.close(1000)
+    // A peer that does not answer the closing handshake must not keep the process alive.
+    setTimeout(() => socket?.terminate(), CLOSE_MS).unref()
     this.#down('closed')
   }
 
@@ -320,6 +326,7 @@ export class Relay {
     this.#deps.logger.info({ relay: this.url, reason: this.#reason }, 'relay down')
     this.#cancelTimer()
     this.#cancelTimer = this.#deps.clock.after(waitMs, () => this.#connect())
+    for (const listener of [...this.#listeners]) listener.onFailed?.()
   }
 
   #onData(socket: WebSocket, data: Buffer): void {

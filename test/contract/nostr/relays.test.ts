@@ -266,6 +266,26 @@ describe('listen', () => {
   })
 })
 
+describe('a relay that is down', () => {
+  it('is not waited for by queries and listeners, and is heard when it comes', async () => {
+    const one = await relay()
+    const dead = await ScriptedRelay.start()
+    const port = Number(new URL(dead.url).port)
+    await dead.stop()
+    const at = node({ relays: [one.url, dead.url] })
+    await until(() => expect(at.nostr.health().map(({ state }) => state)).toEqual(['connected', 'down']))
+    const events: NostrEvent[] = []
+    // Were it waited for, an hour would pass.
+    const hour = 3_600_000
+    expect(await at.nostr.query([{ kinds: [1] }], { timeoutMs: hour })).toEqual({ events: [], complete: false })
+    await at.nostr.listen({ filters: [{ kinds: [1] }], timeoutMs: hour, onEvent: (event) => events.push(event) })
+    const back = await relay({ port })
+    await until(() => expect(back.received('REQ').some(isTestReq)).toBe(true))
+    back.push(note('from the dead'))
+    await until(() => expect(events.length).toBe(1))
+  })
+})
+
 describe('the outbox', () => {
   const enqueue = (
     at: TestNostr,
