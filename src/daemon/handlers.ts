@@ -5,7 +5,7 @@ import { CONTRACT } from '../control/contract.ts'
 import type { Handler, Handlers, Route } from '../control/route.ts'
 import type { BoundRoute } from '../control/router.ts'
 import type { PylonNode } from './node.ts'
-import { agentsReadHandlers } from './routes/agents.ts'
+import { agentsHandlers, agentsReadHandlers } from './routes/agents.ts'
 import { earningsReadHandlers } from './routes/earnings.ts'
 import { jobsReadHandlers } from './routes/jobs.ts'
 import { nodeHandlers, nodeReadHandlers } from './routes/node.ts'
@@ -32,6 +32,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
   const table = new Map([
     ...readTable(node),
     ...bind(CONTRACT.node, nodeHandlers(node, tasks)),
+    ...bindLate(CONTRACT.agents, () => agentsHandlers(node)),
     ...bindLate(CONTRACT.purchases, () => purchasesHandlers(node)),
     ...bindLate(CONTRACT.wallet, () => walletHandlers(node)),
   ])
@@ -47,12 +48,14 @@ function bind<T extends Record<string, Route>>(routes: T, handlers: Partial<Hand
   })
 }
 
-/** Handlers that are made at each call: their parts may be locked, or come later. */
+/** Handlers that are made at each call: their parts may be locked, or come later. What only reads is answered by the store even then. */
 function bindLate<T extends Record<string, Route>>(routes: T, make: () => Handlers<T>): [string, Handler<Route>][] {
-  return Object.entries(routes).map(([name, route]) => [
-    `${route.method} ${route.path}`,
-    (input, call) => (make() as Record<string, Handler<Route>>)[name]?.(input, call) ?? missing(route)(input, call),
-  ])
+  return Object.entries(routes)
+    .filter(([, route]) => !route.offline)
+    .map(([name, route]) => [
+      `${route.method} ${route.path}`,
+      (input, call) => (make() as Record<string, Handler<Route>>)[name]?.(input, call) ?? missing(route)(input, call),
+    ])
 }
 
 function missing(route: Route): Handler<Route> {

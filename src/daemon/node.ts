@@ -6,6 +6,7 @@ import { messageOf, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
 import { Customer } from '../customer/customer.ts'
+import { createHost, type Host } from '../host/host.ts'
 import { type Identity, isProtected, unlockIdentity } from '../nostr/identity.ts'
 import type { HomeKeyring } from '../nostr/keyring.ts'
 import { createNostr } from '../nostr/nostr.ts'
@@ -13,6 +14,8 @@ import type { Nostr } from '../nostr/types.ts'
 import { createProvider, type Provider } from '../provider/provider.ts'
 import type { Store } from '../store/store.ts'
 import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
+import { ZapAddresses } from '../wallet/zap-addresses.ts'
+import { createZapSender } from '../wallet/zaps.ts'
 import { Events } from './events.ts'
 import { Part } from './health.ts'
 import type { DaemonOptions, Mode } from './launch/run-options.ts'
@@ -56,6 +59,8 @@ export class PylonNode implements Services {
     wallets: new Part<OwnWallets>('wallet'),
     customer: new Part<Customer>('customer'),
     provider: new Part<Provider>('provider'),
+    zapAddresses: new Part<ZapAddresses>('zap addresses'),
+    host: new Part<Host>('host'),
   }
   /** How long running work may go on once the end has begun. */
   drainMs = DRAIN_MS
@@ -110,6 +115,9 @@ export class PylonNode implements Services {
   }
   get customer(): Customer {
     return this.parts.customer.get()
+  }
+  get host(): Host {
+    return this.parts.host.get()
   }
   config(): Config {
     return this.#config
@@ -170,12 +178,14 @@ export class PylonNode implements Services {
   async #startParts(): Promise<void> {
     this.#build()
     const { logger } = this
-    const { nostr, wallets, customer, provider } = this.parts
+    const { nostr, wallets, customer, provider, zapAddresses, host } = this.parts
     await nostr.run(logger, (nostr) => nostr.start())
     const started = Promise.all([
       wallets.run(logger, (wallets) => wallets.start()),
       customer.run(logger, (customer) => customer.start()),
       provider.run(logger, (provider) => provider.start()),
+      zapAddresses.run(logger, (addresses) => addresses.start()),
+      host.run(logger, (host) => host.start()),
     ])
     const waited = new AbortController()
     await Promise.race([started, this.clock.sleep(START_WAIT_MS, waited.signal).catch(() => undefined)])
@@ -195,6 +205,28 @@ export class PylonNode implements Services {
     customer.build(logger, () => new Customer({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
     if (this.mode === 'host') provider.turnOff(...this.#offByMode('provider'))
     else provider.build(logger, () => createProvider({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+    if (this.mode === 'provider') this.parts.host.turnOff(...this.#offByMode('host'))
+    else this.#buildHost()
+  }
+
+  #buildHost(): void {
+    const { store, clock, logger, dialer, keyring, sandboxUrls } = this
+    const common = { store, clock, logger, dialer, config: () => this.#config }
+    const { nostr, wallets, zapAddresses, host } = this.parts
+    if (sandboxUrls !== undefined) {
+      const { lnurlBaseUrl: baseUrl, mintUrl } = sandboxUrls
+      zapAddresses.build(logger, () => new ZapAddresses({ ...common, nostr: nostr.get(), wallets: wallets.get(), baseUrl, mintUrl }))
+    }
+    host.build(logger, () => {
+      const ofAgents = { ...common, nostr: nostr.get(), wallets: wallets.get() }
+      const addresses = zapAddresses.peek()
+      return createHost({
+        ...ofAgents,
+        keyring,
+        sendZap: createZapSender(ofAgents),
+        ...(addresses === undefined ? {} : { zapAddresses: addresses }),
+      })
+    })
   }
 
   #offByMode(side: string): [string, PylonError, string] {
@@ -205,8 +237,9 @@ export class PylonNode implements Services {
 
   /** No new work; what runs finishes or is parked within the drain time, then the parts close. */
   async close(): Promise<void> {
-    const { nostr, wallets, customer, provider } = this.parts
-    await Promise.allSettled([customer.peek()?.close(), provider.peek()?.close(this.drainMs)])
+    const { nostr, wallets, customer, provider, zapAddresses, host } = this.parts
+    await Promise.allSettled([customer.peek()?.close(), provider.peek()?.close(this.drainMs), host.peek()?.close(this.drainMs)])
+    await Promise.allSettled([zapAddresses.peek()?.close()])
     await Promise.allSettled([wallets.peek()?.close()])
     await Promise.allSettled([nostr.peek()?.close()])
   }

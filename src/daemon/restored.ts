@@ -19,10 +19,8 @@ export async function askMintsAfterRestore(services: Services, signal: AbortSign
   for (let waitMs = FIRST_RETRY_MS; !signal.aborted; waitMs = Math.min(waitMs * 2, MAX_RETRY_MS)) {
     try {
       for (const owner of walletOwners(store)) {
-        for (const { url } of services.wallets.mints()) {
-          const { restoredSats } = await services.wallets.restore(owner, url)
-          logger.info({ owner: owner.kind, mint: url, found_sats: Number(restoredSats) }, 'asked a mint after the restore')
-        }
+        const found = await services.wallets.restore(owner)
+        logger.info({ owner: owner.kind, found_sats: Number(found) }, 'asked the mints after the restore')
       }
       await store.write(putSetting({ key: CHECKED_KEY, value: restoredAt, at: clock.now() }))
       return

@@ -5,6 +5,7 @@ import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
 import type { Customer } from '../customer/customer.ts'
+import type { Host } from '../host/host.ts'
 import type { Identity } from '../nostr/identity.ts'
 import type { HomeKeyring } from '../nostr/keyring.ts'
 import type { Nostr } from '../nostr/types.ts'
@@ -32,4 +33,5 @@ export interface Services extends ReadServices {
   readonly nostr: Nostr
   readonly wallets: OwnWallets
   readonly customer: Customer
+  readonly host: Host
 }

@@ -48,10 +48,12 @@ function sandboxOf({ surroundings: { sandbox } }: PylonNode): Status['sandbox'] 
 }
 
 function hostOf(node: PylonNode): Status['host'] {
-  return {
-    ...healthFields(modeHealth(node, 'host')),
-    agents: listAgents(node.store).map((agent) => agentSummary(node.store, agent)),
-  }
+  const part = node.parts.host
+  const agents = listAgents(node.store).map((agent) => agentSummary(node.store, agent))
+  const host = part.peek()
+  if (host === undefined || part.health.state !== 'ok') return { ...healthFields(part.health), agents }
+  const { state, reason } = host.status()
+  return { ...healthFields(state === 'ok' ? OK : { state, reason: reason ?? 'unknown', nextStep: 'pylon agent list' }), agents }
 }
 
 function providerOf(node: PylonNode): Status['provider'] {
@@ -119,11 +121,4 @@ function mintView(mint: HeldValue['mints'][number]): Status['wallet']['mints'][n
 
 function storeHealth({ store }: PylonNode): Health {
   return store.health.state === 'ok' ? OK : { ...store.health, nextStep: 'free some disk space' }
-}
-
-function modeHealth(node: PylonNode, side: 'host' | 'provider'): Health {
-  if (node.mode !== 'both' && node.mode !== side) {
-    return { state: 'off', reason: `the node runs in mode ${node.mode}`, nextStep: 'pylon restart --mode both' }
-  }
-  return node.keyring.locked ? { state: 'off', reason: 'locked', nextStep: 'pylon unlock' } : OK
 }

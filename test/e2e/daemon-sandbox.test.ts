@@ -159,7 +159,7 @@ test('a backup of a running node comes back elsewhere, money included', async ()
   await rig.ok('restore', path, '--sandbox')
   await rig.ok('start', '--sandbox')
   expect(await statusOf(rig)).toMatchObject({ identity, wallet: { balance_sats: 250 } })
-  await vi.waitFor(() => expect(rig.logs()).toContain('asked a mint after the restore'), 10_000)
+  await vi.waitFor(() => expect(rig.logs()).toContain('asked the mints after the restore'), 10_000)
   expect((await rig.ok('doctor', '--json')).json()).toMatchObject({ ok: true })
 })
 
