@@ -9,6 +9,7 @@ import { ControlServer } from '../control/server.ts'
 import { putSetting } from '../store/settings.ts'
 import { Store } from '../store/store.ts'
 import { reconcileCalls, StoredTasks, storedClaims } from './calls.ts'
+import { Events } from './events.ts'
 import { faultHook } from './fault-points.ts'
 import { boundRoutes } from './handlers.ts'
 import { openKeys } from './keys.ts'
@@ -58,7 +59,13 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   // While the lease is still ours: later it would be the successor's.
   shutdown.onClose('pid file', () => removePidFile(home))
 
-  const store = Store.open(home.database, { hook: faultHook(process.env['PYLON_FAULT']) })
+  const events = new Events()
+  const faults = faultHook(process.env['PYLON_FAULT'])
+  const afterCommit = (labels: readonly string[]) => {
+    faults.afterCommit?.(labels)
+    events.onCommit(labels)
+  }
+  const store = Store.open(home.database, { hook: { ...faults, afterCommit } })
   shutdown.onClose('store', () => store.close())
   const clock = systemClock
   const deps = { store, clock, logger }
@@ -73,7 +80,7 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   const surroundings = await settleSurroundings({ ...deps, home, network, run, config, dialer, onSandboxLog })
   shutdown.onClose('sandbox', () => surroundings.close())
 
-  const node = new PylonNode({ ...deps, options, config, identity, keyring, dialer, surroundings, logFile, shutdown })
+  const node = new PylonNode({ ...deps, options, config, identity, keyring, dialer, surroundings, logFile, events, shutdown })
   shutdown.onClose('parts', () => node.close())
   if (!keyring.locked) await node.startParts()
 

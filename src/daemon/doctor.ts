@@ -24,7 +24,7 @@ export async function examine(read: ReadServices, node?: PylonNode): Promise<Rep
   const checks = [checkNodeVersion(), checkHome(read), checkDisk(read), checkConfig(read), checkIdentity(read)]
   checks.push(checkDatabase(read), checkLedger(read), ...(await checkMints(read, node)))
   if (node === undefined) checks.push({ name: 'relays', state: 'skipped', message: 'The node is stopped.', next_step: 'pylon start' })
-  else checks.push(...checkRelays(node))
+  else checks.push(...checkRelays(node), ...checkBackends(node))
   return { ok: checks.every((check) => check.state !== 'failed'), checks }
 }
 
@@ -138,6 +138,19 @@ function checkRelays(node: PylonNode): Check[] {
       name,
       message,
       'Check the network, or set others: pylon config set node.relays \'["wss://..."]\'',
+    )
+  })
+}
+
+function checkBackends(node: PylonNode): Check[] {
+  const backends = node.parts.provider.peek()?.status().backends ?? []
+  return backends.map((backend) => {
+    const name = `backend ${backend.name}`
+    if (backend.state === 'ok') return ok(name, backend.models.length > 0 ? `It serves ${backend.models.join(', ')}.` : 'It works.')
+    return warning(
+      name,
+      backend.reason ?? 'It does not work.',
+      'Its kinds are not sold until it does; pylon config show lists the settings of the provider.',
     )
   })
 }

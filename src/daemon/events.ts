@@ -15,6 +15,15 @@ export class Events {
     this.#emitter.emit('event', { type, at: rfc3339(Date.now()), ...fields } satisfies NodeEvent)
   }
 
+  /** The steps that a commit holds (`transition_job:ready`), as they are on disk. */
+  onCommit(labels: readonly string[]): void {
+    if (this.#emitter.listenerCount('event') === 0) return
+    for (const label of labels) {
+      const at = label.indexOf(':')
+      if (at > 0) this.emit(label.slice(0, at), { state: label.slice(at + 1) })
+    }
+  }
+
   /** From now until the signal. */
   async *listen(signal: AbortSignal): AsyncGenerator<NodeEvent> {
     try {

@@ -16,7 +16,7 @@ import type { Store } from '../store/store.ts'
 import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zap-addresses.ts'
 import { createZapSender } from '../wallet/zaps.ts'
-import { Events } from './events.ts'
+import type { Events } from './events.ts'
 import { Part } from './health.ts'
 import type { DaemonOptions, Mode } from './launch/run-options.ts'
 import type { Successor } from './launch/successor.ts'
@@ -37,6 +37,7 @@ export interface NodeDeps {
   readonly dialer: Dialer
   readonly surroundings: Surroundings
   readonly logFile: LogFile
+  readonly events: Events
   readonly shutdown: Shutdown
 }
 
@@ -53,7 +54,7 @@ const AFTER_RESTART = ['node.mode', 'node.relays'] as const
 export class PylonNode implements Services {
   readonly startedAt: number
   readonly mode: Mode
-  readonly events = new Events()
+  readonly events: Events
   readonly parts = {
     nostr: new Part<Nostr>('relay connections'),
     wallets: new Part<OwnWallets>('wallet'),
@@ -73,6 +74,7 @@ export class PylonNode implements Services {
   constructor(deps: NodeDeps) {
     this.#deps = deps
     this.#config = deps.config
+    this.events = deps.events
     this.startedAt = deps.clock.now()
     this.mode = deps.options.run.mode ?? deps.config.node.mode
   }

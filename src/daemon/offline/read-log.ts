@@ -13,11 +13,14 @@ export async function* readLog(path: string, lines: number, follow: boolean, sig
   for (const text of texts) yield parseLine(text)
   if (!follow) return
   let offset = end
+  let inode: number | undefined
   let rest = ''
   while (!signal.aborted) {
-    const size = (await stat(path).catch(() => undefined))?.size ?? 0
+    const now = await stat(path).catch(() => undefined)
+    const size = now?.size ?? 0
     // Rotated or truncated: a new file begins.
-    if (size < offset) offset = 0
+    if (size < offset || (now !== undefined && inode !== undefined && now.ino !== inode)) offset = 0
+    inode = now?.ino ?? inode
     if (size === offset) {
       await pause(signal)
       continue
