@@ -20,6 +20,8 @@ export interface Quote {
   /** How often the agent spoke to the sender in the last hour, and ever. */
   readonly spoken_recently: number
   readonly spoken_total: number
+  /** Zaps to the sender in the last day. */
+  readonly zapped_today: number
 }
 
 export interface ZapQuote extends Quote {

@@ -19,6 +19,7 @@ import {
   addTickCost,
   beginThinking,
   countSpokenTo,
+  countZapsTo,
   failTick,
   finishTick,
   getTick,
@@ -219,6 +220,7 @@ export class Ticker {
       old: said.created_at * 1000 < Math.floor(agent.createdAt / 1000) * 1000,
       spoken_recently: countSpokenTo(store, agent.pubkey, said.pubkey, clock.now() - HOUR_MS),
       spoken_total: countSpokenTo(store, agent.pubkey, said.pubkey, 0),
+      zapped_today: countZapsTo(store, agent.pubkey, said.pubkey, clock.now() - DAY_S * 1000),
     }
   }
 }

@@ -278,6 +278,17 @@ export function countSpokenTo(store: Store, pubkey: string, counterparty: string
   return row === undefined ? 0 : int(row, 'n')
 }
 
+/** How often the agent has zapped somebody since `since`, payments of open outcome included. */
+export function countZapsTo(store: Store, pubkey: string, counterparty: string, since: number): number {
+  const row = store
+    .sql(
+      `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
+         AND type = 'zap' AND state IN ('claimed', 'unknown', 'done')`,
+    )
+    .get(pubkey, counterparty, BigInt(since))
+  return row === undefined ? 0 : int(row, 'n')
+}
+
 /** The texts of the newest posts, newest first. */
 export function postsOf(store: Store, pubkey: string, limit: number): string[] {
   return store

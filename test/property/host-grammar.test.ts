@@ -41,6 +41,7 @@ function observed(text: string): Observation {
     old: false,
     spoken_recently: 0,
     spoken_total: 0,
+    zapped_today: 0,
   }
   return withSeen({
     version: 1,

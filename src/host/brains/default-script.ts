@@ -15,7 +15,7 @@ do = [{ type = "post", text = "Hello, I am {{agent.name}}. {{agent.about}}" }]
 [[rules]]
 name = "answer mentions"
 on = "mention"
-when = [{ field = "mention.old", op = "eq", value = false }, { field = "mention.spoken_recently", op = "lt", value = 2 }]
+when = [{ field = "mention.old", op = "eq", value = false }, { field = "mention.spoken_recently", op = "lt", value = 4 }]
 do = [{ type = "reply", to = "{{mention.id}}", text = "Thank you for the mention. I am {{agent.name}}, I hold {{balance_sats}} sats and this is my tick {{tick.number}}." }]
 
 [[rules]]
@@ -55,6 +55,6 @@ const zapRule = (sats: number): string => `
 name = "zap who mentions me"
 on = "mention"
 max = 1
-when = [{ field = "mention.old", op = "eq", value = false }, { field = "mention.spoken_recently", op = "eq", value = 0 }]
+when = [{ field = "mention.old", op = "eq", value = false }, { field = "mention.zapped_today", op = "eq", value = 0 }]
 do = [{ type = "zap", to = "{{mention.note}}", sats = ${sats}, comment = "for the mention" }]
 `

@@ -44,7 +44,7 @@ const COMMON_FIELDS = [
   ...['mentions.count', 'dms.count', 'zaps.count', 'goal'],
 ]
 /** `note` is the id as `note1...`: what a zap takes, since 64 hex digits are a key there. */
-const QUOTE_FIELDS = ['id', 'note', 'npub', 'pubkey', 'text', 'own_home', 'old', 'spoken_recently', 'spoken_total']
+const QUOTE_FIELDS = ['id', 'note', 'npub', 'pubkey', 'text', 'own_home', 'old', 'spoken_recently', 'spoken_total', 'zapped_today']
 const ITEM_FIELDS: Readonly<Record<Occasion, readonly string[]>> = {
   tick: [],
   first: [],

@@ -27,6 +27,7 @@ function quote(change: Partial<Quote> = {}): Quote {
     old: false,
     spoken_recently: 0,
     spoken_total: 0,
+    zapped_today: 0,
     ...change,
   }
 }
