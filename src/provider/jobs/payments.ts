@@ -3,7 +3,7 @@ import { type Msats, msatsToSatsUp, type Sats, satsToMsats } from '../../base/am
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
 import type { Command } from '../../store/commands.ts'
-import { expiredQuotes, getJob, type JobPatch, type JobRow, jobsInState } from '../../store/jobs.ts'
+import { expiredQuotes, getJob, type JobPatch, type JobRow, jobsAwaitingInvoice } from '../../store/jobs.ts'
 import type { WalletEvent } from '../../wallet/types.ts'
 import { judgeToken } from './admission.ts'
 import { type EngineDeps, persistIfUnmoved, publish, step, type Ticket, tellable } from './context.ts'
@@ -207,12 +207,9 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
     },
 
     async reconcile() {
-      for (const state of ['quoted', 'expired', 'cancelled'] as const) {
-        for (const job of jobsInState(store, state)) {
-          if (job.paymentMethod !== 'invoice' || job.paymentRequest === null) continue
-          const invoice = deps.wallet().invoice(invoiceKey(job.id))
-          if (invoice?.state === 'settled') await takePayment(job.id, invoice.amountSats)
-        }
+      for (const jobId of jobsAwaitingInvoice(store)) {
+        const invoice = deps.wallet().invoice(invoiceKey(jobId))
+        if (invoice?.state === 'settled') await takePayment(jobId, invoice.amountSats)
       }
     },
   }

@@ -30,7 +30,7 @@ type Move =
   | { readonly type: 'restart' | 'relay' | 'mint' | 'events' }
   | { readonly type: 'time'; readonly seconds: number }
 
-const index = fc.nat(5)
+const index = fc.nat(2)
 const move: fc.Arbitrary<Move> = fc.oneof(
   {
     weight: 4,
