@@ -5,7 +5,7 @@ import { tagValue } from '../nostr/nips/nip01.ts'
 import { openDm04 } from '../nostr/nips/nip04.ts'
 import { validateReceipt } from '../nostr/nips/nip57.ts'
 import { CHAT_KIND, unwrap } from '../nostr/nips/nip59.ts'
-import type { NostrEvent, Subscription } from '../nostr/types.ts'
+import type { IdentifiedEvent, NostrEvent, Subscription } from '../nostr/types.ts'
 import { createVerifier } from '../nostr/verify.ts'
 import { type AgentRow, getAgent, type HeardRow, hear, markWrapOpened, wasHeard, wasWrapOpened } from '../store/agents.ts'
 import { countSpokenTo } from '../store/ticks.ts'
@@ -15,7 +15,8 @@ import { wakes } from './schedule.ts'
 
 const DAY_S = 86_400
 const HOUR_MS = 3_600_000
-const MAX_CONTENT_CHARS = 20_000
+const MAX_CONTENT_CHARS = 4000
+const MAX_KEPT_TAGS = 50
 /** Gift wraps are dated up to two days back. */
 const WRAP_OVERLAP_S = 3 * DAY_S
 
@@ -36,6 +37,7 @@ export class Inbox {
   /** Listens for the agent, anew when it listens already. */
   watch(agent: AgentRow): void {
     this.unwatch(agent.pubkey)
+    for (const relay of agent.relays) this.#deps.dialer.allow(relay)
     const short = agent.pubkey.slice(0, 16)
     const relays = agent.relays.length > 0 ? { relays: agent.relays } : {}
     const onEvent = (event: NostrEvent) => this.receive(agent.pubkey, event)
@@ -94,7 +96,7 @@ export class Inbox {
   async #read(agent: AgentRow, event: NostrEvent): Promise<Heard | undefined> {
     switch (event.kind) {
       case 1:
-        return { ...base(event), type: 'mention', sender: event.pubkey, content: event.content, event: withoutSignature(event) }
+        return { ...base(event), type: 'mention', sender: event.pubkey, content: event.content, event: envelopeOf(event) }
       case 4:
         return this.#readKind4(agent, event)
       case 1059:
@@ -169,7 +171,8 @@ const base = (event: { id: string; created_at: number }) => ({
   createdAt: event.created_at,
 })
 
-function withoutSignature(event: NostrEvent): Omit<NostrEvent, 'sig'> {
-  const { sig: _sig, ...rest } = event
-  return rest
+/** What a reply to it needs: whom and which thread, not what it says. */
+function envelopeOf(event: NostrEvent): IdentifiedEvent {
+  const { id, pubkey, created_at, kind, tags } = event
+  return { id, pubkey, created_at, kind, tags: tags.filter((tag) => tag[0] === 'e' || tag[0] === 'p').slice(0, MAX_KEPT_TAGS), content: '' }
 }

@@ -1,6 +1,7 @@
 /** What the parts of the host are given. */
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
+import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Keyring, Nostr, Signer } from '../nostr/types.ts'
 import type { AgentRow } from '../store/agents.ts'
@@ -49,6 +50,8 @@ export interface HostDeps {
   readonly nostr: Nostr
   readonly keyring: AgentKeyring
   readonly wallets: Wallets
+  /** Relays that the owner names for an agent are exceptions of its guard. */
+  readonly dialer: Pick<Dialer, 'allow'>
   readonly sendZap: SendZap
   /** Absent where no LNURL server is known: agents then have no zap address. */
   readonly zapAddresses?: ZapAddresses

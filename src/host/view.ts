@@ -7,7 +7,6 @@ import {
   type AgentTransitionRow,
   agentBalanceMsats,
   agentTransitions,
-  findAgent,
   listAgents,
   memoriesOf,
 } from '../store/agents.ts'
@@ -154,12 +153,6 @@ export function viewTick(store: Store, tick: TickRow): TickView {
 /** For a stopped node: `agent list`. */
 export function readAgents(store: Store): AgentView[] {
   return listAgents(store).map((row) => viewAgent(store, row))
-}
-
-/** For a stopped node: `agent show`. @param relays those of the node's configuration */
-export function readAgent(store: Store, ref: string, relays: readonly string[]): AgentDetail | undefined {
-  const row = findAgent(store, ref)
-  return row === undefined ? undefined : viewDetail(store, row, viewAgent(store, row), relays)
 }
 
 /** Newest first. */

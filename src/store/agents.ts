@@ -282,27 +282,31 @@ export interface HeardRow {
   readonly heardAt: number
 }
 
-/** Claims what was said to an agent: false when it was heard before. */
-export const hear = defineCommand(
-  'hear',
-  (sql, p: HeardRow): boolean =>
-    sql(
-      `INSERT INTO heard (agent_pubkey, id, type, sender, content, scheme, amount_msats, event_json, wakes, created_at, heard_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-    ).run(
-      p.agentPubkey,
-      p.id,
-      p.type,
-      p.sender,
-      p.content,
-      p.scheme,
-      p.amountMsats,
-      p.event === null ? null : JSON.stringify(p.event),
-      p.wakes ? 1n : 0n,
-      BigInt(p.createdAt),
-      BigInt(p.heardAt),
-    ).changes > 0,
-)
+/** What waits for an agent's ticks at most: a flood is cut off, not stored. */
+const MAX_WAITING = 1000
+
+/** Claims what was said to an agent: false when it was heard before, or when too much waits already. */
+export const hear = defineCommand('hear', (sql, p: HeardRow): boolean => {
+  const waiting = sql('SELECT count(*) AS n FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL').get(p.agentPubkey)
+  if (waiting !== undefined && int(waiting, 'n') >= MAX_WAITING) return false
+  const inserted = sql(
+    `INSERT INTO heard (agent_pubkey, id, type, sender, content, scheme, amount_msats, event_json, wakes, created_at, heard_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+  ).run(
+    p.agentPubkey,
+    p.id,
+    p.type,
+    p.sender,
+    p.content,
+    p.scheme,
+    p.amountMsats,
+    p.event === null ? null : JSON.stringify(p.event),
+    p.wakes ? 1n : 0n,
+    BigInt(p.createdAt),
+    BigInt(p.heardAt),
+  )
+  return inserted.changes > 0
+})
 
 export const markWrapOpened = defineCommand('mark_wrap_opened', (sql, p: { agentPubkey: string; id: string; at: number }) => {
   sql('INSERT INTO opened_wraps (id, agent_pubkey, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING').run(p.id, p.agentPubkey, BigInt(p.at))

@@ -133,21 +133,17 @@ interface ActionClaim {
  * Takes an action up; in one write with its outbox row it happens exactly once.
  * @throws conflict when it was taken up before, action_refused when the agent has said the same before.
  */
-export const claimAction = defineCommand(
-  'claim_action',
-  (sql, p: ActionClaim) => {
-    const changed = sql(
-      "UPDATE actions SET state = 'claimed', counterparty = coalesce(?, counterparty), event_id = ?, updated_at = ? WHERE id = ? AND state = 'planned'",
-    ).run(p.counterparty, p.eventId, BigInt(p.at), p.id)
-    if (changed.changes === 0) throw new PylonError('conflict', 'The action was taken up before.')
-    if (p.digest === null) return
-    const said = sql(
-      'INSERT INTO said (agent_pubkey, digest, action_id) SELECT agent_pubkey, ?, id FROM actions WHERE id = ? ON CONFLICT DO NOTHING',
-    ).run(p.digest, p.id)
-    if (said.changes === 0) throw new PylonError('action_refused', 'the agent has posted the same text before')
-  },
-  (p) => `claim_action:${p.id}`,
-)
+export const claimAction = defineCommand('claim_action', (sql, p: ActionClaim) => {
+  const changed = sql(
+    "UPDATE actions SET state = 'claimed', counterparty = coalesce(?, counterparty), event_id = ?, updated_at = ? WHERE id = ? AND state = 'planned'",
+  ).run(p.counterparty, p.eventId, BigInt(p.at), p.id)
+  if (changed.changes === 0) throw new PylonError('conflict', 'The action was taken up before.')
+  if (p.digest === null) return
+  const said = sql(
+    'INSERT INTO said (agent_pubkey, digest, action_id) SELECT agent_pubkey, ?, id FROM actions WHERE id = ? ON CONFLICT DO NOTHING',
+  ).run(p.digest, p.id)
+  if (said.changes === 0) throw new PylonError('action_refused', 'the agent has posted the same text before')
+})
 
 /** Ends an action that is planned, claimed or of unknown outcome. */
 export const finishAction = defineCommand(
@@ -309,6 +305,9 @@ export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number
     "UPDATE ticks SET observation_json = NULL WHERE finished_at < ? AND observation_json IS NOT NULL AND state IN ('done', 'failed')",
   ).run(BigInt(p.observedBefore))
   const before = BigInt(p.before)
+  sql("UPDATE heard SET content = '', event_json = NULL WHERE heard_at < ? AND tick_id IS NOT NULL AND content <> ''").run(
+    BigInt(p.observedBefore),
+  )
   const old = sql(
     `SELECT id FROM ticks t WHERE finished_at < ? AND state IN ('done', 'failed')
        AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.tick_id = t.id AND a.state IN ('claimed', 'unknown')) LIMIT ?`,

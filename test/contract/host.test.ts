@@ -44,7 +44,7 @@ async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
   const wallets = createWallets({ ...common, dialer, nostr, invoiceNetwork: 'bcrt' })
   const zapAddresses = new ZapAddresses({ ...common, dialer, nostr, wallets, baseUrl: sandbox.lnurlBaseUrl, mintUrl: sandbox.mintUrl })
   const sendZap = createZapSender({ ...common, dialer, nostr, wallets })
-  const host = createHost({ ...common, nostr, keyring, wallets, sendZap, zapAddresses })
+  const host = createHost({ ...common, dialer, nostr, keyring, wallets, sendZap, zapAddresses })
   nostr.start()
   await wallets.start()
   await wallets.addMint(sandbox.mintUrl)

@@ -27,13 +27,13 @@ do = [{ type = "dm", to = "{{dm.pubkey}}", text = "{{agent.name}} here, your mes
 [[rules]]
 name = "thank for a zapped note"
 on = "zap"
-when = [{ field = "zap.event_id", op = "ne", value = "" }]
+when = [{ field = "zap.old", op = "eq", value = false }, { field = "zap.event_id", op = "ne", value = "" }]
 do = [{ type = "reply", to = "{{zap.event_id}}", text = "Thank you for {{zap.sats}} sats, nostr:{{zap.npub}}!" }]
 
 [[rules]]
 name = "thank for a zap"
 on = "zap"
-when = [{ field = "zap.event_id", op = "eq", value = "" }]
+when = [{ field = "zap.old", op = "eq", value = false }, { field = "zap.event_id", op = "eq", value = "" }]
 do = [{ type = "dm", to = "{{zap.pubkey}}", text = "Thank you for {{zap.sats}} sats! I hold {{balance_sats}} now." }]
 
 [[rules]]

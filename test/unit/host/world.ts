@@ -220,6 +220,7 @@ export async function startWorld(options: {
     nostr: relay.nostr(),
     keyring,
     wallets,
+    dialer: { allow: () => undefined },
     sendZap: zapSender(outside),
     ...options.deps,
   }
