@@ -296,11 +296,6 @@ export function getJob(store: Store, id: string): JobRow | undefined {
   return row === undefined ? undefined : decode(row)
 }
 
-/** Jobs whose id begins so (hex), at most `limit`. */
-export function findJobs(store: Store, prefix: string, limit: number): JobRow[] {
-  return store.sql(`SELECT * FROM jobs WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT ?2`).all(prefix, BigInt(limit)).map(decode)
-}
-
 /** The ids that begin with these hex digits, at most two: enough to tell a unique one. */
 export function jobIdsWithPrefix(store: Store, prefix: string): string[] {
   return store

@@ -17,6 +17,9 @@ const MAX_RESOLVING = 64
 /** Inline work in one turn of the loop; more waits for the next turn. */
 const INLINE_BUDGET_MS = 5
 
+/** After the drain time, for what was parked to wind up. */
+const CLOSE_GRACE_MS = 1000
+
 /** Why a running job is given up at shutdown: it stays `running` and begins again at the next start. */
 const PARKED = new PylonError('shutting_down', 'The node is shutting down; the job begins again at the next start.')
 
@@ -67,6 +70,10 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     tasks.add(task)
   }
 
+  async function allDone(): Promise<void> {
+    while (tasks.size > 0) await Promise.allSettled([...tasks])
+  }
+
   function pump(): void {
     if (closing) return
     while (unresolved.length > 0 && resolvingCount < MAX_RESOLVING) {
@@ -94,7 +101,7 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
   async function resolve(ticket: Ticket): Promise<void> {
     resolvingCount++
     try {
-      const input = await deps.resolve(ticket.order, resolving.signal)
+      const input = await orAborted(deps.resolve(ticket.order, resolving.signal), resolving.signal)
       if (deps.backendFor(ticket.order.kind)?.inline === true)
         track(
           beginAndRun(ticket, input, () => undefined),
@@ -158,19 +165,13 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     const cancelTimeout = clock.after(limitS * 1000, () => {
       controller.abort(new PylonError('backend_failed', `The job took longer than ${limitS} s and was stopped.`))
     })
-    // A backend that does not listen to the signal must not hold the job.
-    let onAbort = () => {}
-    const aborted = new Promise<never>((_resolve, reject) => {
-      onAbort = () => reject(controller.signal.reason)
-      controller.signal.addEventListener('abort', onAbort, { once: true })
-    })
     try {
       if (closing) throw PARKED
       const work = { kind: order.kind, params: order.params, output: order.output, ...input }
       const start = () => backend.run(work, controller.signal)
-      return await Promise.race([backend.inline ? inline.run(start) : start(), aborted])
+      // A backend that does not listen to the signal must not hold the job.
+      return await orAborted(backend.inline ? inline.run(start) : start(), controller.signal)
     } finally {
-      controller.signal.removeEventListener('abort', onAbort)
       cancelTimeout()
       running.delete(order.id)
     }
@@ -281,7 +282,11 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
       }
       if (drainTimeoutMs <= 0) park()
       const cancel = clock.after(drainTimeoutMs, park)
-      while (tasks.size > 0) await Promise.allSettled([...tasks])
+      // A commit that waits for disk space must not hold the shutdown: the job is where the database says.
+      const given = new AbortController()
+      const over = clock.sleep(drainTimeoutMs + CLOSE_GRACE_MS, given.signal).catch(() => undefined)
+      await Promise.race([allDone(), over])
+      given.abort()
       cancel()
     },
   }
@@ -308,5 +313,19 @@ function createTurnBudget(): { run<T>(start: () => Promise<T>): Promise<T> } {
       spentMs += performance.now() - startedAt
       return outcome
     },
+  }
+}
+
+/** The outcome of the work, or the signal's reason as soon as it is aborted. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  let onAbort = () => {}
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([work, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
   }
 }
