@@ -149,7 +149,11 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
-/** What to show for anything that was thrown: a PylonError as it is, all else as `internal`. */
+/** What to show for anything that was thrown: a PylonError as it is, a full disk by its name, all else as `internal`. */
 export function toPylonError(error: unknown): PylonError {
-  return error instanceof PylonError ? error : new PylonError('internal', messageOf(error), { cause: error })
+  if (error instanceof PylonError) return error
+  if ((error as { code?: unknown } | null | undefined)?.code === 'ENOSPC') {
+    return new PylonError('disk_full', 'The disk is full: nothing was changed; free space and try again.', { cause: error })
+  }
+  return new PylonError('internal', messageOf(error), { cause: error })
 }
