@@ -195,7 +195,7 @@ export class Executor {
   /** The seed made these outputs before, in a database that is lost: finds what it made, which moves the counters up, and plans again. */
   async #skipUsedOutputs(operation: OperationRow, plan: Plan, refusal: string): Promise<void> {
     try {
-      await restoreWallet(this.#context, operation.owner, operation.mintUrl)
+      await restoreWallet(this.#context, operation.owner, operation.mintUrl, operation.id)
     } catch (error) {
       return this.#toUnknown(operation, messageOf(error), operation.tries + 1)
     }

@@ -13,22 +13,28 @@ const BATCH = 100
 /** A gap this long ends the search. */
 const EMPTY_BATCHES = 3
 
-/** Returns the sats found. @throws mint_not_allowed, mint_unreachable, mint_rejected */
-export async function restoreWallet(context: WalletContext, owner: WalletOwner, mintUrl: string): Promise<bigint> {
+/**
+ * Returns the sats found.
+ * @param refusedOperation one whose outputs the mint had signed before: what they hold is not on its way.
+ * @throws mint_not_allowed, mint_unreachable, mint_rejected
+ */
+export async function restoreWallet(context: WalletContext, owner: WalletOwner, mintUrl: string, refusedOperation = ''): Promise<bigint> {
   const mint = context.mints.get(mintUrl)
   await context.mints.refreshKeysets(mint.url)
   let total = 0n
-  for (const keyset of context.mints.keysets(mint.url)) total += await restoreKeyset(context, owner, keyset)
+  for (const keyset of context.mints.keysets(mint.url)) total += await restoreKeyset(context, owner, keyset, refusedOperation)
   return sats(total)
 }
 
-async function restoreKeyset(context: WalletContext, owner: WalletOwner, keyset: KeysetRow): Promise<bigint> {
+async function restoreKeyset(context: WalletContext, owner: WalletOwner, keyset: KeysetRow, refusedOperation: string): Promise<bigint> {
   let total = 0n
   let empty = 0
   for (let counter = 0; empty < EMPTY_BATCHES; counter += BATCH) {
     const found = await restoreBatch(context, owner, keyset, counter)
     empty = found.highest === undefined ? empty + 1 : 0
-    if (found.highest !== undefined) total += await keep(context, owner, keyset, found.proofs, found.highest + 1)
+    if (found.highest === undefined) continue
+    const fresh = found.proofs.filter((proof) => !isUnderWay(context, proof.secret, refusedOperation))
+    total += await keep(context, owner, keyset, fresh, found.highest + 1)
   }
   return total
 }
@@ -80,7 +86,7 @@ async function keep(
     proofs.map((proof) => proof.y),
   )
   const rows = proofs
-    .filter((proof) => !known.has(proof.y) && !isUnderWay(context, proof.secret))
+    .filter((proof) => !known.has(proof.y))
     .map(
       (proof): ProofRow => ({
         y: proof.y,
@@ -120,10 +126,10 @@ async function keep(
 }
 
 /** An output of an operation that is not finished: its own recovery brings it in. */
-function isUnderWay({ store }: WalletContext, secret: string): boolean {
+function isUnderWay({ store }: WalletContext, secret: string, exceptOperation: string): boolean {
   return (
     store
-      .sql(`SELECT 1 FROM operations WHERE state IN ('prepared', 'submitted', 'unknown') AND instr(plan_json, ?) > 0`)
-      .get(JSON.stringify(secret)) !== undefined
+      .sql(`SELECT 1 FROM operations WHERE state IN ('prepared', 'submitted', 'unknown') AND id <> ? AND instr(plan_json, ?) > 0`)
+      .get(exceptOperation, JSON.stringify(secret)) !== undefined
   )
 }

@@ -1,7 +1,7 @@
 /** A home with real wallets for tests: a database on disk, a keyring of fixed words, the real dialer; it can crash and come back. */
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { expect } from 'vitest'
+import { expect, vi } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
 import { type Clock, systemClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
@@ -104,7 +104,7 @@ export async function fund(home: TestHome, wallet: Wallet, mintUrl: string, amou
     creditAccount: `${owner}/equity/funding`,
   })
   await faucet(mintUrl, invoice.request)
-  await expect.poll(() => wallet.invoice(idempotencyKey)?.state, { timeout: 15_000 }).toBe('settled')
+  await vi.waitFor(() => expect(wallet.invoice(idempotencyKey)?.state).toBe('settled'), { timeout: 15_000, interval: 20 })
   expect(auditLedger(home.store).problems).toEqual([])
 }
 

@@ -90,6 +90,8 @@ function key(name: string) {
 }
 
 const MOST_STEPS = 60
+/** Most of a run is waiting for answers. */
+const AT_ONCE = 6
 
 /** Runs a flow that dies at `step`, then again with the same database. Returns where it died, or undefined when it did not. */
 async function crashAt(flow: Flow, step: number): Promise<string | undefined> {
@@ -121,15 +123,17 @@ describe.each(Object.keys(flows))('%s', (name) => {
   it('ends the same whatever step it dies at', async () => {
     const flow = flows[name] as Flow
     const deaths: string[] = []
-    for (let step = 1; step <= MOST_STEPS; step++) {
-      const diedAt = await crashAt(flow, step)
-      if (diedAt === undefined) break
-      deaths.push(diedAt)
+    let survived = false
+    for (let step = 1; step <= MOST_STEPS && !survived; step += AT_ONCE) {
+      const steps = Array.from({ length: AT_ONCE }, (_, i) => step + i)
+      const died = await Promise.all(steps.map((one) => crashAt(flow, one)))
+      deaths.push(...died.filter((where) => where !== undefined))
+      survived = died.includes(undefined)
     }
+    expect(survived).toBe(true)
     expect(deaths.length).toBeGreaterThan(5)
-    expect(deaths.length).toBeLessThan(MOST_STEPS)
     expect(deaths.join('\n')).toContain('move_operation:completed')
-  }, 180_000)
+  }, 120_000)
 })
 
 it('counts a faucet payment once even when nobody listens', async () => {

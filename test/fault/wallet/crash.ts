@@ -26,8 +26,9 @@ export class Crash {
       this.#step(`after ${options?.method ?? 'GET'} ${new URL(url).pathname}`)
       return response
     },
-    connectWebSocket: () => {
-      throw new Error('no websockets here: every step is counted')
+    connectWebSocket: (url, options) => {
+      if (Number.isFinite(this.#stepsLeft)) throw new Error('no websockets once armed: every step is counted')
+      return real.connectWebSocket(url, options)
     },
   })
 
