@@ -40,7 +40,7 @@ when = [
 do = [
   { type = "react", to = "{{note.id}}", content = "+" },
   { type = "dm", to = "{{note.pubkey}}", text = "Neighbour, {{agent.name}} here: I liked your note and zap it with ${zapSats} sats." },
-  { type = "zap", to = "{{note.id}}", sats = ${zapSats}, comment = "from {{agent.name}}" },
+  { type = "zap", to = "event:{{note.id}}:{{note.pubkey}}", sats = ${zapSats}, comment = "from {{agent.name}}" },
 ]
 
 [[rules]]
@@ -79,30 +79,30 @@ export function awaitNeighbour(pylon: Pylon, name: string): Promise<Agent> {
 
 /** One posts, the other reads it, reacts, writes and zaps; the first answers. Returns what each published. */
 export async function meet(pylon: Pylon, author: string, reader: string): Promise<AgentEvent[]> {
-  const before = await tickIds(pylon, author)
-  const posted = await tick(pylon, author)
-  if (!posted.actions.some((action) => action.type === 'post' && isDone(action))) {
-    throw new PylonError('demo_failed', `${author} did not post: ${problems(posted)}`)
-  }
-  const seen = [posted]
-  await waitFor(`${reader} to zap ${author}`, 25_000, async () => {
+  const before = new Set((await ticks(pylon, author)).map((one) => one.id))
+  const posted = await awaitActions(pylon, author, (await tick(pylon, author)).id, ['post'])
+  const greeted = await waitFor(`${reader} to read ${author}'s note`, 25_000, async () => {
     const one = await tick(pylon, reader)
-    seen.push(one)
     return one.actions.some((action) => action.type === 'zap') ? one : undefined
   })
-  await waitFor(`${reader}'s zap to be paid`, 20_000, async () => {
-    const zap = (await ticks(pylon, reader)).flatMap((one) => one.actions).find((action) => action.type === 'zap')
-    if (zap !== undefined && ['refused', 'failed'].includes(zap.state)) {
-      throw new PylonError('demo_failed', `${reader}'s zap was ${zap.state}: ${zap.reason ?? 'no reason'}`)
-    }
-    return zap?.state === 'done' || zap?.state === 'published' ? zap : undefined
-  })
-  const answer = await waitFor(`${author} to answer`, 25_000, async () =>
+  const done = await awaitActions(pylon, reader, greeted.id, ['react', 'dm', 'zap'])
+  const answer = await waitFor(`${author} to answer ${reader}`, 25_000, async () =>
     (await ticks(pylon, author)).find((one) => !before.has(one.id) && one.actions.some((action) => action.type === 'dm' && isDone(action))),
   )
-  const readers = await ticks(pylon, reader)
-  const current = seen.slice(1).map((one) => readers.find((known) => known.id === one.id) ?? one)
-  return [...eventsOf(author, [posted]), ...eventsOf(reader, current), ...eventsOf(author, [answer])]
+  return [...eventsOf(author, posted), ...eventsOf(reader, done), ...eventsOf(author, answer)]
+}
+
+/** The tick once its actions of these types are published or paid. @throws demo_failed when one is refused or fails */
+function awaitActions(pylon: Pylon, name: string, tickId: string, types: readonly string[]): Promise<Tick> {
+  return waitFor(`${name} to ${types.join(', ')}`, 20_000, async () => {
+    const one = (await ticks(pylon, name)).find(({ id }) => id === tickId)
+    const wanted = one?.actions.filter((action) => types.includes(action.type)) ?? []
+    const broken = wanted.find((action) => ['refused', 'failed'].includes(action.state))
+    if (broken !== undefined || one?.state === 'failed') {
+      throw new PylonError('demo_failed', `${name}'s ${broken?.type ?? 'tick'} failed: ${broken?.reason ?? one?.error ?? 'no reason'}`)
+    }
+    return types.every((type) => wanted.some((action) => action.type === type && isDone(action))) ? one : undefined
+  })
 }
 
 function tick(pylon: Pylon, name: string): Promise<Tick> {
@@ -114,21 +114,12 @@ async function ticks(pylon: Pylon, name: string): Promise<Tick[]> {
   return log.ticks
 }
 
-async function tickIds(pylon: Pylon, name: string): Promise<Set<string>> {
-  return new Set((await ticks(pylon, name)).map((one) => one.id))
-}
-
 function isDone(action: Tick['actions'][number]): boolean {
   return action.state === 'done' || action.state === 'published'
 }
 
-function problems(one: Tick): string {
-  return one.error ?? one.actions.map((action) => `${action.type} ${action.state}: ${action.reason ?? ''}`).join('; ')
-}
-
-function eventsOf(agent: string, list: readonly Tick[]): AgentEvent[] {
-  return list
-    .flatMap((one) => one.actions)
+function eventsOf(agent: string, one: Tick): AgentEvent[] {
+  return one.actions
     .filter((action) => isDone(action) && action.type !== 'remember' && action.type !== 'nothing')
     .map((action) => ({
       agent,

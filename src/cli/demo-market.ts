@@ -15,10 +15,14 @@ export const SHOUT_KIND = 5999
 const SHOUT_PRICE = { amount_msats: 5_000, unit: 'job' }
 const SHOUT = { kind: SHOUT_KIND, command: ['sh', '-c', 'tr a-z A-Z | grep -v BOOM'] }
 
-const TEXT = `Nostr is a protocol of signed events and simple relays. Anyone can run a relay, and a client may use as many as it
-likes. A data vending machine reads a job request from relays, asks for a few sats, does the work and publishes the result.
-Payments travel over Lightning or as ecash, so that neither side needs an account. When the work fails, the provider sends
-the money back as a token that only the customer can spend. Whoever can sign an event can buy, and whoever can compute can sell.`
+const TEXT = [
+  'Nostr is a protocol of signed events and simple relays.',
+  'Anyone can run a relay, and a client may use as many relays as it likes.',
+  'A data vending machine reads a job request from relays, asks for a few sats, does the work and publishes the result.',
+  'Payments travel over Lightning or as ecash, so that neither side needs an account.',
+  'When the work fails, the provider sends the money back as a token that only the customer can spend.',
+  'Whoever can sign an event can buy, and whoever can compute can sell.',
+].join(' ')
 
 export interface Sale {
   readonly title: string

@@ -135,11 +135,15 @@ async function agentsMeet(seller: Pylon, tell: Tell): Promise<void> {
 }
 
 function drawEvent(event: AgentEvent): string {
-  const kind = event.kind === null ? 'kinds 1059/13/14' : `kind ${event.kind}`
-  const parts = [`${kind} ${event.eventId === null ? '' : shortId(event.eventId)} ${event.agent}: ${event.type}`]
+  const parts = [[wireOf(event), ...(event.eventId === null ? [] : [shortId(event.eventId)]), `${event.agent}: ${event.type}`].join(' ')]
   if (event.costMsats > 0n) parts.push(formatSats(msats(event.costMsats)))
   if (event.words !== '') parts.push(`"${shorten(event.words, 80)}"`)
   return parts.join(' ')
+}
+
+function wireOf(event: AgentEvent): string {
+  if (event.type === 'dm') return 'kinds 1059/13/14'
+  return event.type === 'zap' ? 'kinds 9734/9735' : `kind ${event.kind ?? '?'}`
 }
 
 async function countEarnings(seller: Pylon, tell: Tell): Promise<void> {
