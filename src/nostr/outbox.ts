@@ -6,17 +6,16 @@ import {
   type DeliveryOutcome,
   expireDeliveries,
   lastMessageId,
-  markNotified,
   outboxDepths,
   type PendingMessage,
   pendingAfter,
   pendingFor,
   recordDeliveries,
-  unnotified,
 } from '../store/outbox.ts'
 import type { Store } from '../store/store.ts'
 import { isAddressable, isEphemeral, isReplaceable } from './nips/nip01.ts'
 import { Lane, type OutboxItem } from './outbox-lane.ts'
+import { OutboxNotices, type PublishedHandler } from './outbox-notices.ts'
 import type { RelayPool } from './pool.ts'
 import { tryRelayUrl } from './relay-url.ts'
 import type { Keyring, Signer } from './types.ts'
@@ -29,8 +28,6 @@ const READ_LIMIT = 2000
 const LANE_LIMIT = 5000
 /** Ephemeral events are worth sending for so long. */
 const EPHEMERAL_MS = 10_000
-const NOTIFY_PAGE = 500
-const NOTIFY_RETRY_MS = 10_000
 const CLOSE_MS = 2000
 /** How long outcomes gather before one commit records them: each would cost an fsync, and nothing waits for them. */
 const GATHER_MS = 50
@@ -43,8 +40,6 @@ export interface OutboxDeps {
   readonly keyring: Keyring
 }
 
-type PublishedHandler = (key: string, eventId: string) => Promise<void>
-
 export class Outbox {
   readonly #deps: OutboxDeps
   readonly #lanes = new Map<string, Lane>()
@@ -52,7 +47,7 @@ export class Outbox {
   readonly #items = new Map<number, OutboxItem>()
   /** The newest message of a key, where newer ones replace older ones. */
   readonly #newestOfKey = new Map<string, OutboxItem>()
-  readonly #handlers: { readonly prefix: string; readonly handler: PublishedHandler }[] = []
+  readonly #notices: OutboxNotices
   #outcomes: { item: OutboxItem; outcome: DeliveryOutcome }[] = []
   #newestId = 0
   #ticks = 0
@@ -66,6 +61,7 @@ export class Outbox {
 
   constructor(deps: OutboxDeps) {
     this.#deps = deps
+    this.#notices = new OutboxNotices(deps)
   }
 
   start(): void {
@@ -78,7 +74,7 @@ export class Outbox {
       this.#refill(relay, lane)
       lane.pump()
     }
-    for (const { prefix, handler } of this.#handlers) this.#track(this.#notifyStored(prefix, handler))
+    this.#notices.start()
     this.#scheduleTick()
   }
 
@@ -89,7 +85,8 @@ export class Outbox {
     for (const lane of this.#lanes.values()) lane.close()
     this.#track(this.#flush())
     // A handler that waits for something that is closing already must not hold the shutdown: it is called again after the start.
-    await Promise.race([Promise.allSettled([...this.#running]), this.#deps.clock.sleep(CLOSE_MS)])
+    const settled = Promise.allSettled([...this.#running]).then(() => this.#notices.close())
+    await Promise.race([settled, this.#deps.clock.sleep(CLOSE_MS)])
   }
 
   nudge(): void {
@@ -102,8 +99,7 @@ export class Outbox {
   }
 
   onPublished(prefix: string, handler: PublishedHandler): void {
-    this.#handlers.push({ prefix, handler })
-    if (this.#started) this.#track(this.#notifyStored(prefix, handler))
+    this.#notices.listen(prefix, handler)
   }
 
   /** Deliveries in memory that wait for this relay (normal URL). */
@@ -255,7 +251,7 @@ export class Outbox {
       const first = new Set(await store.write(recordDeliveries({ outcomes: batch.map(({ outcome }) => outcome), at: clock.now() })))
       const accepted = new Map(batch.filter(({ item }) => first.has(item.id)).map(({ item }) => [item.id, item]))
       for (const { item } of batch) if (item.lanes === 0) this.#forget(item)
-      await this.#notify([...accepted.values()])
+      this.#notices.tell([...accepted.values()])
     } catch (error) {
       // The rows still say pending: what was accepted is sent again after a restart, and answered as a duplicate.
       logger.error({ error: messageOf(error), deliveries: batch.length }, 'deliveries could not be recorded')
@@ -269,52 +265,6 @@ export class Outbox {
   #forget(item: OutboxItem): void {
     this.#items.delete(item.id)
     if (this.#newestOfKey.get(item.key) === item) this.#newestOfKey.delete(item.key)
-  }
-
-  async #notify(messages: readonly { id: number; key: string; eventId: string }[]): Promise<void> {
-    const notified: number[] = []
-    await Promise.all(
-      messages.map(async (message) => {
-        if (await this.#tell(message)) notified.push(message.id)
-      }),
-    )
-    if (notified.length > 0) await this.#deps.store.write(markNotified({ messageIds: notified }))
-  }
-
-  /** Whether somebody was told and has dealt with it. */
-  async #tell(message: { key: string; eventId: string }): Promise<boolean> {
-    const wanted = this.#handlers.filter(({ prefix }) => message.key.startsWith(prefix))
-    if (wanted.length === 0) return false
-    try {
-      for (const { handler } of wanted) await handler(message.key, message.eventId)
-      return true
-    } catch (error) {
-      this.#deps.logger.error({ key: message.key, error: messageOf(error) }, 'a publication could not be reported; it is reported again')
-      for (const { prefix, handler } of wanted) {
-        this.#deps.clock.after(NOTIFY_RETRY_MS, () => {
-          if (!this.#closed) this.#track(this.#notifyStored(prefix, handler))
-        })
-      }
-      return false
-    }
-  }
-
-  /** Reports what was accepted while nobody listened: before a restart, or before this handler came. */
-  async #notifyStored(prefix: string, handler: PublishedHandler): Promise<void> {
-    const { store, logger } = this.#deps
-    try {
-      for (;;) {
-        const messages = unnotified(store, prefix, NOTIFY_PAGE)
-        if (messages.length === 0 || this.#closed) return
-        for (const { key, eventId } of messages) await handler(key, eventId)
-        await store.write(markNotified({ messageIds: messages.map(({ id }) => id) }))
-      }
-    } catch (error) {
-      logger.error({ prefix, error: messageOf(error) }, 'publications could not be reported; they are reported again')
-      this.#deps.clock.after(NOTIFY_RETRY_MS, () => {
-        if (!this.#closed) this.#track(this.#notifyStored(prefix, handler))
-      })
-    }
   }
 
   #track(work: Promise<void>): void {

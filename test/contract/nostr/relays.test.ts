@@ -253,6 +253,28 @@ describe('subscriptions', () => {
   })
 })
 
+describe('AUTH', () => {
+  it('is given again on a new connection, though the last one went before the answer', async () => {
+    let connections = 0
+    const one = await relay({
+      onConnect(connection) {
+        connections++
+        connection.send(['AUTH', `challenge ${connections}`])
+      },
+      onFrame(frame, connection) {
+        if (frame[0] !== 'AUTH') return false
+        if (connections === 1) connection.drop()
+        else connection.send(['OK', (frame[1] as NostrEvent).id, true, ''])
+        return true
+      },
+    })
+    node({ relays: [one.url] })
+    await until(() => expect(one.received('AUTH').length).toBe(2))
+    const challenges = one.received('AUTH').map((frame) => (frame[1] as NostrEvent).tags.find((tag) => tag[0] === 'challenge')?.[1])
+    expect(challenges).toEqual(['challenge 1', 'challenge 2'])
+  })
+})
+
 describe('listen', () => {
   it('resolves once the relay answered, and misses nothing after', async () => {
     const one = await relay()
