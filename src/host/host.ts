@@ -415,6 +415,7 @@ class AgentHost implements Host {
 
   async #follow(pubkey: string): Promise<void> {
     if (this.#phase === 'closed' || this.#deps.keyring.locked) return
+    if (!this.#balances.has(pubkey)) this.#balances.set(pubkey, this.#deps.wallets.of({ kind: 'agent', pubkey }).balance().balanceSats)
     if (await followRunway(this.#deps, pubkey)) this.#scheduler.wake()
   }
 
@@ -429,18 +430,19 @@ class AgentHost implements Host {
     if (event.owner.kind !== 'agent') return
     const action = event.cause.type === 'action' ? getAction(store, event.cause.id) : undefined
     if (action !== undefined && isSpend(action.type)) await onPaymentEvent(this.#deps, action, event)
-    if (this.#phase === 'on') await this.#lookAtWallet(event.owner.pubkey)
+    // A zap wakes by its receipt.
+    if (this.#phase === 'on') await this.#lookAtWallet(event.owner.pubkey, event.cause.type !== 'zap')
   }
 
   /** Follows a balance that may have changed; what a hibernating agent was given wakes it for one tick. */
-  async #lookAtWallet(pubkey: string): Promise<void> {
+  async #lookAtWallet(pubkey: string, wakes = true): Promise<void> {
     const { store, clock, wallets } = this.#deps
     const balance = wallets.of({ kind: 'agent', pubkey }).balance().balanceSats
     const before = this.#balances.get(pubkey)
     this.#balances.set(pubkey, balance)
     await this.#follow(pubkey)
     const agent = getAgent(store, pubkey)
-    const isFunded = before !== undefined && balance > before
+    const isFunded = wakes && before !== undefined && balance > before
     if (isFunded && agent?.state === 'hibernating' && agent.nextTickAt === null) {
       await store.write(patchAgent({ pubkey, patch: { nextTickAt: clock.now() } }))
       this.#scheduler.wake()

@@ -134,9 +134,9 @@ const REQUIRED: Partial<Record<ActionType, readonly string[]>> = {
 const unknownField = (field: string, fields: readonly string[]): string =>
   `there is no field ${JSON.stringify(field)} here; there are ${fields.join(', ')}`
 
-/** What the rules want, in their order. */
+/** What the rules want, in their order; what two of them want alike is wanted once. */
 export function runScript(script: Script, observation: Observation): { actions: RawAction[]; applied: string[] } {
-  const actions: RawAction[] = []
+  const actions = new Map<string, RawAction>()
   const applied: string[] = []
   script.rules.forEach((entry, index) => {
     if (observation.tick.number % entry.every !== 0) return
@@ -145,11 +145,14 @@ export function runScript(script: Script, observation: Observation): { actions: 
       const values = valuesOf(observation, entry.on, item)
       if (times >= entry.max || !entry.when.every((check) => holds(check.op, values.get(check.field), check.value))) continue
       times++
-      for (const action of entry.do) actions.push(fill(action, values))
+      for (const action of entry.do) {
+        const filled = fill(action, values)
+        actions.set(JSON.stringify(filled), filled)
+      }
     }
     if (times > 0) applied.push(`${ruleName(entry, index)}${times > 1 ? ` x${times}` : ''}`)
   })
-  return { actions, applied }
+  return { actions: [...actions.values()], applied }
 }
 
 function itemsOf(on: Occasion, observation: Observation): readonly (Quote | undefined)[] {

@@ -286,6 +286,12 @@ describe('rules files', () => {
     }
   })
 
+  it('wants the same thing once', () => {
+    const script = parseScript('[[rules]]\non = "dm"\ndo = [{ type = "dm", to = "{{dm.npub}}", text = "got it" }]')
+    const dms = ['a', 'b', 'c'].map((text) => ({ ...quote({ text }), scheme: 'nip17' as const }))
+    expect(runScript(script, observe({ dms })).actions).toHaveLength(1)
+  })
+
   it('applies conditions, every and max', () => {
     const script = parseScript(`
 [[rules]]
@@ -304,14 +310,14 @@ do = [{ type = "zap", to = "{{zap.npub}}", sats = "{{zap.sats}}" }]`)
       quote({ text: 'tea?' }),
       quote({ text: 'coffee' }),
       quote({ text: 'tea', own_home: true }),
-      quote({ text: 'green tea' }),
+      quote({ id: '34'.repeat(32), text: 'green tea' }),
       quote({ text: 'tea' }),
     ]
     const zaps = [{ ...quote(), sats: 9, event_id: '' }]
     const { actions } = runScript(script, observe({ mentions, zaps }))
     expect(actions).toEqual([
       { type: 'zap', to: noteOf(ID), sats: 3 },
-      { type: 'zap', to: noteOf(ID), sats: 3 },
+      { type: 'zap', to: noteOf('34'.repeat(32)), sats: 3 },
       { type: 'zap', to: npubOf(OTHER), sats: 9 },
     ])
     expect(runScript(script, observe({ tick: { number: 3, trigger: 'heartbeat' } })).actions).toEqual([{ type: 'post', text: 'third' }])
