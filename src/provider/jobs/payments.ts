@@ -8,7 +8,6 @@ import type { WalletEvent } from '../../wallet/types.ts'
 import { judgeToken } from './admission.ts'
 import { type EngineDeps, persistIfUnmoved, publish, step, type Ticket, tellable } from './context.ts'
 import type { Order } from './order.ts'
-import { addresseeOf } from './refunds.ts'
 import { depositAccount, invoiceKey, tokenKey } from './settlement.ts'
 
 export interface PaymentHooks {
@@ -192,7 +191,10 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
         const job = getJob(store, jobId)
         // While it is `received` the call itself is still under way and will say.
         if (job?.status !== 'quoted') return
-        await refuse({ ...transport.restore(job), ...addresseeOf(job) }, 'quoted', new PylonError('token_invalid', event.reason))
+        const order = transport.restore(job)
+        // The same operation asked again says why, with its code; where it does not, the event's words are all we have.
+        await payments.redeem(order, job.priceMsats, 'quoted')
+        if (getJob(store, jobId)?.status === 'quoted') await refuse(order, 'quoted', new PylonError('token_invalid', event.reason))
       }
     },
 

@@ -154,6 +154,27 @@ test('a token whose outcome is unknown waits, and runs when the wallet says it c
   await reached(testNode, event, 'settled')
 })
 
+test('a token whose outcome is unknown and then was spent elsewhere is refused with that code', async () => {
+  const testNode = await start({ config: PRICED })
+  world.receiveUnknown = true
+  const token = world.token(8n, { lock: `02${node.pubkey}` })
+  const event = request(world, { tags: [['cashu', token]] })
+  await testNode.deliver(event)
+  await reached(testNode, event, 'quoted')
+  world.receiveUnknown = false
+  const found = world.tokens.get(token)
+  if (found !== undefined) found.spentBy = 'somebody else'
+  await testNode.wallets.emit({
+    type: 'receive_failed',
+    cause: { type: 'job', id: event.id },
+    owner: { kind: 'node', pubkey: node.pubkey },
+    idempotencyKey: `job:${event.id}:token`,
+    reason: 'gone',
+  })
+  expect(testNode.job(event.id)).toMatchObject({ status: 'refused', errorCode: 'token_spent' })
+  await vi.waitFor(() => expect(world.feedback(event.id)).toMatchObject([{ status: 'error', extra: 'token_spent' }]))
+})
+
 test('an encrypted request with its token inside is answered encrypted, and the result shows nothing of it', async () => {
   const testNode = await start({ config: PRICED })
   const secretText = 'The secret plan is simple. It needs two sentences.'
