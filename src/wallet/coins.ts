@@ -9,7 +9,7 @@ export interface Coin {
 /** NUT-02: what spending these costs, rounded up once over all. */
 export function inputFee(coins: readonly Pick<Coin, 'feePpk'>[]): bigint {
   const ppk = coins.reduce((sum, coin) => sum + coin.feePpk, 0)
-  return BigInt(Math.floor((ppk + 999) / 1000))
+  return -netOf(0n, ppk)
 }
 
 export const sumOf = (coins: readonly Pick<Coin, 'amountSats'>[]): bigint => coins.reduce((sum, coin) => sum + coin.amountSats, 0n)
@@ -29,33 +29,64 @@ export function splitAmount(total: bigint, keysetAmounts: readonly bigint[]): bi
 
 /**
  * Proofs worth at least `target` after the fee of spending them, few and with little left over; undefined when all of them are not enough.
- * Takes the largest that fit, then the smallest that completes, then drops what is not needed.
+ * Takes the largest that fit, then the smallest that completes, then drops what is not needed. Linear once sorted.
  */
 export function selectCoins<C extends Coin>(coins: readonly C[], target: bigint): C[] | undefined {
-  const enough = (chosen: readonly C[]) => sumOf(chosen) - inputFee(chosen) >= target
+  if (target <= 0n) return undefined
   const useful = coins
     .filter((coin) => coin.amountSats * 1000n > BigInt(coin.feePpk))
     .sort((a, b) => (a.amountSats < b.amountSats ? 1 : -1))
-  if (target <= 0n || !enough(useful)) return undefined
-  const chosen: C[] = []
-  let skipped: C[] = []
+  const chosen = new Purse<C>()
+  const skipped: C[] = []
   for (const coin of useful) {
-    const next = [...chosen, coin]
-    if (sumOf(next) - inputFee(next) <= target) chosen.push(coin)
+    if (chosen.netWith(coin) <= target) chosen.add(coin)
     else skipped.push(coin)
-    if (enough(chosen)) return chosen
+    if (chosen.net === target) return chosen.coins()
   }
   // Complete with the smallest single one that is enough; else with the largest until it is.
-  skipped = skipped.reverse()
-  const completing = skipped.find((coin) => enough([...chosen, coin]))
-  if (completing !== undefined) chosen.push(completing)
-  else for (const coin of skipped.reverse()) if (!enough(chosen)) chosen.push(coin)
-  for (const coin of [...chosen].sort((a, b) => (a.amountSats < b.amountSats ? -1 : 1))) {
-    const without = chosen.filter((other) => other !== coin)
-    if (enough(without)) chosen.splice(chosen.indexOf(coin), 1)
-  }
-  return chosen
+  const completing = skipped.findLast((coin) => chosen.netWith(coin) >= target)
+  for (const coin of completing === undefined ? skipped : [completing]) if (chosen.net < target) chosen.add(coin)
+  if (chosen.net < target) return undefined
+  for (const coin of chosen.coins().reverse()) if (chosen.netWithout(coin) >= target) chosen.remove(coin)
+  return chosen.coins()
 }
+
+/** A set of coins that knows what it is worth. */
+class Purse<C extends Coin> {
+  readonly #coins = new Set<C>()
+  #sats = 0n
+  #ppk = 0
+
+  get net(): bigint {
+    return netOf(this.#sats, this.#ppk)
+  }
+
+  netWith(coin: C): bigint {
+    return netOf(this.#sats + coin.amountSats, this.#ppk + coin.feePpk)
+  }
+
+  netWithout(coin: C): bigint {
+    return netOf(this.#sats - coin.amountSats, this.#ppk - coin.feePpk)
+  }
+
+  add(coin: C): void {
+    this.#coins.add(coin)
+    this.#sats += coin.amountSats
+    this.#ppk += coin.feePpk
+  }
+
+  remove(coin: C): void {
+    this.#coins.delete(coin)
+    this.#sats -= coin.amountSats
+    this.#ppk -= coin.feePpk
+  }
+
+  coins(): C[] {
+    return [...this.#coins]
+  }
+}
+
+const netOf = (sats: bigint, ppk: number): bigint => sats - BigInt(Math.floor((ppk + 999) / 1000))
 
 /** A subset that is worth exactly `total` by face, or undefined: greedy, from the largest. */
 export function selectExact<C extends Coin>(coins: readonly C[], total: bigint): C[] | undefined {

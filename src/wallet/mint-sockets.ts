@@ -68,6 +68,7 @@ export class MintSockets {
     }
     entry.socket = socket
     entry.subscribed = wanted
+    entry.lastId = 0
     socket.on('open', () => this.#subscribe(entry, entry.subscribed))
     socket.on('message', (data) => this.#hear(entry, parseJson(String(data))))
     socket.on('error', () => socket.terminate())
