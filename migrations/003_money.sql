@@ -109,7 +109,7 @@ CREATE TABLE operations (
 ) STRICT;
 CREATE INDEX operations_open ON operations (next_try_at) WHERE state IN ('prepared', 'submitted', 'unknown');
 CREATE INDEX operations_tokens ON operations (token_state, next_try_at) WHERE token_state = 'pending';
-CREATE INDEX operations_created ON operations (created_at);
+CREATE INDEX operations_ended ON operations (updated_at) WHERE plan_json <> '{}';
 
 CREATE TABLE operation_transitions (
   id INTEGER PRIMARY KEY,

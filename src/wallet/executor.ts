@@ -23,6 +23,9 @@ interface Findings {
   readonly spentYs: ReadonlySet<string>
 }
 
+/** While a request is under way nobody looks after it; after a restart all open operations are looked at anyway. */
+const SUBMITTED_MS = 2 * MELT_TIMEOUT_MS
+
 export class Executor {
   readonly #context: WalletContext
   readonly #queue = new KeyedQueue()
@@ -105,7 +108,7 @@ export class Executor {
         reason: 'sent to the mint',
         attempts,
         at,
-        nextTryAt: at,
+        nextTryAt: at + SUBMITTED_MS,
       }),
     )
     const reply = await this.#post(operation, plan)

@@ -100,10 +100,13 @@ const BATCH = 100
 export class MintClient {
   readonly url: string
   readonly #dialer: Pick<Dialer, 'fetch'>
+  readonly #signal: AbortSignal
 
-  constructor(url: string, dialer: Pick<Dialer, 'fetch'>) {
+  /** @param signal ends what is under way: its outcome is unknown then. */
+  constructor(url: string, dialer: Pick<Dialer, 'fetch'>, signal: AbortSignal) {
     this.url = url
     this.#dialer = dialer
+    this.#signal = signal
   }
 
   get<T>(path: string, schema: z.ZodType<T>): Promise<MintReply<T>> {
@@ -162,6 +165,7 @@ export class MintClient {
         ...(body === undefined ? {} : { body }),
         timeoutMs,
         maxBytes: MAX_REPLY_BYTES,
+        signal: this.#signal,
       })
       return classify(response.status, parseJson(response.text), schema)
     } catch (error) {

@@ -39,10 +39,16 @@ export class Mints {
   readonly #deps: MintsDeps
   readonly #clients = new Map<string, MintClient>()
   readonly #refreshes = new Map<string, Promise<void>>()
+  readonly #abort = new AbortController()
 
   constructor(deps: MintsDeps) {
     this.#deps = deps
     for (const mint of listMints(deps.store)) deps.dialer.allow(mint.url)
+  }
+
+  /** Ends every call that is under way: their outcome is unknown, the next start finds it out. */
+  abort(): void {
+    this.#abort.abort(new Error('the node is closing'))
   }
 
   list(): MintRow[] {
@@ -61,7 +67,7 @@ export class Mints {
   client(url: string): MintClient {
     let client = this.#clients.get(url)
     if (client === undefined) {
-      client = new MintClient(url, this.#deps.dialer)
+      client = new MintClient(url, this.#deps.dialer, this.#abort.signal)
       this.#clients.set(url, client)
     }
     return client

@@ -7,7 +7,7 @@ import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Keyring } from '../nostr/types.ts'
 import { putWalletOwner } from '../store/mints.ts'
-import { dueOperations, nextWalletDue } from '../store/operations.ts'
+import { dueOperations, nextWalletDue, openOperations, sweepMoney } from '../store/operations.ts'
 import { dueQuotes } from '../store/quotes.ts'
 import type { Store } from '../store/store.ts'
 import { accountOwner, type WalletContext } from './context.ts'
@@ -44,6 +44,12 @@ export interface OwnWallets extends Wallets {
 /** The longest nap between two looks at what is due. */
 const MAX_NAP_MS = 60_000
 const MIN_NAP_MS = 20
+/** How long a call to a mint may still take when the node closes. */
+const CLOSE_GRACE_MS = 3000
+const DAY_MS = 86_400_000
+/** Requests, outputs and spent proofs of ended operations are of no use after this; the ledger keeps what they did. */
+const DETAILS_KEPT_MS = 30 * DAY_MS
+const SWEEP_ROWS = 500
 
 export function createWallets(deps: WalletsDeps): OwnWallets {
   const context: WalletContext = {
@@ -69,6 +75,7 @@ class HomeWallets implements OwnWallets {
   readonly #tasks = new Set<Promise<void>>()
   readonly #taskKeys = new Set<string>()
   #cancelNap: (() => void) | undefined
+  #cancelSweep: (() => void) | undefined
   #started = false
   #closed = false
 
@@ -136,6 +143,8 @@ class HomeWallets implements OwnWallets {
 
   async start(): Promise<void> {
     this.#started = true
+    for (const operation of openOperations(this.#context.store)) this.#resume(operation.id)
+    this.#task('sweep', () => this.#sweep())
     this.#look()
     this.#sockets.refresh()
   }
@@ -143,9 +152,12 @@ class HomeWallets implements OwnWallets {
   async close(): Promise<void> {
     this.#closed = true
     this.#cancelNap?.()
+    this.#cancelSweep?.()
     this.#sockets.close()
+    const cancelAbort = this.#context.clock.after(CLOSE_GRACE_MS, () => this.#context.mints.abort())
     await this.#parts.executor.close()
     await Promise.allSettled(this.#tasks)
+    cancelAbort()
     await this.#context.crypto.close()
   }
 
@@ -156,9 +168,7 @@ class HomeWallets implements OwnWallets {
     if (this.#closed || !this.#started) return
     const { store, clock } = this.#context
     const now = clock.now()
-    for (const operation of dueOperations(store, now)) {
-      this.#task(`operation:${operation.id}`, async () => void (await this.#parts.executor.run(operation.id)))
-    }
+    for (const operation of dueOperations(store, now)) this.#resume(operation.id)
     for (const quote of dueQuotes(store, now))
       this.#task(`quote:${quote.id}`, async () => void (await this.#parts.invoices.check(quote.id)))
     this.#task('tokens', () => this.#parts.sentTokens.checkDue())
@@ -167,6 +177,17 @@ class HomeWallets implements OwnWallets {
     const nap = Math.min(MAX_NAP_MS, Math.max(MIN_NAP_MS, due - now))
     this.#cancelNap?.()
     this.#cancelNap = clock.after(this.#tasks.size > 0 ? Math.max(nap, MIN_NAP_MS * 5) : nap, () => this.#look())
+  }
+
+  #resume(id: string): void {
+    this.#task(`operation:${id}`, async () => void (await this.#parts.executor.run(id)))
+  }
+
+  /** Forgets the details of what ended long ago, then again every day. */
+  async #sweep(): Promise<void> {
+    const { store, clock } = this.#context
+    this.#cancelSweep = clock.after(DAY_MS, () => this.#task('sweep', () => this.#sweep()))
+    while ((await store.write(sweepMoney({ before: clock.now() - DETAILS_KEPT_MS, limit: SWEEP_ROWS }))) === SWEEP_ROWS && !this.#closed);
   }
 
   #wake(): void {
