@@ -40,7 +40,7 @@ when = [
 do = [
   { type = "react", to = "{{note.id}}", content = "+" },
   { type = "dm", to = "{{note.pubkey}}", text = "Neighbour, {{agent.name}} here: I liked your note and zap it with ${zapSats} sats." },
-  { type = "zap", to = "event:{{note.id}}:{{note.pubkey}}", sats = ${zapSats}, comment = "from {{agent.name}}" },
+  { type = "zap", to = "{{note.note}}", sats = ${zapSats}, comment = "from {{agent.name}}" },
 ]
 
 [[rules]]
