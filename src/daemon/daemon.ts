@@ -16,7 +16,7 @@ import { openKeys } from './keys.ts'
 import { type DaemonOptions, RUN_OPTIONS_KEY } from './launch/run-options.ts'
 import type { LaunchMessage } from './launch/start.ts'
 import { startSuccessor } from './launch/successor.ts'
-import { acquireLease } from './lease.ts'
+import { acquireLease, LEASE_WAIT_MS } from './lease.ts'
 import { LogFile } from './log-file.ts'
 import { settleSurroundings } from './network.ts'
 import { PylonNode } from './node.ts'
@@ -54,7 +54,7 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   const config = loadConfig(home.config)
   logger.level = config.node.log_level
 
-  const lease = acquireLease(home.lease)
+  const lease = acquireLease(home.lease, LEASE_WAIT_MS)
   shutdown.onClose('lease', () => lease.release())
   // While the lease is still ours: later it would be the successor's.
   shutdown.onClose('pid file', () => removePidFile(home))

@@ -1,5 +1,6 @@
 /** The sandbox node, its sandbox process, keys under a passphrase, backup and restore: real processes only. */
 import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { expect, test, vi } from 'vitest'
@@ -76,6 +77,24 @@ test('a second home joins the sandbox, and joins it again without being told', a
   const again = await statusOf(second)
   expect(again.sandbox).toEqual(sandbox)
   expect(again.wallet.balance_sats).toBe(100)
+})
+
+test('a port that another program took meanwhile is a clear error', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  const { sandbox } = await statusOf(rig)
+  await rig.ok('stop')
+  const other = createServer()
+  await new Promise<void>((resolve) => other.listen(Number(new URL(sandbox.mint_url).port), '127.0.0.1', resolve))
+  try {
+    const run = await rig.run(['start', '--sandbox'])
+    expect(run.code).toBe(1)
+    expect(run.stderr).toContain('(port_taken)')
+    expect(rig.processes()).toEqual([])
+  } finally {
+    await new Promise((resolve) => other.close(resolve))
+  }
+  await rig.ok('start', '--sandbox')
 })
 
 test('joining what is no sandbox is a clear error', async () => {

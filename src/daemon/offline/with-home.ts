@@ -1,12 +1,12 @@
 /** Does something to a stopped home, holding its lease meanwhile. */
 import type { Home } from '../../base/paths.ts'
-import { acquireLease } from '../lease.ts'
+import { acquireLease, LEASE_WAIT_MS } from '../lease.ts'
 import { prepareHome } from '../prepare-home.ts'
 
 /** @throws already_running, home_unusable */
 export function withHome<T>(home: Home, work: () => T): T {
   prepareHome(home)
-  const lease = acquireLease(home.lease)
+  const lease = acquireLease(home.lease, LEASE_WAIT_MS)
   let isAsync = false
   try {
     const result = work()

@@ -33,6 +33,15 @@ test('of five takers at once exactly one holds it, and kill -9 frees it', async 
   acquireLease(path).release()
 })
 
+test('who wants to keep it waits out those who only look', async () => {
+  const path = join(tempDir(), 'lease.db')
+  const { child } = await take(path)
+  const ended = once(child, 'exit')
+  await new Promise<void>((resolve) => child.stdin?.end(resolve))
+  acquireLease(path, 5000).release()
+  await ended
+})
+
 test('a folder that is not there is a clear error', () => {
   expect(() => acquireLease(join(tempDir(), 'none', 'lease.db'))).toThrow(expect.objectContaining({ code: 'home_unusable' }))
 })
