@@ -7,6 +7,7 @@ import type { Store } from '../store/store.ts'
 
 const PAGE = 500
 const RETRY_MS = 10_000
+const GATHER_MS = 50
 
 export type PublishedHandler = (key: string, eventId: string) => Promise<void>
 
@@ -31,6 +32,8 @@ export class OutboxNotices {
   readonly #deps: NoticesDeps
   readonly #listeners: Listener[] = []
   readonly #running = new Set<Promise<void>>()
+  #told: number[] = []
+  #marking = false
   #started = false
   #closed = false
 
@@ -47,6 +50,7 @@ export class OutboxNotices {
   async close(): Promise<void> {
     this.#closed = true
     await Promise.allSettled([...this.#running])
+    await this.#mark()
   }
 
   listen(prefix: string, handler: PublishedHandler): void {
@@ -61,14 +65,29 @@ export class OutboxNotices {
   }
 
   async #tellAll(messages: readonly Published[]): Promise<void> {
-    const told: number[] = []
     await Promise.all(
       messages.map(async (message) => {
-        if (await this.#tellOne(message)) told.push(message.id)
+        if (await this.#tellOne(message)) this.#told.push(message.id)
       }),
     )
-    if (told.length === 0) return
-    await this.#deps.store.write(markNotified({ messageIds: told })).catch((error: unknown) => {
+    this.#markSoon()
+  }
+
+  /** What is told and not yet marked is told again after a crash, which handlers expect: so this may wait for more. */
+  #markSoon(): void {
+    if (this.#marking || this.#closed) return
+    this.#marking = true
+    this.#deps.clock.after(GATHER_MS, () => {
+      this.#marking = false
+      if (!this.#closed) this.#track(this.#mark())
+    })
+  }
+
+  async #mark(): Promise<void> {
+    const messageIds = this.#told
+    if (messageIds.length === 0) return
+    this.#told = []
+    await this.#deps.store.write(markNotified({ messageIds })).catch((error: unknown) => {
       this.#deps.logger.warn({ error: messageOf(error) }, 'publications are reported again after a restart')
     })
   }

@@ -238,7 +238,7 @@ export class Outbox {
     this.#flushing = true
     this.#deps.clock.after(GATHER_MS, () => {
       this.#flushing = false
-      this.#track(this.#flush())
+      if (!this.#closed) this.#track(this.#flush())
     })
   }
 
