@@ -1,47 +1,32 @@
 /** The host: spawns agents, keeps them running, and answers the owner's questions about them. */
 import { randomInt, randomUUID } from 'node:crypto'
-import { sats } from '../base/amounts.ts'
-import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
-import { npubOf, parsePubkey, parseSecret } from '../nostr/nips/nip19.ts'
-import { createSigner } from '../nostr/signer.ts'
-import type { Signer } from '../nostr/types.ts'
+import { PylonError } from '../base/errors.ts'
+import { npubOf, parsePubkey } from '../nostr/nips/nip19.ts'
 import {
   type AgentRow,
   findAgent,
   type GoalRow,
-  getAgent,
   goalsOf,
   insertAgent,
   listAgents,
   markAgentDeleted,
   patchAgent,
   replaceGoals,
-  wasAgent,
 } from '../store/agents.ts'
-import { finishAction, getAction, getTick, openActions, sweepTicks } from '../store/ticks.ts'
-import type { WalletEvent } from '../wallet/types.ts'
+import { getTick } from '../store/ticks.ts'
 import { Publisher } from './actions/publish.ts'
-import { isSpend, onPaymentEvent, walletKeyOf } from './actions/spend.ts'
 import { Inbox } from './inbox.ts'
+import { type AgentBundle, bundleOf, keyFor } from './keys.ts'
+import { moveFundsToNode } from './leave.ts'
 import { freshName } from './names.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
 import { publishProfile } from './profile.ts'
-import { followRunway, pauseAgent, resumeAgent } from './runway.ts'
+import { pauseAgent, resumeAgent } from './runway.ts'
 import { Scheduler } from './scheduler.ts'
 import { type AgentChange, type GoalSpec, parseGoals, parsePatch, parseSpawn, type SpawnSpec } from './spec.ts'
 import { Ticker } from './tick.ts'
+import { Upkeep } from './upkeep.ts'
 import { type AgentDetail, type AgentView, readLog, readMemory, type TickView, viewAgent, viewDetail, viewTick } from './view.ts'
-
-const CHECK_MS = 10_000
-const SWEEP_MS = 3_600_000
-const SWEEP_LIMIT = 500
-const DAY_MS = 86_400_000
-/** Wraps come again for three days: what was opened is remembered longer. */
-const MIN_KEPT_DAYS = 5
-const OBSERVATIONS_KEPT_DAYS = 7
-const REGISTER_TIMEOUT_MS = 5000
-/** The most that moving everything out of a wallet may leave behind for the mint's input fee. */
-const MAX_SWEEP_FEE_SATS = 20n
 
 export interface Host {
   /** Takes up all agents; again after an unlock. Resolves when each is scheduled; addresses and profiles follow on their own. */
@@ -75,26 +60,6 @@ export interface Host {
   export(ref: string): AgentBundle
 }
 
-export interface AgentBundle {
-  readonly version: 1
-  readonly pubkey: string
-  readonly npub: string
-  readonly nsec: string
-  /** 128 hex digits, NUT-13. */
-  readonly wallet_seed: string | null
-  readonly mints: readonly string[]
-  readonly name: string
-  readonly about: string
-  readonly brain: unknown
-  readonly relays: readonly string[]
-  readonly heartbeat_s: number
-  readonly autonomy: AgentRow['autonomy']
-  readonly dm_scheme: AgentRow['dmScheme']
-  readonly budget: AgentRow['budget']
-  readonly allow: readonly string[]
-  readonly tick_fee_sats: number
-}
-
 export function createHost(deps: HostDeps): Host {
   return new AgentHost(deps)
 }
@@ -104,25 +69,18 @@ class AgentHost implements Host {
   readonly #stop = new AbortController()
   readonly #inbox: Inbox
   readonly #scheduler: Scheduler
-  readonly #registering = new Set<string>()
+  readonly #upkeep: Upkeep
   #phase: 'off' | 'on' | 'closed' = 'off'
   #offReason = 'the host was not started'
-  #cancelCheck: (() => void) | undefined
-  /** As last seen: only a rise is news. */
-  readonly #balances = new Map<string, bigint>()
-  #sweptAt = 0
   /** Spawns one after the other, so that names and accounts are given out once. */
   #spawning: Promise<unknown> = Promise.resolve()
 
   constructor(deps: HostDeps) {
     this.#deps = deps
     const ticker = new Ticker(deps, new Publisher(deps), this.#stop.signal)
-    this.#scheduler = new Scheduler(deps, ticker, (pubkey) => this.#follow(pubkey))
+    this.#upkeep = new Upkeep(deps, () => this.#scheduler.wake())
+    this.#scheduler = new Scheduler(deps, ticker, (pubkey) => this.#upkeep.follow(pubkey))
     this.#inbox = new Inbox(deps, () => this.#scheduler.wake())
-    deps.nostr.onPublished('action:', (key, eventId) => this.#onPublished(key, eventId))
-    // A payment of an action that ends late, and anything that may change what an agent holds.
-    for (const cause of ['action', 'zap', 'transfer', 'owner', 'tick'] as const)
-      deps.wallets.onEvent(cause, (event) => this.#onWalletEvent(event))
   }
 
   async start(): Promise<void> {
@@ -134,20 +92,19 @@ class AgentHost implements Host {
     }
     this.#phase = 'on'
     for (const agent of listAgents(store)) if (agent.accountIndex !== null) keyring.account(agent.accountIndex)
-    await this.#reconcile()
+    await this.#upkeep.start()
     for (const agent of listAgents(store)) {
       this.#inbox.watch(agent)
-      if (agent.state !== 'spawning') await this.#follow(agent.pubkey)
-      this.#inBackground(agent.name, () => this.#introduce(agent.pubkey))
+      if (agent.state !== 'spawning') await this.#upkeep.follow(agent.pubkey)
+      this.#upkeep.inBackground(agent.name, () => this.#upkeep.introduce(agent.pubkey))
     }
     this.#scheduler.start()
-    this.#scheduleCheck()
   }
 
   async close(timeoutMs: number): Promise<void> {
     if (this.#phase === 'closed') return
     this.#phase = 'closed'
-    this.#cancelCheck?.()
+    this.#upkeep.close()
     this.#inbox.close()
     this.#stop.abort(new PylonError('shutting_down', 'The host is shutting down.'))
     const late = new Promise<void>((resolve) => {
@@ -184,7 +141,11 @@ class AgentHost implements Host {
     const turn = this.#spawning.then(() => this.#insert(spec))
     this.#spawning = turn.catch(() => undefined)
     const pubkey = await turn
-    await this.#introduce(pubkey)
+    await this.#upkeep.introduce(pubkey)
+    if (spec.import?.trimStart().startsWith('{') === true) {
+      // The bundle brought the wallet's seed: what it holds at our mints is found by it (NUT-09).
+      this.#upkeep.inBackground('restore', async () => void (await this.#deps.wallets.restore({ kind: 'agent', pubkey })))
+    }
     this.#inbox.watch(this.#byPubkey(pubkey))
     this.#scheduler.wake()
     return this.#detail(this.#byPubkey(pubkey))
@@ -196,28 +157,10 @@ class AgentHost implements Host {
     const taken = new Set(listAgents(store).map((agent) => agent.name))
     const name = parsed.name ?? freshName(taken, randomInt(1000))
     if (taken.has(name)) throw new PylonError('agent_exists', `There is an agent named ${name} already; choose another --name.`)
-    const { signer, accountIndex } = await this.#keyFor(parsed.import)
+    const { signer, accountIndex } = await keyFor(this.#deps, parsed.import)
     const agent = { ...parsed.agent, pubkey: signer.pubkey, npub: npubOf(signer.pubkey), name, accountIndex }
     await store.write(insertAgent({ agent, at: clock.now() }))
     return signer.pubkey
-  }
-
-  async #keyFor(imported: string | undefined): Promise<{ signer: Signer; accountIndex: number | null }> {
-    const { keyring, store } = this.#deps
-    if (imported === undefined) {
-      const accountIndex = keyring.nextAccount()
-      return { signer: keyring.account(accountIndex), accountIndex }
-    }
-    try {
-      return { signer: await keyring.importKey(imported), accountIndex: null }
-    } catch (error) {
-      if (!isPylonError(error, 'agent_exists')) throw error
-      // The key is here: an import that a crash cut short before there was an agent is completed.
-      const pubkey = createSigner(parseSecret(nsecIn(imported))).pubkey
-      const isOurs = pubkey === keyring.node().pubkey || pubkey === keyring.customer().pubkey
-      if (isOurs || wasAgent(store, pubkey)) throw error
-      return { signer: keyring.signer(pubkey), accountIndex: null }
-    }
   }
 
   async resume(ref: string): Promise<AgentDetail> {
@@ -236,13 +179,13 @@ class AgentHost implements Host {
 
   async refresh(ref: string): Promise<AgentDetail> {
     const agent = this.#find(ref)
-    if (this.#phase === 'on') await this.#lookAtWallet(agent.pubkey)
+    if (this.#phase === 'on') await this.#upkeep.lookAtWallet(agent.pubkey)
     return this.#detail(this.#byPubkey(agent.pubkey))
   }
 
   async tick(ref: string): Promise<TickView> {
     const agent = this.#find(ref)
-    await this.#follow(agent.pubkey)
+    await this.#upkeep.follow(agent.pubkey)
     const id = await this.#scheduler.tickNow(agent.pubkey)
     const tick = getTick(this.#deps.store, id)
     if (tick === undefined) throw new PylonError('internal', 'The tick is gone.')
@@ -261,7 +204,7 @@ class AgentHost implements Host {
     if (this.#phase === 'on') {
       if (patch.relays !== undefined) this.#inbox.watch(changed)
       await publishProfile(this.#deps, changed)
-      await this.#follow(agent.pubkey)
+      await this.#upkeep.follow(agent.pubkey)
       this.#scheduler.wake()
     }
     return this.#detail(this.#byPubkey(agent.pubkey))
@@ -305,60 +248,14 @@ class AgentHost implements Host {
     }
     await pauseAgent(this.#deps, agent)
     await this.#scheduler.idle(agent.pubkey)
-    const moved = await this.#moveAll(agent)
+    const moved = await moveFundsToNode(this.#deps, agent)
     this.#inbox.unwatch(agent.pubkey)
     await store.write(markAgentDeleted({ pubkey: agent.pubkey, at: clock.now() }))
     return { name: agent.name, moved_sats: Number(moved) }
   }
 
-  /** Mint by mint: the input fee comes off what is moved; it is not known beforehand, so less is tried until it fits. */
-  async #moveAll(agent: AgentRow): Promise<bigint> {
-    const { wallets, keyring } = this.#deps
-    const node = { kind: 'node', pubkey: keyring.node().pubkey } as const
-    const wallet = wallets.of(ownerOf(agent))
-    let moved = 0n
-    for (let round = 0; round <= wallets.mints().length; round++) {
-      const { balanceSats, mints } = wallet.balance()
-      const most = mints.map((mint) => mint.balanceSats).sort((a, b) => (a < b ? 1 : -1))[0] ?? balanceSats
-      for (let fee = 0n; fee < most && fee <= MAX_SWEEP_FEE_SATS; fee++) {
-        const amount = sats(most - fee)
-        try {
-          await wallets.transfer(ownerOf(agent), node, amount, `agent:${agent.pubkey}:leave:${randomUUID()}`)
-          moved += amount
-          break
-        } catch (error) {
-          if (!isPylonError(error, 'insufficient_funds')) throw error
-        }
-      }
-    }
-    return moved
-  }
-
   export(ref: string): AgentBundle {
-    const agent = this.#find(ref)
-    const { pubkey, nsec, wallet_seed } = this.#deps.keyring.exportKey(agent.pubkey)
-    const mints = this.#deps.wallets
-      .of(ownerOf(agent))
-      .balance()
-      .mints.map((mint) => mint.url)
-    return {
-      version: 1,
-      pubkey,
-      npub: agent.npub,
-      nsec,
-      wallet_seed,
-      mints,
-      name: agent.name,
-      about: agent.about,
-      brain: agent.brain,
-      relays: agent.relays,
-      heartbeat_s: agent.heartbeatS,
-      autonomy: agent.autonomy,
-      dm_scheme: agent.dmScheme,
-      budget: agent.budget,
-      allow: agent.allow,
-      tick_fee_sats: agent.tickFeeSats,
-    }
+    return bundleOf(this.#deps, this.#find(ref))
   }
 
   #find(ref: string): AgentRow {
@@ -382,127 +279,6 @@ class AgentHost implements Host {
   #detail(row: AgentRow): AgentDetail {
     return viewDetail(this.#deps.store, row, this.#view(row), this.#deps.nostr.relays)
   }
-
-  /** Address, profile and state: what makes a spawned agent a citizen. Each step may be repeated. */
-  async #introduce(pubkey: string): Promise<void> {
-    await this.#register(pubkey)
-    const agent = getAgent(this.#deps.store, pubkey)
-    if (agent === undefined || this.#phase === 'closed') return
-    await publishProfile(this.#deps, agent)
-    await this.#follow(pubkey)
-  }
-
-  /** Gets the agent its zap address; where that fails or takes long it is tried again later. */
-  async #register(pubkey: string): Promise<void> {
-    const { zapAddresses, store, clock, logger } = this.#deps
-    const agent = getAgent(store, pubkey)
-    if (zapAddresses === undefined || agent === undefined || this.#registering.has(pubkey)) return
-    this.#registering.add(pubkey)
-    const registration = zapAddresses.register(ownerOf(agent), agent.name).then(
-      async ({ lnurl }) => {
-        if (lnurl !== agent.lud06) await store.write(patchAgent({ pubkey, patch: { lud06: lnurl } }))
-      },
-      (error: unknown) => {
-        this.#registering.delete(pubkey)
-        logger.warn({ agent: agent.name, error: messageOf(error) }, 'the agent has no zap address yet')
-      },
-    )
-    const patience = new AbortController()
-    const late = clock.sleep(REGISTER_TIMEOUT_MS, patience.signal).catch(() => undefined)
-    await Promise.race([registration, late])
-    patience.abort()
-  }
-
-  async #follow(pubkey: string): Promise<void> {
-    if (this.#phase === 'closed' || this.#deps.keyring.locked) return
-    if (!this.#balances.has(pubkey)) this.#balances.set(pubkey, this.#deps.wallets.of({ kind: 'agent', pubkey }).balance().balanceSats)
-    if (await followRunway(this.#deps, pubkey)) this.#scheduler.wake()
-  }
-
-  async #onPublished(key: string, eventId: string): Promise<void> {
-    const [, id = '', copy] = key.split(':')
-    if (copy !== undefined) return
-    await this.#deps.store.write(finishAction({ id, state: 'published', reason: null, eventId, at: this.#deps.clock.now() }))
-  }
-
-  async #onWalletEvent(event: WalletEvent): Promise<void> {
-    const { store } = this.#deps
-    if (event.owner.kind !== 'agent') return
-    const action = event.cause.type === 'action' ? getAction(store, event.cause.id) : undefined
-    if (action !== undefined && isSpend(action.type)) await onPaymentEvent(this.#deps, action, event)
-    // A zap wakes by its receipt.
-    if (this.#phase === 'on') await this.#lookAtWallet(event.owner.pubkey, event.cause.type !== 'zap')
-  }
-
-  /** Follows a balance that may have changed; what a hibernating agent was given wakes it for one tick. */
-  async #lookAtWallet(pubkey: string, wakes = true): Promise<void> {
-    const { store, clock, wallets } = this.#deps
-    const balance = wallets.of({ kind: 'agent', pubkey }).balance().balanceSats
-    const before = this.#balances.get(pubkey)
-    this.#balances.set(pubkey, balance)
-    await this.#follow(pubkey)
-    const agent = getAgent(store, pubkey)
-    const isFunded = wakes && before !== undefined && balance > before
-    if (isFunded && agent?.state === 'hibernating' && agent.nextTickAt === null) {
-      await store.write(patchAgent({ pubkey, patch: { nextTickAt: clock.now() } }))
-      this.#scheduler.wake()
-    }
-  }
-
-  /** Spends that were taken up in a tick that has ended: the wallet knows how they went. */
-  async #reconcile(): Promise<void> {
-    const { store, wallets, clock } = this.#deps
-    for (const action of openActions(store)) {
-      const tick = getTick(store, action.tickId)
-      if (!isSpend(action.type) || tick === undefined || tick.state === 'acting') continue
-      const owner = { kind: 'agent', pubkey: action.agentPubkey } as const
-      const payment = wallets.of(owner).payment(walletKeyOf(action))
-      const cause = { type: 'action', id: action.id } as const
-      const idempotencyKey = walletKeyOf(action)
-      if (payment?.state === 'paid')
-        await onPaymentEvent(this.#deps, action, { type: 'payment_settled', cause, owner, idempotencyKey, feeSats: payment.feeSats })
-      else if (payment === undefined || payment.state === 'failed') {
-        await store.write(finishAction({ id: action.id, state: 'failed', reason: payment?.reason ?? 'nothing was spent', at: clock.now() }))
-      }
-    }
-  }
-
-  #scheduleCheck(): void {
-    this.#cancelCheck = this.#deps.clock.after(CHECK_MS, () => {
-      this.#inBackground('check', async () => {
-        try {
-          await this.#check()
-        } finally {
-          if (this.#phase === 'on') this.#scheduleCheck()
-        }
-      })
-    })
-  }
-
-  /** What no event tells: a balance that changed, an address still missing, publishing that nobody took, old rows. */
-  async #check(): Promise<void> {
-    const { store, clock, config } = this.#deps
-    for (const agent of listAgents(store)) {
-      await this.#lookAtWallet(agent.pubkey)
-      if (agent.lud06 === null || agent.profileDigest === null) await this.#introduce(agent.pubkey)
-    }
-    const now = clock.now()
-    if (now - this.#sweptAt < SWEEP_MS) return
-    this.#sweptAt = now
-    for (const action of openActions(store)) {
-      if (isSpend(action.type) || now - action.updatedAt < 4 * DAY_MS) continue
-      await store.write(finishAction({ id: action.id, state: 'failed', reason: 'no relay took it in time', at: now }))
-    }
-    const before = now - Math.max(config().retention.ticks_days, MIN_KEPT_DAYS) * DAY_MS
-    await store.write(sweepTicks({ before, observedBefore: now - OBSERVATIONS_KEPT_DAYS * DAY_MS, limit: SWEEP_LIMIT }))
-  }
-
-  #inBackground(what: string, work: () => Promise<void>): void {
-    work().catch((error: unknown) => {
-      if (this.#phase === 'on')
-        this.#deps.logger.warn({ what, error: messageOf(error) }, 'the host could not finish something; it tries again')
-    })
-  }
 }
 
 function hexOf(ref: string): string {
@@ -511,10 +287,4 @@ function hexOf(ref: string): string {
   } catch {
     return ref
   }
-}
-
-/** The nsec of what was given as import: the text itself, or that of a bundle, whose shape was checked before. */
-function nsecIn(imported: string): string {
-  if (!imported.trimStart().startsWith('{')) return imported
-  return String((JSON.parse(imported) as { nsec?: unknown }).nsec)
 }

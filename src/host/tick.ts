@@ -13,7 +13,9 @@ import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import { isHex64 } from '../nostr/nips/nip01.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import type { NostrEvent } from '../nostr/types.ts'
-import { type AgentRow, getAgent, goalsOf, type HeardRow, heardInTick, memoriesOf } from '../store/agents.ts'
+import { type AgentRow, getAgent, goalsOf } from '../store/agents.ts'
+import { type HeardRow, heardInTick } from '../store/heard.ts'
+import { memoriesOf } from '../store/memories.ts'
 import {
   actionsOf,
   addTickCost,

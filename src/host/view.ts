@@ -8,8 +8,8 @@ import {
   agentBalanceMsats,
   agentTransitions,
   listAgents,
-  memoriesOf,
 } from '../store/agents.ts'
+import { memoriesOf } from '../store/memories.ts'
 import type { Store } from '../store/store.ts'
 import { type ActionRow, actionsOf, type TickRow, ticksOf } from '../store/ticks.ts'
 import { parseBrain } from './brains/brain.ts'

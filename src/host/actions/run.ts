@@ -1,8 +1,10 @@
 /** Runs one planned action: policy first, then the claim, then what it does. What goes wrong ends the action, not the tick. */
 import { randomUUID } from 'node:crypto'
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
-import { type AgentRow, addMemory, hasHeardFrom, putGoal } from '../../store/agents.ts'
+import { type AgentRow, putGoal } from '../../store/agents.ts'
 import { all } from '../../store/commands.ts'
+import { hasHeardFrom } from '../../store/heard.ts'
+import { addMemory } from '../../store/memories.ts'
 import { type ActionRow, countSpokenTo, finishAction, getAction } from '../../store/ticks.ts'
 import type { Observation } from '../observation.ts'
 import type { HostDeps } from '../parts.ts'
