@@ -175,16 +175,22 @@ export const finishTick = defineCommand('finish_tick', (sql, p: { id: string; at
 
 const MAX_TRIES = 3
 
-/** Ends a tick that failed: what it heard is given to a later tick, a few times, and the agent is left alone for a while. */
+/**
+ * Ends a tick that failed, and leaves the agent alone for a while. What it heard is given to a later tick, a few times,
+ * unless the tick had begun to act on it; actions that were not begun then never are.
+ */
 export const failTick = defineCommand('fail_tick', (sql, p: { id: string; error: string; at: number; retryAt: number | null }) => {
-  const changed = sql(
-    "UPDATE ticks SET state = 'failed', error = ?, finished_at = ? WHERE id = ? AND state IN ('claimed', 'thinking', 'acting')",
-  ).run(p.error, BigInt(p.at), p.id)
-  if (changed.changes === 0) return
-  sql('UPDATE heard SET tick_id = NULL, tries = tries + 1 WHERE tick_id = ? AND tries + 1 < ?').run(p.id, BigInt(MAX_TRIES))
-  sql('UPDATE agents SET failures = failures + 1, retry_at = ? WHERE pubkey = (SELECT agent_pubkey FROM ticks WHERE id = ?)').run(
+  const row = sql("SELECT state, agent_pubkey FROM ticks WHERE id = ? AND state IN ('claimed', 'thinking', 'acting')").get(p.id)
+  if (row === undefined) return
+  sql("UPDATE ticks SET state = 'failed', error = ?, finished_at = ? WHERE id = ?").run(p.error, BigInt(p.at), p.id)
+  if (text(row, 'state') === 'acting') {
+    sql(
+      "UPDATE actions SET state = 'failed', reason = 'the tick failed before it', updated_at = ? WHERE tick_id = ? AND state = 'planned'",
+    ).run(BigInt(p.at), p.id)
+  } else sql('UPDATE heard SET tick_id = NULL, tries = tries + 1 WHERE tick_id = ? AND tries + 1 < ?').run(p.id, BigInt(MAX_TRIES))
+  sql('UPDATE agents SET failures = failures + 1, retry_at = ? WHERE pubkey = ?').run(
     p.retryAt === null ? null : BigInt(p.retryAt),
-    p.id,
+    text(row, 'agent_pubkey'),
   )
 })
 

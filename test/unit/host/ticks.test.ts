@@ -345,3 +345,53 @@ describe('what is refused', () => {
     await world.close()
   })
 })
+
+describe('money requests', () => {
+  it('sends an invoice of its own wallet by message', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    const asks = rules({
+      on: 'note',
+      max: 1,
+      when: [{ field: 'note.own_home', op: 'eq', value: true }],
+      do: [{ type: 'request_payment', to: '{{note.npub}}', sats: 30, memo: 'tea' }],
+    })
+    const quiet = rules({ on: 'first', do: [{ type: 'post', text: 'I am here' }] })
+    const bea = (await world.host.spawn({ name: 'bea', brain: quiet })).pubkey
+    await settled(world, 'bea')
+    const ada = await spawnAda(world, { brain: asks })
+    const action = world.host.log('ada')[0]?.actions[0]
+    expect(action).toMatchObject({ type: 'request_payment', state: 'published' })
+    await world.clock.advance(MINUTE)
+    await vi.waitFor(() => expect(world.host.log('bea')[0]).toMatchObject({ trigger: 'dm', state: 'done' }))
+    const copies = world.outside.ofKind(1059).filter((event) => event.tags.some((tag) => tag[1] === bea))
+    const rumor = copies[0] === undefined ? undefined : unwrap(world.keyring.signer(bea), copies[0], createVerifier())
+    expect(rumor).toMatchObject({ pubkey: ada, content: expect.stringMatching(/^tea: 30 sats\nlnbcrt30n/) })
+    await world.close()
+  })
+
+  it('keeps what it was to do in a dead end: no relay, a peer without DM relays', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    const brain = rules({
+      on: 'tick',
+      do: [
+        { type: 'reply', to: '77'.repeat(32), text: 'to nothing' },
+        { type: 'dm', to: bob.pubkey, text: 'hi' },
+        { type: 'channel', channel: '78'.repeat(32), text: 'hello channel' },
+        { type: 'post', text: 'on with #life and #Art' },
+      ],
+    })
+    const ada = await spawnAda(world, { brain, dm_scheme: 'nip17', autonomy: 'autonomous' })
+    expect(world.host.log('ada')[0]?.actions).toMatchObject([
+      { state: 'failed', reason: expect.stringContaining('no relay has the event') },
+      { state: 'refused', reason: expect.stringContaining('no DM relays') },
+      { type: 'channel', state: 'published' },
+      { type: 'post', state: 'published' },
+    ])
+    expect(world.outside.ofKind(42, ada)[0]?.tags).toEqual([['e', '78'.repeat(32), 'ws://relay.test', 'root']])
+    expect(world.outside.ofKind(1, ada)[0]?.tags).toEqual([
+      ['t', 'life'],
+      ['t', 'art'],
+    ])
+    await world.close()
+  })
+})
