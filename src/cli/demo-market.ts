@@ -24,6 +24,8 @@ const TEXT = [
   'Whoever can sign an event can buy, and whoever can compute can sell.',
 ].join(' ')
 
+const REPLIES_PER_HOUR = 100
+
 export interface Sale {
   readonly title: string
   readonly args: readonly string[]
@@ -65,6 +67,9 @@ export async function stockUp(seller: Pylon): Promise<void> {
   }
   if (known[SUMMARY_KIND] === undefined) missing.push([`provider.prices.${SUMMARY_KIND}`, inlineToml(SUMMARY_PRICE)])
   if (known[SHOUT_KIND] === undefined) missing.push([`provider.prices.${SHOUT_KIND}`, inlineToml(SHOUT_PRICE)])
+  // Neighbours that meet in every demo would soon be stopped as two bots in a loop.
+  const { value: replies } = await seller.json('config', 'get', 'host.replies_per_hour')
+  if (typeof replies === 'number' && replies < REPLIES_PER_HOUR) missing.push(['host.replies_per_hour', String(REPLIES_PER_HOUR)])
   for (const [key, value] of missing) await seller.json('config', 'set', key, value)
 }
 

@@ -180,13 +180,22 @@ const history = defineCommand({
             entries.map((entry) => [
               clockTime(entry.at),
               `${entry.amount_msats > 0n ? '+' : ''}${formatSats(entry.amount_msats)}`,
-              entry.counter_accounts.join(', ') || entry.cause.type,
+              entry.counter_accounts.map(accountWords).join(', ') || entry.cause.type,
               `${entry.cause.type} ${entry.cause.id.slice(0, 12)}`,
             ]),
           ),
     )
   },
 })
+
+/** What an account of the ledger means to a person. */
+export function accountWords(account: string): string {
+  const [kind = '', detail = ''] = [account.split('/')[0], account.slice(account.indexOf('/') + 1)]
+  if (kind === 'equity') return detail === 'funding' ? 'put in by you' : 'taken out by you'
+  if (kind === 'income') return `earned: ${detail}`
+  if (kind === 'deposit') return `deposit for ${detail.slice(0, 16)}`
+  return kind === 'expense' ? detail : account
+}
 
 const restore = defineCommand({
   command: 'restore',

@@ -132,4 +132,11 @@ test('a free job is done without a sat, and --pay ask leaves the choice to the o
   await expect
     .poll(async () => (await buyer.ok('job', 'show', offered.job_id, '--json')).json<Purchase>(), { timeout: 20_000 })
     .toMatchObject({ status: 'completed', result: 'PLEASE', paid_msats: PRICE_MSATS })
+
+  const regretted = await buyer.run(['job', 'submit', '--kind', '5999', '--input', 'no', '--provider', npub, '--pay', 'ask', '--json'])
+  const cancelled = await buyer.ok('job', 'cancel', regretted.json<Purchase>().job_id, '--json')
+  expect(cancelled.json<Purchase>()).toMatchObject({ status: 'cancelled', paid_msats: 0 })
+  await expect
+    .poll(async () => (await seller.ok('jobs', 'list', '--state', 'cancelled', '--json')).json<{ jobs: Job[] }>().jobs, { timeout: 20_000 })
+    .toMatchObject([{ id: regretted.json<Purchase>().job_id }])
 })
