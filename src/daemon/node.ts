@@ -182,6 +182,8 @@ export class PylonNode implements Services {
     const { logger } = this
     const { nostr, wallets, customer, provider, zapAddresses, host } = this.parts
     await nostr.run(logger, (nostr) => nostr.start())
+    // Before anything can spend: what a restored database holds may be long gone.
+    await askMintsAfterRestore(this, this.#deps.shutdown.signal)
     const started = Promise.all([
       wallets.run(logger, (wallets) => wallets.start()),
       customer.run(logger, (customer) => customer.start()),
@@ -193,7 +195,6 @@ export class PylonNode implements Services {
     await Promise.race([started, this.clock.sleep(START_WAIT_MS, waited.signal).catch(() => undefined)])
     waited.abort()
     for (const url of this.surroundings.mints) void this.#addMint(url)
-    void askMintsAfterRestore(this, this.#deps.shutdown.signal)
   }
 
   /** Each part in turn; one that can't be built leaves its reason, and those that need it give it on. */

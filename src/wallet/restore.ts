@@ -3,7 +3,7 @@ import { sats } from '../base/amounts.ts'
 import { all } from '../store/commands.ts'
 import { postEntry } from '../store/ledger.ts'
 import { type KeysetRow, raiseCounter } from '../store/mints.ts'
-import { insertProofs, knownYs, type ProofRow } from '../store/proofs.ts'
+import { insertProofs, knownYs, listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
 import { accountOwner, msatsOf, newId, type WalletContext, walletAccount } from './context.ts'
 import type { BlindedOutput, BlindSignature, FreshProof } from './crypto.ts'
 import { unwrap } from './mint-client.ts'
@@ -21,9 +21,36 @@ const EMPTY_BATCHES = 3
 export async function restoreWallet(context: WalletContext, owner: WalletOwner, mintUrl: string, refusedOperation = ''): Promise<bigint> {
   const mint = context.mints.get(mintUrl)
   await context.mints.refreshKeysets(mint.url)
+  if (refusedOperation === '') await forgetSpent(context, owner, mint.url)
   let total = 0n
   for (const keyset of context.mints.keysets(mint.url)) total += await restoreKeyset(context, owner, keyset, refusedOperation)
   return sats(total)
+}
+
+/** NUT-07: ecash that the database holds and the mint has seen spent, as after putting an old backup back. */
+async function forgetSpent({ store, clock, mints }: WalletContext, owner: WalletOwner, mintUrl: string): Promise<void> {
+  const held = listProofs(store, { pubkey: owner.pubkey, mintUrl, state: 'unspent' })
+  if (held.length === 0) return
+  const states = unwrap(mintUrl, await mints.client(mintUrl).checkStates(held.map((proof) => proof.y)))
+  const spent = held.filter((_, i) => states[i] === 'SPENT')
+  if (spent.length === 0) return
+  const at = clock.now()
+  const total = spent.reduce((sum, proof) => sum + proof.amountSats, 0n)
+  await store.write(
+    all(
+      moveProofs({ ys: spent.map((proof) => proof.y), from: 'unspent', to: 'spent', operationId: null, at }),
+      postEntry({
+        id: `restore:${newId()}`,
+        cause: { type: 'owner', id: 'restore' },
+        at,
+        memo: 'spent elsewhere, as the mint says',
+        postings: [
+          { account: walletAccount(owner, mintUrl), amountMsats: -msatsOf(total) },
+          { account: `${accountOwner(owner)}/equity/restore`, amountMsats: msatsOf(total) },
+        ],
+      }),
+    ),
+  )
 }
 
 async function restoreKeyset(context: WalletContext, owner: WalletOwner, keyset: KeysetRow, refusedOperation: string): Promise<bigint> {
