@@ -188,13 +188,19 @@ const history = defineCommand({
   },
 })
 
+const ACCOUNT_WORDS: Readonly<Record<string, string>> = {
+  'equity/funding': 'put in by you',
+  'equity/withdrawal': 'taken out by you',
+  'equity/restore': 'found or missed at a restore',
+}
+
 /** What an account of the ledger means to a person. */
 export function accountWords(account: string): string {
-  const [kind = '', detail = ''] = [account.split('/')[0], account.slice(account.indexOf('/') + 1)]
-  if (kind === 'equity') return detail === 'funding' ? 'put in by you' : 'taken out by you'
+  const kind = account.split('/')[0]
+  const detail = account.slice(account.indexOf('/') + 1)
   if (kind === 'income') return `earned: ${detail}`
   if (kind === 'deposit') return `deposit for ${detail.slice(0, 16)}`
-  return kind === 'expense' ? detail : account
+  return ACCOUNT_WORDS[account] ?? (kind === 'expense' ? detail : account)
 }
 
 const restore = defineCommand({

@@ -196,7 +196,7 @@ export const agentsRoutes = defineRoutes({
   deleteAgent: {
     method: 'DELETE',
     path: '/v1/agents/:name',
-    summary: 'Ends an agent. What it holds goes to the node wallet first; its key is forgotten, so export it before if you may want it.',
+    summary: 'Ends an agent. What it holds goes to the node wallet first; its key is used no more, so export it before if you may want it.',
     request: nameOnly,
     response: z.strictObject({ name: z.string(), npub: z.string(), swept_sats: satsField }),
     spends: true,
