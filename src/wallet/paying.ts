@@ -1,21 +1,25 @@
 /** Pays Lightning invoices through a mint (NUT-05, 08, 23), checked before and settled once. */
 import { isPylonError, PylonError } from '../base/errors.ts'
+import type { KeysetRow } from '../store/mints.ts'
 import { operationByKey } from '../store/operations.ts'
 import { decodeInvoice } from './bolt11.ts'
-import { blankOutputs, inputFee, selectCoins, sumOf } from './coins.ts'
+import { blankOutputs, coverFee, inputFee, selectCoins, sumOf } from './coins.ts'
 import { newId, requestDigest } from './context.ts'
-import { plannedInput, type WalletDesk } from './desk.ts'
+import { type OwnCoin, plannedInput, type WalletDesk } from './desk.ts'
 import { type MeltQuote, type MintReply, meltQuoteSchema } from './mint-client.ts'
 import type { MeltPlan } from './operations.ts'
 import { asPayResult, storedError } from './outcomes.ts'
 import { inputsOf, makeOutputs, meltBody } from './requests.ts'
+import type { Sending } from './sending.ts'
 import type { PayRequest, PayResult, Spend } from './types.ts'
 
 export class Paying {
   readonly #desk: WalletDesk
+  readonly #sending: Sending
 
-  constructor(desk: WalletDesk) {
+  constructor(desk: WalletDesk, sending: Sending) {
     this.#desk = desk
+    this.#sending = sending
   }
 
   pay(request: PayRequest, spend?: Spend): Promise<PayResult> {
@@ -48,9 +52,9 @@ export class Paying {
     const amount = (invoice.amountMsats + 999n) / 1000n
     const maxFee = request.maxFeeSats ?? this.#defaultMaxFee(amount)
     const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxFee)
-    const coins = await this.#desk.chooseCoins(mintUrl, (own) => selectCoins(own, amount + BigInt(quote.fee_reserve)))
-    const fee = inputFee(coins)
     const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+    const coins = await this.#coinsToPay(mintUrl, keyset, amount + BigInt(quote.fee_reserve), request.idempotencyKey)
+    const fee = inputFee(coins)
     const blanks = new Array<number>(blankOutputs(sumOf(coins) - fee - amount)).fill(0)
     const outputs = await makeOutputs(this.#desk.context, keyset, [{ purpose: 'keep', amounts: blanks, owner: this.#desk.owner }])
     const plan: MeltPlan = {
@@ -75,6 +79,17 @@ export class Paying {
     }
     await this.#desk.insertSpend(operation, spend, undefined)
     return operation.id
+  }
+
+  /** Coins for a melt. Where they are worth more than twice what is needed they are broken first: a payment may hang for long, and holds all of them. */
+  async #coinsToPay(mintUrl: string, keyset: KeysetRow, needed: bigint, idempotencyKey: string): Promise<readonly OwnCoin[]> {
+    const choose = () => this.#desk.chooseCoins(mintUrl, (own) => selectCoins(own, needed))
+    const coins = await choose()
+    if (sumOf(coins) <= 2n * needed) return coins
+    const exact = coverFee(needed, Object.keys(keyset.keys).map(BigInt), keyset.inputFeePpk)
+    if (sumOf(coins) - inputFee(coins) < exact) return coins
+    await this.#sending.breakCoins(mintUrl, exact, `break:${idempotencyKey}`)
+    return choose()
   }
 
   #checkedInvoice(request: PayRequest): { request: string; amountMsats: bigint; paymentHash: string } {

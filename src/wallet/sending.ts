@@ -112,6 +112,20 @@ export class Sending {
     assertPositive(amountSats)
     if (to.pubkey === this.#desk.owner.pubkey) throw new PylonError('invalid_request', 'A transfer needs two different wallets.')
     const mintUrl = await this.#desk.mintToSpend(undefined, amountSats)
+    return this.#insertTransfer(to, amountSats, idempotencyKey, digest, mintUrl)
+  }
+
+  /** Breaks our own coins at one mint so that `amountSats` of them fit exactly. Whether it worked shows when coins are chosen next. */
+  async breakCoins(mintUrl: string, amountSats: bigint, idempotencyKey: string): Promise<void> {
+    const digest = requestDigest('break', { owner: this.#desk.owner.pubkey, mintUrl })
+    const id =
+      this.#desk.existing(idempotencyKey, digest)?.id ??
+      (await this.#insertTransfer(this.#desk.owner, amountSats, idempotencyKey, digest, mintUrl))
+    await this.#desk.executor.run(id)
+  }
+
+  /** Inside the queue of choosing. */
+  async #insertTransfer(to: WalletOwner, amountSats: bigint, idempotencyKey: string, digest: string, mintUrl: string): Promise<string> {
     const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
     const coins = await this.#desk.chooseCoins(mintUrl, (own) => selectCoins(own, amountSats))
     const fee = inputFee(coins)

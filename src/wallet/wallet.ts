@@ -49,7 +49,7 @@ export class CashuWallet implements Wallet {
     this.#receiving = new Receiving(this.#desk)
     this.#sending = new Sending(this.#desk)
     this.#reclaiming = new Reclaiming(this.#desk, this.#receiving, parts.sentTokens)
-    this.#paying = new Paying(this.#desk)
+    this.#paying = new Paying(this.#desk, this.#sending)
   }
 
   get lockPubkey(): string {

@@ -112,7 +112,11 @@ export async function fund(home: TestHome, wallet: Wallet, mintUrl: string, amou
 export async function expectSound(home: TestHome, mintUrl: string): Promise<void> {
   expect(auditLedger(home.store).problems).toEqual([])
   const ys = home.store.sql(`SELECT y FROM proofs WHERE state = 'unspent' AND mint_url = ?`).all(mintUrl)
-  const response = await fetch(`${mintUrl}/v1/checkstate`, { method: 'POST', body: JSON.stringify({ Ys: ys.map((row) => row['y']) }) })
-  const { states } = (await response.json()) as { states: { state: string }[] }
+  const body = JSON.stringify({ Ys: ys.map((row) => row['y']) })
+  // A fault that the test ordered may still be waiting for its request.
+  const states = await vi.waitFor(async () => {
+    const response = await fetch(`${mintUrl}/v1/checkstate`, { method: 'POST', body })
+    return ((await response.json()) as { states: { state: string }[] }).states
+  })
   expect(states.filter((state) => state.state !== 'UNSPENT')).toEqual([])
 }

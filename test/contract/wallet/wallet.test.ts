@@ -105,7 +105,37 @@ describe('tokens', () => {
   })
 })
 
+describe('a token with a refund time', () => {
+  it("stays its receiver's until then, and comes back after", async () => {
+    const [alice, bob] = [await home(), await home()]
+    await fund(alice, alice.node, sandbox.mintUrl, 100)
+    const send = { ...operation(), amountSats: sats(32), debitAccount: 'node/equity/withdrawal', lockTo: bob.node.lockPubkey }
+    await alice.node.sendToken({ ...send, refundAfter: Date.now() + 2000 })
+    await expect(alice.node.reclaim(send.idempotencyKey)).rejects.toMatchObject({ code: 'conflict' })
+    await expect
+      .poll(() => alice.node.reclaim(send.idempotencyKey).catch(() => undefined), { timeout: 15_000, interval: 500 })
+      .toMatchObject({ state: 'reclaimed' })
+    expect(accountBalance(alice.store, 'node/equity/withdrawal')).toBe(0n)
+    await expectSound(alice, sandbox.mintUrl)
+  })
+})
+
 describe('payments', () => {
+  it('break a large coin first, so that a payment that hangs holds little', async () => {
+    const [alice, bob] = [await home(), await home()]
+    await fund(alice, alice.node, sandbox.mintUrl, 1024)
+    const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(5), creditAccount: 'node/deposit/job:z' })
+    await sandbox.faults({ drop_response_after_commit: { path: '/v1/melt/bolt11' } })
+    await sandbox.faults({ fail: { path: '/v1/checkstate', status: 502, body: 'bad gateway', count: 1 } })
+    const pay = { ...operation(), request: invoice.request, debitAccount: 'node/expense/job' }
+    expect(await alice.node.pay(pay)).toMatchObject({ state: 'unknown' })
+    const reserved = alice.store.sql(`SELECT sum(amount_sats) AS total FROM proofs WHERE state = 'reserved'`).get()
+    expect(reserved?.['total']).toBeLessThanOrEqual(14n)
+    await alice.node.sendToken({ ...operation(), amountSats: sats(512), debitAccount: 'node/equity/withdrawal' })
+    await expect.poll(() => alice.node.payment(pay.idempotencyKey)?.state, { timeout: 15_000 }).toBe('paid')
+    await expectSound(alice, sandbox.mintUrl)
+  })
+
   it('pays an invoice, brings the change back and books the fee', async () => {
     const [alice, bob] = [await home(), await home()]
     await fund(alice, alice.customer, sandbox.mintUrl, 1000)
