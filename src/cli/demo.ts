@@ -166,7 +166,7 @@ ${await seller.text('earnings', '--limit', '5')}
 The sandbox node goes on running. Look around:
   pylon agent log ada            what ada did, with event ids and costs
   pylon jobs list                the jobs that were sold, each step with its reason: pylon jobs show ID
-  pylon job submit --kind ${SUMMARY_KIND} --input @README.md --wait
+  pylon job submit --kind ${SUMMARY_KIND} --input @FILE --wait
   pylon agent spawn --help       an agent of your own
   pylon stop                     when you have seen enough
 Then for real: pylon start (README, "Earning on the open network").`

@@ -180,7 +180,7 @@ const history = defineCommand({
             entries.map((entry) => [
               clockTime(entry.at),
               `${entry.amount_msats > 0n ? '+' : ''}${formatSats(entry.amount_msats)}`,
-              entry.counter_accounts.map(accountWords).join(', ') || entry.cause.type,
+              [...(entry.cause.type === 'transfer' ? ['transfer'] : []), ...entry.counter_accounts.map(accountWords)].join(', '),
               `${entry.cause.type} ${entry.cause.id.slice(0, 12)}`,
             ]),
           ),
