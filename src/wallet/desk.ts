@@ -15,6 +15,9 @@ import type { Balance, Spend, WalletOwner } from './types.ts'
 /** A proof with the fee of spending it. */
 export type OwnCoin = ProofRow & { readonly feePpk: number }
 
+/** How long a spend waits for change that is on its way back. */
+const CHANGE_WAIT_MS = 5000
+
 export class WalletDesk {
   readonly owner: WalletOwner
   readonly context: WalletContext
@@ -105,12 +108,17 @@ export class WalletDesk {
 
   /** Chooses among free proofs; where change is on its way back, waits for it. @throws insufficient_funds */
   async chooseCoins(mintUrl: string, choose: (coins: readonly OwnCoin[]) => readonly OwnCoin[] | undefined): Promise<readonly OwnCoin[]> {
+    const { clock } = this.context
+    const until = clock.now() + CHANGE_WAIT_MS
     for (;;) {
       const own = this.withFees(mintUrl, listProofs(this.context.store, { pubkey: this.owner.pubkey, mintUrl, state: 'unspent' }))
       const chosen = choose(own)
       if (chosen !== undefined) return chosen
-      if (!this.executor.busy) throw this.insufficient()
-      await this.executor.anyEnds()
+      const change = this.executor.nextEnd(this.owner, mintUrl)
+      if (change === undefined || clock.now() >= until) throw this.insufficient()
+      const waiting = new AbortController()
+      await Promise.race([change, clock.sleep(until - clock.now(), waiting.signal).catch(() => undefined)])
+      waiting.abort()
     }
   }
 

@@ -10,6 +10,7 @@ import { backoffMs, type Evidence, judge, OUTPUTS_TAKEN, type Plan, readRefusal,
 import { replan } from './requests.ts'
 import { restoreWallet } from './restore.ts'
 import { completion, failure, type PurposedProof } from './settlement.ts'
+import type { WalletOwner } from './types.ts'
 
 /** What a request brought: a signature for each output, in order; undefined where there is none. */
 interface Outcome {
@@ -29,7 +30,8 @@ const SUBMITTED_MS = 2 * MELT_TIMEOUT_MS
 export class Executor {
   readonly #context: WalletContext
   readonly #queue = new KeyedQueue()
-  readonly #running = new Set<Promise<unknown>>()
+  /** What runs now, and for which wallet at which mint. */
+  readonly #running = new Map<Promise<unknown>, string>()
   /** Called when a run has ended: there may be an event to tell, or a time to look again. */
   onEnd: () => void = () => {}
   #closed = false
@@ -41,7 +43,7 @@ export class Executor {
   /** Takes the operation as far as it goes now: completed, failed or unknown. One run at a time for each. */
   run(id: string): Promise<OperationRow> {
     const work = this.#queue.run(id, () => this.#advance(id))
-    this.#running.add(work)
+    this.#running.set(work, placeOf(this.#get(id)))
     const done = () => {
       this.#running.delete(work)
       this.onEnd()
@@ -52,17 +54,14 @@ export class Executor {
 
   /** Resolves when what runs now has ended, or nothing does. */
   async settled(): Promise<void> {
-    await Promise.allSettled(this.#running)
+    await Promise.allSettled(this.#running.keys())
   }
 
-  /** Something that runs now and may free value; undefined when nothing does. */
-  get busy(): boolean {
-    return this.#running.size > 0
-  }
-
-  /** Waits for any of the running operations to end. */
-  async anyEnds(): Promise<void> {
-    await Promise.race([...this.#running].map((work) => work.then(noop, noop)))
+  /** Resolves when the next of this wallet's operations at this mint has ended; undefined when none runs. */
+  nextEnd(owner: WalletOwner, mintUrl: string): Promise<void> | undefined {
+    const place = placeOf({ owner, mintUrl })
+    const running = [...this.#running].flatMap(([work, where]) => (where === place ? [work.then(noop, noop)] : []))
+    return running.length === 0 ? undefined : Promise.race(running)
   }
 
   async close(): Promise<void> {
@@ -325,5 +324,7 @@ function together(states: readonly ProofSpendState[]): Evidence['inputs'] {
   if (states.every((state) => state === 'UNSPENT')) return 'unspent'
   return states.every((state) => state === 'SPENT') ? 'spent' : 'mixed'
 }
+
+const placeOf = ({ owner, mintUrl }: { readonly owner: WalletOwner; readonly mintUrl: string }): string => `${owner.pubkey} ${mintUrl}`
 
 const noop = (): void => {}

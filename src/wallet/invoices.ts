@@ -18,7 +18,9 @@ import type { Invoice, InvoiceRequest, WalletOwner } from './types.ts'
 
 /** A payment that comes later than this after the invoice expired is not looked for any more. */
 const LATE_GRACE_MS = 7 * 86_400_000
-const LATE_CHECK_MS = 600_000
+/** Between two looks for a late payment, at least and at most. */
+const MIN_LATE_CHECK_MS = 15_000
+const MAX_LATE_CHECK_MS = 600_000
 const MIN_CHECK_MS = 1000
 const MAX_CHECK_MS = 60_000
 
@@ -250,7 +252,8 @@ export class Invoices {
     const age = at - quote.createdAt
     const over = at > quote.expiresAt + LATE_GRACE_MS
     const to = over ? 'closed' : at > quote.expiresAt ? 'expired' : 'unpaid'
-    const delay = to === 'expired' ? LATE_CHECK_MS : Math.min(MAX_CHECK_MS, Math.max(MIN_CHECK_MS, age / 10))
+    const late = Math.min(MAX_LATE_CHECK_MS, Math.max(MIN_LATE_CHECK_MS, (at - quote.expiresAt) / 5))
+    const delay = to === 'expired' ? late : Math.min(MAX_CHECK_MS, Math.max(MIN_CHECK_MS, age / 10))
     await store.write(
       moveQuote({
         id: quote.id,
