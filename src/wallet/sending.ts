@@ -1,5 +1,5 @@
 /** Gives ecash away: as a token, or to another wallet of this home. */
-import type { Sats } from '../base/amounts.ts'
+import { type Sats, sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import { operationByKey } from '../store/operations.ts'
 import { coverFee, inputFee, selectCoins, selectExact, sumOf } from './coins.ts'
@@ -56,13 +56,19 @@ export class Sending {
       return { keyset, face }
     }
     const mintUrl = await this.#desk.mintToSpend(request.mintUrl, request.amountSats)
-    const { keyset, face } = await amountsOf(mintUrl)
+    const { keyset, face: asked } = await amountsOf(mintUrl)
     const lock = lockOfSend(this.#desk.context, this.#desk.owner, request)
+    let face = asked
     const coins = await this.#desk.chooseCoins(mintUrl, (own) => {
+      face = asked
       const exact = lockTo === undefined ? selectExact(own, face) : undefined
       const fits = exact !== undefined && (request.coverReceiverFee !== true || face - inputFee(exact) >= request.amountSats)
-      return fits ? exact : selectCoins(own, face)
+      const chosen = fits ? exact : selectCoins(own, face)
+      if (chosen !== undefined || request.lessFeeIfShort !== true || sumOf(own) < asked) return chosen
+      face = sumOf(own) - inputFee(own)
+      return selectCoins(own, face)
     })
+    const amountSats = face < request.amountSats ? sats(face) : request.amountSats
     const isExact = lockTo === undefined && sumOf(coins) === face
     const fee = isExact ? 0n : inputFee(coins)
     const change = sumOf(coins) - fee - face
@@ -79,7 +85,7 @@ export class Sending {
       inputs: coins.map(plannedInput),
       outputs,
       debitAccount,
-      amountSats: Number(request.amountSats),
+      amountSats: Number(amountSats),
       faceSats: Number(face),
       inputFeeSats: Number(fee),
       ...(lockTo === undefined ? {} : { lockTo }),
@@ -88,7 +94,7 @@ export class Sending {
     const operation = {
       ...this.#desk.base(newId(), request, digest, mintUrl),
       kind: 'send' as const,
-      amountSats: request.amountSats,
+      amountSats,
       heldSats: face + fee,
       plan,
     }

@@ -74,6 +74,8 @@ export interface SendRequest extends Operation {
   readonly debitAccount: Account
   /** Add what the receiver loses to input fees, so that the net is `amountSats`. */
   readonly coverReceiverFee?: boolean
+  /** Where the wallet holds the amount but not the mint's fee on top, send what is left after the fee: `SentToken.amountSats` says how much. */
+  readonly lessFeeIfShort?: boolean
 }
 
 export interface SentToken {

@@ -1,11 +1,12 @@
 /** Gives back what was paid for a job that failed or was cancelled: a token that only the customer can spend, sent until it is seen spent. */
 
-import { msatsToSatsDown } from '../../base/amounts.ts'
+import { msatsToSatsDown, satsToMsats } from '../../base/amounts.ts'
 import { ERRORS, type ErrorCode, isPylonError, messageOf } from '../../base/errors.ts'
 import { dueRefunds, getJob, type JobRow, noteRefundSent } from '../../store/jobs.ts'
+import { postEntry } from '../../store/ledger.ts'
 import { type EngineDeps, persist, persistIfUnmoved, publish, step, tellable } from './context.ts'
 import type { Addressee } from './order.ts'
-import { depositAccount, refundKey } from './settlement.ts'
+import { depositAccount, refundKey, refundRestEntry } from './settlement.ts'
 
 const MINUTE_MS = 60_000
 const DAY_MS = 1440 * MINUTE_MS
@@ -40,6 +41,8 @@ export function createRefunds(deps: EngineDeps): Refunds {
       ...(job.mintUrl === null ? {} : { mintUrl: job.mintUrl }),
       lockTo: `02${job.customerPubkey}`,
       debitAccount: depositAccount(job.id),
+      // A node that holds nothing but this payment gives it back all the same, less what the mint takes.
+      lessFeeIfShort: true,
     })
     if (sent.state === 'claimed') {
       await onClaimed(job.id)
@@ -56,7 +59,13 @@ export function createRefunds(deps: EngineDeps): Refunds {
       secret: { refund_token: sent.token },
       revision: sends,
     })
-    await persist(deps, noteRefundSent({ id: job.id, sends, nextAt, at }), publish(entry, at))
+    const rest = refundRestEntry({ id: job.id, paidMsats: job.paidMsats, refundedMsats: satsToMsats(sent.amountSats), at })
+    await persist(
+      deps,
+      noteRefundSent({ id: job.id, sends, nextAt, at }),
+      publish(entry, at),
+      ...(rest === undefined ? [] : [postEntry(rest)]),
+    )
     deps.nudge()
   }
 
