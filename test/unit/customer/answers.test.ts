@@ -22,7 +22,10 @@ describe('an answer', () => {
 
   it('may be encrypted to us, and is none when it is encrypted to another', () => {
     const encrypt = { signer: provider, scheme: 'nip44' as const }
-    expect(readAnswer(provider.sign(buildResult({ request, content: 'done', encrypt, createdAtS: 2 })), expected)).toEqual({ type: 'result', content: 'done' })
+    expect(readAnswer(provider.sign(buildResult({ request, content: 'done', encrypt, createdAtS: 2 })), expected)).toEqual({
+      type: 'result',
+      content: 'done',
+    })
     const foreign = buildResult({ request: { ...request, pubkey: stranger.pubkey }, content: 'done', encrypt, createdAtS: 2 })
     expect(readAnswer(provider.sign(foreign), expected)).toBeUndefined()
   })
@@ -47,8 +50,22 @@ describe('an answer', () => {
 
   it.each([
     ['an offer without amount', [['status', 'payment-required']], ''],
-    ['an amount that is no number', [['status', 'payment-required'], ['amount', '-5', 'lnbc1']], ''],
-    ['an amount past 2^53', [['status', 'payment-required'], ['amount', '99999999999999999999', 'lnbc1']], ''],
+    [
+      'an amount that is no number',
+      [
+        ['status', 'payment-required'],
+        ['amount', '-5', 'lnbc1'],
+      ],
+      '',
+    ],
+    [
+      'an amount past 2^53',
+      [
+        ['status', 'payment-required'],
+        ['amount', '99999999999999999999', 'lnbc1'],
+      ],
+      '',
+    ],
     ['no tags at all', [], '{"refund_token": 5}'],
     ['an unknown status', [['status', 'banana']], ''],
   ])('from a hostile provider never turns into money: %s', (_name, tags, content) => {
