@@ -45,7 +45,11 @@ describe('an answer', () => {
       refundToken: null,
     })
     const refund = provider.sign(buildRefund({ request, signer: provider, error: 'broken', token: 'cashuB123', createdAtS: 2 }))
-    expect(readAnswer(refund, expected)).toMatchObject({ type: 'error', refundToken: 'cashuB123' })
+    expect(readAnswer(refund, expected)).toEqual({ type: 'error', code: 'refunded', message: 'broken', refundToken: 'cashuB123' })
+    const long = provider.sign(buildRefund({ request, signer: provider, error: 'x'.repeat(2000), token: 'cashuB123', createdAtS: 2 }))
+    expect(readAnswer(long, expected)).toMatchObject({ message: 'x'.repeat(500) })
+    const mute = feedback({ status: 'error', content: '{"error":{"refund_token":"cashuB123"},"refund_token":"cashuB123"}' })
+    expect(readAnswer(mute, expected)).toMatchObject({ message: 'no reason was given', refundToken: 'cashuB123' })
   })
 
   it.each([
