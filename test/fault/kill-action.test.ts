@@ -87,7 +87,7 @@ describe.concurrent('a tick survives kill -9', { timeout: 180_000 }, () => {
     expect(notes.map((note) => note.content)).toEqual(['Tick 2 speaks.'])
     const second = (await ticksOf(rig)).find((tick) => tick.number === 2)
     expect(second?.actions.map((action) => [action.type, action.state])).toEqual([
-      ['post', 'done'],
+      ['post', 'published'],
       ['zap', 'done'],
     ])
     await vi.waitUntil(async () => (await agentOf(rig, 'bob')).balance_sats > 0, WAIT)
