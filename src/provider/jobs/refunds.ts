@@ -43,6 +43,7 @@ export function createRefunds(deps: EngineDeps): Refunds {
       debitAccount: depositAccount(job.id),
       // A node that holds nothing but this payment gives it back all the same, less what the mint takes.
       lessFeeIfShort: true,
+      retryFailed: true,
     })
     if (sent.state === 'claimed') {
       await onClaimed(job.id)
