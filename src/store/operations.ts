@@ -122,6 +122,11 @@ export const moveOperation = defineCommand(
   (p) => `move_operation:${p.to}`,
 )
 
+/** Gives the key of a failed operation free for another try; the row stays under a name of its own. Does nothing to any other operation. */
+export const freeFailedKey = defineCommand('free_failed_key', (sql, p: { id: string }) => {
+  sql(`UPDATE operations SET idempotency_key = idempotency_key || '#failed:' || id WHERE id = ? AND state = 'failed'`).run(p.id)
+})
+
 /** What became of a sent token, or when to ask next. @throws conflict when it is not pending any more. */
 export const setTokenState = defineCommand(
   'set_token_state',
@@ -164,6 +169,17 @@ export function getOperation(store: Store, id: string): OperationRow | undefined
 export function operationByKey(store: Store, idempotencyKey: string): OperationRow | undefined {
   const row = store.sql('SELECT * FROM operations WHERE idempotency_key = ?').get(idempotencyKey)
   return row === undefined ? undefined : decode(row)
+}
+
+/** Whether a wallet of this home paid, or is paying, the invoice of this hash; asked only of payments made since `since`. */
+export function paidByUs(store: Store, paymentHash: string, since: number): boolean {
+  return (
+    store
+      .sql(
+        `SELECT 1 FROM operations WHERE kind = 'melt' AND state <> 'failed' AND created_at >= ? AND plan_json ->> '$.paymentHash' = ? LIMIT 1`,
+      )
+      .get(BigInt(since), paymentHash) !== undefined
+  )
 }
 
 /** Unfinished operations whose time has come. */

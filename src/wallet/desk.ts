@@ -4,7 +4,7 @@ import { PylonError } from '../base/errors.ts'
 import { holdSpend } from '../store/budgets.ts'
 import { all, type Command } from '../store/commands.ts'
 import { balancesByPrefix } from '../store/ledger.ts'
-import { atRiskSats, insertOperation, type NewOperation, type OperationRow, operationByKey } from '../store/operations.ts'
+import { atRiskSats, freeFailedKey, insertOperation, type NewOperation, type OperationRow, operationByKey } from '../store/operations.ts'
 import { listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
 import { accountOwner, KeyedQueue, utcDay, type WalletContext } from './context.ts'
 import type { Executor } from './executor.ts'
@@ -55,6 +55,13 @@ export class WalletDesk {
       throw new PylonError('idempotency_conflict', 'This idempotency key was used for another request: use a new one.')
     }
     return operation
+  }
+
+  /** The operation, or undefined when it failed: its key is free then. */
+  async unlessFailed(operation: OperationRow | undefined): Promise<OperationRow | undefined> {
+    if (operation?.state !== 'failed') return operation
+    await this.context.store.write(freeFailedKey({ id: operation.id }))
+    return undefined
   }
 
   base(

@@ -6,7 +6,7 @@ import { getOperation, moveOperation, type OperationRow } from '../store/operati
 import { KeyedQueue, type WalletContext } from './context.ts'
 import type { BlindSignature } from './crypto.ts'
 import { MELT_TIMEOUT_MS, type MintReply, meltQuoteSchema, mintQuoteSchema, type ProofSpendState, signaturesSchema } from './mint-client.ts'
-import { backoffMs, type Evidence, judge, OUTPUTS_TAKEN, type Plan, readRefusal, statesBefore } from './operations.ts'
+import { backoffMs, type Evidence, isOldKeyset, judge, OUTPUTS_TAKEN, type Plan, readRefusal, statesBefore } from './operations.ts'
 import { replan } from './requests.ts'
 import { restoreWallet } from './restore.ts'
 import { completion, failure, type PurposedProof } from './settlement.ts'
@@ -141,19 +141,20 @@ export class Executor {
     const meaning = readRefusal(reply.code, operation.attempts)
     const plan = operation.plan as Plan
     if (meaning === 'old_keyset' && (await this.#replanned(operation, plan, 'refused for an old keyset: planned again'))) return
-    if (meaning === 'ask' || plan.kind === 'mint') {
+    // About Lightning a refusal is not the last word: a proxy may say it of a payment that is on its way.
+    if (meaning === 'ask' || plan.kind === 'mint' || plan.kind === 'melt') {
       await this.#toUnknown(operation, reason, operation.tries)
       return this.#investigate(this.#get(operation.id), reason, reply.code)
     }
     await this.#fail(operation, reason, new Set(), reply.code)
   }
 
-  /** New outputs of the keyset that is active now, once; false when that cannot be. */
+  /** New outputs of the keyset that is active now, once for each keyset; false when that cannot be. */
   async #replanned(operation: OperationRow, plan: Plan, reason: string): Promise<boolean> {
     const { mints, store, clock } = this.#context
-    if (plan.replanned === true) return false
     try {
       const keyset = await mints.activeKeyset(operation.mintUrl, { refresh: true })
+      if (plan.replanned === true && plan.outputs.every((output) => output.id === keyset.id)) return false
       const fresh = await replan(this.#context, operation.owner, plan, keyset)
       if (fresh === undefined) return false
       const at = clock.now()
@@ -191,7 +192,15 @@ export class Executor {
     if (verdict.do === 'complete') return this.#complete(operation, outcome, 'recovered')
     if (verdict.do === 'fail') return this.#fail(operation, verdict.reason, spentYs, code)
     if (verdict.do === 'resubmit') return this.#submit(operation)
+    if (isOldKeyset(code)) return this.#leaveOldKeyset(operation, plan, refusal ?? '')
     await this.#skipUsedOutputs(operation, plan, refusal ?? '')
+  }
+
+  /** The keyset went while the answer to an earlier try was missing, and nothing was done. */
+  async #leaveOldKeyset(operation: OperationRow, plan: Plan, refusal: string): Promise<void> {
+    if (await this.#replanned(operation, plan, 'refused for an old keyset: planned again')) return
+    if (plan.kind === 'mint') return this.#toUnknown(operation, refusal, operation.tries + 1)
+    await this.#fail(operation, refusal, new Set(), 0)
   }
 
   /** The seed made these outputs before, in a database that is lost: finds what it made, which moves the counters up, and plans again. */
@@ -236,6 +245,7 @@ export class Executor {
       restored: count === 0 || plan.outputs.length === 0 ? 'none' : count === plan.outputs.length ? 'all' : 'some',
       refusal,
       outputsTaken: code === OUTPUTS_TAKEN,
+      oldKeyset: isOldKeyset(code),
     }
     const useRestored = plan.kind !== 'melt' || outcome.signatures.length === 0
     const spentYs = new Set(plan.inputs.filter((_, i) => states.value[i] === 'SPENT').map((input) => input.y))

@@ -4,7 +4,7 @@ import { PylonError } from '../base/errors.ts'
 import { all } from '../store/commands.ts'
 import type { EntryCause } from '../store/ledger.ts'
 import type { MintRow } from '../store/mints.ts'
-import { insertOperation, operationByKey } from '../store/operations.ts'
+import { insertOperation, operationByKey, paidByUs } from '../store/operations.ts'
 import { heldSats } from '../store/proofs.ts'
 import { getQuote, insertQuote, moveQuote, type QuoteRow, quoteAtMint, quoteByKey } from '../store/quotes.ts'
 import { decodeInvoice } from './bolt11.ts'
@@ -219,7 +219,7 @@ export class Invoices {
       outputs,
       quoteRow: quote.id,
       quoteId: quote.quoteId,
-      creditAccount: quote.creditAccount,
+      creditAccount: this.#isOwnPayment(quote) ? quote.creditAccount.replace(/\/income\/.*$/, '/income/internal') : quote.creditAccount,
       invoiceKey: quote.idempotencyKey,
     }
     const at = clock.now()
@@ -243,6 +243,11 @@ export class Invoices {
       ),
     )
     return id
+  }
+
+  /** Whether a wallet of this home pays this invoice: that is no income. */
+  #isOwnPayment(quote: QuoteRow): boolean {
+    return paidByUs(this.#context.store, quote.paymentHash, quote.createdAt)
   }
 
   /** The next look: soon at first, then the older the rarer; long after the expiry not at all. */

@@ -29,7 +29,8 @@ export class Sending {
       cause,
     })
     return this.#desk.keys.run(request.idempotencyKey, async () => {
-      const before = this.#desk.existing(request.idempotencyKey, digest)
+      const known = this.#desk.existing(request.idempotencyKey, digest)
+      const before = request.retryFailed === true ? await this.#desk.unlessFailed(known) : known
       const id = before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareSend(request, digest, spend)))
       const operation = await this.#desk.executor.run(id)
       if (operation.state === 'failed') throw storedError(operation)
