@@ -88,7 +88,10 @@ export class Paying {
       })
       if (outcome.state === 'paid') await this.#paid(row.id, offer)
     } catch (error) {
-      await this.#notPaid(row.id, offer, toPylonError(error))
+      // Only what the wallet surely did not spend may make way for another offer: its books say, not the error (a full disk, a shutdown).
+      const payment = this.#wallet().payment(payKey(row.id, offer))
+      if (payment === undefined || payment.state === 'failed') await this.#notPaid(row.id, offer, toPylonError(error))
+      else if (payment.state === 'paid') await this.#paid(row.id, offer)
     }
   }
 
@@ -149,6 +152,7 @@ export class Paying {
       cause: { type: 'purchase', id },
       token,
       creditAccount: EXPENSE_ACCOUNT,
+      retryFailed: true,
     })
     await this.refunded(id, received.amountSats)
   }

@@ -61,6 +61,8 @@ export interface ReceiveRequest extends Operation {
   readonly minNetSats?: Sats
   /** Accept only tokens locked to our key. */
   readonly requireLock?: boolean
+  /** Try again where the operation under this key failed: what a mint refused once it may take later. */
+  readonly retryFailed?: boolean
 }
 
 export interface SendRequest extends Operation {

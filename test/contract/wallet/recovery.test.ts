@@ -115,3 +115,27 @@ describe('an invoice of one key of this home that another one pays', () => {
     expect(after.internalMsats).toBe(before.internalMsats + 17_000n)
   })
 })
+
+describe('a listener that takes long', () => {
+  it('holds up the events of its own cause only', async () => {
+    let release = () => {}
+    const held = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    const heard: string[] = []
+    home.wallets.onEvent('purchase', () => held)
+    home.wallets.onEvent('job', async (event) => void heard.push(event.idempotencyKey))
+    for (const type of ['purchase', 'job'] as const) {
+      const request = {
+        idempotencyKey: `${type}:slow`,
+        cause: { type, id: 'slow' },
+        amountSats: sats(3),
+        creditAccount: 'node/equity/funding',
+      }
+      await faucet(sandbox.mintUrl, (await home.node.createInvoice(request)).request)
+      await vi.waitFor(() => expect(home.node.invoice(request.idempotencyKey)?.state).toBe('settled'), { timeout: 15_000, interval: 20 })
+    }
+    await vi.waitFor(() => expect(heard).toEqual(['job:slow']), { timeout: 10_000, interval: 20 })
+    release()
+  })
+})
