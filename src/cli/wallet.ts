@@ -258,7 +258,7 @@ const mintsRemove = defineCommand({
   },
 })
 
-const mints = defineGroup('mints', 'The mints that this node accepts', [mintsList, mintsAdd, mintsRemove])
+const mints = defineGroup('mints', 'The mints that this node accepts', [mintsList, mintsAdd, mintsRemove], 'wallet')
 
 /** `pylon wallet ...` */
 export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, payments, ecash, mints', [

@@ -1,7 +1,7 @@
 /** What all moves of one wallet share: its keys in use, the choice of proofs, and the one commit that begins a spend. */
 import { sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
-import { holdSpend } from '../store/budgets.ts'
+import { assertInBudget, holdSpend } from '../store/budgets.ts'
 import { all, type Command } from '../store/commands.ts'
 import { balancesByPrefix } from '../store/ledger.ts'
 import { atRiskSats, freeFailedKey, insertOperation, type NewOperation, type OperationRow, operationByKey } from '../store/operations.ts'
@@ -71,6 +71,13 @@ export class WalletDesk {
     mintUrl: string,
   ): Pick<NewOperation, 'id' | 'owner' | 'mintUrl' | 'idempotencyKey' | 'requestDigest' | 'cause'> {
     return { id, owner: this.owner, mintUrl, idempotencyKey: request.idempotencyKey, requestDigest: digest, cause: request.cause }
+  }
+
+  /** Before anything that costs a fee is done for a spend. @throws budget_exceeded */
+  assertInBudget(spend: Spend, amountSats: bigint): void {
+    const { store, clock } = this.context
+    const { tickId, limits } = spend
+    assertInBudget(store.sql, { ownerPubkey: this.owner.pubkey, tickId, day: utcDay(clock.now()), amountSats, limits })
   }
 
   /** Operation, reserved inputs, held value and held budget in one commit; where proofs go as they are, the end of it too. */

@@ -51,7 +51,7 @@ const DAY_MS = 86_400_000
 const DETAILS_KEPT_MS = 30 * DAY_MS
 const SWEEP_ROWS = 500
 /** How often mints are asked how they are: status tells of a dead one also while nobody pays with it. */
-const PROBE_MS = 60_000
+const PROBE_MS = 30_000
 const PROBE_DOWN_MS = 15_000
 
 export function createWallets(deps: WalletsDeps): OwnWallets {
