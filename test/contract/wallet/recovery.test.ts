@@ -139,3 +139,15 @@ describe('a listener that takes long', () => {
     release()
   })
 })
+
+describe('a payment over the budget', () => {
+  it('costs nothing, not even the fee of breaking a coin for it', async () => {
+    await home.wallets.transfer(home.node.owner, home.agent.owner, sats(512), randomUUID())
+    const { request } = await home.node.createInvoice({ ...operation(), amountSats: sats(40), creditAccount: 'node/equity/moved' })
+    const before = home.agent.balance().balanceSats
+    const limits = { perTxSats: sats(30), perTickSats: sats(100), perDaySats: sats(100) }
+    const payment = { ...operation(), request, debitAccount: `agent:${home.agent.owner.pubkey}/expense/invoice` }
+    await expect(home.agent.pay(payment, { tickId: 'tick', limits })).rejects.toMatchObject({ code: 'budget_exceeded' })
+    expect(home.agent.balance().balanceSats).toBe(before)
+  })
+})
