@@ -391,6 +391,8 @@ export class Customer {
       const { store, clock, config, logger } = this.#deps
       for (const row of openPurchases(store, clock.now() - LATE_ANSWERS_MS)) {
         if (row.status === 'preparing' || row.status === 'paying') this.#background(row.id, () => this.#resume(row.id))
+        // The deadline may have passed while a payment was under way that failed then.
+        else if (clock.now() > row.deadlineAt) this.#background(row.id, () => this.#expire(row.id))
         if (orderOf(row).payWith === 'token') this.#background(row.id, () => this.#paying.takeBack(this.#log.row(row.id)))
       }
       const keepMs = config().retention.finished_jobs_days * 24 * 3600_000

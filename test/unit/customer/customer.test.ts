@@ -258,3 +258,42 @@ it('goes on with a purchase that was left before its request went out', async ()
   await world.until(() => expect(world.customer.get('left').status).toBe('requested'))
   await world.until(() => expect(world.customer.get('late').status).toBe('failed'))
 })
+
+it('tops up and pays again when another purchase took the sats meanwhile', async () => {
+  const world = new World()
+  const { id, eventId } = await world.order({ provider: provider.pubkey })
+  world.onPay = async () => {
+    if (world.asked.length === 1) throw new PylonError('insufficient_funds', 'The wallet holds 1 sat.')
+    return { state: 'paid', operationId: 'melt', preimage: '', feeSats: sats(0) }
+  }
+  world.offer(eventId, provider, 10)
+  await world.until(() => expect(world.customer.get(id).offers).toHaveLength(1))
+  await world.clock.advance(1)
+  await world.until(() => expect(world.customer.get(id).status).toBe('paid'))
+  expect(world.asked.map((request) => request.idempotencyKey)).toEqual([world.asked[0]?.idempotencyKey, world.asked[0]?.idempotencyKey])
+})
+
+it('ends when a payment fails after the deadline', async () => {
+  const world = new World()
+  await world.customer.start()
+  const { id, eventId } = await world.order({ provider: provider.pubkey })
+  world.onPay = async ({ idempotencyKey }) => {
+    const unknown = { state: 'unknown', operationId: 'melt' } as const
+    world.payments.set(idempotencyKey, unknown)
+    return unknown
+  }
+  world.offer(eventId, provider, 10)
+  world.offer(eventId, provider, 11)
+  await world.until(() => expect(world.customer.get(id).offers).toHaveLength(2))
+  await world.clock.advance(1)
+  await world.until(() => expect(world.asked).toHaveLength(1))
+  await world.clock.advance(700_000)
+  expect(world.customer.get(id).status).toBe('paying')
+  const idempotencyKey = world.asked[0]?.idempotencyKey ?? ''
+  world.payments.set(idempotencyKey, { state: 'failed', reason: 'no route' })
+  const owner = { kind: 'customer', pubkey: me.pubkey } as const
+  await world.tell({ type: 'payment_failed', cause: { type: 'purchase', id }, owner, idempotencyKey, reason: 'no route' })
+  await world.clock.advance(61_000)
+  await world.until(() => expect(world.customer.get(id).status).toBe('timeout'))
+  expect(world.asked).toHaveLength(1)
+})
