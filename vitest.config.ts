@@ -18,6 +18,8 @@ const report = process.env['PYLON_TEST_REPORT']
 
 export default defineConfig({
   test: {
+    // Tests that run at once inside a file start processes of their own: two cores carry no more.
+    maxConcurrency: 2,
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
       lane('unit', 20_000, 0),
