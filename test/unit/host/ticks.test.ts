@@ -19,6 +19,8 @@ async function settled(world: World, name = 'ada'): Promise<void> {
     const log = world.host.log(name)
     expect(log.length).toBeGreaterThan(0)
     expect(log.every((tick) => tick.state === 'done' || tick.state === 'failed')).toBe(true)
+    // Claimed: the relay has not said yet that it has the event.
+    expect(log.flatMap((tick) => tick.actions).filter((action) => action.state === 'claimed')).toEqual([])
   })
 }
 
@@ -346,7 +348,9 @@ describe('what is refused', () => {
     expect((await world.host.tick('ada')).actions).toMatchObject([{ state: 'refused', reason: expect.stringContaining('supervised') }])
     await world.host.set('ada', { autonomy: 'autonomous', brain, allow: [] })
     await world.say(stranger(0x44), { content: 'another note' })
-    expect((await world.host.tick('ada')).actions.slice(0, 2)).toMatchObject([{ state: 'done' }, { type: 'dm', state: 'published' }])
+    await world.host.tick('ada')
+    await settled(world)
+    expect(world.host.log('ada')[0]?.actions.slice(0, 2)).toMatchObject([{ state: 'done' }, { type: 'dm', state: 'published' }])
     await world.close()
   })
 
