@@ -69,7 +69,8 @@ const submit = defineCommand({
 /** Waits for an offer and asks the person at the terminal; where there is none it leaves the job offered and says how to go on. */
 async function askToPay(args: { sandbox: boolean; json: boolean }, first: Answer<Purchase>): Promise<Answer<Purchase>> {
   let answer = first
-  while (!OVER.includes(answer.value.status) && !answer.value.offers.some((offer) => offer.state === 'open')) {
+  // Offers are gathered for a moment before one can be taken: the status says when.
+  while (['preparing', 'requested'].includes(answer.value.status)) {
     if (Date.now() >= Date.parse(answer.value.deadline_at)) return answer
     answer = await callNode(args, purchasesRoutes.getPurchase, { id: answer.value.purchase_id, wait: OFFER_WAIT_S })
   }
