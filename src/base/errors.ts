@@ -110,6 +110,16 @@ export const ERRORS = define({
   action_invalid: e(400, 'The action is malformed; the message names the field.'),
   action_refused: e(403, 'Policy refuses the action; the message says which rule.'),
   task_not_found: e(404, 'There is no such task.'),
+  // Incus
+  incus_unreachable: e(503, 'The Incus daemon or the cluster member does not answer; the message names the endpoint.', true),
+  incus_untrusted: e(403, 'The Incus server presented another certificate than the pinned one, or does not trust ours.'),
+  incus_forbidden: e(403, 'Incus does not allow this in the project; the message has its words, docs/incus.md the rights that are needed.'),
+  incus_not_found: e(404, 'Incus has no such thing in the project.'),
+  incus_image_missing: e(404, 'The image alias is not there; make one with: pylon runtime image build.'),
+  incus_conflict: e(409, 'Incus has a thing of that name, is busy with it, or it changed meanwhile; ask again.', true),
+  incus_no_space: e(507, 'The storage pool is full.', true),
+  incus_limit_reached: e(503, 'A limit of the Incus project is reached; tear a runtime down or raise the limit.', true),
+  incus_failed: e(502, 'Incus could not do it; the message has its words.'),
 })
 
 export type ErrorCode = keyof typeof ERRORS
