@@ -1,8 +1,11 @@
 /** WebSockets to a service that the owner configured: over its Unix socket, or over TLS with the owner's certificates. */
+import { Agent } from 'node:https'
 import { WebSocket } from 'ws'
 import { PylonError } from './errors.ts'
 import type { PinnedTls } from './pinned-tls.ts'
 import { pinnedTlsOptions } from './pinned-tls.ts'
+
+export type { WebSocket } from 'ws'
 
 export type ServiceSocketTarget =
   | { readonly socketPath: string }
@@ -24,5 +27,5 @@ export function connectServiceWebSocket(target: ServiceSocketTarget, path: strin
     }
     return new WebSocket(`ws+unix:${target.socketPath}:${path}`, common)
   }
-  return new WebSocket(`${target.origin.replace(/^https:/, 'wss:')}${path}`, { ...common, ...pinnedTlsOptions(target.tls) })
+  return new WebSocket(`${target.origin.replace(/^https:/, 'wss:')}${path}`, { ...common, agent: new Agent(pinnedTlsOptions(target.tls)) })
 }
