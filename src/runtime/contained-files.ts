@@ -5,11 +5,12 @@
 import {
   closeSync,
   constants,
+  type Dirent,
   fstatSync,
   lstatSync,
   mkdirSync,
+  opendirSync,
   openSync,
-  readdirSync,
   readlinkSync,
   readSync,
   symlinkSync,
