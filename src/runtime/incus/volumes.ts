@@ -79,3 +79,8 @@ export async function deleteVolumeSnapshot(incus: IncusClient, volume: Volume, n
 export async function restoreVolume(incus: IncusClient, volume: Volume, snapshot: string): Promise<void> {
   await incus.run('PUT', path(volume), { query: query(volume), body: { restore: snapshot }, timeoutMs: 600_000 })
 }
+
+/** Adds to the labels; a volume that is gone has none. */
+export async function labelVolume(incus: IncusClient, volume: Volume, config: Readonly<Record<string, string>>): Promise<void> {
+  await orAbsent(incus.run('PATCH', path(volume), { query: query(volume), body: { config } }))
+}
