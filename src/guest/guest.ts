@@ -88,10 +88,14 @@ function fail(writer: LifecycleWriter, message: string, exitCode: number): void 
   writer.finish({ state: 'failed', message, exitCode, details: { failure_reason: 'guest_bootstrap_failed' } })
 }
 
-/** The file holds the ticket key and secrets of the environment: read once, then gone, before anything else runs here. */
+/** The file holds the ticket key and secrets of the environment: gone before anything else runs here, where the place allows it. */
 function readLaunch(path: string): GuestLaunch {
   const text = readFileSync(path, 'utf8')
-  rmSync(path, { force: true })
+  try {
+    rmSync(path, { force: true })
+  } catch {
+    // A read-only place is the host's to clean.
+  }
   return decodeLaunch(text, path)
 }
 

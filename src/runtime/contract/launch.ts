@@ -1,4 +1,4 @@
-/** launch.json: what the host hands to a full guest at its start, as a private file in the state directory. */
+/** launch.json: what the host hands to a full guest at its start, as a private file. */
 import { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'

@@ -4,7 +4,7 @@
 export const STATE_DIR = '/run/pika-cloud'
 /** The Unix socket, in the state directory, that a guest serves prompts on. */
 export const PROMPT_SOCKET = 'prompt.sock'
-/** What the host tells a full guest at start (GuestLaunch), in the state directory; holds the ticket key, so mode 0600. */
+/** What the host tells a full guest at start (GuestLaunch); holds the ticket key, so it is a private file. */
 export const LAUNCH_FILE = 'launch.json'
 /** In logs_dir, beside guest.log: what the entry command itself wrote. */
 export const STDOUT_LOG = 'stdout.log'
