@@ -17,6 +17,8 @@ import { nextStart } from './restarts.ts'
 
 /** How long an agent may take to answer its first request. */
 const START_TIMEOUT_MS = 120_000
+/** For a process whose output has ended to end as well. */
+const EXIT_GRACE_MS = 1000
 const MAX_LOG_BYTES = 8 * 1024 * 1024
 
 export interface Service {
@@ -124,9 +126,12 @@ async function oneLife(
     return { exit, wasReady, message: describe(exit) }
   } catch (error) {
     const timedOut = limit.signal.aborted
-    const exit = await child.stop()
+    // The end of its output is often seen before the end of the process, whose exit code says more.
+    const own = timedOut ? undefined : await Promise.race([child.exited, clock.sleep(EXIT_GRACE_MS).then(() => undefined)])
+    const exit = own ?? (await child.stop())
     const reason = timedOut ? 'timeout_waiting_for_agent' : 'agent_exited_before_ready'
-    return { exit: exit.code === 0 ? { ...exit, code: 1 } : exit, wasReady, message: messageOf(error), reason }
+    const message = own === undefined ? messageOf(error) : `${describe(exit)} before it was ready`
+    return { exit: exit.code === 0 ? { ...exit, code: 1 } : exit, wasReady, message, reason }
   } finally {
     cancel()
     stopping.removeEventListener('abort', onStop)

@@ -50,7 +50,8 @@ function running(status: RuntimeStatusSnapshot, protocol: Protocol | null): Pick
   switch (status.state) {
     case 'failed':
     case 'completed':
-      return { state: status.state, message: status.message }
+      // The result is written last: a guest that has one to give has not ended before.
+      return { state: 'starting', message: `the guest ends: ${status.message}` }
     case 'ready':
       return protocol === null ? { state: 'ready', message: status.message } : managed(status, protocol)
     default:

@@ -10,7 +10,7 @@ const response = z.object({
   id: z.string().optional(),
   success: z.boolean(),
   error: z.string().optional(),
-  data: z.unknown(),
+  data: z.unknown().optional(),
 })
 
 const state = z.object({
@@ -32,7 +32,7 @@ const event = z.object({
   method: z.string().optional(),
   toolName: z.string().optional(),
   isError: z.boolean().optional(),
-  message: z.unknown(),
+  message: z.unknown().optional(),
   messages: z.array(z.unknown()).optional(),
   assistantMessageEvent: z.object({ type: z.string(), delta: z.string().optional() }).optional(),
   finalError: z.string().optional(),
@@ -102,7 +102,7 @@ export class PiAgent implements Agent {
           failure = end?.errorMessage
           if (!record.said && end !== undefined) record.text(textOf(end.content))
         }
-        record_(record, event)
+        recordEvent(record, event)
         if (event.type === 'agent_end' || (event.type === 'auto_retry_end' && last === 'error')) settle().catch(reject)
       }
       this.#onClosed = reject
@@ -177,7 +177,7 @@ export class PiAgent implements Agent {
   }
 }
 
-function record_(record: TurnRecord, event: PiEvent): void {
+function recordEvent(record: TurnRecord, event: PiEvent): void {
   const update = event.assistantMessageEvent
   if (event.type === 'message_start' && assistant.safeParse(event.message).success) record.paragraph()
   else if (update?.type === 'text_delta') record.text(update.delta ?? '')
