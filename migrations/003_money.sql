@@ -20,7 +20,14 @@ CREATE TABLE postings (
   amount_msats INTEGER NOT NULL CHECK (amount_msats BETWEEN -9007199254740991 AND 9007199254740991),
   PRIMARY KEY (entry_id, account)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX postings_account ON postings (account, amount_msats);
+CREATE INDEX postings_owner ON postings (owner);
+CREATE INDEX postings_income ON postings (account) WHERE account GLOB '*/income/*';
+
+-- The running sums of postings, kept by the command that posts: reading a balance costs the same after years.
+CREATE TABLE account_balances (
+  account TEXT PRIMARY KEY,
+  amount_msats INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- What this home earned from others. Rounding counts as other; purchases by own keys (income/internal) are left out.
 CREATE VIEW earnings AS
@@ -102,7 +109,7 @@ CREATE TABLE operations (
 ) STRICT;
 CREATE INDEX operations_open ON operations (next_try_at) WHERE state IN ('prepared', 'submitted', 'unknown');
 CREATE INDEX operations_tokens ON operations (token_state, next_try_at) WHERE token_state = 'pending';
-CREATE INDEX operations_created ON operations (created_at);
+CREATE INDEX operations_ended ON operations (updated_at) WHERE plan_json <> '{}';
 
 CREATE TABLE operation_transitions (
   id INTEGER PRIMARY KEY,

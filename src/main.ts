@@ -1,5 +1,45 @@
 /** argv to role: cli, daemon, sandbox or guest. The only file that exits the process. */
+import { toPylonError } from './base/errors.ts'
+import { stringify } from './base/json.ts'
+import { createLogger } from './base/logger.ts'
 import { VERSION } from './base/version.ts'
+import type { Roles } from './cli/roles.ts'
+
+const roles: Roles = {
+  async daemon(options) {
+    const { runDaemon } = await import('./daemon/daemon.ts')
+    return await runDaemon(options)
+  },
+  async sandbox(options) {
+    const { runSandbox } = await import('./sandbox/sandbox.ts')
+    const { logger } = createLogger({ stream: process.stderr })
+    try {
+      const { close, ...urls } = await runSandbox({ ...options, logger })
+      const line = {
+        relay_url: urls.relayUrl,
+        mint_url: urls.mintUrl,
+        lnurl_base_url: urls.lnurlBaseUrl,
+        version: VERSION,
+        pid: process.pid,
+      }
+      process.stdout.write(`${stringify(line)}\n`)
+      await endOfSandbox()
+      await close()
+      return 0
+    } catch (error) {
+      process.stdout.write(`${stringify(toPylonError(error))}\n`)
+      return 1
+    }
+  },
+}
+
+/** A signal, or the end of the node that started us (its IPC channel closes however it dies). */
+function endOfSandbox(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const event of ['SIGTERM', 'SIGINT', 'disconnect'] as const) process.once(event, () => resolve())
+    process.channel?.ref()
+  })
+}
 
 async function main(argv: readonly string[]): Promise<number> {
   // The one answer that needs no module loaded.
@@ -12,9 +52,18 @@ async function main(argv: readonly string[]): Promise<number> {
     return await runGuest(argv.slice(1))
   }
   const { runCli } = await import('./cli/cli.ts')
-  return await runCli(argv)
+  return await runCli(argv, roles)
+}
+
+// Whatever any role creates is private; and a reader of our output that has gone is no fault of ours.
+process.umask(0o077)
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+  })
 }
 
 void main(process.argv.slice(2)).then((code) => {
-  process.exitCode = code
+  // The callback comes once what was printed has left, also through a slow pipe.
+  process.stdout.write('', () => process.exit(code))
 })

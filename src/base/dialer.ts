@@ -56,7 +56,7 @@ const resolveAll: Lookup = (hostname) =>
 
 export function createDialer(options: { allowedOrigins?: readonly string[]; lookup?: Lookup } = {}): Dialer {
   const resolve = options.lookup ?? resolveAll
-  const allowed = new Set<string>()
+  const allowed = new Set((options.allowedOrigins ?? []).map((origin) => originOf(parseUrl(origin))))
   const guardedLookup = guardLookup(resolve)
   const plainAgent = new Agent({ connect: { timeout: DEFAULT_TIMEOUT_MS }, headersTimeout: 0, bodyTimeout: 0 })
   const guardedAgent = new Agent({ connect: { timeout: DEFAULT_TIMEOUT_MS, lookup: guardedLookup }, headersTimeout: 0, bodyTimeout: 0 })
@@ -133,6 +133,8 @@ async function exchange(url: string, options: FetchOptions, dispatcher: Agent): 
       ...(options.body === undefined ? {} : { body: options.body }),
       ...(signals.length === 0 ? {} : { signal: AbortSignal.any(signals) }),
     })
+    // Ending a body early makes it emit an error that nobody waits for.
+    response.body.on('error', () => {})
     if (response.statusCode >= 300 && response.statusCode < 400 && response.statusCode !== 304) {
       response.body.destroy()
       throw new PylonError(

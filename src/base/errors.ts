@@ -43,6 +43,7 @@ export const ERRORS = define({
   home_unusable: e(500, 'The home directory cannot be used; the message says why (path too long, rights, no space).'),
   port_taken: e(409, 'A port that the sandbox had chosen is taken by another program; free it or remove the stored port.'),
   sandbox_failed: e(500, 'The sandbox process did not become ready; its log says why.', true),
+  demo_failed: e(500, 'A step of the demo did not happen; the message says which.'),
   // Configuration
   config_invalid: e(400, 'config.toml has a wrong value; the message names the key and what is allowed.'),
   config_unknown_key: e(404, 'There is no such configuration key; run: pylon config show.'),
@@ -173,7 +174,11 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
-/** What to show for anything that was thrown: a PylonError as it is, all else as `internal`. */
+/** What to show for anything that was thrown: a PylonError as it is, a full disk by its name, all else as `internal`. */
 export function toPylonError(error: unknown): PylonError {
-  return error instanceof PylonError ? error : new PylonError('internal', messageOf(error), { cause: error })
+  if (error instanceof PylonError) return error
+  if ((error as { code?: unknown } | null | undefined)?.code === 'ENOSPC') {
+    return new PylonError('disk_full', 'The disk is full: nothing was changed; free space and try again.', { cause: error })
+  }
+  return new PylonError('internal', messageOf(error), { cause: error })
 }

@@ -1,5 +1,5 @@
 /** How agents, their ticks and actions look in a terminal. */
-import { formatSats, msats } from '../base/amounts.ts'
+import { formatSats } from '../base/amounts.ts'
 import type { Output } from '../control/client.ts'
 import type { agentsRoutes } from '../control/contract/agents.ts'
 import { clockTime, drawFields, drawTable, relativeTime, sats, shorten, shortId } from './table.ts'
@@ -76,8 +76,7 @@ export function drawTicks(ticks: readonly Tick[]): string {
 }
 
 export function drawTick(tick: Tick): string {
-  const cost = msats(tick.actions.reduce((sum, action) => sum + action.cost_msats, 0n) + tick.cost_msats)
-  const head = `#${tick.number}  ${clockTime(tick.started_at)} UTC  ${tick.trigger}  ${tick.state}  ${formatSats(cost)}`
+  const head = `#${tick.number}  ${clockTime(tick.started_at)} UTC  ${tick.trigger}  ${tick.state}  ${formatSats(tick.cost_msats)}`
   const lines = [
     ...(tick.thought === null || tick.thought === '' ? [] : [`thought: ${shorten(tick.thought, PARAM_CHARS)}`]),
     ...tick.actions.map(drawAction),

@@ -36,7 +36,7 @@ function withSettings<T>(yargs: Argv<T>) {
     .option('per-tx', { type: 'string', nargs: 1, describe: 'The most sats that one payment may take' })
     .option('per-tick', { type: 'string', nargs: 1, describe: 'The most sats that one tick may take' })
     .option('per-day', { type: 'string', nargs: 1, describe: 'The most sats that one day may take' })
-    .option('tick-fee', { type: 'string', nargs: 1, describe: 'What a tick costs you in sats, for its runway' })
+    .option('tick-fee', { type: 'string', nargs: 1, describe: 'Sats that each tick moves from its wallet to the node, as rent (0)' })
 }
 
 interface SettingsArgs {
@@ -62,6 +62,11 @@ interface SettingsArgs {
 function settingsOf(args: SettingsArgs): Settings {
   const relays = many(args.relay)
   const allow = many(args.allow)
+  const budget = given({
+    per_tx_sats: wholeNumberIf(args.perTx, '--per-tx', 0),
+    per_tick_sats: wholeNumberIf(args.perTick, '--per-tick', 0),
+    per_day_sats: wholeNumberIf(args.perDay, '--per-day', 0),
+  })
   return given({
     about: args.about,
     brain: brainOf(args),
@@ -70,9 +75,7 @@ function settingsOf(args: SettingsArgs): Settings {
     autonomy: args.autonomy,
     allow: allow.length === 0 ? undefined : allow,
     dm_scheme: args.dmScheme,
-    per_tx_sats: wholeNumberIf(args.perTx, '--per-tx', 0),
-    per_tick_sats: wholeNumberIf(args.perTick, '--per-tick', 0),
-    per_day_sats: wholeNumberIf(args.perDay, '--per-day', 0),
+    budget: Object.keys(budget).length === 0 ? undefined : budget,
     tick_fee_sats: wholeNumberIf(args.tickFee, '--tick-fee', 0),
   })
 }

@@ -120,7 +120,7 @@ const log = defineCommand({
 
 const remove = defineCommand({
   command: 'delete <name>',
-  describe: 'End an agent; its sats go to the node wallet, its key is forgotten',
+  describe: 'End an agent; its sats go to the node wallet, its key is used no more',
   builder: (yargs) =>
     withName(yargs)
       .option('yes', { type: 'boolean', alias: 'y', default: false, describe: 'Do not ask' })

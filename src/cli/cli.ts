@@ -3,19 +3,35 @@ import yargs, { type Argv } from 'yargs'
 import { PylonError, toPylonError } from '../base/errors.ts'
 import { VERSION } from '../base/version.ts'
 import { agentCommand } from './agent.ts'
+import { backupCommand } from './backup.ts'
 import type { GlobalOptions } from './command.ts'
+import { configCommand } from './config.ts'
+import { daemonCommand } from './daemon.ts'
+import { demoCommand } from './demo.ts'
+import { doctorCommand } from './doctor.ts'
 import { earningsCommand } from './earnings.ts'
+import { initCommand } from './init.ts'
 import { jobCommand } from './job.ts'
 import { jobsCommand } from './jobs.ts'
+import { logsCommand } from './logs.ts'
 import { exitCodeOf, printError } from './output.ts'
+import { restartCommand } from './restart.ts'
+import { restoreCommand } from './restore.ts'
+import type { Roles } from './roles.ts'
+import { sandboxCommand } from './sandbox.ts'
+import { startCommand } from './start.ts'
+import { statusCommand } from './status.ts'
+import { stopCommand } from './stop.ts'
+import { unlockCommand } from './unlock.ts'
+import { STDIN } from './values.ts'
 import { walletCommand } from './wallet.ts'
 
 /** @param argv without the executable and script. @returns 0 ok, 1 failed, 2 usage, 3 not running. */
-export async function runCli(argv: readonly string[]): Promise<number> {
+export async function runCli(argv: readonly string[], roles: Roles): Promise<number> {
   // Before the parser, so that its own errors keep to the form that was asked for.
   const asJson = argv.includes('--json')
   try {
-    await parser(argv).parseAsync()
+    await parser(argv, roles).parseAsync()
     return typeof process.exitCode === 'number' ? process.exitCode : 0
   } catch (error) {
     const known = toPylonError(error)
@@ -24,8 +40,8 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   }
 }
 
-function parser(argv: readonly string[]): Argv<GlobalOptions> {
-  const base = yargs([...argv])
+function parser(argv: readonly string[], roles: Roles): Argv<GlobalOptions> {
+  const base = yargs(argv.map((arg) => (arg === '-' ? STDIN : arg)))
     .scriptName('pylon')
     .usage('Usage: $0 <command>\n\nOne node that hosts your agents and sells work for sats.')
     .option('json', { type: 'boolean', default: false, describe: 'Print the answer as JSON', global: true })
@@ -36,16 +52,40 @@ function parser(argv: readonly string[]): Argv<GlobalOptions> {
     .strict()
     .demandCommand(1, 'Name a command: pylon --help lists them.')
     .recommendCommands()
-    .parserConfiguration({ 'duplicate-arguments-array': true, 'parse-numbers': false, 'parse-positional-numbers': false })
+    .parserConfiguration({
+      'duplicate-arguments-array': true,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+      'greedy-arrays': false,
+    })
     .wrap(100)
     .exitProcess(false)
     .fail((message, error) => {
       throw error ?? new PylonError('usage', message)
     })
-  return addCommands(base)
+  return addCommands(base, roles)
 }
 
-/** One line a command, in the order of `--help`. */
-function addCommands(base: Argv<GlobalOptions>): Argv<GlobalOptions> {
-  return base.command(walletCommand).command(agentCommand).command(jobCommand).command(jobsCommand).command(earningsCommand)
+/** In the order of `--help`. */
+function addCommands(base: Argv<GlobalOptions>, roles: Roles): Argv<GlobalOptions> {
+  return base
+    .command(startCommand(roles))
+    .command(statusCommand)
+    .command(stopCommand)
+    .command(restartCommand)
+    .command(agentCommand)
+    .command(jobCommand)
+    .command(jobsCommand)
+    .command(earningsCommand)
+    .command(walletCommand)
+    .command(demoCommand)
+    .command(doctorCommand)
+    .command(logsCommand)
+    .command(configCommand)
+    .command(initCommand)
+    .command(unlockCommand)
+    .command(backupCommand)
+    .command(restoreCommand)
+    .command(daemonCommand(roles))
+    .command(sandboxCommand(roles))
 }

@@ -36,15 +36,18 @@ export function nameAndValue(text: string, option: string): [string, string] {
   return [text.slice(0, at), text.slice(at + 1)]
 }
 
+/** What `-` on the command line becomes before it is parsed: yargs loses a bare `-` among positionals. */
+export const STDIN = '@-'
+
 /** `TEXT`, `@FILE` or `-` for standard input. @throws usage */
 export function textFrom(value: string): string {
-  if (value === '-') return readStdin()
+  if (value === STDIN) return readStdin()
   return value.startsWith('@') ? readTextFile(value.slice(1)) : value
 }
 
 /** A secret: from standard input with `-`, so that it is in no argv; as an argument only where it must. */
 export function secretFrom(value: string): string {
-  return (value === '-' ? readStdin() : value).trim()
+  return (value === STDIN ? readStdin() : value).trim()
 }
 
 export function readTextFile(path: string): string {

@@ -180,13 +180,28 @@ const history = defineCommand({
             entries.map((entry) => [
               clockTime(entry.at),
               `${entry.amount_msats > 0n ? '+' : ''}${formatSats(entry.amount_msats)}`,
-              entry.counter_accounts.join(', ') || entry.cause.type,
+              entry.counter_accounts.map(accountWords).join(', ') || entry.cause.type,
               `${entry.cause.type} ${entry.cause.id.slice(0, 12)}`,
             ]),
           ),
     )
   },
 })
+
+const ACCOUNT_WORDS: Readonly<Record<string, string>> = {
+  'equity/funding': 'put in by you',
+  'equity/withdrawal': 'taken out by you',
+  'equity/restore': 'found or missed at a restore',
+}
+
+/** What an account of the ledger means to a person. */
+export function accountWords(account: string): string {
+  const kind = account.split('/')[0]
+  const detail = account.slice(account.indexOf('/') + 1)
+  if (kind === 'income') return `earned: ${detail}`
+  if (kind === 'deposit') return `deposit for ${detail.slice(0, 16)}`
+  return ACCOUNT_WORDS[account] ?? (kind === 'expense' ? detail : account)
+}
 
 const restore = defineCommand({
   command: 'restore',

@@ -8,9 +8,9 @@ import type { Route } from './route.ts'
 
 export const CONTRACT = {
   node: nodeRoutes,
-  wallet: walletRoutes,
   agents: agentsRoutes,
   jobs: jobsRoutes,
   purchases: purchasesRoutes,
+  wallet: walletRoutes,
   earnings: earningsRoutes,
 } as const satisfies Record<string, Record<string, Route>>

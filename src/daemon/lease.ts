@@ -10,12 +10,18 @@ export interface Lease {
   release(): void
 }
 
-/** @throws already_running when another process holds it, home_unusable when the file can't be made. */
-export function acquireLease(path: string): Lease {
+/** How long who wants to keep the lease waits for it. */
+export const LEASE_WAIT_MS = 400
+
+/**
+ * @param waitMs for those who mean to keep it: others look for a moment whether it is free (`isHomeFree`), which must not pass for a node.
+ * @throws already_running when another process holds it, home_unusable when the file can't be made.
+ */
+export function acquireLease(path: string, waitMs = 0): Lease {
   let db: Database | undefined
   try {
-    db = new Sqlite(path, { timeout: 0 })
-    db.pragma('journal_mode = DELETE')
+    db = new Sqlite(path, { timeout: waitMs })
+    // With the rollback journal, the default of a new file: under WAL this lock would let readers in.
     db.exec('BEGIN EXCLUSIVE')
   } catch (error) {
     db?.close()

@@ -1,11 +1,17 @@
 /** What route handlers are given: the parts of the node, and, for routes that also work offline, what a closed node can tell. */
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
+import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
+import type { Customer } from '../customer/customer.ts'
+import type { Host } from '../host/host.ts'
+import type { Identity } from '../nostr/identity.ts'
+import type { HomeKeyring } from '../nostr/keyring.ts'
 import type { Nostr } from '../nostr/types.ts'
 import type { Store } from '../store/store.ts'
-import type { Wallets } from '../wallet/types.ts'
+import type { OwnWallets } from '../wallet/wallets.ts'
+import type { SandboxUrls } from './sandbox-child.ts'
 
 /** Enough for a route marked `offline`: reads only. */
 export interface ReadServices {
@@ -19,6 +25,13 @@ export interface ReadServices {
 /** The running node. A part that is off, locked or failed throws its own reason when it is asked for. */
 export interface Services extends ReadServices {
   readonly logger: Logger
+  readonly dialer: Dialer
+  readonly identity: Identity
+  readonly keyring: HomeKeyring
+  /** Of a sandbox node: where its sandbox serves. */
+  readonly sandboxUrls: SandboxUrls | undefined
   readonly nostr: Nostr
-  readonly wallets: Wallets
+  readonly wallets: OwnWallets
+  readonly customer: Customer
+  readonly host: Host
 }

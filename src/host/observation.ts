@@ -1,7 +1,8 @@
 /** What an agent knows when it thinks: one JSON value, pure to build, in which the words of strangers are only ever quoted data. */
 import { hash } from 'node:crypto'
 import { noteOf } from '../nostr/nips/nip19.ts'
-import type { AgentBudget, GoalRow, MemoryRow } from '../store/agents.ts'
+import type { AgentBudget, GoalRow } from '../store/agents.ts'
+import type { MemoryRow } from '../store/memories.ts'
 import type { TickTrigger } from '../store/ticks.ts'
 
 /** Somebody's words, with what is known of the one who said them. */
@@ -15,9 +16,13 @@ export interface Quote {
   readonly created_at: string
   /** Whether the sender is a key of this home. */
   readonly own_home: boolean
+  /** Said before this agent was spawned: perhaps answered long ago by another client of the same key. */
+  readonly old: boolean
   /** How often the agent spoke to the sender in the last hour, and ever. */
   readonly spoken_recently: number
   readonly spoken_total: number
+  /** Zaps to the sender in the last day. */
+  readonly zapped_today: number
 }
 
 export interface ZapQuote extends Quote {
@@ -43,6 +48,8 @@ export interface Observation {
   readonly goals: readonly GoalRow[]
   /** Newest first. */
   readonly memories: readonly string[]
+  /** What it posted last, newest first. */
+  readonly posted: readonly string[]
   readonly mentions: readonly Quote[]
   readonly dms: readonly DmQuote[]
   readonly zaps: readonly ZapQuote[]
@@ -80,7 +87,7 @@ const COMMON = new Set(
   https http nostr note notes npub hello thank thanks relay relays newest topics agent sats first`.split(/\s+/),
 )
 
-/** The words that most notes share: hashtags count twice, only plain letters pass. At most three, in a steady order. */
+/** Hashtags and the words that several notes share, plain letters only: one stranger's word alone is no topic. At most three, in a steady order. */
 export function topicsOf(texts: readonly string[]): string[] {
   const weight = new Map<string, number>()
   for (const text of texts) {
@@ -93,6 +100,7 @@ export function topicsOf(texts: readonly string[]): string[] {
     for (const [word, value] of words) weight.set(word, (weight.get(word) ?? 0) + value)
   }
   return [...weight.entries()]
+    .filter(([, value]) => value > 1)
     .sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))
     .slice(0, 3)
     .map(([word]) => word)

@@ -37,6 +37,8 @@ export interface HeardMark {
   readonly id: string
   readonly type: 'mention' | 'dm' | 'zap'
   readonly heardAt: number
+  /** Ticks that failed over it. */
+  readonly tries: number
 }
 
 export interface ScheduleFacts {
@@ -84,7 +86,7 @@ function dueTrigger(facts: ScheduleFacts): Due | undefined {
   const full = facts.triggeredAt.length >= facts.triggeredPerHour
   const oldest = facts.triggeredAt[facts.triggeredAt.length - facts.triggeredPerHour]
   const at = full && oldest !== undefined ? Math.max(debounced, oldest + HOUR_MS) : debounced
-  return { at, trigger: first.type, slot: `trigger:${first.id}` }
+  return { at, trigger: first.type, slot: `trigger:${first.id}:${first.tries}` }
 }
 
 /** Whether an event may cause a tick: not what was said before the agent existed, nor history, nor by a key over its cap. */

@@ -11,13 +11,6 @@ const PAGE_TIMEOUT_MS = 30_000
 /** A bound against a relay that never ends. */
 const MAX_PAGES = 2000
 
-export interface StoredPage {
-  /** Events in it that match the filter, whatever their signature. */
-  readonly count: number
-  /** The lowest created_at among them. */
-  readonly oldest: number | undefined
-}
-
 /** Keeps count of what one answer brought, for one filter. */
 export class PageCounter {
   readonly #filter: Filter

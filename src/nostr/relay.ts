@@ -1,12 +1,12 @@
 /** One connection to one relay, kept for ever: backoff, ping and forced close, AUTH, and frames to whom they concern. */
 import { randomInt } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
-import { unixSeconds } from '../base/clock.ts'
 import type { Dialer, WebSocket } from '../base/dialer.ts'
 import { isPylonError, messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { authTemplate } from './nips/nip42.ts'
-import { parseFrame, type RelayFrame } from './relay-frames.ts'
+import { FrameInbox } from './frame-inbox.ts'
+import { RelayAuth } from './relay-auth.ts'
+import type { RelayFrame } from './relay-frames.ts'
 import { fetchLimits, NO_LIMITS, type RelayLimits } from './relay-info.ts'
 import type { Filter, Signer } from './types.ts'
 
@@ -18,12 +18,7 @@ const PING_MS = 30_000
 const HANDSHAKE_TIMEOUT_MS = 10_000
 /** Frames above this end the connection: 512 KiB of content and its envelope, with room for escapes. */
 const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
-/** How long frames are handled before other work gets its turn. */
-const DRAIN_MS = 8
-/** The socket is not read further while so many frames wait. */
-const PAUSE_FRAMES = 2000
-const RESUME_FRAMES = 200
-const AUTH_TIMEOUT_MS = 10_000
+const CLOSE_MS = 500
 const LIMITS_MAX_AGE_MS = 3_600_000
 
 export interface ReqHandler {
@@ -39,6 +34,8 @@ export type OkHandler = (ok: boolean, message: string) => void
 export interface RelayListener {
   onUp?(): void
   onDown?(): void
+  /** The connection could not be made or was lost; the next try comes after a while. */
+  onFailed?(): void
   /** A key was proven to the relay. */
   onAuth?(pubkey: string): void
 }
@@ -59,18 +56,14 @@ export class Relay {
   readonly #reqs = new Map<string, ReqHandler>()
   readonly #oks = new Map<string, OkHandler[]>()
   readonly #listeners = new Set<RelayListener>()
-  readonly #authed = new Set<string>()
-  readonly #authing = new Map<string, Promise<boolean>>()
-  #inbox: Buffer[] = []
-  #draining = false
+  readonly #auth: RelayAuth
+  readonly #inbox: FrameInbox
   #socket: WebSocket | undefined
   #up = false
   #everTried = false
   #failures = 0
   #upAt = 0
   #closed = true
-  #paused = false
-  #challenge: string | undefined
   #cancelTimer: () => void = () => {}
   #cancelPing: () => void = () => {}
   #awaitingPong = false
@@ -91,6 +84,22 @@ export class Relay {
   constructor(url: string, deps: RelayDeps) {
     this.url = url
     this.#deps = deps
+    this.#inbox = new FrameInbox({
+      onFrame: (frame) => this.#dispatchSafely(frame),
+      pause: () => this.#socket?.pause(),
+      resume: () => this.#socket?.resume(),
+    })
+    this.#auth = new RelayAuth({
+      url,
+      clock: deps.clock,
+      logger: deps.logger,
+      allowed: deps.mayAuth(url),
+      send: (frame, eventId, onOk) => this.sendEvent(frame, eventId, onOk),
+      forget: (eventId) => this.forgetOk(eventId),
+      onProven: (pubkey) => {
+        for (const listener of [...this.#listeners]) listener.onAuth?.(pubkey)
+      },
+    })
   }
 
   get state(): 'connected' | 'connecting' | 'down' {
@@ -135,7 +144,10 @@ export class Relay {
     this.#closed = true
     this.#cancelTimer()
     this.#cancelPing()
-    this.#socket?.close(1000)
+    const socket = this.#socket
+    socket?.close(1000)
+    // A peer that does not answer the closing handshake must not keep the process alive.
+    setTimeout(() => socket?.terminate(), CLOSE_MS).unref()
     this.#down('closed')
   }
 
@@ -171,40 +183,9 @@ export class Relay {
     this.#oks.delete(eventId)
   }
 
-  isAuthed(pubkey: string): boolean {
-    return this.#authed.has(pubkey)
-  }
-
   /** Proves a key (NIP-42) where policy allows and the relay has asked; false otherwise or when the relay refuses. */
   auth(signer: Signer): Promise<boolean> {
-    const { pubkey } = signer
-    if (this.#authed.has(pubkey)) return Promise.resolve(true)
-    const challenge = this.#challenge
-    if (challenge === undefined || !this.#deps.mayAuth(this.url)) return Promise.resolve(false)
-    const running = this.#authing.get(pubkey)
-    if (running !== undefined) return running
-    const attempt = this.#proveKey(signer, challenge).finally(() => this.#authing.delete(pubkey))
-    this.#authing.set(pubkey, attempt)
-    return attempt
-  }
-
-  #proveKey(signer: Signer, challenge: string): Promise<boolean> {
-    const event = signer.sign(authTemplate(this.url, challenge, unixSeconds(this.#deps.clock)))
-    return new Promise((resolve) => {
-      const cancel = this.#deps.clock.after(AUTH_TIMEOUT_MS, () => settle(false, 'no answer'))
-      const settle = (ok: boolean, message: string) => {
-        cancel()
-        this.forgetOk(event.id)
-        if (ok) {
-          this.#authed.add(signer.pubkey)
-          for (const listener of [...this.#listeners]) listener.onAuth?.(signer.pubkey)
-        } else {
-          this.#deps.logger.warn({ relay: this.url, message }, 'the relay refused our AUTH')
-        }
-        resolve(ok)
-      }
-      if (!this.sendEvent(JSON.stringify(['AUTH', event]), event.id, settle)) settle(false, 'not connected')
-    })
+    return this.#auth.prove(signer)
   }
 
   #send(text: string): boolean {
@@ -283,7 +264,7 @@ export class Relay {
     this.#cancelPing = this.#deps.clock.after(PING_MS, () => {
       if (this.#socket !== socket) return
       // Nothing came since the last ping: the connection is dead, whatever the kernel believes.
-      if (this.#awaitingPong && !this.#paused) {
+      if (this.#awaitingPong && !this.#inbox.paused) {
         this.reconnect('no answer to ping')
         return
       }
@@ -298,10 +279,8 @@ export class Relay {
     this.#up = false
     this.#cancelPing()
     this.#reason = reason
-    this.#inbox = []
-    this.#paused = false
-    this.#challenge = undefined
-    this.#authed.clear()
+    this.#inbox.clear()
+    this.#auth.challenge(undefined)
     this.#reqs.clear()
     this.#oks.clear()
     this.provenAt = undefined
@@ -320,45 +299,13 @@ export class Relay {
     this.#deps.logger.info({ relay: this.url, reason: this.#reason }, 'relay down')
     this.#cancelTimer()
     this.#cancelTimer = this.#deps.clock.after(waitMs, () => this.#connect())
+    for (const listener of [...this.#listeners]) listener.onFailed?.()
   }
 
   #onData(socket: WebSocket, data: Buffer): void {
     if (this.#socket !== socket) return
     this.#alive()
     this.#inbox.push(data)
-    if (this.#inbox.length > PAUSE_FRAMES && !this.#paused) {
-      this.#paused = true
-      socket.pause()
-    }
-    this.#scheduleDrain()
-  }
-
-  #scheduleDrain(): void {
-    if (this.#draining) return
-    this.#draining = true
-    setImmediate(() => this.#drain())
-  }
-
-  #drain(): void {
-    const inbox = this.#inbox
-    const until = performance.now() + DRAIN_MS
-    let at = 0
-    do {
-      const data = inbox[at]
-      if (data === undefined) break
-      at++
-      const frame = parseFrame(data.toString('utf8'))
-      if (frame !== undefined) this.#dispatchSafely(frame)
-      // A handler may have ended the connection, which drops what is left.
-    } while (this.#inbox === inbox && performance.now() < until)
-    this.#draining = false
-    if (this.#inbox !== inbox) return
-    inbox.splice(0, at)
-    if (this.#paused && inbox.length < RESUME_FRAMES) {
-      this.#paused = false
-      this.#socket?.resume()
-    }
-    if (inbox.length > 0) this.#scheduleDrain()
   }
 
   #dispatchSafely(frame: RelayFrame): void {
@@ -398,8 +345,7 @@ export class Relay {
   }
 
   #onChallenge(challenge: string): void {
-    this.#challenge = challenge
-    this.#authed.clear()
+    this.#auth.challenge(challenge)
     const signer = this.#deps.mayAuth(this.url) ? this.#deps.authSigner() : undefined
     if (signer !== undefined) void this.auth(signer)
   }

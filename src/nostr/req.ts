@@ -9,6 +9,8 @@ import type { Filter, Signer } from './types.ts'
 const EOSE_TIMEOUT_MS = 30_000
 const MIN_BACKOFF_MS = 1000
 const MAX_BACKOFF_MS = 60_000
+/** A request that was live so long was good. */
+const STABLE_MS = 30_000
 /** After a refusal that is not likely to change. */
 const REFUSED_BACKOFF_MS = 300_000
 /** EOSE missed so often in a row: the connection itself is suspect. */
@@ -37,6 +39,7 @@ export class LiveReq {
   #id: string | undefined
   #eose = false
   #failures = 0
+  #eoseAt = 0
   #missed = 0
   #closed = false
   #reason: string | undefined
@@ -105,7 +108,7 @@ export class LiveReq {
       onEose: (hint) => {
         if (this.#id !== id || this.#eose) return
         this.#eose = true
-        this.#failures = 0
+        this.#eoseAt = this.#options.clock.now()
         this.#missed = 0
         this.#reason = undefined
         this.#cancelTimer()
@@ -136,6 +139,8 @@ export class LiveReq {
   }
 
   #onClosed(message: string): void {
+    // A relay that closes again at once is not asked again at once, though it sent EOSE before.
+    if (this.#eose && this.#options.clock.now() - this.#eoseAt >= STABLE_MS) this.#failures = 0
     this.#forget()
     this.#failures++
     this.#reason = `closed by the relay: ${message || 'no reason'}`
@@ -179,9 +184,10 @@ export function collect(
   })
 }
 
-/** Resolves when the relay is connected; false after the time or when it cannot be. */
+/** Resolves when the relay is connected; false after the time, or as soon as it is known to be down. */
 export function whenConnected(relay: Relay, clock: Clock, timeoutMs: number): Promise<boolean> {
   if (relay.connected) return Promise.resolve(true)
+  if (relay.state === 'down') return Promise.resolve(false)
   return new Promise((resolve) => {
     const finish = (up: boolean) => {
       cancel()
@@ -189,6 +195,6 @@ export function whenConnected(relay: Relay, clock: Clock, timeoutMs: number): Pr
       resolve(up)
     }
     const cancel = clock.after(timeoutMs, () => finish(false))
-    const unlisten = relay.listen({ onUp: () => finish(true) })
+    const unlisten = relay.listen({ onUp: () => finish(true), onFailed: () => finish(false) })
   })
 }

@@ -1,7 +1,7 @@
-/** Agents: who they are, in what state and why, what they were told, their goals and memories. */
+/** Agents: who they are, in what state and why, and their goals. */
 import { PylonError } from '../base/errors.ts'
 import { defineCommand, type Row, type Sql } from './commands.ts'
-import { amount, amountOrNull, int, intOrNull, json, jsonOrNull, text, textOrNull } from './row.ts'
+import { amount, int, intOrNull, json, text, textOrNull } from './row.ts'
 import type { Store } from './store.ts'
 
 export type AgentLifecycle = 'spawning' | 'active' | 'low_balance' | 'hibernating' | 'dormant' | 'paused'
@@ -239,9 +239,14 @@ export function getAgent(store: Store, pubkey: string): AgentRow | undefined {
   return row === undefined ? undefined : decodeAgent(row)
 }
 
+/** Whether the key is or was an agent of this home. */
+export function wasAgent(store: Store, pubkey: string): boolean {
+  return store.sql('SELECT 1 FROM agents WHERE pubkey = ?').get(pubkey) !== undefined
+}
+
 /** By name, npub or hex key. */
 export function findAgent(store: Store, ref: string): AgentRow | undefined {
-  const row = store.sql('SELECT * FROM agents WHERE (name = ?1 OR npub = ?1 OR pubkey = ?1) AND deleted_at IS NULL').get(ref)
+  const row = store.sql('SELECT * FROM agents WHERE @ref IN (name, npub, pubkey) AND deleted_at IS NULL').get({ ref })
   return row === undefined ? undefined : decodeAgent(row)
 }
 
@@ -259,95 +264,6 @@ export function agentTransitions(store: Store, pubkey: string, limit = 100): Age
     .sql('SELECT * FROM agent_transitions WHERE agent_pubkey = ? ORDER BY rowid DESC LIMIT ?')
     .all(pubkey, BigInt(limit))
     .map((row) => ({ from: text(row, 'from_state'), to: text(row, 'to_state'), reason: text(row, 'reason'), at: int(row, 'at') }))
-}
-
-export interface HeardRow {
-  readonly agentPubkey: string
-  /** Event id; of a gift wrap the id of its rumor. */
-  readonly id: string
-  readonly type: 'mention' | 'dm' | 'zap'
-  readonly sender: string
-  readonly content: string
-  readonly scheme: 'nip17' | 'nip04' | null
-  readonly amountMsats: bigint | null
-  readonly event: unknown
-  readonly wakes: boolean
-  /** Unix seconds, as the sender says. */
-  readonly createdAt: number
-  readonly heardAt: number
-}
-
-/** Claims what was said to an agent: false when it was heard before. */
-export const hear = defineCommand(
-  'hear',
-  (sql, p: HeardRow): boolean =>
-    sql(
-      `INSERT INTO heard (agent_pubkey, id, type, sender, content, scheme, amount_msats, event_json, wakes, created_at, heard_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-    ).run(
-      p.agentPubkey,
-      p.id,
-      p.type,
-      p.sender,
-      p.content,
-      p.scheme,
-      p.amountMsats,
-      p.event === null ? null : JSON.stringify(p.event),
-      p.wakes ? 1n : 0n,
-      BigInt(p.createdAt),
-      BigInt(p.heardAt),
-    ).changes > 0,
-)
-
-export const markWrapOpened = defineCommand('mark_wrap_opened', (sql, p: { agentPubkey: string; id: string; at: number }) => {
-  sql('INSERT INTO opened_wraps (id, agent_pubkey, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING').run(p.id, p.agentPubkey, BigInt(p.at))
-})
-
-export function wasWrapOpened(store: Store, agentPubkey: string, id: string): boolean {
-  return store.sql('SELECT 1 FROM opened_wraps WHERE agent_pubkey = ? AND id = ?').get(agentPubkey, id) !== undefined
-}
-
-export function wasHeard(store: Store, agentPubkey: string, id: string): boolean {
-  return store.sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND id = ?').get(agentPubkey, id) !== undefined
-}
-
-function decodeHeard(row: Row): HeardRow {
-  return {
-    agentPubkey: text(row, 'agent_pubkey'),
-    id: text(row, 'id'),
-    type: text(row, 'type') as HeardRow['type'],
-    sender: text(row, 'sender'),
-    content: text(row, 'content'),
-    scheme: textOrNull(row, 'scheme') as HeardRow['scheme'],
-    amountMsats: amountOrNull(row, 'amount_msats'),
-    event: jsonOrNull(row, 'event_json'),
-    wakes: int(row, 'wakes') === 1,
-    createdAt: int(row, 'created_at'),
-    heardAt: int(row, 'heard_at'),
-  }
-}
-
-/** What no tick has observed yet and may wake the agent, oldest first. */
-export function waitingTriggers(store: Store, pubkey: string): HeardRow[] {
-  return store
-    .sql('SELECT * FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND wakes = 1 ORDER BY heard_at, id LIMIT 100')
-    .all(pubkey)
-    .map(decodeHeard)
-}
-
-/** What a tick observes of what was said to the agent, oldest first. */
-export function heardInTick(store: Store, tickId: string): HeardRow[] {
-  return store.sql('SELECT * FROM heard WHERE tick_id = ? ORDER BY heard_at, id').all(tickId).map(decodeHeard)
-}
-
-export function hasHeardFrom(store: Store, pubkey: string, sender: string): boolean {
-  return store.sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? LIMIT 1').get(pubkey, sender) !== undefined
-}
-
-/** The event behind something heard, for replies to it. */
-export function heardEvent(store: Store, pubkey: string, id: string): unknown {
-  const row = store.sql('SELECT event_json FROM heard WHERE agent_pubkey = ? AND id = ?').get(pubkey, id)
-  return row === undefined ? undefined : (jsonOrNull(row, 'event_json') ?? undefined)
 }
 
 export interface GoalRow {
@@ -381,7 +297,7 @@ export const putGoal = defineCommand('put_goal', (sql, p: { agentPubkey: string;
   )
   // Goals that are over are history: the oldest give way, so that the list stays short.
   sql(
-    `DELETE FROM goals WHERE agent_pubkey = ?1 AND id IN (SELECT id FROM goals WHERE agent_pubkey = ?1
+    `DELETE FROM goals WHERE id IN (SELECT id FROM goals WHERE agent_pubkey = ?
        ORDER BY status = 'active' DESC, updated_at DESC LIMIT -1 OFFSET 50)`,
   ).run(p.agentPubkey)
 })
@@ -407,50 +323,4 @@ export function goalsOf(store: Store, pubkey: string): GoalRow[] {
       status: text(row, 'status') as GoalRow['status'],
       progress: int(row, 'progress'),
     }))
-}
-
-export interface MemoryRow {
-  readonly type: 'remember' | 'summary'
-  readonly content: string
-  readonly createdAt: number
-}
-
-const MAX_MEMORIES = 100
-const COMPACTED_AT_ONCE = 50
-const SUMMARY_CHARS = 2000
-
-/** Adds a memory, once an action; the oldest are folded into one summary when there are too many. */
-export const addMemory = defineCommand(
-  'add_memory',
-  (sql, p: { agentPubkey: string; content: string; actionId: string | null; at: number }) => {
-    sql(
-      "INSERT INTO memories (agent_pubkey, type, content, action_id, created_at) VALUES (?, 'remember', ?, ?, ?) ON CONFLICT DO NOTHING",
-    ).run(p.agentPubkey, p.content, p.actionId, BigInt(p.at))
-    const count = sql('SELECT count(*) AS n FROM memories WHERE agent_pubkey = ?').get(p.agentPubkey)
-    if (count === undefined || int(count, 'n') <= MAX_MEMORIES) return
-    const oldest = sql('SELECT * FROM memories WHERE agent_pubkey = ? ORDER BY id LIMIT ?').all(p.agentPubkey, BigInt(COMPACTED_AT_ONCE))
-    const last = oldest.at(-1)
-    if (last === undefined) return
-    // The newest words of the old summary survive longest: cut from the front.
-    const summary = oldest
-      .map((row) => (text(row, 'type') === 'summary' ? text(row, 'content') : text(row, 'content').slice(0, 80)))
-      .join(' · ')
-      .slice(-SUMMARY_CHARS)
-    const lastId = last['id'] as bigint
-    sql('DELETE FROM memories WHERE agent_pubkey = ? AND id <= ?').run(p.agentPubkey, lastId)
-    sql("INSERT INTO memories (id, agent_pubkey, type, content, created_at) VALUES (?, ?, 'summary', ?, ?)").run(
-      lastId,
-      p.agentPubkey,
-      summary,
-      BigInt(p.at),
-    )
-  },
-)
-
-/** Newest first. */
-export function memoriesOf(store: Store, pubkey: string, limit: number): MemoryRow[] {
-  return store
-    .sql('SELECT * FROM memories WHERE agent_pubkey = ? ORDER BY id DESC LIMIT ?')
-    .all(pubkey, BigInt(limit))
-    .map((row) => ({ type: text(row, 'type') as MemoryRow['type'], content: text(row, 'content'), createdAt: int(row, 'created_at') }))
 }

@@ -1,5 +1,5 @@
 /** Jobs: work that others ordered, every step of it with its reason, and cancel requests that came before their job. */
-import { type Msats, msats } from '../base/amounts.ts'
+import type { Msats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 import { type Command, defineCommand, type Row } from './commands.ts'
@@ -130,6 +130,8 @@ const COLUMN_OF: Readonly<Record<keyof JobPatch, string>> = {
   refundNextAt: 'refund_next_at',
 }
 
+const MAX_CANCELLATIONS = 10_000n
+
 const ENDS_WORK: readonly JobState[] = ['ready', 'failed', 'refused', 'cancelled', 'expired']
 
 function recordStep(
@@ -240,6 +242,10 @@ export const rememberCancellation = defineCommand(
  */
 export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; limit: number }): number => {
   sql('DELETE FROM job_cancellations WHERE at < ?').run(BigInt(p.before))
+  // Anyone may send cancel requests for jobs that never come.
+  sql('DELETE FROM job_cancellations WHERE at < (SELECT at FROM job_cancellations ORDER BY at DESC LIMIT 1 OFFSET ?)').run(
+    MAX_CANCELLATIONS,
+  )
   const gone = sql(
     `DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE updated_at < ? AND (status IN ('refused', 'settled', 'refunded', 'expired')
      OR (status IN ('failed', 'cancelled') AND paid_msats = 0)) LIMIT ?)`,
@@ -290,16 +296,11 @@ export function getJob(store: Store, id: string): JobRow | undefined {
   return row === undefined ? undefined : decode(row)
 }
 
-/** Jobs whose id begins so (hex), at most `limit`. */
-export function findJobs(store: Store, prefix: string, limit: number): JobRow[] {
-  return store.sql(`SELECT * FROM jobs WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT ?2`).all(prefix, BigInt(limit)).map(decode)
-}
-
 /** The ids that begin with these hex digits, at most two: enough to tell a unique one. */
 export function jobIdsWithPrefix(store: Store, prefix: string): string[] {
   return store
-    .sql('SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || char(1114111) LIMIT 2')
-    .all(prefix)
+    .sql('SELECT id FROM jobs WHERE id >= @prefix AND id < @prefix || char(1114111) LIMIT 2')
+    .all({ prefix })
     .map((row) => text(row, 'id'))
 }
 
@@ -374,10 +375,25 @@ export function wasCancelled(store: Store, jobId: string, pubkey: string): boole
   return store.sql('SELECT 1 FROM job_cancellations WHERE job_id = ? AND pubkey = ?').get(jobId, pubkey) !== undefined
 }
 
-/** The sum that jobs in these states were paid. */
-export function paidInStates(store: Store, states: readonly JobState[]): Msats {
-  const row = store
-    .sql('SELECT coalesce(sum(paid_msats), 0) AS total FROM jobs WHERE status IN (SELECT value FROM json_each(?))')
-    .get(JSON.stringify(states))
-  return row === undefined ? msats(0n) : amount(row, 'total')
+/** Jobs that were sent an invoice which may have been paid while nobody listened. */
+export function jobsAwaitingInvoice(store: Store): string[] {
+  return store
+    .sql(
+      `SELECT id FROM jobs WHERE status IN ('quoted', 'expired', 'cancelled') AND payment_method = 'invoice' AND payment_request IS NOT NULL`,
+    )
+    .all()
+    .map((row) => text(row, 'id'))
+}
+
+/** Jobs that ended with money in hand and are not being refunded yet. */
+export function jobsOwingRefund(store: Store): { id: string; status: JobState }[] {
+  return store
+    .sql(`SELECT id, status FROM jobs WHERE status IN ('failed', 'cancelled', 'refused') AND paid_msats > 0`)
+    .all()
+    .map((row) => ({ id: text(row, 'id'), status: text(row, 'status') as JobState }))
+}
+
+/** Jobs whose result no relay took since `before`. */
+export function undeliveredJobs(store: Store, before: number): JobRow[] {
+  return store.sql(`SELECT * FROM jobs WHERE status = 'ready' AND updated_at < ? LIMIT 100`).all(BigInt(before)).map(decode)
 }

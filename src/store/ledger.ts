@@ -49,25 +49,28 @@ export const postEntry = defineCommand('post_entry', (sql, entry: Entry): boolea
   for (const [account, amountMsats] of sums) {
     if (amountMsats === 0n) continue
     sql('INSERT INTO postings (entry_id, account, amount_msats) VALUES (?, ?, ?)').run(entry.id, account, amountMsats)
+    sql(
+      `INSERT INTO account_balances (account, amount_msats) VALUES (?, ?)
+       ON CONFLICT (account) DO UPDATE SET amount_msats = amount_msats + excluded.amount_msats`,
+    ).run(account, amountMsats)
+    // Accounts of one operation or one job come and go: back at zero they leave no row.
+    sql('DELETE FROM account_balances WHERE account = ? AND amount_msats = 0').run(account)
   }
   return true
 })
 
 /** The sum of an account's postings, in millisats, with its sign. */
 export function accountBalance(store: Store, account: string): bigint {
-  const row = store.sql('SELECT coalesce(sum(amount_msats), 0) AS total FROM postings WHERE account = ?').get(account)
-  return row === undefined ? 0n : amount(row, 'total')
+  const row = store.sql('SELECT amount_msats FROM account_balances WHERE account = ?').get(account)
+  return row === undefined ? 0n : amount(row, 'amount_msats')
 }
 
 /** Every account that begins with `prefix` and its sum; accounts that are back at zero are left out. */
 export function balancesByPrefix(store: Store, prefix: string): Map<string, bigint> {
   const rows = store
-    .sql(
-      `SELECT account, sum(amount_msats) AS total FROM postings WHERE account >= @prefix AND account < @prefix || char(1114111)
-       GROUP BY account HAVING sum(amount_msats) <> 0`,
-    )
+    .sql('SELECT account, amount_msats FROM account_balances WHERE account >= @prefix AND account < @prefix || char(1114111)')
     .all({ prefix })
-  return new Map(rows.map((row) => [text(row, 'account'), amount(row, 'total')]))
+  return new Map(rows.map((row) => [text(row, 'account'), amount(row, 'amount_msats')]))
 }
 
 export interface HistoryRow {
@@ -116,6 +119,11 @@ export function auditLedger(store: Store): LedgerAudit {
   for (const row of store.sql('SELECT entry_id, sum(amount_msats) AS total FROM postings GROUP BY entry_id HAVING total <> 0').all()) {
     problems.push(`The ledger entry ${text(row, 'entry_id')} is off balance by ${amount(row, 'total')} msats.`)
   }
+  const drifted = store.sql(
+    `SELECT account FROM (SELECT account, amount_msats FROM postings UNION ALL SELECT account, -amount_msats FROM account_balances)
+     GROUP BY account HAVING sum(amount_msats) <> 0`,
+  )
+  for (const row of drifted.all()) problems.push(`The balance of the account ${text(row, 'account')} is not the sum of its postings.`)
   const ledger = new Map<string, bigint>()
   const proofs = new Map<string, bigint>()
   const add = (sums: Map<string, bigint>, key: string, value: bigint) => sums.set(key, (sums.get(key) ?? 0n) + value)

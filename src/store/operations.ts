@@ -134,6 +134,22 @@ export const setTokenState = defineCommand(
   (p) => `set_token_state:${p.to}`,
 )
 
+/**
+ * Forgets what operations that ended before `before` asked of their mints, and their spent proofs; the row, its key and its outcome stay.
+ * Returns how many operations it took, at most `limit`.
+ */
+export const sweepMoney = defineCommand('sweep_money', (sql, p: { before: number; limit: number }): number => {
+  const ended = sql(
+    `SELECT id FROM operations WHERE updated_at < ? AND state IN ('completed', 'failed') AND token_state IS NOT 'pending' AND plan_json <> '{}' LIMIT ?`,
+  ).all(BigInt(p.before), BigInt(p.limit))
+  for (const row of ended) {
+    sql(`UPDATE operations SET plan_json = '{}' WHERE id = ?`).run(text(row, 'id'))
+    sql('DELETE FROM operation_transitions WHERE operation_id = ?').run(text(row, 'id'))
+    sql(`DELETE FROM proofs WHERE operation_id = ? AND state = 'spent'`).run(text(row, 'id'))
+  }
+  return ended.length
+})
+
 export function getOperation(store: Store, id: string): OperationRow | undefined {
   const row = store.sql('SELECT * FROM operations WHERE id = ?').get(id)
   return row === undefined ? undefined : decode(row)

@@ -150,7 +150,8 @@ export function unnotified(store: Store, keyPrefix: string, limit: number): { id
 /** Deliveries that nobody wants any more: their message's not_after has passed. Returns how many. */
 export const expireDeliveries = defineCommand('expire_deliveries', (sql, p: { now: number }): number => {
   return sql(
-    `UPDATE outbox_deliveries SET state = 'expired' WHERE state = 'pending' AND message_id IN (SELECT id FROM outbox_messages WHERE not_after < ?)`,
+    `UPDATE outbox_deliveries INDEXED BY outbox_pending SET state = 'expired'
+     WHERE state = 'pending' AND (SELECT not_after FROM outbox_messages m WHERE m.id = message_id) < ?`,
   ).run(BigInt(p.now)).changes
 })
 

@@ -1,7 +1,7 @@
 /** Proofs: the ecash of every wallet of this home, each known by its Y and its secret once and for ever. */
 import { PylonError } from '../base/errors.ts'
 import { defineCommand, type Row } from './commands.ts'
-import { amount, int, jsonOrNull, text, textOrNull } from './row.ts'
+import { amount, jsonOrNull, text, textOrNull } from './row.ts'
 import type { Store } from './store.ts'
 
 export type ProofState = 'unspent' | 'reserved' | 'sent' | 'spent'
@@ -99,9 +99,4 @@ export function heldSats(store: Store, pubkey: string, mintUrl: string): bigint 
     )
     .get(pubkey, mintUrl)
   return row === undefined ? 0n : amount(row, 'total')
-}
-
-export function proofCount(store: Store, pubkey: string): number {
-  const row = store.sql(`SELECT count(*) AS n FROM proofs WHERE owner_pubkey = ? AND state = 'unspent'`).get(pubkey)
-  return row === undefined ? 0 : int(row, 'n')
 }

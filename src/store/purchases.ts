@@ -90,7 +90,13 @@ export const movePurchase = defineCommand(
       p.error?.message ?? null,
       p.id,
     )
-    sql('INSERT INTO purchase_transitions (purchase_id, from_status, to_status, reason, at) VALUES (?, ?, ?, ?, ?)').run(p.id, status, p.to, p.reason, BigInt(p.at))
+    sql('INSERT INTO purchase_transitions (purchase_id, from_status, to_status, reason, at) VALUES (?, ?, ?, ?, ?)').run(
+      p.id,
+      status,
+      p.to,
+      p.reason,
+      BigInt(p.at),
+    )
   },
   (p) => `move_purchase:${p.to}`,
 )
@@ -108,7 +114,16 @@ export const insertOffer = defineCommand(
   'insert_offer',
   (
     sql,
-    p: { eventId: string; purchaseId: string; provider: string; amountMsats: Msats; bolt11: string | null; state: OfferRow['state']; reason: string | null; at: number },
+    p: {
+      eventId: string
+      purchaseId: string
+      provider: string
+      amountMsats: Msats
+      bolt11: string | null
+      state: OfferRow['state']
+      reason: string | null
+      at: number
+    },
   ) => {
     sql(
       `INSERT INTO purchase_offers (event_id, purchase_id, provider_pubkey, amount_msats, bolt11, state, reason, received_at)
@@ -152,7 +167,7 @@ function decode(row: Row): PurchaseRow {
 
 /** By our id or by the id of the request event. */
 export function getPurchase(store: Store, id: string): PurchaseRow | undefined {
-  const row = store.sql('SELECT * FROM purchases WHERE id = ?1 OR event_id = ?1').get(id)
+  const row = store.sql('SELECT * FROM purchases WHERE id = ? OR event_id = ?').get(id, id)
   return row === undefined ? undefined : decode(row)
 }
 
@@ -163,7 +178,9 @@ export function listPurchases(store: Store, options: { limit: number }): Purchas
 /** What may still be answered: unfinished ones, and finished ones whose money may still come back. */
 export function openPurchases(store: Store, since: number): PurchaseRow[] {
   return store
-    .sql(`SELECT * FROM purchases WHERE status NOT IN ('completed', 'refunded') AND (status IN ('preparing', 'requested', 'offered', 'paying', 'paid', 'processing') OR created_at > ?)`)
+    .sql(
+      `SELECT * FROM purchases WHERE status NOT IN ('completed', 'refunded') AND (status IN ('preparing', 'requested', 'offered', 'paying', 'paid', 'processing') OR created_at > ?)`,
+    )
     .all(BigInt(since))
     .map(decode)
 }

@@ -65,9 +65,9 @@ export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number
     sql('UPDATE agents SET next_tick_at = ? WHERE pubkey = ?').run(p.nextTickAt === null ? null : BigInt(p.nextTickAt), p.agentPubkey)
   }
   sql(
-    `UPDATE heard SET tick_id = ?1 WHERE agent_pubkey = ?2 AND id IN
-       (SELECT id FROM heard WHERE agent_pubkey = ?2 AND tick_id IS NULL ORDER BY wakes DESC, heard_at LIMIT 50)`,
-  ).run(p.id, p.agentPubkey)
+    `UPDATE heard SET tick_id = @tick WHERE agent_pubkey = @agent AND id IN
+       (SELECT id FROM heard WHERE agent_pubkey = @agent AND tick_id IS NULL ORDER BY wakes DESC, heard_at LIMIT 50)`,
+  ).run({ tick: p.id, agent: p.agentPubkey })
   return number
 })
 
@@ -133,21 +133,17 @@ interface ActionClaim {
  * Takes an action up; in one write with its outbox row it happens exactly once.
  * @throws conflict when it was taken up before, action_refused when the agent has said the same before.
  */
-export const claimAction = defineCommand(
-  'claim_action',
-  (sql, p: ActionClaim) => {
-    const changed = sql(
-      "UPDATE actions SET state = 'claimed', counterparty = coalesce(?, counterparty), event_id = ?, updated_at = ? WHERE id = ? AND state = 'planned'",
-    ).run(p.counterparty, p.eventId, BigInt(p.at), p.id)
-    if (changed.changes === 0) throw new PylonError('conflict', 'The action was taken up before.')
-    if (p.digest === null) return
-    const said = sql(
-      'INSERT INTO said (agent_pubkey, digest, action_id) SELECT agent_pubkey, ?, id FROM actions WHERE id = ? ON CONFLICT DO NOTHING',
-    ).run(p.digest, p.id)
-    if (said.changes === 0) throw new PylonError('action_refused', 'the agent has posted the same text before')
-  },
-  (p) => `claim_action:${p.id}`,
-)
+export const claimAction = defineCommand('claim_action', (sql, p: ActionClaim) => {
+  const changed = sql(
+    "UPDATE actions SET state = 'claimed', counterparty = coalesce(?, counterparty), event_id = ?, updated_at = ? WHERE id = ? AND state = 'planned'",
+  ).run(p.counterparty, p.eventId, BigInt(p.at), p.id)
+  if (changed.changes === 0) throw new PylonError('conflict', 'The action was taken up before.')
+  if (p.digest === null) return
+  const said = sql(
+    'INSERT INTO said (agent_pubkey, digest, action_id) SELECT agent_pubkey, ?, id FROM actions WHERE id = ? ON CONFLICT DO NOTHING',
+  ).run(p.digest, p.id)
+  if (said.changes === 0) throw new PylonError('action_refused', 'the agent has posted the same text before')
+})
 
 /** Ends an action that is planned, claimed or of unknown outcome. */
 export const finishAction = defineCommand(
@@ -179,16 +175,22 @@ export const finishTick = defineCommand('finish_tick', (sql, p: { id: string; at
 
 const MAX_TRIES = 3
 
-/** Ends a tick that failed: what it heard is given to a later tick, a few times, and the agent is left alone for a while. */
+/**
+ * Ends a tick that failed, and leaves the agent alone for a while. What it heard is given to a later tick, a few times,
+ * unless the tick had begun to act on it; actions that were not begun then never are.
+ */
 export const failTick = defineCommand('fail_tick', (sql, p: { id: string; error: string; at: number; retryAt: number | null }) => {
-  const changed = sql(
-    "UPDATE ticks SET state = 'failed', error = ?, finished_at = ? WHERE id = ? AND state IN ('claimed', 'thinking', 'acting')",
-  ).run(p.error, BigInt(p.at), p.id)
-  if (changed.changes === 0) return
-  sql('UPDATE heard SET tick_id = NULL, tries = tries + 1 WHERE tick_id = ? AND tries + 1 < ?').run(p.id, BigInt(MAX_TRIES))
-  sql('UPDATE agents SET failures = failures + 1, retry_at = ? WHERE pubkey = (SELECT agent_pubkey FROM ticks WHERE id = ?)').run(
+  const row = sql("SELECT state, agent_pubkey FROM ticks WHERE id = ? AND state IN ('claimed', 'thinking', 'acting')").get(p.id)
+  if (row === undefined) return
+  sql("UPDATE ticks SET state = 'failed', error = ?, finished_at = ? WHERE id = ?").run(p.error, BigInt(p.at), p.id)
+  if (text(row, 'state') === 'acting') {
+    sql(
+      "UPDATE actions SET state = 'failed', reason = 'the tick failed before it', updated_at = ? WHERE tick_id = ? AND state = 'planned'",
+    ).run(BigInt(p.at), p.id)
+  } else sql('UPDATE heard SET tick_id = NULL, tries = tries + 1 WHERE tick_id = ? AND tries + 1 < ?').run(p.id, BigInt(MAX_TRIES))
+  sql('UPDATE agents SET failures = failures + 1, retry_at = ? WHERE pubkey = ?').run(
     p.retryAt === null ? null : BigInt(p.retryAt),
-    p.id,
+    text(row, 'agent_pubkey'),
   )
 })
 
@@ -272,20 +274,46 @@ export function countSpokenTo(store: Store, pubkey: string, counterparty: string
   const row = store
     .sql(
       `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
-         AND type IN ('reply', 'dm', 'react') AND state IN ('claimed', 'published', 'done')`,
+         AND type IN ('reply', 'dm', 'react', 'request_payment') AND state IN ('claimed', 'published', 'done')`,
     )
     .get(pubkey, counterparty, BigInt(since))
   return row === undefined ? 0 : int(row, 'n')
 }
 
-/** The newest texts that an agent has posted or planned to post. */
-export function wasSaid(store: Store, pubkey: string, digest: string): boolean {
-  return store.sql('SELECT 1 FROM said WHERE agent_pubkey = ? AND digest = ?').get(pubkey, digest) !== undefined
+/** How often the agent has zapped somebody since `since`, payments of open outcome included. */
+export function countZapsTo(store: Store, pubkey: string, counterparty: string, since: number): number {
+  const row = store
+    .sql(
+      `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
+         AND type = 'zap' AND state IN ('claimed', 'unknown', 'done')`,
+    )
+    .get(pubkey, counterparty, BigInt(since))
+  return row === undefined ? 0 : int(row, 'n')
 }
 
-/** Forgets finished ticks, what was heard in them and opened wraps from before `before`. What was said stays: it may not be said again. */
-export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number; limit: number }): number => {
+/** The texts of the newest posts, newest first. */
+export function postsOf(store: Store, pubkey: string, limit: number): string[] {
+  return store
+    .sql(
+      `SELECT params_json ->> 'text' AS said FROM actions WHERE agent_pubkey = ? AND type = 'post' AND state IN ('claimed', 'published')
+       ORDER BY updated_at DESC LIMIT ?`,
+    )
+    .all(pubkey, BigInt(limit))
+    .map((row) => text(row, 'said'))
+}
+
+/**
+ * Forgets finished ticks, what was heard in them and opened wraps from before `before`, and what was observed before
+ * `observedBefore`, which is most of a tick's size. What was said stays: it may not be said again.
+ */
+export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number; observedBefore: number; limit: number }): number => {
+  sql(
+    "UPDATE ticks SET observation_json = NULL WHERE finished_at < ? AND observation_json IS NOT NULL AND state IN ('done', 'failed')",
+  ).run(BigInt(p.observedBefore))
   const before = BigInt(p.before)
+  sql("UPDATE heard SET content = '', event_json = NULL WHERE heard_at < ? AND tick_id IS NOT NULL AND content <> ''").run(
+    BigInt(p.observedBefore),
+  )
   const old = sql(
     `SELECT id FROM ticks t WHERE finished_at < ? AND state IN ('done', 'failed')
        AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.tick_id = t.id AND a.state IN ('claimed', 'unknown')) LIMIT ?`,

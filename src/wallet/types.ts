@@ -112,6 +112,12 @@ export interface SpendLimits {
   readonly perDaySats: Sats
 }
 
+/** Whose budget a spend counts against. */
+export interface Spend {
+  readonly tickId: string
+  readonly limits: SpendLimits
+}
+
 export interface Wallet {
   readonly owner: WalletOwner
   /** The compressed key (02 + 64 hex) that tokens for us are locked to. */
@@ -123,23 +129,54 @@ export interface Wallet {
   inspectToken(token: string): Promise<TokenInspection>
   /** @throws token_invalid, token_spent, token_locked, token_amount, mint_not_allowed, payment_unknown */
   receiveToken(request: ReceiveRequest): Promise<{ amountSats: Sats; mintUrl: string }>
-  sendToken(request: SendRequest): Promise<SentToken>
+  /** @throws insufficient_funds, budget_exceeded, mint_rejected, payment_unknown */
+  sendToken(request: SendRequest, spend?: Spend): Promise<SentToken>
   sentToken(idempotencyKey: string): SentToken | undefined
   /** Takes a sent token back when the mint says it is unspent. */
   reclaim(idempotencyKey: string): Promise<SentToken>
-  pay(request: PayRequest, spend?: { tickId: string; limits: SpendLimits }): Promise<PayResult>
+  pay(request: PayRequest, spend?: Spend): Promise<PayResult>
   /** State of a payment made earlier under this key. */
   payment(idempotencyKey: string): PayResult | { readonly state: 'failed'; readonly reason: string } | undefined
 }
 
 /** What the wallet tells the rest once it is committed; delivered at least once, also after a restart. */
 export type WalletEvent =
-  | { readonly type: 'invoice_settled'; readonly cause: Cause; readonly owner: WalletOwner; readonly amountSats: Sats; readonly idempotencyKey: string }
-  | { readonly type: 'token_received'; readonly cause: Cause; readonly owner: WalletOwner; readonly amountSats: Sats; readonly idempotencyKey: string }
-  | { readonly type: 'receive_failed'; readonly cause: Cause; readonly owner: WalletOwner; readonly idempotencyKey: string; readonly reason: string }
+  | {
+      readonly type: 'invoice_settled'
+      readonly cause: Cause
+      readonly owner: WalletOwner
+      readonly amountSats: Sats
+      readonly idempotencyKey: string
+    }
+  | {
+      readonly type: 'token_received'
+      readonly cause: Cause
+      readonly owner: WalletOwner
+      readonly amountSats: Sats
+      readonly idempotencyKey: string
+    }
+  | {
+      readonly type: 'receive_failed'
+      readonly cause: Cause
+      readonly owner: WalletOwner
+      readonly idempotencyKey: string
+      readonly reason: string
+    }
   | { readonly type: 'sent_claimed'; readonly cause: Cause; readonly owner: WalletOwner; readonly idempotencyKey: string }
-  | { readonly type: 'payment_settled'; readonly cause: Cause; readonly owner: WalletOwner; readonly idempotencyKey: string; readonly feeSats: Sats }
-  | { readonly type: 'payment_failed'; readonly cause: Cause; readonly owner: WalletOwner; readonly idempotencyKey: string; readonly reason: string }
+  | {
+      readonly type: 'payment_settled'
+      readonly cause: Cause
+      readonly owner: WalletOwner
+      readonly idempotencyKey: string
+      readonly feeSats: Sats
+    }
+  | {
+      readonly type: 'payment_failed'
+      readonly cause: Cause
+      readonly owner: WalletOwner
+      readonly idempotencyKey: string
+      readonly reason: string
+    }
 
 export interface MintInfo {
   readonly url: string
@@ -157,6 +194,8 @@ export interface Wallets {
   removeMint(url: string): Promise<void>
   /** One operation between two wallets of this home. */
   transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void>
+  /** Finds ecash of the wallet's seed that the database does not know (NUT-09, 13), at one listed mint or all of them; the sats found. */
+  restore(owner: WalletOwner, mintUrl?: string): Promise<Sats>
   /** Resumes every unfinished operation; called once at start. Then watches quotes, sent tokens and unknown payments. */
   start(): Promise<void>
   close(): Promise<void>

@@ -31,13 +31,13 @@ export const agentDetail = z.strictObject({
   allow: z.array(z.string()).describe('npubs that a bounded agent may deal with unasked.'),
   tick_fee_sats: satsField,
   budget: z.strictObject({ per_tx_sats: satsField, per_tick_sats: satsField, per_day_sats: satsField, spent_today_sats: satsField }),
+  transitions: z.array(z.strictObject({ from: z.string(), to: z.string(), reason: z.string(), at: timeField })).describe('Newest first.'),
 })
 
 const action = z.strictObject({
   id: z.string(),
   type: z.string(),
   params: z.unknown(),
-  counterparty: z.string().nullable(),
   state: z.enum(['planned', 'claimed', 'published', 'done', 'refused', 'failed', 'unknown']),
   kind: z.int().nullable().describe('Of the event that it published or will publish.'),
   event_id: z.string().nullable(),
@@ -52,8 +52,8 @@ const tick = z.strictObject({
   state: z.enum(['claimed', 'thinking', 'acting', 'done', 'failed']),
   thought: z.string().nullable(),
   started_at: timeField,
-  finished_at: timeField.nullable(),
-  cost_msats: msatsField.describe('Of thinking; each action has its own.'),
+  duration_ms: z.int().nullable(),
+  cost_msats: msatsField.describe('Thinking, fee and actions together.'),
   error: z.string().nullable(),
   actions: z.array(action),
 })
@@ -78,12 +78,16 @@ const settings = {
   autonomy: autonomy.optional(),
   relays: z.array(z.string().max(2048)).max(20).optional(),
   brain: brainSettings.optional().describe('What is left out stays as it is; the built-in script by default.'),
-  per_tx_sats: z.int().min(0).optional(),
-  per_tick_sats: z.int().min(0).optional(),
-  per_day_sats: z.int().min(0).optional(),
+  budget: z
+    .strictObject({
+      per_tx_sats: z.int().min(0).optional(),
+      per_tick_sats: z.int().min(0).optional(),
+      per_day_sats: z.int().min(0).optional(),
+    })
+    .optional(),
   dm_scheme: dmScheme.optional(),
   allow: z.array(z.string().max(100)).max(1000).optional().describe('npubs that a bounded agent may deal with unasked.'),
-  tick_fee_sats: z.int().min(0).optional().describe('What one tick costs, for the runway, where the brain is not free.'),
+  tick_fee_sats: z.int().min(0).optional().describe('What each tick moves from its wallet to the node, as rent.'),
 }
 
 const nameOnly = z.strictObject({ name })
@@ -95,7 +99,7 @@ export const agentsRoutes = defineRoutes({
     summary: 'Makes an agent with a key, a wallet and a brain of its own; its first tick comes at once.',
     request: z.strictObject({
       name: z.string().max(32).optional().describe('Chosen when absent.'),
-      import: z.string().max(4096).optional().describe('An nsec, a hex key or the JSON of an export, instead of a new key.'),
+      import: z.string().max(500_000).optional().describe('An nsec, a hex key or the JSON of an export, instead of a new key.'),
       ...settings,
     }),
     response: agentDetail,
@@ -192,7 +196,7 @@ export const agentsRoutes = defineRoutes({
   deleteAgent: {
     method: 'DELETE',
     path: '/v1/agents/:name',
-    summary: 'Ends an agent. What it holds goes to the node wallet first; its key is forgotten, so export it before if you may want it.',
+    summary: 'Ends an agent. What it holds goes to the node wallet first; its key is used no more, so export it before if you may want it.',
     request: nameOnly,
     response: z.strictObject({ name: z.string(), npub: z.string(), swept_sats: satsField }),
     spends: true,
@@ -203,14 +207,7 @@ export const agentsRoutes = defineRoutes({
     path: '/v1/agents/:name/export',
     summary: 'The secret key and settings of an agent, to import it elsewhere. Whoever reads the answer owns the agent.',
     request: nameOnly,
-    response: z.strictObject({
-      name: z.string(),
-      npub: z.string(),
-      nsec: z.string(),
-      about: z.string(),
-      brain: z.looseObject({ type: brainType }),
-      relays: z.array(z.string()),
-    }),
+    response: z.looseObject({ name: z.string(), nsec: z.string() }),
     errors: ['agent_not_found', 'locked'],
   },
   fundAgent: {

@@ -1,6 +1,6 @@
 /** Routes about the node itself: status, keys, configuration, checks, logs, tasks and the end. */
 import { z } from 'zod'
-import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../route.ts'
+import { defineRoutes, msatsField, queryFlag, queryInt, satsField, timeField } from '../route.ts'
 
 const partState = z.enum(['ok', 'degraded', 'off'])
 const reason = z.string().optional().describe('Why it is not ok.')
@@ -91,7 +91,7 @@ export const nodeRoutes = defineRoutes({
     method: 'POST',
     path: '/v1/shutdown',
     summary: 'Drains and ends the node: no new work, running jobs finish or are parked. The answer comes before the end.',
-    request: z.strictObject({}),
+    request: z.strictObject({ drain_s: z.number().min(0).max(3600).optional().describe('How long running work may go on (default 7).') }),
     response: z.strictObject({ pid: z.int() }),
     status: 202,
   },
@@ -141,7 +141,7 @@ export const nodeRoutes = defineRoutes({
     method: 'GET',
     path: '/v1/logs',
     summary: 'The last lines of the log; with follow=true, new ones as they are written.',
-    request: z.strictObject({ lines: queryInt(0, 100_000).optional(), follow: z.enum(['true', 'false']).optional() }),
+    request: z.strictObject({ lines: queryInt(0, 100_000).optional(), follow: queryFlag.optional() }),
     response: z.looseObject({}),
     stream: true,
   },

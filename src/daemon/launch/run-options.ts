@@ -15,6 +15,17 @@ const schema = z.strictObject({
 export type RunOptions = z.infer<typeof schema>
 export type Mode = NonNullable<RunOptions['mode']>
 
+/** How one daemon process runs; paths are absolute. */
+export interface DaemonOptions {
+  readonly home: Home
+  readonly network: 'sandbox' | 'live'
+  readonly run: RunOptions
+  /** Spawned by `pylon start`: logs to its file only, and can start its own successor. */
+  readonly isDetached: boolean
+  /** A descriptor from which the words of the identity come (restart). */
+  readonly keyFd?: number
+}
+
 export const RUN_OPTIONS_KEY = 'run_options'
 
 /** argv of `pylon daemon` for these options. */

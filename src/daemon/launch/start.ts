@@ -26,6 +26,7 @@ export type LaunchMessage =
 
 const READY_DEADLINE_MS = 90_000
 const RETRY_MS = 100
+const END_GRACE_MS = 5000
 
 /** One daemon whoever else starts at the same moment: who loses the race waits for the winner. @throws start_failed and the daemon's own error */
 export async function startNode(home: Home, network: 'sandbox' | 'live', run: RunOptions): Promise<Started> {
@@ -87,6 +88,7 @@ async function launch(home: Home, network: 'sandbox' | 'live', run: RunOptions, 
     return
   }
   if (outcome.type === 'message' && outcome.message.type === 'failed') {
+    await endOf(child)
     const { code, message } = outcome.message
     throw new PylonError(Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'start_failed', message)
   }
@@ -115,6 +117,14 @@ function outcomeOf(child: ChildProcess, deadline: number): Promise<Outcome> {
       reject(new PylonError('start_failed', `The daemon could not be started: ${error.message}`))
     })
   })
+}
+
+/** It has said why and is ending: nothing of it is left when we return. */
+async function endOf(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const timer = setTimeout(() => killGroup(child), END_GRACE_MS)
+  await new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  clearTimeout(timer)
 }
 
 function killGroup(child: ChildProcess): void {

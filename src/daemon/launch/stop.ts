@@ -18,11 +18,13 @@ export type Stopped = { readonly how: 'not_running' } | { readonly how: 'stopped
 
 const POLL_MS = 25
 const ASK_TIMEOUT_MS = 3000
+/** Of the time given; the rest is for closing. */
+const DRAIN_SHARE = 0.7
 
 /** @throws stop_failed when a process holds the home and can't be named or ended */
 export async function stopNode(home: Home, { timeoutMs, force }: StopOptions): Promise<Stopped> {
   const deadline = Date.now() + timeoutMs
-  const asked = force ? undefined : await ask(home)
+  const asked = force ? undefined : await ask(home, timeoutMs)
   const record = readPidFile(home)
   if (record === undefined || !isSameProcess(record)) {
     if (asked !== undefined) return await endUnverified(home, asked, deadline)
@@ -40,9 +42,10 @@ export async function stopNode(home: Home, { timeoutMs, force }: StopOptions): P
 }
 
 /** The PID that answered, or undefined when the socket gave no sensible answer. */
-async function ask(home: Home): Promise<number | undefined> {
+async function ask(home: Home, timeoutMs: number): Promise<number | undefined> {
   try {
-    return (await callRoute(home.socket, nodeRoutes.shutdown, {}, { timeoutMs: ASK_TIMEOUT_MS })).value.pid
+    return (await callRoute(home.socket, nodeRoutes.shutdown, { drain_s: (timeoutMs * DRAIN_SHARE) / 1000 }, { timeoutMs: ASK_TIMEOUT_MS }))
+      .value.pid
   } catch (error) {
     // It is on its way out already.
     if (isPylonError(error, 'shutting_down')) return readPidFile(home)?.pid

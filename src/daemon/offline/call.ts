@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { systemClock } from '../../base/clock.ts'
 import { loadConfig } from '../../base/config.ts'
-import { PylonError } from '../../base/errors.ts'
+import { isPylonError, PylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
 import type { Home } from '../../base/paths.ts'
 import { VERSION } from '../../base/version.ts'
@@ -21,7 +21,7 @@ export async function callOffline<R extends Route>(
   if (!existsSync(home.database)) {
     throw new PylonError('not_running', 'Pylon is not running and there is no database to read yet; start it with: pylon start')
   }
-  const store = Store.open(home.database, { readonly: true })
+  const store = openReadOnly(home)
   try {
     const config = loadConfig(home.config)
     const services: ReadServices = { home, network, store, clock: systemClock, config: () => config }
@@ -33,5 +33,19 @@ export async function callOffline<R extends Route>(
     return { value, body, network, nodeVersion: VERSION }
   } finally {
     store.close()
+  }
+}
+
+/** Even reading a database in WAL mode needs to make a file beside it. @throws home_unusable, database_newer, database_corrupt */
+function openReadOnly(home: Home): Store {
+  try {
+    return Store.open(home.database, { readonly: true })
+  } catch (error) {
+    if (!isPylonError(error, 'internal')) throw error
+    throw new PylonError(
+      'home_unusable',
+      `The database ${home.database} can't be opened (${error.message}): check rights and that its file system is writable.`,
+      { cause: error },
+    )
   }
 }

@@ -1,38 +1,90 @@
 /** Handlers of the routes about agents: reads of the store, and what the host does at the owner's word. */
-import { msats, type Sats, sats } from '../../base/amounts.ts'
-import { type Clock, rfc3339 } from '../../base/clock.ts'
+import { msats, sats } from '../../base/amounts.ts'
+import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { agentsRoutes } from '../../control/contract/agents.ts'
-import type { Handlers } from '../../control/route.ts'
+import type { Handlers, Output } from '../../control/route.ts'
+import type { BrainInput } from '../../host/brains/brain.ts'
+import type { Host } from '../../host/host.ts'
+import { type AgentDetail, type AgentView, readAgents, readLog, readMemory, type TickView, viewAgent, viewDetail } from '../../host/view.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
-import { type AgentRow, agentBalanceMsats, findAgent, goalsOf, listAgents, memoriesOf } from '../../store/agents.ts'
+import { type AgentRow, findAgent, goalsOf } from '../../store/agents.ts'
 import { spentOnDay } from '../../store/budgets.ts'
 import type { Store } from '../../store/store.ts'
-import { type ActionRow, actionsOf, type TickRow, ticksOf } from '../../store/ticks.ts'
-import type { ReadServices } from '../services.ts'
+import type { ReadServices, Services } from '../services.ts'
 
 const DEFAULT_LIMIT = 20
 
+type Routes = typeof agentsRoutes
 type Reads = 'listAgents' | 'getAgent' | 'getGoals' | 'getMemory' | 'getLog'
-type ReadDeps = Pick<ReadServices, 'store' | 'clock'>
+type ReadDeps = Pick<ReadServices, 'store' | 'clock' | 'config'>
 
-export function agentsReadHandlers(deps: ReadDeps): Pick<Handlers<typeof agentsRoutes>, Reads> {
+export function agentsReadHandlers(deps: ReadDeps): Pick<Handlers<Routes>, Reads> {
   const { store } = deps
   return {
-    listAgents: () => ({ agents: listAgents(store).map((agent) => agentSummary(store, agent)) }),
-    getAgent: ({ name }) => agentDetail(deps, agentNamed(store, name)),
+    listAgents: () => ({ agents: readAgents(store).map(summaryAnswer) }),
+    getAgent: ({ name }) => {
+      const row = agentNamed(store, name)
+      return detailAnswer(deps, viewDetail(store, row, viewAgent(store, row), deps.config().node.relays))
+    },
     getGoals: ({ name }) => ({ goals: goalsOf(store, agentNamed(store, name).pubkey) }),
     getMemory: ({ name, limit }) => ({
-      memories: memoriesOf(store, agentNamed(store, name).pubkey, limit ?? DEFAULT_LIMIT).map((memory) => ({
-        type: memory.type,
-        content: memory.content,
-        created_at: rfc3339(memory.createdAt),
+      memories: readMemory(store, agentNamed(store, name).pubkey, limit ?? DEFAULT_LIMIT).map((memory) => ({
+        ...memory,
+        type: memory.type as 'remember' | 'summary',
       })),
     }),
-    getLog: ({ name, limit }) => ({
-      ticks: ticksOf(store, agentNamed(store, name).pubkey, limit ?? DEFAULT_LIMIT).map((tick) => tickView(store, tick)),
-    }),
+    getLog: ({ name, limit }) => ({ ticks: readLog(store, agentNamed(store, name).pubkey, limit ?? DEFAULT_LIMIT).map(tickAnswer) }),
   }
+}
+
+/** What the host does at the owner's word. */
+export interface AgentsServices extends Pick<Services, 'store' | 'clock' | 'config' | 'nostr' | 'wallets'> {
+  readonly host: Host
+}
+
+export function agentsHandlers(services: AgentsServices): Handlers<Routes> {
+  const { host, store } = services
+  const detail = (view: AgentDetail) => detailAnswer(services, view)
+  return {
+    ...agentsReadHandlers(services),
+    listAgents: () => ({ agents: host.list().map(summaryAnswer) }),
+    getAgent: ({ name }) => detail(host.get(name)),
+    spawnAgent: async (request) => detail(await host.spawn({ ...request, brain: request.brain as BrainInput | undefined })),
+    startAgent: async ({ name }) => detail(await host.resume(name)),
+    pauseAgent: async ({ name }) => detail(await host.pause(name)),
+    tickAgent: async ({ name }) => tickAnswer(await host.tick(name)),
+    setAgent: async ({ name, new_name, brain, ...settings }) => {
+      const change = { ...settings, ...(new_name === undefined ? {} : { name: new_name }) }
+      const current = agentNamed(store, name).brain
+      return detail(await host.set(name, brain === undefined ? change : { ...change, brain: mergedBrain(current, brain) }))
+    },
+    setGoals: async ({ name, goals }) => ({
+      goals: await host.setGoals(
+        name,
+        goals.map((description) => ({ description })),
+      ),
+    }),
+    deleteAgent: async ({ name }) => {
+      const { npub } = agentNamed(store, name)
+      const gone = await host.delete(name, { moveFunds: true })
+      return { name: gone.name, npub, swept_sats: sats(gone.moved_sats) }
+    },
+    exportAgent: ({ name }) => ({ ...host.export(name) }),
+    fundAgent: async ({ name, amount_sats }, call) => {
+      const agent = agentNamed(store, name)
+      const owner = { kind: 'agent', pubkey: agent.pubkey } as const
+      const node = { kind: 'node', pubkey: services.nostr.keyring.node().pubkey } as const
+      await services.wallets.transfer(node, owner, sats(amount_sats), `owner:${agent.pubkey}:${call.idempotencyKey}`)
+      return { name: agent.name, amount_sats: sats(amount_sats), balance_sats: services.wallets.of(owner).balance().balanceSats }
+    },
+  }
+}
+
+/** What is given over what is there, as long as it is the same kind of brain. */
+function mergedBrain(current: unknown, given: { readonly type: string }): BrainInput {
+  const isSame = typeof current === 'object' && current !== null && (current as { type?: unknown }).type === given.type
+  return { ...(isSame ? current : {}), ...given } as BrainInput
 }
 
 /** By name, npub or key. @throws agent_not_found */
@@ -42,79 +94,43 @@ export function agentNamed(store: Store, ref: string): AgentRow {
   return agent
 }
 
-/** One agent as status shows it; its balance is what the ledger says. */
-export function agentSummary(store: Store, agent: AgentRow) {
-  return {
-    name: agent.name,
-    npub: agent.npub,
-    pubkey: agent.pubkey,
-    state: agent.state,
-    reason: agent.stateReason,
-    balance_sats: balanceOf(store, agent.pubkey),
-    tick_count: agent.tickCount,
-    last_tick_at: timeOrNull(agent.lastTickAt),
-    next_tick_at: timeOrNull(agent.nextTickAt),
-  }
+/** The view of the host as the contract types it. */
+export function summaryAnswer(view: AgentView): Output<Routes['listAgents']>['agents'][number] {
+  return { ...view, balance_sats: sats(view.balance_sats) }
 }
 
-function agentDetail({ store, clock }: { store: Store; clock: Clock }, agent: AgentRow) {
+export function detailAnswer({ store, clock }: Pick<ReadDeps, 'store' | 'clock'>, view: AgentDetail): Output<Routes['getAgent']> {
   return {
-    ...agentSummary(store, agent),
-    about: agent.about,
-    created_at: rfc3339(agent.createdAt),
-    heartbeat_s: agent.heartbeatS,
-    autonomy: agent.autonomy,
-    dm_scheme: agent.dmScheme,
-    lud06: agent.lud06,
-    relays: [...agent.relays],
-    brain: agent.brain as { type: 'script' | 'exec' | 'openai' },
-    allow: agent.allow.map(npubOf),
-    tick_fee_sats: sats(agent.tickFeeSats),
+    ...view,
+    balance_sats: sats(view.balance_sats),
+    autonomy: view.autonomy as Output<Routes['getAgent']>['autonomy'],
+    dm_scheme: view.dm_scheme as Output<Routes['getAgent']>['dm_scheme'],
+    brain: view.brain as Output<Routes['getAgent']>['brain'],
+    relays: [...view.relays],
+    allow: view.allow.map(npubOf),
+    tick_fee_sats: sats(view.tick_fee_sats),
     budget: {
-      per_tx_sats: sats(agent.budget.per_tx_sats),
-      per_tick_sats: sats(agent.budget.per_tick_sats),
-      per_day_sats: sats(agent.budget.per_day_sats),
-      spent_today_sats: sats(spentOnDay(store, agent.pubkey, rfc3339(clock.now()).slice(0, 10))),
+      per_tx_sats: sats(view.budget.per_tx_sats),
+      per_tick_sats: sats(view.budget.per_tick_sats),
+      per_day_sats: sats(view.budget.per_day_sats),
+      spent_today_sats: sats(spentOnDay(store, view.pubkey, rfc3339(clock.now()).slice(0, 10))),
     },
+    transitions: view.transitions.map((step) => ({ ...step })),
   }
 }
 
-export function tickView(store: Store, tick: TickRow) {
-  return {
-    id: tick.id,
-    number: tick.number,
-    trigger: tick.trigger,
-    state: tick.state,
-    thought: tick.thought,
-    started_at: rfc3339(tick.startedAt),
-    finished_at: timeOrNull(tick.finishedAt),
-    cost_msats: msats(tick.costMsats),
-    error: tick.error,
-    actions: actionsOf(store, tick.id).map(actionView),
-  }
-}
-
-/** The kinds of the events that actions publish; a zap publishes nothing itself, its request (9734) goes to the LNURL server. */
+/** The kinds of the events that actions publish; a zap publishes nothing itself: its request (9734) goes to the LNURL server. */
 const KIND_OF: Readonly<Record<string, number>> = { post: 1, reply: 1, react: 7, channel: 42, zap: 9734 }
 
-function actionView(action: ActionRow) {
+export function tickAnswer(tick: TickView): Output<Routes['tickAgent']> {
   return {
-    id: action.id,
-    type: action.type,
-    params: action.params,
-    counterparty: action.counterparty,
-    state: action.state,
-    kind: KIND_OF[action.type] ?? null,
-    event_id: action.eventId,
-    cost_msats: msats(action.costMsats),
-    reason: action.reason,
+    ...tick,
+    cost_msats: msats(tick.cost_msats),
+    actions: tick.actions.map((action) => ({ ...action, kind: KIND_OF[action.type] ?? null, cost_msats: msats(action.cost_msats) })),
   }
 }
 
-function balanceOf(store: Store, pubkey: string): Sats {
-  return sats(agentBalanceMsats(store, pubkey) / 1000n)
-}
-
-function timeOrNull(ms: number | null): string | null {
-  return ms === null ? null : rfc3339(ms)
+/** One agent as status shows it. */
+export function agentSummary(store: Store, row: AgentRow): Output<Routes['listAgents']>['agents'][number] {
+  return summaryAnswer(viewAgent(store, row))
 }

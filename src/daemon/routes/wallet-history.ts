@@ -7,11 +7,11 @@ import type { Store } from '../../store/store.ts'
 /** `node/wallet/...` and `node/held/...` are what it holds; all else is where value came from or went. */
 const HOLDING = /\/(?:wallet|held)\//
 
-/** Newest first. Entries that only move value inside the wallet (into a pending operation and back) are left out. */
+/** Newest first. Entries that leave the wallet with what it held (reservations, a deposit that became income) are left out. */
 export function historyView(store: Store, owner: string, limit: number) {
   return ledgerHistory(store, { owner, limit: limit * 3 })
     .map((row) => entryView(row, owner))
-    .filter((entry) => entry.amount_msats !== 0n || entry.counter_accounts.length > 0)
+    .filter((entry) => entry.amount_msats !== 0n)
     .slice(0, limit)
 }
 

@@ -1,7 +1,6 @@
 /** Handlers of the routes about money: the owner's own moves, each under a key of its own, and the mints. */
 import { type Sats, sats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
-import type { Dialer } from '../../base/dialer.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { walletRoutes } from '../../control/contract/wallet.ts'
 import type { Handlers } from '../../control/route.ts'
@@ -9,16 +8,12 @@ import { npubOf, parsePubkey } from '../../nostr/nips/nip19.ts'
 import type { Keyring } from '../../nostr/types.ts'
 import { findAgent } from '../../store/agents.ts'
 import type { Store } from '../../store/store.ts'
-import type { Invoice, MintInfo, Wallet, WalletOwner, Wallets } from '../../wallet/types.ts'
-import type { ReadServices } from '../services.ts'
+import type { Invoice, MintInfo, Wallet, WalletOwner } from '../../wallet/types.ts'
+import type { Services } from '../services.ts'
 import { historyView } from './wallet-history.ts'
 
 /** What these handlers need of the running node. */
-export interface WalletServices extends Pick<ReadServices, 'store' | 'clock' | 'network'> {
-  readonly nostr: { readonly keyring: Keyring }
-  readonly wallets: Wallets
-  readonly dialer: Pick<Dialer, 'fetch'>
-}
+export type WalletServices = Pick<Services, 'store' | 'clock' | 'network' | 'nostr' | 'wallets' | 'dialer'>
 
 const DEFAULT_HISTORY = 20
 const FAUCET_WAIT_MS = 30_000

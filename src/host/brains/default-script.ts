@@ -15,25 +15,25 @@ do = [{ type = "post", text = "Hello, I am {{agent.name}}. {{agent.about}}" }]
 [[rules]]
 name = "answer mentions"
 on = "mention"
-when = [{ field = "mention.spoken_recently", op = "lt", value = 2 }]
+when = [{ field = "mention.old", op = "eq", value = false }, { field = "mention.spoken_recently", op = "lt", value = 4 }]
 do = [{ type = "reply", to = "{{mention.id}}", text = "Thank you for the mention. I am {{agent.name}}, I hold {{balance_sats}} sats and this is my tick {{tick.number}}." }]
 
 [[rules]]
 name = "answer messages"
 on = "dm"
-when = [{ field = "dm.spoken_recently", op = "lt", value = 3 }]
+when = [{ field = "dm.old", op = "eq", value = false }, { field = "dm.spoken_recently", op = "lt", value = 3 }]
 do = [{ type = "dm", to = "{{dm.pubkey}}", text = "{{agent.name}} here, your message arrived. I hold {{balance_sats}} sats and have ticked {{tick.number}} times." }]
 
 [[rules]]
 name = "thank for a zapped note"
 on = "zap"
-when = [{ field = "zap.event_id", op = "ne", value = "" }]
+when = [{ field = "zap.old", op = "eq", value = false }, { field = "zap.event_id", op = "ne", value = "" }]
 do = [{ type = "reply", to = "{{zap.event_id}}", text = "Thank you for {{zap.sats}} sats, nostr:{{zap.npub}}!" }]
 
 [[rules]]
 name = "thank for a zap"
 on = "zap"
-when = [{ field = "zap.event_id", op = "eq", value = "" }]
+when = [{ field = "zap.old", op = "eq", value = false }, { field = "zap.event_id", op = "eq", value = "" }]
 do = [{ type = "dm", to = "{{zap.pubkey}}", text = "Thank you for {{zap.sats}} sats! I hold {{balance_sats}} now." }]
 
 [[rules]]
@@ -55,6 +55,6 @@ const zapRule = (sats: number): string => `
 name = "zap who mentions me"
 on = "mention"
 max = 1
-when = [{ field = "mention.spoken_recently", op = "eq", value = 0 }]
-do = [{ type = "zap", to = "{{mention.id}}", sats = ${sats}, comment = "for the mention" }]
+when = [{ field = "mention.old", op = "eq", value = false }, { field = "mention.zapped_today", op = "eq", value = 0 }]
+do = [{ type = "zap", to = "{{mention.note}}", sats = ${sats}, comment = "for the mention" }]
 `

@@ -21,7 +21,7 @@ export interface ParsedAnswer {
 }
 
 const VERB =
-  /^\s*(?:[-*]\s+)?(?:\*\*|`)?(post|reply|react|dm|dm44|channel|zap|pay_invoice|request_payment|set_goal|remember)(?:\*\*|`)?\s*:\s*(?:\*\*)?\s*(.*)$/i
+  /^\s*(?:[-*]\s+)?(?:\*\*|`)?(post|reply|react|dm|dm44|channel|zap|pay_invoice|request_payment|set_goal|remember)(?:\*\*|`)?\s*:\s*(?:\*\*)?\s*(.*)$/is
 const NOTHING = /^\s*(?:[-*]\s+)?nothing[.!]?\s*$/i
 /** More lines than this are no answer but a flood. */
 const MAX_LINES = 500
@@ -30,7 +30,7 @@ export function parseLines(answer: string): ParsedAnswer {
   const actions: RawAction[] = []
   const thought: string[] = []
   const problems: string[] = []
-  for (const line of answer.split(/\r?\n/).slice(0, MAX_LINES)) {
+  for (const line of answer.split(/\r\n|\r|\n/).slice(0, MAX_LINES)) {
     if (NOTHING.test(line)) {
       actions.push({ type: 'nothing' })
       continue

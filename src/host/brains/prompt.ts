@@ -1,5 +1,6 @@
 /** What a model is told, pure: its part, the grammar, and what was observed, with all that strangers said fenced as quotations. */
 import type { ChatMessage } from '../../inference/openai.ts'
+import { noteOf } from '../../nostr/nips/nip19.ts'
 import { cleanText, type Observation, type Quote } from '../observation.ts'
 
 const MAX_QUOTES = 10
@@ -37,14 +38,21 @@ function situation(o: Observation): string {
     `It is ${o.now}. This is tick ${o.tick.number}, because of: ${o.tick.trigger}. You hold ${o.balance_sats} sats.`,
     section(
       'Your goals',
-      goals.map((goal) => `- ${cleanText(goal.description, 300)} (priority ${goal.priority}, ${goal.progress}% done)`),
+      goals.map((goal) => `- ${quoted(goal.description)} (priority ${goal.priority}, ${goal.progress}% done)`),
     ),
     section(
       'Your memories, newest first',
-      o.memories.slice(0, 10).map((memory) => `- ${oneLine(memory)}`),
+      o.memories.slice(0, 10).map((memory) => `- ${quoted(memory)}`),
+    ),
+    section(
+      'Your last posts, newest first',
+      o.posted.map((post) => `- ${quoted(post)}`),
     ),
     section('Mentions of you', quotes(o.mentions)),
-    section('Messages to you', quotes(o.dms)),
+    section(
+      'Messages to you',
+      o.dms.slice(0, MAX_QUOTES).map((dm) => `from ${dm.npub}:\n${fence(dm.text)}`),
+    ),
     section(
       'Zaps to you',
       o.zaps.slice(0, MAX_QUOTES).map((zap) => `${zap.sats} sats from ${zap.npub}\n${fence(zap.text)}`),
@@ -57,8 +65,9 @@ function situation(o: Observation): string {
 
 const section = (title: string, lines: readonly string[]): string => (lines.length === 0 ? '' : `${title}:\n${lines.join('\n')}`)
 const quotes = (list: readonly Quote[]): string[] =>
-  list.slice(0, MAX_QUOTES).map((quote) => `note ${quote.id} by ${quote.npub}:\n${fence(quote.text)}`)
-const oneLine = (text: string): string => cleanText(text, 300).replace(/\s+/g, ' ')
+  list.slice(0, MAX_QUOTES).map((quote) => `${noteOf(quote.id)} by ${quote.npub}:\n${fence(quote.text)}`)
+/** In quotation marks, so that no line of it begins like an action. */
+const quoted = (text: string): string => JSON.stringify(cleanText(text, 300).replace(/\s+/g, ' '))
 
 /** Every line of it begins with `>`. */
 export function fence(text: string): string {

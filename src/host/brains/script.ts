@@ -5,6 +5,7 @@
 import { parse as parseToml } from 'smol-toml'
 import { z } from 'zod'
 import { messageOf, PylonError } from '../../base/errors.ts'
+import { noteOf } from '../../nostr/nips/nip19.ts'
 import { ACTION_FIELDS, ACTION_TYPES, type ActionType } from '../actions/action.ts'
 import { cleanText, type Observation, type Quote } from '../observation.ts'
 import type { RawAction } from './grammar.ts'
@@ -42,7 +43,8 @@ const COMMON_FIELDS = [
   ...['seen.notes', 'seen.authors', 'seen.topics', 'seen.relays_up', 'seen.zapped_sats', 'seen.summary'],
   ...['mentions.count', 'dms.count', 'zaps.count', 'goal'],
 ]
-const QUOTE_FIELDS = ['id', 'npub', 'pubkey', 'text', 'own_home', 'spoken_recently', 'spoken_total']
+/** `note` is the id as `note1...`: what a zap takes, since 64 hex digits are a key there. */
+const QUOTE_FIELDS = ['id', 'note', 'npub', 'pubkey', 'text', 'own_home', 'old', 'spoken_recently', 'spoken_total', 'zapped_today']
 const ITEM_FIELDS: Readonly<Record<Occasion, readonly string[]>> = {
   tick: [],
   first: [],
@@ -132,9 +134,9 @@ const REQUIRED: Partial<Record<ActionType, readonly string[]>> = {
 const unknownField = (field: string, fields: readonly string[]): string =>
   `there is no field ${JSON.stringify(field)} here; there are ${fields.join(', ')}`
 
-/** What the rules want, in their order. */
+/** What the rules want, in their order; what two of them want alike is wanted once. */
 export function runScript(script: Script, observation: Observation): { actions: RawAction[]; applied: string[] } {
-  const actions: RawAction[] = []
+  const actions = new Map<string, RawAction>()
   const applied: string[] = []
   script.rules.forEach((entry, index) => {
     if (observation.tick.number % entry.every !== 0) return
@@ -143,11 +145,14 @@ export function runScript(script: Script, observation: Observation): { actions: 
       const values = valuesOf(observation, entry.on, item)
       if (times >= entry.max || !entry.when.every((check) => holds(check.op, values.get(check.field), check.value))) continue
       times++
-      for (const action of entry.do) actions.push(fill(action, values))
+      for (const action of entry.do) {
+        const filled = fill(action, values)
+        actions.set(JSON.stringify(filled), filled)
+      }
     }
     if (times > 0) applied.push(`${ruleName(entry, index)}${times > 1 ? ` x${times}` : ''}`)
   })
-  return { actions, applied }
+  return { actions: [...actions.values()], applied }
 }
 
 function itemsOf(on: Occasion, observation: Observation): readonly (Quote | undefined)[] {
@@ -188,10 +193,11 @@ function valuesOf(o: Observation, on: Occasion, item: Quote | undefined): Map<st
     ['goal', o.goals.find((goal) => goal.status === 'active')?.description ?? ''],
   ])
   if (item === undefined) return values
-  const fields = item as Quote & Readonly<Record<string, Scalar>>
+  const fields: Readonly<Record<string, unknown>> = { ...item, note: noteOf(item.id) }
   for (const field of ITEM_FIELDS[on]) {
-    const value = fields[field] ?? ''
-    values.set(`${on}.${field}`, typeof value === 'string' ? cleanText(value) : value)
+    const value = fields[field]
+    if (typeof value === 'number' || typeof value === 'boolean') values.set(`${on}.${field}`, value)
+    else values.set(`${on}.${field}`, cleanText(String(value ?? '')))
   }
   return values
 }

@@ -1,14 +1,11 @@
 /** NIP-19: keys and pointers as people write them. */
-import { decode, naddrEncode, neventEncode, noteEncode, nprofileEncode, npubEncode, nsecEncode } from 'nostr-tools/nip19'
+import { decode, noteEncode, npubEncode, nsecEncode } from 'nostr-tools/nip19'
 import { PylonError } from '../../base/errors.ts'
 import { isHex64 } from './nip01.ts'
 
 export const npubOf = (pubkey: string): string => npubEncode(pubkey)
 export const nsecOf = (secret: Uint8Array): string => nsecEncode(secret)
 export const noteOf = (eventId: string): string => noteEncode(eventId)
-export const neventOf = (event: { id: string; author?: string; kind?: number; relays?: string[] }): string => neventEncode(event)
-export const nprofileOf = (pubkey: string, relays: string[]): string => nprofileEncode({ pubkey, relays })
-export const naddrOf = (address: { identifier: string; pubkey: string; kind: number; relays?: string[] }): string => naddrEncode(address)
 
 /** What the bech32 text says, or undefined. The longest nprofile worth reading has 5,000 characters. */
 function tryDecode(text: string): ReturnType<typeof decode> | undefined {

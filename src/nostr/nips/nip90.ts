@@ -155,11 +155,6 @@ function parseToken(token: string | undefined): string | undefined {
   return token || undefined
 }
 
-/** The first value of a param; undefined when it is absent. */
-export function paramOf(request: Pick<JobRequest, 'params'>, name: string): string | undefined {
-  return request.params.find((param) => param[0] === name)?.[1]
-}
-
 export interface NewJobRequest {
   readonly kind: number
   readonly inputs: readonly JobInput[]

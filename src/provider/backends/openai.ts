@@ -60,6 +60,19 @@ export function createOpenAiBackend(config: Config['provider'], servers: readonl
     return config.openai_model === '' ? (models[0] ?? '') : config.openai_model
   }
 
+  async function probe(): Promise<void> {
+    const key = apiKey(config)
+    if ('reason' in key) {
+      health = { state: 'degraded', models: [], reason: key.reason }
+      found = undefined
+      return
+    }
+    const asked = await probeServers(servers.map((server) => (key.value === undefined ? server : { ...server, apiKey: key.value })))
+    const first = asked.find((entry) => entry.reason === undefined && hasModel(entry.models, config.openai_model))
+    found = first
+    health = first === undefined ? { state: 'degraded', models: [], reason: whyNone(config, asked) } : { state: 'ok', models: first.models }
+  }
+
   return {
     name: 'openai',
     inline: false,
@@ -70,6 +83,7 @@ export function createOpenAiBackend(config: Config['provider'], servers: readonl
       if (work.input?.trim() === '') throw new PylonError('input_invalid', 'There is no prompt: send an input of type text.')
     },
     async run(work, signal) {
+      if (found === undefined) await probe()
       if (found === undefined) throw new PylonError('backend_unavailable', health.reason ?? 'No model server answers.')
       // The text of a stranger is the user's turn and nothing else: no tools, no system words.
       const request: ChatRequest = {
@@ -83,19 +97,7 @@ export function createOpenAiBackend(config: Config['provider'], servers: readonl
       return answer.content
     },
     health: () => health,
-    async probe() {
-      const key = apiKey(config)
-      if ('reason' in key) {
-        health = { state: 'degraded', models: [], reason: key.reason }
-        found = undefined
-        return
-      }
-      const asked = await probeServers(servers.map((server) => (key.value === undefined ? server : { ...server, apiKey: key.value })))
-      const first = asked.find((entry) => entry.reason === undefined && hasModel(entry.models, config.openai_model))
-      found = first
-      health =
-        first === undefined ? { state: 'degraded', models: [], reason: whyNone(config, asked) } : { state: 'ok', models: first.models }
-    },
+    probe,
   }
 }
 

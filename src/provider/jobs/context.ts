@@ -30,6 +30,8 @@ export interface EngineDeps {
   readonly resolve: (order: Order, signal: AbortSignal) => Promise<Resolved>
   /** Sends what was put in the outbox. */
   readonly nudge: () => void
+  /** A job now waits (for payment, inputs or a slot) and may be cancelled meanwhile. */
+  readonly onWaiting: () => void
 }
 
 /** A job on its way to be run, in memory; the database has the same. */

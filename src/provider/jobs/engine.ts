@@ -8,10 +8,9 @@ import {
   getJob,
   hasJob,
   type JobRow,
-  jobsInState,
-  openJobs,
   rememberCancellation,
   sweepJobs,
+  undeliveredJobs,
   wasCancelled,
 } from '../../store/jobs.ts'
 import type { WalletEvent } from '../../wallet/types.ts'
@@ -25,9 +24,10 @@ import { createBudget, createOccupancy } from './occupancy.ts'
 import { type Order, RESULT_KEY_PREFIX } from './order.ts'
 import { createPayments } from './payments.ts'
 import { createRefunds } from './refunds.ts'
-import { createRunner, MAX_ATTEMPTS } from './runner.ts'
+import { resume } from './resume.ts'
+import { createRunner } from './runner.ts'
 import { refundKey } from './settlement.ts'
-import { isCancellable, OPEN_STATES } from './states.ts'
+import { isCancellable } from './states.ts'
 
 const SWEEP_MS = 5000
 const RETENTION_EVERY_MS = 3_600_000
@@ -37,8 +37,6 @@ const DAY_MS = 86_400_000
 const REFUSALS_PER_HOUR = 60
 
 export interface Engine {
-  /** Whether the id was claimed, or is being claimed. */
-  knows(id: string): boolean
   /** Runs `open` at most once at a time for an id that was not claimed yet. */
   once(id: string, open: () => Promise<void>): Promise<void>
   /** Claims the order as what it becomes: refused, cancelled, queued, running, or received and to be paid. Resolves once that is on disk. */
@@ -221,63 +219,12 @@ export function createEngine(deps: EngineDeps): Engine {
     if (unknown.length > 0) await store.write(rememberCancellation({ jobIds: unknown, pubkey, eventId, at: clock.now() }))
   }
 
-  /** Each job that has not ended goes on from its stored state. */
-  async function resume(): Promise<void> {
-    for (const { id, customerPubkey } of openJobs(store, OPEN_STATES)) occupancy.add(id, customerPubkey)
-    for (const job of jobsInState(store, 'running')) await resumeJob(job, () => resumeRunning(job))
-    for (const job of jobsInState(store, 'paid')) await resumeJob(job, () => push(job, 'paid'))
-    for (const job of jobsInState(store, 'queued')) await resumeJob(job, () => push(job, 'queued'))
-    for (const job of jobsInState(store, 'received')) await resumeJob(job, () => resumeReceived(job))
-    for (const job of jobsInState(store, 'quoted')) {
-      if (job.paymentMethod === 'token')
-        await resumeJob(job, () => track(payments.redeem(transport.restore(job), job.priceMsats, 'quoted')))
-    }
-    for (const state of ['failed', 'cancelled'] as const) {
-      for (const job of jobsInState(store, state)) {
-        if (job.paidMsats > 0n) await persistIfUnmoved(deps, step(job.id, state, 'refunding', 'what was paid goes back', clock.now()))
-      }
-    }
-    for (const job of jobsInState(store, 'ready')) {
-      await resumeJob(job, async () => void (await store.write(publish(transport.resultAgain(job), clock.now()))))
-    }
-    await payments.reconcile()
-    for (const job of jobsInState(store, 'refunding')) {
-      if (deps.wallet().sentToken(refundKey(job.id))?.state === 'claimed') await refunds.onClaimed(job.id)
-    }
-  }
-
-  /** One job that cannot go on must not stop the others. */
-  async function resumeJob(job: JobRow, go: () => void | Promise<void>): Promise<void> {
-    try {
-      await go()
-    } catch (error) {
-      logger.error({ job_id: job.id, status: job.status, error: messageOf(error) }, 'a job could not go on after the restart')
-    }
-  }
-
-  function push(job: JobRow, from: 'queued' | 'paid' | 'running'): void {
-    runner.push({ order: transport.restore(job), from, attempts: job.attempts, priceMsats: job.priceMsats, paidMsats: job.paidMsats })
-  }
-
-  async function resumeRunning(job: JobRow): Promise<void> {
-    if (job.attempts < MAX_ATTEMPTS) return push(job, 'running')
-    const error = new PylonError('backend_failed', `The job was cut off ${job.attempts} times and is given up.`)
-    await runner.fail({ order: transport.restore(job), paidMsats: job.paidMsats }, 'running', error)
-  }
-
-  function resumeReceived(job: JobRow): void {
-    const order = transport.restore(job)
-    if (job.paymentMethod === 'token') track(payments.redeem(order, job.priceMsats, 'received'))
-    else track(payments.quote(order, job.priceMsats, job.bidMsats !== null && job.bidMsats < job.priceMsats))
-  }
-
   /** What only time brings about. */
   async function sweep(): Promise<void> {
     const now = clock.now()
     await payments.expire()
     await refunds.run()
-    for (const job of jobsInState(store, 'ready')) {
-      if (job.updatedAt + RESULT_KEPT_MS >= now) continue
+    for (const job of undeliveredJobs(store, now - RESULT_KEPT_MS)) {
       const error = new PylonError('relay_unreachable', 'No relay took the result in time.')
       await runner.fail({ order: transport.restore(job), paidMsats: job.paidMsats }, 'ready', error)
     }
@@ -302,8 +249,6 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 
   return {
-    knows: (id) => claiming.has(id) || hasJob(store, id),
-
     async once(id, open) {
       if (closing) throw new PylonError('shutting_down', 'The node is shutting down; the request is taken up at the next start.')
       const underWay = claiming.get(id)
@@ -333,7 +278,7 @@ export function createEngine(deps: EngineDeps): Engine {
     },
 
     async start() {
-      await resume()
+      await resume(deps, { runner, payments, refunds, occupancy, track })
       await sweep()
       deps.nudge()
       scheduleSweep()

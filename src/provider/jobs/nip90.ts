@@ -1,23 +1,15 @@
-/** NIP-90 on the provider's side: requests 5xxx to orders, answers to results 6xxx and feedback 7000. */
-import { type Msats, msats } from '../../base/amounts.ts'
-import type { Clock } from '../../base/clock.ts'
-import { unixSeconds } from '../../base/clock.ts'
+/** NIP-90 as a transport of the engine: requests 5xxx become orders, answers become results 6xxx and feedback 7000. */
+import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
-import { parseJson, stringify } from '../../base/json.ts'
-import { identify, isHex64, parseIdentified, tagValue, tagValues } from '../../nostr/nips/nip01.ts'
-import type { IdentifiedEvent, OutboxEntry, Signer } from '../../nostr/types.ts'
-import type { JobRow } from '../../store/jobs.ts'
+import { stringify } from '../../base/json.ts'
+import { schemeOf } from '../../nostr/encryption.ts'
+import { identify, parseEvent, parseIdentified } from '../../nostr/nips/nip01.ts'
+import { expirationOf } from '../../nostr/nips/nip40.ts'
+import { isEncryptedRequest, parseJobRequest, providersOf } from '../../nostr/nips/nip90.ts'
+import { type AnswerEncryption, buildFeedback, buildResult } from '../../nostr/nips/nip90-answers.ts'
+import type { EventTemplate, NostrEvent, OutboxEntry, Signer } from '../../nostr/types.ts'
 import type { Envelope } from './admission.ts'
-import { type Addressee, type InputType, type JobInput, type Order, RESULT_KEY_PREFIX, type Transport } from './order.ts'
-
-export const FEEDBACK_KIND = 7000
-
-const MAX_INPUTS = 50
-const MAX_PARAMS = 64
-const MAX_PARAM_CHARS = 16_384
-const MAX_TOKEN_CHARS = 65_536
-const MAX_RELAYS = 8
-const INPUT_TYPES: readonly string[] = ['text', 'url', 'event', 'job']
+import { type Addressee, type Feedback, type Order, RESULT_KEY_PREFIX, type Transport } from './order.ts'
 
 /** Room beside the result for copies of the request and its inputs; what does not fit is left out, the `e` tag names it. */
 const COPY_ROOM_CHARS = 4096
@@ -28,130 +20,69 @@ const DAY_MS = 24 * HOUR_MS
 export const RESULT_KEPT_MS = 3 * DAY_MS
 const REFUND_KEPT_MS = 7 * DAY_MS
 
-type Tags = readonly (readonly string[])[]
-
 /** What admission looks at before anything is decrypted. */
-export function envelopeOf(event: IdentifiedEvent): Envelope {
-  const expiration = tagValue(event, 'expiration')
+export function envelopeOf(event: NostrEvent): Envelope {
   let bytes = event.content.length
   for (const tag of event.tags) for (const value of tag) bytes += value.length
   return {
     kind: event.kind,
     pubkey: event.pubkey,
     createdAtS: event.created_at,
-    expiresAtS: expiration !== undefined && /^\d{1,12}$/.test(expiration) ? Number(expiration) : undefined,
-    addressees: tagValues(event, 'p'),
-    encrypted: isEncrypted(event),
+    expiresAtS: expirationOf(event),
+    addressees: providersOf(event),
+    encrypted: isEncryptedRequest(event),
     tagCount: event.tags.length,
     bytes,
   }
 }
 
-function isEncrypted(event: IdentifiedEvent): boolean {
-  return event.tags.some((tag) => tag[0] === 'encrypted')
-}
-
-/** NIP-04 payloads carry their IV in the clear; all else is taken for NIP-44. */
-function schemeOf(event: IdentifiedEvent): Order['encryption'] {
-  if (!isEncrypted(event)) return 'none'
-  return event.content.includes('?iv=') ? 'nip04' : 'nip44'
-}
-
-/**
- * Decodes a request: of an encrypted one the tags inside and those left outside (bid, relays, output) together.
- * @throws decrypt_failed; input_invalid, param_invalid when a tag is malformed.
- */
-export function decodeRequest(event: IdentifiedEvent, signer: Signer, maxAgeS: number): Order {
-  const encryption = schemeOf(event)
-  const inner = encryption === 'none' ? [] : decryptTags(event, encryption, signer)
-  const tags = [...inner, ...(encryption === 'none' ? event.tags : event.tags.filter((tag) => tag[0] !== 'i' && tag[0] !== 'param'))]
-  const expiresAtS = envelopeOf(event).expiresAtS
-  const innerToken = firstValue(inner, 'cashu')
-  const token = innerToken ?? firstValue(event.tags, 'cashu')
-  if (token !== undefined && token.length > MAX_TOKEN_CHARS)
-    throw new PylonError('token_invalid', 'The token is too long: use fewer proofs.')
+/** What is known of a request without reading its inputs: enough to refuse it. */
+export function blankOrder(event: NostrEvent, me: string): Order {
   return {
     id: event.id,
     kind: event.kind,
     customerPubkey: event.pubkey,
-    directed: tagValues(event, 'p').includes(signer.pubkey),
-    encryption,
+    directed: providersOf(event).includes(me),
+    encryption: isEncryptedRequest(event) ? schemeOf(event.content) : 'none',
     requestedAtS: event.created_at,
-    deadline: Math.min(event.created_at + maxAgeS, expiresAtS ?? Number.MAX_SAFE_INTEGER / 1000) * 1000,
-    bidMsats: bidOf(tags),
-    inputs: inputsOf(tags, encryption === 'none' ? event.content : ''),
-    params: paramsOf(tags),
-    output: firstValue(tags, 'output'),
-    token,
-    tokenPrivate: innerToken !== undefined,
+    deadline: event.created_at * 1000,
+    bidMsats: undefined,
+    inputs: [],
+    params: {},
+    output: undefined,
+    token: undefined,
+    tokenPrivate: false,
     answerRelays: [],
     request: event,
   }
 }
 
-function decryptTags(event: IdentifiedEvent, encryption: 'nip44' | 'nip04', signer: Signer): Tags {
-  const decrypt = encryption === 'nip04' ? signer.nip04Decrypt : signer.nip44Decrypt
-  const parsed = parseJson(decrypt.call(signer, event.pubkey, event.content))
-  const isTags =
-    Array.isArray(parsed) && parsed.length <= 300 && parsed.every((tag) => Array.isArray(tag) && tag.every((v) => typeof v === 'string'))
-  if (!isTags) throw new PylonError('input_invalid', 'The encrypted content must be a JSON array of tags, as NIP-90 says.')
-  return parsed as Tags
-}
-
-function firstValue(tags: Tags, name: string): string | undefined {
-  return tags.find((tag) => tag[0] === name)?.[1]
-}
-
-/** `["bid", "<msats>", ...]`; what is no number is no bid. */
-function bidOf(tags: Tags): Msats | undefined {
-  const bid = firstValue(tags, 'bid')
-  return bid !== undefined && /^\d{1,15}$/.test(bid) ? msats(BigInt(bid)) : undefined
-}
-
-/** The `i` tags; where there is none, a clear content is taken for the one text. */
-function inputsOf(tags: Tags, content: string): JobInput[] {
-  const inputs: JobInput[] = []
-  for (const tag of tags) {
-    if (tag[0] !== 'i') continue
-    const [, data = '', type = 'text', relay] = tag
-    if (!INPUT_TYPES.includes(type))
-      throw new PylonError('input_invalid', `An input of type ${type.slice(0, 20)} is not known: text, url, event and job are.`)
-    if ((type === 'event' || type === 'job') && !isHex64(data)) {
-      throw new PylonError('input_invalid', `An input of type ${type} must be an event id of 64 hex digits.`)
-    }
-    inputs.push({ type: type as InputType, data, relay: relay === undefined || relay === '' ? undefined : relay })
-  }
-  if (inputs.length > MAX_INPUTS) throw new PylonError('input_invalid', `At most ${MAX_INPUTS} inputs are taken.`)
-  if (inputs.length === 0 && content !== '') inputs.push({ type: 'text', data: content, relay: undefined })
-  return inputs
-}
-
-function paramsOf(tags: Tags): Record<string, readonly string[]> {
+/** @returns the order and the relays that the customer wants answers on. @throws decrypt_failed; input_invalid, param_invalid, amount_invalid, token_invalid */
+export function decodeRequest(event: NostrEvent, signer: Signer, maxAgeS: number): { order: Order; hints: readonly string[] } {
+  const request = parseJobRequest(event, signer)
   const params = new Map<string, string[]>()
-  for (const tag of tags) {
-    if (tag[0] !== 'param' || tag[1] === undefined) continue
-    const values = tag.slice(2)
-    if (tag[1].length > 64 || values.some((value) => value.length > MAX_PARAM_CHARS)) {
-      throw new PylonError('param_invalid', `The param ${tag[1].slice(0, 64)} is too long.`)
-    }
-    params.set(tag[1], [...(params.get(tag[1]) ?? []), ...values])
+  for (const [name, ...values] of request.params) params.set(name, [...(params.get(name) ?? []), ...values])
+  const token = request.cashuToken
+  const inputs = request.inputs.map(({ type, data, relay }) => ({ type, data, relay }))
+  // Some clients write the prompt into the content and send no `i` tag.
+  if (inputs.length === 0 && request.encryption === undefined && event.content !== '') {
+    inputs.push({ type: 'text', data: event.content, relay: undefined })
   }
-  if (params.size > MAX_PARAMS) throw new PylonError('param_invalid', `At most ${MAX_PARAMS} params are taken.`)
-  return Object.fromEntries(params)
+  const order: Order = {
+    ...blankOrder(event, signer.pubkey),
+    deadline: Math.min(event.created_at + maxAgeS, request.expiresAtS ?? Number.MAX_SAFE_INTEGER / 1000) * 1000,
+    bidMsats: request.bidMsats,
+    inputs,
+    params: Object.fromEntries(params),
+    output: request.output,
+    token,
+    tokenPrivate:
+      token !== undefined && request.encryption !== undefined && !event.tags.some((tag) => tag[0] === 'cashu' && tag[1] === token),
+  }
+  return { order, hints: request.relays }
 }
 
-/** Where the customer wants the answer: its `relays` tag, ws URLs only. */
-export function relayHints(event: IdentifiedEvent): string[] {
-  const tag = event.tags.find((entry) => entry[0] === 'relays')
-  return (tag?.slice(1) ?? []).filter((url) => /^wss?:\/\/\S{1,300}$/.test(url)).slice(0, MAX_RELAYS)
-}
-
-/** The ids that a kind 5 names. */
-export function deletedIds(event: IdentifiedEvent): string[] {
-  return [...new Set(tagValues(event, 'e').filter(isHex64))].slice(0, 50)
-}
-
-/** @param deps.maxResultBytes the longest content of a result, encrypted where it is. */
+/** @param deps.maxResultBytes the longest content of a result, before encryption. */
 export function createNip90Transport(deps: {
   signer: () => Signer
   clock: Clock
@@ -160,66 +91,73 @@ export function createNip90Transport(deps: {
 }): Transport {
   const { clock } = deps
 
-  function encrypted(to: Addressee, text: string): string {
-    const signer = deps.signer()
-    return to.encryption === 'nip04' ? signer.nip04Encrypt(to.customerPubkey, text) : signer.nip44Encrypt(to.customerPubkey, text)
+  function entry(key: string, to: Addressee, template: EventTemplate, keptMs: number): OutboxEntry {
+    return { key, event: identify(deps.signer().pubkey, template), relays: to.answerRelays, notAfter: clock.now() + keptMs }
   }
 
-  function entry(key: string, to: Addressee, template: { kind: number; tags: string[][]; content: string }, keptMs: number): OutboxEntry {
-    const event = identify(deps.signer().pubkey, { ...template, created_at: unixSeconds(clock) })
-    return { key, event, relays: to.answerRelays, notAfter: clock.now() + keptMs }
+  function encryptionFor(to: Addressee): { encrypt?: AnswerEncryption } {
+    return to.encryption === 'none' ? {} : { encrypt: { signer: deps.signer(), scheme: to.encryption } }
+  }
+
+  /** @throws output_too_large */
+  function buildFitting(to: Addressee, output: string): EventTemplate {
+    const limit = deps.maxResultBytes()
+    const tooLarge = () => new PylonError('output_too_large', `The result is over ${limit} bytes, more than relays take: ask for less.`)
+    if (Buffer.byteLength(output) > limit) throw tooLarge()
+    // As it was stored when it was claimed: a verified event.
+    const request = to.request as NostrEvent
+    try {
+      const template = buildResult({ request, content: output, createdAtS: unixSeconds(clock), ...encryptionFor(to) })
+      return withoutCopies(template, limit + COPY_ROOM_CHARS)
+    } catch (error) {
+      // The scheme has a limit of its own (NIP-44: 64 KiB).
+      if (error instanceof PylonError && error.code !== 'event_invalid') throw error
+      throw tooLarge()
+    }
   }
 
   return {
     restore(job) {
-      const order = decodeRequest(parseIdentified(job.request), deps.signer(), deps.maxAgeS())
+      const { order } = decodeRequest(parseEvent(job.request), deps.signer(), deps.maxAgeS())
       return { ...order, answerRelays: job.answerRelays, deadline: job.deadline }
     },
 
-    feedback(to, feedback) {
-      const tags: string[][] = [['status', feedback.status, ...(feedback.code === undefined ? [] : [feedback.code])]]
-      if (feedback.amountMsats !== undefined) {
-        tags.push(['amount', String(feedback.amountMsats), ...(feedback.invoice === undefined ? [] : [feedback.invoice])])
-      }
-      tags.push(['e', to.id], ['p', to.customerPubkey])
+    feedback(to: Addressee, feedback: Feedback) {
       const message = feedback.message ?? ''
-      let content = message
-      if (feedback.secret !== undefined) {
-        content = deps.signer().nip44Encrypt(to.customerPubkey, stringify({ error: message, ...feedback.secret }))
-        tags.push(['encrypted'])
-      } else if (to.encryption !== 'none' && message !== '') {
-        content = encrypted(to, message)
-        tags.push(['encrypted'])
-      }
+      const secret = feedback.secret
+      const template = buildFeedback({
+        request: { id: to.id, pubkey: to.customerPubkey },
+        status: feedback.status,
+        createdAtS: unixSeconds(clock),
+        content: secret === undefined ? message : stringify({ error: message, ...secret }),
+        ...(feedback.code === undefined ? {} : { extra: feedback.code }),
+        ...(feedback.amountMsats === undefined
+          ? {}
+          : { price: { amountMsats: feedback.amountMsats, ...(feedback.invoice === undefined ? {} : { bolt11: feedback.invoice }) } }),
+        ...(secret === undefined ? encryptionFor(to) : { encrypt: { signer: deps.signer(), scheme: 'nip44' as const } }),
+      })
       const revision = feedback.revision === undefined ? '' : `:${feedback.revision}`
-      const keptMs = feedback.secret !== undefined ? REFUND_KEPT_MS : feedback.status === 'processing' ? HOUR_MS / 4 : DAY_MS
-      return entry(`job-feedback:${to.id}:${feedback.status}${revision}`, to, { kind: FEEDBACK_KIND, tags, content }, keptMs)
+      const keptMs = secret !== undefined ? REFUND_KEPT_MS : feedback.status === 'processing' ? HOUR_MS / 4 : DAY_MS
+      return entry(`job-feedback:${to.id}:${feedback.status}${revision}`, to, template, keptMs)
     },
 
-    result(to, output) {
-      const tooLarge = () =>
-        new PylonError('output_too_large', `The result is over ${deps.maxResultBytes()} bytes, more than relays take: ask for less.`)
-      if (Buffer.byteLength(output) > deps.maxResultBytes()) throw tooLarge()
-      const content = to.encryption === 'none' ? output : encrypted(to, output)
-      if (content.length > deps.maxResultBytes() * 1.5) throw tooLarge()
-      const tags: string[][] = []
-      let room = deps.maxResultBytes() + COPY_ROOM_CHARS - content.length
-      const copy = (tag: string[]) => {
-        const length = tag.reduce((sum, value) => sum + value.length, 0)
-        if (length > room) return
-        tags.push(tag)
-        room -= length
-      }
-      copy(['request', stringify(to.request)])
-      tags.push(['e', to.id], ['p', to.customerPubkey])
-      if (to.encryption !== 'none') tags.push(['encrypted'])
-      else for (const tag of (to.request as IdentifiedEvent).tags) if (tag[0] === 'i') copy([...tag])
-      return entry(`${RESULT_KEY_PREFIX}${to.id}`, to, { kind: to.kind + 1000, tags, content }, RESULT_KEPT_MS)
-    },
+    result: (to, output) => entry(`${RESULT_KEY_PREFIX}${to.id}`, to, buildFitting(to, output), RESULT_KEPT_MS),
 
-    resultAgain(job: JobRow) {
-      const event = parseIdentified(job.resultEvent)
-      return { key: `${RESULT_KEY_PREFIX}${job.id}`, event, relays: job.answerRelays, notAfter: job.updatedAt + RESULT_KEPT_MS }
-    },
+    resultAgain: (job) => ({
+      key: `${RESULT_KEY_PREFIX}${job.id}`,
+      event: parseIdentified(job.resultEvent),
+      relays: job.answerRelays,
+      notAfter: job.updatedAt + RESULT_KEPT_MS,
+    }),
   }
+}
+
+/** Leaves out copied inputs, then the copied request, when all of it would be longer than relays take. */
+function withoutCopies(template: EventTemplate, limitChars: number): EventTemplate {
+  let { tags } = template
+  for (const name of ['i', 'request']) {
+    const length = tags.reduce((sum, tag) => sum + tag.reduce((chars, value) => chars + value.length, 0), template.content.length)
+    if (length > limitChars) tags = tags.filter((tag) => tag[0] !== name)
+  }
+  return { ...template, tags }
 }

@@ -3,12 +3,11 @@ import { type Msats, msatsToSatsUp, type Sats, satsToMsats } from '../../base/am
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
 import type { Command } from '../../store/commands.ts'
-import { expiredQuotes, getJob, type JobPatch, type JobRow, jobsInState } from '../../store/jobs.ts'
+import { expiredQuotes, getJob, type JobPatch, type JobRow, jobsAwaitingInvoice } from '../../store/jobs.ts'
 import type { WalletEvent } from '../../wallet/types.ts'
 import { judgeToken } from './admission.ts'
 import { type EngineDeps, persistIfUnmoved, publish, step, type Ticket, tellable } from './context.ts'
 import type { Order } from './order.ts'
-import { addresseeOf } from './refunds.ts'
 import { depositAccount, invoiceKey, tokenKey } from './settlement.ts'
 
 export interface PaymentHooks {
@@ -83,7 +82,9 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
         at,
       ),
     )
-    if (moved) deps.nudge()
+    if (!moved) return
+    deps.nudge()
+    deps.onWaiting()
   }
 
   async function redeemToken(order: Order, priceMsats: Msats, from: 'received' | 'quoted'): Promise<void> {
@@ -190,7 +191,10 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
         const job = getJob(store, jobId)
         // While it is `received` the call itself is still under way and will say.
         if (job?.status !== 'quoted') return
-        await refuse({ ...transport.restore(job), ...addresseeOf(job) }, 'quoted', new PylonError('token_invalid', event.reason))
+        const order = transport.restore(job)
+        // The same operation asked again says why, with its code; where it does not, the event's words are all we have.
+        await payments.redeem(order, job.priceMsats, 'quoted')
+        if (getJob(store, jobId)?.status === 'quoted') await refuse(order, 'quoted', new PylonError('token_invalid', event.reason))
       }
     },
 
@@ -205,12 +209,9 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
     },
 
     async reconcile() {
-      for (const state of ['quoted', 'expired', 'cancelled'] as const) {
-        for (const job of jobsInState(store, state)) {
-          if (job.paymentMethod !== 'invoice' || job.paymentRequest === null) continue
-          const invoice = deps.wallet().invoice(invoiceKey(job.id))
-          if (invoice?.state === 'settled') await takePayment(job.id, invoice.amountSats)
-        }
+      for (const jobId of jobsAwaitingInvoice(store)) {
+        const invoice = deps.wallet().invoice(invoiceKey(jobId))
+        if (invoice?.state === 'settled') await takePayment(jobId, invoice.amountSats)
       }
     },
   }

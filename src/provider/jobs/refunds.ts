@@ -105,7 +105,7 @@ export function createRefunds(deps: EngineDeps): Refunds {
 }
 
 /** What answering needs, from the stored job. */
-export function addresseeOf(job: JobRow): Addressee {
+function addresseeOf(job: JobRow): Addressee {
   return {
     id: job.id,
     kind: job.kind,

@@ -17,6 +17,9 @@ const MAX_RESOLVING = 64
 /** Inline work in one turn of the loop; more waits for the next turn. */
 const INLINE_BUDGET_MS = 5
 
+/** After the drain time, for what was parked to wind up. */
+const CLOSE_GRACE_MS = 1000
+
 /** Why a running job is given up at shutdown: it stays `running` and begins again at the next start. */
 const PARKED = new PylonError('shutting_down', 'The node is shutting down; the job begins again at the next start.')
 
@@ -47,6 +50,8 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
   const { store, clock, transport, logger } = deps
   const ready: { ticket: Ticket; input: Resolved }[] = []
   const unresolved: Ticket[] = []
+  /** Jobs that this process has taken, so that none is taken twice. */
+  const held = new Set<string>()
   const running = new Map<string, AbortController>()
   const awaiting = new Map<string, { customerPubkey: string; priceMsats: Msats; paidMsats: Msats }>()
   const resolving = new AbortController()
@@ -63,6 +68,10 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
       })
       .finally(() => tasks.delete(task))
     tasks.add(task)
+  }
+
+  async function allDone(): Promise<void> {
+    while (tasks.size > 0) await Promise.allSettled([...tasks])
   }
 
   function pump(): void {
@@ -92,7 +101,7 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
   async function resolve(ticket: Ticket): Promise<void> {
     resolvingCount++
     try {
-      const input = await deps.resolve(ticket.order, resolving.signal)
+      const input = await orAborted(deps.resolve(ticket.order, resolving.signal), resolving.signal)
       if (deps.backendFor(ticket.order.kind)?.inline === true)
         track(
           beginAndRun(ticket, input, () => undefined),
@@ -120,7 +129,10 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
         step(ticket.order.id, ticket.from, 'running', reason, at, { attempts: ticket.attempts + 1 }),
         publish(transport.feedback(ticket.order, { status: 'processing' }), at),
       )
-      if (!begun) return
+      if (!begun) {
+        held.delete(ticket.order.id)
+        return
+      }
       deps.nudge()
       await run(ticket, input, release)
     } finally {
@@ -153,19 +165,13 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     const cancelTimeout = clock.after(limitS * 1000, () => {
       controller.abort(new PylonError('backend_failed', `The job took longer than ${limitS} s and was stopped.`))
     })
-    // A backend that does not listen to the signal must not hold the job.
-    let onAbort = () => {}
-    const aborted = new Promise<never>((_resolve, reject) => {
-      onAbort = () => reject(controller.signal.reason)
-      controller.signal.addEventListener('abort', onAbort, { once: true })
-    })
     try {
       if (closing) throw PARKED
       const work = { kind: order.kind, params: order.params, output: order.output, ...input }
       const start = () => backend.run(work, controller.signal)
-      return await Promise.race([backend.inline ? inline.run(start) : start(), aborted])
+      // A backend that does not listen to the signal must not hold the job.
+      return await orAborted(backend.inline ? inline.run(start) : start(), controller.signal)
     } finally {
-      controller.signal.removeEventListener('abort', onAbort)
       cancelTimeout()
       running.delete(order.id)
     }
@@ -187,6 +193,7 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     }
     awaiting.set(order.id, { customerPubkey: order.customerPubkey, priceMsats: ticket.priceMsats, paidMsats: ticket.paidMsats })
     await persist(deps, ...commands)
+    held.delete(order.id)
     hooks.onLeft(order.id)
     deps.nudge()
   }
@@ -205,8 +212,9 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     else if (order.directed || from === 'running')
       commands.push(publish(transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at))
     const moved = await persistIfUnmoved(deps, ...commands)
-    logger.info({ job_id: order.id, kind: order.kind, code, error: message }, 'a job failed')
+    held.delete(order.id)
     if (!moved) return
+    logger.info({ job_id: order.id, kind: order.kind, code, error: message }, 'a job failed')
     hooks.onLeft(order.id)
     if (paidMsats > 0n) hooks.onRefundDue(order.id)
     else deps.nudge()
@@ -224,6 +232,8 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     },
 
     push(ticket) {
+      if (held.has(ticket.order.id)) return
+      held.add(ticket.order.id)
       const input = givenText(ticket.order)
       if (input === undefined) unresolved.push(ticket)
       else if (deps.backendFor(ticket.order.kind)?.inline === true) {
@@ -233,9 +243,11 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
         )
       } else ready.push({ ticket, input: { input, inputType: inputTypeOf(ticket.order) } })
       pump()
+      if (ready.length + unresolved.length + resolvingCount > 0) deps.onWaiting()
     },
 
     runNow(ticket, release) {
+      held.add(ticket.order.id)
       const input = { input: givenText(ticket.order) ?? '', inputType: inputTypeOf(ticket.order) }
       track(run(ticket, input, release).finally(release), ticket.order.id)
     },
@@ -265,10 +277,16 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
     async close(drainTimeoutMs) {
       closing = true
       resolving.abort(PARKED)
-      const cancel = clock.after(drainTimeoutMs, () => {
+      const park = () => {
         for (const controller of running.values()) controller.abort(PARKED)
-      })
-      while (tasks.size > 0) await Promise.allSettled([...tasks])
+      }
+      if (drainTimeoutMs <= 0) park()
+      const cancel = clock.after(drainTimeoutMs, park)
+      // A commit that waits for disk space must not hold the shutdown: the job is where the database says.
+      const given = new AbortController()
+      const over = clock.sleep(drainTimeoutMs + CLOSE_GRACE_MS, given.signal).catch(() => undefined)
+      await Promise.race([allDone(), over])
+      given.abort()
       cancel()
     },
   }
@@ -295,5 +313,19 @@ function createTurnBudget(): { run<T>(start: () => Promise<T>): Promise<T> } {
       spentMs += performance.now() - startedAt
       return outcome
     },
+  }
+}
+
+/** The outcome of the work, or the signal's reason as soon as it is aborted. */
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  let onAbort = () => {}
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([work, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
   }
 }

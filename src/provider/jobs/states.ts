@@ -20,7 +20,7 @@
  * failed), and money that reaches a refused job goes back (refused -> refunding).
  */
 
-import { JOB_STATES, type JobState } from '../../store/jobs.ts'
+import type { JobState } from '../../store/jobs.ts'
 
 const NEXT: Readonly<Record<JobState, readonly JobState[]>> = {
   received: ['refused', 'queued', 'quoted', 'paid', 'cancelled'],
@@ -44,10 +44,6 @@ export const RESTING_STATES: readonly JobState[] = ['refused', 'expired', 'settl
 
 /** States that count against a customer's limit: work or an invoice is owed. */
 export const OPEN_STATES: readonly JobState[] = ['received', 'queued', 'quoted', 'paid', 'running']
-
-export function isJobState(value: string): value is JobState {
-  return (JOB_STATES as readonly string[]).includes(value)
-}
 
 export function canStep(from: JobState, to: JobState): boolean {
   return NEXT[from].includes(to)

@@ -15,6 +15,8 @@ import { ControlServer } from '../../../src/control/server.ts'
 import { tempDir } from '../../support/temp.ts'
 
 const AT = '2026-03-01T12:00:00.000Z'
+/** The chart ends today. */
+const TODAY = new Date().toISOString().slice(0, 10)
 
 afterEach(() => {
   vi.restoreAllMocks()
@@ -48,6 +50,9 @@ async function serve<R extends Route>(route: R, answer: () => unknown, network: 
   return { asked, stop: () => server.close() }
 }
 
+const unused = () => Promise.reject(new Error('No command here starts a process.'))
+const roles = { daemon: unused, sandbox: unused }
+
 async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
   let out = ''
   let err = ''
@@ -59,7 +64,7 @@ async function run(...argv: string[]): Promise<{ code: number; out: string; err:
     err += String(text)
     return true
   })
-  const code = await runCli(argv)
+  const code = await runCli(argv, roles)
   vi.restoreAllMocks()
   return { code, out, err }
 }
@@ -140,6 +145,7 @@ const agent = {
   allow: [],
   tick_fee_sats: sats(0n),
   budget: { per_tx_sats: sats(1n), per_tick_sats: sats(1n), per_day_sats: sats(1n), spent_today_sats: sats(0n) },
+  transitions: [],
 }
 
 test('agent spawn gathers the brain from its options', async () => {
@@ -150,7 +156,7 @@ test('agent spawn gathers the brain from its options', async () => {
     name: 'ada',
     brain: { type: 'exec', command: 'cat' },
     relays: ['ws://a', 'ws://b'],
-    per_tx_sats: 0,
+    budget: { per_tx_sats: 0 },
   })
   expect(done.code).toBe(0)
   expect(done.out).toContain('pylon agent log ada')
@@ -222,7 +228,7 @@ const earnings = {
   by_source: { job: msats(21_000n), zap: msats(0n), lease: msats(0n), tip: msats(500n), other: msats(0n) },
   internal_msats: msats(7_000n),
   by_kind: [{ kind: 5001, msats: msats(21_000n), jobs: 1 }],
-  by_day: [{ day: '2026-03-01', msats: msats(21_500n) }],
+  by_day: [{ day: TODAY, msats: msats(21_500n) }],
   recent: [{ id: 'e#job', source: 'job' as const, job_id: 'c'.repeat(64), owner: 'node', amount_msats: msats(21_000n), earned_at: AT }],
 }
 
@@ -237,5 +243,5 @@ test('earnings prints sums and a chart, or CSV, or the very body of the answer',
   expect(human.out).toContain('█')
   expect(human.out).not.toContain('sandbox')
   expect(csv.out).toBe(`earned_at,source,amount_msats,job_id,owner,id\n${AT},job,21000,${'c'.repeat(64)},node,e#job\n`)
-  expect(JSON.parse(json.out)).toMatchObject({ network: 'live', total_msats: 21_500, by_day: [{ day: '2026-03-01', msats: 21_500 }] })
+  expect(JSON.parse(json.out)).toMatchObject({ network: 'live', total_msats: 21_500, by_day: [{ day: TODAY, msats: 21_500 }] })
 })

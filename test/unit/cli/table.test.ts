@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { bar, drawDays, fillDays } from '../../../src/cli/chart.ts'
 import { drawFields, drawTable, relativeTime, shorten, shortId } from '../../../src/cli/table.ts'
+import { accountWords } from '../../../src/cli/wallet.ts'
 
 describe('drawTable', () => {
   test('aligns text to the left and numbers to the right', () => {
@@ -74,4 +75,14 @@ describe('chart', () => {
     )
     expect(text.split('\n')).toEqual(['2026-02-28  ▌         1.500 sats', '2026-03-01  ████████     21 sats'])
   })
+})
+
+test('ledger accounts are told in words', () => {
+  expect(['equity/funding', 'equity/withdrawal', 'expense/fee', 'income/job', `deposit/job:${'a'.repeat(64)}`].map(accountWords)).toEqual([
+    'put in by you',
+    'taken out by you',
+    'fee',
+    'earned: job',
+    'deposit for job:aaaaaaaaaaaa',
+  ])
 })

@@ -1,0 +1,3 @@
+// Fails when the generated documents are not what the source says.
+process.argv.push('--check')
+await import('./generate-docs.mjs')

@@ -1,0 +1,31 @@
+/** `pylon restart`: ends the node and starts it again with the same options; unlocked keys stay unlocked. */
+import { stringify } from '../base/json.ts'
+import { restartNode } from '../daemon/launch/restart.ts'
+import { statusIfRunning } from '../daemon/launch/start.ts'
+import { defineCommand, homesOf, type NodeHome, stoppedHome } from './command.ts'
+import { print, warn } from './output.ts'
+
+export const restartCommand = defineCommand({
+  command: 'restart',
+  describe: 'Restart the node with the options it had',
+  builder: (yargs) =>
+    yargs.option('mode', {
+      type: 'string',
+      choices: ['host', 'provider', 'both'] as const,
+      requiresArg: true,
+      describe: 'Go on in this mode',
+    }),
+  handler: async (args) => {
+    const { home, network } = await runningHome(args)
+    const { value } = await restartNode(home, network, [args.mode].flat().at(-1))
+    const facts = { network, pid: value.pid, socket: home.socket, log: home.log, mode: value.mode, locked: value.locked }
+    print(args.json ? stringify(facts, 2) : `Pylon runs again (pid ${value.pid}, mode ${value.mode}).`)
+    if (value.locked) warn('the keys are locked; to open them: pylon unlock')
+  },
+})
+
+/** Of the homes that may be meant, the one whose node answers; else the one that ran before. */
+async function runningHome(args: { sandbox: boolean }): Promise<NodeHome> {
+  for (const one of homesOf(args)) if ((await statusIfRunning(one.home)) !== undefined) return one
+  return stoppedHome(args)
+}

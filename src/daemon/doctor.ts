@@ -1,0 +1,156 @@
+/** Checks what keeps a node from working, each with its next step; reads only, so it also works on a stopped node. */
+import { statSync } from 'node:fs'
+import { loadConfig } from '../base/config.ts'
+import { messageOf } from '../base/errors.ts'
+import type { Output } from '../control/client.ts'
+import type { nodeRoutes } from '../control/contract/node.ts'
+import { isProtected, readIdentity } from '../nostr/identity.ts'
+import { auditLedger } from '../store/ledger.ts'
+import { listMints } from '../store/mints.ts'
+import { text } from '../store/row.ts'
+import type { PylonNode } from './node.ts'
+import { freeBytes } from './prepare-home.ts'
+import type { ReadServices } from './services.ts'
+
+export type Report = Output<typeof nodeRoutes.doctor>
+type Check = Report['checks'][number]
+
+const LOW_DISK_BYTES = 200 * 1024 * 1024
+const MIN_NODE = [22, 19] as const
+const MAX_SKEW_S = 30
+
+/** @param node the running node; without it what only a running one can tell is skipped. */
+export async function examine(read: ReadServices, node?: PylonNode): Promise<Report> {
+  const checks = [checkNodeVersion(), checkHome(read), checkDisk(read), checkConfig(read), checkIdentity(read)]
+  checks.push(checkDatabase(read), checkLedger(read), ...(await checkMints(read, node)))
+  if (node === undefined) checks.push({ name: 'relays', state: 'skipped', message: 'The node is stopped.', next_step: 'pylon start' })
+  else checks.push(...checkRelays(node), ...checkBackends(node))
+  return { ok: checks.every((check) => check.state !== 'failed'), checks }
+}
+
+const ok = (name: string, message: string): Check => ({ name, state: 'ok', message })
+const warning = (name: string, message: string, nextStep: string): Check => ({ name, state: 'warning', message, next_step: nextStep })
+const failed = (name: string, message: string, nextStep: string): Check => ({ name, state: 'failed', message, next_step: nextStep })
+
+function checkNodeVersion(): Check {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  const isNew = major > MIN_NODE[0] || (major === MIN_NODE[0] && minor >= MIN_NODE[1])
+  const message = `Node ${process.versions.node} on ${process.platform}-${process.arch}`
+  return isNew ? ok('runtime', message) : failed('runtime', message, `Use Node ${MIN_NODE.join('.')} or newer.`)
+}
+
+function checkHome({ home }: ReadServices): Check {
+  const mode = statSync(home.dir).mode & 0o777
+  if ((mode & 0o077) === 0) return ok('home', `${home.dir} is private.`)
+  return failed('home', `${home.dir} is open to others (mode ${mode.toString(8)}).`, `chmod 700 ${home.dir}`)
+}
+
+function checkDisk({ home }: ReadServices): Check {
+  const free = freeBytes(home.dir)
+  const message = `${Math.floor(free / 1024 / 1024)} MB are free.`
+  return free >= LOW_DISK_BYTES
+    ? ok('disk', message)
+    : warning('disk', message, 'Free some space: a full disk stops the node from taking work.')
+}
+
+function checkConfig({ home }: ReadServices): Check {
+  try {
+    loadConfig(home.config)
+    return ok('config', `${home.config} is valid.`)
+  } catch (error) {
+    return failed('config', messageOf(error), 'pylon config set KEY VALUE')
+  }
+}
+
+function checkIdentity({ home }: ReadServices): Check {
+  try {
+    const identity = readIdentity(home.identity)
+    if (identity === undefined) return failed('identity', 'There is no identity.', 'pylon init')
+    const protection = isProtected(identity) ? 'under a passphrase' : 'in clear in a private file'
+    return ok('identity', `${identity.npub}, its keys ${protection}.`)
+  } catch (error) {
+    return failed('identity', messageOf(error), 'pylon restore PATH')
+  }
+}
+
+function checkDatabase({ store }: ReadServices): Check {
+  const rows = store
+    .sql('PRAGMA integrity_check(5)')
+    .all()
+    .map((row) => text(row, 'integrity_check'))
+  const foreign = store.sql('PRAGMA foreign_key_check').all().length
+  if (rows[0] === 'ok' && foreign === 0) return ok('database', 'The database is whole.')
+  return failed(
+    'database',
+    rows[0] === 'ok' ? `${foreign} rows point to nothing.` : rows.join('; '),
+    'pylon stop, then: pylon restore PATH',
+  )
+}
+
+function checkLedger({ store }: ReadServices): Check {
+  const audit = auditLedger(store)
+  if (audit.ok) return ok('ledger', 'Every entry balances and the proofs agree with the books.')
+  return failed('ledger', audit.problems.slice(0, 5).join(' '), 'pylon backup PATH, then report this with the log')
+}
+
+async function checkMints(read: ReadServices, node: PylonNode | undefined): Promise<Check[]> {
+  const mints = listMints(read.store)
+  if (mints.length === 0) return [warning('mints', 'No mint is configured: nothing can be charged or paid.', 'pylon wallet mints add URL')]
+  return await Promise.all(
+    mints.map(async (mint): Promise<Check> => {
+      const name = `mint ${mint.url}`
+      if (node === undefined) {
+        return mint.state === 'ok'
+          ? ok(name, 'It answered last.')
+          : warning(name, `It was down: ${mint.reason}`, 'pylon start, then: pylon doctor')
+      }
+      return await askMint(node, mint.url, name)
+    }),
+  )
+}
+
+async function askMint({ dialer, clock }: PylonNode, url: string, name: string): Promise<Check> {
+  try {
+    const { status, headers } = await dialer.fetch(`${url}/v1/info`, { timeoutMs: 5000 })
+    if (status !== 200) return failed(name, `It answers ${status}.`, 'Wait for the mint, or add another: pylon wallet mints add URL')
+    const skewS = Math.round(Math.abs(clock.now() - Date.parse(headers['date'] ?? '')) / 1000)
+    if (skewS > MAX_SKEW_S)
+      return warning(
+        name,
+        `It answers, and its clock differs from ours by ${skewS} s.`,
+        'Set the time (timedatectl): relays refuse events of the future.',
+      )
+    return ok(name, 'It answers.')
+  } catch (error) {
+    return failed(name, messageOf(error), 'Check the network; sats at the mint stay there.')
+  }
+}
+
+function checkRelays(node: PylonNode): Check[] {
+  const relays = node.parts.nostr.peek()?.health() ?? []
+  if (relays.length === 0) return [failed('relays', 'No relay is connected.', node.keyring.locked ? 'pylon unlock' : 'pylon logs')]
+  const anyUp = relays.some((relay) => relay.state === 'connected')
+  return relays.map((relay) => {
+    const name = `relay ${relay.url}`
+    if (relay.state === 'connected') return ok(name, 'It is connected.')
+    const message = `It is ${relay.state}: ${relay.reason ?? 'no answer yet'}`
+    return (anyUp || relay.state === 'connecting' ? warning : failed)(
+      name,
+      message,
+      'Check the network, or set others: pylon config set node.relays \'["wss://..."]\'',
+    )
+  })
+}
+
+function checkBackends(node: PylonNode): Check[] {
+  const backends = node.parts.provider.peek()?.status().backends ?? []
+  return backends.map((backend) => {
+    const name = `backend ${backend.name}`
+    if (backend.state === 'ok') return ok(name, backend.models.length > 0 ? `It serves ${backend.models.join(', ')}.` : 'It works.')
+    return warning(
+      name,
+      backend.reason ?? 'It does not work.',
+      'Its kinds are not sold until it does; pylon config show lists the settings of the provider.',
+    )
+  })
+}

@@ -1,0 +1,90 @@
+/** Where this node meets others: the relays and mints of flags, config, its own sandbox or one that it joined. */
+import { z } from 'zod'
+import type { Clock } from '../base/clock.ts'
+import { type Config, DEFAULT_RELAYS } from '../base/config.ts'
+import type { Dialer } from '../base/dialer.ts'
+import { messageOf, PylonError } from '../base/errors.ts'
+import { parseJson } from '../base/json.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Home } from '../base/paths.ts'
+import { getSetting, putSetting } from '../store/settings.ts'
+import type { Store } from '../store/store.ts'
+import { type Health, OK } from './health.ts'
+import type { RunOptions } from './launch/run-options.ts'
+import { SandboxChild, type SandboxUrls } from './sandbox-child.ts'
+
+export interface Surroundings {
+  readonly relays: readonly string[]
+  /** To be on the wallet's list from the start. */
+  readonly mints: readonly string[]
+  readonly sandbox: { readonly urls: SandboxUrls; health(): Health } | undefined
+  close(): Promise<void>
+}
+
+interface Deps {
+  readonly home: Home
+  readonly network: 'sandbox' | 'live'
+  readonly run: RunOptions
+  readonly config: Config
+  readonly store: Store
+  readonly clock: Clock
+  readonly dialer: Dialer
+  readonly logger: Logger
+  onSandboxLog(line: string): void
+}
+
+const JOIN_KEY = 'sandbox_join'
+
+/** Settles it once, at start; every origin in it becomes an exact exception of the dialer. @throws port_taken, sandbox_failed */
+export async function settleSurroundings(deps: Deps): Promise<Surroundings> {
+  const found = deps.network === 'live' ? ofLive(deps) : await ofSandbox(deps)
+  const urls = found.sandbox?.urls
+  for (const origin of [...found.relays, ...found.mints, ...(urls === undefined ? [] : [urls.lnurlBaseUrl])]) deps.dialer.allow(origin)
+  return found
+}
+
+function ofLive({ run, config }: Deps): Surroundings {
+  const relays = [run.relays, config.node.relays, DEFAULT_RELAYS].find((list) => list.length > 0) ?? []
+  return { relays, mints: run.mints, sandbox: undefined, close: async () => undefined }
+}
+
+async function ofSandbox(deps: Deps): Promise<Surroundings> {
+  const joined = await joinedSandbox(deps)
+  if (joined !== undefined) {
+    const sandbox = { urls: joined, health: () => OK }
+    return { relays: [joined.relayUrl], mints: [joined.mintUrl], sandbox, close: async () => undefined }
+  }
+  const child = new SandboxChild({ home: deps.home, clock: deps.clock, logger: deps.logger, onLog: deps.onSandboxLog })
+  const urls = await child.startPatiently()
+  return {
+    relays: [urls.relayUrl],
+    mints: [urls.mintUrl],
+    sandbox: { urls, health: () => child.health },
+    close: () => child.stop(),
+  }
+}
+
+/** The sandbox of someone else: named by flags now, or by those of an earlier start. */
+async function joinedSandbox(deps: Deps): Promise<SandboxUrls | undefined> {
+  const [relayUrl] = deps.run.relays
+  const [mintUrl] = deps.run.mints
+  const stored = getSetting<SandboxUrls>(deps.store, JOIN_KEY)
+  if (relayUrl === undefined || mintUrl === undefined) return stored
+  if (stored !== undefined && stored.relayUrl === relayUrl && stored.mintUrl === mintUrl) return stored
+  const urls = { relayUrl, mintUrl, lnurlBaseUrl: await askForLnurl(deps.dialer, mintUrl) }
+  await deps.store.write(putSetting({ key: JOIN_KEY, value: urls, at: deps.clock.now() }))
+  return urls
+}
+
+async function askForLnurl(dialer: Dialer, mintUrl: string): Promise<string> {
+  dialer.allow(mintUrl)
+  let text: string
+  try {
+    text = (await dialer.fetch(`${mintUrl.replace(/\/$/, '')}/sandbox`)).text
+  } catch (error) {
+    throw new PylonError('sandbox_failed', `There is no sandbox at ${mintUrl} (${messageOf(error)}): start it first, or check the URL.`)
+  }
+  const parsed = z.object({ lnurl_base_url: z.string().regex(/^https?:\/\//) }).safeParse(parseJson(text))
+  if (!parsed.success) throw new PylonError('sandbox_failed', `${mintUrl} is not the mint of a Pylon sandbox: check the URL.`)
+  return parsed.data.lnurl_base_url
+}

@@ -1,0 +1,275 @@
+/** A running node: its parts, each with its own health, and what the owner may ask of the whole. */
+import type { Clock } from '../base/clock.ts'
+import { type Config, loadConfig } from '../base/config.ts'
+import type { Dialer } from '../base/dialer.ts'
+import { messageOf, PylonError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Home } from '../base/paths.ts'
+import { Customer } from '../customer/customer.ts'
+import { createHost, type Host } from '../host/host.ts'
+import { type Identity, isProtected, unlockIdentity } from '../nostr/identity.ts'
+import type { HomeKeyring } from '../nostr/keyring.ts'
+import { createNostr } from '../nostr/nostr.ts'
+import type { Nostr } from '../nostr/types.ts'
+import { createProvider, type Provider } from '../provider/provider.ts'
+import type { Store } from '../store/store.ts'
+import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
+import { ZapAddresses } from '../wallet/zap-addresses.ts'
+import { createZapSender } from '../wallet/zaps.ts'
+import type { Events } from './events.ts'
+import { Part } from './health.ts'
+import type { DaemonOptions, Mode } from './launch/run-options.ts'
+import type { Successor } from './launch/successor.ts'
+import type { LogFile } from './log-file.ts'
+import type { Surroundings } from './network.ts'
+import { askMintsAfterRestore } from './restored.ts'
+import type { Services } from './services.ts'
+import type { Shutdown } from './shutdown.ts'
+
+export interface NodeDeps {
+  readonly options: DaemonOptions
+  readonly config: Config
+  readonly store: Store
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly identity: Identity
+  readonly keyring: HomeKeyring
+  readonly dialer: Dialer
+  readonly surroundings: Surroundings
+  readonly logFile: LogFile
+  readonly events: Events
+  readonly shutdown: Shutdown
+}
+
+/** Parts that start by asking others (mints, relays) hold the readiness up no longer than this. */
+const START_WAIT_MS = 2000
+/** Within the ten seconds that `pylon stop` gives by default. */
+const DRAIN_MS = 7000
+const ADD_MINT_FIRST_MS = 1000
+const ADD_MINT_MAX_MS = 60_000
+
+/** Keys whose change shows only after a restart. */
+const AFTER_RESTART = ['node.mode', 'node.relays'] as const
+
+export class PylonNode implements Services {
+  readonly startedAt: number
+  readonly mode: Mode
+  readonly events: Events
+  readonly parts = {
+    nostr: new Part<Nostr>('relay connections'),
+    wallets: new Part<OwnWallets>('wallet'),
+    customer: new Part<Customer>('customer'),
+    provider: new Part<Provider>('provider'),
+    zapAddresses: new Part<ZapAddresses>('zap addresses'),
+    host: new Part<Host>('host'),
+  }
+  /** How long running work may go on once the end has begun. */
+  drainMs = DRAIN_MS
+  /** Set when the end is a restart. */
+  successor: Successor | undefined
+  readonly #deps: NodeDeps
+  #config: Config
+  #starting: Promise<void> | undefined
+
+  constructor(deps: NodeDeps) {
+    this.#deps = deps
+    this.#config = deps.config
+    this.events = deps.events
+    this.startedAt = deps.clock.now()
+    this.mode = deps.options.run.mode ?? deps.config.node.mode
+  }
+
+  get home(): Home {
+    return this.#deps.options.home
+  }
+  get network(): 'sandbox' | 'live' {
+    return this.#deps.options.network
+  }
+  get store(): Store {
+    return this.#deps.store
+  }
+  get clock(): Clock {
+    return this.#deps.clock
+  }
+  get logger(): Logger {
+    return this.#deps.logger
+  }
+  get dialer(): Dialer {
+    return this.#deps.dialer
+  }
+  get identity(): Identity {
+    return this.#deps.identity
+  }
+  get keyring(): HomeKeyring {
+    return this.#deps.keyring
+  }
+  get surroundings(): Surroundings {
+    return this.#deps.surroundings
+  }
+  get sandboxUrls(): Services['sandboxUrls'] {
+    return this.#deps.surroundings.sandbox?.urls
+  }
+  get nostr(): Nostr {
+    return this.parts.nostr.get()
+  }
+  get wallets(): OwnWallets {
+    return this.parts.wallets.get()
+  }
+  get customer(): Customer {
+    return this.parts.customer.get()
+  }
+  get host(): Host {
+    return this.parts.host.get()
+  }
+  config(): Config {
+    return this.#config
+  }
+
+  /** Builds and starts what needs the keys; resolves when that runs, or after a short while when others are slow to answer. */
+  async startParts(): Promise<void> {
+    this.#starting ??= this.#startParts()
+    await this.#starting
+  }
+
+  /** @throws passphrase_wrong */
+  async unlock(passphrase: string): Promise<void> {
+    if (!this.keyring.locked) return
+    this.keyring.unlock(await unlockIdentity(this.identity, passphrase))
+    this.events.emit('unlocked')
+    await this.startParts()
+  }
+
+  /** Reopens the log and reads config.toml. @throws config_invalid; then the old configuration stays. */
+  reload(): { applied: string[]; after_restart: string[] } {
+    this.#deps.logFile.reopen()
+    const before = this.#config
+    const after = loadConfig(this.home.config)
+    this.#config = after
+    this.logger.level = after.node.log_level
+    const changed = changedKeys(before, after)
+    const late = changed.filter((key) => (AFTER_RESTART as readonly string[]).includes(key))
+    this.logger.info({ changed }, 'configuration read again')
+    const { provider } = this.parts
+    void provider.run(this.logger, (provider) => provider.reload())
+    return { applied: changed.filter((key) => !late.includes(key)), after_restart: late }
+  }
+
+  reloadBySignal(): void {
+    try {
+      this.reload()
+    } catch (error) {
+      this.logger.error({ reason: messageOf(error) }, 'the configuration was not taken; the old one stays')
+    }
+  }
+
+  /** Drains and ends; with `restart` a successor with the same options follows. @throws conflict in the foreground */
+  end(restart?: { mode?: Mode | undefined }, drainMs = DRAIN_MS): void {
+    this.drainMs = drainMs
+    if (restart !== undefined) {
+      if (!this.#deps.options.isDetached) {
+        throw new PylonError('conflict', 'This node runs in the foreground: restart it where it was started (its terminal or supervisor).')
+      }
+      const run = this.#deps.options.run
+      const words = isProtected(this.identity) && !this.keyring.locked ? this.keyring.words() : undefined
+      this.successor = { run: restart.mode === undefined ? run : { ...run, mode: restart.mode }, words }
+    }
+    // After the answer to the caller has left.
+    setImmediate(() => this.#deps.shutdown.request(restart === undefined ? 'asked over the socket' : 'restart'))
+  }
+
+  async #startParts(): Promise<void> {
+    this.#build()
+    const { logger } = this
+    const { nostr, wallets, customer, provider, zapAddresses, host } = this.parts
+    await nostr.run(logger, (nostr) => nostr.start())
+    // Before anything can spend: what a restored database holds may be long gone.
+    await askMintsAfterRestore(this, this.#deps.shutdown.signal)
+    const started = Promise.all([
+      wallets.run(logger, (wallets) => wallets.start()),
+      customer.run(logger, (customer) => customer.start()),
+      provider.run(logger, (provider) => provider.start()),
+      zapAddresses.run(logger, (addresses) => addresses.start()),
+      host.run(logger, (host) => host.start()),
+    ])
+    const waited = new AbortController()
+    await Promise.race([started, this.clock.sleep(START_WAIT_MS, waited.signal).catch(() => undefined)])
+    waited.abort()
+    for (const url of this.surroundings.mints) void this.#addMint(url)
+  }
+
+  /** Each part in turn; one that can't be built leaves its reason, and those that need it give it on. */
+  #build(): void {
+    const { store, clock, logger, dialer, keyring } = this
+    const common = { store, clock, logger, dialer, config: () => this.#config }
+    const { nostr, wallets, customer, provider } = this.parts
+    nostr.build(logger, () => createNostr({ ...common, keyring, relays: this.surroundings.relays }))
+    const invoiceNetwork = this.network === 'sandbox' ? 'bcrt' : 'bc'
+    wallets.build(logger, () => createWallets({ ...common, nostr: { keyring }, invoiceNetwork }))
+    customer.build(logger, () => new Customer({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+    if (this.mode === 'host') provider.turnOff(...this.#offByMode('provider'))
+    else provider.build(logger, () => createProvider({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+    if (this.mode === 'provider') this.parts.host.turnOff(...this.#offByMode('host'))
+    else this.#buildHost()
+  }
+
+  #buildHost(): void {
+    const { store, clock, logger, dialer, keyring, sandboxUrls } = this
+    const common = { store, clock, logger, dialer, config: () => this.#config }
+    const { nostr, wallets, zapAddresses, host } = this.parts
+    if (sandboxUrls !== undefined) {
+      const { lnurlBaseUrl: baseUrl, mintUrl } = sandboxUrls
+      zapAddresses.build(logger, () => new ZapAddresses({ ...common, nostr: nostr.get(), wallets: wallets.get(), baseUrl, mintUrl }))
+    }
+    host.build(logger, () => {
+      const ofAgents = { ...common, nostr: nostr.get(), wallets: wallets.get() }
+      const addresses = zapAddresses.peek()
+      return createHost({
+        ...ofAgents,
+        keyring,
+        sendZap: createZapSender(ofAgents),
+        ...(addresses === undefined ? {} : { zapAddresses: addresses }),
+      })
+    })
+  }
+
+  #offByMode(side: string): [string, PylonError, string] {
+    const nextStep = 'pylon restart --mode both'
+    const reason = `the node runs in mode ${this.mode}`
+    return [reason, new PylonError('conflict', `There is no ${side}: ${reason}; to change that: ${nextStep}`), nextStep]
+  }
+
+  /** No new work; what runs finishes or is parked within the drain time, then the parts close. */
+  async close(): Promise<void> {
+    const { nostr, wallets, customer, provider, zapAddresses, host } = this.parts
+    await Promise.allSettled([customer.peek()?.close(), provider.peek()?.close(this.drainMs), host.peek()?.close(this.drainMs)])
+    await Promise.allSettled([zapAddresses.peek()?.close()])
+    await Promise.allSettled([wallets.peek()?.close()])
+    await Promise.allSettled([nostr.peek()?.close()])
+  }
+
+  /** A mint named at start goes on the list as soon as it answers. */
+  async #addMint(url: string): Promise<void> {
+    const { signal } = this.#deps.shutdown
+    for (let waitMs = ADD_MINT_FIRST_MS; !signal.aborted; waitMs = Math.min(waitMs * 2, ADD_MINT_MAX_MS)) {
+      try {
+        const wallets = this.parts.wallets.peek()
+        if (wallets === undefined || wallets.mints().some((mint) => mint.url === url)) return
+        await wallets.addMint(url)
+        return
+      } catch (error) {
+        this.logger.warn({ mint: url, reason: messageOf(error), retry_ms: waitMs }, 'the mint could not be added yet')
+      }
+      await this.clock.sleep(waitMs, signal).catch(() => undefined)
+    }
+  }
+}
+
+/** Dotted keys of two levels that differ. */
+function changedKeys(before: Config, after: Config): string[] {
+  const old: Record<string, Record<string, unknown>> = before
+  return Object.entries(after).flatMap(([section, table]) =>
+    Object.entries(table)
+      .filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(old[section]?.[key]))
+      .map(([key]) => `${section}.${key}`),
+  )
+}

@@ -1,0 +1,145 @@
+/** The sandbox process of a sandbox node: started with it, started again when it dies, ended with it. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { z } from 'zod'
+import type { Clock } from '../base/clock.ts'
+import { ERRORS, type ErrorCode, isPylonError, messageOf, PylonError } from '../base/errors.ts'
+import { parseJson } from '../base/json.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Home } from '../base/paths.ts'
+import { type Health, OK } from './health.ts'
+import { childEnv, selfCommand } from './launch/self-command.ts'
+
+/** Where a sandbox serves. */
+export interface SandboxUrls {
+  readonly relayUrl: string
+  readonly mintUrl: string
+  readonly lnurlBaseUrl: string
+}
+
+const READY_DEADLINE_MS = 20_000
+const FIRST_BACKOFF_MS = 250
+const MAX_BACKOFF_MS = 30_000
+const PORT_ATTEMPTS = 15
+const PORT_WAIT_MS = 200
+const STOP_GRACE_MS = 3000
+
+const readyLine = z.object({ relay_url: z.string(), mint_url: z.string(), lnurl_base_url: z.string(), version: z.string(), pid: z.int() })
+const failedLine = z.object({ error: z.object({ code: z.string(), message: z.string() }) })
+
+interface Deps {
+  readonly home: Home
+  readonly clock: Clock
+  readonly logger: Logger
+  /** Descriptor-backed sink of the child's own log lines. */
+  onLog(line: string): void
+}
+
+export class SandboxChild {
+  readonly #deps: Deps
+  #child: ChildProcess | undefined
+  #backoffMs = FIRST_BACKOFF_MS
+  #isStopping = false
+  #cancelRestart: () => void = () => undefined
+  #health: Health = { state: 'degraded', reason: 'starting' }
+
+  constructor(deps: Deps) {
+    this.#deps = deps
+  }
+
+  get health(): Health {
+    return this.#health
+  }
+
+  /** As `start`, for the first time: the sandbox of a node that was killed just now may hold its ports a moment longer. */
+  async startPatiently(): Promise<SandboxUrls> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.start()
+      } catch (error) {
+        if (!isPylonError(error, 'port_taken') || attempt >= PORT_ATTEMPTS) throw error
+        await this.#deps.clock.sleep(PORT_WAIT_MS)
+      }
+    }
+  }
+
+  /** @throws port_taken, sandbox_failed */
+  async start(): Promise<SandboxUrls> {
+    const { command, args } = selfCommand(['sandbox', '--dir', join(this.#deps.home.dir, 'services')])
+    // The IPC channel carries nothing: its end tells the sandbox that we have died.
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env: childEnv(process.env) })
+    this.#child = child
+    if (child.stderr !== null) createInterface({ input: child.stderr }).on('line', (line) => this.#deps.onLog(`${line}\n`))
+    const urls = await firstLine(child)
+    this.#health = OK
+    this.#backoffMs = FIRST_BACKOFF_MS
+    child.once('exit', (code, signal) => this.#onExit(code, signal))
+    this.#deps.logger.info({ pid: child.pid, ...urls }, 'the sandbox serves')
+    return urls
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true
+    this.#cancelRestart()
+    const child = this.#child
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+    child.kill('SIGTERM')
+    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_GRACE_MS)
+    await exited
+    clearTimeout(timer)
+  }
+
+  #onExit(code: number | null, signal: string | null): void {
+    if (this.#isStopping) return
+    const how = signal === null ? `exit code ${code}` : `signal ${signal}`
+    this.#deps.logger.error({ how, restart_in_ms: this.#backoffMs }, 'the sandbox ended')
+    this.#health = { state: 'degraded', reason: `the sandbox process ended with ${how} and is started again`, nextStep: 'pylon logs' }
+    this.#cancelRestart = this.#deps.clock.after(this.#backoffMs, () => void this.#restart())
+    this.#backoffMs = Math.min(this.#backoffMs * 2, MAX_BACKOFF_MS)
+  }
+
+  async #restart(): Promise<void> {
+    if (this.#isStopping) return
+    const backoffMs = this.#backoffMs
+    try {
+      await this.start()
+    } catch (error) {
+      this.#backoffMs = backoffMs
+      this.#deps.logger.error({ reason: messageOf(error) }, 'the sandbox did not start again')
+      if (!this.#isStopping) this.#onExit(this.#child?.exitCode ?? null, null)
+    }
+  }
+}
+
+/** The one line that says where it serves, or why it does not. */
+function firstLine(child: ChildProcess): Promise<SandboxUrls> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL')
+      fail(new PylonError('sandbox_failed', 'The sandbox did not become ready in time; its lines in the log say why.'))
+    }, READY_DEADLINE_MS)
+    const fail = (error: PylonError) => {
+      clearTimeout(timer)
+      reject(error)
+    }
+    child.once('error', (error) => fail(new PylonError('sandbox_failed', `The sandbox could not be started: ${error.message}`)))
+    child.once('exit', () => fail(new PylonError('sandbox_failed', 'The sandbox ended before it was ready; its lines in the log say why.')))
+    if (child.stdout === null) return fail(new PylonError('internal', 'The sandbox has no output.'))
+    createInterface({ input: child.stdout }).once('line', (line) => {
+      const ready = readyLine.safeParse(parseJson(line))
+      const failed = failedLine.safeParse(parseJson(line))
+      if (ready.success) {
+        clearTimeout(timer)
+        const { relay_url, mint_url, lnurl_base_url } = ready.data
+        resolve({ relayUrl: relay_url, mintUrl: mint_url, lnurlBaseUrl: lnurl_base_url })
+      } else if (failed.success) {
+        const { code, message } = failed.data.error
+        fail(new PylonError(Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'sandbox_failed', message))
+      } else {
+        fail(new PylonError('sandbox_failed', 'The sandbox said something that is no ready line.'))
+      }
+    })
+  })
+}

@@ -1,0 +1,217 @@
+/** Actions that put something on relays: the event is fixed, claimed and enqueued in one write, so it goes out once. */
+import { sats } from '../../base/amounts.ts'
+import { unixSeconds } from '../../base/clock.ts'
+import { messageOf, PylonError } from '../../base/errors.ts'
+import { LruMap } from '../../nostr/lru.ts'
+import { identify, parseIdentified } from '../../nostr/nips/nip01.ts'
+import { buildDm04 } from '../../nostr/nips/nip04.ts'
+import { replyTags } from '../../nostr/nips/nip10.ts'
+import { parsePubkey } from '../../nostr/nips/nip19.ts'
+import { buildDm17 } from '../../nostr/nips/nip59.ts'
+import type { EventTemplate, IdentifiedEvent } from '../../nostr/types.ts'
+import { type AgentRow, getAgent } from '../../store/agents.ts'
+import { all } from '../../store/commands.ts'
+import { heardEvent } from '../../store/heard.ts'
+import { enqueueEvent } from '../../store/outbox.ts'
+import { type ActionRow, claimAction } from '../../store/ticks.ts'
+import { saidDigest } from '../observation.ts'
+import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
+import type { Action } from './action.ts'
+
+const DAY_MS = 86_400_000
+/** Nobody wants a note later than this. */
+const NOTE_TTL_MS = DAY_MS
+const DM_TTL_MS = 3 * DAY_MS
+const FIND_TIMEOUT_MS = 4000
+const CACHED_EVENTS = 1000
+const REQUEST_EXPIRY_MS = DAY_MS
+
+type Of<T extends Action['type']> = Extract<Action, { type: T }>
+
+export class Publisher {
+  readonly #deps: HostDeps
+  readonly #events = new LruMap<string, IdentifiedEvent>(CACHED_EVENTS)
+
+  constructor(deps: HostDeps) {
+    this.#deps = deps
+  }
+
+  /** Keeps an event at hand that an agent may soon answer. */
+  remember(event: IdentifiedEvent): void {
+    this.#events.set(event.id, event)
+  }
+
+  /** @throws action_invalid when no relay has it */
+  async find(agent: AgentRow, id: string): Promise<IdentifiedEvent> {
+    const known = this.#events.get(id) ?? storedEvent(heardEvent(this.#deps.store, agent.pubkey, id))
+    if (known !== undefined) return known
+    const relays = [...new Set([...relaysOf(this.#deps, agent), ...this.#deps.nostr.relays])]
+    const { events } = await this.#deps.nostr.query([{ ids: [id], limit: 1 }], { relays, timeoutMs: FIND_TIMEOUT_MS })
+    const found = events.find((event) => event.id === id)
+    if (found === undefined) throw new PylonError('action_invalid', `no relay has the event ${id}`)
+    this.#events.set(id, found)
+    return found
+  }
+
+  async post(agent: AgentRow, row: ActionRow, action: Of<'post'>): Promise<void> {
+    const tags = [...new Set([...action.text.matchAll(/(?:^|\s)#([\p{L}\p{N}_]{2,40})/gu)].map((match) => (match[1] ?? '').toLowerCase()))]
+    const template = { kind: 1, content: action.text, tags: tags.slice(0, 10).map((tag) => ['t', tag]) }
+    await this.#publish(agent, row, template, {
+      relays: relaysOf(this.#deps, agent),
+      digest: saidDigest('post', '', action.text),
+      counterparty: null,
+    })
+  }
+
+  async reply(agent: AgentRow, row: ActionRow, action: Of<'reply'>): Promise<void> {
+    const parent = await this.find(agent, action.to)
+    const tags = [...replyTags(parent, agent.pubkey), ...mentionTags(action.text, [parent.pubkey, agent.pubkey])]
+    const relays = await this.#reach(agent, parent.pubkey)
+    await this.#publish(
+      agent,
+      row,
+      { kind: 1, content: action.text, tags },
+      {
+        relays,
+        digest: saidDigest('reply', parent.id, action.text),
+        counterparty: parent.pubkey,
+      },
+    )
+  }
+
+  async react(agent: AgentRow, row: ActionRow, action: Of<'react'>): Promise<void> {
+    const target = await this.find(agent, action.to)
+    const tags = [
+      ['e', target.id],
+      ['p', target.pubkey],
+      ['k', String(target.kind)],
+    ]
+    await this.#publish(
+      agent,
+      row,
+      { kind: 7, content: action.content, tags },
+      {
+        relays: await this.#reach(agent, target.pubkey),
+        digest: saidDigest('reply', target.id, `reaction ${action.content}`),
+        counterparty: target.pubkey,
+      },
+    )
+  }
+
+  /** NIP-28: a message in a channel. */
+  async channel(agent: AgentRow, row: ActionRow, action: Of<'channel'>): Promise<void> {
+    await this.#publish(
+      agent,
+      row,
+      { kind: 42, content: action.text, tags: [['e', action.channel, relaysOf(this.#deps, agent)[0] ?? '', 'root']] },
+      {
+        relays: relaysOf(this.#deps, agent),
+        digest: saidDigest('channel', action.channel, action.text),
+        counterparty: null,
+      },
+    )
+  }
+
+  /** An invoice of the agent's wallet, sent by DM. The invoice is fixed by the action's key, so trying again makes no other. */
+  async requestPayment(agent: AgentRow, row: ActionRow, action: Of<'request_payment'>): Promise<void> {
+    const invoice = await this.#deps.wallets.of(ownerOf(agent)).createInvoice({
+      idempotencyKey: `action:${row.id}`,
+      cause: { type: 'action', id: row.id },
+      amountSats: sats(action.sats),
+      creditAccount: `agent:${agent.pubkey}/income/other`,
+      ...(action.memo === '' ? {} : { description: action.memo }),
+      expiresAt: row.createdAt + REQUEST_EXPIRY_MS,
+    })
+    const text = `${action.memo === '' ? 'Payment request' : action.memo}: ${action.sats} sats\n${invoice.request}`
+    await this.dm(agent, row, { type: 'dm', to: action.to, text })
+  }
+
+  /** NIP-17 to the peer's DM relays with a copy to the agent itself, or NIP-04, as the agent's scheme says. */
+  async dm(agent: AgentRow, row: ActionRow, action: Of<'dm'>): Promise<void> {
+    const { store, clock, nostr, keyring } = this.#deps
+    const signer = keyring.signer(agent.pubkey)
+    const inbox = agent.dmScheme === 'nip04' ? undefined : await this.#dmRelays(action.to)
+    if (inbox === undefined && agent.dmScheme === 'nip17') {
+      throw new PylonError('action_refused', 'the peer has no DM relays (kind 10050) and dm_scheme nip17 allows nothing else')
+    }
+    if (inbox === undefined) {
+      const template = buildDm04(signer, action.to, action.text, unixSeconds(clock))
+      await this.#publish(agent, row, template, {
+        relays: await this.#reach(agent, action.to),
+        digest: null,
+        counterparty: action.to,
+        ttlMs: DM_TTL_MS,
+      })
+      return
+    }
+    const at = clock.now()
+    const { rumor, wraps } = buildDm17(signer, [action.to], action.text, unixSeconds(clock))
+    const claim = claimAction({ id: row.id, counterparty: action.to, eventId: rumor.id, digest: null, at })
+    const commands = wraps.map(({ recipient, event }) => {
+      const own = recipient === agent.pubkey
+      const relays = own ? relaysOf(this.#deps, agent) : inbox
+      return enqueueEvent({ key: `action:${row.id}${own ? ':copy' : ''}`, event, relays, notAfter: at + DM_TTL_MS, at })
+    })
+    await store.write(all(claim, ...commands))
+    nostr.nudgeOutbox()
+  }
+
+  async #dmRelays(pubkey: string): Promise<readonly string[] | undefined> {
+    const neighbour = getAgent(this.#deps.store, pubkey)
+    if (neighbour !== undefined) return relaysOf(this.#deps, neighbour)
+    const relays = await this.#deps.nostr.dmRelaysOf(pubkey)
+    return relays === undefined || relays.length === 0 ? undefined : relays
+  }
+
+  async #reach(agent: AgentRow, pubkey: string): Promise<readonly string[]> {
+    const own = relaysOf(this.#deps, agent)
+    try {
+      return [...new Set([...own, ...(await this.#deps.nostr.relaysToReach(pubkey))])]
+    } catch (error) {
+      this.#deps.logger.warn({ agent: agent.name, error: messageOf(error) }, 'the relays of a peer are not known')
+      return own
+    }
+  }
+
+  async #publish(
+    agent: AgentRow,
+    row: ActionRow,
+    template: Omit<EventTemplate, 'created_at'>,
+    how: { relays: readonly string[]; digest: string | null; counterparty: string | null; ttlMs?: number },
+  ): Promise<void> {
+    const { store, clock, nostr } = this.#deps
+    const at = clock.now()
+    const event = identify(agent.pubkey, { ...template, created_at: Math.floor(at / 1000) })
+    this.remember(event)
+    await store.write(
+      all(
+        claimAction({ id: row.id, counterparty: how.counterparty, eventId: event.id, digest: how.digest, at }),
+        enqueueEvent({ key: `action:${row.id}`, event, relays: how.relays, notAfter: at + (how.ttlMs ?? NOTE_TTL_MS), at }),
+      ),
+    )
+    nostr.nudgeOutbox()
+  }
+}
+
+function storedEvent(value: unknown): IdentifiedEvent | undefined {
+  if (value === undefined) return undefined
+  try {
+    return parseIdentified(value)
+  } catch {
+    return undefined
+  }
+}
+
+/** NIP-27: people named in the text, besides those who are told anyway. */
+function mentionTags(text: string, without: readonly string[]): string[][] {
+  const people = new Set<string>()
+  for (const match of text.matchAll(/\bnostr:(npub1[a-z0-9]{20,80})/g)) {
+    try {
+      people.add(parsePubkey(match[1] ?? ''))
+    } catch {
+      // Not a key: plain text.
+    }
+  }
+  for (const pubkey of without) people.delete(pubkey)
+  return [...people].slice(0, 5).map((pubkey) => ['p', pubkey])
+}

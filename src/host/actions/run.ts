@@ -1,0 +1,132 @@
+/** Runs one planned action: policy first, then the claim, then what it does. What goes wrong ends the action, not the tick. */
+import { randomUUID } from 'node:crypto'
+import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
+import { type AgentRow, putGoal } from '../../store/agents.ts'
+import { all } from '../../store/commands.ts'
+import { hasHeardFrom } from '../../store/heard.ts'
+import { addMemory } from '../../store/memories.ts'
+import { type ActionRow, countSpokenTo, finishAction, getAction } from '../../store/ticks.ts'
+import type { Observation } from '../observation.ts'
+import type { HostDeps } from '../parts.ts'
+import { judgeAction } from '../policy.ts'
+import { type Action, parseAction, readZapTarget } from './action.ts'
+import type { Publisher } from './publish.ts'
+import { isSpend, runSpend } from './spend.ts'
+
+const HOUR_MS = 3_600_000
+
+/** Whether an error is about this process or its disk, not about the action: the action is then taken up again later. */
+const isOurs = (error: unknown): boolean =>
+  isPylonError(error, 'shutting_down') || isPylonError(error, 'disk_full') || isPylonError(error, 'locked')
+
+/** @throws only what is no fault of the action: shutting_down, disk_full, locked */
+export async function runAction(
+  deps: HostDeps,
+  publisher: Publisher,
+  agent: AgentRow,
+  row: ActionRow,
+  observation: Observation,
+): Promise<void> {
+  const resumes = isSpend(row.type) && (row.state === 'claimed' || row.state === 'unknown')
+  if (row.state !== 'planned' && !resumes) return
+  try {
+    const action = parseAction(row.params)
+    const counterparty = await counterpartyOf(publisher, agent, action)
+    if (row.state === 'planned') judge(deps, agent, row, action, counterparty, observation)
+    await perform(deps, publisher, agent, row, action, counterparty)
+  } catch (error) {
+    if (isOurs(error)) throw error
+    // Two runs of one tick cannot be; a conflict means that the claim was committed and its answer lost.
+    if (isPylonError(error, 'conflict') && getAction(deps.store, row.id)?.state !== 'planned') return
+    const state = isPylonError(error, 'action_refused') ? 'refused' : 'failed'
+    await deps.store.write(finishAction({ id: row.id, state, reason: messageOf(error).slice(0, 500), at: deps.clock.now() }))
+  }
+}
+
+async function counterpartyOf(publisher: Publisher, agent: AgentRow, action: Action): Promise<string | undefined> {
+  switch (action.type) {
+    case 'dm':
+    case 'request_payment':
+      return action.to
+    case 'reply':
+    case 'react':
+      return (await publisher.find(agent, action.to)).pubkey
+    case 'zap': {
+      const target = readZapTarget(action.to)
+      return target.pubkey ?? (await publisher.find(agent, target.eventId ?? '')).pubkey
+    }
+    default:
+      return undefined
+  }
+}
+
+function judge(
+  deps: HostDeps,
+  agent: AgentRow,
+  row: ActionRow,
+  action: Action,
+  counterparty: string | undefined,
+  observation: Observation,
+): void {
+  const { store, clock, keyring } = deps
+  const { host } = deps.config()
+  const verdict = judgeAction(action, {
+    autonomy: agent.autonomy,
+    self: agent.pubkey,
+    budget: agent.budget,
+    index: row.index,
+    actionsPerTick: host.actions_per_tick,
+    counterparty,
+    isOwnHome: counterparty !== undefined && keyring.owns(counterparty),
+    isListed: counterparty !== undefined && agent.allow.includes(counterparty),
+    hasContacted: counterparty !== undefined && hasHeardFrom(store, agent.pubkey, counterparty),
+    spokenRecently: counterparty === undefined ? 0 : countSpokenTo(store, agent.pubkey, counterparty, clock.now() - HOUR_MS),
+    repliesPerHour: host.replies_per_hour,
+    invoiceFromTrusted: action.type === 'pay_invoice' && isFromTrusted(agent, action.invoice, observation),
+  })
+  if (!verdict.allowed) throw new PylonError('action_refused', verdict.reason)
+}
+
+function isFromTrusted(agent: AgentRow, invoice: string, observation: Observation): boolean {
+  const bare = invoice.replace(/^lightning:/i, '').toLowerCase()
+  return observation.dms.some((dm) => (dm.own_home || agent.allow.includes(dm.pubkey)) && dm.text.toLowerCase().includes(bare))
+}
+
+async function perform(
+  deps: HostDeps,
+  publisher: Publisher,
+  agent: AgentRow,
+  row: ActionRow,
+  action: Action,
+  counterparty: string | undefined,
+): Promise<void> {
+  const at = deps.clock.now()
+  const done = finishAction({ id: row.id, state: 'done', reason: null, at })
+  switch (action.type) {
+    case 'post':
+      return publisher.post(agent, row, action)
+    case 'reply':
+      return publisher.reply(agent, row, action)
+    case 'react':
+      return publisher.react(agent, row, action)
+    case 'channel':
+      return publisher.channel(agent, row, action)
+    case 'dm':
+      return publisher.dm(agent, row, action)
+    case 'request_payment':
+      return publisher.requestPayment(agent, row, action)
+    case 'zap':
+    case 'pay_invoice':
+      return runSpend(deps, publisher, agent, row, action, counterparty)
+    case 'set_goal': {
+      const { type: _type, ...goal } = action
+      await deps.store.write(all(putGoal({ agentPubkey: agent.pubkey, goal: { id: randomUUID(), ...goal }, at }), done))
+      return
+    }
+    case 'remember':
+      await deps.store.write(all(addMemory({ agentPubkey: agent.pubkey, content: action.text, actionId: row.id, at }), done))
+      return
+    case 'nothing':
+      await deps.store.write(done)
+  }
+}

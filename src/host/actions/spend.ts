@@ -1,0 +1,116 @@
+/** Actions that spend: claimed first, then one wallet operation named after the action, whose outcome may come later. */
+
+import { sats } from '../../base/amounts.ts'
+import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
+import type { AgentRow } from '../../store/agents.ts'
+import { type ActionRow, claimAction, finishAction } from '../../store/ticks.ts'
+import { decodeInvoice } from '../../wallet/bolt11.ts'
+import type { PayResult, SpendLimits, WalletEvent } from '../../wallet/types.ts'
+import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
+import { type Action, parseAction, readZapTarget } from './action.ts'
+import type { Publisher } from './publish.ts'
+
+type Spend = Extract<Action, { type: 'zap' | 'pay_invoice' }>
+
+export const isSpend = (type: string): boolean => type === 'zap' || type === 'pay_invoice'
+
+/** The key of the wallet's operation. */
+export const walletKeyOf = (row: Pick<ActionRow, 'id' | 'type'>): string => `${row.type === 'zap' ? 'zap' : 'action'}:${row.id}`
+
+export const limitsOf = (agent: Pick<AgentRow, 'budget'>): SpendLimits => ({
+  perTxSats: sats(agent.budget.per_tx_sats),
+  perTickSats: sats(agent.budget.per_tick_sats),
+  perDaySats: sats(agent.budget.per_day_sats),
+})
+
+/** Takes up a spend and drives it as far as it goes now; also continues one that was taken up before. */
+export async function runSpend(
+  deps: HostDeps,
+  publisher: Publisher,
+  agent: AgentRow,
+  row: ActionRow,
+  action: Spend,
+  counterparty: string | undefined,
+): Promise<void> {
+  if (row.state === 'planned') {
+    await deps.store.write(
+      claimAction({ id: row.id, counterparty: counterparty ?? null, eventId: null, digest: null, at: deps.clock.now() }),
+    )
+  }
+  try {
+    const result = action.type === 'zap' ? await zap(deps, publisher, agent, row, action) : await pay(deps, agent, row, action)
+    await settle(deps, row, action, result)
+  } catch (error) {
+    await settleFailure(deps, agent, row, action, error)
+  }
+}
+
+async function zap(
+  deps: HostDeps,
+  publisher: Publisher,
+  agent: AgentRow,
+  row: ActionRow,
+  action: Extract<Spend, { type: 'zap' }>,
+): Promise<PayResult> {
+  const target = readZapTarget(action.to)
+  const recipient = target.pubkey ?? (await publisher.find(agent, target.eventId ?? '')).pubkey
+  return deps.sendZap({
+    from: ownerOf(agent),
+    recipient,
+    ...(target.eventId === undefined ? {} : { eventId: target.eventId }),
+    amountSats: BigInt(action.sats),
+    comment: action.comment,
+    relays: relaysOf(deps, agent),
+    actionId: row.id,
+    spend: { tickId: row.tickId, limits: limitsOf(agent) },
+  })
+}
+
+async function pay(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Extract<Spend, { type: 'pay_invoice' }>): Promise<PayResult> {
+  const { request } = decodeInvoice(action.invoice)
+  return deps.wallets.of(ownerOf(agent)).pay(
+    {
+      idempotencyKey: walletKeyOf(row),
+      cause: { type: 'action', id: row.id },
+      request,
+      debitAccount: `agent:${agent.pubkey}/expense/invoice`,
+    },
+    { tickId: row.tickId, limits: limitsOf(agent) },
+  )
+}
+
+function amountOf(action: Spend): bigint {
+  if (action.type === 'zap') return BigInt(action.sats) * 1000n
+  return decodeInvoice(action.invoice).amountMsats ?? 0n
+}
+
+async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: PayResult): Promise<void> {
+  const at = deps.clock.now()
+  if (result.state === 'unknown') {
+    await deps.store.write(finishAction({ id: row.id, state: 'unknown', reason: 'the outcome of the payment is not known yet', at }))
+    return
+  }
+  const costMsats = amountOf(action) + result.feeSats * 1000n
+  await deps.store.write(finishAction({ id: row.id, state: 'done', reason: null, costMsats, at }))
+}
+
+/** The wallet's books decide what an error means: only what it surely did not spend has failed. */
+async function settleFailure(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Spend, error: unknown): Promise<void> {
+  if (isPylonError(error, 'shutting_down')) throw error
+  const known = deps.wallets.of(ownerOf(agent)).payment(walletKeyOf(row))
+  if (known !== undefined && known.state !== 'failed') return settle(deps, row, action, known)
+  const failure = toPylonError(error)
+  const state = failure.code === 'budget_exceeded' || failure.code === 'action_refused' ? 'refused' : 'failed'
+  await deps.store.write(finishAction({ id: row.id, state, reason: messageOf(failure).slice(0, 500), at: deps.clock.now() }))
+}
+
+/** What the wallet says later about a payment whose outcome was open. */
+export async function onPaymentEvent(deps: HostDeps, row: ActionRow, event: WalletEvent): Promise<void> {
+  const at = deps.clock.now()
+  if (event.type === 'payment_failed') await deps.store.write(finishAction({ id: row.id, state: 'failed', reason: event.reason, at }))
+  if (event.type !== 'payment_settled') return
+  const action = parseAction(row.params)
+  if (action.type !== 'zap' && action.type !== 'pay_invoice') throw new PylonError('internal', `The action ${row.id} is no spend.`)
+  const costMsats = amountOf(action) + event.feeSats * 1000n
+  await deps.store.write(finishAction({ id: row.id, state: 'done', reason: null, costMsats, at }))
+}

@@ -1,0 +1,290 @@
+/** The host: spawns agents, keeps them running, and answers the owner's questions about them. */
+import { randomInt, randomUUID } from 'node:crypto'
+import { PylonError } from '../base/errors.ts'
+import { npubOf, parsePubkey } from '../nostr/nips/nip19.ts'
+import {
+  type AgentRow,
+  findAgent,
+  type GoalRow,
+  goalsOf,
+  insertAgent,
+  listAgents,
+  markAgentDeleted,
+  patchAgent,
+  replaceGoals,
+} from '../store/agents.ts'
+import { getTick } from '../store/ticks.ts'
+import { Publisher } from './actions/publish.ts'
+import { Inbox } from './inbox.ts'
+import { type AgentBundle, bundleOf, keyFor } from './keys.ts'
+import { moveFundsToNode } from './leave.ts'
+import { freshName } from './names.ts'
+import { type HostDeps, ownerOf } from './parts.ts'
+import { publishProfile } from './profile.ts'
+import { pauseAgent, resumeAgent } from './runway.ts'
+import { Scheduler } from './scheduler.ts'
+import { type AgentChange, type GoalSpec, parseGoals, parsePatch, parseSpawn, type SpawnSpec } from './spec.ts'
+import { Ticker } from './tick.ts'
+import { Upkeep } from './upkeep.ts'
+import { type AgentDetail, type AgentView, readLog, readMemory, type TickView, viewAgent, viewDetail, viewTick } from './view.ts'
+
+export interface Host {
+  /** Takes up all agents; again after an unlock. Resolves when each is scheduled; addresses and profiles follow on their own. */
+  start(): Promise<void>
+  /** Stops thinking at once, lets actions end; what is left open goes on at the next start. */
+  close(timeoutMs: number): Promise<void>
+  status(): { state: 'ok' | 'degraded' | 'off'; reason?: string; agents: AgentView[] }
+  /** @throws locked, invalid_request, agent_exists, agent_name_invalid, brain_invalid, script_invalid, identity_invalid */
+  spawn(spec: SpawnSpec): Promise<AgentDetail>
+  list(): AgentView[]
+  /** By name, npub or hex key. @throws agent_not_found */
+  get(ref: string): AgentDetail
+  /** Ends a pause. @throws agent_not_found */
+  resume(ref: string): Promise<AgentDetail>
+  /** @throws agent_not_found */
+  pause(ref: string): Promise<AgentDetail>
+  /** Looks at the agent's wallet now instead of within seconds: after funding it. @throws agent_not_found */
+  refresh(ref: string): Promise<AgentDetail>
+  /** One tick now; resolves when it has ended. @throws agent_not_found, conflict */
+  tick(ref: string): Promise<TickView>
+  /** @throws agent_not_found, and as spawn */
+  set(ref: string, change: AgentChange): Promise<AgentDetail>
+  goals(ref: string): GoalRow[]
+  setGoals(ref: string, goals: readonly GoalSpec[]): Promise<GoalRow[]>
+  memory(ref: string, options?: { limit?: number }): { type: string; content: string; created_at: string }[]
+  /** Newest first. */
+  log(ref: string, options?: { limit?: number }): TickView[]
+  /** @throws conflict while its wallet holds sats, unless `moveFunds` moves them to the node first */
+  delete(ref: string, options?: { moveFunds?: boolean }): Promise<{ name: string; moved_sats: number }>
+  /** Everything to go on elsewhere, secrets included: what spawn takes as `import`. @throws locked */
+  export(ref: string): AgentBundle
+}
+
+export function createHost(deps: HostDeps): Host {
+  return new AgentHost(deps)
+}
+
+class AgentHost implements Host {
+  readonly #deps: HostDeps
+  readonly #stop = new AbortController()
+  readonly #inbox: Inbox
+  readonly #scheduler: Scheduler
+  readonly #upkeep: Upkeep
+  #phase: 'off' | 'on' | 'closed' = 'off'
+  #offReason = 'the host was not started'
+  /** Spawns one after the other, so that names and accounts are given out once. */
+  #spawning: Promise<unknown> = Promise.resolve()
+
+  constructor(deps: HostDeps) {
+    this.#deps = deps
+    const ticker = new Ticker(deps, new Publisher(deps), this.#stop.signal)
+    this.#upkeep = new Upkeep(deps, () => this.#scheduler.wake())
+    this.#scheduler = new Scheduler(deps, ticker, (pubkey) => this.#upkeep.follow(pubkey))
+    this.#inbox = new Inbox(deps, () => this.#scheduler.wake())
+  }
+
+  async start(): Promise<void> {
+    if (this.#phase !== 'off') return
+    const { keyring, store } = this.#deps
+    if (keyring.locked) {
+      this.#offReason = 'the keys are locked; run: pylon unlock'
+      return
+    }
+    this.#phase = 'on'
+    for (const agent of listAgents(store)) if (agent.accountIndex !== null) keyring.account(agent.accountIndex)
+    await this.#upkeep.start()
+    for (const agent of listAgents(store)) {
+      this.#inbox.watch(agent)
+      if (agent.state !== 'spawning') await this.#upkeep.follow(agent.pubkey)
+      this.#upkeep.inBackground(agent.name, () => this.#upkeep.introduce(agent.pubkey))
+    }
+    this.#scheduler.start()
+  }
+
+  async close(timeoutMs: number): Promise<void> {
+    if (this.#phase === 'closed') return
+    this.#phase = 'closed'
+    this.#upkeep.close()
+    this.#inbox.close()
+    this.#stop.abort(new PylonError('shutting_down', 'The host is shutting down.'))
+    const late = new Promise<void>((resolve) => {
+      const cancel = this.#deps.clock.after(timeoutMs, resolve)
+      void this.#scheduler.close().then(() => {
+        cancel()
+        resolve()
+      })
+    })
+    await late
+  }
+
+  status(): { state: 'ok' | 'degraded' | 'off'; reason?: string; agents: AgentView[] } {
+    const agents = this.list()
+    if (this.#phase !== 'on') {
+      const locked = this.#deps.keyring.locked
+      return { state: locked ? 'degraded' : 'off', reason: this.#phase === 'closed' ? 'the host is closed' : this.#offReason, agents }
+    }
+    const failing = listAgents(this.#deps.store).filter((agent) => agent.failures > 0)
+    const reasons = failing.map((agent) => `${agent.name}: ${agents.find((view) => view.pubkey === agent.pubkey)?.reason ?? 'failing'}`)
+    return reasons.length === 0 ? { state: 'ok', agents } : { state: 'degraded', reason: reasons.join('; '), agents }
+  }
+
+  list(): AgentView[] {
+    return listAgents(this.#deps.store).map((row) => this.#view(row))
+  }
+
+  get(ref: string): AgentDetail {
+    return this.#detail(this.#find(ref))
+  }
+
+  async spawn(spec: SpawnSpec): Promise<AgentDetail> {
+    if (this.#deps.keyring.locked) throw new PylonError('locked', 'The keys are locked; run: pylon unlock.')
+    const turn = this.#spawning.then(() => this.#insert(spec))
+    this.#spawning = turn.catch(() => undefined)
+    const pubkey = await turn
+    await this.#upkeep.introduce(pubkey)
+    if (spec.import?.trimStart().startsWith('{') === true) {
+      // The bundle brought the wallet's seed: what it holds at our mints is found by it (NUT-09).
+      this.#upkeep.inBackground('restore', async () => void (await this.#deps.wallets.restore({ kind: 'agent', pubkey })))
+    }
+    this.#inbox.watch(this.#byPubkey(pubkey))
+    this.#scheduler.wake()
+    return this.#detail(this.#byPubkey(pubkey))
+  }
+
+  async #insert(spec: SpawnSpec): Promise<string> {
+    const { store, clock, config } = this.#deps
+    const parsed = parseSpawn(spec, config())
+    const taken = new Set(listAgents(store).map((agent) => agent.name))
+    const name = parsed.name ?? freshName(taken, randomInt(1000))
+    if (taken.has(name)) throw new PylonError('agent_exists', `There is an agent named ${name} already; choose another --name.`)
+    const { signer, accountIndex } = await keyFor(this.#deps, parsed.import)
+    const agent = { ...parsed.agent, pubkey: signer.pubkey, npub: npubOf(signer.pubkey), name, accountIndex }
+    await store.write(insertAgent({ agent, at: clock.now() }))
+    return signer.pubkey
+  }
+
+  async resume(ref: string): Promise<AgentDetail> {
+    const agent = this.#find(ref)
+    await resumeAgent(this.#deps, agent)
+    this.#scheduler.wake()
+    return this.#detail(this.#byPubkey(agent.pubkey))
+  }
+
+  async pause(ref: string): Promise<AgentDetail> {
+    const agent = this.#find(ref)
+    await pauseAgent(this.#deps, agent)
+    this.#scheduler.wake()
+    return this.#detail(this.#byPubkey(agent.pubkey))
+  }
+
+  async refresh(ref: string): Promise<AgentDetail> {
+    const agent = this.#find(ref)
+    if (this.#phase === 'on') await this.#upkeep.lookAtWallet(agent.pubkey)
+    return this.#detail(this.#byPubkey(agent.pubkey))
+  }
+
+  async tick(ref: string): Promise<TickView> {
+    const agent = this.#find(ref)
+    await this.#upkeep.follow(agent.pubkey)
+    const id = await this.#scheduler.tickNow(agent.pubkey)
+    const tick = getTick(this.#deps.store, id)
+    if (tick === undefined) throw new PylonError('internal', 'The tick is gone.')
+    return viewTick(this.#deps.store, tick)
+  }
+
+  async set(ref: string, change: AgentChange): Promise<AgentDetail> {
+    const agent = this.#find(ref)
+    const patch = parsePatch(change, agent)
+    // A new rhythm counts from now; a new brain is not made to wait for the failures of the old one.
+    const beat = patch.heartbeatS !== undefined && agent.nextTickAt !== null && agent.tickCount > 0
+    const nextTickAt = beat ? { nextTickAt: this.#deps.clock.now() + (patch.heartbeatS ?? 0) * 1000 } : {}
+    const forgiven = patch.brain === undefined ? {} : { failures: 0, retryAt: null }
+    await this.#deps.store.write(patchAgent({ pubkey: agent.pubkey, patch: { ...patch, ...nextTickAt, ...forgiven } }))
+    const changed = this.#byPubkey(agent.pubkey)
+    if (this.#phase === 'on') {
+      if (patch.relays !== undefined) this.#inbox.watch(changed)
+      await publishProfile(this.#deps, changed)
+      await this.#upkeep.follow(agent.pubkey)
+      this.#scheduler.wake()
+    }
+    return this.#detail(this.#byPubkey(agent.pubkey))
+  }
+
+  goals(ref: string): GoalRow[] {
+    return goalsOf(this.#deps.store, this.#find(ref).pubkey)
+  }
+
+  async setGoals(ref: string, goals: readonly GoalSpec[]): Promise<GoalRow[]> {
+    const agent = this.#find(ref)
+    const rows = parseGoals(goals).map((goal) => ({ id: randomUUID(), ...goal }))
+    await this.#deps.store.write(replaceGoals({ agentPubkey: agent.pubkey, goals: rows, at: this.#deps.clock.now() }))
+    return goalsOf(this.#deps.store, agent.pubkey)
+  }
+
+  memory(ref: string, options: { limit?: number } = {}): { type: string; content: string; created_at: string }[] {
+    return readMemory(this.#deps.store, this.#find(ref).pubkey, options.limit ?? 50)
+  }
+
+  log(ref: string, options: { limit?: number } = {}): TickView[] {
+    return readLog(this.#deps.store, this.#find(ref).pubkey, options.limit ?? 20)
+  }
+
+  async delete(ref: string, options: { moveFunds?: boolean } = {}): Promise<{ name: string; moved_sats: number }> {
+    const agent = this.#find(ref)
+    const { store, wallets, clock } = this.#deps
+    const wallet = wallets.of(ownerOf(agent))
+    const { balanceSats, atRiskSats } = wallet.balance()
+    if (atRiskSats > 0n) {
+      throw new PylonError(
+        'conflict',
+        `${agent.name} has ${atRiskSats} sats in payments of unknown outcome; delete it when they are settled.`,
+      )
+    }
+    if (balanceSats > 0n && options.moveFunds !== true) {
+      throw new PylonError(
+        'conflict',
+        `The wallet of ${agent.name} holds ${balanceSats} sats; move them to the node first, or let delete do it.`,
+      )
+    }
+    await pauseAgent(this.#deps, agent)
+    await this.#scheduler.idle(agent.pubkey)
+    const moved = await moveFundsToNode(this.#deps, agent)
+    this.#inbox.unwatch(agent.pubkey)
+    await store.write(markAgentDeleted({ pubkey: agent.pubkey, at: clock.now() }))
+    return { name: agent.name, moved_sats: Number(moved) }
+  }
+
+  export(ref: string): AgentBundle {
+    return bundleOf(this.#deps, this.#find(ref))
+  }
+
+  #find(ref: string): AgentRow {
+    const found = findAgent(this.#deps.store, ref) ?? findAgent(this.#deps.store, hexOf(ref))
+    if (found === undefined)
+      throw new PylonError('agent_not_found', `There is no agent ${JSON.stringify(ref.slice(0, 80))}; run: pylon agent list.`)
+    return found
+  }
+
+  #byPubkey(pubkey: string): AgentRow {
+    return this.#find(pubkey)
+  }
+
+  #view(row: AgentRow): AgentView {
+    const { store, wallets, keyring } = this.#deps
+    if (keyring.locked) return viewAgent(store, row)
+    const balanceSats = wallets.of(ownerOf(row)).balance().balanceSats
+    return viewAgent(store, row, { balanceSats, nextTickAt: this.#scheduler.dueOf(row)?.at })
+  }
+
+  #detail(row: AgentRow): AgentDetail {
+    return viewDetail(this.#deps.store, row, this.#view(row), this.#deps.nostr.relays)
+  }
+}
+
+function hexOf(ref: string): string {
+  try {
+    return parsePubkey(ref)
+  } catch {
+    return ref
+  }
+}

@@ -1,0 +1,179 @@
+/** What is said to an agent on relays: verified, opened, claimed once, kept until a tick observes it. */
+import { hash } from 'node:crypto'
+import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
+import { tagValue } from '../nostr/nips/nip01.ts'
+import { openDm04 } from '../nostr/nips/nip04.ts'
+import { validateReceipt } from '../nostr/nips/nip57.ts'
+import { CHAT_KIND, unwrap } from '../nostr/nips/nip59.ts'
+import type { IdentifiedEvent, NostrEvent, Subscription } from '../nostr/types.ts'
+import { createVerifier } from '../nostr/verify.ts'
+import { type AgentRow, getAgent } from '../store/agents.ts'
+import { type HeardRow, hear, markWrapOpened, wasHeard, wasWrapOpened } from '../store/heard.ts'
+import { countSpokenTo } from '../store/ticks.ts'
+import { type DecodedInvoice, decodeInvoice } from '../wallet/bolt11.ts'
+import type { HostDeps } from './parts.ts'
+import { wakes } from './schedule.ts'
+
+const DAY_S = 86_400
+const HOUR_MS = 3_600_000
+const MAX_CONTENT_CHARS = 4000
+const MAX_KEPT_TAGS = 50
+/** Gift wraps are dated up to two days back. */
+const WRAP_OVERLAP_S = 3 * DAY_S
+
+type Heard = Pick<HeardRow, 'id' | 'type' | 'sender' | 'content' | 'scheme' | 'amountMsats' | 'event' | 'createdAt'>
+
+export class Inbox {
+  readonly #deps: HostDeps
+  readonly #onHeard: (agent: AgentRow) => void
+  readonly #verifier = createVerifier()
+  readonly #subscriptions = new Map<string, Subscription[]>()
+
+  /** @param onHeard called after something new was committed. */
+  constructor(deps: HostDeps, onHeard: (agent: AgentRow) => void) {
+    this.#deps = deps
+    this.#onHeard = onHeard
+  }
+
+  /** Listens for the agent, anew when it listens already. */
+  watch(agent: AgentRow): void {
+    this.unwatch(agent.pubkey)
+    for (const relay of agent.relays) this.#deps.dialer.allow(relay)
+    const short = agent.pubkey.slice(0, 16)
+    const relays = agent.relays.length > 0 ? { relays: agent.relays } : {}
+    const onEvent = (event: NostrEvent) => this.receive(agent.pubkey, event)
+    this.#subscriptions.set(agent.pubkey, [
+      this.#deps.nostr.subscribe({
+        name: `agent-${short}-mentions`,
+        filters: [{ kinds: [1, 4, 9735], '#p': [agent.pubkey] }],
+        backfillS: DAY_S,
+        ...relays,
+        onEvent,
+      }),
+      this.#deps.nostr.subscribe({
+        name: `agent-${short}-wraps`,
+        filters: [{ kinds: [1059], '#p': [agent.pubkey] }],
+        overlapS: WRAP_OVERLAP_S,
+        backfillS: WRAP_OVERLAP_S,
+        ...relays,
+        onEvent,
+      }),
+    ])
+  }
+
+  unwatch(pubkey: string): void {
+    for (const subscription of this.#subscriptions.get(pubkey) ?? []) subscription.close()
+    this.#subscriptions.delete(pubkey)
+  }
+
+  close(): void {
+    for (const pubkey of [...this.#subscriptions.keys()]) this.unwatch(pubkey)
+  }
+
+  /** Claims one event for an agent. Rejects only when it should come again. */
+  async receive(pubkey: string, event: NostrEvent): Promise<void> {
+    const agent = getAgent(this.#deps.store, pubkey)
+    if (agent === undefined || wasHeard(this.#deps.store, pubkey, event.id)) return
+    const heard = await this.#read(agent, event)
+    if (heard === undefined || heard.sender === pubkey) return
+    const { store, clock } = this.#deps
+    const nowMs = clock.now()
+    const row: HeardRow = {
+      ...heard,
+      content: heard.content.slice(0, MAX_CONTENT_CHARS),
+      agentPubkey: pubkey,
+      heardAt: nowMs,
+      wakes: wakes({
+        createdAtMs: heard.createdAt * 1000,
+        bornAtMs: agent.createdAt,
+        nowMs,
+        repliesToSender: countSpokenTo(store, pubkey, heard.sender, nowMs - HOUR_MS),
+        replyCap: this.#deps.config().host.replies_per_hour,
+      }),
+    }
+    if (await store.write(hear(row))) this.#onHeard(agent)
+  }
+
+  async #read(agent: AgentRow, event: NostrEvent): Promise<Heard | undefined> {
+    switch (event.kind) {
+      case 1:
+        return { ...base(event), type: 'mention', sender: event.pubkey, content: event.content, event: envelopeOf(event) }
+      case 4:
+        return this.#readKind4(agent, event)
+      case 1059:
+        return this.#readWrap(agent, event)
+      case 9735:
+        return this.#readReceipt(agent, event)
+      default:
+        return undefined
+    }
+  }
+
+  #readKind4(agent: AgentRow, event: NostrEvent): Heard | undefined {
+    if (event.pubkey === agent.pubkey) return undefined
+    const opened = this.#tryOpen(agent, () => openDm04(this.#deps.keyring.signer(agent.pubkey), event))
+    return opened === undefined ? undefined : { ...base(event), type: 'dm', sender: opened.from, content: opened.text, scheme: 'nip04' }
+  }
+
+  async #readWrap(agent: AgentRow, wrap: NostrEvent): Promise<Heard | undefined> {
+    const { store, keyring, clock } = this.#deps
+    if (wasWrapOpened(store, agent.pubkey, wrap.id)) return undefined
+    const rumor = this.#tryOpen(agent, () => unwrap(keyring.signer(agent.pubkey), wrap, this.#verifier))
+    if (rumor === undefined || rumor.kind !== CHAT_KIND || rumor.pubkey === agent.pubkey) {
+      await store.write(markWrapOpened({ agentPubkey: agent.pubkey, id: wrap.id, at: clock.now() }))
+      return undefined
+    }
+    return { ...base(rumor), type: 'dm', sender: rumor.pubkey, content: rumor.content, scheme: 'nip17' }
+  }
+
+  /** A receipt counts only when signed by the agent's own LNURL server; one invoice is one zap, however many receipts it has. */
+  async #readReceipt(agent: AgentRow, receipt: NostrEvent): Promise<Heard | undefined> {
+    const providerPubkey = await this.#deps.zapAddresses?.receiptKeyOf(agent.pubkey)
+    const bolt11 = tagValue(receipt, 'bolt11')
+    if (providerPubkey === undefined || bolt11 === undefined) return undefined
+    const expected = { recipient: agent.pubkey, providerPubkey, ...(agent.lud06 === null ? {} : { lnurl: agent.lud06 }) }
+    const result = validateReceipt(receipt, expected, this.#verifier, tryDecode)
+    if (!result.ok) {
+      this.#deps.logger.info({ agent: agent.name, event: receipt.id, reason: result.reason }, 'a zap receipt was ignored')
+      return undefined
+    }
+    const id = hash('sha256', bolt11.toLowerCase())
+    const event = { zapped: result.eventId ?? null, receipt: receipt.id }
+    const { sender, comment: content, amountMsats } = result
+    return { id, type: 'zap', sender, content, scheme: null, amountMsats, event, createdAt: receipt.created_at }
+  }
+
+  /** What a stranger sent wrongly is dropped; what we cannot do now (locked) comes again. */
+  #tryOpen<T>(agent: AgentRow, open: () => T): T | undefined {
+    try {
+      return open()
+    } catch (error) {
+      if (isPylonError(error, 'locked')) throw error
+      const code = error instanceof PylonError ? error.code : undefined
+      this.#deps.logger.debug({ agent: agent.name, code, error: messageOf(error) }, 'a message could not be opened')
+      return undefined
+    }
+  }
+}
+
+function tryDecode(bolt11: string): DecodedInvoice | undefined {
+  try {
+    return decodeInvoice(bolt11)
+  } catch {
+    return undefined
+  }
+}
+
+const base = (event: { id: string; created_at: number }) => ({
+  id: event.id,
+  scheme: null,
+  amountMsats: null,
+  event: null,
+  createdAt: event.created_at,
+})
+
+/** What a reply to it needs: whom and which thread, not what it says. */
+function envelopeOf(event: NostrEvent): IdentifiedEvent {
+  const { id, pubkey, created_at, kind, tags } = event
+  return { id, pubkey, created_at, kind, tags: tags.filter((tag) => tag[0] === 'e' || tag[0] === 'p').slice(0, MAX_KEPT_TAGS), content: '' }
+}

@@ -1,0 +1,82 @@
+/** Keys of agents: given out, taken from elsewhere, and given away with all that goes with them. */
+import { isPylonError } from '../base/errors.ts'
+import { parseSecret } from '../nostr/nips/nip19.ts'
+import { createSigner } from '../nostr/signer.ts'
+import type { Signer } from '../nostr/types.ts'
+import { type AgentRow, wasAgent } from '../store/agents.ts'
+import { type HostDeps, ownerOf } from './parts.ts'
+
+/** The key of a new agent: the next account, or what was given. @throws locked, identity_invalid, agent_exists */
+export async function keyFor(
+  deps: Pick<HostDeps, 'keyring' | 'store'>,
+  imported: string | undefined,
+): Promise<{ signer: Signer; accountIndex: number | null }> {
+  const { keyring, store } = deps
+  if (imported === undefined) {
+    const accountIndex = keyring.nextAccount()
+    return { signer: keyring.account(accountIndex), accountIndex }
+  }
+  try {
+    return { signer: await keyring.importKey(imported), accountIndex: null }
+  } catch (error) {
+    if (!isPylonError(error, 'agent_exists')) throw error
+    // The key is here: an import that a crash cut short before there was an agent is completed.
+    const pubkey = createSigner(parseSecret(nsecIn(imported))).pubkey
+    const isOurs = pubkey === keyring.node().pubkey || pubkey === keyring.customer().pubkey
+    if (isOurs || wasAgent(store, pubkey)) throw error
+    return { signer: keyring.signer(pubkey), accountIndex: null }
+  }
+}
+
+/** The nsec of what was given as import: the text itself, or that of a bundle, whose shape was checked before. */
+function nsecIn(imported: string): string {
+  if (!imported.trimStart().startsWith('{')) return imported
+  return String((JSON.parse(imported) as { nsec?: unknown }).nsec)
+}
+
+export interface AgentBundle {
+  readonly version: 1
+  readonly pubkey: string
+  readonly npub: string
+  readonly nsec: string
+  /** 128 hex digits, NUT-13. */
+  readonly wallet_seed: string | null
+  readonly mints: readonly string[]
+  readonly name: string
+  readonly about: string
+  readonly brain: unknown
+  readonly relays: readonly string[]
+  readonly heartbeat_s: number
+  readonly autonomy: AgentRow['autonomy']
+  readonly dm_scheme: AgentRow['dmScheme']
+  readonly budget: AgentRow['budget']
+  readonly allow: readonly string[]
+  readonly tick_fee_sats: number
+}
+
+/** @throws locked */
+export function bundleOf(deps: Pick<HostDeps, 'keyring' | 'wallets'>, agent: AgentRow): AgentBundle {
+  const { pubkey, nsec, wallet_seed } = deps.keyring.exportKey(agent.pubkey)
+  const mints = deps.wallets
+    .of(ownerOf(agent))
+    .balance()
+    .mints.map((mint) => mint.url)
+  return {
+    version: 1,
+    pubkey,
+    npub: agent.npub,
+    nsec,
+    wallet_seed,
+    mints,
+    name: agent.name,
+    about: agent.about,
+    brain: agent.brain,
+    relays: agent.relays,
+    heartbeat_s: agent.heartbeatS,
+    autonomy: agent.autonomy,
+    dm_scheme: agent.dmScheme,
+    budget: agent.budget,
+    allow: agent.allow,
+    tick_fee_sats: agent.tickFeeSats,
+  }
+}

@@ -1,0 +1,148 @@
+/** Starts ticks when they are due: one at a time for an agent, a few agents at once, and goes on with what a restart left open. */
+import { randomUUID } from 'node:crypto'
+import { messageOf, PylonError } from '../base/errors.ts'
+import { type AgentRow, getAgent, listAgents, patchAgent } from '../store/agents.ts'
+import { waitingTriggers } from '../store/heard.ts'
+import { claimTick, openTicks, triggeredTicks } from '../store/ticks.ts'
+import { allowsTick } from './lifecycle.ts'
+import type { HostDeps } from './parts.ts'
+import { type Due, nextDue, nextHeartbeat } from './schedule.ts'
+import type { Ticker } from './tick.ts'
+
+const HOUR_MS = 3_600_000
+/** How long a tick waits that could not go on for want of disk or keys. */
+const STALL_MS = 30_000
+
+export class Scheduler {
+  readonly #deps: HostDeps
+  readonly #ticker: Ticker
+  readonly #onTicked: (pubkey: string) => Promise<void>
+  readonly #running = new Map<string, Promise<void>>()
+  readonly #stalledUntil = new Map<string, number>()
+  #cancelTimer: (() => void) | undefined
+  #open = false
+
+  /** @param onTicked called after each tick, done or failed. */
+  constructor(deps: HostDeps, ticker: Ticker, onTicked: (pubkey: string) => Promise<void>) {
+    this.#deps = deps
+    this.#ticker = ticker
+    this.#onTicked = onTicked
+  }
+
+  start(): void {
+    this.#open = true
+    this.wake()
+  }
+
+  /** No new ticks; resolves when those that run have ended or stay open for the next start. */
+  async close(): Promise<void> {
+    this.#open = false
+    this.#cancelTimer?.()
+    await Promise.all(this.#running.values())
+  }
+
+  /** The next tick of an agent by the clock and by what waits for it. */
+  dueOf(agent: AgentRow): Due | undefined {
+    const { store, clock, config } = this.#deps
+    const { host } = config()
+    return nextDue({
+      state: agent.state,
+      nextTickAt: agent.nextTickAt ?? undefined,
+      retryAt: agent.retryAt ?? undefined,
+      tickCount: agent.tickCount,
+      waiting: waitingTriggers(store, agent.pubkey),
+      triggeredAt: triggeredTicks(store, agent.pubkey, clock.now() - HOUR_MS),
+      debounceMs: host.debounce_s * 1000,
+      triggeredPerHour: host.triggered_per_hour,
+    })
+  }
+
+  /** Looks again: starts what is due and sets the timer for the rest. */
+  wake(): void {
+    if (!this.#open) return
+    this.#cancelTimer?.()
+    const { store, clock, config } = this.#deps
+    const now = clock.now()
+    const unfinished = new Map(openTicks(store).map((tick) => [tick.agentPubkey, tick.id]))
+    let earliest = Number.POSITIVE_INFINITY
+    for (const agent of listAgents(store)) {
+      if (this.#running.has(agent.pubkey)) continue
+      const open = unfinished.get(agent.pubkey)
+      const due = open === undefined ? this.dueOf(agent) : undefined
+      const at = Math.max(open === undefined ? (due?.at ?? Number.POSITIVE_INFINITY) : now, this.#stalledUntil.get(agent.pubkey) ?? 0)
+      if (at > now) earliest = Math.min(earliest, at)
+      // What finds no room is looked at again when a tick ends.
+      else if (this.#running.size < config().host.concurrency) {
+        this.#launch(
+          agent.pubkey,
+          open === undefined && due !== undefined ? () => this.#claimAndRun(agent, due) : () => this.#ticker.run(open ?? ''),
+        )
+      }
+    }
+    if (Number.isFinite(earliest)) this.#cancelTimer = clock.after(earliest - now, () => this.wake())
+  }
+
+  /** A tick by the owner's word. @throws conflict when the agent's state forbids it, shutting_down */
+  async tickNow(pubkey: string): Promise<string> {
+    for (;;) {
+      const running = this.#running.get(pubkey)
+      if (running === undefined) break
+      await running
+    }
+    const agent = getAgent(this.#deps.store, pubkey)
+    if (agent === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
+    if (!this.#open) throw new PylonError('shutting_down', 'The host does not run agents now.')
+    if (!allowsTick(agent.state, 'manual'))
+      throw new PylonError('conflict', `${agent.name} cannot tick: it is ${agent.state}, ${agent.stateReason}.`)
+    const id = randomUUID()
+    let failure: unknown
+    this.#launch(pubkey, async () => {
+      try {
+        await this.#claimAndRun(agent, { at: this.#deps.clock.now(), trigger: 'manual', slot: `manual:${id}` }, id)
+      } catch (error) {
+        failure = error
+        throw error
+      }
+    })
+    await this.#running.get(pubkey)
+    if (failure !== undefined) throw failure
+    return id
+  }
+
+  /** Resolves when the agent does not tick. */
+  async idle(pubkey: string): Promise<void> {
+    await this.#running.get(pubkey)
+  }
+
+  #launch(pubkey: string, run: () => Promise<void>): void {
+    const { clock, logger } = this.#deps
+    const work = (async () => {
+      try {
+        await run()
+        this.#stalledUntil.delete(pubkey)
+        await this.#onTicked(pubkey)
+      } catch (error) {
+        this.#stalledUntil.set(pubkey, clock.now() + STALL_MS)
+        if (this.#open) logger.error({ pubkey, error: messageOf(error) }, 'a tick could not go on')
+      } finally {
+        this.#running.delete(pubkey)
+      }
+    })()
+    this.#running.set(pubkey, work)
+    work.then(() => this.wake()).catch((error: unknown) => logger.error({ error: messageOf(error) }, 'the schedule could not be read'))
+  }
+
+  async #claimAndRun(agent: AgentRow, due: Due, id: string = randomUUID()): Promise<void> {
+    const { store, clock } = this.#deps
+    const at = clock.now()
+    const byClock = due.trigger === 'first' || due.trigger === 'heartbeat' || due.trigger === 'funding'
+    const { pubkey, state, heartbeatS } = agent
+    const nextTickAt = byClock
+      ? (nextHeartbeat({ pubkey, state, heartbeatS, tickNumber: agent.tickCount + 1, nowMs: at }) ?? null)
+      : undefined
+    const number = await store.write(claimTick({ id, agentPubkey: pubkey, slot: due.slot, trigger: due.trigger, at, nextTickAt }))
+    if (number !== undefined) return this.#ticker.run(id)
+    // This occasion had its tick: on to the next.
+    if (nextTickAt !== undefined) await store.write(patchAgent({ pubkey, patch: { nextTickAt } }))
+  }
+}

@@ -1,0 +1,159 @@
+/** What the owner says when spawning or changing an agent, checked and completed. */
+import { z } from 'zod'
+import type { Config } from '../base/config.ts'
+import { PylonError } from '../base/errors.ts'
+import { parseJson } from '../base/json.ts'
+import { parsePubkey } from '../nostr/nips/nip19.ts'
+import { relayUrls } from '../nostr/relay-url.ts'
+import type { AgentPatch, AgentRow, GoalRow, NewAgent } from '../store/agents.ts'
+import { type BrainInput, parseBrain } from './brains/brain.ts'
+
+const NAME = /^[a-z0-9_-]{1,32}$/
+const MAX_ALLOW = 1000
+
+const budget = z.strictObject({
+  per_tx_sats: z.int().min(0).optional(),
+  per_tick_sats: z.int().min(0).optional(),
+  per_day_sats: z.int().min(0).optional(),
+})
+
+const fields = {
+  name: z.string().optional(),
+  about: z.string().max(1000).optional(),
+  /** See BrainInput; absent: the built-in rules. */
+  brain: z.unknown().optional(),
+  relays: z.array(z.string()).max(20).optional(),
+  heartbeat_s: z.int().min(1).max(31_536_000).optional(),
+  autonomy: z.enum(['bounded', 'autonomous', 'supervised']).optional(),
+  dm_scheme: z.enum(['auto', 'nip17', 'nip04']).optional(),
+  budget: budget.optional(),
+  /** npubs or hex keys. */
+  allow: z.array(z.string()).max(MAX_ALLOW).optional(),
+  tick_fee_sats: z.int().min(0).max(1_000_000).optional(),
+}
+
+const patchSchema = z.strictObject(fields)
+const spawnSchema = z.strictObject({ ...fields, import: z.string().max(500_000).optional() })
+
+export interface AgentChange {
+  readonly name?: string | undefined
+  readonly about?: string | undefined
+  readonly brain?: BrainInput | undefined
+  readonly relays?: readonly string[] | undefined
+  readonly heartbeat_s?: number | undefined
+  readonly autonomy?: AgentRow['autonomy'] | undefined
+  readonly dm_scheme?: AgentRow['dmScheme'] | undefined
+  readonly budget?:
+    | { readonly per_tx_sats?: number | undefined; readonly per_tick_sats?: number | undefined; readonly per_day_sats?: number | undefined }
+    | undefined
+  readonly allow?: readonly string[] | undefined
+  readonly tick_fee_sats?: number | undefined
+}
+
+export interface SpawnSpec extends AgentChange {
+  /** An nsec, 64 hex digits, or what `agent export` gave. */
+  readonly import?: string | undefined
+}
+
+type ParsedChange = z.infer<typeof patchSchema>
+
+function parse<T extends z.ZodType>(schema: T, value: unknown): z.infer<T> {
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'request'} ${issue.message}`)
+  throw new PylonError('invalid_request', `The agent is not described rightly: ${problems.join('; ')}.`, { details: { problems } })
+}
+
+function checkName(name: string): string {
+  if (!NAME.test(name)) {
+    throw new PylonError('agent_name_invalid', `${JSON.stringify(name.slice(0, 60))} is no agent name: use 1 to 32 of a-z, 0-9, - and _.`)
+  }
+  return name
+}
+
+function checkRelays(list: readonly string[]): string[] {
+  const urls = relayUrls(list)
+  const wrong = list.find((text) => relayUrls([text]).length === 0)
+  if (wrong !== undefined)
+    throw new PylonError('relay_invalid', `${JSON.stringify(wrong.slice(0, 100))} is not a relay URL (ws:// or wss://).`)
+  return urls
+}
+
+/** A new agent but for its key and name. @throws invalid_request, agent_name_invalid, brain_invalid, script_invalid, relay_invalid, pubkey_invalid */
+export function parseSpawn(
+  value: unknown,
+  config: Config,
+): { name: string | undefined; import: string | undefined; agent: Omit<NewAgent, 'pubkey' | 'npub' | 'name' | 'accountIndex'> } {
+  const given = parse(spawnSchema, value)
+  const spec = { ...bundleOf(given.import), ...withoutUndefined(given) }
+  const { host, node } = config
+  return {
+    name: spec.name === undefined ? undefined : checkName(spec.name),
+    import: given.import,
+    agent: {
+      about: spec.about ?? 'An agent hosted by Pylon.',
+      brain: parseBrain(spec.brain ?? { type: 'script' }),
+      relays: checkRelays(spec.relays ?? []),
+      heartbeatS: spec.heartbeat_s ?? host.heartbeat_s,
+      autonomy: spec.autonomy ?? 'bounded',
+      dmScheme: spec.dm_scheme ?? node.dm_scheme,
+      budget: { ...host.budget, ...withoutUndefined(spec.budget ?? {}) },
+      allow: (spec.allow ?? []).map(parsePubkey),
+      tickFeeSats: spec.tick_fee_sats ?? host.tick_fee_sats,
+    },
+  }
+}
+
+/** What an exported bundle says of the agent besides its keys. */
+function bundleOf(text: string | undefined): Partial<ParsedChange> {
+  const bundle = text?.trimStart().startsWith('{') === true ? parseJson(text) : undefined
+  if (typeof bundle !== 'object' || bundle === null) return {}
+  const known = Object.fromEntries(Object.entries(bundle).filter(([field]) => field in fields))
+  return parse(patchSchema, known)
+}
+
+/** @throws as parseSpawn */
+export function parsePatch(value: unknown, current: AgentRow): AgentPatch {
+  const change = parse(patchSchema, value)
+  return {
+    ...(change.name === undefined ? {} : { name: checkName(change.name) }),
+    ...(change.about === undefined ? {} : { about: change.about }),
+    ...(change.brain === undefined ? {} : { brain: parseBrain(change.brain) }),
+    ...(change.relays === undefined ? {} : { relays: checkRelays(change.relays) }),
+    ...(change.heartbeat_s === undefined ? {} : { heartbeatS: change.heartbeat_s }),
+    ...(change.autonomy === undefined ? {} : { autonomy: change.autonomy }),
+    ...(change.dm_scheme === undefined ? {} : { dmScheme: change.dm_scheme }),
+    ...(change.budget === undefined ? {} : { budget: { ...current.budget, ...withoutUndefined(change.budget) } }),
+    ...(change.allow === undefined ? {} : { allow: change.allow.map(parsePubkey) }),
+    ...(change.tick_fee_sats === undefined ? {} : { tickFeeSats: change.tick_fee_sats }),
+  }
+}
+
+type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> }
+
+function withoutUndefined<T extends object>(value: T): Defined<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as Defined<T>
+}
+
+export interface GoalSpec {
+  readonly description: string
+  readonly priority?: number | undefined
+  readonly status?: GoalRow['status'] | undefined
+  readonly progress?: number | undefined
+}
+
+const goalSchema = z
+  .array(
+    z.strictObject({
+      description: z.string().trim().min(1).max(500),
+      priority: z.int().min(1).max(5).default(3),
+      status: z.enum(['active', 'paused', 'completed', 'cancelled']).default('active'),
+      progress: z.int().min(0).max(100).default(0),
+    }),
+  )
+  .max(50)
+
+/** @throws invalid_request */
+export function parseGoals(value: unknown): Omit<GoalRow, 'id'>[] {
+  return parse(goalSchema, value)
+}

@@ -1,0 +1,260 @@
+/**
+ * One tick: observe, think, act, account. Each step is stored before the next, so that a restart goes on where it was:
+ *
+ *   claimed -> thinking -> acting -> done
+ *      |          |  ^        '-> (after a crash: the actions that are still open)
+ *      |          |  '-- once again after a crash, with the same observation
+ *      '----------'--> failed
+ */
+import { randomUUID } from 'node:crypto'
+import { type Sats, sats } from '../base/amounts.ts'
+import { rfc3339 } from '../base/clock.ts'
+import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
+import { isHex64 } from '../nostr/nips/nip01.ts'
+import { npubOf } from '../nostr/nips/nip19.ts'
+import type { NostrEvent } from '../nostr/types.ts'
+import { type AgentRow, getAgent, goalsOf } from '../store/agents.ts'
+import { type HeardRow, heardInTick } from '../store/heard.ts'
+import { memoriesOf } from '../store/memories.ts'
+import {
+  actionsOf,
+  addTickCost,
+  beginThinking,
+  countSpokenTo,
+  countZapsTo,
+  failTick,
+  finishTick,
+  getTick,
+  type PlannedAction,
+  planTick,
+  postsOf,
+  type TickRow,
+  ticksOf,
+} from '../store/ticks.ts'
+import { parseAction } from './actions/action.ts'
+import type { Publisher } from './actions/publish.ts'
+import { runAction } from './actions/run.ts'
+import { createBrain, parseBrain, type Thought } from './brains/brain.ts'
+import { cleanText, memoryTexts, type Observation, type Quote, withSeen } from './observation.ts'
+import { type HostDeps, ownerOf, relaysOf } from './parts.ts'
+import { backoffMs } from './schedule.ts'
+
+const HOUR_MS = 3_600_000
+const DAY_S = 86_400
+const READ_TIMEOUT_MS = 3000
+const READ_OVERLAP_S = 120
+const MAX_NOTE_CHARS = 280
+const MAX_THINKING = 2
+const MAX_STORED_ACTIONS = 50
+const GRACE_MS = 5000
+
+/** Errors of this process or its disk: the tick stays as it is and is taken up again. */
+const staysOpen = (error: unknown): boolean =>
+  isPylonError(error, 'shutting_down') || isPylonError(error, 'disk_full') || isPylonError(error, 'locked')
+
+export class Ticker {
+  readonly #deps: HostDeps
+  readonly #publisher: Publisher
+  readonly #signal: AbortSignal
+
+  /** @param signal aborted with shutting_down when the host closes. */
+  constructor(deps: HostDeps, publisher: Publisher, signal: AbortSignal) {
+    this.#deps = deps
+    this.#publisher = publisher
+    this.#signal = signal
+  }
+
+  /** Drives a claimed tick to its end. @throws only shutting_down, disk_full and locked; the tick then stays open. */
+  async run(tickId: string): Promise<void> {
+    const tick = getTick(this.#deps.store, tickId)
+    const agent = tick === undefined ? undefined : getAgent(this.#deps.store, tick.agentPubkey)
+    if (tick === undefined || agent === undefined) return
+    try {
+      if (tick.state === 'claimed') await this.#chargeFee(agent, tick)
+      if (tick.state === 'claimed' || tick.state === 'thinking') await this.#think(agent, tick)
+      await this.#act(agent, tickId)
+    } catch (error) {
+      if (staysOpen(error)) throw error
+      await this.#fail(agent, tick, error)
+    }
+  }
+
+  async #fail(agent: AgentRow, tick: TickRow, error: unknown): Promise<void> {
+    const { store, clock, logger } = this.#deps
+    const details = error instanceof PylonError ? error.details : {}
+    const stderr = typeof details['stderr'] === 'string' && details['stderr'] !== '' ? ` ${details['stderr'].slice(0, 300)}` : ''
+    const reason = `${messageOf(error)}${stderr}`
+    const at = clock.now()
+    await store.write(failTick({ id: tick.id, error: reason, at, retryAt: at + backoffMs(agent.failures + 1) }))
+    logger.warn({ agent: agent.name, tick: tick.number, error: reason }, 'a tick failed')
+  }
+
+  async #chargeFee(agent: AgentRow, tick: TickRow): Promise<void> {
+    if (agent.tickFeeSats === 0) return
+    const { wallets, keyring, store } = this.#deps
+    const node = { kind: 'node', pubkey: keyring.node().pubkey } as const
+    const fee: Sats = sats(agent.tickFeeSats)
+    await wallets.transfer(ownerOf(agent), node, fee, `tick:${tick.id}:fee`)
+    await store.write(addTickCost({ id: tick.id, costMsats: fee * 1000n }))
+  }
+
+  async #think(agent: AgentRow, tick: TickRow): Promise<void> {
+    const { store, clock } = this.#deps
+    if (tick.attempts >= MAX_THINKING)
+      throw new PylonError('brain_failed', 'The node ended twice while the agent was thinking; it goes on with the next tick.')
+    const observation = tick.observation === null ? await this.#observe(agent, tick) : (tick.observation as Observation)
+    await store.write(beginThinking({ id: tick.id, observation }))
+    const thought = await this.#ask(agent, observation)
+    const actions = thought.actions.slice(0, MAX_STORED_ACTIONS).map(planOf)
+    const notes = thought.problems.length === 0 ? '' : `\n[not understood] ${thought.problems.join('; ')}`
+    await store.write(
+      planTick({
+        id: tick.id,
+        agentPubkey: agent.pubkey,
+        thought: `${thought.text}${notes}`,
+        costMsats: thought.costMsats,
+        actions,
+        at: clock.now(),
+      }),
+    )
+  }
+
+  /** The brain's answer, within its time. A brain that ignores the signal is left behind. */
+  async #ask(agent: AgentRow, observation: Observation): Promise<Thought> {
+    const { clock, config } = this.#deps
+    const timeoutMs = config().host.think_timeout_s * 1000
+    const late = new AbortController()
+    const cancel = clock.after(timeoutMs + GRACE_MS, () =>
+      late.abort(new PylonError('brain_failed', `The brain did not answer within ${timeoutMs / 1000} s.`)),
+    )
+    const signal = AbortSignal.any([this.#signal, late.signal])
+    try {
+      const brain = createBrain(parseBrain(agent.brain), this.#deps)
+      return await Promise.race([brain.think(observation, signal), rejectOn(signal)])
+    } catch (error) {
+      // A brain that was stopped may say so in its own words.
+      throw this.#signal.aborted ? this.#signal.reason : error
+    } finally {
+      cancel()
+    }
+  }
+
+  async #act(agent: AgentRow, tickId: string): Promise<void> {
+    const { store, clock } = this.#deps
+    const tick = getTick(store, tickId)
+    if (tick?.state !== 'acting') return
+    for (const action of actionsOf(store, tickId)) {
+      this.#signal.throwIfAborted()
+      await runAction(this.#deps, this.#publisher, agent, action, tick.observation as Observation)
+    }
+    await store.write(finishTick({ id: tickId, at: clock.now() }))
+  }
+
+  async #observe(agent: AgentRow, tick: TickRow): Promise<Observation> {
+    const { store, clock, nostr, wallets } = this.#deps
+    const heard = heardInTick(store, tick.id)
+    const notes = await this.#readNotes(agent, tick, new Set(heard.map((row) => row.id)))
+    const relays = new Set(relaysOf(this.#deps, agent))
+    const quoteHeard = (row: HeardRow) =>
+      this.#quote(agent, { id: row.id, pubkey: row.sender, content: row.content, created_at: row.createdAt })
+    return withSeen({
+      version: 1,
+      now: rfc3339(clock.now()),
+      agent: { name: agent.name, npub: agent.npub, pubkey: agent.pubkey, about: agent.about },
+      tick: { number: tick.number, trigger: tick.trigger },
+      state: agent.state,
+      balance_sats: Number(wallets.of(ownerOf(agent)).balance().balanceSats),
+      budget: agent.budget,
+      autonomy: agent.autonomy,
+      goals: goalsOf(store, agent.pubkey),
+      memories: memoryTexts(memoriesOf(store, agent.pubkey, 20)),
+      posted: postsOf(store, agent.pubkey, 5),
+      mentions: heard.filter((row) => row.type === 'mention').map(quoteHeard),
+      dms: heard.filter((row) => row.type === 'dm').map((row) => ({ ...quoteHeard(row), scheme: row.scheme ?? 'nip17' })),
+      zaps: heard
+        .filter((row) => row.type === 'zap')
+        .map((row) => ({ ...quoteHeard(row), sats: Number((row.amountMsats ?? 0n) / 1000n), event_id: zappedEvent(row.event) })),
+      notes,
+      relays: nostr
+        .health()
+        .filter((relay) => relays.has(relay.url))
+        .map(({ url, state }) => ({ url, state })),
+    })
+  }
+
+  /** Recent notes of others that the agent's last tick did not see; none where no relay answers. */
+  async #readNotes(agent: AgentRow, tick: TickRow, without: ReadonlySet<string>): Promise<Quote[]> {
+    const { nostr, store, config, clock, logger } = this.#deps
+    const limit = config().host.read_notes
+    if (limit === 0) return []
+    const previous = ticksOf(store, agent.pubkey, 10).find((other) => other.number < tick.number && other.observation !== null)
+    const seen = new Set((previous?.observation as Observation | undefined)?.notes.map((note) => note.id) ?? [])
+    const nowS = Math.floor(clock.now() / 1000)
+    const since = previous === undefined ? nowS - DAY_S : Math.max(nowS - DAY_S, Math.floor(previous.startedAt / 1000) - READ_OVERLAP_S)
+    let events: readonly NostrEvent[]
+    try {
+      const found = await nostr.query([{ kinds: [1], since, limit: limit * 2 }], {
+        relays: relaysOf(this.#deps, agent),
+        timeoutMs: READ_TIMEOUT_MS,
+      })
+      events = found.events
+    } catch (error) {
+      logger.info({ agent: agent.name, error: messageOf(error) }, 'no notes could be read')
+      return []
+    }
+    const fresh = events
+      .filter((event) => event.pubkey !== agent.pubkey && !without.has(event.id) && !seen.has(event.id) && event.created_at <= nowS + 60)
+      .sort((a, b) => b.created_at - a.created_at || (a.id < b.id ? -1 : 1))
+      .slice(0, limit)
+    for (const event of fresh) this.#publisher.remember(event)
+    return fresh.map((event) => this.#quote(agent, event, MAX_NOTE_CHARS))
+  }
+
+  #quote(agent: AgentRow, said: { id: string; pubkey: string; content: string; created_at: number }, maxChars?: number): Quote {
+    const { store, clock, keyring } = this.#deps
+    return {
+      id: said.id,
+      npub: npubOf(said.pubkey),
+      pubkey: said.pubkey,
+      text: cleanText(said.content, maxChars),
+      created_at: timeOf(said.created_at),
+      own_home: keyring.owns(said.pubkey),
+      old: said.created_at * 1000 < Math.floor(agent.createdAt / 1000) * 1000,
+      spoken_recently: countSpokenTo(store, agent.pubkey, said.pubkey, clock.now() - HOUR_MS),
+      spoken_total: countSpokenTo(store, agent.pubkey, said.pubkey, 0),
+      zapped_today: countZapsTo(store, agent.pubkey, said.pubkey, clock.now() - DAY_S * 1000),
+    }
+  }
+}
+
+function rejectOn(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason)
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
+  })
+}
+
+/** What a stranger dated past the end of time is dated there. */
+function timeOf(seconds: number): string {
+  return rfc3339(Math.min(Math.max(0, seconds), 253_402_300_799) * 1000)
+}
+
+function zappedEvent(event: unknown): string {
+  const zapped = typeof event === 'object' && event !== null ? (event as { zapped?: unknown }).zapped : undefined
+  return isHex64(zapped) ? zapped : ''
+}
+
+function planOf(raw: Readonly<Record<string, unknown>> & { readonly type: string }): PlannedAction {
+  const id = randomUUID()
+  try {
+    const action = parseAction(raw)
+    return { id, type: action.type, params: action }
+  } catch (error) {
+    return {
+      id,
+      type: String(raw.type).slice(0, 40),
+      params: JSON.parse(JSON.stringify(raw)) as unknown,
+      refused: messageOf(error).slice(0, 500),
+    }
+  }
+}

@@ -1,0 +1,178 @@
+/** What keeps agents going besides their ticks: introductions, wallets watched, outcomes that come late, old rows swept. */
+import { messageOf } from '../base/errors.ts'
+import { getAgent, listAgents, patchAgent } from '../store/agents.ts'
+import { finishAction, getAction, getTick, openActions, sweepTicks } from '../store/ticks.ts'
+import type { WalletEvent } from '../wallet/types.ts'
+import { isSpend, onPaymentEvent, walletKeyOf } from './actions/spend.ts'
+import { type HostDeps, ownerOf } from './parts.ts'
+import { publishProfile } from './profile.ts'
+import { followRunway } from './runway.ts'
+
+const CHECK_MS = 10_000
+const SWEEP_MS = 3_600_000
+const SWEEP_LIMIT = 500
+const DAY_MS = 86_400_000
+/** Wraps come again for three days: what was opened is remembered longer. */
+const MIN_KEPT_DAYS = 5
+const OBSERVATIONS_KEPT_DAYS = 7
+/** Longer than anything stays in the outbox. */
+const OUTBOX_DAYS = 4
+const REGISTER_TIMEOUT_MS = 5000
+const REGISTER_RETRY_MS = 60_000
+
+export class Upkeep {
+  readonly #deps: HostDeps
+  readonly #wake: () => void
+  /** When an agent's address is asked for next; Infinity where it was given or is being asked for. */
+  readonly #registerAt = new Map<string, number>()
+  /** As last seen: only a rise is news. */
+  readonly #balances = new Map<string, bigint>()
+  #cancelCheck: (() => void) | undefined
+  #sweptAt = 0
+  #started = false
+  #closed = false
+
+  /** @param wake called when an agent's next tick may have changed. */
+  constructor(deps: HostDeps, wake: () => void) {
+    this.#deps = deps
+    this.#wake = wake
+    deps.nostr.onPublished('action:', (key, eventId) => this.#onPublished(key, eventId))
+    // A payment of an action that ends late, and anything that may change what an agent holds.
+    for (const cause of ['action', 'zap', 'transfer', 'owner', 'tick'] as const)
+      deps.wallets.onEvent(cause, (event) => this.#onWalletEvent(event))
+  }
+
+  async start(): Promise<void> {
+    this.#started = true
+    await this.#reconcile()
+    this.#scheduleCheck()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#cancelCheck?.()
+  }
+
+  /** Address, profile and state: what makes a spawned agent a citizen. Each step may be repeated. */
+  async introduce(pubkey: string): Promise<void> {
+    await this.#register(pubkey)
+    const agent = getAgent(this.#deps.store, pubkey)
+    if (agent === undefined || this.#closed) return
+    await publishProfile(this.#deps, agent)
+    await this.follow(pubkey)
+  }
+
+  /** Gets the agent its zap address; where that fails or takes long it is tried again later. */
+  async #register(pubkey: string): Promise<void> {
+    const { zapAddresses, store, clock, logger } = this.#deps
+    const agent = getAgent(store, pubkey)
+    if (zapAddresses === undefined || agent === undefined || clock.now() < (this.#registerAt.get(pubkey) ?? 0)) return
+    this.#registerAt.set(pubkey, Number.POSITIVE_INFINITY)
+    const registration = zapAddresses.register(ownerOf(agent), agent.name).then(
+      async ({ lnurl }) => {
+        if (lnurl !== agent.lud06) await store.write(patchAgent({ pubkey, patch: { lud06: lnurl } }))
+      },
+      (error: unknown) => {
+        this.#registerAt.set(pubkey, clock.now() + REGISTER_RETRY_MS)
+        logger.warn({ agent: agent.name, error: messageOf(error) }, 'the agent has no zap address yet')
+      },
+    )
+    const patience = new AbortController()
+    const late = clock.sleep(REGISTER_TIMEOUT_MS, patience.signal).catch(() => undefined)
+    await Promise.race([registration, late])
+    patience.abort()
+  }
+
+  /** Brings the agent's state in step with its wallet. */
+  async follow(pubkey: string): Promise<void> {
+    if (this.#closed || this.#deps.keyring.locked) return
+    if (!this.#balances.has(pubkey)) this.#balances.set(pubkey, this.#deps.wallets.of({ kind: 'agent', pubkey }).balance().balanceSats)
+    if (await followRunway(this.#deps, pubkey)) this.#wake()
+  }
+
+  async #onPublished(key: string, eventId: string): Promise<void> {
+    const [, id = '', copy] = key.split(':')
+    if (copy !== undefined) return
+    await this.#deps.store.write(finishAction({ id, state: 'published', reason: null, eventId, at: this.#deps.clock.now() }))
+  }
+
+  async #onWalletEvent(event: WalletEvent): Promise<void> {
+    const { store } = this.#deps
+    if (event.owner.kind !== 'agent') return
+    const action = event.cause.type === 'action' ? getAction(store, event.cause.id) : undefined
+    if (action !== undefined && isSpend(action.type)) await onPaymentEvent(this.#deps, action, event)
+    // A zap wakes by its receipt.
+    if (this.#started && !this.#closed) await this.lookAtWallet(event.owner.pubkey, event.cause.type !== 'zap')
+  }
+
+  /** Follows a balance that may have changed; what a hibernating agent was given wakes it for one tick. */
+  async lookAtWallet(pubkey: string, wakes = true): Promise<void> {
+    const { store, clock, wallets } = this.#deps
+    const balance = wallets.of({ kind: 'agent', pubkey }).balance().balanceSats
+    const before = this.#balances.get(pubkey)
+    this.#balances.set(pubkey, balance)
+    await this.follow(pubkey)
+    const agent = getAgent(store, pubkey)
+    const isFunded = wakes && before !== undefined && balance > before
+    if (isFunded && agent?.state === 'hibernating' && agent.nextTickAt === null) {
+      await store.write(patchAgent({ pubkey, patch: { nextTickAt: clock.now() } }))
+      this.#wake()
+    }
+  }
+
+  /** Spends that were taken up in a tick that has ended: the wallet knows how they went. */
+  async #reconcile(): Promise<void> {
+    const { store, wallets, clock } = this.#deps
+    for (const action of openActions(store)) {
+      const tick = getTick(store, action.tickId)
+      if (!isSpend(action.type) || tick === undefined || tick.state === 'acting') continue
+      const owner = { kind: 'agent', pubkey: action.agentPubkey } as const
+      const payment = wallets.of(owner).payment(walletKeyOf(action))
+      const cause = { type: 'action', id: action.id } as const
+      const idempotencyKey = walletKeyOf(action)
+      if (payment?.state === 'paid')
+        await onPaymentEvent(this.#deps, action, { type: 'payment_settled', cause, owner, idempotencyKey, feeSats: payment.feeSats })
+      else if (payment === undefined || payment.state === 'failed') {
+        await store.write(finishAction({ id: action.id, state: 'failed', reason: payment?.reason ?? 'nothing was spent', at: clock.now() }))
+      }
+    }
+  }
+
+  #scheduleCheck(): void {
+    this.#cancelCheck = this.#deps.clock.after(CHECK_MS, () => {
+      this.inBackground('check', async () => {
+        try {
+          await this.#check()
+        } finally {
+          if (this.#started && !this.#closed) this.#scheduleCheck()
+        }
+      })
+    })
+  }
+
+  /** What no event tells: a balance that changed, an address still missing, publishing that nobody took, old rows. */
+  async #check(): Promise<void> {
+    const { store, clock, config } = this.#deps
+    for (const agent of listAgents(store)) {
+      await this.lookAtWallet(agent.pubkey)
+      await this.introduce(agent.pubkey)
+    }
+    const now = clock.now()
+    if (now - this.#sweptAt < SWEEP_MS) return
+    this.#sweptAt = now
+    for (const action of openActions(store)) {
+      if (isSpend(action.type) || now - action.updatedAt < OUTBOX_DAYS * DAY_MS) continue
+      await store.write(finishAction({ id: action.id, state: 'failed', reason: 'no relay took it in time', at: now }))
+    }
+    const before = now - Math.max(config().retention.ticks_days, MIN_KEPT_DAYS) * DAY_MS
+    await store.write(sweepTicks({ before, observedBefore: now - OBSERVATIONS_KEPT_DAYS * DAY_MS, limit: SWEEP_LIMIT }))
+  }
+
+  /** For work that is tried again anyway. */
+  inBackground(what: string, work: () => Promise<void>): void {
+    work().catch((error: unknown) => {
+      if (this.#started && !this.#closed)
+        this.#deps.logger.warn({ what, error: messageOf(error) }, 'the host could not finish something; it tries again')
+    })
+  }
+}

@@ -1,0 +1,99 @@
+/** The Nostr layer put together: relays, subscriptions, outbox, look-ups. */
+import type { Clock } from '../base/clock.ts'
+import type { Config } from '../base/config.ts'
+import type { Dialer } from '../base/dialer.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Store } from '../store/store.ts'
+import { Canary } from './canary.ts'
+import { Directory } from './directory.ts'
+import { Outbox } from './outbox.ts'
+import { RelayPool } from './pool.ts'
+import { listenRelays, queryRelays } from './query.ts'
+import type { Relay } from './relay.ts'
+import { relayUrl } from './relay-url.ts'
+import { startRetention } from './retention.ts'
+import { Subscriptions } from './subscriptions.ts'
+import type { Keyring, Nostr, RelayHealth } from './types.ts'
+import { createVerifier, type Verifier } from './verify.ts'
+
+export interface NostrDeps {
+  readonly store: Store
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly dialer: Dialer
+  readonly keyring: Keyring
+  /** The node's own, named by the owner: exceptions of the dialer, and the only ones that our keys are shown to (NIP-42). */
+  readonly relays: readonly string[]
+  /** For what is kept how long; nothing is removed without it. */
+  readonly config?: () => Config
+  readonly verifier?: Verifier
+}
+
+/** @throws relay_invalid */
+export function createNostr(deps: NostrDeps): Nostr {
+  const { store, clock, logger, dialer, keyring } = deps
+  const relays = [...new Set(deps.relays.map(relayUrl))]
+  for (const url of relays) dialer.allow(url)
+  const verifier = deps.verifier ?? createVerifier()
+  const own = new Set(relays)
+  const pool = new RelayPool(relays, {
+    dialer,
+    clock,
+    logger,
+    mayAuth: (url) => own.has(url),
+    authSigner: () => (keyring.locked ? undefined : keyring.node()),
+  })
+  const subscriptions = new Subscriptions({ store, clock, logger, pool, verifier, keyring, ownRelays: relays })
+  const outbox = new Outbox({ store, clock, logger, pool, keyring })
+  const lookups = { clock, pool, verifier, keyring, ownRelays: relays }
+  const directory = new Directory({
+    store,
+    clock,
+    logger,
+    dialer,
+    ownRelays: relays,
+    query: (filters, options) => queryRelays(lookups, filters, options),
+  })
+  let canaries: Canary[] = []
+  let stopRetention = () => {}
+
+  const healthOf = (relay: Relay): RelayHealth => ({
+    url: relay.url,
+    state: relay.state,
+    reason: relay.reason ?? subscriptions.reasonOn(relay.url),
+    lastEventAt: relay.lastEventAt,
+    cursorLagS: subscriptions.lagS(relay.url),
+    outboxDepth: outbox.depth(relay.url),
+  })
+
+  return {
+    keyring,
+    relays,
+    verifier: verifier.name,
+    start() {
+      pool.start()
+      subscriptions.start()
+      outbox.start()
+      canaries = pool
+        .ownRelays()
+        .map((relay) => new Canary({ relay, clock, logger, keyring, onDeaf: () => subscriptions.reopen(relay.url) }))
+      if (deps.config !== undefined) stopRetention = startRetention({ store, clock, logger, config: deps.config })
+    },
+    async close() {
+      stopRetention()
+      for (const canary of canaries) canary.close()
+      await subscriptions.close()
+      await outbox.close()
+      pool.close()
+    },
+    health: () => pool.ownRelays().map(healthOf),
+    subscribe: (spec) => subscriptions.open(spec),
+    query: (filters, options) => queryRelays(lookups, filters, options),
+    listen: (spec) => listenRelays(lookups, spec),
+    nudgeOutbox: () => outbox.nudge(),
+    onPublished: (keyPrefix, handler) => outbox.onPublished(keyPrefix, handler),
+    relaysToReach: (pubkey, hints) => directory.relaysToReach(pubkey, hints),
+    dmRelaysOf: (pubkey) => directory.dmRelaysOf(pubkey),
+    profileOf: (pubkey) => directory.profileOf(pubkey),
+  }
+}

@@ -1,0 +1,258 @@
+/** The way to one relay: deliveries that are due, under way or waiting for another try, many at once. */
+import { randomInt } from 'node:crypto'
+import type { Clock } from '../base/clock.ts'
+import { isPylonError, messageOf } from '../base/errors.ts'
+import type { DeliveryOutcome, DeliveryState } from '../store/outbox.ts'
+import type { Hold } from './pool.ts'
+import type { Relay } from './relay.ts'
+import { prefixOf } from './relay-frames.ts'
+import type { Signer } from './types.ts'
+
+/** Events sent and not yet answered, at most. */
+const WINDOW = 256
+const MAX_BUFFERED_BYTES = 4 * 1024 * 1024
+const OK_TIMEOUT_MS = 10_000
+const EPHEMERAL_OK_TIMEOUT_MS = 5000
+const MIN_RETRY_MS = 1000
+const MAX_RETRY_MS = 300_000
+/** Refusals that another try would not change. */
+const FINAL_PREFIXES = new Set(['invalid', 'blocked', 'pow', 'restricted', 'mute'])
+
+export interface OutboxItem {
+  readonly id: number
+  readonly key: string
+  readonly eventId: string
+  readonly author: string
+  readonly ephemeral: boolean
+  readonly notAfter: number
+  /** A newer revision has taken its place. */
+  superseded: boolean
+  /** Lanes that still hold it. */
+  lanes: number
+  /** The EVENT frame, signed once. @throws locked, not_found when the key is gone */
+  frame(): string
+}
+
+interface Job {
+  readonly item: OutboxItem
+  attempts: number
+  /** When to try again, or when it was sent (ms). */
+  at: number
+  triedAuth: boolean
+}
+
+export interface LaneDeps {
+  readonly clock: Clock
+  /** As the rows name the relay. */
+  readonly name: string
+  hold(): Hold | undefined
+  /** The author's key where it is ours and unlocked. */
+  signerOf(pubkey: string): Signer | undefined
+  onOutcome(item: OutboxItem, outcome: DeliveryOutcome): void
+  /** The keys are locked: everything waits. */
+  onLocked(): void
+  /** Called when there is room for more from the table. */
+  onRoom(): void
+}
+
+export class Lane {
+  readonly #deps: LaneDeps
+  readonly #due: Job[] = []
+  #head = 0
+  #later: Job[] = []
+  readonly #flying = new Map<string, Job>()
+  #hold: Hold | undefined
+  #unlisten: () => void = () => {}
+  #lockedNow = false
+  /** The newest message that was taken in; those after it are in the table only, when `overflow` is set. */
+  newestId = 0
+  overflow = false
+
+  constructor(deps: LaneDeps) {
+    this.#deps = deps
+  }
+
+  get depth(): number {
+    return this.#due.length - this.#head + this.#later.length + this.#flying.size
+  }
+
+  get idle(): boolean {
+    return this.depth === 0 && !this.overflow
+  }
+
+  add(item: OutboxItem, attempts: number, nextAt: number): void {
+    item.lanes++
+    this.newestId = Math.max(this.newestId, item.id)
+    const job: Job = { item, attempts, at: nextAt, triedAuth: false }
+    if (nextAt > this.#deps.clock.now()) this.#later.push(job)
+    else this.#due.push(job)
+  }
+
+  close(): void {
+    this.#unlisten()
+    this.#hold?.release()
+    this.#hold = undefined
+  }
+
+  /** Sends what is due as far as the window allows. */
+  pump(): void {
+    const relay = this.#connection()
+    if (relay === undefined) return
+    if (relay.refused !== undefined) {
+      this.rejectAll(relay.refused)
+      return
+    }
+    while (relay.connected && this.#flying.size < WINDOW && relay.bufferedBytes < MAX_BUFFERED_BYTES) {
+      const job = this.#due[this.#head]
+      if (job === undefined) break
+      if (!this.#dropIfOver(job)) {
+        if (this.#flying.has(job.item.eventId)) break
+        if (!this.#send(relay, job)) break
+      }
+      this.#head++
+    }
+    if (this.#head > 1000 && this.#head * 2 > this.#due.length) {
+      this.#due.splice(0, this.#head)
+      this.#head = 0
+    }
+    if (this.overflow && this.#due.length - this.#head < WINDOW) this.#deps.onRoom()
+  }
+
+  /** Once a second: answers that did not come, tries that are due, messages nobody wants any more. */
+  tick(): void {
+    const now = this.#deps.clock.now()
+    for (const [id, job] of this.#flying) {
+      const timeoutMs = job.item.ephemeral ? EPHEMERAL_OK_TIMEOUT_MS : OK_TIMEOUT_MS
+      if (now - job.at < timeoutMs) continue
+      this.#flying.delete(id)
+      this.#hold?.relay.forgetOk(id)
+      if (job.item.ephemeral) this.#settle(job, 'expired', 'no OK')
+      else this.#retry(job, 'no OK in time')
+    }
+    const later = this.#later
+    this.#later = []
+    for (const job of later) {
+      if (this.#dropIfOver(job)) continue
+      if (job.at <= now) this.#due.push(job)
+      else this.#later.push(job)
+    }
+    if (this.#hold?.relay.connected === true) return
+    const waiting = this.#due.splice(this.#head)
+    this.#due.length = 0
+    this.#head = 0
+    for (const job of waiting) if (!this.#dropIfOver(job)) this.#due.push(job)
+  }
+
+  #connection(): Relay | undefined {
+    if (this.#hold === undefined) {
+      this.#hold = this.#deps.hold()
+      this.#unlisten =
+        this.#hold?.relay.listen({
+          onUp: () => this.pump(),
+          onDown: () => this.#takeBack(),
+        }) ?? (() => {})
+    }
+    return this.#hold?.relay
+  }
+
+  /** What was under way when the connection went may or may not have arrived: it goes again, and a duplicate is a success. */
+  #takeBack(): void {
+    const jobs = [...this.#flying.values()]
+    this.#flying.clear()
+    this.#due.splice(0, this.#head)
+    this.#head = 0
+    this.#due.unshift(...jobs)
+  }
+
+  /** False when the keys are locked. */
+  #send(relay: Relay, job: Job): boolean {
+    const { item } = job
+    const frame = this.#frameOf(job)
+    if (frame === undefined) return !this.#lockedNow
+    const limit = relay.limits.maxMessageLength
+    if (limit !== undefined && Buffer.byteLength(frame) > limit) {
+      this.#settle(job, 'rejected', `longer than the relay takes (${limit} bytes)`)
+      return true
+    }
+    job.at = this.#deps.clock.now()
+    this.#flying.set(item.eventId, job)
+    relay.sendEvent(frame, item.eventId, (ok, message) => this.#onOk(relay, job, ok, message))
+    return true
+  }
+
+  #frameOf(job: Job): string | undefined {
+    try {
+      this.#lockedNow = false
+      return job.item.frame()
+    } catch (error) {
+      this.#lockedNow = isPylonError(error, 'locked')
+      if (this.#lockedNow) this.#deps.onLocked()
+      else this.#settle(job, 'rejected', messageOf(error))
+      return undefined
+    }
+  }
+
+  #onOk(relay: Relay, job: Job, ok: boolean, message: string): void {
+    if (this.#flying.get(job.item.eventId) !== job) return
+    this.#flying.delete(job.item.eventId)
+    const prefix = prefixOf(message)
+    if (ok || prefix === 'duplicate') this.#settle(job, 'accepted', null)
+    else if (prefix === 'auth-required') this.#authThenRetry(relay, job, message)
+    else if (FINAL_PREFIXES.has(prefix)) this.#settle(job, 'rejected', message)
+    else if (job.item.ephemeral) this.#settle(job, 'rejected', message)
+    else this.#retry(job, message || 'refused without a reason')
+    this.pump()
+  }
+
+  #authThenRetry(relay: Relay, job: Job, message: string): void {
+    const signer = this.#deps.signerOf(job.item.author)
+    if (signer === undefined || job.triedAuth) {
+      this.#retry(job, message)
+      return
+    }
+    job.triedAuth = true
+    void relay.auth(signer).then((proven) => {
+      if (!proven) {
+        this.#retry(job, message)
+        return
+      }
+      this.#due.push(job)
+      this.pump()
+    })
+  }
+
+  #retry(job: Job, error: string): void {
+    const waitMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(job.attempts, 10))
+    job.attempts++
+    job.at = this.#deps.clock.now() + Math.round(waitMs * (0.7 + randomInt(600) / 1000))
+    this.#later.push(job)
+    this.#report(job, 'pending', error)
+  }
+
+  #dropIfOver(job: Job): boolean {
+    if (job.item.superseded) this.#settle(job, 'superseded', null)
+    else if (job.item.notAfter < this.#deps.clock.now()) this.#settle(job, 'expired', null)
+    else return false
+    return true
+  }
+
+  /** Gives up all that waits. */
+  rejectAll(reason: string): void {
+    const jobs = [...this.#due.splice(this.#head), ...this.#later]
+    this.#due.length = 0
+    this.#head = 0
+    this.#later = []
+    for (const job of jobs) this.#settle(job, 'rejected', reason)
+  }
+
+  #settle(job: Job, state: DeliveryState, error: string | null): void {
+    job.item.lanes--
+    if (state === 'accepted') job.attempts++
+    this.#report(job, state, error)
+  }
+
+  #report(job: Job, state: DeliveryState, error: string | null): void {
+    const { item, attempts, at } = job
+    this.#deps.onOutcome(item, { messageId: item.id, relay: this.#deps.name, state, attempts, error, nextAt: state === 'pending' ? at : 0 })
+  }
+}

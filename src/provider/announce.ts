@@ -1,0 +1,142 @@
+/** Tells the network what is sold here: profile and relay lists, the announcement (31990), the heartbeat (11998). */
+import { createHash } from 'node:crypto'
+import { type Clock, unixSeconds } from '../base/clock.ts'
+import { identify } from '../nostr/nips/nip01.ts'
+import { buildDmRelays, buildRelayList } from '../nostr/nips/nip65.ts'
+import { type Announcement, buildAnnouncement, buildHeartbeat, buildWithdrawal } from '../nostr/nips/nip89.ts'
+import type { EventTemplate } from '../nostr/types.ts'
+import { all } from '../store/commands.ts'
+import { enqueueEvent } from '../store/outbox.ts'
+import { getSetting, putSetting } from '../store/settings.ts'
+import type { Store } from '../store/store.ts'
+
+/** Clients hide a provider that was not heard for 900 s. */
+export const HEARTBEAT_S = 300
+const HOUR_MS = 3_600_000
+/** Said again after this, though nothing changed: relays forget. */
+const REPEAT_AFTER_MS = 24 * HOUR_MS
+
+export interface Offer {
+  readonly kinds: readonly number[]
+  readonly name: string
+  readonly about: string
+  readonly mints: Announcement['mints']
+  readonly lockPubkey: string | undefined
+  readonly pricing: Announcement['pricing']
+  /** Models that kind 5050 can be asked for. */
+  readonly models: readonly string[]
+}
+
+export interface Profile {
+  readonly name: string
+  readonly about: string
+  readonly lud06?: string
+  readonly lud16?: string
+}
+
+export interface Announcer {
+  /** Publishes what differs from what was published last. */
+  publish(offer: Offer, profile: Profile): Promise<void>
+  heartbeat(): Promise<void>
+  /** Takes the announcement back; only ever on the owner's request. */
+  withdraw(): Promise<void>
+}
+
+interface Said {
+  readonly digest: string
+  readonly createdAtS: number
+}
+
+/** Stable for a key, so that a restored home announces the same thing; tells nothing else. */
+export function announcementId(pubkey: string): string {
+  return createHash('sha256').update(`pylon announcement ${pubkey}`).digest('hex').slice(0, 16)
+}
+
+export function createAnnouncer(deps: {
+  store: Store
+  clock: Clock
+  pubkey: () => string
+  relays: () => readonly string[]
+  nudge: () => void
+}): Announcer {
+  const { store, clock } = deps
+
+  async function say(name: string, template: EventTemplate, notAfter: number): Promise<void> {
+    const key = `announce:${deps.pubkey()}:${name}`
+    const digest = createHash('sha256')
+      .update(JSON.stringify([template.tags, template.content, deps.relays()]))
+      .digest('hex')
+    const last = getSetting<Said>(store, key)
+    const now = clock.now()
+    if (last?.digest === digest && last.createdAtS * 1000 + REPEAT_AFTER_MS > now) return
+    // A replaceable event must be newer than the one it replaces; of two in a second the lower id would win.
+    const createdAtS = Math.max(template.created_at, (last?.createdAtS ?? 0) + 1)
+    const event = identify(deps.pubkey(), { ...template, created_at: createdAtS })
+    await store.write(
+      all(
+        putSetting({ key, value: { digest, createdAtS }, at: now }),
+        enqueueEvent({ key, event, relays: deps.relays(), notAfter, at: now }),
+      ),
+    )
+    deps.nudge()
+  }
+
+  return {
+    async publish(offer, profile) {
+      const now = unixSeconds(clock)
+      const notAfter = clock.now() + REPEAT_AFTER_MS
+      const relays = deps.relays()
+      await say('0', { kind: 0, created_at: now, tags: [], content: JSON.stringify({ ...profile, bot: true }) }, notAfter)
+      await say('10002', buildRelayList(relays, now), notAfter)
+      await say('10050', buildDmRelays(relays, now), notAfter)
+      const { models, lockPubkey, ...rest } = offer
+      const template = buildAnnouncement(
+        { d: announcementId(deps.pubkey()), ...rest, ...(lockPubkey === undefined ? {} : { lockPubkey }) },
+        now,
+      )
+      await say('31990', withModels(withTopics(template), models), notAfter)
+    },
+
+    async heartbeat() {
+      const now = unixSeconds(clock)
+      const event = identify(deps.pubkey(), buildHeartbeat(announcementId(deps.pubkey()), now, HEARTBEAT_S))
+      await store.write(
+        enqueueEvent({
+          key: `announce:${deps.pubkey()}:11998`,
+          event,
+          relays: deps.relays(),
+          notAfter: clock.now() + HEARTBEAT_S * 1000,
+          at: clock.now(),
+        }),
+      )
+      deps.nudge()
+    },
+
+    async withdraw() {
+      const now = unixSeconds(clock)
+      const event = identify(deps.pubkey(), buildWithdrawal(deps.pubkey(), announcementId(deps.pubkey()), now))
+      const at = clock.now()
+      const key = `announce:${deps.pubkey()}`
+      await store.write(
+        all(
+          enqueueEvent({ key: `${key}:withdraw:${now}`, event, relays: deps.relays(), notAfter: at + REPEAT_AFTER_MS, at }),
+          // Whatever is announced next is new.
+          putSetting({ key: `${key}:31990`, value: { digest: '', createdAtS: now }, at }),
+        ),
+      )
+      deps.nudge()
+    },
+  }
+}
+
+function withTopics(template: EventTemplate): EventTemplate {
+  return { ...template, tags: [...template.tags, ['t', 'pylon'], ['t', 'dvm']] }
+}
+
+/** The models of 5050, in the form that DVM clients read. */
+function withModels(template: EventTemplate, models: readonly string[]): EventTemplate {
+  if (models.length === 0) return template
+  const content = JSON.parse(template.content) as Record<string, unknown>
+  const nip90Params = { model: { required: false, values: models.slice(0, 50) } }
+  return { ...template, content: JSON.stringify({ ...content, nip90Params }) }
+}

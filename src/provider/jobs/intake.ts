@@ -1,0 +1,114 @@
+/** From a verified event to the engine: looks at the envelope, decodes, finds the relays for the answer. */
+import type { Clock } from '../../base/clock.ts'
+import type { Config } from '../../base/config.ts'
+import { isPylonError, messageOf, toPylonError } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import { cancelledIds } from '../../nostr/nips/nip90.ts'
+import type { Nostr, NostrEvent, Signer } from '../../nostr/types.ts'
+import { judgeEnvelope } from './admission.ts'
+import type { Engine } from './engine.ts'
+import { blankOrder, decodeRequest, envelopeOf } from './nip90.ts'
+
+/** How long the customer's relay list is waited for; then the answer goes to our own relays and those it named. */
+const ROUTE_WAIT_MS = 2000
+const ROUTE_KEPT_MS = 600_000
+const MAX_ROUTES = 5000
+
+export interface Intake {
+  /** Kind 5xxx. Resolves once the request is claimed or was passed over. */
+  onRequest(event: NostrEvent): Promise<void>
+  /** Kind 5. */
+  onDeletion(event: NostrEvent): Promise<void>
+}
+
+export function createIntake(deps: {
+  engine: Engine
+  nostr: Pick<Nostr, 'relays' | 'relaysToReach'>
+  signer: () => Signer
+  clock: Clock
+  logger: Logger
+  config: () => Config
+  isServed: (kind: number) => boolean
+}): Intake {
+  const { engine, clock, logger } = deps
+  const route = createRouter(deps)
+
+  async function open(event: NostrEvent): Promise<void> {
+    const signer = deps.signer()
+    const { max_age_s, max_skew_s, max_input_bytes } = deps.config().provider
+    const verdict = judgeEnvelope(envelopeOf(event), {
+      me: signer.pubkey,
+      nowS: Math.floor(clock.now() / 1000),
+      maxAgeS: max_age_s,
+      maxSkewS: max_skew_s,
+      maxInputBytes: max_input_bytes,
+      isServed: deps.isServed,
+    })
+    if (verdict.type === 'ignore') {
+      logger.debug({ job_id: event.id, kind: event.kind, reason: verdict.reason }, 'a request was passed over')
+      return
+    }
+    const blank = blankOrder(event, signer.pubkey)
+    if (verdict.type === 'refuse') {
+      await engine.refuse({ ...blank, answerRelays: await route(event.pubkey, []) }, verdict)
+      return
+    }
+    let decoded: ReturnType<typeof decodeRequest>
+    try {
+      decoded = decodeRequest(event, signer, max_age_s)
+    } catch (error) {
+      // What we cannot read was not meant for us.
+      if (isPylonError(error, 'decrypt_failed')) return
+      const { code, message } = toPylonError(error)
+      await engine.refuse({ ...blank, answerRelays: await route(event.pubkey, []) }, { code, message })
+      return
+    }
+    await engine.admit({ ...decoded.order, answerRelays: await route(event.pubkey, decoded.hints) })
+  }
+
+  return {
+    onRequest: (event) => engine.once(event.id, () => open(event)),
+    async onDeletion(event) {
+      const ids = cancelledIds(event)
+      if (ids.length > 0) await engine.cancel(ids, event.pubkey, event.id)
+    },
+  }
+}
+
+/** Relays to answer on: kept for a while by customer and hints, and never waited for long. */
+function createRouter(deps: {
+  nostr: Pick<Nostr, 'relays' | 'relaysToReach'>
+  clock: Clock
+  logger: Logger
+}): (pubkey: string, hints: readonly string[]) => Promise<readonly string[]> {
+  const { nostr, clock } = deps
+  const routes = new Map<string, { relays: Promise<readonly string[]>; until: number }>()
+
+  function lookUp(pubkey: string, hints: readonly string[]): Promise<readonly string[]> {
+    const own = [...nostr.relays]
+    return new Promise((resolve) => {
+      const cancel = clock.after(ROUTE_WAIT_MS, () => resolve(own))
+      nostr.relaysToReach(pubkey, hints).then(
+        (relays) => {
+          cancel()
+          resolve(relays.length > 0 ? relays : own)
+        },
+        (error: unknown) => {
+          cancel()
+          deps.logger.debug({ error: messageOf(error) }, 'the relays of a customer could not be found')
+          resolve(own)
+        },
+      )
+    })
+  }
+
+  return (pubkey, hints) => {
+    const key = [pubkey, ...hints].join(' ')
+    const kept = routes.get(key)
+    if (kept !== undefined && kept.until > clock.now()) return kept.relays
+    if (routes.size >= MAX_ROUTES) routes.clear()
+    const relays = lookUp(pubkey, hints)
+    routes.set(key, { relays, until: clock.now() + ROUTE_KEPT_MS })
+    return relays
+  }
+}

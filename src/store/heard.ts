@@ -1,0 +1,104 @@
+/** What was said to agents: claimed once, kept until a tick observes it. */
+import { defineCommand, type Row } from './commands.ts'
+import { amountOrNull, int, jsonOrNull, text, textOrNull } from './row.ts'
+import type { Store } from './store.ts'
+
+export interface HeardRow {
+  readonly agentPubkey: string
+  /** Event id; of a gift wrap the id of its rumor. */
+  readonly id: string
+  readonly type: 'mention' | 'dm' | 'zap'
+  readonly sender: string
+  readonly content: string
+  readonly scheme: 'nip17' | 'nip04' | null
+  readonly amountMsats: bigint | null
+  readonly event: unknown
+  readonly wakes: boolean
+  /** Unix seconds, as the sender says. */
+  readonly createdAt: number
+  readonly heardAt: number
+}
+
+/** What waits for an agent's ticks at most: a flood is cut off, not stored. */
+const MAX_WAITING = 1000
+
+/** Claims what was said to an agent: false when it was heard before, or when too much waits already. */
+export const hear = defineCommand('hear', (sql, p: HeardRow): boolean => {
+  const waiting = sql('SELECT count(*) AS n FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL').get(p.agentPubkey)
+  if (waiting !== undefined && int(waiting, 'n') >= MAX_WAITING) return false
+  const inserted = sql(
+    `INSERT INTO heard (agent_pubkey, id, type, sender, content, scheme, amount_msats, event_json, wakes, created_at, heard_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+  ).run(
+    p.agentPubkey,
+    p.id,
+    p.type,
+    p.sender,
+    p.content,
+    p.scheme,
+    p.amountMsats,
+    p.event === null ? null : JSON.stringify(p.event),
+    p.wakes ? 1n : 0n,
+    BigInt(p.createdAt),
+    BigInt(p.heardAt),
+  )
+  return inserted.changes > 0
+})
+
+export const markWrapOpened = defineCommand('mark_wrap_opened', (sql, p: { agentPubkey: string; id: string; at: number }) => {
+  sql('INSERT INTO opened_wraps (id, agent_pubkey, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING').run(p.id, p.agentPubkey, BigInt(p.at))
+})
+
+export function wasWrapOpened(store: Store, agentPubkey: string, id: string): boolean {
+  return store.sql('SELECT 1 FROM opened_wraps WHERE agent_pubkey = ? AND id = ?').get(agentPubkey, id) !== undefined
+}
+
+export function wasHeard(store: Store, agentPubkey: string, id: string): boolean {
+  return store.sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND id = ?').get(agentPubkey, id) !== undefined
+}
+
+function decodeHeard(row: Row): HeardRow {
+  return {
+    agentPubkey: text(row, 'agent_pubkey'),
+    id: text(row, 'id'),
+    type: text(row, 'type') as HeardRow['type'],
+    sender: text(row, 'sender'),
+    content: text(row, 'content'),
+    scheme: textOrNull(row, 'scheme') as HeardRow['scheme'],
+    amountMsats: amountOrNull(row, 'amount_msats'),
+    event: jsonOrNull(row, 'event_json'),
+    wakes: int(row, 'wakes') === 1,
+    createdAt: int(row, 'created_at'),
+    heardAt: int(row, 'heard_at'),
+  }
+}
+
+/** What no tick has observed yet and may wake the agent, oldest first. */
+export function waitingTriggers(store: Store, pubkey: string): { id: string; type: HeardRow['type']; heardAt: number; tries: number }[] {
+  return store
+    .sql(
+      'SELECT id, type, heard_at, tries FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND wakes = 1 ORDER BY heard_at, id LIMIT 100',
+    )
+    .all(pubkey)
+    .map((row) => ({
+      id: text(row, 'id'),
+      type: text(row, 'type') as HeardRow['type'],
+      heardAt: int(row, 'heard_at'),
+      tries: int(row, 'tries'),
+    }))
+}
+
+/** What a tick observes of what was said to the agent, oldest first. */
+export function heardInTick(store: Store, tickId: string): HeardRow[] {
+  return store.sql('SELECT * FROM heard WHERE tick_id = ? ORDER BY heard_at, id').all(tickId).map(decodeHeard)
+}
+
+export function hasHeardFrom(store: Store, pubkey: string, sender: string): boolean {
+  return store.sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? LIMIT 1').get(pubkey, sender) !== undefined
+}
+
+/** The event behind something heard, for replies to it. */
+export function heardEvent(store: Store, pubkey: string, id: string): unknown {
+  const row = store.sql('SELECT event_json FROM heard WHERE agent_pubkey = ? AND id = ?').get(pubkey, id)
+  return row === undefined ? undefined : (jsonOrNull(row, 'event_json') ?? undefined)
+}

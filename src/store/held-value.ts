@@ -1,0 +1,57 @@
+/** What all wallets of a home hold together, by the ledger: also readable while the node is stopped. */
+import { msats, msatsToSatsDown, type Sats, sats } from '../base/amounts.ts'
+import { listMints } from './mints.ts'
+import { amount, text } from './row.ts'
+import type { Store } from './store.ts'
+
+export interface HeldValue {
+  readonly balanceSats: Sats
+  /** In operations that are not over: their outcome is not known yet. */
+  readonly atRiskSats: Sats
+  /** Those on the list, and those off it that still hold something. */
+  readonly mints: readonly {
+    readonly url: string
+    readonly balanceSats: Sats
+    readonly state: 'ok' | 'down'
+    readonly reason: string | null
+  }[]
+}
+
+export function heldValue(store: Store): HeldValue {
+  const byMint = new Map<string, bigint>()
+  let total = 0n
+  const wallets = store.sql(
+    `SELECT substr(account, instr(account, '/wallet/') + 8) AS mint_url, sum(amount_msats) AS total FROM postings
+     WHERE account GLOB '*/wallet/*' GROUP BY mint_url`,
+  )
+  for (const row of wallets.all()) {
+    byMint.set(text(row, 'mint_url'), amount(row, 'total'))
+    total += amount(row, 'total')
+  }
+  const listed = listMints(store)
+  const others = [...byMint.keys()].filter((url) => (byMint.get(url) ?? 0n) > 0n && !listed.some((mint) => mint.url === url))
+  const inSats = (url: string) => msatsToSatsDown(msats(byMint.get(url) ?? 0n))
+  return {
+    balanceSats: msatsToSatsDown(msats(total)),
+    atRiskSats: atRisk(store),
+    mints: [
+      ...listed.map((mint) => ({ url: mint.url, balanceSats: inSats(mint.url), state: mint.state, reason: mint.reason })),
+      ...others.map((url) => ({ url, balanceSats: inSats(url), state: 'ok' as const, reason: 'not on the list any more' })),
+    ],
+  }
+}
+
+function atRisk(store: Store): Sats {
+  const row = store
+    .sql(`SELECT coalesce(sum(held_sats), 0) AS total FROM operations WHERE state IN ('prepared', 'submitted', 'unknown')`)
+    .get()
+  return sats(row === undefined ? 0n : amount(row, 'total'))
+}
+
+/** Every key of this home that ever had a wallet. */
+export function walletOwners(store: Store): { pubkey: string; kind: 'node' | 'customer' | 'agent' }[] {
+  return store
+    .sql('SELECT pubkey, kind FROM wallet_owners ORDER BY pubkey')
+    .all()
+    .map((row) => ({ pubkey: text(row, 'pubkey'), kind: text(row, 'kind') as 'node' | 'customer' | 'agent' }))
+}

@@ -1,0 +1,117 @@
+/** The arithmetic of ecash: fees of inputs, amounts of outputs, and which proofs to spend (NUT-02, 03, 08). Pure. */
+
+export interface Coin {
+  readonly amountSats: bigint
+  /** Of its keyset: thousandths of a sat for each input. */
+  readonly feePpk: number
+}
+
+/** NUT-02: what spending these costs, rounded up once over all. */
+export function inputFee(coins: readonly Pick<Coin, 'feePpk'>[]): bigint {
+  const ppk = coins.reduce((sum, coin) => sum + coin.feePpk, 0)
+  return -netOf(0n, ppk)
+}
+
+export const sumOf = (coins: readonly Pick<Coin, 'amountSats'>[]): bigint => coins.reduce((sum, coin) => sum + coin.amountSats, 0n)
+
+/** The fewest keyset amounts that make up `total`, ascending (NUT-03). Undefined when the keyset cannot make it. */
+export function splitAmount(total: bigint, keysetAmounts: readonly bigint[]): bigint[] | undefined {
+  const parts: bigint[] = []
+  let rest = total
+  for (const amount of [...keysetAmounts].sort((a, b) => (a < b ? 1 : -1))) {
+    while (amount > 0n && rest >= amount) {
+      parts.push(amount)
+      rest -= amount
+    }
+  }
+  return rest === 0n ? parts.reverse() : undefined
+}
+
+/**
+ * Proofs worth at least `target` after the fee of spending them, few and with little left over; undefined when all of them are not enough.
+ * Takes the largest that fit, then the smallest that completes, then drops what is not needed. Linear once sorted.
+ */
+export function selectCoins<C extends Coin>(coins: readonly C[], target: bigint): C[] | undefined {
+  if (target <= 0n) return undefined
+  const useful = coins
+    .filter((coin) => coin.amountSats * 1000n > BigInt(coin.feePpk))
+    .sort((a, b) => (a.amountSats < b.amountSats ? 1 : -1))
+  const chosen = new Purse<C>()
+  const skipped: C[] = []
+  for (const coin of useful) {
+    if (chosen.netWith(coin) <= target) chosen.add(coin)
+    else skipped.push(coin)
+    if (chosen.net === target) return chosen.coins()
+  }
+  // Complete with the smallest single one that is enough; else with the largest until it is.
+  const completing = skipped.findLast((coin) => chosen.netWith(coin) >= target)
+  for (const coin of completing === undefined ? skipped : [completing]) if (chosen.net < target) chosen.add(coin)
+  if (chosen.net < target) return undefined
+  for (const coin of chosen.coins().reverse()) if (chosen.netWithout(coin) >= target) chosen.remove(coin)
+  return chosen.coins()
+}
+
+/** A set of coins that knows what it is worth. */
+class Purse<C extends Coin> {
+  readonly #coins = new Set<C>()
+  #sats = 0n
+  #ppk = 0
+
+  get net(): bigint {
+    return netOf(this.#sats, this.#ppk)
+  }
+
+  netWith(coin: C): bigint {
+    return netOf(this.#sats + coin.amountSats, this.#ppk + coin.feePpk)
+  }
+
+  netWithout(coin: C): bigint {
+    return netOf(this.#sats - coin.amountSats, this.#ppk - coin.feePpk)
+  }
+
+  add(coin: C): void {
+    this.#coins.add(coin)
+    this.#sats += coin.amountSats
+    this.#ppk += coin.feePpk
+  }
+
+  remove(coin: C): void {
+    this.#coins.delete(coin)
+    this.#sats -= coin.amountSats
+    this.#ppk -= coin.feePpk
+  }
+
+  coins(): C[] {
+    return [...this.#coins]
+  }
+}
+
+const netOf = (sats: bigint, ppk: number): bigint => sats - BigInt(Math.floor((ppk + 999) / 1000))
+
+/** A subset that is worth exactly `total` by face, or undefined: greedy, from the largest. */
+export function selectExact<C extends Coin>(coins: readonly C[], total: bigint): C[] | undefined {
+  const chosen: C[] = []
+  let rest = total
+  for (const coin of [...coins].sort((a, b) => (a.amountSats < b.amountSats ? 1 : -1))) {
+    if (coin.amountSats > rest) continue
+    chosen.push(coin)
+    rest -= coin.amountSats
+  }
+  return rest === 0n && chosen.length > 0 ? chosen : undefined
+}
+
+/** NUT-08: how many blank outputs can carry any change up to `overpaid`. */
+export function blankOutputs(overpaid: bigint): number {
+  return overpaid <= 0n ? 0 : Math.max(1, overpaid.toString(2).length)
+}
+
+/** What to send so that the receiver is left with `net` after spending it, with the fewest outputs of a keyset. */
+export function coverFee(net: bigint, keysetAmounts: readonly bigint[], feePpk: number): bigint {
+  let total = net
+  for (;;) {
+    const parts = splitAmount(total, keysetAmounts) ?? []
+    const fee = inputFee(parts.map(() => ({ feePpk })))
+    if (total - fee >= net) return total
+    total = net + fee
+  }
+}

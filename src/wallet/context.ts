@@ -1,0 +1,64 @@
+/** What every part of the wallet shares, and the names of its ledger accounts. */
+import { hash, randomUUID } from 'node:crypto'
+import type { Clock } from '../base/clock.ts'
+import type { Config } from '../base/config.ts'
+import type { Dialer } from '../base/dialer.ts'
+import { stringify } from '../base/json.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Keyring } from '../nostr/types.ts'
+import type { Store } from '../store/store.ts'
+import type { Crypto } from './crypto-pool.ts'
+import type { Mints } from './mints.ts'
+import type { WalletOwner } from './types.ts'
+
+export interface WalletContext {
+  readonly store: Store
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly config: () => Config
+  readonly keyring: Keyring
+  readonly dialer: Dialer
+  readonly crypto: Crypto
+  readonly mints: Mints
+  /** The prefix that invoices must have; undefined: any. */
+  readonly invoiceNetwork: string | undefined
+}
+
+/** The ledger owner that a wallet's key stands for. */
+export function accountOwner(owner: WalletOwner): string {
+  return owner.kind === 'agent' ? `agent:${owner.pubkey}` : owner.kind
+}
+
+export const walletAccount = (owner: WalletOwner, mintUrl: string): string => `${accountOwner(owner)}/wallet/${mintUrl}`
+export const heldAccount = (owner: WalletOwner, operationId: string): string => `${accountOwner(owner)}/held/${operationId}`
+export const feeAccount = (owner: WalletOwner): string => `${accountOwner(owner)}/expense/fee`
+/** Ecash that turned out to be spent elsewhere, as after restoring an old backup. */
+export const lostAccount = (owner: WalletOwner): string => `${accountOwner(owner)}/expense/lost`
+
+export const newId = (): string => randomUUID()
+
+/** Of what a request means, so that the same key with another request is refused. */
+export function requestDigest(kind: string, request: Readonly<Record<string, unknown>>): string {
+  return hash('sha256', stringify([kind, request]))
+}
+
+export const msatsOf = (sats: bigint | number): bigint => BigInt(sats) * 1000n
+
+/** `2026-01-31`, UTC. */
+export const utcDay = (ms: number): string => new Date(ms).toISOString().slice(0, 10)
+
+/** Runs tasks of one key one after the other. */
+export class KeyedQueue {
+  readonly #tails = new Map<string, Promise<unknown>>()
+
+  run<T>(key: string, task: () => Promise<T>): Promise<T> {
+    const before = this.#tails.get(key) ?? Promise.resolve()
+    const mine = before.then(task, task)
+    this.#tails.set(key, mine)
+    const clean = () => {
+      if (this.#tails.get(key) === mine) this.#tails.delete(key)
+    }
+    mine.then(clean, clean)
+    return mine
+  }
+}

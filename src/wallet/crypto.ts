@@ -1,0 +1,123 @@
+/** Cashu cryptography as pure functions over plain data (NUT-00, 11, 12, 13): too slow for the main loop, so a worker runs them. */
+import { Amount, hashToCurve, hasValidDleq, OutputData, type Proof } from '@cashu/cashu-ts'
+
+/** A blinded output with all that is needed to unblind its signature; stored before it is sent. */
+export interface BlindedOutput {
+  /** Sats; 0 for a blank output (NUT-08), whose amount the mint chooses. */
+  readonly amount: number
+  readonly id: string
+  readonly B_: string
+  /** The blinding factor, decimal. */
+  readonly r: string
+  readonly secret: string
+}
+
+export interface BlindSignature {
+  readonly id: string
+  readonly amount: number
+  readonly C_: string
+  readonly dleq?: { readonly e: string; readonly s: string } | undefined
+}
+
+/** Ecash that nobody has stored yet. */
+export interface FreshProof {
+  readonly y: string
+  readonly id: string
+  readonly amount: number
+  readonly secret: string
+  readonly C: string
+  readonly dleq: { readonly e: string; readonly s: string; readonly r?: string } | null
+}
+
+/** A proof as a token carries it. */
+export interface TokenProof {
+  readonly id: string
+  readonly amount: number
+  readonly secret: string
+  readonly C: string
+  readonly dleq?: { readonly e: string; readonly s: string; readonly r?: string } | undefined
+}
+
+export type MintPublicKeys = Readonly<Record<string, string>>
+
+export interface CryptoTasks {
+  /** NUT-13: one output an amount, from `counter` up. */
+  deterministic: { in: { seed: Uint8Array; keysetId: string; counter: number; amounts: readonly number[] }; out: BlindedOutput[] }
+  /** NUT-11: outputs that only `pubkey` can spend, and after `locktime` (unix seconds) `refundKey` too. */
+  locked: {
+    in: { pubkey: string; locktime?: number; refundKey?: string; keysetId: string; amounts: readonly number[] }
+    out: BlindedOutput[]
+  }
+  /** Makes proofs of signatures; refuses any without a valid DLEQ (NUT-12): the mint could have signed with another key. */
+  unblind: { in: { outputs: readonly BlindedOutput[]; signatures: readonly BlindSignature[]; keys: MintPublicKeys }; out: FreshProof[] }
+  /** What NUT-07 asks by. */
+  ys: { in: { secrets: readonly string[] }; out: string[] }
+  /** Whether every DLEQ that is there is right (NUT-12). */
+  checkDleqs: { in: { proofs: readonly TokenProof[]; keysets: Readonly<Record<string, MintPublicKeys>> }; out: boolean }
+}
+
+export type CryptoTask = keyof CryptoTasks
+
+const runners: { readonly [T in CryptoTask]: (input: CryptoTasks[T]['in']) => CryptoTasks[T]['out'] } = {
+  deterministic: ({ seed, keysetId, counter, amounts }) =>
+    amounts.map((amount, i) => plain(OutputData.createSingleDeterministicData(amount, seed, counter + i, keysetId), amount)),
+  locked: ({ pubkey, locktime, refundKey, keysetId, amounts }) =>
+    amounts.map((amount) => {
+      const options = {
+        pubkey,
+        ...(locktime === undefined ? {} : { locktime }),
+        ...(refundKey === undefined ? {} : { refundKeys: [refundKey] }),
+      }
+      return plain(OutputData.createSingleP2PKData(options, amount, keysetId), amount)
+    }),
+  unblind: ({ outputs, signatures, keys }) => signatures.map((signature, i) => unblind(outputs[i], signature, keys)),
+  ys: ({ secrets }) => secrets.map(yOf),
+  checkDleqs: ({ proofs, keysets }) =>
+    proofs.every((proof) => {
+      if (proof.dleq === undefined) return true
+      const keys = keysets[proof.id]
+      return keys !== undefined && isDleqValid(proof, keys)
+    }),
+}
+
+/** Runs a task here and now. Throws an Error in words when a signature is not what the mint owes us. */
+export function runCryptoTask<T extends CryptoTask>(task: T, input: CryptoTasks[T]['in']): CryptoTasks[T]['out'] {
+  return runners[task](input)
+}
+
+function plain(data: OutputData, amount: number): BlindedOutput {
+  const { B_, id } = data.blindedMessage
+  return { amount, id, B_, r: data.blindingFactor.toString(), secret: new TextDecoder().decode(data.secret) }
+}
+
+function unblind(output: BlindedOutput | undefined, signature: BlindSignature, keys: MintPublicKeys): FreshProof {
+  if (output === undefined) throw new Error('the mint gave more signatures than outputs')
+  if (signature.id !== output.id) throw new Error('the mint signed with another keyset')
+  if (output.amount !== 0 && signature.amount !== output.amount) throw new Error('the mint signed another amount')
+  if (keys[String(signature.amount)] === undefined) throw new Error('the mint signed an amount that its keyset does not have')
+  if (signature.dleq === undefined) throw new Error('the mint gave a signature without its proof (NUT-12)')
+  const { id, amount, C_, dleq } = signature
+  const blinded = { amount: Amount.from(amount), B_: output.B_, id }
+  const data = new OutputData(blinded, BigInt(output.r), new TextEncoder().encode(output.secret))
+  const proof = data.toProof({ id, amount: Amount.from(amount), C_, dleq: { ...dleq } }, { id, keys: { ...keys } })
+  const fresh = { id, amount, secret: output.secret, C: proof.C, dleq: proof.dleq }
+  if (fresh.dleq === undefined || !isDleqValid(fresh, keys)) throw new Error('the mint gave a signature that its keys did not make')
+  return { y: yOf(output.secret), ...fresh, dleq: fresh.dleq }
+}
+
+function isDleqValid(proof: TokenProof, keys: MintPublicKeys): boolean {
+  const whole: Proof = {
+    id: proof.id,
+    amount: Amount.from(proof.amount),
+    secret: proof.secret,
+    C: proof.C,
+    ...(proof.dleq === undefined ? {} : { dleq: { ...proof.dleq } }),
+  }
+  try {
+    return hasValidDleq(whole, { id: proof.id, keys: { ...keys } }, { require: true })
+  } catch {
+    return false
+  }
+}
+
+const yOf = (secret: string): string => hashToCurve(new TextEncoder().encode(secret)).toHex(true)

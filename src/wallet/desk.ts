@@ -1,0 +1,153 @@
+/** What all moves of one wallet share: its keys in use, the choice of proofs, and the one commit that begins a spend. */
+import { sats } from '../base/amounts.ts'
+import { PylonError } from '../base/errors.ts'
+import { holdSpend } from '../store/budgets.ts'
+import { all, type Command } from '../store/commands.ts'
+import { balancesByPrefix } from '../store/ledger.ts'
+import { atRiskSats, insertOperation, type NewOperation, type OperationRow, operationByKey } from '../store/operations.ts'
+import { listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
+import { accountOwner, KeyedQueue, utcDay, type WalletContext } from './context.ts'
+import type { Executor } from './executor.ts'
+import type { Plan } from './operations.ts'
+import { completion, holding } from './settlement.ts'
+import type { Balance, Spend, WalletOwner } from './types.ts'
+
+/** A proof with the fee of spending it. */
+export type OwnCoin = ProofRow & { readonly feePpk: number }
+
+export class WalletDesk {
+  readonly owner: WalletOwner
+  readonly context: WalletContext
+  readonly executor: Executor
+  /** Proofs are chosen by one request at a time. */
+  readonly choosing = new KeyedQueue()
+  /** An idempotency key is used by one call at a time. */
+  readonly keys = new KeyedQueue()
+
+  constructor(owner: WalletOwner, context: WalletContext, executor: Executor) {
+    this.owner = owner
+    this.context = context
+    this.executor = executor
+  }
+
+  balance(): Balance {
+    const { store, mints } = this.context
+    const prefix = `${accountOwner(this.owner)}/wallet/`
+    const sums = balancesByPrefix(store, prefix)
+    const rows = mints.list().map(({ url, state, reason }) => ({ url, state, reason }))
+    const mintsOut = rows.map(({ url, state, reason }) => ({
+      url,
+      balanceSats: sats((sums.get(`${prefix}${url}`) ?? 0n) / 1000n),
+      state,
+      ...(reason === null ? {} : { reason }),
+    }))
+    const total = [...sums.values()].reduce((sum, value) => sum + value, 0n)
+    return { balanceSats: sats(total / 1000n), atRiskSats: sats(atRiskSats(store, this.owner.pubkey)), mints: mintsOut }
+  }
+
+  /** The operation under this key, when it is the same request. @throws idempotency_conflict */
+  existing(idempotencyKey: string, digest: string): OperationRow | undefined {
+    const operation = operationByKey(this.context.store, idempotencyKey)
+    if (operation !== undefined && operation.requestDigest !== digest) {
+      throw new PylonError('idempotency_conflict', 'This idempotency key was used for another request: use a new one.')
+    }
+    return operation
+  }
+
+  base(
+    id: string,
+    request: { idempotencyKey: string; cause: NewOperation['cause'] },
+    digest: string,
+    mintUrl: string,
+  ): Pick<NewOperation, 'id' | 'owner' | 'mintUrl' | 'idempotencyKey' | 'requestDigest' | 'cause'> {
+    return { id, owner: this.owner, mintUrl, idempotencyKey: request.idempotencyKey, requestDigest: digest, cause: request.cause }
+  }
+
+  /** Operation, reserved inputs, held value and held budget in one commit; where proofs go as they are, the end of it too. */
+  async insertSpend(operation: Omit<NewOperation, 'at'>, spend: Spend | undefined, reused: readonly ProofRow[] | undefined): Promise<void> {
+    const { store, clock } = this.context
+    const at = clock.now()
+    const plan = operation.plan as Plan
+    const commands: Command<unknown>[] = [
+      insertOperation({ ...operation, at }),
+      moveProofs({ ys: plan.inputs.map((input) => input.y), from: 'unspent', to: 'reserved', operationId: operation.id, at }),
+      holding(operation, at),
+    ]
+    if (spend !== undefined) {
+      commands.push(
+        holdSpend({
+          operationId: operation.id,
+          ownerPubkey: this.owner.pubkey,
+          tickId: spend.tickId,
+          day: utcDay(at),
+          amountSats: operation.heldSats,
+          limits: spend.limits,
+        }),
+      )
+    }
+    if (reused !== undefined) {
+      const fresh: OperationRow = {
+        ...operation,
+        state: 'prepared',
+        result: null,
+        error: null,
+        tokenState: null,
+        attempts: 0,
+        tries: 0,
+        nextTryAt: null,
+        createdAt: at,
+        updatedAt: at,
+      }
+      commands.push(...completion({ operation: fresh, proofs: [], reused, reason: 'proofs fit as they are', at }))
+    }
+    await store.write(all(...commands))
+  }
+
+  /** Chooses among free proofs; where change is on its way back, waits for it. @throws insufficient_funds */
+  async chooseCoins(mintUrl: string, choose: (coins: readonly OwnCoin[]) => readonly OwnCoin[] | undefined): Promise<readonly OwnCoin[]> {
+    for (;;) {
+      const own = this.withFees(mintUrl, listProofs(this.context.store, { pubkey: this.owner.pubkey, mintUrl, state: 'unspent' }))
+      const chosen = choose(own)
+      if (chosen !== undefined) return chosen
+      if (!this.executor.busy) throw this.insufficient()
+      await this.executor.anyEnds()
+    }
+  }
+
+  withFees(mintUrl: string, rows: readonly ProofRow[]): OwnCoin[] {
+    const fees = new Map(this.context.mints.keysets(mintUrl).map((keyset) => [keyset.id, keyset.inputFeePpk]))
+    return rows.map((row) => ({ ...row, feePpk: fees.get(row.keysetId) ?? 0 }))
+  }
+
+  /** Mints where the books say that this wallet has at least `amount`, healthy ones first, then the fullest. */
+  mintsHolding(amount: bigint): string[] {
+    return [...this.balance().mints]
+      .filter((mint) => mint.balanceSats >= amount)
+      .sort((a, b) => (a.state === b.state ? Number(b.balanceSats - a.balanceSats) : a.state === 'ok' ? -1 : 1))
+      .map((mint) => mint.url)
+  }
+
+  async mintToSpend(wanted: string | undefined, amount: bigint): Promise<string> {
+    if (wanted !== undefined) return this.context.mints.get(wanted).url
+    const found = this.mintsHolding(amount)[0]
+    if (found === undefined) throw this.insufficient(amount)
+    return found
+  }
+
+  insufficient(amount?: bigint): PylonError {
+    const { balanceSats, atRiskSats } = this.balance()
+    const needed = amount === undefined ? 'the amount and its fees' : `${amount} sats at one mint`
+    const held = atRiskSats > 0n ? ` (${atRiskSats} more are held by payments under way)` : ''
+    return new PylonError(
+      'insufficient_funds',
+      `The wallet holds ${balanceSats} sats${held}, not ${needed}: fund it with pylon wallet fund or pylon wallet invoice.`,
+    )
+  }
+}
+
+export const plannedInput = (proof: ProofRow) => ({ y: proof.y, amount: Number(proof.amountSats) })
+
+/** @throws amount_invalid */
+export function assertPositive(amount: bigint): void {
+  if (amount <= 0n) throw new PylonError('amount_invalid', 'The amount must be at least 1 sat.')
+}

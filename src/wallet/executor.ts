@@ -1,0 +1,329 @@
+/** Runs money operations: submits what is stored, and where the answer is missing finds out what happened before doing anything else. */
+import { hash } from 'node:crypto'
+import { messageOf, PylonError } from '../base/errors.ts'
+import { all } from '../store/commands.ts'
+import { getOperation, moveOperation, type OperationRow } from '../store/operations.ts'
+import { KeyedQueue, type WalletContext } from './context.ts'
+import type { BlindSignature } from './crypto.ts'
+import { MELT_TIMEOUT_MS, type MintReply, meltQuoteSchema, mintQuoteSchema, type ProofSpendState, signaturesSchema } from './mint-client.ts'
+import { backoffMs, type Evidence, judge, OUTPUTS_TAKEN, type Plan, readRefusal, statesBefore } from './operations.ts'
+import { replan } from './requests.ts'
+import { restoreWallet } from './restore.ts'
+import { completion, failure, type PurposedProof } from './settlement.ts'
+
+/** What a request brought: a signature for each output, in order; undefined where there is none. */
+interface Outcome {
+  readonly signatures: readonly (BlindSignature | undefined)[]
+  readonly preimage?: string | undefined
+}
+
+interface Findings {
+  readonly evidence: Evidence
+  readonly outcome: Outcome
+  readonly spentYs: ReadonlySet<string>
+}
+
+/** While a request is under way nobody looks after it; after a restart all open operations are looked at anyway. */
+const SUBMITTED_MS = 2 * MELT_TIMEOUT_MS
+
+export class Executor {
+  readonly #context: WalletContext
+  readonly #queue = new KeyedQueue()
+  readonly #running = new Set<Promise<unknown>>()
+  /** Called when a run has ended: there may be an event to tell, or a time to look again. */
+  onEnd: () => void = () => {}
+  #closed = false
+
+  constructor(context: WalletContext) {
+    this.#context = context
+  }
+
+  /** Takes the operation as far as it goes now: completed, failed or unknown. One run at a time for each. */
+  run(id: string): Promise<OperationRow> {
+    const work = this.#queue.run(id, () => this.#advance(id))
+    this.#running.add(work)
+    const done = () => {
+      this.#running.delete(work)
+      this.onEnd()
+    }
+    work.then(done, done)
+    return work
+  }
+
+  /** Resolves when what runs now has ended, or nothing does. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#running)
+  }
+
+  /** Something that runs now and may free value; undefined when nothing does. */
+  get busy(): boolean {
+    return this.#running.size > 0
+  }
+
+  /** Waits for any of the running operations to end. */
+  async anyEnds(): Promise<void> {
+    await Promise.race([...this.#running].map((work) => work.then(noop, noop)))
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.settled()
+  }
+
+  async #advance(id: string): Promise<OperationRow> {
+    let looked = false
+    for (;;) {
+      const operation = this.#get(id)
+      if (operation.state === 'completed' || operation.state === 'failed' || this.#closed) return operation
+      if (operation.state === 'prepared') {
+        await this.#submit(operation)
+      } else if (operation.state === 'submitted') {
+        await this.#toUnknown(operation, 'the process ended before the answer came', 0)
+      } else {
+        // An unanswered request is looked into once at once; after that by the clock.
+        if (looked) return operation
+        looked = true
+        await this.#investigate(operation, undefined)
+      }
+    }
+  }
+
+  #get(id: string): OperationRow {
+    const operation = getOperation(this.#context.store, id)
+    if (operation === undefined) throw new PylonError('internal', `There is no operation ${id}.`)
+    return operation
+  }
+
+  /** Sends the stored bytes. */
+  async #submit(operation: OperationRow): Promise<void> {
+    const { store, clock, mints } = this.#context
+    const plan = operation.plan as Plan
+    const attempts = operation.attempts + 1
+    const at = clock.now()
+    await store.write(
+      moveOperation({
+        id: operation.id,
+        from: statesBefore('submitted'),
+        to: 'submitted',
+        reason: 'sent to the mint',
+        attempts,
+        at,
+        nextTryAt: at + SUBMITTED_MS,
+      }),
+    )
+    const reply = await this.#post(operation, plan)
+    await mints.note(operation.mintUrl, reply)
+    if (reply.kind === 'unknown') return this.#toUnknown(operation, reply.reason, operation.tries)
+    if (reply.kind === 'rejected') return this.#refused({ ...operation, attempts }, reply)
+    if (reply.value === 'pending') return this.#toUnknown(operation, 'the payment is on its way', operation.tries)
+    await this.#complete(operation, reply.value, 'the mint did it')
+  }
+
+  async #post(operation: OperationRow, plan: Plan): Promise<MintReply<Outcome | 'pending'>> {
+    const client = this.#context.mints.client(operation.mintUrl)
+    if (plan.kind !== 'melt') {
+      const reply = await client.post(plan.path, plan.body, signaturesSchema)
+      if (reply.kind !== 'ok') return reply
+      const { signatures } = reply.value
+      if (signatures.length !== plan.outputs.length) {
+        return { kind: 'unknown', reason: `the mint gave ${signatures.length} signatures for ${plan.outputs.length} outputs` }
+      }
+      return { kind: 'ok', value: { signatures } }
+    }
+    const reply = await client.post(plan.path, plan.body, meltQuoteSchema, MELT_TIMEOUT_MS)
+    if (reply.kind !== 'ok') return reply
+    const { state, change, payment_preimage } = reply.value
+    if (state !== 'PAID') return { kind: 'ok', value: 'pending' }
+    return { kind: 'ok', value: { signatures: change ?? [], preimage: payment_preimage ?? undefined } }
+  }
+
+  async #refused(operation: OperationRow, reply: { code: number; detail: string }): Promise<void> {
+    const reason = `${reply.detail} (code ${reply.code})`
+    const meaning = readRefusal(reply.code, operation.attempts)
+    const plan = operation.plan as Plan
+    if (meaning === 'old_keyset' && (await this.#replanned(operation, plan, 'refused for an old keyset: planned again'))) return
+    if (meaning === 'ask' || plan.kind === 'mint') {
+      await this.#toUnknown(operation, reason, operation.tries)
+      return this.#investigate(this.#get(operation.id), reason, reply.code)
+    }
+    await this.#fail(operation, reason, new Set(), reply.code)
+  }
+
+  /** New outputs of the keyset that is active now, once; false when that cannot be. */
+  async #replanned(operation: OperationRow, plan: Plan, reason: string): Promise<boolean> {
+    const { mints, store, clock } = this.#context
+    if (plan.replanned === true) return false
+    try {
+      const keyset = await mints.activeKeyset(operation.mintUrl, { refresh: true })
+      const fresh = await replan(this.#context, operation.owner, plan, keyset)
+      if (fresh === undefined) return false
+      const at = clock.now()
+      await store.write(
+        moveOperation({
+          id: operation.id,
+          from: statesBefore('prepared'),
+          to: 'prepared',
+          reason,
+          attempts: 0,
+          plan: fresh,
+          at,
+          nextTryAt: at,
+        }),
+      )
+      return true
+    } catch (error) {
+      this.#context.logger.warn({ err: messageOf(error), operation: operation.id }, 'could not plan again')
+      return false
+    }
+  }
+
+  /** Asks the mint what happened and acts on what that proves. */
+  async #investigate(operation: OperationRow, refusal: string | undefined, code = 0): Promise<void> {
+    const plan = operation.plan as Plan
+    const found = await this.#find(operation, plan, refusal, code)
+    await this.#context.mints.note(operation.mintUrl, found)
+    if (found.kind !== 'ok') {
+      const reason = found.kind === 'unknown' ? found.reason : found.detail
+      return this.#toUnknown(operation, reason, operation.tries + 1)
+    }
+    const { evidence, outcome, spentYs } = found.value
+    const verdict = judge(plan.kind, evidence)
+    if (verdict.do === 'wait') return this.#toUnknown(operation, verdict.reason, operation.tries + 1)
+    if (verdict.do === 'complete') return this.#complete(operation, outcome, 'recovered')
+    if (verdict.do === 'fail') return this.#fail(operation, verdict.reason, spentYs, code)
+    if (verdict.do === 'resubmit') return this.#submit(operation)
+    await this.#skipUsedOutputs(operation, plan, refusal ?? '')
+  }
+
+  /** The seed made these outputs before, in a database that is lost: finds what it made, which moves the counters up, and plans again. */
+  async #skipUsedOutputs(operation: OperationRow, plan: Plan, refusal: string): Promise<void> {
+    try {
+      await restoreWallet(this.#context, operation.owner, operation.mintUrl, operation.id)
+    } catch (error) {
+      return this.#toUnknown(operation, messageOf(error), operation.tries + 1)
+    }
+    if (await this.#replanned(operation, plan, 'the outputs were used before: planned again')) return
+    if (plan.kind === 'mint') return this.#toUnknown(operation, refusal, operation.tries + 1)
+    await this.#fail(operation, refusal, new Set(), 0)
+  }
+
+  async #find(operation: OperationRow, plan: Plan, refusal: string | undefined, code: number): Promise<MintReply<Findings>> {
+    const client = this.#context.mints.client(operation.mintUrl)
+    let quote: Evidence['quote']
+    let outcome: Outcome = { signatures: [] }
+    if (plan.kind === 'mint') {
+      const reply = await client.get(`/v1/mint/quote/bolt11/${encodeURIComponent(plan.quoteId)}`, mintQuoteSchema)
+      if (reply.kind === 'unknown') return reply
+      quote = reply.kind === 'ok' ? reply.value.state : undefined
+    }
+    if (plan.kind === 'melt') {
+      const reply = await client.get(`/v1/melt/quote/bolt11/${encodeURIComponent(plan.quoteId)}`, meltQuoteSchema)
+      if (reply.kind === 'unknown') return reply
+      quote = reply.kind === 'ok' ? reply.value.state : undefined
+      if (reply.kind === 'ok') outcome = { signatures: reply.value.change ?? [], preimage: reply.value.payment_preimage ?? undefined }
+    }
+    const states: MintReply<ProofSpendState[]> =
+      plan.inputs.length === 0 ? { kind: 'ok', value: [] } : await client.checkStates(plan.inputs.map((input) => input.y))
+    if (states.kind !== 'ok') return states
+    const inputs = together(states.value)
+    // Asked after the states: what was done by then is in here.
+    const wanted = inputs !== 'unspent' && plan.outputs.length > 0
+    const restored = wanted ? await client.restore(plan.outputs) : ({ kind: 'ok', value: [] } as const)
+    if (restored.kind !== 'ok') return restored
+    const count = restored.value.filter((signature) => signature !== undefined).length
+    const evidence: Evidence = {
+      inputs,
+      quote,
+      restored: count === 0 || plan.outputs.length === 0 ? 'none' : count === plan.outputs.length ? 'all' : 'some',
+      refusal,
+      outputsTaken: code === OUTPUTS_TAKEN,
+    }
+    const useRestored = plan.kind !== 'melt' || outcome.signatures.length === 0
+    const spentYs = new Set(plan.inputs.filter((_, i) => states.value[i] === 'SPENT').map((input) => input.y))
+    return { kind: 'ok', value: { evidence, outcome: useRestored ? { ...outcome, signatures: restored.value } : outcome, spentYs } }
+  }
+
+  /** Unblinds and commits all that the operation brings. A signature that is not what the mint owes leaves it unknown. */
+  async #complete(operation: OperationRow, outcome: Outcome, reason: string): Promise<void> {
+    const { store, clock } = this.#context
+    let proofs: PurposedProof[]
+    try {
+      proofs = await this.#unblind(operation, outcome)
+    } catch (error) {
+      const wrong = messageOf(error)
+      this.#context.logger.error({ operation: operation.id, mint: operation.mintUrl, err: wrong }, 'the mint gave wrong signatures')
+      await this.#context.mints.note(operation.mintUrl, { kind: 'unknown', reason: wrong })
+      return this.#toUnknown(operation, wrong, operation.tries + 1)
+    }
+    const preimage = this.#checkedPreimage(operation, outcome.preimage)
+    await store.write(all(...completion({ operation, proofs, reason, at: clock.now(), ...(preimage === undefined ? {} : { preimage }) })))
+  }
+
+  async #unblind(operation: OperationRow, outcome: Outcome): Promise<PurposedProof[]> {
+    const plan = operation.plan as Plan
+    const pairs = outcome.signatures.flatMap((signature, i) => {
+      const output = plan.outputs[i]
+      if (signature !== undefined && output === undefined) throw new Error('the mint gave more signatures than outputs')
+      return signature === undefined || output === undefined ? [] : [{ signature, output }]
+    })
+    const first = pairs[0]
+    if (first === undefined) return []
+    const keys = this.#context.mints.keysets(operation.mintUrl).find((keyset) => keyset.id === first.output.id)?.keys
+    if (keys === undefined) throw new Error('the keyset of the outputs is not known')
+    const fresh = await this.#context.crypto.run('unblind', {
+      outputs: pairs.map((pair) => pair.output),
+      signatures: pairs.map((pair) => pair.signature),
+      keys,
+    })
+    const inputs = plan.inputs.reduce((sum, input) => sum + input.amount, 0)
+    const total = fresh.reduce((sum, proof) => sum + proof.amount, 0)
+    if (plan.kind === 'melt' && total > inputs - plan.amountSats) throw new Error('the mint gave more change than there was')
+    return fresh.map((proof, i) => ({ ...proof, purpose: pairs[i]?.output.purpose ?? 'keep' }))
+  }
+
+  #checkedPreimage(operation: OperationRow, preimage: string | undefined): string | undefined {
+    const plan = operation.plan as Plan
+    if (plan.kind !== 'melt') return undefined
+    if (preimage !== undefined && /^[0-9a-f]{64}$/i.test(preimage) && hash('sha256', Buffer.from(preimage, 'hex')) === plan.paymentHash)
+      return preimage
+    this.#context.logger.warn(
+      { operation: operation.id, mint: operation.mintUrl },
+      'the mint says that it paid but gives no valid preimage',
+    )
+    return undefined
+  }
+
+  async #fail(operation: OperationRow, reason: string, spentYs: ReadonlySet<string>, code: number): Promise<void> {
+    const plan = operation.plan as Plan
+    const spent = code === 11001 || spentYs.size > 0
+    const errorCode = plan.kind === 'melt' ? 'payment_failed' : plan.kind === 'receive' && spent ? 'token_spent' : 'mint_rejected'
+    await this.#context.store.write(all(...failure(operation, { code: errorCode, reason, spentYs, at: this.#context.clock.now() })))
+    this.#context.logger.warn({ operation: operation.id, kind: operation.kind, reason }, 'money operation failed')
+  }
+
+  async #toUnknown(operation: OperationRow, reason: string, tries: number): Promise<void> {
+    const at = this.#context.clock.now()
+    const nextTryAt = at + backoffMs(tries)
+    await this.#context.store.write(
+      moveOperation({
+        id: operation.id,
+        from: statesBefore('unknown'),
+        to: 'unknown',
+        reason,
+        tries,
+        at,
+        nextTryAt,
+        error: { code: 'payment_unknown', message: reason },
+      }),
+    )
+  }
+}
+
+function together(states: readonly ProofSpendState[]): Evidence['inputs'] {
+  if (states.length === 0) return 'none'
+  if (states.includes('PENDING')) return 'pending'
+  if (states.every((state) => state === 'UNSPENT')) return 'unspent'
+  return states.every((state) => state === 'SPENT') ? 'spent' : 'mixed'
+}
+
+const noop = (): void => {}

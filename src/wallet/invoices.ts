@@ -1,0 +1,278 @@
+/** Lightning in: quotes of mints (NUT-04, 20, 23), shown as invoices, watched until paid and minted; late payments too. */
+import { sats } from '../base/amounts.ts'
+import { PylonError } from '../base/errors.ts'
+import { all } from '../store/commands.ts'
+import type { EntryCause } from '../store/ledger.ts'
+import type { MintRow } from '../store/mints.ts'
+import { insertOperation, operationByKey } from '../store/operations.ts'
+import { heldSats } from '../store/proofs.ts'
+import { getQuote, insertQuote, moveQuote, type QuoteRow, quoteAtMint, quoteByKey } from '../store/quotes.ts'
+import { decodeInvoice } from './bolt11.ts'
+import { KeyedQueue, newId, requestDigest, type WalletContext } from './context.ts'
+import type { Executor } from './executor.ts'
+import { type MintQuote, mintQuoteSchema, unwrap } from './mint-client.ts'
+import { assertUnderCap } from './mints.ts'
+import type { MintPlan } from './operations.ts'
+import { amountsFor, makeOutputs, mintBody } from './requests.ts'
+import type { Invoice, InvoiceRequest, WalletOwner } from './types.ts'
+
+/** A payment that comes later than this after the invoice expired is not looked for any more. */
+const LATE_GRACE_MS = 7 * 86_400_000
+const LATE_CHECK_MS = 600_000
+const MIN_CHECK_MS = 1000
+const MAX_CHECK_MS = 60_000
+
+/** A quote that somebody else asked for us, locked to our key. */
+export interface AdoptedQuote {
+  readonly idempotencyKey: string
+  readonly mintUrl: string
+  readonly quoteId: string
+  readonly amountSats: bigint
+  readonly creditAccount: string
+  readonly cause: EntryCause
+}
+
+export class Invoices {
+  readonly #context: WalletContext
+  readonly #executor: Executor
+  readonly #keys = new KeyedQueue()
+  /** Called when a quote was added that is worth watching. */
+  onAdded: () => void = () => {}
+
+  constructor(context: WalletContext, executor: Executor) {
+    this.#context = context
+    this.#executor = executor
+  }
+
+  get(idempotencyKey: string): Invoice | undefined {
+    const quote = quoteByKey(this.#context.store, idempotencyKey)
+    return quote === undefined ? undefined : asInvoice(quote)
+  }
+
+  /** @throws no_mint, mint_not_allowed, mint_cap_exceeded, mint_unreachable, mint_rejected, invoice_invalid, idempotency_conflict */
+  create(owner: WalletOwner, request: InvoiceRequest): Promise<Invoice> {
+    const { amountSats, description, mintUrl, creditAccount, cause } = request
+    const digest = requestDigest('invoice', { owner: owner.pubkey, amountSats, description, mintUrl, creditAccount, cause })
+    return this.#keys.run(request.idempotencyKey, async () => {
+      const before = quoteByKey(this.#context.store, request.idempotencyKey)
+      if (before !== undefined && before.requestDigest !== digest) {
+        throw new PylonError('idempotency_conflict', 'This idempotency key was used for another invoice: use a new one.')
+      }
+      return asInvoice(before ?? (await this.#create(owner, request, digest)))
+    })
+  }
+
+  async #create(owner: WalletOwner, request: InvoiceRequest, digest: string): Promise<QuoteRow> {
+    const { store, clock, keyring } = this.#context
+    const { amountSats, description } = request
+    if (amountSats <= 0n) throw new PylonError('amount_invalid', 'An invoice must be for at least 1 sat.')
+    const mint = this.#mintFor(owner, request)
+    const quotePubkey = `02${keyring.walletSigner(owner.pubkey).pubkey}`
+    const body = JSON.stringify({ amount: Number(amountSats), unit: 'sat', pubkey: quotePubkey, ...this.#described(mint, description) })
+    const reply = await this.#context.mints.client(mint.url).post('/v1/mint/quote/bolt11', body, mintQuoteSchema)
+    await this.#context.mints.note(mint.url, reply)
+    const quote = unwrap(mint.url, reply)
+    const { paymentHash, expiresAt } = this.#checkQuote(mint.url, quote, amountSats, quotePubkey)
+    const now = clock.now()
+    const row: QuoteRow = {
+      id: newId(),
+      idempotencyKey: request.idempotencyKey,
+      requestDigest: digest,
+      owner,
+      mintUrl: mint.url,
+      quoteId: quote.quote,
+      quotePubkey,
+      request: quote.request,
+      paymentHash,
+      amountSats,
+      creditAccount: request.creditAccount,
+      cause: request.cause,
+      state: 'unpaid',
+      reason: null,
+      expiresAt: Math.min(expiresAt, request.expiresAt ?? expiresAt),
+      attempts: 0,
+      nextCheckAt: now + MIN_CHECK_MS,
+      createdAt: now,
+    }
+    if (!(await store.write(insertQuote(row)))) throw new PylonError('mint_rejected', `${mint.url} gave a quote that it had given before.`)
+    this.onAdded()
+    return row
+  }
+
+  #described(mint: MintRow, description: string | undefined): { description?: string } {
+    if (description === undefined) return {}
+    const methods = (
+      mint.info as { nuts?: Record<string, { methods?: { method?: string; options?: { description?: boolean } | null }[] }> }
+    ).nuts?.['4']?.methods
+    const takes = methods?.some((one) => one.method === 'bolt11' && one.options?.description === true) === true
+    return takes ? { description: description.slice(0, 600) } : {}
+  }
+
+  #mintFor(owner: WalletOwner, request: InvoiceRequest): MintRow {
+    const { mints, store } = this.#context
+    const listed = request.mintUrl === undefined ? mints.list() : [mints.get(request.mintUrl)]
+    const sorted = [...listed].sort((a, b) => Number(a.state === 'down') - Number(b.state === 'down'))
+    let problem = new PylonError('no_mint', 'No mint is configured: add one with pylon wallet mints add URL.')
+    for (const mint of sorted) {
+      try {
+        assertUnderCap(mint, heldSats(store, owner.pubkey, mint.url), request.amountSats)
+        return mint
+      } catch (error) {
+        problem = error as PylonError
+      }
+    }
+    throw problem
+  }
+
+  /** NUT-04: what the quote says must be what we asked. @throws invoice_invalid, mint_rejected */
+  #checkQuote(mintUrl: string, quote: MintQuote, amountSats: bigint, pubkey: string): { paymentHash: string; expiresAt: number } {
+    const invoice = decodeInvoice(quote.request)
+    const { invoiceNetwork } = this.#context
+    if (invoice.amountMsats !== amountSats * 1000n || (quote.amount != null && BigInt(quote.amount) !== amountSats)) {
+      throw new PylonError(
+        'invoice_invalid',
+        `${mintUrl} gave an invoice over ${invoice.amountMsats ?? 'no'} msats when asked for ${amountSats} sats.`,
+      )
+    }
+    if (invoiceNetwork !== undefined && invoice.network !== invoiceNetwork) {
+      throw new PylonError('invoice_invalid', `${mintUrl} gave an invoice of another network (ln${invoice.network}).`)
+    }
+    if (quote.pubkey != null && quote.pubkey !== pubkey)
+      throw new PylonError('mint_rejected', `${mintUrl} did not lock the quote to our key (NUT-20).`)
+    if ((quote.unit ?? 'sat') !== 'sat') throw new PylonError('mint_rejected', `${mintUrl} gave a quote in another unit.`)
+    const quoteExpiry = quote.expiry != null && quote.expiry > 0 ? quote.expiry * 1000 : Number.POSITIVE_INFINITY
+    return { paymentHash: invoice.paymentHash, expiresAt: Math.min(invoice.expiresAt, quoteExpiry) }
+  }
+
+  /** Takes over a quote that is locked to our key, such as one an LNURL server asked for us. Claimed once, whatever happens. */
+  async adopt(owner: WalletOwner, adopted: AdoptedQuote): Promise<Invoice> {
+    const { store, clock, keyring, mints } = this.#context
+    const known = quoteByKey(store, adopted.idempotencyKey) ?? quoteAtMint(store, adopted.mintUrl, adopted.quoteId)
+    if (known !== undefined) return asInvoice(known)
+    const mint = mints.get(adopted.mintUrl)
+    const reply = await mints.client(mint.url).get(`/v1/mint/quote/bolt11/${encodeURIComponent(adopted.quoteId)}`, mintQuoteSchema)
+    await mints.note(mint.url, reply)
+    const quote = unwrap(mint.url, reply)
+    const quotePubkey = `02${keyring.walletSigner(owner.pubkey).pubkey}`
+    const { paymentHash, expiresAt } = this.#checkQuote(mint.url, quote, adopted.amountSats, quotePubkey)
+    const now = clock.now()
+    const { idempotencyKey, creditAccount, cause, amountSats } = adopted
+    const row: QuoteRow = {
+      id: newId(),
+      idempotencyKey,
+      requestDigest: requestDigest('adopt', { quote: adopted.quoteId }),
+      owner,
+      mintUrl: mint.url,
+      quoteId: quote.quote,
+      quotePubkey,
+      request: quote.request,
+      paymentHash,
+      amountSats,
+      creditAccount,
+      cause,
+      state: 'unpaid',
+      reason: null,
+      expiresAt,
+      attempts: 0,
+      nextCheckAt: now,
+      createdAt: now,
+    }
+    await store.write(insertQuote(row))
+    return asInvoice((await this.check(row.id)) ?? row)
+  }
+
+  /** Asks the mint about one quote, and mints it when it is paid. Resolves what it is now. */
+  check(id: string): Promise<QuoteRow | undefined> {
+    return this.#keys.run(`check:${id}`, () => this.#check(id))
+  }
+
+  async #check(id: string): Promise<QuoteRow | undefined> {
+    const { store, mints } = this.#context
+    const quote = getQuote(store, id)
+    if (quote === undefined || quote.state === 'settled' || quote.state === 'closed') return quote
+    if (quote.state !== 'paid') {
+      const reply = await mints.client(quote.mintUrl).get(`/v1/mint/quote/bolt11/${encodeURIComponent(quote.quoteId)}`, mintQuoteSchema)
+      await mints.note(quote.mintUrl, reply)
+      if (reply.kind !== 'ok' || reply.value.state === 'UNPAID') {
+        await this.#defer(quote)
+        return getQuote(store, id)
+      }
+    }
+    const operation = operationByKey(store, `mint:${quote.id}`)?.id ?? (await this.#prepareMint(quote))
+    await this.#executor.run(operation)
+    return getQuote(store, id)
+  }
+
+  async #prepareMint(quote: QuoteRow): Promise<string> {
+    const { store, clock, mints, keyring } = this.#context
+    const keyset = await mints.activeKeyset(quote.mintUrl)
+    const outputs = await makeOutputs(this.#context, keyset, [
+      { purpose: 'keep', amounts: amountsFor(quote.amountSats, keyset), owner: quote.owner },
+    ])
+    const plan: MintPlan = {
+      kind: 'mint',
+      path: '/v1/mint/bolt11',
+      body: mintBody(quote.quoteId, outputs, keyring.walletSigner(quote.owner.pubkey)),
+      inputs: [],
+      outputs,
+      quoteRow: quote.id,
+      quoteId: quote.quoteId,
+      creditAccount: quote.creditAccount,
+      invoiceKey: quote.idempotencyKey,
+    }
+    const at = clock.now()
+    const id = newId()
+    await store.write(
+      all(
+        moveQuote({ id: quote.id, from: ['unpaid', 'expired', 'paid'], to: 'paid', nextCheckAt: null, at }),
+        insertOperation({
+          id,
+          kind: 'mint',
+          owner: quote.owner,
+          mintUrl: quote.mintUrl,
+          idempotencyKey: `mint:${quote.id}`,
+          requestDigest: '',
+          cause: quote.cause,
+          amountSats: quote.amountSats,
+          heldSats: 0n,
+          plan,
+          at,
+        }),
+      ),
+    )
+    return id
+  }
+
+  /** The next look: soon at first, then the older the rarer; long after the expiry not at all. */
+  async #defer(quote: QuoteRow): Promise<void> {
+    const { store, clock } = this.#context
+    const at = clock.now()
+    const age = at - quote.createdAt
+    const over = at > quote.expiresAt + LATE_GRACE_MS
+    const to = over ? 'closed' : at > quote.expiresAt ? 'expired' : 'unpaid'
+    const delay = to === 'expired' ? LATE_CHECK_MS : Math.min(MAX_CHECK_MS, Math.max(MIN_CHECK_MS, age / 10))
+    await store.write(
+      moveQuote({
+        id: quote.id,
+        from: [quote.state],
+        to,
+        attempts: quote.attempts + 1,
+        nextCheckAt: over ? null : Math.ceil(at + delay),
+        at,
+      }),
+    )
+  }
+}
+
+function asInvoice(quote: QuoteRow): Invoice {
+  return {
+    id: quote.id,
+    request: quote.request,
+    quoteId: quote.quoteId,
+    paymentHash: quote.paymentHash,
+    amountSats: sats(quote.amountSats),
+    mintUrl: quote.mintUrl,
+    expiresAt: quote.expiresAt,
+    state: quote.state === 'closed' ? 'expired' : quote.state,
+  }
+}

@@ -1,0 +1,205 @@
+/** HTTP to one mint: each call ends as an answer, as a refusal of that very request, or as unknown. Answers are checked for shape. */
+import { z } from 'zod'
+import type { Dialer } from '../base/dialer.ts'
+import { messageOf, PylonError } from '../base/errors.ts'
+import { parseJson } from '../base/json.ts'
+
+/** `rejected` only when the mint itself said no to this request; network faults, timeouts and 5xx are `unknown`. */
+export type MintReply<T> =
+  | { readonly kind: 'ok'; readonly value: T }
+  | { readonly kind: 'rejected'; readonly code: number; readonly detail: string }
+  | { readonly kind: 'unknown'; readonly reason: string }
+
+const sats = z.int().min(0)
+const hex = z
+  .string()
+  .regex(/^[0-9a-f]+$/i)
+  .max(200)
+const keysetId = z.string().regex(/^(00[0-9a-f]{14}|01[0-9a-f]{64})$/)
+
+const signatureSchema = z.object({
+  id: z.string().max(66),
+  amount: sats,
+  C_: hex,
+  dleq: z
+    .object({ e: hex, s: hex })
+    .nullish()
+    .transform((dleq) => dleq ?? undefined),
+})
+const signatures = z.array(signatureSchema).max(1000)
+
+export const mintInfoSchema = z.object({
+  name: z.string().max(500).nullish(),
+  nuts: z.record(z.string(), z.unknown()),
+})
+export const keysetsSchema = z.object({
+  keysets: z
+    .array(
+      z.object({
+        id: z.string().max(100),
+        unit: z.string().max(32),
+        active: z.boolean(),
+        input_fee_ppk: z.int().min(0).max(100_000).nullish(),
+        final_expiry: z.int().nullish(),
+      }),
+    )
+    .max(1000),
+})
+export const keysSchema = z.object({
+  keysets: z
+    .array(
+      z.object({
+        id: keysetId,
+        unit: z.string(),
+        input_fee_ppk: z.int().nullish(),
+        final_expiry: z.int().nullish(),
+        keys: z.record(z.string().regex(/^\d{1,20}$/), z.string().regex(/^0[23][0-9a-f]{64}$/)),
+      }),
+    )
+    .min(1)
+    .max(100),
+})
+export const mintQuoteSchema = z.object({
+  quote: z.string().min(1).max(500),
+  request: z.string().max(8192),
+  amount: sats.nullish(),
+  unit: z.string().nullish(),
+  state: z.enum(['UNPAID', 'PAID', 'ISSUED']),
+  expiry: z.number().nullish(),
+  pubkey: z.string().nullish(),
+})
+export const signaturesSchema = z.object({ signatures })
+export const restoreSchema = z.object({ outputs: z.array(z.object({ B_: z.string().max(66) })).max(1000), signatures })
+export const statesSchema = z.object({
+  states: z.array(z.object({ Y: z.string().max(66), state: z.enum(['UNSPENT', 'PENDING', 'SPENT']) })).max(1000),
+})
+export const meltQuoteSchema = z.object({
+  quote: z.string().min(1).max(500),
+  amount: sats,
+  fee_reserve: sats,
+  unit: z.string().nullish(),
+  state: z.enum(['UNPAID', 'PENDING', 'PAID']),
+  expiry: z.number().nullish(),
+  payment_preimage: z.string().max(200).nullish(),
+  change: signatures.nullish(),
+})
+
+export type MintQuote = z.output<typeof mintQuoteSchema>
+export type MeltQuote = z.output<typeof meltQuoteSchema>
+export type ProofSpendState = 'UNSPENT' | 'PENDING' | 'SPENT'
+
+const errorSchema = z.object({ detail: z.unknown().optional(), code: z.int().optional() })
+const MAX_REPLY_BYTES = 4_000_000
+/** Of one lookup or swap. */
+const CALL_TIMEOUT_MS = 15_000
+/** Of a melt: a payment may take long, and recovery asks again anyway. */
+export const MELT_TIMEOUT_MS = 60_000
+/** How many Ys or outputs go in one question. */
+const BATCH = 100
+
+export class MintClient {
+  readonly url: string
+  readonly #dialer: Pick<Dialer, 'fetch'>
+  readonly #signal: AbortSignal
+
+  /** @param signal ends what is under way: its outcome is unknown then. */
+  constructor(url: string, dialer: Pick<Dialer, 'fetch'>, signal: AbortSignal) {
+    this.url = url
+    this.#dialer = dialer
+    this.#signal = signal
+  }
+
+  get<T>(path: string, schema: z.ZodType<T>): Promise<MintReply<T>> {
+    return this.#call('GET', path, undefined, schema, CALL_TIMEOUT_MS)
+  }
+
+  /** @param body the exact bytes: a repeated request must not differ (NUT-19). */
+  post<T>(path: string, body: string, schema: z.ZodType<T>, timeoutMs = CALL_TIMEOUT_MS): Promise<MintReply<T>> {
+    return this.#call('POST', path, body, schema, timeoutMs)
+  }
+
+  /** NUT-07. The states in the order asked. */
+  async checkStates(ys: readonly string[]): Promise<MintReply<ProofSpendState[]>> {
+    const found: ProofSpendState[] = []
+    for (let i = 0; i < ys.length; i += BATCH) {
+      const batch = ys.slice(i, i + BATCH)
+      const reply = await this.post('/v1/checkstate', JSON.stringify({ Ys: batch }), statesSchema)
+      if (reply.kind !== 'ok') return reply
+      const byY = new Map(reply.value.states.map(({ Y, state }) => [Y, state]))
+      for (const y of batch) {
+        const state = byY.get(y)
+        if (state === undefined) return { kind: 'unknown', reason: `${this.url} did not say the state of a proof` }
+        found.push(state)
+      }
+    }
+    return { kind: 'ok', value: found }
+  }
+
+  /** NUT-09. For each output its signature, or undefined where the mint never signed it. */
+  async restore(
+    outputs: readonly { amount: number; id: string; B_: string }[],
+  ): Promise<MintReply<(z.output<typeof signatureSchema> | undefined)[]>> {
+    const found: (z.output<typeof signatureSchema> | undefined)[] = []
+    for (let i = 0; i < outputs.length; i += BATCH) {
+      const batch = outputs.slice(i, i + BATCH).map(({ amount, id, B_ }) => ({ amount, id, B_ }))
+      const reply = await this.post('/v1/restore', JSON.stringify({ outputs: batch }), restoreSchema)
+      if (reply.kind !== 'ok') return reply
+      const byB = new Map(reply.value.outputs.map(({ B_ }, index) => [B_, reply.value.signatures[index]]))
+      found.push(...batch.map(({ B_ }) => byB.get(B_)))
+    }
+    return { kind: 'ok', value: found }
+  }
+
+  async #call<T>(
+    method: 'GET' | 'POST',
+    path: string,
+    body: string | undefined,
+    schema: z.ZodType<T>,
+    timeoutMs: number,
+  ): Promise<MintReply<T>> {
+    const headers = { accept: 'application/json', ...(body === undefined ? {} : { 'content-type': 'application/json' }) }
+    try {
+      const response = await this.#dialer.fetch(`${this.url}${path}`, {
+        method,
+        headers,
+        ...(body === undefined ? {} : { body }),
+        timeoutMs,
+        maxBytes: MAX_REPLY_BYTES,
+        signal: this.#signal,
+      })
+      return classify(response.status, parseJson(response.text), schema)
+    } catch (error) {
+      return { kind: 'unknown', reason: messageOf(error) }
+    }
+  }
+}
+
+/** Statuses of 4xx that say "later" or nothing about the request itself. */
+const NOT_A_REFUSAL = new Set([408, 425, 429])
+
+function classify<T>(status: number, json: unknown, schema: z.ZodType<T>): MintReply<T> {
+  if (status >= 200 && status < 300) {
+    const parsed = schema.safeParse(json)
+    if (parsed.success) return { kind: 'ok', value: parsed.data }
+    const issue = parsed.error.issues[0]
+    return { kind: 'unknown', reason: `the answer of the mint is malformed (${issue?.path.join('.') ?? ''} ${issue?.message ?? ''})` }
+  }
+  const error = errorSchema.safeParse(json)
+  const said = error.success && (error.data.code !== undefined || typeof error.data.detail === 'string')
+  if (status < 400 || status >= 500 || NOT_A_REFUSAL.has(status) || !said) {
+    return { kind: 'unknown', reason: `the mint answered with status ${status}` }
+  }
+  const detail = typeof error.data.detail === 'string' ? error.data.detail : 'no reason given'
+  return { kind: 'rejected', code: error.data.code ?? 0, detail: detail.slice(0, 300) }
+}
+
+/** The value, or what to throw where nothing was at stake. @throws mint_unreachable, mint_rejected */
+export function unwrap<T>(url: string, reply: MintReply<T>): T {
+  if (reply.kind === 'ok') return reply.value
+  if (reply.kind === 'rejected') {
+    throw new PylonError('mint_rejected', `The mint ${url} refused: ${reply.detail} (code ${reply.code}).`, {
+      details: { code: reply.code },
+    })
+  }
+  throw new PylonError('mint_unreachable', `The mint ${url} gave no usable answer: ${reply.reason}. Nothing was spent; try again later.`)
+}

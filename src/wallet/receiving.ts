@@ -1,0 +1,154 @@
+/** Takes tokens in: reads them with care, swaps them at their mint, and only then calls them ours. */
+import { type Sats, sats } from '../base/amounts.ts'
+import { PylonError } from '../base/errors.ts'
+import type { KeysetRow, MintRow } from '../store/mints.ts'
+import { insertOperation, type OperationRow } from '../store/operations.ts'
+import { heldSats } from '../store/proofs.ts'
+import { inputFee, sumOf } from './coins.ts'
+import { newId, requestDigest } from './context.ts'
+import type { TokenProof } from './crypto.ts'
+import type { WalletDesk } from './desk.ts'
+import { assertUnderCap } from './mints.ts'
+import type { ReceivePlan } from './operations.ts'
+import { storedError, unknownOutcome } from './outcomes.ts'
+import { amountsFor, makeOutputs, signerForLock, swapBody, unlockInputs } from './requests.ts'
+import { readTokenHead, readTokenProofs, type TokenHead } from './token.ts'
+import type { ReceiveRequest, TokenInspection } from './types.ts'
+
+type FaceCoin = { readonly amountSats: bigint; readonly feePpk: number }
+
+export class Receiving {
+  readonly #desk: WalletDesk
+
+  constructor(desk: WalletDesk) {
+    this.#desk = desk
+  }
+
+  async inspectToken(token: string): Promise<TokenInspection> {
+    const { head, proofs, coins } = await this.#readToken(token)
+    return {
+      mintUrl: head.mintUrl,
+      unit: head.unit,
+      faceSats: sats(head.faceSats),
+      netSats: sats(maxZero(sumOf(coins) - inputFee(coins))),
+      lock: this.#lockOf(proofs),
+    }
+  }
+
+  receiveToken(request: ReceiveRequest): Promise<{ amountSats: Sats; mintUrl: string }> {
+    const { token, creditAccount, requireLock = false, cause } = request
+    const digest = requestDigest('receive', { owner: this.#desk.owner.pubkey, token: token.trim(), creditAccount, requireLock, cause })
+    return this.#desk.keys.run(request.idempotencyKey, async () => {
+      const before = this.#desk.existing(request.idempotencyKey, digest)
+      const id = before?.id ?? (await this.#prepareReceive(request, digest))
+      return this.#received(await this.#desk.executor.run(id))
+    })
+  }
+
+  #received(operation: OperationRow): { amountSats: Sats; mintUrl: string } {
+    if (operation.state === 'failed') throw storedError(operation)
+    if (operation.state !== 'completed') throw unknownOutcome(operation, 'The token was sent to its mint')
+    const { amount_sats } = operation.result as { amount_sats: number }
+    return { amountSats: sats(amount_sats), mintUrl: operation.mintUrl }
+  }
+
+  async #prepareReceive(request: ReceiveRequest, digest: string): Promise<string> {
+    const { store, clock, crypto } = this.#desk.context
+    const { head, mint, proofs, coins, keysets } = await this.#readToken(request.token)
+    const lock = this.#lockOf(proofs)
+    if (lock === 'other') throw new PylonError('token_locked', 'The token is locked to another key: only that key can spend it.')
+    if (request.requireLock === true && lock !== 'ours') {
+      throw new PylonError(
+        'token_locked',
+        'The token is not locked to our key: lock it to the key that is announced, or send it encrypted.',
+      )
+    }
+    const net = sumOf(coins) - inputFee(coins)
+    if (net <= 0n || net < (request.minNetSats ?? 1n)) {
+      throw new PylonError(
+        'token_amount',
+        `The token is worth ${maxZero(net)} sats after the mint's fee, ${request.minNetSats ?? 1n} are needed.`,
+      )
+    }
+    this.#assertUnderCap(mint, net)
+    const keys = Object.fromEntries(keysets.map((keyset) => [keyset.id, keyset.keys]))
+    if (!(await crypto.run('checkDleqs', { proofs, keysets: keys }))) {
+      throw new PylonError('token_invalid', 'The token carries a signature that its mint did not make.')
+    }
+    const ys = await crypto.run('ys', { secrets: proofs.map((proof) => proof.secret) })
+    const id = newId()
+    const plan = await this.planReceive(head.mintUrl, proofs, ys, net, {
+      creditAccount: request.creditAccount,
+      faceSats: Number(head.faceSats),
+    })
+    await store.write(
+      insertOperation({
+        ...this.#desk.base(id, request, digest, head.mintUrl),
+        kind: 'receive',
+        amountSats: net,
+        heldSats: 0n,
+        plan,
+        at: clock.now(),
+      }),
+    )
+    return id
+  }
+
+  /** The swap that makes foreign proofs ours. @param net what is left of them after their fee. */
+  async planReceive(
+    mintUrl: string,
+    proofs: readonly TokenProof[],
+    ys: readonly string[],
+    net: bigint,
+    end: Pick<ReceivePlan, 'creditAccount' | 'faceSats' | 'reclaims'>,
+  ): Promise<ReceivePlan> {
+    const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+    const outputs = await makeOutputs(this.#desk.context, keyset, [
+      { purpose: 'keep', amounts: amountsFor(net, keyset), owner: this.#desk.owner },
+    ])
+    const inputs = await unlockInputs(this.#desk.context, this.#desk.owner, proofs, outputs)
+    const planned = proofs.map(({ amount }, i) => ({ y: ys[i] ?? '', amount }))
+    return { kind: 'receive', path: '/v1/swap', body: swapBody(inputs, outputs), inputs: planned, outputs, ...end }
+  }
+
+  /** @throws token_invalid, mint_not_allowed */
+  async #readToken(
+    token: string,
+  ): Promise<{ head: TokenHead; mint: MintRow; proofs: TokenProof[]; coins: FaceCoin[]; keysets: KeysetRow[] }> {
+    const { mints } = this.#desk.context
+    const head = readTokenHead(token)
+    const mint = mints.get(head.mintUrl)
+    if (head.unit !== 'sat') throw new PylonError('token_invalid', `The token is in ${head.unit.slice(0, 20)}: only sat is taken.`)
+    let proofs: TokenProof[]
+    try {
+      proofs = readTokenProofs(head, keysetIds(mints.keysets(mint.url)))
+    } catch {
+      // A keyset that is younger than our list.
+      await mints.refreshKeysets(mint.url)
+      proofs = readTokenProofs(head, keysetIds(mints.keysets(mint.url)))
+    }
+    const keysets = mints.keysets(mint.url)
+    const coins = proofs.map((proof) => {
+      const keyset = keysets.find((one) => one.id === proof.id)
+      if (keyset?.keys[String(proof.amount)] === undefined)
+        throw new PylonError('token_invalid', 'The token has an amount that its keyset does not have.')
+      return { amountSats: BigInt(proof.amount), feePpk: keyset.inputFeePpk }
+    })
+    return { head, mint, proofs, coins, keysets }
+  }
+
+  #lockOf(proofs: readonly TokenProof[]): TokenInspection['lock'] {
+    const { keyring, clock } = this.#desk.context
+    const keys = proofs.map((proof) => signerForLock(keyring, this.#desk.owner, proof.secret, clock.now() / 1000))
+    if (keys.includes(undefined)) return 'other'
+    return keys.includes('none') ? 'none' : 'ours'
+  }
+
+  /** @throws mint_cap_exceeded */
+  #assertUnderCap(mint: MintRow, more: bigint): void {
+    assertUnderCap(mint, heldSats(this.#desk.context.store, this.#desk.owner.pubkey, mint.url), more)
+  }
+}
+
+const keysetIds = (keysets: readonly KeysetRow[]) => keysets.map((keyset) => keyset.id)
+const maxZero = (value: bigint): bigint => (value < 0n ? 0n : value)

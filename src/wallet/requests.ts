@@ -1,0 +1,163 @@
+/** Builds what is sent to a mint: blinded outputs with fresh counters, signed inputs, the exact bytes of a request. */
+import { hash } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
+import { PylonError } from '../base/errors.ts'
+import type { Keyring, Signer } from '../nostr/types.ts'
+import { type KeysetRow, reserveCounters } from '../store/mints.ts'
+import type { ProofRow } from '../store/proofs.ts'
+import { splitAmount } from './coins.ts'
+import type { WalletContext } from './context.ts'
+import type { BlindedOutput, TokenProof } from './crypto.ts'
+import type { OutputPurpose, Plan, PlannedOutput } from './operations.ts'
+import { lockOf } from './token.ts'
+import type { WalletOwner } from './types.ts'
+
+/** As NUT-00 has an input. */
+export interface MintInput {
+  readonly amount: number
+  readonly id: string
+  readonly secret: string
+  readonly C: string
+  readonly witness?: string
+}
+
+export interface OutputGroup {
+  readonly purpose: OutputPurpose
+  readonly amounts: readonly number[]
+  /** Whose seed makes them. */
+  readonly owner: WalletOwner
+  /** NUT-11 instead of NUT-13: the key, and after `locktime` (unix seconds) `refundKey` too. */
+  readonly lock?: { readonly pubkey: string; readonly locktime?: number; readonly refundKey?: string }
+}
+
+/** The fewest amounts of the keyset. @throws amount_invalid */
+export function amountsFor(total: bigint, keyset: KeysetRow): number[] {
+  const parts = splitAmount(total, Object.keys(keyset.keys).map(BigInt))
+  if (parts === undefined) throw new PylonError('amount_invalid', `The mint has no coins that make up ${total} sats.`)
+  return parts.map(Number)
+}
+
+/** Blinds outputs of all groups, ascending by amount (NUT-03); their counters are taken for good first. */
+export async function makeOutputs(context: WalletContext, keyset: KeysetRow, groups: readonly OutputGroup[]): Promise<PlannedOutput[]> {
+  const made: PlannedOutput[] = []
+  for (const { purpose, amounts, owner, lock } of groups) {
+    if (amounts.length === 0) continue
+    const outputs =
+      lock === undefined
+        ? await makeDeterministic(context, keyset.id, owner, amounts)
+        : await context.crypto.run('locked', { ...lock, keysetId: keyset.id, amounts })
+    made.push(...outputs.map((output) => ({ ...output, purpose })))
+  }
+  return made.sort((a, b) => a.amount - b.amount)
+}
+
+async function makeDeterministic(
+  context: WalletContext,
+  keysetId: string,
+  owner: WalletOwner,
+  amounts: readonly number[],
+): Promise<BlindedOutput[]> {
+  const counter = await context.store.write(reserveCounters({ ownerPubkey: owner.pubkey, keysetId, count: amounts.length }))
+  return context.crypto.run('deterministic', { seed: context.keyring.walletSeed(owner.pubkey), keysetId, counter, amounts })
+}
+
+const wireOutputs = (outputs: readonly BlindedOutput[]) => outputs.map(({ amount, id, B_ }) => ({ amount, id, B_ }))
+
+export function swapBody(inputs: readonly MintInput[], outputs: readonly BlindedOutput[]): string {
+  return JSON.stringify({ inputs, outputs: wireOutputs(outputs) })
+}
+
+/** NUT-20: the quote's key signs the quote and every output. */
+export function mintBody(quoteId: string, outputs: readonly BlindedOutput[], signer: Signer): string {
+  const digest = hash('sha256', quoteId + outputs.map((output) => output.B_).join(''), 'buffer')
+  return JSON.stringify({ quote: quoteId, outputs: wireOutputs(outputs), signature: signer.signDigest(digest) })
+}
+
+export function meltBody(quoteId: string, inputs: readonly MintInput[], outputs: readonly BlindedOutput[]): string {
+  return JSON.stringify({ quote: quoteId, inputs, ...(outputs.length === 0 ? {} : { outputs: wireOutputs(outputs) }) })
+}
+
+export function inputsOf(proofs: readonly ProofRow[]): MintInput[] {
+  return proofs.map(({ amountSats, keysetId, secret, c }) => ({ amount: Number(amountSats), id: keysetId, secret, C: c }))
+}
+
+/** The key of ours that opens a lock: the wallet's own, or the owner's Nostr key; the refund keys once the locktime has passed. */
+export function signerForLock(keyring: Keyring, owner: WalletOwner, secret: string, nowS: number): Signer | 'none' | undefined {
+  const lock = lockOf(secret)
+  if (lock.type === 'none') return 'none'
+  if (lock.type === 'unsupported') return undefined
+  const wallet = keyring.walletSigner(owner.pubkey)
+  const refundable = lock.locktime !== undefined && lock.locktime <= nowS
+  for (const key of [lock.key, ...(refundable ? lock.refundKeys : [])]) {
+    if (key.slice(2) === wallet.pubkey) return wallet
+    if (key.slice(2) === owner.pubkey) return keyring.signer(owner.pubkey)
+  }
+  return undefined
+}
+
+/** Foreign proofs as inputs, with the witness that opens each (NUT-11). @throws token_locked */
+export async function unlockInputs(
+  context: WalletContext,
+  owner: WalletOwner,
+  proofs: readonly TokenProof[],
+  outputs: readonly BlindedOutput[],
+): Promise<MintInput[]> {
+  const nowS = context.clock.now() / 1000
+  const sigAll = proofs.some(({ secret }) => {
+    const lock = lockOf(secret)
+    return lock.type === 'p2pk' && lock.sigAll
+  })
+  const allMessage = proofs.map(({ secret, C }) => secret + C).join('') + outputs.map(({ amount, B_ }) => `${amount}${B_}`).join('')
+  const inputs: MintInput[] = []
+  for (const [index, { amount, id, secret, C }] of proofs.entries()) {
+    const signer = signerForLock(context.keyring, owner, secret, nowS)
+    if (signer === undefined) throw new PylonError('token_locked', 'The token is locked to another key.')
+    const bare = signer === 'none' || (sigAll && index > 0)
+    const message = sigAll ? allMessage : secret
+    inputs.push({ amount, id, secret, C, ...(bare ? {} : { witness: witnessOf(signer, message) }) })
+    // A signature takes a good part of a millisecond: others may run in between.
+    if (index % SIGNATURES_AT_ONCE === SIGNATURES_AT_ONCE - 1) await setImmediate()
+  }
+  return inputs
+}
+
+const SIGNATURES_AT_ONCE = 8
+
+function witnessOf(signer: Signer, message: string): string {
+  return JSON.stringify({ signatures: [signer.signDigest(hash('sha256', message, 'buffer'))] })
+}
+
+/** The plan again with outputs of another keyset; undefined where a signature over the outputs stands in the way. */
+export async function replan(context: WalletContext, owner: WalletOwner, plan: Plan, keyset: KeysetRow): Promise<Plan | undefined> {
+  const inputs = plan.kind === 'mint' ? [] : (JSON.parse(plan.body) as { inputs: MintInput[] }).inputs
+  const signsAll = inputs.some(({ secret }) => {
+    const lock = lockOf(secret)
+    return lock.type === 'p2pk' && lock.sigAll
+  })
+  if (signsAll || plan.path === '') return undefined
+  const amountsOf = (purpose: OutputPurpose) => plan.outputs.filter((output) => output.purpose === purpose).map((output) => output.amount)
+  const outputs = await makeOutputs(context, keyset, [
+    { purpose: 'keep', amounts: amountsOf('keep'), owner },
+    { purpose: 'peer', amounts: amountsOf('peer'), owner: plan.kind === 'transfer' ? plan.to : owner },
+    { purpose: 'send', amounts: amountsOf('send'), owner, ...(plan.kind === 'send' ? lockOfSend(context, owner, plan) : {}) },
+  ])
+  const body =
+    plan.kind === 'mint'
+      ? mintBody(plan.quoteId, outputs, context.keyring.walletSigner(owner.pubkey))
+      : plan.kind === 'melt'
+        ? meltBody(plan.quoteId, inputs, outputs)
+        : swapBody(inputs, outputs)
+  return { ...plan, outputs, body, replanned: true }
+}
+
+/** The lock of a token that is sent, as a part of an OutputGroup. */
+export function lockOfSend(
+  context: WalletContext,
+  owner: WalletOwner,
+  send: { readonly lockTo?: string; readonly refundAfter?: number },
+): Pick<OutputGroup, 'lock'> {
+  if (send.lockTo === undefined) return {}
+  if (send.refundAfter === undefined) return { lock: { pubkey: send.lockTo } }
+  const refundKey = `02${context.keyring.walletSigner(owner.pubkey).pubkey}`
+  return { lock: { pubkey: send.lockTo, locktime: Math.ceil(send.refundAfter / 1000), refundKey } }
+}

@@ -1,0 +1,157 @@
+/** Gives ecash away: as a token, or to another wallet of this home. */
+import type { Sats } from '../base/amounts.ts'
+import { PylonError } from '../base/errors.ts'
+import { operationByKey } from '../store/operations.ts'
+import { coverFee, inputFee, selectCoins, selectExact, sumOf } from './coins.ts'
+import { newId, requestDigest } from './context.ts'
+import { assertPositive, plannedInput, type WalletDesk } from './desk.ts'
+import type { SendPlan, TransferPlan } from './operations.ts'
+import { asSentToken, storedError, unknownOutcome } from './outcomes.ts'
+import { amountsFor, inputsOf, lockOfSend, makeOutputs, swapBody } from './requests.ts'
+import type { SendRequest, SentToken, Spend, WalletOwner } from './types.ts'
+
+export class Sending {
+  readonly #desk: WalletDesk
+
+  constructor(desk: WalletDesk) {
+    this.#desk = desk
+  }
+
+  sendToken(request: SendRequest, spend?: Spend): Promise<SentToken> {
+    const { amountSats, mintUrl, lockTo, debitAccount, coverReceiverFee = false, cause } = request
+    const digest = requestDigest('send', {
+      owner: this.#desk.owner.pubkey,
+      amountSats,
+      mintUrl,
+      lockTo,
+      debitAccount,
+      coverReceiverFee,
+      cause,
+    })
+    return this.#desk.keys.run(request.idempotencyKey, async () => {
+      const before = this.#desk.existing(request.idempotencyKey, digest)
+      const id = before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareSend(request, digest, spend)))
+      const operation = await this.#desk.executor.run(id)
+      if (operation.state === 'failed') throw storedError(operation)
+      if (operation.state !== 'completed') throw unknownOutcome(operation, 'The token was asked of its mint')
+      return asSentToken(operation)
+    })
+  }
+
+  sentToken(idempotencyKey: string): SentToken | undefined {
+    const operation = operationByKey(this.#desk.context.store, idempotencyKey)
+    return operation?.kind === 'send' && operation.state === 'completed' ? asSentToken(operation) : undefined
+  }
+
+  async #prepareSend(request: SendRequest, digest: string, spend: Spend | undefined): Promise<string> {
+    const { lockTo, refundAfter, debitAccount } = request
+    assertPositive(request.amountSats)
+    if (lockTo !== undefined && !/^0[23][0-9a-f]{64}$/.test(lockTo)) {
+      throw new PylonError('pubkey_invalid', 'The key to lock the token to must be 02 or 03 and 64 hex digits.')
+    }
+    const amountsOf = async (mintUrl: string) => {
+      const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+      const sizes = Object.keys(keyset.keys).map(BigInt)
+      const face = request.coverReceiverFee === true ? coverFee(request.amountSats, sizes, keyset.inputFeePpk) : request.amountSats
+      return { keyset, face }
+    }
+    const mintUrl = await this.#desk.mintToSpend(request.mintUrl, request.amountSats)
+    const { keyset, face } = await amountsOf(mintUrl)
+    const lock = lockOfSend(this.#desk.context, this.#desk.owner, request)
+    const coins = await this.#desk.chooseCoins(mintUrl, (own) => {
+      const exact = lockTo === undefined ? selectExact(own, face) : undefined
+      const fits = exact !== undefined && (request.coverReceiverFee !== true || face - inputFee(exact) >= request.amountSats)
+      return fits ? exact : selectCoins(own, face)
+    })
+    const isExact = lockTo === undefined && sumOf(coins) === face
+    const fee = isExact ? 0n : inputFee(coins)
+    const change = sumOf(coins) - fee - face
+    const outputs = isExact
+      ? []
+      : await makeOutputs(this.#desk.context, keyset, [
+          { purpose: 'send', amounts: amountsFor(face, keyset), owner: this.#desk.owner, ...lock },
+          { purpose: 'keep', amounts: amountsFor(change, keyset), owner: this.#desk.owner },
+        ])
+    const plan: SendPlan = {
+      kind: 'send',
+      path: isExact ? '' : '/v1/swap',
+      body: isExact ? '' : swapBody(inputsOf(coins), outputs),
+      inputs: coins.map(plannedInput),
+      outputs,
+      debitAccount,
+      amountSats: Number(request.amountSats),
+      faceSats: Number(face),
+      inputFeeSats: Number(fee),
+      ...(lockTo === undefined ? {} : { lockTo }),
+      ...(refundAfter === undefined ? {} : { refundAfter }),
+    }
+    const operation = {
+      ...this.#desk.base(newId(), request, digest, mintUrl),
+      kind: 'send' as const,
+      amountSats: request.amountSats,
+      heldSats: face + fee,
+      plan,
+    }
+    await this.#desk.insertSpend(operation, spend, isExact ? coins : undefined)
+    return operation.id
+  }
+
+  /** @throws insufficient_funds, payment_unknown, mint_rejected */
+  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void> {
+    const digest = requestDigest('transfer', { from: this.#desk.owner.pubkey, to: to.pubkey, amountSats })
+    return this.#desk.keys.run(idempotencyKey, async () => {
+      const before = this.#desk.existing(idempotencyKey, digest)
+      const id = before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareTransfer(to, amountSats, idempotencyKey, digest)))
+      const operation = await this.#desk.executor.run(id)
+      if (operation.state === 'failed') throw storedError(operation)
+      if (operation.state !== 'completed') throw unknownOutcome(operation, 'The transfer was sent to the mint')
+    })
+  }
+
+  async #prepareTransfer(to: WalletOwner, amountSats: Sats, idempotencyKey: string, digest: string): Promise<string> {
+    assertPositive(amountSats)
+    if (to.pubkey === this.#desk.owner.pubkey) throw new PylonError('invalid_request', 'A transfer needs two different wallets.')
+    const mintUrl = await this.#desk.mintToSpend(undefined, amountSats)
+    return this.#insertTransfer(to, amountSats, idempotencyKey, digest, mintUrl)
+  }
+
+  /** Breaks our own coins at one mint so that `amountSats` of them fit exactly. Whether it worked shows when coins are chosen next. */
+  async breakCoins(mintUrl: string, amountSats: bigint, idempotencyKey: string): Promise<void> {
+    const digest = requestDigest('break', { owner: this.#desk.owner.pubkey, mintUrl })
+    const id =
+      this.#desk.existing(idempotencyKey, digest)?.id ??
+      (await this.#insertTransfer(this.#desk.owner, amountSats, idempotencyKey, digest, mintUrl))
+    await this.#desk.executor.run(id)
+  }
+
+  /** Inside the queue of choosing. */
+  async #insertTransfer(to: WalletOwner, amountSats: bigint, idempotencyKey: string, digest: string, mintUrl: string): Promise<string> {
+    const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+    const coins = await this.#desk.chooseCoins(mintUrl, (own) => selectCoins(own, amountSats))
+    const fee = inputFee(coins)
+    const outputs = await makeOutputs(this.#desk.context, keyset, [
+      { purpose: 'peer', amounts: amountsFor(amountSats, keyset), owner: to },
+      { purpose: 'keep', amounts: amountsFor(sumOf(coins) - fee - amountSats, keyset), owner: this.#desk.owner },
+    ])
+    const plan: TransferPlan = {
+      kind: 'transfer',
+      path: '/v1/swap',
+      body: swapBody(inputsOf(coins), outputs),
+      inputs: coins.map(plannedInput),
+      outputs,
+      to,
+      amountSats: Number(amountSats),
+      inputFeeSats: Number(fee),
+    }
+    const cause = { type: 'transfer' as const, id: idempotencyKey }
+    const operation = {
+      ...this.#desk.base(newId(), { idempotencyKey, cause }, digest, mintUrl),
+      kind: 'transfer' as const,
+      amountSats,
+      heldSats: amountSats + fee,
+      plan,
+    }
+    await this.#desk.insertSpend(operation, undefined, undefined)
+    return operation.id
+  }
+}

@@ -1,0 +1,62 @@
+/** Tells the other parts what was committed: at least once, in order, again after a restart, until a handler has taken it. */
+import { sats } from '../base/amounts.ts'
+import { messageOf } from '../base/errors.ts'
+import { deferWalletEvent, deleteWalletEvent, dueWalletEvents, type WalletEventRow } from '../store/wallet-events.ts'
+import type { WalletContext } from './context.ts'
+import { backoffMs } from './operations.ts'
+import type { Cause, WalletEvent } from './types.ts'
+
+/** How often an event that nobody listens for is kept. */
+const UNHEARD_RETRY_MS = 60_000
+const UNHEARD_TRIES = 10
+
+export class WalletEvents {
+  readonly #context: WalletContext
+  readonly #handlers = new Map<Cause['type'], (event: WalletEvent) => Promise<void>>()
+  #delivering: Promise<void> | undefined
+
+  constructor(context: WalletContext) {
+    this.#context = context
+  }
+
+  on(causeType: Cause['type'], handler: (event: WalletEvent) => Promise<void>): void {
+    this.#handlers.set(causeType, handler)
+  }
+
+  /** Delivers what is due; one delivery runs at a time. */
+  deliver(): Promise<void> {
+    this.#delivering ??= this.#deliverDue().finally(() => {
+      this.#delivering = undefined
+    })
+    return this.#delivering
+  }
+
+  async #deliverDue(): Promise<void> {
+    const { store, clock } = this.#context
+    for (const row of dueWalletEvents(store, clock.now())) await this.#deliverOne(row)
+  }
+
+  async #deliverOne(row: WalletEventRow): Promise<void> {
+    const { store, clock, logger } = this.#context
+    const handler = this.#handlers.get(row.causeType as Cause['type'])
+    const attempts = row.attempts + 1
+    if (handler === undefined) {
+      const retry = deferWalletEvent({ id: row.id, attempts, nextTryAt: clock.now() + UNHEARD_RETRY_MS })
+      return store.write(attempts > UNHEARD_TRIES ? deleteWalletEvent({ id: row.id }) : retry)
+    }
+    try {
+      await handler(decodeEvent(row.event))
+      await store.write(deleteWalletEvent({ id: row.id }))
+    } catch (error) {
+      logger.warn({ err: messageOf(error), cause: row.causeType }, 'a wallet event was not taken, it comes again')
+      await store.write(deferWalletEvent({ id: row.id, attempts, nextTryAt: clock.now() + backoffMs(attempts) }))
+    }
+  }
+}
+
+/** Stored amounts are JSON integers. */
+function decodeEvent(stored: unknown): WalletEvent {
+  const event = stored as Record<string, unknown>
+  const amounts = ['amountSats', 'feeSats'].flatMap((name) => (typeof event[name] === 'number' ? [[name, sats(event[name])] as const] : []))
+  return { ...event, ...Object.fromEntries(amounts) } as WalletEvent
+}

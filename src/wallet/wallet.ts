@@ -1,0 +1,103 @@
+/** One key's wallet: each move is a stored operation under the caller's idempotency key. */
+import type { Sats } from '../base/amounts.ts'
+import type { WalletContext } from './context.ts'
+import { WalletDesk } from './desk.ts'
+import type { Executor } from './executor.ts'
+import type { Invoices } from './invoices.ts'
+import { Paying } from './paying.ts'
+import { Receiving } from './receiving.ts'
+import { Reclaiming } from './reclaiming.ts'
+import { Sending } from './sending.ts'
+import type { SentTokens } from './sent-tokens.ts'
+import type {
+  Balance,
+  Invoice,
+  InvoiceRequest,
+  PayRequest,
+  PayResult,
+  ReceiveRequest,
+  SendRequest,
+  SentToken,
+  Spend,
+  TokenInspection,
+  Wallet,
+  WalletOwner,
+} from './types.ts'
+
+export interface WalletParts {
+  readonly context: WalletContext
+  readonly executor: Executor
+  readonly invoices: Invoices
+  readonly sentTokens: SentTokens
+}
+
+export class CashuWallet implements Wallet {
+  readonly owner: WalletOwner
+  readonly #context: WalletContext
+  readonly #desk: WalletDesk
+  readonly #invoices: Invoices
+  readonly #receiving: Receiving
+  readonly #sending: Sending
+  readonly #reclaiming: Reclaiming
+  readonly #paying: Paying
+
+  constructor(owner: WalletOwner, parts: WalletParts) {
+    this.owner = owner
+    this.#context = parts.context
+    this.#desk = new WalletDesk(owner, parts.context, parts.executor)
+    this.#invoices = parts.invoices
+    this.#receiving = new Receiving(this.#desk)
+    this.#sending = new Sending(this.#desk)
+    this.#reclaiming = new Reclaiming(this.#desk, this.#receiving, parts.sentTokens)
+    this.#paying = new Paying(this.#desk, this.#sending)
+  }
+
+  get lockPubkey(): string {
+    return `02${this.#context.keyring.walletSigner(this.owner.pubkey).pubkey}`
+  }
+
+  balance(): Balance {
+    return this.#desk.balance()
+  }
+
+  createInvoice(request: InvoiceRequest): Promise<Invoice> {
+    return this.#invoices.create(this.owner, request)
+  }
+
+  invoice(idempotencyKey: string): Invoice | undefined {
+    return this.#invoices.get(idempotencyKey)
+  }
+
+  inspectToken(token: string): Promise<TokenInspection> {
+    return this.#receiving.inspectToken(token)
+  }
+
+  receiveToken(request: ReceiveRequest): Promise<{ amountSats: Sats; mintUrl: string }> {
+    return this.#receiving.receiveToken(request)
+  }
+
+  sendToken(request: SendRequest, spend?: Spend): Promise<SentToken> {
+    return this.#sending.sendToken(request, spend)
+  }
+
+  sentToken(idempotencyKey: string): SentToken | undefined {
+    return this.#sending.sentToken(idempotencyKey)
+  }
+
+  reclaim(idempotencyKey: string): Promise<SentToken> {
+    return this.#reclaiming.reclaim(idempotencyKey)
+  }
+
+  pay(request: PayRequest, spend?: Spend): Promise<PayResult> {
+    return this.#paying.pay(request, spend)
+  }
+
+  payment(idempotencyKey: string): PayResult | { readonly state: 'failed'; readonly reason: string } | undefined {
+    return this.#paying.payment(idempotencyKey)
+  }
+
+  /** @throws insufficient_funds, payment_unknown, mint_rejected, idempotency_conflict */
+  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void> {
+    return this.#sending.transferTo(to, amountSats, idempotencyKey)
+  }
+}

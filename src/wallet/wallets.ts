@@ -1,0 +1,211 @@
+/** All wallets of a home: opens them, resumes what was under way, and looks after it while the node runs. */
+import { type Sats, sats } from '../base/amounts.ts'
+import type { Clock } from '../base/clock.ts'
+import type { Config } from '../base/config.ts'
+import type { Dialer } from '../base/dialer.ts'
+import { messageOf } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Keyring } from '../nostr/types.ts'
+import { putWalletOwner } from '../store/mints.ts'
+import { dueOperations, nextWalletDue, openOperations, sweepMoney } from '../store/operations.ts'
+import { dueQuotes } from '../store/quotes.ts'
+import type { Store } from '../store/store.ts'
+import { accountOwner, type WalletContext } from './context.ts'
+import { type Crypto, createCrypto } from './crypto-pool.ts'
+import { Executor } from './executor.ts'
+import { type AdoptedQuote, Invoices } from './invoices.ts'
+import { MintSockets } from './mint-sockets.ts'
+import { Mints } from './mints.ts'
+import { restoreWallet } from './restore.ts'
+import { SentTokens } from './sent-tokens.ts'
+import type { Invoice, Wallet, WalletOwner, Wallets } from './types.ts'
+import { CashuWallet, type WalletParts } from './wallet.ts'
+import { WalletEvents } from './wallet-events.ts'
+
+export interface WalletsDeps {
+  readonly store: Store
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly config: () => Config
+  readonly nostr: { readonly keyring: Keyring }
+  readonly dialer: Dialer
+  /** The prefix that invoices must have: `bc`, in the sandbox `bcrt`. Undefined: any. */
+  readonly invoiceNetwork?: string
+  /** For tests; a worker thread by default. */
+  readonly crypto?: Crypto
+}
+
+/** With what only the wallet's own parts (LNURL addresses) need. */
+export interface OwnWallets extends Wallets {
+  /** Takes over a quote that is locked to the wallet's key. @throws mint_not_allowed, mint_unreachable, mint_rejected, invoice_invalid */
+  adoptQuote(owner: WalletOwner, quote: AdoptedQuote): Promise<Invoice>
+}
+
+/** The longest nap between two looks at what is due. */
+const MAX_NAP_MS = 60_000
+const MIN_NAP_MS = 20
+/** How long a call to a mint may still take when the node closes. */
+const CLOSE_GRACE_MS = 3000
+const DAY_MS = 86_400_000
+/** Requests, outputs and spent proofs of ended operations are of no use after this; the ledger keeps what they did. */
+const DETAILS_KEPT_MS = 30 * DAY_MS
+const SWEEP_ROWS = 500
+
+export function createWallets(deps: WalletsDeps): OwnWallets {
+  const context: WalletContext = {
+    store: deps.store,
+    clock: deps.clock,
+    logger: deps.logger,
+    config: deps.config,
+    keyring: deps.nostr.keyring,
+    dialer: deps.dialer,
+    crypto: deps.crypto ?? createCrypto(),
+    mints: new Mints(deps),
+    invoiceNetwork: deps.invoiceNetwork,
+  }
+  return new HomeWallets(context)
+}
+
+class HomeWallets implements OwnWallets {
+  readonly #context: WalletContext
+  readonly #parts: WalletParts
+  readonly #events: WalletEvents
+  readonly #sockets: MintSockets
+  readonly #open = new Map<string, CashuWallet>()
+  readonly #tasks = new Set<Promise<void>>()
+  readonly #taskKeys = new Set<string>()
+  #cancelNap: (() => void) | undefined
+  #cancelSweep: (() => void) | undefined
+  #started = false
+  #closed = false
+
+  constructor(context: WalletContext) {
+    this.#context = context
+    const executor = new Executor(context)
+    const invoices = new Invoices(context, executor)
+    this.#parts = { context, executor, invoices, sentTokens: new SentTokens(context) }
+    this.#events = new WalletEvents(context)
+    this.#sockets = new MintSockets(context, (quoteRow) =>
+      this.#task(`quote:${quoteRow}`, async () => void (await invoices.check(quoteRow))),
+    )
+    executor.onEnd = () => this.#wake()
+    invoices.onAdded = () => {
+      this.#sockets.refresh()
+      this.#wake()
+    }
+  }
+
+  of(owner: WalletOwner): Wallet {
+    return this.#wallet(owner)
+  }
+
+  #wallet(owner: WalletOwner): CashuWallet {
+    let wallet = this.#open.get(owner.pubkey)
+    if (wallet === undefined) {
+      wallet = new CashuWallet(owner, this.#parts)
+      this.#open.set(owner.pubkey, wallet)
+      this.#task(`owner:${owner.pubkey}`, () =>
+        this.#context.store.write(putWalletOwner({ pubkey: owner.pubkey, kind: owner.kind, accountOwner: accountOwner(owner) })),
+      )
+    }
+    return wallet
+  }
+
+  mints() {
+    return this.#context.mints.list().map(({ url, capSats, addedAt }) => ({ url, capSats: sats(capSats), addedAt }))
+  }
+
+  addMint(url: string, capSats?: Sats) {
+    return this.#context.mints.add(url, capSats ?? sats(this.#context.config().wallet.mint_cap_sats))
+  }
+
+  removeMint(url: string): Promise<void> {
+    return this.#context.mints.remove(url)
+  }
+
+  async transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void> {
+    this.#wallet(to)
+    await this.#wallet(from).transferTo(to, amountSats, idempotencyKey)
+  }
+
+  adoptQuote(owner: WalletOwner, quote: AdoptedQuote): Promise<Invoice> {
+    this.#wallet(owner)
+    return this.#parts.invoices.adopt(owner, quote)
+  }
+
+  async restore(owner: WalletOwner, mintUrl?: string): Promise<Sats> {
+    this.#wallet(owner)
+    const urls = mintUrl === undefined ? this.#context.mints.list().map((mint) => mint.url) : [mintUrl]
+    let total = 0n
+    for (const url of urls) total += await restoreWallet(this.#context, owner, url)
+    return sats(total)
+  }
+
+  async start(): Promise<void> {
+    this.#started = true
+    for (const operation of openOperations(this.#context.store)) this.#resume(operation.id)
+    this.#task('sweep', () => this.#sweep())
+    this.#look()
+    this.#sockets.refresh()
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#cancelNap?.()
+    this.#cancelSweep?.()
+    this.#sockets.close()
+    const cancelAbort = this.#context.clock.after(CLOSE_GRACE_MS, () => this.#context.mints.abort())
+    await this.#parts.executor.close()
+    await Promise.allSettled(this.#tasks)
+    cancelAbort()
+    await this.#context.crypto.close()
+  }
+
+  onEvent: Wallets['onEvent'] = (causeType, handler) => this.#events.on(causeType, handler)
+
+  /** Starts what is due, each on its own so that a dead mint holds up nobody, then naps until the next. */
+  #look(): void {
+    if (this.#closed || !this.#started) return
+    const { store, clock } = this.#context
+    const now = clock.now()
+    for (const operation of dueOperations(store, now)) this.#resume(operation.id)
+    for (const quote of dueQuotes(store, now))
+      this.#task(`quote:${quote.id}`, async () => void (await this.#parts.invoices.check(quote.id)))
+    this.#task('tokens', () => this.#parts.sentTokens.checkDue())
+    this.#task('events', () => this.#events.deliver())
+    const due = nextWalletDue(store) ?? now + MAX_NAP_MS
+    const nap = Math.min(MAX_NAP_MS, Math.max(MIN_NAP_MS, due - now))
+    this.#cancelNap?.()
+    this.#cancelNap = clock.after(this.#tasks.size > 0 ? Math.max(nap, MIN_NAP_MS * 5) : nap, () => this.#look())
+  }
+
+  #resume(id: string): void {
+    this.#task(`operation:${id}`, async () => void (await this.#parts.executor.run(id)))
+  }
+
+  /** Forgets the details of what ended long ago, then again every day. */
+  async #sweep(): Promise<void> {
+    const { store, clock } = this.#context
+    this.#cancelSweep = clock.after(DAY_MS, () => this.#task('sweep', () => this.#sweep()))
+    while ((await store.write(sweepMoney({ before: clock.now() - DETAILS_KEPT_MS, limit: SWEEP_ROWS }))) === SWEEP_ROWS && !this.#closed);
+  }
+
+  #wake(): void {
+    if (this.#closed || !this.#started) return
+    this.#cancelNap?.()
+    this.#cancelNap = this.#context.clock.after(0, () => this.#look())
+  }
+
+  /** Runs one piece of work of a name at a time; its failure is logged and it is tried again when it is due. */
+  #task(key: string, work: () => Promise<void>): void {
+    if (this.#taskKeys.has(key) || this.#closed) return
+    this.#taskKeys.add(key)
+    const task = work()
+      .catch((error: unknown) => this.#context.logger.warn({ err: messageOf(error), task: key }, 'wallet task failed, it is tried again'))
+      .finally(() => {
+        this.#tasks.delete(task)
+        this.#taskKeys.delete(key)
+      })
+    this.#tasks.add(task)
+  }
+}

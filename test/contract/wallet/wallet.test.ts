@@ -1,0 +1,186 @@
+/** The wallet against the sandbox's mint over real sockets: everything as it should go. */
+import { randomUUID } from 'node:crypto'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { sats } from '../../../src/base/amounts.ts'
+import { accountBalance } from '../../../src/store/ledger.ts'
+import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { tempDir } from '../../support/temp.ts'
+import { expectSound, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'
+
+let sandbox: TestSandbox
+
+beforeAll(async () => {
+  sandbox = await startSandbox()
+})
+
+afterAll(() => sandbox.stop())
+
+async function home(words?: string): Promise<TestHome> {
+  const opened = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: words ?? testWords() })
+  onTestFinished(() => opened.close())
+  return opened
+}
+
+const operation = () => ({ idempotencyKey: randomUUID(), cause: ownerCause() })
+
+describe('invoices', () => {
+  it('mints a paid invoice once, credits the account and tells', async () => {
+    const h = await home()
+    await fund(h, h.node, sandbox.mintUrl, 1000)
+    expect(h.node.balance()).toMatchObject({
+      balanceSats: 1000n,
+      atRiskSats: 0n,
+      mints: [{ url: sandbox.mintUrl, balanceSats: 1000n, state: 'ok' }],
+    })
+    expect(accountBalance(h.store, 'node/equity/funding')).toBe(-1_000_000n)
+    await expect.poll(() => h.events).toMatchObject([{ type: 'invoice_settled', amountSats: 1000n, owner: { kind: 'node' } }])
+    await expectSound(h, sandbox.mintUrl)
+  })
+
+  it('gives the same invoice for the same key, and refuses another request under it', async () => {
+    const h = await home()
+    const request = { ...operation(), amountSats: sats(21), creditAccount: 'node/equity/funding' }
+    const [first, second] = await Promise.all([h.node.createInvoice(request), h.node.createInvoice(request)])
+    expect(second).toEqual(first)
+    await expect(h.node.createInvoice({ ...request, amountSats: sats(22) })).rejects.toMatchObject({ code: 'idempotency_conflict' })
+  })
+})
+
+describe('tokens', () => {
+  it('sends and receives exact amounts between two homes', async () => {
+    const [alice, bob] = [await home(), await home()]
+    await fund(alice, alice.customer, sandbox.mintUrl, 500)
+    const sent = await alice.customer.sendToken({
+      ...operation(),
+      amountSats: sats(100),
+      debitAccount: 'customer/expense/job',
+      coverReceiverFee: true,
+      lockTo: bob.node.lockPubkey,
+    })
+    expect(sent.state).toBe('pending')
+    expect(await bob.node.inspectToken(sent.token)).toMatchObject({ mintUrl: sandbox.mintUrl, unit: 'sat', netSats: 100n, lock: 'ours' })
+    expect(await alice.customer.inspectToken(sent.token)).toMatchObject({ lock: 'other' })
+    const receive = { ...operation(), token: sent.token, creditAccount: 'node/deposit/job:x', minNetSats: sats(100), requireLock: true }
+    expect(await bob.node.receiveToken(receive)).toEqual({ amountSats: 100n, mintUrl: sandbox.mintUrl })
+    expect(await bob.node.receiveToken(receive)).toEqual({ amountSats: 100n, mintUrl: sandbox.mintUrl })
+    expect(bob.node.balance().balanceSats).toBe(100n)
+    expect(accountBalance(bob.store, 'node/deposit/job:x')).toBe(-100_000n)
+    expect(accountBalance(alice.store, 'customer/expense/job')).toBe(100_000n)
+    const fees = accountBalance(alice.store, 'customer/expense/fee')
+    expect(alice.customer.balance().balanceSats * 1000n).toBe(400_000n - fees)
+    await expect.poll(() => alice.events.filter((event) => event.type === 'sent_claimed').length, { timeout: 15_000 }).toBe(1)
+    expect(alice.customer.sentToken(receive.idempotencyKey)).toBeUndefined()
+    await expectSound(alice, sandbox.mintUrl)
+    await expectSound(bob, sandbox.mintUrl)
+  })
+
+  it('takes back a token that nobody claimed, not one that somebody did', async () => {
+    const [alice, bob] = [await home(), await home()]
+    await fund(alice, alice.node, sandbox.mintUrl, 200)
+    const one = { ...operation(), amountSats: sats(40), debitAccount: 'node/equity/withdrawal' }
+    const two = { ...operation(), amountSats: sats(8), debitAccount: 'node/equity/withdrawal' }
+    await alice.node.sendToken(one)
+    const claimed = await alice.node.sendToken(two)
+    await bob.node.receiveToken({ ...operation(), token: claimed.token, creditAccount: 'node/equity/funding' })
+    expect(await alice.node.reclaim(one.idempotencyKey)).toMatchObject({ state: 'reclaimed' })
+    expect(await alice.node.reclaim(two.idempotencyKey)).toMatchObject({ state: 'claimed' })
+    const fees = accountBalance(alice.store, 'node/expense/fee')
+    expect(alice.node.balance().balanceSats * 1000n).toBe(192_000n - fees)
+    expect(accountBalance(alice.store, 'node/equity/withdrawal')).toBe(8000n)
+    await expectSound(alice, sandbox.mintUrl)
+  })
+
+  it('opens a refund that is locked to the Nostr key', async () => {
+    const [alice, bob] = [await home(), await home()]
+    await fund(alice, alice.node, sandbox.mintUrl, 64)
+    const lockTo = `02${bob.customer.owner.pubkey}`
+    const sent = await alice.node.sendToken({ ...operation(), amountSats: sats(20), debitAccount: 'node/deposit/job:x', lockTo })
+    const got = await bob.customer.receiveToken({
+      ...operation(),
+      token: sent.token,
+      creditAccount: 'customer/equity/refund',
+      requireLock: true,
+    })
+    expect(got.amountSats).toBe(19n)
+  })
+})
+
+describe('a token with a refund time', () => {
+  it("stays its receiver's until then, and comes back after", async () => {
+    const [alice, bob] = [await home(), await home()]
+    await fund(alice, alice.node, sandbox.mintUrl, 100)
+    const send = { ...operation(), amountSats: sats(32), debitAccount: 'node/equity/withdrawal', lockTo: bob.node.lockPubkey }
+    await alice.node.sendToken({ ...send, refundAfter: Date.now() + 2000 })
+    await expect(alice.node.reclaim(send.idempotencyKey)).rejects.toMatchObject({ code: 'conflict' })
+    await expect
+      .poll(() => alice.node.reclaim(send.idempotencyKey).catch(() => undefined), { timeout: 15_000, interval: 500 })
+      .toMatchObject({ state: 'reclaimed' })
+    expect(accountBalance(alice.store, 'node/equity/withdrawal')).toBe(0n)
+    await expectSound(alice, sandbox.mintUrl)
+  })
+})
+
+describe('payments', () => {
+  it('break a large coin first, so that a payment that hangs holds little', async () => {
+    const [alice, bob] = [await home(), await home()]
+    await fund(alice, alice.node, sandbox.mintUrl, 1024)
+    const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(5), creditAccount: 'node/deposit/job:z' })
+    await sandbox.faults({ drop_response_after_commit: { path: '/v1/melt/bolt11' } })
+    await sandbox.faults({ fail: { path: '/v1/checkstate', status: 502, body: 'bad gateway', count: 1 } })
+    const pay = { ...operation(), request: invoice.request, debitAccount: 'node/expense/job' }
+    expect(await alice.node.pay(pay)).toMatchObject({ state: 'unknown' })
+    const reserved = alice.store.sql(`SELECT sum(amount_sats) AS total FROM proofs WHERE state = 'reserved'`).get()
+    expect(reserved?.['total']).toBeLessThanOrEqual(14n)
+    await alice.node.sendToken({ ...operation(), amountSats: sats(512), debitAccount: 'node/equity/withdrawal' })
+    await expect.poll(() => alice.node.payment(pay.idempotencyKey)?.state, { timeout: 15_000 }).toBe('paid')
+    await expectSound(alice, sandbox.mintUrl)
+  })
+
+  it('pays an invoice, brings the change back and books the fee', async () => {
+    const [alice, bob] = [await home(), await home()]
+    await fund(alice, alice.customer, sandbox.mintUrl, 1000)
+    const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(300), creditAccount: 'node/deposit/job:y' })
+    const request = { ...operation(), request: invoice.request, amountMsats: 300_000n, debitAccount: 'customer/expense/job' }
+    const paid = await alice.customer.pay(request)
+    expect(paid).toMatchObject({ state: 'paid', preimage: expect.stringMatching(/^[0-9a-f]{64}$/) })
+    expect(await alice.customer.pay(request)).toEqual(paid)
+    expect(alice.customer.payment(request.idempotencyKey)).toEqual(paid)
+    const fees = accountBalance(alice.store, 'customer/expense/fee')
+    expect(accountBalance(alice.store, 'customer/expense/job')).toBe(300_000n)
+    expect(alice.customer.balance()).toMatchObject({ balanceSats: (700_000n - fees) / 1000n, atRiskSats: 0n })
+    await expect.poll(() => bob.node.balance().balanceSats, { timeout: 15_000 }).toBe(300n)
+    await expect.poll(() => alice.events.map((event) => event.type)).toContain('payment_settled')
+    await expectSound(alice, sandbox.mintUrl)
+    await expectSound(bob, sandbox.mintUrl)
+  })
+
+  it('refuses an invoice over another amount, and one that is paid already, and spends nothing', async () => {
+    const [alice, bob] = [await home(), await home()]
+    await fund(alice, alice.node, sandbox.mintUrl, 100)
+    const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(10), creditAccount: 'node/equity/funding' })
+    const pay = { request: invoice.request, debitAccount: 'node/expense/job' }
+    await expect(alice.node.pay({ ...operation(), ...pay, amountMsats: 9000n })).rejects.toMatchObject({ code: 'invoice_invalid' })
+    await alice.node.pay({ ...operation(), ...pay })
+    const before = alice.node.balance()
+    await expect(alice.node.pay({ ...operation(), ...pay })).rejects.toMatchObject({ code: 'payment_failed' })
+    expect(alice.node.balance()).toEqual(before)
+    await expect(alice.node.pay({ ...operation(), request: 'lnbcrt1junk', debitAccount: 'node/expense/job' })).rejects.toMatchObject({
+      code: 'invoice_invalid',
+    })
+    await expectSound(alice, sandbox.mintUrl)
+  })
+})
+
+describe('transfers', () => {
+  it('moves sats between two own wallets as one operation', async () => {
+    const h = await home()
+    await fund(h, h.node, sandbox.mintUrl, 300)
+    await h.wallets.transfer(h.node.owner, h.agent.owner, sats(123), 'fund-1')
+    await h.wallets.transfer(h.node.owner, h.agent.owner, sats(123), 'fund-1')
+    expect(h.agent.balance().balanceSats).toBe(123n)
+    const fees = accountBalance(h.store, 'node/expense/fee')
+    expect(h.node.balance().balanceSats * 1000n).toBe(177_000n - fees)
+    await expect(h.wallets.transfer(h.node.owner, h.agent.owner, sats(999), 'fund-2')).rejects.toMatchObject({ code: 'insufficient_funds' })
+    await expectSound(h, sandbox.mintUrl)
+  })
+})

@@ -1,0 +1,142 @@
+/** Zaps both ways against the sandbox's LNURL server: the whole flow of NIP-57, once each, and servers that lie. */
+import { randomUUID } from 'node:crypto'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { sats } from '../../../src/base/amounts.ts'
+import { systemClock } from '../../../src/base/clock.ts'
+import type { Dialer } from '../../../src/base/dialer.ts'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { earningsSummary } from '../../../src/store/earnings.ts'
+import { accountBalance } from '../../../src/store/ledger.ts'
+import type { WalletOwner } from '../../../src/wallet/types.ts'
+import { ZapAddresses } from '../../../src/wallet/zap-addresses.ts'
+import { createZapSender } from '../../../src/wallet/zaps.ts'
+import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { tempDir } from '../../support/temp.ts'
+import { expectSound, fund, openHome, type TestHome, testWords } from './home.ts'
+
+let sandbox: TestSandbox
+
+beforeAll(async () => {
+  sandbox = await startSandbox()
+})
+
+afterAll(() => sandbox.stop())
+
+interface ZapHome extends TestHome {
+  readonly addresses: ZapAddresses
+  zap(
+    from: WalletOwner,
+    recipient: { pubkey: string; lud06: string },
+    actionId: string,
+    amount?: number,
+  ): ReturnType<ReturnType<typeof createZapSender>>
+}
+
+async function home(wrap: (dialer: Dialer) => Dialer = (dialer) => dialer): Promise<ZapHome> {
+  const opened = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: testWords() })
+  opened.dialer.allow(sandbox.lnurlBaseUrl)
+  const { store, wallets, keyring, dialer } = opened
+  const common = { store, clock: systemClock, logger: silentLogger, dialer: wrap(dialer), wallets }
+  const addresses = new ZapAddresses({ ...common, nostr: { keyring }, baseUrl: sandbox.lnurlBaseUrl, mintUrl: sandbox.mintUrl })
+  onTestFinished(async () => {
+    await addresses.close()
+    await opened.close()
+  })
+  return {
+    ...opened,
+    addresses,
+    zap: (from, recipient, actionId, amount = 21) =>
+      createZapSender({
+        ...common,
+        nostr: { keyring, profileOf: async () => ({ lud06: recipient.lud06, lud16: 'nobody@invalid.example' }) },
+      })({
+        from,
+        recipient: recipient.pubkey,
+        amountSats: BigInt(amount),
+        comment: 'well said',
+        relays: [sandbox.relayUrl],
+        actionId,
+      }),
+  }
+}
+
+async function registered(h: ZapHome): Promise<{ pubkey: string; lud06: string }> {
+  const { lnurl } = await h.addresses.register(h.agent.owner, `ada-${randomUUID().slice(0, 8)}`)
+  return { pubkey: h.agent.owner.pubkey, lud06: lnurl }
+}
+
+describe('zaps', () => {
+  it('pay another home once, whose agent earns them once', async () => {
+    const [alice, bob] = [await home(), await home()]
+    await fund(alice, alice.customer, sandbox.mintUrl, 200)
+    const ada = await registered(bob)
+    expect(await bob.addresses.receiptKeyOf(ada.pubkey)).toMatch(/^[0-9a-f]{64}$/)
+    const first = await alice.zap(alice.customer.owner, ada, 'action-1')
+    expect(first).toMatchObject({ state: 'paid' })
+    expect(await alice.zap(alice.customer.owner, ada, 'action-1')).toEqual(first)
+    await expect(alice.zap(alice.customer.owner, ada, 'action-1', 22)).rejects.toMatchObject({ code: 'idempotency_conflict' })
+    expect(accountBalance(alice.store, 'customer/expense/zap')).toBe(21_000n)
+    await bob.addresses.poll()
+    await bob.addresses.poll()
+    expect(bob.agent.balance().balanceSats).toBe(21n)
+    expect(earningsSummary(bob.store, { limit: 5 })).toMatchObject({ totalMsats: 21_000n, bySource: { zap: 21_000n }, internalMsats: 0n })
+    await expect.poll(() => bob.events.map((event) => [event.type, event.cause.type])).toContainEqual(['invoice_settled', 'zap'])
+    await expectSound(bob, sandbox.mintUrl)
+  })
+
+  it('between own keys are internal, no earnings', async () => {
+    const h = await home()
+    await fund(h, h.node, sandbox.mintUrl, 100)
+    await h.zap(h.node.owner, await registered(h), 'action-2')
+    await h.addresses.poll()
+    expect(earningsSummary(h.store, { limit: 5 })).toMatchObject({ totalMsats: 0n, internalMsats: 21_000n })
+  })
+
+  it('keep the address, and take another name where one is taken', async () => {
+    const [alice, bob] = [await home(), await home()]
+    const first = await alice.addresses.register(alice.agent.owner, 'eve')
+    expect(await alice.addresses.register(alice.agent.owner, 'eve')).toEqual(first)
+    const second = await bob.addresses.register(bob.agent.owner, 'eve')
+    expect(second.lud16).toContain(`eve-${bob.agent.owner.pubkey.slice(0, 6)}@`)
+  })
+})
+
+describe('an LNURL server that lies', () => {
+  const twisting =
+    (twist: (path: string, json: Record<string, unknown>) => Record<string, unknown> | undefined) =>
+    (real: Dialer): Dialer => ({
+      ...real,
+      fetch: async (url, options) => {
+        const response = await real.fetch(url, options)
+        const changed = twist(new URL(url).pathname, JSON.parse(response.text) as Record<string, unknown>)
+        return changed === undefined ? response : { ...response, text: JSON.stringify(changed) }
+      },
+    })
+  const isParameters = (path: string) => path.startsWith('/.well-known/lnurlp/')
+
+  it.each<[string, (path: string, json: Record<string, unknown>, other: string) => Record<string, unknown> | undefined, string]>([
+    ['takes no zaps', (path, json) => (isParameters(path) ? { ...json, allowsNostr: false } : undefined), 'lnurl_invalid'],
+    ['wants more', (path, json) => (isParameters(path) ? { ...json, minSendable: 90_000 } : undefined), 'lnurl_invalid'],
+    ['gives another invoice', (path, _, other) => (path.endsWith('/callback') ? { pr: other } : undefined), 'lnurl_invalid'],
+    ['gives junk', (path) => (path.endsWith('/callback') ? { pr: 'lnbcrt1junkjunkjunk' } : undefined), 'invoice_invalid'],
+    ['says no', (path) => (path.endsWith('/callback') ? { status: 'ERROR', reason: 'closed today' } : undefined), 'lnurl_invalid'],
+    [
+      'sends us into the private network',
+      (path, json) => (isParameters(path) ? { ...json, callback: 'https://10.0.0.1/pay' } : undefined),
+      'address_refused',
+    ],
+  ])('%s: nothing is paid', async (_, twist, code) => {
+    const bob = await home()
+    const ada = await registered(bob)
+    const other = await bob.node.createInvoice({
+      idempotencyKey: 'other',
+      cause: { type: 'owner', id: 'x' },
+      amountSats: sats(21),
+      creditAccount: 'node/equity/funding',
+    })
+    const alice = await home(twisting((path, json) => twist(path, json, other.request)))
+    await fund(alice, alice.node, sandbox.mintUrl, 100)
+    await expect(alice.zap(alice.node.owner, ada, 'action-3')).rejects.toMatchObject({ code })
+    expect(alice.node.balance().balanceSats).toBe(100n)
+  })
+})

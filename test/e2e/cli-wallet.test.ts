@@ -1,0 +1,97 @@
+/** `pylon wallet` against a sandbox node: play money in, out and between wallets, told the same by every command. */
+import { expect, test } from 'vitest'
+import { Rig } from '../support/rig.ts'
+
+interface Balance {
+  readonly network: string
+  readonly balance_sats: number
+  readonly at_risk_sats: number
+  readonly lock_pubkey: string
+  readonly mints: readonly { url: string; balance_sats: number }[]
+}
+
+const balanceOf = async (rig: Rig, ...flags: string[]) => (await rig.ok('wallet', 'balance', '--json', ...flags)).json<Balance>()
+
+test('sats come in, go out and are all accounted for', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+
+  const funded = (await rig.ok('wallet', 'fund', '1000', '--json')).json()
+  expect(funded).toMatchObject({ network: 'sandbox', wallet: 'node', amount_sats: 1000, balance_sats: 1000 })
+  const balance = await balanceOf(rig)
+  expect(balance).toMatchObject({ network: 'sandbox', balance_sats: 1000, at_risk_sats: 0, mints: [{ balance_sats: 1000 }] })
+  expect((await rig.ok('wallet', 'balance')).stdout).toContain('sandbox')
+
+  // The same key with the same request is the same move.
+  const first = (await rig.ok('wallet', 'send', '100', '--idempotency-key', 'once', '--json')).json<{ token: string }>()
+  const again = (await rig.ok('wallet', 'send', '100', '--idempotency-key', 'once', '--json')).json<{ token: string }>()
+  expect(again.token).toBe(first.token)
+  expect((await balanceOf(rig)).balance_sats).toBeGreaterThan(890)
+  const other = await rig.run(['wallet', 'send', '101', '--idempotency-key', 'once', '--json'])
+  expect(other.code).toBe(1)
+  expect(JSON.parse(other.stderr)).toMatchObject({ error: { code: 'idempotency_conflict' } })
+
+  const received = await rig.run(['wallet', 'receive', '-', '--wallet', 'customer', '--json'], { input: `${first.token}\n` })
+  expect(received.json()).toMatchObject({ network: 'sandbox', mint_url: balance.mints[0]?.url })
+  const customer = await balanceOf(rig, '--wallet', 'customer')
+  expect(customer.balance_sats).toBeGreaterThan(90)
+  const spent = await rig.run(['wallet', 'receive', '-', '--wallet', 'customer', '--json'], { input: first.token })
+  expect(spent).toMatchObject({ code: 1, stdout: '' })
+  expect(JSON.parse(spent.stderr)).toMatchObject({ error: { code: 'token_spent', retryable: false } })
+
+  // Locked to the customer: only its wallet can redeem it.
+  const locked = (await rig.ok('wallet', 'send', '50', '--lock', customer.lock_pubkey, '--json')).json<{ token: string }>()
+  const thief = await rig.run(['wallet', 'receive', '-', '--json'], { input: locked.token })
+  expect(JSON.parse(thief.stderr)).toMatchObject({ error: { code: 'token_locked' } })
+  expect((await rig.run(['wallet', 'receive', '-', '--wallet', 'customer'], { input: locked.token })).code).toBe(0)
+
+  const invoice = (await rig.ok('wallet', 'invoice', '25', '--wallet', 'customer', '--json')).json<Record<string, unknown>>()
+  expect(invoice).toMatchObject({ network: 'sandbox', quote_id: expect.any(String), amount_sats: 25, state: 'unpaid' })
+  expect(invoice['request']).toMatch(/^lnbcrt/)
+  expect(new Date(String(invoice['expires_at'])).toISOString()).toBe(invoice['expires_at'])
+  const paid = await rig.run(['wallet', 'pay', '-', '--json'], { input: String(invoice['request']) })
+  expect(paid.json()).toMatchObject({ state: 'paid', preimage: expect.stringMatching(/^[0-9a-f]{64}$/) })
+  await expect.poll(async () => (await balanceOf(rig, '--wallet', 'customer')).balance_sats, { timeout: 15_000 }).toBeGreaterThan(160)
+
+  const { entries } = (await rig.ok('wallet', 'history', '--json')).json<{ entries: { amount_msats: number }[] }>()
+  const { balance_sats } = await balanceOf(rig)
+  expect(entries.reduce((sum, entry) => sum + entry.amount_msats, 0)).toBe(balance_sats * 1000)
+  expect((await rig.ok('wallet', 'restore', '--json')).json()).toMatchObject({ restored_sats: 0, balance_sats })
+
+  // What funding is not is not earnings.
+  expect((await rig.ok('earnings', '--json')).json()).toMatchObject({ network: 'sandbox', total_msats: 0, recent: [] })
+})
+
+test('what cannot be done says so, and what to do', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  const fails = async (code: string, ...args: string[]) => {
+    const run = await rig.run([...args, '--json'])
+    expect(run).toMatchObject({ code: 1, stdout: '' })
+    expect(JSON.parse(run.stderr)).toMatchObject({ error: { code, message: expect.any(String) } })
+  }
+  await fails('insufficient_funds', 'wallet', 'send', '5')
+  await fails('token_invalid', 'wallet', 'receive', 'cashuBnonsense')
+  await fails('wallet_not_found', 'wallet', 'balance', '--wallet', 'nobody')
+  await fails('pubkey_invalid', 'wallet', 'send', '5', '--lock', 'npub1nonsense')
+  await fails('invoice_invalid', 'wallet', 'pay', 'lnbcrt1nonsense')
+  await fails('job_not_found', 'jobs', 'show', 'ff')
+  await fails('agent_not_found', 'agent', 'show', 'nobody')
+  const mints = (await rig.ok('wallet', 'mints', 'list', '--json')).json<{ mints: { url: string; cap_sats: number }[] }>()
+  expect(mints.mints).toHaveLength(1)
+  await rig.ok('wallet', 'fund', '10')
+  await fails('mint_in_use', 'wallet', 'mints', 'remove', mints.mints[0]?.url ?? '')
+  await rig.ok('stop')
+  const stopped = await rig.run(['wallet', 'balance'])
+  expect(stopped).toMatchObject({ code: 3, stdout: '' })
+  expect(stopped.stderr).toContain('pylon start')
+})
+
+test('there is no faucet on the open network', async () => {
+  await using rig = new Rig()
+  await rig.ok('start')
+  const run = await rig.run(['wallet', 'fund', '10'])
+  expect(run.code).toBe(1)
+  expect(run.stderr).toContain('pylon wallet invoice 10')
+  expect(run.stderr).toContain('faucet_unavailable')
+})

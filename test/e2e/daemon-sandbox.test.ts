@@ -1,0 +1,229 @@
+/** The sandbox node, its sandbox process, keys under a passphrase, backup and restore: real processes only. */
+import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import Sqlite from 'better-sqlite3'
+import { expect, test, vi } from 'vitest'
+import { Rig } from '../support/rig.ts'
+
+interface Status {
+  readonly pid: number
+  readonly network: string
+  readonly locked: boolean
+  readonly sandbox: { relay_url: string; mint_url: string; lnurl_base_url: string; state: string }
+  readonly identity: { npub: string }
+  readonly wallet: { balance_sats: number }
+}
+
+const statusOf = async (rig: Rig, ...flags: string[]) => (await rig.ok('status', '--json', ...flags)).json<Status>()
+const sandboxPid = (rig: Rig) =>
+  Number(
+    /"pid":(\d+)/.exec(
+      readFileSync(rig.sandboxHome.log, 'utf8')
+        .split('\n')
+        .filter((line) => line.includes('the sandbox serves'))
+        .at(-1) ?? '',
+    )?.[1],
+  )
+
+test('a sandbox node is a home of its own, is found without flags, and leaves nothing behind', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  const status = await statusOf(rig)
+  expect(status).toMatchObject({ network: 'sandbox', home: rig.sandboxHome.dir, sandbox: { state: 'ok' } })
+  expect(existsSync(rig.home.database)).toBe(false)
+  expect(rig.processes()).toHaveLength(2)
+
+  await rig.ok('start')
+  const live = await statusOf(rig)
+  expect(live.network).toBe('live')
+  expect((await statusOf(rig, '--sandbox')).pid).toBe(status.pid)
+  expect(live.identity.npub).not.toBe(status.identity.npub)
+
+  await rig.ok('stop')
+  expect((await statusOf(rig)).network).toBe('sandbox')
+  await rig.ok('stop')
+  await vi.waitFor(() => expect(rig.processes()).toEqual([]), 5000)
+})
+
+test('a sandbox that dies is started again at the same addresses; one whose node is killed ends', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  const before = await statusOf(rig)
+  const pid = sandboxPid(rig)
+  process.kill(pid, 'SIGKILL')
+  await vi.waitFor(() => expect(sandboxPid(rig)).not.toBe(pid), { timeout: 20_000, interval: 200 })
+  const after = await statusOf(rig)
+  expect(after.sandbox).toEqual(before.sandbox)
+  expect((await fetch(`${after.sandbox.mint_url}/v1/info`)).status).toBe(200)
+
+  process.kill(after.pid, 'SIGKILL')
+  await vi.waitFor(() => expect(rig.processes()).toEqual([]), 10_000)
+  await rig.ok('start', '--sandbox')
+  expect((await statusOf(rig)).sandbox).toEqual(before.sandbox)
+})
+
+test('a second home joins the sandbox, and joins it again without being told', async () => {
+  await using first = new Rig()
+  await using second = new Rig()
+  await first.ok('start', '--sandbox')
+  const { sandbox } = await statusOf(first)
+  await second.ok('start', '--sandbox', '--relay', sandbox.relay_url, '--mint', sandbox.mint_url)
+  expect((await statusOf(second)).sandbox).toEqual(sandbox)
+  expect(second.processes()).toHaveLength(1)
+  await second.ok('wallet', 'fund', '100')
+  await second.ok('stop')
+  await second.ok('start', '--sandbox')
+  const again = await statusOf(second)
+  expect(again.sandbox).toEqual(sandbox)
+  expect(again.wallet.balance_sats).toBe(100)
+})
+
+test('a port that another program took meanwhile is a clear error', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  const { sandbox } = await statusOf(rig)
+  await rig.ok('stop')
+  const other = createServer()
+  await new Promise<void>((resolve) => other.listen(Number(new URL(sandbox.mint_url).port), '127.0.0.1', resolve))
+  try {
+    const run = await rig.run(['start', '--sandbox'])
+    expect(run.code).toBe(1)
+    expect(run.stderr).toContain('(port_taken)')
+    expect(rig.processes()).toEqual([])
+  } finally {
+    await new Promise((resolve) => other.close(resolve))
+  }
+  await rig.ok('start', '--sandbox')
+})
+
+test('joining what is no sandbox is a clear error', async () => {
+  await using rig = new Rig()
+  const run = await rig.run(['start', '--sandbox', '--relay', 'ws://127.0.0.1:9', '--mint', 'http://127.0.0.1:9'])
+  expect(run.code).toBe(1)
+  expect(run.stderr).toMatch(/no sandbox at http:\/\/127\.0\.0\.1:9.*\(sandbox_failed\)/)
+})
+
+test('keys under a passphrase: locked without it, opened by unlock, handed over at restart', async () => {
+  await using rig = new Rig()
+  const file = join(rig.dir, 'pass')
+  writeFileSync(file, 'correct horse\n')
+  const made = await rig.ok('init', '--passphrase-file', file, '--json')
+  const words = made.json<{ words: string }>().words
+  expect(readFileSync(rig.home.identity, 'utf8')).not.toContain(words.split(' ').slice(0, 2).join(' '))
+
+  const started = await rig.ok('start')
+  expect(started.stderr).toContain('pylon unlock')
+  expect(await statusOf(rig)).toMatchObject({
+    locked: true,
+    host: { state: 'off', reason: 'locked' },
+    provider: { state: 'off', reason: 'locked' },
+  })
+  const early = await rig.run(['wallet', 'balance'])
+  expect(early.code).toBe(1)
+  expect(early.stderr).toContain('(locked)')
+  const wrong = await rig.run(['unlock'], { input: 'battery staple\n' })
+  expect(wrong.code).toBe(1)
+  expect(wrong.stderr).toContain('(passphrase_wrong)')
+  expect((await rig.run(['unlock'], { input: 'correct horse\n' })).code).toBe(0)
+  expect((await statusOf(rig)).locked).toBe(false)
+
+  await rig.ok('restart')
+  expect((await statusOf(rig)).locked).toBe(false)
+  await rig.ok('stop')
+  await rig.ok('start', '--passphrase-file', file)
+  expect((await statusOf(rig)).locked).toBe(false)
+  expect(rig.logs()).not.toContain('correct horse')
+  expect(rig.logs()).not.toContain(words)
+})
+
+test('init imports words once, refuses a second time, and moves aside what it replaces', async () => {
+  await using rig = new Rig()
+  const words = 'leader monkey parrot ring guide accident before fence cannon height naive bean'
+  const imported = await rig.run(['init', '--import', '--json'], { input: `${words}\n` })
+  // The first test vector of NIP-06.
+  expect(imported.json()).toMatchObject({ pubkey: '17162c921dc4d2518f9a101db33695df1afb56ab82f5ff3e5da6eec3ca5cd917' })
+  expect(imported.stdout).not.toContain('leader')
+  expect((await rig.run(['init'])).stderr).toContain('(identity_exists)')
+  const typo = await rig.run(['init', '--import', '--force'], { input: 'leader leader leader\n' })
+  expect(typo.stderr).toContain('(identity_invalid)')
+  await rig.ok('start')
+  expect((await rig.run(['init', '--force'])).stderr).toContain('(already_running)')
+  await rig.ok('stop')
+  await rig.ok('init', '--force')
+  const files = readdirSync(rig.home.dir)
+  expect(files.filter((name) => /^identity\.json\..*old$/.test(name))).toHaveLength(1)
+  expect(files.filter((name) => /^pylon\.db\..*old$/.test(name))).toHaveLength(1)
+  await rig.ok('start')
+})
+
+test('a backup of a running node comes back elsewhere, money included', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  await rig.ok('wallet', 'fund', '250')
+  const { identity } = await statusOf(rig)
+  const path = join(rig.dir, 'backup')
+  await rig.ok('backup', path)
+  expect((statSync(path).mode & 0o777).toString(8)).toBe('700')
+  for (const name of readdirSync(path)) expect(`${name} ${(statSync(join(path, name)).mode & 0o777).toString(8)}`).toBe(`${name} 600`)
+  expect((await rig.run(['backup', path])).stderr).toContain('(backup_failed)')
+  // What is spent after the backup must not come back with it.
+  const { token } = (await rig.ok('wallet', 'send', '100', '--json')).json<{ token: string }>()
+  await rig.ok('wallet', 'receive', token, '--wallet', 'customer')
+  expect((await rig.run(['restore', path, '--sandbox', '--force'])).stderr).toContain('(already_running)')
+  await rig.ok('stop')
+
+  const refused = await rig.run(['restore', path, '--sandbox'])
+  expect(refused.code).toBe(1)
+  expect(refused.stderr).toContain('(restore_refused)')
+  expect((await rig.run(['restore', path])).stderr).toContain('add --sandbox')
+  for (const file of [rig.sandboxHome.database, rig.sandboxHome.identity]) rmSync(file)
+  await rig.ok('restore', path, '--sandbox')
+  await rig.ok('start', '--sandbox')
+  expect(await statusOf(rig)).toMatchObject({ identity })
+  expect(rig.logs()).toContain('asked the mints after the restore')
+  const { balance_sats } = (await rig.ok('wallet', 'balance', '--json')).json<{ balance_sats: number }>()
+  expect(balance_sats).toBeGreaterThan(140)
+  expect(balance_sats).toBeLessThan(151)
+  expect((await rig.ok('doctor', '--json')).json()).toMatchObject({ ok: true })
+})
+
+test('a damaged, newer or incomplete backup is refused and nothing is touched', async () => {
+  await using rig = new Rig()
+  await rig.ok('start')
+  await rig.ok('stop')
+  const path = join(rig.dir, 'backup')
+  await rig.ok('backup', path)
+  const before = readFileSync(rig.home.database)
+  const database = join(path, 'pylon.db')
+  const db = new Sqlite(database)
+  db.pragma('user_version = 9999')
+  db.close()
+  expect((await rig.run(['restore', path, '--force'])).stderr).toContain('(database_newer)')
+  writeFileSync(database, 'rubbish'.repeat(1000))
+  expect((await rig.run(['restore', path, '--force'])).stderr).toContain('(database_corrupt)')
+  rmSync(database)
+  expect((await rig.run(['restore', path, '--force'])).stderr).toContain('(restore_refused)')
+  expect((await rig.run(['restore', join(rig.dir, 'nowhere')])).stderr).toContain('(restore_refused)')
+  expect(readFileSync(rig.home.database).equals(before)).toBe(true)
+  expect(readdirSync(rig.home.dir).filter((name) => name.includes('restore'))).toEqual([])
+})
+
+test('an identity file that others may read is refused', async () => {
+  await using rig = new Rig()
+  await rig.ok('init')
+  chmodSync(rig.home.identity, 0o644)
+  const run = await rig.run(['start'])
+  expect(run.code).toBe(1)
+  expect(run.stderr).toMatch(/chmod 600.*\(identity_invalid\)/)
+})
+
+test('a database without its identity is not given a new one', async () => {
+  await using rig = new Rig()
+  await rig.ok('start')
+  await rig.ok('stop')
+  rmSync(rig.home.identity)
+  const run = await rig.run(['start'])
+  expect(run.code).toBe(1)
+  expect(run.stderr).toMatch(/pylon restore.*\(identity_invalid\)/)
+})

@@ -1,0 +1,139 @@
+/** A home of its own and real processes of the built program on it; disposal ends them and fails if one was left behind. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type Home, homeAt } from '../../src/base/paths.ts'
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+
+/** The program under test: PYLON_BIN (the packaged executable), else the bundle. */
+const PROGRAM: readonly string[] =
+  process.env['PYLON_BIN'] === undefined ? [process.execPath, join(root, 'dist', 'pylon.cjs')] : [process.env['PYLON_BIN']]
+
+export interface Run {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+  /** Of stdout. */
+  json<T = Record<string, unknown>>(): T
+}
+
+export interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>
+  readonly input?: string
+  readonly timeoutMs?: number
+}
+
+export class Rig implements AsyncDisposable {
+  /** The live home; `sandboxHome` is inside it. */
+  readonly dir: string
+  readonly home: Home
+  readonly sandboxHome: Home
+  readonly #started = new Set<ChildProcess>()
+
+  constructor() {
+    // Short: a socket path holds 107 bytes.
+    this.dir = mkdtempSync(join(tmpdir(), 'pyl-'))
+    this.home = homeAt(join(this.dir, 'h'))
+    this.sandboxHome = homeAt(this.home.sandbox)
+    // Nothing of a test leaves this machine: no default relays, no probing of model servers.
+    mkdirSync(this.home.dir)
+    writeFileSync(this.home.config, '[node]\nrelays = ["ws://127.0.0.1:9"]\n[provider]\nprobe = false\n')
+  }
+
+  /** The environment of every process of this rig, made from nothing. */
+  env(more: Readonly<Record<string, string>> = {}): Record<string, string> {
+    return { PATH: process.env['PATH'] ?? '', HOME: this.dir, PYLON_HOME: this.home.dir, ...more }
+  }
+
+  /** Runs one command to its end. */
+  async run(args: readonly string[], options: RunOptions = {}): Promise<Run> {
+    const child = this.spawn(args, options)
+    const chunks = { stdout: [] as Buffer[], stderr: [] as Buffer[] }
+    child.stdout?.on('data', (chunk: Buffer) => chunks.stdout.push(chunk))
+    child.stderr?.on('data', (chunk: Buffer) => chunks.stderr.push(chunk))
+    child.stdin?.end(options.input ?? '')
+    const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 60_000)
+    const code = await new Promise<number | null>((resolve, reject) => {
+      child.once('error', reject)
+      child.once('close', (code) => resolve(code))
+    })
+    clearTimeout(timer)
+    const stdout = Buffer.concat(chunks.stdout).toString('utf8')
+    const stderr = Buffer.concat(chunks.stderr).toString('utf8')
+    return { code, stdout, stderr, json: <T>() => parse<T>(stdout, args, stderr) }
+  }
+
+  /** Runs a command that must succeed. */
+  async ok(...args: string[]): Promise<Run> {
+    const run = await this.run(args)
+    if (run.code !== 0) throw new Error(`pylon ${args.join(' ')} gave ${run.code}: ${run.stderr}${run.stdout}\n${this.logs()}`)
+    return run
+  }
+
+  /** A process that goes on; killed at disposal. */
+  spawn(args: readonly string[], options: RunOptions = {}): ChildProcess {
+    const [command = '', ...first] = PROGRAM
+    const child = spawn(command, [...first, ...args], { cwd: this.dir, env: this.env(options.env), stdio: ['pipe', 'pipe', 'pipe'] })
+    child.stdin?.on('error', () => undefined)
+    this.#started.add(child)
+    child.once('close', () => this.#started.delete(child))
+    return child
+  }
+
+  /** What every log of this rig says, for failures. */
+  logs(): string {
+    return [this.home.log, this.sandboxHome.log]
+      .filter((path) => existsSync(path))
+      .map((path) => `--- ${path}\n${readFileSync(path, 'utf8').slice(-8000)}`)
+      .join('\n')
+  }
+
+  /** Processes of this rig that live, by the home in their environment. */
+  processes(): number[] {
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+      .map(Number)
+      .filter((pid) => isAliveIn(pid, this.home.dir))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#started) child.kill('SIGKILL')
+    for (const flags of [[], ['--sandbox']]) await this.run(['stop', '--timeout', '5', ...flags])
+    const leaked = await this.#waitForNone()
+    for (const pid of leaked) process.kill(pid, 'SIGKILL')
+    const logs = this.logs()
+    rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 })
+    if (leaked.length > 0) throw new Error(`processes ${leaked.join(', ')} were left behind\n${logs}`)
+    if (logs.includes('answer does not match its schema')) throw new Error(`an answer missed its schema\n${logs}`)
+  }
+
+  async #waitForNone(): Promise<number[]> {
+    for (let i = 0; i < 100; i++) {
+      if (this.processes().length === 0) return []
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    return this.processes()
+  }
+}
+
+function isAliveIn(pid: number, home: string): boolean {
+  try {
+    const environment = readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0')
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    const state = stat[stat.lastIndexOf(')') + 2]
+    return state !== 'Z' && environment.includes(`PYLON_HOME=${home}`)
+  } catch {
+    return false
+  }
+}
+
+function parse<T>(stdout: string, args: readonly string[], stderr: string): T {
+  try {
+    return JSON.parse(stdout) as T
+  } catch {
+    throw new Error(`pylon ${args.join(' ')} printed no JSON: ${stdout}\n${stderr}`)
+  }
+}

@@ -1,0 +1,63 @@
+/** The life of a money operation: legal moves, and what evidence allows. */
+import { describe, expect, it } from 'vitest'
+import { backoffMs, type Evidence, judge, LEGAL, readRefusal, statesBefore } from '../../../src/wallet/operations.ts'
+
+const none: Evidence = { inputs: 'none', quote: undefined, restored: 'none', refusal: undefined, outputsTaken: false }
+
+describe('states', () => {
+  it('end for good, and fail only after something was sent', () => {
+    expect(LEGAL.completed).toEqual([])
+    expect(LEGAL.failed).toEqual([])
+    expect(statesBefore('failed')).toEqual(['submitted', 'unknown'])
+  })
+})
+
+describe('judge', () => {
+  it.each<[string, 'receive' | 'send' | 'mint' | 'melt', Partial<Evidence>, string]>([
+    ['a swap that was done', 'receive', { inputs: 'spent', restored: 'all' }, 'complete'],
+    ['a swap that never came through', 'send', { inputs: 'unspent' }, 'resubmit'],
+    ['a swap that is refused with its inputs unspent', 'send', { inputs: 'unspent', refusal: 'no' }, 'fail'],
+    ['a swap whose inputs somebody else spent', 'receive', { inputs: 'spent' }, 'fail'],
+    ['a swap of which a part was spent elsewhere', 'send', { inputs: 'mixed', refusal: 'spent' }, 'fail'],
+    ['a swap under way', 'send', { inputs: 'pending', refusal: 'pending' }, 'wait'],
+    ['a swap signed in part', 'send', { inputs: 'spent', restored: 'some' }, 'wait'],
+    [
+      'a swap with outputs of another life',
+      'send',
+      { inputs: 'unspent', restored: 'all', refusal: 'signed', outputsTaken: true },
+      'replan',
+    ],
+    ['a paid quote not yet minted', 'mint', { quote: 'PAID' }, 'resubmit'],
+    ['a quote that was issued to us', 'mint', { quote: 'ISSUED', restored: 'all' }, 'complete'],
+    ['a quote that was issued to somebody', 'mint', { quote: 'ISSUED' }, 'fail'],
+    ['a paid quote that the mint will not mint', 'mint', { quote: 'PAID', refusal: 'no' }, 'wait'],
+    [
+      'a paid quote with outputs of another life',
+      'mint',
+      { quote: 'PAID', restored: 'all', refusal: 'signed', outputsTaken: true },
+      'replan',
+    ],
+    ['a payment that arrived', 'melt', { quote: 'PAID', inputs: 'spent' }, 'complete'],
+    ['a payment on its way', 'melt', { quote: 'PENDING', inputs: 'pending' }, 'wait'],
+    ['a payment that never started', 'melt', { quote: 'UNPAID', inputs: 'unspent' }, 'resubmit'],
+    ['a payment that was refused', 'melt', { quote: 'UNPAID', inputs: 'unspent', refusal: 'no route' }, 'fail'],
+    ['a refusal of a payment that is on its way after all', 'melt', { quote: 'PENDING', inputs: 'unspent', refusal: 'pending' }, 'wait'],
+    ['inputs gone and no payment to see', 'melt', { quote: 'UNPAID', inputs: 'spent' }, 'wait'],
+  ])('%s', (_, kind, evidence, verdict) => {
+    expect(judge(kind, { ...none, ...evidence }).do).toBe(verdict)
+  })
+})
+
+describe('readRefusal', () => {
+  it('believes a first refusal unless the request may have been done', () => {
+    expect(readRefusal(11005, 1)).toBe('final')
+    expect(readRefusal(11001, 1)).toBe('ask')
+    expect(readRefusal(20006, 1)).toBe('ask')
+    expect(readRefusal(12002, 1)).toBe('old_keyset')
+    expect(readRefusal(11005, 2)).toBe('ask')
+  })
+})
+
+it('looks again after a second, then ever less, at least each minute', () => {
+  expect([0, 1, 2, 10, 1000].map(backoffMs)).toEqual([1000, 2000, 4000, 60_000, 60_000])
+})
