@@ -1,6 +1,6 @@
 /** A real incusd for a test: its own folder, pool and processes, all gone afterwards. */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createIncusClient, type IncusClient } from '../../src/runtime/incus/client.ts'
@@ -35,6 +35,8 @@ export async function startIncusDaemon(): Promise<IncusDaemon> {
   startLxcfs()
   // The longest socket below it must fit into 108 bytes.
   const root = mkdtempSync(join(tmpdir(), 'pyi-'))
+  // Root of a container is nobody here and must reach its own files.
+  chmodSync(root, 0o711)
   const dir = join(root, 'd')
   mkdirSync(dir)
   const env = { ...process.env, INCUS_DIR: dir, PATH }

@@ -6,8 +6,9 @@ import { PylonError } from '../../base/errors.ts'
 import { type Json, parseJson } from '../../base/json.ts'
 import type { AdapterProbe, Capacity, PromptCall, RuntimeAdapter, RuntimeHandle, Snapshot } from '../adapter.ts'
 import { PROMPT_SOCKET } from '../contract/paths.ts'
-import { decodePromptError, decodePromptResult, MAX_ANSWER_BYTES, type PromptResult } from '../contract/prompt.ts'
+import { decodePromptError, MAX_ANSWER_BYTES, type PromptResult } from '../contract/prompt.ts'
 import { issueTicket } from '../contract/ticket.ts'
+import { promptBody, readPromptAnswer } from '../prompt-client.ts'
 import { createIncusClient, type IncusClient } from './client.ts'
 import { execInGuest } from './exec.ts'
 import { readGuestFile } from './files.ts'
@@ -83,16 +84,9 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
       await present(handle)
       throw new PylonError('runtime_failed', 'The runtime has lost its launch file: recover it by a new provision.')
     }
-    const body = {
-      session_id: call.sessionId,
-      protocol: call.protocol,
-      message: call.message,
-      timeout_ms: call.timeoutMs,
-      ...(call.idempotencyKey === undefined ? {} : { idempotency_key: call.idempotencyKey }),
-    }
     const ran = await execInGuest(incus, handle.instance, {
       command: [...settings.guest.command, '--prompt', `${handle.state_dir}/${PROMPT_SOCKET}`],
-      stdin: JSON.stringify(body),
+      stdin: JSON.stringify(promptBody(call)),
       // Short-lived, for this runtime alone, and seen only inside of it.
       env: { PYLON_TICKET: issueTicket(key, handle.runtime_id, clock.now()) },
       timeoutMs: call.timeoutMs + PROMPT_GRACE_MS,
@@ -283,22 +277,13 @@ async function tailOfLog(incus: IncusClient, handle: IncusHandle, tailBytes: num
   return file?.data.subarray(Math.max(0, file.data.length - tailBytes)).toString('utf8') ?? ''
 }
 
-function readAnswer(ran: { exitCode: number; stdout: string; stderr: string; truncated: boolean }, handle: IncusHandle): PromptResult {
-  const body = parseJson(ran.stdout)
-  const refused = decodePromptError(body)
-  if (refused !== undefined) {
-    const code =
-      refused.error === 'timeout'
-        ? 'timeout'
-        : refused.error === 'agent_unavailable' || refused.error === 'overloaded'
-          ? 'runtime_unreachable'
-          : 'runtime_failed'
-    throw new PylonError(code, `The runtime answered ${refused.error}: ${refused.message}`, { details: { prompt_error: refused.error } })
-  }
+/** The client inside prints the body of the answer, whatever its status. */
+function readAnswer(ran: { exitCode: number; stdout: string; stderr: string }, handle: IncusHandle): PromptResult {
   if (ran.exitCode !== 0) {
     throw new PylonError('runtime_unreachable', `The prompt endpoint of ${handle.instance} does not answer: ${ran.stderr.slice(0, 500)}`)
   }
-  return decodePromptResult(body, handle.instance)
+  const isError = decodePromptError(parseJson(ran.stdout)) !== undefined
+  return readPromptAnswer(isError ? 500 : 200, ran.stdout, handle.instance)
 }
 
 function sum(instances: readonly Instance[], value: (config: Instance['config']) => number): number {

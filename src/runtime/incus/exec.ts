@@ -1,6 +1,6 @@
 /** Commands inside an instance, over WebSockets: input piped, output capped, killed when their time is over. */
 import { z } from 'zod'
-import { PylonError } from '../../base/errors.ts'
+import { messageOf, PylonError } from '../../base/errors.ts'
 import type { WebSocket } from '../../base/service-websocket.ts'
 import type { Execution } from '../adapter.ts'
 import type { IncusClient } from './client.ts'
@@ -25,7 +25,8 @@ const execMetadata = z.looseObject({ fds: z.record(z.string(), z.string()) })
 
 /**
  * Output is never recorded by the daemon: a guest that floods would fill the host's log folder.
- * @throws runtime_failed when the command is not there; timeout; cancelled; the incus_* codes
+ * A command that is not there exits with 127.
+ * @throws timeout; cancelled; the incus_* codes
  */
 export async function execInGuest(incus: IncusClient, instance: string, call: ExecCall): Promise<Execution> {
   const path = `/1.0/instances/${encodeURIComponent(instance)}/exec`
@@ -67,23 +68,30 @@ export async function execInGuest(incus: IncusClient, instance: string, call: Ex
   const onAbort = () => kill('cancelled')
   call.signal?.addEventListener('abort', onAbort, { once: true })
   try {
-    const done = await incus.wait(operation.id, what, { waitMs: call.timeoutMs + KILL_GRACE_MS })
+    const exitCode = await exitOf(incus, operation.id, what, call.timeoutMs + KILL_GRACE_MS)
     // A child that was left behind may hold the streams open for ever.
     await Promise.race([Promise.all([stdout.end, stderr.end]), incus.clock.sleep(KILL_GRACE_MS)])
     if (ended !== undefined) throw new PylonError(ended, endedWords(ended, call))
-    const exitCode = done.metadata?.['return']
-    return {
-      exitCode: typeof exitCode === 'number' ? exitCode : -1,
-      stdout: stdout.text(),
-      stderr: stderr.text(),
-      truncated: stdout.truncated() || stderr.truncated(),
-    }
+    return { exitCode, stdout: stdout.text(), stderr: stderr.text(), truncated: stdout.truncated() || stderr.truncated() }
   } catch (error) {
     throw ended === undefined ? error : new PylonError(ended, endedWords(ended, call), { cause: error })
   } finally {
     cancelTimer()
     call.signal?.removeEventListener('abort', onAbort)
     for (const socket of [control, stdin, stdout.socket, stderr.socket]) socket.terminate()
+  }
+}
+
+/** Incus makes errors of the two exit codes by which a shell says that it could not run something. */
+async function exitOf(incus: IncusClient, id: string, what: string, waitMs: number): Promise<number> {
+  try {
+    const exitCode = (await incus.wait(id, what, { waitMs })).metadata?.['return']
+    return typeof exitCode === 'number' ? exitCode : -1
+  } catch (error) {
+    const words = messageOf(error)
+    if (/command not found/i.test(words)) return 127
+    if (/command not executable/i.test(words)) return 126
+    throw error
   }
 }
 

@@ -17,7 +17,7 @@ export interface ReadFile {
 
 export type GuestEntry = { readonly type: 'file'; readonly size: number | undefined } | { readonly type: 'directory' | 'symlink' | 'other' }
 
-const FILE_TIMEOUT_MS = 30_000
+const FILE_TIMEOUT_MS = 15_000
 
 const filesOf = (instance: string) => `/1.0/instances/${encodeURIComponent(instance)}/files`
 
@@ -70,8 +70,19 @@ export async function statGuestPath(incus: IncusClient, instance: string, path: 
   return { type, size: Number.isSafeInteger(size) ? size : undefined }
 }
 
-/** The first `maxBytes` of a plain file; undefined where there is none, or something else than a file. */
+/**
+ * The first `maxBytes` of a plain file; undefined where there is none, or something else than a file.
+ * Incus shows a pipe as an empty file and would wait at it for ever: what is empty is not opened.
+ */
 export async function readGuestFile(incus: IncusClient, instance: string, path: string, maxBytes: number): Promise<ReadFile | undefined> {
+  const entry = await statGuestPath(incus, instance, path)
+  if (entry?.type !== 'file') return undefined
+  if (entry.size === 0) return { data: Buffer.alloc(0), truncated: false }
+  return readUnsized(incus, instance, path, maxBytes)
+}
+
+/** As readGuestFile, for what the kernel shows with no size (`/proc`). */
+export async function readUnsized(incus: IncusClient, instance: string, path: string, maxBytes: number): Promise<ReadFile | undefined> {
   const response = await incus.raw('GET', filesOf(instance), { query: { path }, maxBytes, timeoutMs: FILE_TIMEOUT_MS })
   if (response.status === 404) return undefined
   if (response.status !== 200) throw asRefusal(response.body, response.status, path)

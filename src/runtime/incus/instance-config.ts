@@ -29,7 +29,6 @@ export function configOf(plan: RuntimePlan, handle: IncusHandle, ownerPubkey: st
     'boot.autostart': 'false',
     ...(handle.type === 'container'
       ? {
-          'limits.memory.swap': 'false',
           'limits.processes': String(settings.defaults.processes),
           'security.privileged': 'false',
           'security.nesting': 'false',

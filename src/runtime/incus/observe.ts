@@ -4,7 +4,7 @@ import type { Readiness } from '../adapter.ts'
 import { decodeResult, decodeStatus, type RuntimeStatusSnapshot, type RuntimeTerminalResult } from '../contract/lifecycle.ts'
 import { readGuestDetails } from '../contract/managed.ts'
 import type { IncusClient } from './client.ts'
-import { readGuestFile } from './files.ts'
+import { readGuestFile, readUnsized } from './files.ts'
 import { instanceStatus } from './instances.ts'
 import type { IncusHandle } from './names.ts'
 
@@ -35,7 +35,7 @@ export async function observe(incus: IncusClient, handle: IncusHandle): Promise<
 async function observeRunning(incus: IncusClient, handle: IncusHandle): Promise<Readiness> {
   const [statusFile, bootFile] = await Promise.all([
     readGuestFile(incus, handle.instance, handle.status_path, MAX_STATUS_BYTES),
-    readGuestFile(incus, handle.instance, BOOT_ID_PATH, 128),
+    readUnsized(incus, handle.instance, BOOT_ID_PATH, 128),
   ])
   const bootId = bootFile?.data.toString('utf8').trim() ?? ''
   if (bootId === '') return { state: 'starting', message: 'The instance has booted and shows no boot id yet.' }
