@@ -49,7 +49,8 @@ export async function getVolume(incus: IncusClient, volume: Volume): Promise<Vol
 
 export async function listVolumes(incus: IncusClient, pool: string): Promise<readonly VolumeState[]> {
   const { metadata } = await incus.call('GET', base(pool), { query: { recursion: '1' } })
-  return parse(z.array(volumeShape), metadata, base(pool))
+  // Snapshots are listed among them, as `volume/snapshot`.
+  return parse(z.array(volumeShape), metadata, base(pool)).filter(({ name }) => !name.includes('/'))
 }
 
 /** Gone is fine. @throws incus_conflict while an instance uses it */
