@@ -27,6 +27,8 @@ export interface IncusDaemon {
   start(): Promise<void>
   /** The `incus` program against this daemon. */
   cli(...args: string[]): string
+  /** What `incus admin init --preseed` takes (YAML, so JSON too). */
+  preseed(text: string): void
   /** Stops everything and leaves neither mount nor file. */
   destroy(): Promise<void>
 }
@@ -62,6 +64,8 @@ export async function startIncusDaemon(): Promise<IncusDaemon> {
       await exited
     },
     cli: (...args) => execFileSync('incus', args, { env: { ...env, INCUS_CONF: join(root, 'conf') }, encoding: 'utf8' }),
+    preseed: (text) =>
+      void execFileSync('incus', ['admin', 'init', '--preseed'], { env: { ...env, INCUS_CONF: join(root, 'conf') }, input: text }),
     async destroy() {
       for (const client of clients) client.close()
       spawnSync(INCUSD, ['shutdown', '--timeout', '30'], { env, timeout: 60_000 })
