@@ -47,8 +47,20 @@ export class AcpAgent implements Agent {
   }
 
   async prompt(sessionId: string, message: string, signal: AbortSignal): Promise<Turn> {
-    const session = await this.#session(sessionId, signal)
-    signal.throwIfAborted()
+    try {
+      const session = await this.#session(sessionId, signal)
+      signal.throwIfAborted()
+      const turn = await this.#turn(session, message, signal)
+      // The answer to a cancelled turn says `cancelled`; what the caller hears is why it was.
+      if (turn.stopReason === 'cancelled') signal.throwIfAborted()
+      return turn
+    } catch (error) {
+      signal.throwIfAborted()
+      throw error
+    }
+  }
+
+  async #turn(session: string, message: string, signal: AbortSignal): Promise<Turn> {
     const record = new TurnRecord()
     this.#turns.set(session, record)
     const turn = this.#connection.agent
@@ -68,7 +80,6 @@ export class AcpAgent implements Agent {
       const onAbort = () => {
         const giveUp = () => reject(signal.reason)
         this.#connection.agent.notify(methods.agent.session.cancel, { sessionId: session }).catch(giveUp)
-        // The answer to a cancelled turn says `cancelled`; what was asked for is the reason of the abort.
         turn.then(giveUp, giveUp)
         setTimeout(giveUp, CANCEL_GRACE_MS).unref()
       }
