@@ -3,8 +3,9 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { ProvisionInput, RuntimeAdapter, RuntimeHandle } from '../../src/runtime/adapter.ts'
+import type { Protocol } from '../../src/runtime/contract/prompt.ts'
 import { decodeRuntimeSpec, type RuntimeSpecInput } from '../../src/runtime/contract/spec.ts'
 import { guestScript } from '../../src/runtime/guest-script.ts'
 import { createIncusAdapter } from '../../src/runtime/incus/adapter.ts'
@@ -12,6 +13,7 @@ import { buildImage } from '../../src/runtime/incus/image.ts'
 import { importImage } from '../../src/runtime/incus/images.ts'
 import type { IncusSettings } from '../../src/runtime/incus/settings.ts'
 import { setUpIncus } from '../../src/runtime/incus/setup.ts'
+import { runtimeAdapterContract } from '../contract/runtime-adapter.ts'
 import { ensureIncus, type IncusDaemon, startIncusDaemon } from '../support/incus-daemon.ts'
 
 const missing = ensureIncus()
@@ -59,6 +61,8 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
     const bundling = `import(${JSON.stringify(join(root, 'scripts/bundle.mjs'))}).then((it) => it.bundle(${JSON.stringify(hostDir)}))`
     execFileSync(process.execPath, ['-e', bundling], { stdio: 'inherit' })
     writeFileSync(join(hostDir, 'agent.cjs'), PI_AGENT)
+    for (const protocol of ['acp', 'pi'])
+      copyFileSync(join(root, `test/support/scripted-${protocol}-child.mjs`), join(hostDir, `${protocol}.mjs`))
     execFileSync('chmod', ['-R', 'a+rX', hostDir])
 
     daemon = await startIncusDaemon()
@@ -100,6 +104,27 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
     expect(volumes.filter(({ type }) => type === 'custom')).toEqual([])
     expect(await adapter.listOwned?.()).toEqual([])
   }
+
+  const bench = (images: IncusSettings['images']) => async () => {
+    const made: RuntimeAdapter[] = []
+    const open = () => {
+      const opened = createIncusAdapter({ ...settings, images })
+      made.push(opened)
+      return opened
+    }
+    onTestFinished(async () => {
+      for (const { handle } of (await adapter.listOwned?.()) ?? []) await adapter.teardown(handle, { keepVolume: false })
+      for (const opened of made) await opened.close?.()
+    })
+    return { adapter: open(), restarted: open, agent: (protocol: Protocol) => `${hostDir}/node ${hostDir}/${protocol}.mjs` }
+  }
+  const patienceMs = 60_000
+  runtimeAdapterContract('a real Incus, busybox image', { protocols: [], oneShot: true, volumes: false, patienceMs }, () =>
+    bench({ managed: 'pylon/busybox', oneShot: 'pylon/busybox' })(),
+  )
+  runtimeAdapterContract('a real Incus, Debian image', { protocols: ['acp', 'pi'], oneShot: true, volumes: true, patienceMs }, () =>
+    bench({ managed: 'pylon/debian', oneShot: 'pylon/debian' })(),
+  )
 
   test('says that it is usable, and what it has', async () => {
     expect(await adapter.probe()).toEqual({ usable: true, isolated: true })
@@ -171,11 +196,8 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
       result: { status: 'failed', exit_code: 3 },
       truncated: false,
     })
-    expect(outputs?.artifacts.map(({ path, data }) => [path, Buffer.from(data).toString()])).toEqual([
-      ['fifo', ''],
-      ['a/x.txt', 'x\n'],
-    ])
-    expect(outputs?.problems.map((problem) => problem.split(' ')[0]).sort()).toEqual(['link'])
+    expect(outputs?.artifacts.map(({ path, data }) => [path, Buffer.from(data).toString()])).toEqual([['a/x.txt', 'x\n']])
+    expect(outputs?.problems.map((problem) => problem.split(' ')[0]).sort()).toEqual(['fifo', 'link'])
     expect(outputs?.events.map(({ kind }) => kind)).toEqual(['booted', 'starting', 'failed'])
     await adapter.teardown(handle, { keepVolume: false })
     await expectNothingLeft()

@@ -6,7 +6,7 @@ import { PylonError } from '../../base/errors.ts'
 import { type Json, parseJson } from '../../base/json.ts'
 import type { AdapterProbe, Capacity, PromptCall, RuntimeAdapter, RuntimeHandle, Snapshot } from '../adapter.ts'
 import { PROMPT_SOCKET } from '../contract/paths.ts'
-import { decodePromptError, MAX_ANSWER_BYTES, type PromptResult } from '../contract/prompt.ts'
+import { decodePromptError, MAX_ANSWER_BYTES, PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
 import { issueTicket } from '../contract/ticket.ts'
 import { promptBody, readPromptAnswer } from '../prompt-client.ts'
 import { createIncusClient, type IncusClient } from './client.ts'
@@ -47,6 +47,9 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
   const clock = options.clock ?? systemClock
   const incus = options.client ?? createIncusClient({ endpoint: settings.endpoint, project: settings.project, clock })
   const context = { incus, settings, placement: createPlacement(incus, settings) }
+
+  /** Provisions under way: the same one asked for again waits for the first. */
+  const provisioning = new Map<string, Promise<IncusHandle>>()
 
   /** @throws runtime_gone, so that a missing volume or file is not taken for one */
   async function present(handle: IncusHandle): Promise<string> {
@@ -138,11 +141,13 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
     probe: (): Promise<AdapterProbe> => probeIncus(incus, settings),
     capacity: () => inRuntimeTerms(capacity()),
     async provision(input, signal) {
-      const handle = await inRuntimeTerms(provisionInstance(context, input, signal))
+      const under = provisioning.get(input.runtimeId) ?? provisionInstance(context, input, signal)
+      provisioning.set(input.runtimeId, under)
+      const handle = await inRuntimeTerms(under.finally(() => provisioning.delete(input.runtimeId)))
       return {
         handle: asJson(handle),
         ...(handle.target === undefined ? {} : { region: handle.target }),
-        protocols: handle.protocol === null ? [] : [handle.protocol],
+        protocols: handle.guest === 'full' ? PROTOCOLS : [],
         metadata: {
           instance: handle.instance,
           type: handle.type,

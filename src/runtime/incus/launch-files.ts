@@ -71,6 +71,7 @@ function startScript(handle: IncusHandle, input: ProvisionInput, guest: GuestSet
     '# Written by Pylon at provision.',
     'umask 022',
     'export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root',
+    `export PYLON_RUNTIME_ID=${quote(handle.runtime_id)}`,
     'cd /root || cd /',
     'ip link set lo up 2>/dev/null || busybox ip link set lo up 2>/dev/null',
     `mkdir -p ${state} ${quote(paths.logs_dir)} ${quote(paths.artifacts_dir)}`,

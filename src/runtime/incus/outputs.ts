@@ -6,6 +6,7 @@ import { decodeEvents, decodeResult, decodeStatus } from '../contract/lifecycle.
 import { STDERR_LOG, STDOUT_LOG } from '../contract/paths.ts'
 import type { RuntimeSpec } from '../contract/spec.ts'
 import type { IncusClient } from './client.ts'
+import { execInGuest } from './exec.ts'
 import { listGuestDir, readGuestFile, statGuestPath } from './files.ts'
 
 const MAX_JSON_BYTES = 256 * 1024
@@ -15,6 +16,9 @@ const MAX_ARTIFACTS_BYTES = 32 * 1024 * 1024
 /** Entries looked at, whatever they are. */
 const MAX_ENTRIES = 2000
 const MAX_DEPTH = 16
+/** What a guest gets between its last status and its result. */
+const RESULT_TRIES = 20
+const RESULT_RETRY_MS = 100
 
 /** By the spec's output_collection; what can't be read is a problem in the answer, not an error. */
 export async function collectOutputs(incus: IncusClient, instance: string, spec: RuntimeSpec): Promise<CollectedOutputs> {
@@ -42,7 +46,14 @@ export async function collectOutputs(incus: IncusClient, instance: string, spec:
     }
   }
   const status = decoded(await read(paths.status_path, MAX_JSON_BYTES), (text) => decodeStatus(text, paths.status_path))
-  const result = decoded(await read(paths.result_path, MAX_JSON_BYTES), (text) => decodeResult(text, paths.result_path))
+  const isOver = status?.state === 'completed' || status?.state === 'failed'
+  // The guest's last word comes after its last status.
+  let resultText = await read(paths.result_path, MAX_JSON_BYTES)
+  for (let wait = 0; isOver && resultText === undefined && wait < RESULT_TRIES; wait++) {
+    await incus.clock.sleep(RESULT_RETRY_MS)
+    resultText = await read(paths.result_path, MAX_JSON_BYTES)
+  }
+  const result = decoded(resultText, (text) => decodeResult(text, paths.result_path))
   const eventsText = await read(paths.events_path, MAX_EVENTS_BYTES)
   const events = decoded(eventsText, (text) => decodeEvents(text, paths.events_path, { partial: !text.endsWith('\n') })) ?? []
   const isWanted = policy.mode === 'always' || (policy.mode === 'failure_only' && result?.status !== 'completed')
@@ -74,6 +85,7 @@ async function collectArtifacts(
   const globs = spec.policies.output_collection.artifact_globs
   const artifacts: CollectedArtifact[] = []
   const folders: { path: string; depth: number }[] = [{ path: '', depth: 0 }]
+  const empty: string[] = []
   let entries = 0
   let bytes = 0
   let truncated = false
@@ -109,8 +121,24 @@ async function collectArtifacts(
         continue
       }
       bytes += file.data.length
+      if (file.data.length === 0) empty.push(path)
       artifacts.push({ path, data: file.data })
     }
   }
-  return { artifacts, truncated }
+  const pipes = await pipesAmong(incus, instance, root, empty)
+  for (const path of pipes) problems.push(`${path} is no plain file.`)
+  return { artifacts: artifacts.filter(({ path }) => !pipes.has(path)), truncated }
+}
+
+/** Incus shows pipes as empty files, and only the guest can tell; where it lies, an empty artifact too many is all it wins. */
+async function pipesAmong(incus: IncusClient, instance: string, root: string, paths: readonly string[]): Promise<ReadonlySet<string>> {
+  if (paths.length === 0) return new Set()
+  const script = 'i=0; for path do [ ! -p "$path" ] || echo $i; i=$((i + 1)); done'
+  const command = ['sh', '-c', script, 'sh', ...paths.map((path) => `${root}/${path}`)]
+  try {
+    const { stdout } = await execInGuest(incus, instance, { command, timeoutMs: 5_000, maxBytes: 64 * 1024 })
+    return new Set(stdout.split('\n').flatMap((line) => (line === '' ? [] : (paths[Number(line)] ?? []))))
+  } catch {
+    return new Set()
+  }
 }
