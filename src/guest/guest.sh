@@ -158,7 +158,7 @@ decode_request() {
 
 stop_child() {
   ended=terminated
-  [ -n "$child" ] && kill -TERM -- "-$child" 2>/dev/null
+  [ -n "$child" ] && kill -TERM -"$child" 2>/dev/null
 }
 
 # run_once COMMAND TIMEOUT_SECS AS_ROOT: sets code.
@@ -166,7 +166,8 @@ run_once() {
   set -- "$1" "$2" "$3"
   if [ "$3" = false ] && [ "$(id -u)" = 0 ]; then
     user=${PYLON_RUN_USER:-nobody}
-    if command -v setpriv >/dev/null 2>&1; then
+    # That of busybox knows no users, and the su of util-linux starts a session of its own.
+    if setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups true 2>/dev/null; then
       setsid setpriv --reuid "$user" --regid "$(id -g "$user")" --clear-groups sh -c "$1" </dev/null >>"$logs_dir/stdout.log" 2>>"$logs_dir/stderr.log" &
     else
       setsid su -s /bin/sh "$user" -c "$1" </dev/null >>"$logs_dir/stdout.log" 2>>"$logs_dir/stderr.log" &
@@ -177,16 +178,16 @@ run_once() {
   child=$!
   rm -f "$state_dir/.timeout"
   # Told to stop before the child was known.
-  [ "$ended" = terminated ] && kill -TERM -- "-$child" 2>/dev/null
+  [ "$ended" = terminated ] && kill -TERM -"$child" 2>/dev/null
   (
     trap 'kill "$nap" 2>/dev/null; exit 0' TERM
     sleep "$2" &
     nap=$!
     wait "$nap"
     : >"$state_dir/.timeout"
-    kill -TERM -- "-$child" 2>/dev/null
+    kill -TERM -"$child" 2>/dev/null
     sleep 3
-    kill -KILL -- "-$child" 2>/dev/null
+    kill -KILL -"$child" 2>/dev/null
   ) </dev/null >/dev/null 2>&1 &
   watchdog=$!
   # A signal interrupts wait: wait again until the child has really ended.
@@ -197,7 +198,7 @@ run_once() {
   done
   kill -TERM "$watchdog" 2>/dev/null
   # What the command left running in its group ends with it.
-  kill -KILL -- "-$child" 2>/dev/null
+  kill -KILL -"$child" 2>/dev/null
   child=
   if [ -f "$state_dir/.timeout" ]; then
     rm -f "$state_dir/.timeout"

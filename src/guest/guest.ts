@@ -66,7 +66,7 @@ async function live(source: string, isLaunch: boolean, fallback: RuntimePaths): 
       command: request.command,
       timeoutSecs: request.timeout_secs,
       runAs: request.run_as_root || process.getuid?.() !== 0 ? undefined : NOBODY,
-      cwd: '/',
+      cwd: process.cwd(),
       env: { PYLON_ARTIFACTS_DIR: fallback.artifacts_dir },
       paths: fallback,
       restartPolicy: 'never',

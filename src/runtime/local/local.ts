@@ -153,17 +153,15 @@ export class LocalAdapter implements RuntimeAdapter {
       // What a crash left half made has never run.
       await removeTree(layout.dir)
       const record = await this.#admit(input)
+      // What a failure may take away again: never a volume that was there before.
+      const fresh = volumesOf(record.spec).filter((name) => !this.#volumes.exists(name))
       signal.throwIfAborted()
       try {
         for (const dir of [this.#options.dir, layout.dir, layout.state, layout.work]) ensurePrivateDir(dir)
         writeRecord(layout, record)
         await this.#start(layout, record)
       } catch (error) {
-        await this.#remove(
-          layout,
-          record,
-          volumesOf(record.spec).filter((name) => !this.#volumes.isUsed(name)),
-        )
+        await this.#remove(layout, record, fresh)
         throw error
       }
       return provisioned(record)

@@ -29,14 +29,16 @@ export class LocalVolumes {
     const known = readFileIfAny(join(dir, 'owner'))
     if (known === undefined) writeFileAtomic(join(dir, 'owner'), owner)
     else if (known !== owner) throw new PylonError('spec_mount_refused', `The volume ${name} belongs to someone else; choose another name.`)
-    mkdirSync(join(dir, 'data'), { recursive: true, mode: 0o700 })
-    return join(dir, 'data')
+    const data = join(dir, 'data')
+    // A crash in the middle of a restore: the old content is still whole.
+    if (!existsSync(data) && existsSync(`${data}.old`)) renameSync(`${data}.old`, data)
+    mkdirSync(data, { recursive: true, mode: 0o700 })
+    return data
   }
 
-  /** Whether there is such a volume with something in it. */
-  isUsed(name: string): boolean {
-    const data = join(this.#of(name), 'data')
-    return existsSync(data) && readdirSync(data).length > 0
+  /** @throws spec_mount_refused for a name that none can have */
+  exists(name: string): boolean {
+    return existsSync(this.#of(name))
   }
 
   async remove(name: string): Promise<void> {
