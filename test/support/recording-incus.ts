@@ -159,6 +159,10 @@ export class RecordingIncus {
       response.setHeader('Etag', '"abc"')
       return sync(shown(instance))
     }
+    if (method === 'PUT' && fourth === '') {
+      if (request.headers['if-match'] !== undefined && request.headers['if-match'] !== '"abc"') throw new Refusal(412, "ETag doesn't match")
+      return async_(() => Object.assign(instance.body, body()))
+    }
     if (method === 'DELETE') return async_(() => this.#delete(instance))
     throw new Refusal(404, 'Not Found')
   }
@@ -331,7 +335,7 @@ export class RecordingIncus {
 
   #runSession({ op, root, request, sockets, input }: Session): void {
     const [command = '', ...args] = (request['command'] as string[]).map((word) =>
-      word.replaceAll('/run/pika-cloud', `${root}/run/pika-cloud`),
+      word.replaceAll('/run/pika-cloud', `${root}/run/pika-cloud`).replaceAll('/etc/pylon', `${root}/etc/pylon`),
     )
     const env = { ...(request['environment'] as Record<string, string>), PATH: process.env['PATH'] ?? '', PYLON_ROOT: root }
     const child = spawn(command, args, { env, cwd: root, stdio: 'pipe', detached: true })

@@ -13,13 +13,14 @@ import { createIncusClient, type IncusClient } from './client.ts'
 import { execInGuest } from './exec.ts'
 import { readGuestFile } from './files.ts'
 import { getInstance, type Instance, instanceStatus, listInstances, parse, setInstanceState } from './instances.ts'
-import { LAUNCH_PATH } from './launch-files.ts'
+import { LAUNCH_PATH, PROGRAM_PATH } from './launch-files.ts'
 import { decodeHandle, handleFromLabel, type IncusHandle, LABEL_HANDLE, LABEL_KEPT, LABEL_NODE, LABEL_RUNTIME } from './names.ts'
 import { observe } from './observe.ts'
 import { collectOutputs } from './outputs.ts'
 import { createPlacement } from './placement.ts'
 import { probeIncus } from './probe.ts'
 import { provisionInstance } from './provision.ts'
+import { recoverInstance } from './recovery.ts'
 import { removeRuntime } from './removal.ts'
 import { inRuntimeTerms } from './runtime-errors.ts'
 import type { IncusSettings } from './settings.ts'
@@ -74,11 +75,6 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
     return chosen
   }
 
-  async function recover(handle: IncusHandle, signal: AbortSignal): Promise<void> {
-    const status = await present(handle)
-    await setInstanceState(incus, handle.instance, status === 'Running' ? 'restart' : 'start', { force: true, signal })
-  }
-
   async function prompt(handle: IncusHandle, call: PromptCall, signal: AbortSignal): Promise<PromptResult> {
     if (handle.protocol === null) throw new PylonError('runtime_unsupported', 'A one-shot run takes no prompts.')
     const launch = await readGuestFile(incus, handle.instance, LAUNCH_PATH, 1024 * 1024)
@@ -88,7 +84,7 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
       throw new PylonError('runtime_failed', 'The runtime has lost its launch file: recover it by a new provision.')
     }
     const ran = await execInGuest(incus, handle.instance, {
-      command: [...settings.guest.command, '--prompt', `${handle.state_dir}/${PROMPT_SOCKET}`],
+      command: ['sh', PROGRAM_PATH, '--prompt', `${handle.state_dir}/${PROMPT_SOCKET}`],
       stdin: JSON.stringify(promptBody(call)),
       // Short-lived, for this runtime alone, and seen only inside of it.
       env: { PYLON_TICKET: issueTicket(key, handle.runtime_id, clock.now()) },
@@ -184,7 +180,7 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
       await inRuntimeTerms(present(handle))
       return inRuntimeTerms(collectOutputs(incus, handle.instance, spec))
     },
-    recover: (raw, signal) => inRuntimeTerms(recover(decodeHandle(raw), signal)),
+    recover: (raw, signal) => inRuntimeTerms(recoverInstance(context, decodeHandle(raw), signal)),
     async snapshot(raw, name) {
       const volume = persistentVolume(decodeHandle(raw))
       const createdAt = clock.now()

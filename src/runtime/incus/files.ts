@@ -100,11 +100,6 @@ export async function listGuestDir(incus: IncusClient, instance: string, path: s
   return Array.isArray(names) ? names.filter((name) => typeof name === 'string') : []
 }
 
-export async function removeGuestFile(incus: IncusClient, instance: string, path: string): Promise<void> {
-  const response = await incus.raw('DELETE', filesOf(instance), { query: { path }, timeoutMs: FILE_TIMEOUT_MS })
-  if (response.status !== 200 && response.status !== 404) throw asRefusal(response.body, response.status, path)
-}
-
 function asRefusal(body: Buffer, status: number, path: string): Error {
   const envelope = parseEnvelope(body.toString('utf8'), `files?path=${path}`)
   return refusal(status, envelope.type === 'error' ? envelope.error : `status ${status}`, `files?path=${path}`)

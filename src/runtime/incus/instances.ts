@@ -89,15 +89,6 @@ export async function replaceInstance(incus: IncusClient, current: Instance, eta
   })
 }
 
-/** Adds to config; the rest stays. */
-export async function patchInstance(
-  incus: IncusClient,
-  name: string,
-  change: { readonly config: Readonly<Record<string, string>> },
-): Promise<void> {
-  await incus.run('PATCH', path(name), { body: change })
-}
-
 /** Gone is fine. */
 export async function deleteInstance(incus: IncusClient, name: string): Promise<'deleted' | 'absent'> {
   return (await orAbsent(incus.run('DELETE', path(name)).then(() => 'deleted' as const))) ?? 'absent'

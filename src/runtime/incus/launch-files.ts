@@ -19,10 +19,12 @@ const at = (name: string) => `${GUEST_CONFIG_DIR}/${name}`
 /** Where the host finds the ticket key of a full guest. */
 export const LAUNCH_PATH = at(LAUNCH_FILE)
 
+/** Runs the guest role inside, wherever the executable of this version lies. */
+export const PROGRAM_PATH = at('program')
+
 /** In the order in which they must be written: init of the image waits for the last one, `start`. */
 export function launchFiles(input: ProvisionInput, handle: IncusHandle, guest: GuestSettings, ticketKey: string): readonly LaunchFile[] {
-  const script = { path: at('guest.sh'), mode: 0o700, data: guest.shellScript }
-  const start = { path: at('start'), mode: 0o700, data: startScript(handle, input, guest) }
+  const start = { path: at('start'), mode: 0o700, data: startScript(handle, input) }
   if (handle.guest === 'full') {
     const launch: GuestLaunchInput = {
       schema_version: LAUNCH_SCHEMA_VERSION,
@@ -32,7 +34,7 @@ export function launchFiles(input: ProvisionInput, handle: IncusHandle, guest: G
       ...(input.protocol === null ? {} : { prompt: { listen: { unix: PROMPT_SOCKET }, ticket_key: ticketKey } }),
       env: { ...input.env },
     }
-    return [{ path: LAUNCH_PATH, mode: 0o600, data: JSON.stringify(launch) }, script, start]
+    return [{ path: LAUNCH_PATH, mode: 0o600, data: JSON.stringify(launch) }, ...programFiles(guest), start]
   }
   const request = {
     schema_version: GUEST_REQUEST_SCHEMA_VERSION,
@@ -44,13 +46,21 @@ export function launchFiles(input: ProvisionInput, handle: IncusHandle, guest: G
   return [
     { path: at('guest-request.json'), mode: 0o600, data: JSON.stringify(request) },
     ...(env.length === 0 ? [] : [{ path: at('env'), mode: 0o600, data: env.join('') }]),
-    script,
+    scriptFile(guest),
     start,
   ]
 }
 
+const scriptFile = (guest: GuestSettings): LaunchFile => ({ path: at('guest.sh'), mode: 0o700, data: guest.shellScript })
+
+/** What changes with the version of the node. */
+export function programFiles(guest: GuestSettings): readonly LaunchFile[] {
+  const program = `#!/bin/sh\nexec ${guest.command.map(quote).join(' ')} "$@"\n`
+  return [scriptFile(guest), { path: PROGRAM_PATH, mode: 0o700, data: program }]
+}
+
 /** What init runs at every boot. A one-shot run that was begun is never begun again: its command may have had effects. */
-function startScript(handle: IncusHandle, input: ProvisionInput, guest: GuestSettings): string {
+function startScript(handle: IncusHandle, input: ProvisionInput): string {
   const { paths, policies } = input.spec
   const state = quote(paths.state_dir)
   const launchCopy = quote(`${paths.state_dir}/${LAUNCH_FILE}`)
@@ -59,7 +69,7 @@ function startScript(handle: IncusHandle, input: ProvisionInput, guest: GuestSet
       ? [
           // The guest removes what it has read, and a boot needs it again.
           `(umask 077; cp ${LAUNCH_PATH} ${launchCopy})`,
-          `exec sh ${at('guest.sh')} --supervise --state-dir ${state} -- ${guest.command.map(quote).join(' ')} --spec ${launchCopy} >>${quote(`${paths.logs_dir}/start.log`)} 2>&1`,
+          `exec sh ${at('guest.sh')} --supervise --state-dir ${state} -- sh ${PROGRAM_PATH} --spec ${launchCopy} >>${quote(`${paths.logs_dir}/start.log`)} 2>&1`,
         ]
       : [
           `cp ${at('guest-request.json')} ${quote(paths.guest_request_path)}`,
