@@ -13,6 +13,7 @@ import {
   openSync,
   readlinkSync,
   readSync,
+  rmSync,
   symlinkSync,
   writeSync,
 } from 'node:fs'
@@ -74,6 +75,20 @@ function openBelow(root: string, parts: readonly string[]): number | undefined {
 export function readContainedText(root: string, path: string, maxBytes: number, from: 'start' | 'end' = 'start'): CappedText | undefined {
   const read = readContained(root, path, maxBytes, from)
   return read === undefined ? undefined : { text: read.data.toString('utf8'), truncated: read.truncated }
+}
+
+/** Removes what is at a path, be it a file, a link (not what it points to) or a folder; nothing where the way there is a link. */
+export function removeContained(root: string, path: string): void {
+  const parts = path.split('/').filter((part) => part !== '' && part !== '.')
+  const name = parts.pop()
+  if (name === undefined || name === '..' || parts.includes('..')) return
+  const dir = openBelow(root, parts)
+  if (dir === undefined) return
+  try {
+    rmSync(at(dir, name), { recursive: true, force: true })
+  } finally {
+    closeSync(dir)
+  }
 }
 
 /** Regular files below `root`/`sub` that `wanted` accepts, within limits; `problems` says what was left out. */

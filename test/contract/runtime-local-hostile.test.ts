@@ -6,7 +6,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { isPylonError } from '../../src/base/errors.ts'
 import type { ProvisionInput, RuntimeHandle } from '../../src/runtime/adapter.ts'
-import { copyTree, diskUsage, gatherFiles, readContained } from '../../src/runtime/contained-files.ts'
+import { copyTree, diskUsage, gatherFiles, readContained, removeContained } from '../../src/runtime/contained-files.ts'
 import { decodeRuntimeSpec, type RuntimeSpecInput } from '../../src/runtime/contract/spec.ts'
 import type { LocalAdapter } from '../../src/runtime/local/local.ts'
 import { endMarked, findMarked } from '../../src/runtime/local/marked-processes.ts'
@@ -292,6 +292,13 @@ describe('contained files', () => {
     expect(readContained(root, 'sub/ok', 4)).toMatchObject({ data: Buffer.from('0123'), truncated: true })
     expect(readContained(root, 'sub/ok', 4, 'end')?.data.toString()).toBe('6789')
     expect(readContained(root, '/sub//ok', 100)).toMatchObject({ truncated: false })
+  })
+
+  test('are removed without following anything', () => {
+    const { root, outside } = hostile()
+    for (const path of ['dir/secret', 'link', 'sub/ok', 'sub', 'none', '..', '']) removeContained(root, path)
+    expect(readdirSync(root).sort()).toEqual(['dir', 'pipe'])
+    expect(readdirSync(outside)).toEqual(['secret'])
   })
 
   test('are gathered within limits', async () => {

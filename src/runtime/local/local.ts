@@ -1,15 +1,13 @@
-/** The embedded substrate: each runtime a child process with the same guest contract, in a folder of its own, enclosed by bubblewrap where there is one. */
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { closeSync, constants, existsSync, lstatSync, openSync, readdirSync, rmSync } from 'node:fs'
+import { closeSync, constants, existsSync, lstatSync, openSync, readdirSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { Clock } from '../../base/clock.ts'
-import { messageOf, PylonError } from '../../base/errors.ts'
-import { ensurePrivateDir, writeFileAtomic } from '../../base/files.ts'
+import { PylonError } from '../../base/errors.ts'
+import { ensurePrivateDir } from '../../base/files.ts'
 import type { Json } from '../../base/json.ts'
-import { bootId, identifyProcess, isSameProcess } from '../../base/process-identity.ts'
+import { bootId, isSameProcess } from '../../base/process-identity.ts'
 import type {
   AdapterProbe,
   BackupState,
@@ -25,32 +23,21 @@ import type {
   Snapshot,
 } from '../adapter.ts'
 import { diskUsage, gatherFiles, readContainedText } from '../contained-files.ts'
-import type { GuestLaunchInput } from '../contract/launch.ts'
-import { LAUNCH_FILE, PROMPT_SOCKET } from '../contract/paths.ts'
+import { PROMPT_SOCKET } from '../contract/paths.ts'
 import { PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
-import { type RuntimeSpec, withStateDir } from '../contract/spec.ts'
+import type { RuntimeSpec } from '../contract/spec.ts'
 import { issueTicket, newTicketKey } from '../contract/ticket.ts'
-import { guestScript } from '../guest-script.ts'
 import { collectFromFolder, OUTPUT_LIMITS, relativeToState, wantsArtifact } from '../outputs.ts'
 import { buildRuntimePlan } from '../plan.ts'
 import { promptOverSocket } from '../prompt-client.ts'
 import { judgeReadiness, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
 import { collects, keepsVolume } from '../retention.ts'
 import { type Bubblewrap, findBubblewrap } from './bubblewrap.ts'
-import {
-  bubblewrapArgs,
-  DEFAULT_RESOURCES,
-  type Enclosed,
-  execCommand,
-  GROUP,
-  type GuestProgram,
-  guestCommand,
-  PASSWD,
-  sizeOf,
-} from './enclosure.ts'
+import { DEFAULT_RESOURCES, type GuestProgram, sizeOf } from './enclosure.ts'
 import { runBounded } from './exec.ts'
-import { endMarked, findMarked, MARK_VARIABLE } from './marked-processes.ts'
-import { bindMounts, linkMounts, outputsDir, volumesOf } from './mounts.ts'
+import { LocalLauncher } from './launcher.ts'
+import { endMarked, findMarked } from './marked-processes.ts'
+import { outputsDir, volumesOf } from './mounts.ts'
 import {
   handleOf,
   isSameRequest,
@@ -98,11 +85,18 @@ export class LocalAdapter implements RuntimeAdapter {
   /** Work on one runtime goes in order. */
   readonly #queues = new Map<string, Promise<unknown>>()
   readonly #diskCheckedAt = new Map<string, number>()
+  readonly #launcher: LocalLauncher
   #bubblewrap: Promise<Bubblewrap> | undefined
 
   constructor(options: LocalOptions) {
     this.#options = options
     this.#volumes = new LocalVolumes(join(options.dir, 'volumes'), options.maxSnapshotBytes ?? 4 * 1024 ** 3)
+    this.#launcher = new LocalLauncher({
+      guest: options.guest,
+      volumes: this.#volumes,
+      snapshotRoots: options.snapshotRoots ?? [],
+      bubblewrap: () => this.#findBubblewrap(),
+    })
   }
 
   async probe(): Promise<AdapterProbe> {
@@ -146,7 +140,7 @@ export class LocalAdapter implements RuntimeAdapter {
         if (!isSameRequest(known, input))
           throw new PylonError('conflict', `${input.runtimeId} exists and is another runtime; choose another id.`)
         if (!this.#isAlive(known) && !existsSync(join(layout.state, relativeToState(known.spec.paths, known.spec.paths.result_path)))) {
-          await this.#start(layout, known)
+          await this.#launcher.start(layout, known)
         }
         return provisioned(known)
       }
@@ -159,7 +153,7 @@ export class LocalAdapter implements RuntimeAdapter {
       try {
         for (const dir of [this.#options.dir, layout.dir, layout.state, layout.work]) ensurePrivateDir(dir)
         writeRecord(layout, record)
-        await this.#start(layout, record)
+        await this.#launcher.start(layout, record)
       } catch (error) {
         await this.#remove(layout, record, fresh)
         throw error
@@ -252,9 +246,7 @@ export class LocalAdapter implements RuntimeAdapter {
     const { layout, record } = this.#open(handle)
     if (call.user !== undefined) throw new PylonError('runtime_unsupported', 'A local runtime has one user; leave the user out.')
     if (record.ended !== null) throw new PylonError('runtime_failed', record.ended)
-    const enclosed = this.#enclose(layout, record)
-    const argv = await this.#argv(enclosed, record, execCommand(enclosed, record.isolated, call.command))
-    const run = { argv, cwd: layout.work, env: this.#env(layout, record, enclosed), timeoutMs: call.timeoutMs, maxBytes: MAX_EXEC_OUTPUT }
+    const run = { ...(await this.#launcher.beside(layout, record, call.command)), timeoutMs: call.timeoutMs, maxBytes: MAX_EXEC_OUTPUT }
     return await runBounded(run, this.#options.clock)
   }
 
@@ -301,7 +293,7 @@ export class LocalAdapter implements RuntimeAdapter {
       const { layout, record } = this.#open(handle)
       signal.throwIfAborted()
       await this.#stop(record)
-      await this.#start(layout, record)
+      await this.#launcher.start(layout, record)
     })
   }
 
@@ -332,7 +324,7 @@ export class LocalAdapter implements RuntimeAdapter {
       try {
         await this.#volumes.restore(volume, chosen.name)
       } finally {
-        await this.#start(layout, record)
+        await this.#launcher.start(layout, record)
       }
       return chosen
     })
@@ -356,87 +348,6 @@ export class LocalAdapter implements RuntimeAdapter {
   }
 
   // -- one runtime
-
-  /** Starts the guest afresh: what it said in an earlier life is gone before. */
-  async #start(layout: LocalLayout, record: LocalRecord): Promise<void> {
-    for (const name of ['status.json', 'result.json', PROMPT_SOCKET]) await removeTree(join(layout.state, name))
-    for (const path of [record.spec.paths.status_path, record.spec.paths.result_path]) {
-      await removeTree(join(layout.state, relativeToState(record.spec.paths, path)))
-    }
-    const enclosed = this.#enclose(layout, record)
-    this.#writeBoot(layout, record)
-    const argv = await this.#argv(enclosed, record, guestCommand(enclosed, record.isolated))
-    const [file, ...args] = argv
-    if (file === undefined) throw new PylonError('internal', 'The command of the guest is empty.')
-    const log = openSync(join(layout.dir, 'host.log'), 'w', 0o600)
-    try {
-      const child = spawn(file, args, {
-        cwd: layout.work,
-        env: this.#env(layout, record, enclosed),
-        detached: true,
-        stdio: ['ignore', log, log],
-      })
-      await new Promise<void>((resolve, reject) => {
-        child.once('spawn', resolve)
-        child.once('error', reject)
-      })
-      child.unref()
-      record.process = identifyProcess(child.pid ?? 0)
-      record.ended = null
-      writeRecord(layout, record)
-    } catch (error) {
-      throw new PylonError('runtime_failed', `The guest does not start: ${messageOf(error)}.`, { cause: error })
-    } finally {
-      closeSync(log)
-    }
-  }
-
-  /** The read-only folder of the guest. Its launch file has our secrets, so this folder is never the guest's to write. */
-  #writeBoot(layout: LocalLayout, record: LocalRecord): void {
-    ensurePrivateDir(layout.boot)
-    const stateDir = record.isolated ? record.spec.paths.state_dir : layout.state
-    const launch: GuestLaunchInput = {
-      schema_version: 1,
-      spec: withStateDir(record.spec, stateDir),
-      protocol: record.protocol,
-      env: record.env,
-      ...(record.timeout_secs === null ? {} : { timeout_secs: record.timeout_secs }),
-      ...(record.protocol === null ? {} : { prompt: { listen: { unix: PROMPT_SOCKET }, ticket_key: record.ticket_key } }),
-    }
-    rmSync(join(layout.boot, LAUNCH_FILE), { force: true })
-    writeFileAtomic(join(layout.boot, LAUNCH_FILE), JSON.stringify(launch))
-    writeFileAtomic(join(layout.boot, 'guest.sh'), guestScript(), 0o755)
-    writeFileAtomic(join(layout.boot, 'passwd'), PASSWD, 0o644)
-    writeFileAtomic(join(layout.boot, 'group'), GROUP, 0o644)
-  }
-
-  #enclose(layout: LocalLayout, record: LocalRecord): Enclosed {
-    const bindings = bindMounts(record.spec, record.owner_pubkey, layout, this.#volumes, this.#options.snapshotRoots ?? [])
-    return {
-      layout,
-      spec: record.spec,
-      bindings,
-      network: record.network,
-      guest: this.#options.guest,
-      cpuSeconds: record.timeout_secs === null ? null : record.timeout_secs + 60,
-    }
-  }
-
-  /** @throws runtime_failed rather than to run without the isolation it was provisioned with */
-  async #argv(enclosed: Enclosed, record: LocalRecord, inner: readonly string[]): Promise<readonly string[]> {
-    if (!record.isolated) return inner
-    const found = await this.#findBubblewrap()
-    if (found.path === null)
-      throw new PylonError('runtime_failed', `The runtime was isolated and cannot be any more: ${found.reason}. ${found.nextStep}`)
-    return [found.path, ...bubblewrapArgs(enclosed, inner)]
-  }
-
-  /** Bare: nothing of this process's environment but where programs are. */
-  #env(layout: LocalLayout, record: LocalRecord, enclosed: Enclosed): Record<string, string> {
-    const env: Record<string, string> = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', LANG: 'C.UTF-8', [MARK_VARIABLE]: record.mark }
-    if (record.isolated) return { ...env, PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin' }
-    return { ...env, HOME: layout.work, PYLON_ROOT: linkMounts(layout, enclosed.bindings) }
-  }
 
   /** Whether its outermost process runs; finds it by its mark where a crash forgot it. */
   #isAlive(record: LocalRecord): boolean {
