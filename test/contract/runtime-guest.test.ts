@@ -1,9 +1,10 @@
 /** What each guest must do with one guest-request.json: the full one and the shell script under every shell that is here. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { afterAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { decodeEvents, decodeResult, decodeStatus } from '../../src/runtime/contract/lifecycle.ts'
 import { decodeRuntimeSpec } from '../../src/runtime/contract/spec.ts'
 import { guestProgram, scriptedAgent } from '../support/local-runtimes.ts'
@@ -15,7 +16,17 @@ const shells = [['dash'], ['busybox', 'sh'], ['bash']].filter(([name = '']) => i
 const guests: [string, string[]][] = [
   ['the full guest', full],
   ...shells.map((shell): [string, string[]] => [`guest.sh under ${shell.join(' ')}`, [...shell, script]]),
+  ...(isHere('busybox') ? [busyboxAlone()] : []),
 ]
+
+/** As in a busybox image: no program but its own. */
+function busyboxAlone(): [string, string[]] {
+  const dir = mkdtempSync(join(tmpdir(), 'py-busybox-'))
+  afterAll(() => rmSync(dir, { recursive: true, force: true }))
+  chmodSync(dir, 0o755)
+  execFileSync('busybox', ['--install', '-s', dir])
+  return ['guest.sh with busybox alone', ['env', `PATH=${dir}`, join(dir, 'sh'), script]]
+}
 
 interface Guest {
   readonly dir: string
