@@ -16,7 +16,6 @@ export const HOST_STATES = ['requested', 'provisioning', 'booted', 'unreachable'
 export const GUEST_STATES = ['starting', 'ready', 'failed', 'completed'] as const
 export const LIFECYCLE_STATES = [...HOST_STATES, ...GUEST_STATES] as const
 
-export type HostState = (typeof HOST_STATES)[number]
 export type GuestState = (typeof GUEST_STATES)[number]
 export type LifecycleState = (typeof LIFECYCLE_STATES)[number]
 

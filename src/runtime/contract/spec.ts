@@ -75,7 +75,6 @@ const runtimeSpec = z.strictObject({
 
 export type RuntimeMount = Readonly<z.output<typeof mount>>
 export type RuntimePolicies = Readonly<z.output<typeof policies>>
-export type OutputCollection = Readonly<z.output<typeof outputCollection>>
 export type RuntimeSpecInput = z.input<typeof runtimeSpec>
 
 /** In wire names, all defaults filled in. */

@@ -17,8 +17,10 @@ export function findMarked(mark: string): ProcessIdentity[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .flatMap((name) => {
+      if (!environmentOf(name).includes(entry)) return []
       const identity = identifyProcess(Number(name))
-      return identity.start_time !== null && environmentOf(name).includes(entry) && isSameProcess(identity) ? [identity] : []
+      // Again, now that the start time is known: the number may have passed to another in between.
+      return identity.start_time !== null && environmentOf(name).includes(entry) ? [identity] : []
     })
 }
 
@@ -56,9 +58,12 @@ async function killMarked(mark: string, clock: Clock): Promise<boolean> {
 
 async function noneLeft(mark: string, clock: Clock, graceMs: number): Promise<boolean> {
   const until = clock.now() + graceMs
-  while (findMarked(mark).length > 0) {
+  let known = findMarked(mark)
+  while (known.length > 0) {
     if (clock.now() >= until) return false
     await clock.sleep(POLL_MS)
+    // The whole system is looked through only when all that was known has ended.
+    if (!known.some(isSameProcess)) known = findMarked(mark)
   }
   return true
 }
