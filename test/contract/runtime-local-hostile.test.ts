@@ -101,7 +101,7 @@ describe('a guest that', () => {
     const { adapter, dir } = localRuntimes()
     if (!(await adapter.probe()).isolated) skip('bubblewrap does not work here')
     writeFileSync(join(dir, 'secret'), 'secret')
-    const command = `cat ${dir}/secret /etc/shadow /root/.profile; ls /home /root /var; cat /proc/net/dev | grep -c : ; ls /proc | grep -c '^[0-9]'; touch /usr/x /etc/x /x; id -u; cat /run/pylon-boot/../pylon.db`
+    const command = `cat ${dir}/secret /etc/shadow /root/.profile; ls /home /root /var; cat /proc/net/dev | grep -c : ; ls /proc | grep -c '^[0-9]'; touch /usr/x /etc/x /dev/x /x; id -u; head -c 900M /dev/zero > /dev/shm/a; cat /run/pylon-boot/../pylon.db`
     const input = inputOf(command)
     const { handle } = await adapter.provision(input, calm)
     await vi.waitFor(async () => expect((await adapter.readiness(handle, calm)).state).not.toBe('starting'), patience)
@@ -109,7 +109,8 @@ describe('a guest that', () => {
     const [devices, processes, uid, ...rest] = stdout.trim().split('\n')
     expect({ devices, uid, rest }).toEqual({ devices: '1', uid: '1000', rest: [] })
     expect(Number(processes)).toBeLessThan(12)
-    expect(stderr.match(/touch: cannot touch/g)).toHaveLength(3)
+    expect(stderr.match(/touch: cannot touch/g)).toHaveLength(4)
+    expect(stderr).toContain('No space left')
     expect(stdout).not.toContain('secret')
   })
 

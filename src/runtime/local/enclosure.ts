@@ -58,6 +58,7 @@ const NETWORK_ETC = ['resolv.conf', 'hosts', 'nsswitch.conf'] as const
 /** argv for bubblewrap, followed by the command that it runs inside. */
 export function bubblewrapArgs(enclosed: Enclosed, inner: readonly string[]): string[] {
   const { layout, network } = enclosed
+  const memory = String((memoryMibOf(enclosed.spec) / 4) * 1024 ** 2)
   const tryRead = (path: string) => ['--ro-bind-try', path, path]
   const etc = network === 'host' ? [...ETC_PATHS, ...NETWORK_ETC] : ETC_PATHS
   return [
@@ -74,7 +75,9 @@ export function bubblewrapArgs(enclosed: Enclosed, inner: readonly string[]): st
     ...etc.flatMap((name) => tryRead(`/etc/${name}`)),
     ...['--ro-bind', `${layout.boot}/passwd`, '/etc/passwd', '--ro-bind', `${layout.boot}/group`, '/etc/group'],
     ...['--proc', '/proc', '--dev', '/dev'],
-    ...['--size', String(sizeOf(enclosed.spec) / 2), '--tmpfs', '/tmp'],
+    // What lies in memory is bounded by it, and nothing else of the kind can be written to.
+    ...['--size', memory, '--tmpfs', '/dev/shm', '--remount-ro', '/dev'],
+    ...['--size', memory, '--tmpfs', '/tmp'],
     ...enclosed.guest.readOnlyPaths.flatMap((path) => ['--ro-bind', path, path]),
     ...['--ro-bind', layout.boot, BOOT],
     ...['--bind', layout.state, enclosed.spec.paths.state_dir],
@@ -113,12 +116,17 @@ export function execCommand(enclosed: Enclosed, isolated: boolean, command: stri
  * time, open files, no core. The number of processes is counted per user, so only a user namespace of its own makes it fair.
  */
 function limits(enclosed: Enclosed, isolated: boolean): string {
-  const memoryKib = (enclosed.spec.resources.memory_mib ?? DEFAULT_RESOURCES.memoryMib) * 1024
+  const memoryKib = memoryMibOf(enclosed.spec) * 1024
   const fileBlocks = Math.floor(sizeOf(enclosed.spec) / 512)
   const cpu = enclosed.cpuSeconds === null ? '' : `ulimit -t ${enclosed.cpuSeconds};`
   // dash calls the number of processes -p, the others -u.
   const processes = isolated ? `ulimit -u ${MAX_PROCESSES} 2>/dev/null || ulimit -p ${MAX_PROCESSES} 2>/dev/null;` : ''
   return `ulimit -c 0; ulimit -d ${memoryKib}; ulimit -f ${fileBlocks}; ulimit -n ${MAX_OPEN_FILES}; ${processes} ${cpu}`
+}
+
+/** What a spec asks for, or the default. */
+export function memoryMibOf(spec: RuntimeSpec): number {
+  return spec.resources.memory_mib ?? DEFAULT_RESOURCES.memoryMib
 }
 
 /** Bytes that a runtime may take on disk. */

@@ -33,7 +33,7 @@ import { promptOverSocket } from '../prompt-client.ts'
 import { judgeReadiness, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
 import { collects, keepsVolume } from '../retention.ts'
 import { type Bubblewrap, findBubblewrap } from './bubblewrap.ts'
-import { DEFAULT_RESOURCES, type GuestProgram, sizeOf } from './enclosure.ts'
+import { DEFAULT_RESOURCES, type GuestProgram, memoryMibOf, sizeOf } from './enclosure.ts'
 import { runBounded } from './exec.ts'
 import { LocalLauncher } from './launcher.ts'
 import { endMarked, findMarked } from './marked-processes.ts'
@@ -127,7 +127,7 @@ export class LocalAdapter implements RuntimeAdapter {
       free: {
         instances: Math.max(0, instances - living.length),
         vcpus: Math.max(0, vcpus - sum((spec) => spec.resources.vcpu_count ?? DEFAULT_RESOURCES.vcpus)),
-        memoryMib: Math.max(0, memoryMib - sum((spec) => spec.resources.memory_mib ?? DEFAULT_RESOURCES.memoryMib)),
+        memoryMib: Math.max(0, memoryMib - sum(memoryMibOf)),
       },
     }
   }
@@ -184,7 +184,7 @@ export class LocalAdapter implements RuntimeAdapter {
     const { free } = await this.capacity()
     if (free.instances === 0)
       throw new PylonError('overloaded', 'All places for local runtimes are taken; tear one down, or raise the limit.')
-    const memoryMib = input.spec.resources.memory_mib ?? DEFAULT_RESOURCES.memoryMib
+    const memoryMib = memoryMibOf(input.spec)
     if (memoryMib > free.memoryMib)
       throw new PylonError('overloaded', `The runtime asks for ${memoryMib} MiB and ${free.memoryMib} MiB are free.`)
     return {
