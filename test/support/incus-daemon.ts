@@ -20,6 +20,8 @@ export function ensureIncus(): string | undefined {
 export interface IncusDaemon {
   readonly dir: string
   readonly socketPath: string
+  /** For the `incus` program. */
+  readonly env: NodeJS.ProcessEnv
   client(project: string): IncusClient
   /** Kills the daemon; its containers live on. */
   kill(): Promise<void>
@@ -49,6 +51,7 @@ export async function startIncusDaemon(): Promise<IncusDaemon> {
   const daemon: IncusDaemon = {
     dir,
     socketPath: join(dir, 'unix.socket'),
+    env: { ...env, INCUS_CONF: join(root, 'conf') },
     client(project) {
       const client = createIncusClient({ endpoint: { socketPath: join(dir, 'unix.socket') }, project })
       clients.push(client)
@@ -63,9 +66,8 @@ export async function startIncusDaemon(): Promise<IncusDaemon> {
       child?.kill('SIGKILL')
       await exited
     },
-    cli: (...args) => execFileSync('incus', args, { env: { ...env, INCUS_CONF: join(root, 'conf') }, encoding: 'utf8' }),
-    preseed: (text) =>
-      void execFileSync('incus', ['admin', 'init', '--preseed'], { env: { ...env, INCUS_CONF: join(root, 'conf') }, input: text }),
+    cli: (...args) => execFileSync('incus', args, { env: daemon.env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }),
+    preseed: (text) => void execFileSync('incus', ['admin', 'init', '--preseed'], { env: daemon.env, input: text }),
     async destroy() {
       for (const client of clients) client.close()
       spawnSync(INCUSD, ['shutdown', '--timeout', '30'], { env, timeout: 60_000 })
