@@ -427,7 +427,9 @@ function stopInit(instance: FakeInstance): void {
     }
   }
   const status = join(instance.root, 'run/pika-cloud/status.json')
-  if (existsSync(status)) writeFileSync(status, readFileSync(status, 'utf8').replace(bootId.trim(), STOPPED_BOOT))
+  // A guest may have put something else there.
+  if (lstatSync(status, { throwIfNoEntry: false })?.isFile())
+    writeFileSync(status, readFileSync(status, 'utf8').replace(bootId.trim(), STOPPED_BOOT))
 }
 
 function inside(root: string, path: string): string {
