@@ -116,6 +116,8 @@ export const ERRORS = define({
   runtime_unreachable: e(503, 'The substrate or the guest does not answer now; try again, then: pylon runtime recover.', true),
   runtime_failed: e(502, 'The substrate or the guest refused, failed or gave a wrong answer; the message has its words.'),
   runtime_unsupported: e(409, 'This substrate cannot do that; pylon doctor says what each one can.'),
+  runtime_not_found: e(404, 'There is no such runtime, or it is not yours; run: pylon runtime list.'),
+  control_refused: e(502, 'The node that was asked refused the command; details has its code (docs/control-plane.md) and hint.'),
   // Agents
   agent_not_found: e(404, 'There is no such agent; run: pylon agent list.'),
   agent_exists: e(409, 'There is an agent of this name or key already.'),

@@ -131,7 +131,7 @@ class Fly {
       await this.#machines()
       return { usable: true, isolated: true }
     } catch (error) {
-      const nextStep = 'Write a token of `fly tokens create deploy` to runtimes.fly.token_file and check runtimes.fly.app.'
+      const nextStep = 'Write a token of `fly tokens create deploy` to runtimes.fly.token_file and check runtimes.fly.app_name.'
       return { usable: false, isolated: true, reason: messageOf(error), nextStep }
     }
   }

@@ -25,7 +25,7 @@ export interface WorkersSettings {
   /** Of the runtime that answers prompts. Without it a runtime takes none. */
   readonly runtimeUrl?: string
   readonly runtimeTokenFile?: string
-  /** Of one prompt: 100 to 120000, default 15000. */
+  /** The most that one prompt may take: 100 to 120000, the default. */
   readonly runtimeTimeoutMs?: number
   /** Agents at most, since a broker does not tell; default 10. */
   readonly maxInstances?: number
@@ -33,7 +33,6 @@ export interface WorkersSettings {
 
 const CALL_MS = 30_000
 const DEFAULT_MAX_INSTANCES = 10
-const DEFAULT_PROMPT_MS = 15_000
 const MIN_PROMPT_MS = 100
 const MAX_PROMPT_MS = 120_000
 const MAX_ID = 64
@@ -171,8 +170,11 @@ class Workers {
     if (!params.success) throw shapeError('The workers parameters', 'invalid_request', params.error)
     if (input.protocol === null)
       throw new PylonError('runtime_unsupported', 'A broker runs no commands: name a protocol, or another provider.')
-    const { name = input.spec.identity.instance_name, relay_urls, bot_pubkey } = params.data
-    const secret = input.env?.['NOSTR_SECRET_KEY']
+    const { name = input.spec.identity.instance_name } = params.data
+    const env = input.env ?? {}
+    const relay_urls = params.data.relay_urls ?? env['PIKA_RELAY_URLS']?.split(',').filter((url) => url !== '') ?? []
+    const secret = env['NOSTR_SECRET_KEY']
+    const bot_pubkey = params.data.bot_pubkey ?? (secret === undefined ? undefined : env['PIKA_BOT_PUBKEY'])
     const id = brokerId(input.runtimeId)
     const answer = await this.#broker.ask('create agent', {
       method: 'POST',
@@ -264,7 +266,7 @@ class Workers {
     if (handle.protocol !== call.protocol) {
       throw new PylonError('runtime_unsupported', `This runtime speaks ${handle.protocol ?? 'no protocol'}, not ${call.protocol}.`)
     }
-    const configured = this.#settings.runtimeTimeoutMs ?? DEFAULT_PROMPT_MS
+    const configured = this.#settings.runtimeTimeoutMs ?? MAX_PROMPT_MS
     const timeoutMs = Math.min(call.timeoutMs, Math.max(MIN_PROMPT_MS, Math.min(MAX_PROMPT_MS, configured)))
     const send = (path: string, body: unknown) => this.#post(runtime, { path, body, timeoutMs, signal })
     const answer = await send(PROMPT_PATH, promptBody({ ...call, timeoutMs }))
