@@ -35,7 +35,7 @@ const MAX_STATUSES = 64
  * `known`: it runs, or has succeeded.
  */
 export type RequestClaim =
-  | { readonly state: 'new'; readonly attempts: number }
+  | { readonly state: 'new'; readonly attempts: number; readonly createdAt: number }
   | { readonly state: 'known'; readonly row: ControlRequestRow }
 
 /** @throws idempotency_conflict when the key came with another command */
@@ -48,7 +48,7 @@ export const claimRequest = defineCommand(
         `INSERT INTO control_requests (requester, idempotency_key, command, digest, request_id, state, created_at, updated_at)
          VALUES (?, ?, ?, ?, ?, 'running', ?, ?)`,
       ).run(p.requester, p.idempotencyKey, p.command, p.digest, p.requestId, BigInt(p.at), BigInt(p.at))
-      return { state: 'new', attempts: 1 }
+      return { state: 'new', attempts: 1, createdAt: p.at }
     }
     const known = decodeRequest(row)
     if (known.digest !== p.digest) {
@@ -59,7 +59,7 @@ export const claimRequest = defineCommand(
       `UPDATE control_requests SET state = 'running', terminal = NULL, statuses = '[]', runtime_id = NULL, request_id = ?,
          attempts = attempts + 1, updated_at = ? WHERE requester = ? AND idempotency_key = ?`,
     ).run(p.requestId, BigInt(p.at), p.requester, p.idempotencyKey)
-    return { state: 'new', attempts: known.attempts + 1 }
+    return { state: 'new', attempts: known.attempts + 1, createdAt: known.createdAt }
   },
   () => 'claim_request',
 )

@@ -19,9 +19,9 @@
  *   leads out. `failed` still has something to tear down, `ended` is a finished one-shot run that is kept for a look.
  *
  *   lease      quoted --> paid --> active --> ended
- *                |          |        |
- *                v          +--------+--> refunding --> refunded
- *             expired --> paid (late) --> refunding
+ *                |          |        |          |
+ *                v          +--------+----------+--> refunding --> refunded
+ *             expired --> paid (late) -------------> refunding
  */
 import type { ControlPhase } from '../../nostr/control/vocabulary.ts'
 import type { LeaseState } from '../../store/leases.ts'
@@ -41,9 +41,9 @@ const RUNTIME_NEXT: Readonly<Record<RuntimeState, readonly RuntimeState[]>> = {
 const LEASE_NEXT: Readonly<Record<LeaseState, readonly LeaseState[]>> = {
   quoted: ['paid', 'expired'],
   expired: ['paid'],
-  paid: ['active', 'refunding'],
+  paid: ['active', 'ended', 'refunding'],
   active: ['active', 'ended', 'refunding'],
-  ended: [],
+  ended: ['refunding'],
   refunding: ['refunded'],
   refunded: [],
 }
