@@ -76,7 +76,7 @@ export function buildOffer(offer: RuntimeOffer, createdAtS: number): EventTempla
   }
 }
 
-/** The same address with no capacity and a past expiration: for relays that keep offers after a deletion request. */
+/** A deletion request (NIP-09) for the offer; relays that ignore it drop the offer when it expires. */
 export function buildWithdrawnOffer(offer: Pick<RuntimeOffer, 'runtimeClass'>, pubkey: string, createdAtS: number): EventTemplate {
   return {
     kind: 5,
