@@ -6,11 +6,13 @@ import { messageOf, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
 import { Customer } from '../customer/customer.ts'
+import { Tenant } from '../customer/machines/tenant.ts'
 import { createHost, type Host } from '../host/host.ts'
 import { type Identity, isProtected, unlockIdentity } from '../nostr/identity.ts'
 import type { HomeKeyring } from '../nostr/keyring.ts'
 import { createNostr } from '../nostr/nostr.ts'
 import type { Nostr } from '../nostr/types.ts'
+import type { Machines } from '../provider/machines/machines.ts'
 import { createProvider, type Provider } from '../provider/provider.ts'
 import type { Store } from '../store/store.ts'
 import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
@@ -23,6 +25,7 @@ import type { Successor } from './launch/successor.ts'
 import type { LogFile } from './log-file.ts'
 import type { Surroundings } from './network.ts'
 import { askMintsAfterRestore } from './restored.ts'
+import { RuntimeCalls } from './runtime-calls.ts'
 import type { Services } from './services.ts'
 import type { Shutdown } from './shutdown.ts'
 
@@ -62,7 +65,10 @@ export class PylonNode implements Services {
     provider: new Part<Provider>('provider'),
     zapAddresses: new Part<ZapAddresses>('zap addresses'),
     host: new Part<Host>('host'),
+    machines: new Part<Machines>('machines'),
+    tenant: new Part<Tenant>('tenant of machines'),
   }
+  readonly runtimeCalls: RuntimeCalls
   /** How long running work may go on once the end has begun. */
   drainMs = DRAIN_MS
   /** Set when the end is a restart. */
@@ -76,6 +82,7 @@ export class PylonNode implements Services {
     this.#config = deps.config
     this.events = deps.events
     this.startedAt = deps.clock.now()
+    this.runtimeCalls = new RuntimeCalls(deps.clock)
     this.mode = deps.options.run.mode ?? deps.config.node.mode
   }
 
@@ -120,6 +127,12 @@ export class PylonNode implements Services {
   }
   get host(): Host {
     return this.parts.host.get()
+  }
+  get machines(): Machines {
+    return this.parts.machines.get()
+  }
+  get tenant(): Tenant {
+    return this.parts.tenant.get()
   }
   config(): Config {
     return this.#config
@@ -180,7 +193,7 @@ export class PylonNode implements Services {
   async #startParts(): Promise<void> {
     this.#build()
     const { logger } = this
-    const { nostr, wallets, customer, provider, zapAddresses, host } = this.parts
+    const { nostr, wallets, customer, provider, zapAddresses, host, tenant } = this.parts
     await nostr.run(logger, (nostr) => nostr.start())
     // Before anything can spend: what a restored database holds may be long gone.
     await askMintsAfterRestore(this, this.#deps.shutdown.signal)
@@ -190,6 +203,7 @@ export class PylonNode implements Services {
       provider.run(logger, (provider) => provider.start()),
       zapAddresses.run(logger, (addresses) => addresses.start()),
       host.run(logger, (host) => host.start()),
+      tenant.run(logger, (tenant) => tenant.start()),
     ])
     const waited = new AbortController()
     await Promise.race([started, this.clock.sleep(START_WAIT_MS, waited.signal).catch(() => undefined)])
@@ -201,11 +215,12 @@ export class PylonNode implements Services {
   #build(): void {
     const { store, clock, logger, dialer, keyring } = this
     const common = { store, clock, logger, dialer, config: () => this.#config }
-    const { nostr, wallets, customer, provider } = this.parts
+    const { nostr, wallets, customer, provider, tenant } = this.parts
     nostr.build(logger, () => createNostr({ ...common, keyring, relays: this.surroundings.relays }))
     const invoiceNetwork = this.network === 'sandbox' ? 'bcrt' : 'bc'
     wallets.build(logger, () => createWallets({ ...common, nostr: { keyring }, invoiceNetwork }))
     customer.build(logger, () => new Customer({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+    tenant.build(logger, () => new Tenant({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
     if (this.mode === 'host') provider.turnOff(...this.#offByMode('provider'))
     else provider.build(logger, () => createProvider({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
     if (this.mode === 'provider') this.parts.host.turnOff(...this.#offByMode('host'))
@@ -240,8 +255,13 @@ export class PylonNode implements Services {
 
   /** No new work; what runs finishes or is parked within the drain time, then the parts close. */
   async close(): Promise<void> {
-    const { nostr, wallets, customer, provider, zapAddresses, host } = this.parts
-    await Promise.allSettled([customer.peek()?.close(), provider.peek()?.close(this.drainMs), host.peek()?.close(this.drainMs)])
+    const { nostr, wallets, customer, provider, zapAddresses, host, tenant } = this.parts
+    await Promise.allSettled([
+      customer.peek()?.close(),
+      tenant.peek()?.close(),
+      provider.peek()?.close(this.drainMs),
+      host.peek()?.close(this.drainMs),
+    ])
     await Promise.allSettled([zapAddresses.peek()?.close()])
     await Promise.allSettled([wallets.peek()?.close()])
     await Promise.allSettled([nostr.peek()?.close()])

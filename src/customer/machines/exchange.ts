@@ -55,6 +55,8 @@ const EOSE_TIMEOUT_MS = 5_000
 const COMMAND_LIFETIME_MS = 10_000
 const FIRST_REPEAT_MS = 2_000
 const MAX_REPEAT_MS = 15_000
+/** Errors that say: the same again, later. */
+const TRANSIENT = new Set(['shutting_down', 'rate_limited'])
 
 /**
  * @throws what errorOfNode gives for the node's error; timeout (ask again under the same key), invalid_request, locked;
@@ -150,6 +152,8 @@ class Replies {
     const reply = this.#read(event)
     if (reply === undefined || reply.envelope.request_id !== this.#order.requestId) return
     if (reply.type === 'status') this.#status(reply.envelope)
+    // It starts again in a while, and takes the repeat up where it was.
+    else if (reply.type === 'error' && TRANSIENT.has(reply.envelope.code)) return
     // What was said before is told before the end is.
     else this.#statuses = this.#statuses.then(() => this.#end(outcomeOf(this.#order.server, reply)))
   }

@@ -1,6 +1,6 @@
 /** Pays for a lease, once: judges what a node asks, pays its invoice or makes a locked token, and finds out what became of it. */
 import { createHash } from 'node:crypto'
-import { type Msats, msats, type Sats, sats, satsToMsats } from '../../base/amounts.ts'
+import { type Msats, msatsToSatsUp, type Sats, sats, satsToMsats } from '../../base/amounts.ts'
 import { type Clock, rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
@@ -58,7 +58,7 @@ function wasNotSpent(deps: LeasePaymentDeps, paymentKey: string): boolean {
 /** @throws price_too_high, invoice_invalid, invoice_expired */
 function judge({ clock }: LeasePaymentDeps, { server }: RentalRow, quote: LeaseQuote, terms: LeaseTerms): void {
   const who = npubOf(server).slice(0, 16)
-  const priceSats = satsOf(quote.amountMsats)
+  const priceSats = msatsToSatsUp(quote.amountMsats)
   if (priceSats > BigInt(terms.maxSats)) {
     throw new PylonError(
       'price_too_high',
@@ -95,7 +95,7 @@ async function byToken(deps: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote
       'The node takes no token of a mint on our list: use --pay-with invoice, or add one of its mints.',
     )
   }
-  const amountSats = satsOf(quote.amountMsats)
+  const amountSats = msatsToSatsUp(quote.amountMsats)
   const key = await begin(deps, row, quote)
   await topUp(deps, `rental:${row.id}`, amountSats, mintUrl)
   const sent = await customerWallet(deps).sendToken({
@@ -147,7 +147,7 @@ async function settle(deps: LeasePaymentDeps, id: string): Promise<LeasePaid> {
   const row = getRental(deps.store, id)
   if (row === undefined || row.paymentKey === null || row.invoice === null)
     throw new PylonError('internal', `The rental ${id} has no payment.`)
-  const amountSats = satsOf(row.amountMsats)
+  const amountSats = msatsToSatsUp(row.amountMsats)
   const maxFeeSats = maxFeeOf(deps, amountSats)
   if (customerWallet(deps).payment(row.paymentKey) === undefined) await topUp(deps, `rental:${id}`, sats(amountSats + maxFeeSats))
   const outcome = await customerWallet(deps).pay({
@@ -182,10 +182,6 @@ export async function redeemRefund(deps: LeasePaymentDeps, rentalId: string, tok
     creditAccount: EXPENSE_ACCOUNT,
   })
   return received.amountSats
-}
-
-function satsOf(amount: bigint): Sats {
-  return sats((msats(amount) + 999n) / 1000n)
 }
 
 function bare(url: string): string {
