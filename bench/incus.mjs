@@ -1,8 +1,7 @@
 // Measures what Pylon adds to a plain `incus launch` of the same image until the instance runs: pairs in turn, one run, one ratio.
 // As root on a machine that can run Incus: node bench/incus.mjs [--quick] [--pool dir|btrfs]
-import { execFile } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { promisify } from 'node:util'
 import { decodeRuntimeSpec } from '../src/runtime/contract/spec.ts'
 import { guestScript } from '../src/runtime/guest-script.ts'
 import { createIncusAdapter } from '../src/runtime/incus/adapter.ts'
@@ -11,8 +10,14 @@ import { importImage } from '../src/runtime/incus/images.ts'
 import { setUpIncus } from '../src/runtime/incus/setup.ts'
 import { ensureIncus, startIncusDaemon } from '../test/support/incus-daemon.ts'
 
-const run = promisify(execFile)
-const PAIRS = process.argv.includes('--quick') ? 5 : 15
+/** Without input: `incus launch` would read a configuration from a pipe, and wait for its end. */
+const run = (program, args, { env }) =>
+  new Promise((resolve, reject) => {
+    const child = spawn(program, args, { env, stdio: ['ignore', 'ignore', 'inherit'], timeout: 60_000 })
+    child.once('error', reject)
+    child.once('exit', (code) => (code === 0 ? resolve() : reject(new Error(`${program} ${args[0]} ended with ${code}`))))
+  })
+const PAIRS = process.argv.includes('--quick') ? 5 : 12
 const AT_ONCE = 20
 const driver = process.argv.includes('--pool') ? process.argv[process.argv.indexOf('--pool') + 1] : 'dir'
 const never = new AbortController().signal

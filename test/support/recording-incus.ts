@@ -209,9 +209,12 @@ export class RecordingIncus {
     if (instance.status === 'Running') throw new Refusal(400, 'The instance is already running')
     instance.status = 'Running'
     const start = join(instance.root, 'etc/pylon/start')
-    if (!existsSync(start)) return
     const env = { PATH: process.env['PATH'] ?? '', PYLON_ROOT: instance.root, PYLON_FAKE_INSTANCE: instance.root }
-    instance.init = spawn('/bin/sh', [start], { env, stdio: 'ignore', detached: true })
+    instance.init = spawn('/bin/sh', ['-c', `while [ ! -x ${start} ]; do sleep 0.02; done; exec ${start}`], {
+      env,
+      stdio: 'ignore',
+      detached: true,
+    })
     instance.init.on('error', () => {})
   }
 

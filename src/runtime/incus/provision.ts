@@ -115,7 +115,7 @@ async function make(
       ...(place.target === undefined ? {} : { target: place.target }),
     })
     isMine = true
-    await launch(context, input, handle, signal)
+    await launch(context, input, handle, signal, true)
     return handle
   } catch (error) {
     // Another try of the same request got there first: what it makes is not ours to take away.
@@ -146,9 +146,8 @@ async function adopt(context: ProvisionContext, input: ProvisionInput, instance:
       `There is an instance ${name} that is not of this runtime: remove it, or ask again under a new id.`,
     )
   }
-  if (instance.status === 'Running') return handle
   try {
-    await launch(context, input, handle, signal)
+    await launch(context, input, handle, signal, false)
     return handle
   } catch (error) {
     const keep = handle.volumes.filter(({ persistent }) => persistent).map((volume) => volume.name)
@@ -157,27 +156,26 @@ async function adopt(context: ProvisionContext, input: ProvisionInput, instance:
   }
 }
 
-/** Files first, then the start; a guest that had its files keeps them, with the ticket key that it knows. */
+/**
+ * The start first: its init waits for the files, and the daemon opens the file system once instead of twice. A guest that
+ * had its files keeps them, with the ticket key that it knows.
+ */
 async function launch(
   { incus, settings }: ProvisionContext,
   input: ProvisionInput,
   handle: IncusHandle,
   signal: AbortSignal,
+  isNew: boolean,
 ): Promise<void> {
   const { instance } = handle
   if (signal.aborted) throw new PylonError('cancelled', `The provision of ${handle.runtime_id} was given up.`)
-  const isVm = handle.type === 'virtual-machine'
-  if (isVm) {
-    await start(incus, instance, signal)
-    await untilFilesWork(incus, instance, signal)
+  await start(incus, instance, signal)
+  if (handle.type === 'virtual-machine') await untilFilesWork(incus, instance, signal)
+  if (!isNew && (await statGuestPath(incus, instance, `${GUEST_CONFIG_DIR}/start`)) !== undefined) return
+  await makeGuestDir(incus, instance, GUEST_CONFIG_DIR, { mode: 0o700 })
+  for (const { path, mode, data } of launchFiles(input, handle, settings.guest, newTicketKey())) {
+    await writeGuestFile(incus, instance, path, data, { mode })
   }
-  if ((await statGuestPath(incus, instance, `${GUEST_CONFIG_DIR}/start`)) === undefined) {
-    await makeGuestDir(incus, instance, GUEST_CONFIG_DIR, { mode: 0o700 })
-    for (const { path, mode, data } of launchFiles(input, handle, settings.guest, newTicketKey())) {
-      await writeGuestFile(incus, instance, path, data, { mode })
-    }
-  }
-  if (!isVm) await start(incus, instance, signal)
 }
 
 async function start(incus: IncusClient, instance: string, signal: AbortSignal): Promise<void> {
