@@ -204,7 +204,7 @@ export class Tenant {
       const { runtime, payload } = await this.#exchange(order, newRequestId(), order.command, () => undefined)
       const state = stateOfRequest(payload)
       if (state === 'running') return
-      const runtimeId = runtime.runtime_id.startsWith('runtime-') ? null : runtime.runtime_id
+      const runtimeId = fieldsOf(runtime.metadata)?.['summary'] === true ? null : runtime.runtime_id
       await store.write(answerRental({ id: row.id, state: state === 'failed' ? 'refused' : 'answered', reason: null, runtimeId, at: at() }))
       await this.#look(row.server, runtime)
     } catch (error) {
