@@ -280,6 +280,10 @@ export class RecordingIncus {
     if (request.method === 'POST') {
       // A form comes to an empty file: what the client must never send.
       const isForm = request.headers['content-type'] !== 'application/octet-stream'
+      if (header('type') === 'symlink') {
+        symlinkSync(this.#rebased(instance.root, bytes), file)
+        return send(response, 200, { type: 'sync', metadata: {} })
+      }
       if (header('type') === 'directory') mkdirSync(file, { recursive: true })
       else {
         if (!existsSync(dirname(file))) throw new Refusal(404, 'Not Found')
@@ -294,10 +298,10 @@ export class RecordingIncus {
     }
     const stat = lstatSync(file, { throwIfNoEntry: false })
     if (stat === undefined) throw new Refusal(404, 'Not Found')
-    if (stat.isSymbolicLink() && !realpathSync(file).startsWith(realpathSync(join(this.#dir)))) {
-      return sendFile(response, 'symlink', Buffer.from(readlinkSync(file)))
-    }
-    if (stat.isDirectory() || stat.isSymbolicLink()) {
+    // Volumes are links of ours to their folders; any other link is shown as one.
+    const isMount = stat.isSymbolicLink() && existsSync(file) && realpathSync(file).startsWith(join(realpathSync(this.#dir), 'volumes'))
+    if (stat.isSymbolicLink() && !isMount) return sendFile(response, 'symlink', Buffer.from(readlinkSync(file)))
+    if (stat.isDirectory() || isMount) {
       response.setHeader('X-Incus-type', 'directory')
       return send(response, 200, { type: 'sync', metadata: readdirSync(file) })
     }

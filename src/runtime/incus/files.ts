@@ -37,11 +37,16 @@ export async function makeGuestDir(incus: IncusClient, instance: string, path: s
   await post(incus, instance, path, 'directory', new Uint8Array(0), owner)
 }
 
+/** A link, which is there whole or not at all. */
+export async function linkGuestFile(incus: IncusClient, instance: string, path: string, target: string): Promise<void> {
+  await post(incus, instance, path, 'symlink', Buffer.from(target), { mode: 0o777 })
+}
+
 async function post(
   incus: IncusClient,
   instance: string,
   path: string,
-  type: 'file' | 'directory',
+  type: 'file' | 'directory' | 'symlink',
   bytes: Uint8Array,
   owner: FileOwner,
 ): Promise<void> {

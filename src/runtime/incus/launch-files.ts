@@ -22,9 +22,13 @@ export const LAUNCH_PATH = at(LAUNCH_FILE)
 /** Runs the guest role inside, wherever the executable of this version lies. */
 export const PROGRAM_PATH = at('program')
 
-/** In the order in which they must be written: init of the image waits for the last one, `start`. */
+/** What init of the image waits for: a link to the script, made last. */
+export const START_PATH = at('start')
+export const BOOT_PATH = at('boot')
+
+/** All of them must be there before `start` is linked to `boot`. */
 export function launchFiles(input: ProvisionInput, handle: IncusHandle, guest: GuestSettings, ticketKey: string): readonly LaunchFile[] {
-  const start = { path: at('start'), mode: 0o700, data: startScript(handle, input) }
+  const start = { path: BOOT_PATH, mode: 0o700, data: startScript(handle, input) }
   if (handle.guest === 'full') {
     const launch: GuestLaunchInput = {
       schema_version: LAUNCH_SCHEMA_VERSION,

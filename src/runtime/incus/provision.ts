@@ -5,11 +5,11 @@ import { pathsUnder } from '../contract/paths.ts'
 import { newTicketKey } from '../contract/ticket.ts'
 import { buildRuntimePlan, type RuntimePlan } from '../plan.ts'
 import type { IncusClient } from './client.ts'
-import { makeGuestDir, statGuestPath, writeGuestFile } from './files.ts'
+import { linkGuestFile, makeGuestDir, statGuestPath, writeGuestFile } from './files.ts'
 import { findImage } from './images.ts'
 import { checkMounts, configOf, devicesOf, volumesOf } from './instance-config.ts'
 import { createInstance, getInstance, type Instance, setInstanceState } from './instances.ts'
-import { launchFiles } from './launch-files.ts'
+import { BOOT_PATH, launchFiles, START_PATH } from './launch-files.ts'
 import {
   GUEST_CONFIG_DIR,
   handleFromLabel,
@@ -171,11 +171,12 @@ async function launch(
   if (signal.aborted) throw new PylonError('cancelled', `The provision of ${handle.runtime_id} was given up.`)
   await start(incus, instance, signal)
   if (handle.type === 'virtual-machine') await untilFilesWork(incus, instance, signal)
-  if (!isNew && (await statGuestPath(incus, instance, `${GUEST_CONFIG_DIR}/start`)) !== undefined) return
+  if (!isNew && (await statGuestPath(incus, instance, START_PATH)) !== undefined) return
   await makeGuestDir(incus, instance, GUEST_CONFIG_DIR, { mode: 0o700 })
   for (const { path, mode, data } of launchFiles(input, handle, settings.guest, newTicketKey())) {
     await writeGuestFile(incus, instance, path, data, { mode })
   }
+  await linkGuestFile(incus, instance, START_PATH, BOOT_PATH)
 }
 
 async function start(incus: IncusClient, instance: string, signal: AbortSignal): Promise<void> {
