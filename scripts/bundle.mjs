@@ -32,7 +32,8 @@ export async function bundle(outdir) {
     define: { PYLON_VERSION: JSON.stringify(version), 'import.meta.url': '__pylonModuleUrl' },
     banner: { js: "const __pylonModuleUrl = require('node:url').pathToFileURL(__filename).href;" },
     keepNames: true,
-    sourcemap: 'inline',
+    // Beside the bundle: inside it the map would double what every start has to read.
+    sourcemap: 'linked',
     sourcesContent: false,
     logLevel: 'warning',
   }).catch((error) => {

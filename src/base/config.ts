@@ -119,7 +119,6 @@ const schema = z.strictObject({
 
 export type Config = z.infer<typeof schema>
 export type Price = z.infer<typeof price>
-export type Budget = z.infer<typeof budget>
 
 export const DEFAULT_CONFIG: Config = schema.parse({})
 

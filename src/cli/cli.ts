@@ -62,9 +62,16 @@ function parser(argv: readonly string[], roles: Roles): Argv<GlobalOptions> {
     .wrap(100)
     .exitProcess(false)
     .fail((message, error) => {
-      throw error ?? new PylonError('usage', message)
+      throw error ?? new PylonError('usage', wordsFor(message))
     })
   return addCommands(base, roles)
+}
+
+/** What the parser says, where it says too little. */
+function wordsFor(message: string): string {
+  if (message.startsWith('Not enough non-option arguments')) return 'An argument is missing; add --help to see what the command takes.'
+  if (message.startsWith('Did you mean')) return `There is no such command. ${message} pylon --help lists all.`
+  return message
 }
 
 /** In the order of `--help`. */

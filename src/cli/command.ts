@@ -49,13 +49,15 @@ export function defineGroup(
   describe: string,
   // biome-ignore lint/suspicious/noExplicitAny: yargs types a list of commands with different options so.
   commands: readonly CommandModule<GlobalOptions, any>[],
+  parent?: string,
 ): CommandModule<GlobalOptions, GlobalOptions> {
   return {
     command,
     describe,
     builder: (yargs) => {
       for (const one of commands) yargs.command(one)
-      return yargs.demandCommand(1, `Name a command: pylon ${[command].flat()[0]} --help lists them.`)
+      const words = ['pylon', parent, [command].flat()[0]].filter((word) => word !== undefined).join(' ')
+      return yargs.demandCommand(1, `Name a command: ${words} --help lists them.`)
     },
     handler: () => undefined,
   }

@@ -63,8 +63,8 @@ function runSelf(args: readonly string[], home: string, signal: AbortSignal): Pr
       if (err.length < MAX_OUTPUT) err += chunk.toString()
     })
     child.on('error', (error) => {
-      const words = signal.aborted ? 'was interrupted' : `did not end within ${TIMEOUT_MS / 1000} s or could not start (${error.message})`
-      reject(new PylonError(signal.aborted ? 'cancelled' : 'demo_failed', `pylon ${args.join(' ')} ${words}.`))
+      const words = `did not end within ${TIMEOUT_MS / 1000} s or could not start (${error.message})`
+      reject(signal.aborted ? signal.reason : new PylonError('demo_failed', `${nameOf(args)} ${words}.`))
     })
     child.on('close', (code) => resolve({ code: code ?? 1, out, err }))
   })
@@ -78,5 +78,10 @@ function errorOf(args: readonly string[], done: Outcome): PylonError {
     if (typeof code === 'string' && Object.hasOwn(ERRORS, code)) return new PylonError(code as ErrorCode, String(parsed?.error?.message))
   }
   const words = (done.err || done.out).trim().split('\n').at(-1) ?? ''
-  return new PylonError('demo_failed', `pylon ${args.join(' ')} exited with ${done.code}: ${words}`)
+  return new PylonError('demo_failed', `${nameOf(args)} exited with ${done.code}: ${words}`)
+}
+
+/** `pylon job submit`: enough to know which. */
+function nameOf(args: readonly string[]): string {
+  return `pylon ${args.slice(0, 2).join(' ')}`
 }

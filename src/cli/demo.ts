@@ -19,6 +19,8 @@ import { indent, shorten, shortId } from './table.ts'
 const AGENT_SATS = 500
 const NODE_SATS = 3000
 const BUYER_SATS = 500
+const STOP_TRIES = 8
+const STOP_AGAIN_MS = 500
 
 interface Step {
   readonly title: string
@@ -73,12 +75,18 @@ async function runDemo(seller: Pylon, tell: Tell, signal: AbortSignal): Promise<
     await agentsMeet(seller, tell)
     await countEarnings(seller, tell)
   } finally {
-    // Also after a start that failed halfway: whatever runs in the second home ends with it.
-    if (isJoined)
-      await pylonIn(work, new AbortController().signal)
-        .text('stop', '--timeout', '5')
-        .catch(() => undefined)
-    rmSync(work, { recursive: true, force: true })
+    if (isJoined) await endSecondNode(work, signal.aborted ? STOP_TRIES : 1)
+    rmSync(work, { recursive: true, force: true, maxRetries: 5 })
+  }
+}
+
+/** @param tries more than one where its start may have been cut off: the node then holds its home only a moment later. */
+async function endSecondNode(home: string, tries: number): Promise<void> {
+  const node = pylonIn(home, new AbortController().signal)
+  for (let i = 0; i < tries; i++) {
+    const ended = await node.json('stop', '--timeout', '5').catch(() => undefined)
+    if (ended?.['stopped'] === true) return
+    if (i + 1 < tries) await new Promise((resolve) => setTimeout(resolve, STOP_AGAIN_MS))
   }
 }
 
@@ -166,7 +174,7 @@ ${await seller.text('earnings', '--limit', '5')}
 The sandbox node goes on running. Look around:
   pylon agent log ada            what ada did, with event ids and costs
   pylon jobs list                the jobs that were sold, each step with its reason: pylon jobs show ID
-  pylon job submit --kind ${SUMMARY_KIND} --input @README.md --wait
+  pylon job submit --kind ${SUMMARY_KIND} --input @FILE --wait
   pylon agent spawn --help       an agent of your own
   pylon stop                     when you have seen enough
 Then for real: pylon start (README, "Earning on the open network").`

@@ -113,7 +113,7 @@ const list = defineCommand({
     const answer = await callNode(args, purchasesRoutes.listPurchases, given({ limit: wholeNumberIf(args.limit, '--limit') }))
     printAnswer(args, answer, ({ purchases }) =>
       purchases.length === 0
-        ? 'No job was ordered yet; try: pylon job submit --kind 5001 --input @README.md --wait'
+        ? 'No job was ordered yet; try: pylon job submit --kind 5001 --input @FILE --wait'
         : drawTable(
             [
               { title: 'JOB' },

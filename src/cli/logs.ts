@@ -3,7 +3,7 @@ import { isPylonError, PylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 import { nodeRoutes } from '../control/contract/node.ts'
 import { defineCommand, stoppedHome, streamNode } from './command.ts'
-import { plain, print } from './output.ts'
+import { plain, print, warn } from './output.ts'
 
 export const logsCommand = defineCommand({
   command: 'logs',
@@ -15,7 +15,12 @@ export const logsCommand = defineCommand({
   handler: async (args) => {
     if (!Number.isInteger(args.lines) || args.lines < 0 || args.lines > 100_000)
       throw new PylonError('usage', '-n takes a number from 0 to 100000.')
-    for await (const line of linesOf(args)) print(args.json ? stringify(line) : human(line))
+    let isEmpty = true
+    for await (const line of linesOf(args)) {
+      print(args.json ? stringify(line) : human(line))
+      isEmpty = false
+    }
+    if (isEmpty && args.lines > 0) warn('there is no log yet; pylon start writes one')
   },
 })
 

@@ -34,10 +34,10 @@ export function addRunFlags<T extends GlobalOptions>(yargs: Argv<T>) {
 export function runOptionsOf(flags: RunFlags & GlobalOptions): RunOptions {
   const relays = (flags.relay ?? []).map((url) => urlOf(url, ['ws:', 'wss:'], '--relay'))
   const mints = (flags.mint ?? []).map((url) => urlOf(url, ['http:', 'https:'], '--mint'))
-  if (flags.sandbox && (relays.length > 0 || mints.length > 0) && (relays.length !== 1 || mints.length !== 1)) {
+  if (flags.sandbox && relays.length > 0 !== mints.length > 0) {
     throw new PylonError(
       'usage',
-      '--sandbox with --relay or --mint joins another sandbox and takes exactly one of each; without both it has its own.',
+      '--sandbox with --relay or --mint joins another sandbox: name its relay and its mint, both; with neither the node has its own.',
     )
   }
   return {

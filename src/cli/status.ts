@@ -127,7 +127,7 @@ function relays({ relays }: Status): string {
 
 function wallet({ wallet }: Status): string {
   const rows = [
-    ['balance', sats(wallet.balance_sats)],
+    ['balance', `${sats(wallet.balance_sats)} (node, customer and agents together)`],
     ...(wallet.at_risk_sats > 0n ? [['outcome unknown', sats(wallet.at_risk_sats)]] : []),
     ...(wallet.state === 'ok' ? [] : [['state', health(wallet)]]),
     ...wallet.mints.map((mint) => [mint.url, sats(mint.balance_sats), mint.state === 'ok' ? '' : `down: ${plain(mint.reason ?? '')}`]),

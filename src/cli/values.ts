@@ -1,8 +1,9 @@
 /** Values as people type them: whole numbers, repeated options, text from an argument, a file or standard input. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, readSync } from 'node:fs'
 import { messageOf, PylonError } from '../base/errors.ts'
 
 const MAX_INPUT_BYTES = 4_000_000
+const STDIN_NAP_MS = 5
 
 /** @throws usage naming the value when it is no whole number of at least `min`. */
 export function wholeNumber(text: string, name: string, min = 1): number {
@@ -60,7 +61,29 @@ export function readTextFile(path: string): string {
 
 export function readStdin(): string {
   if (process.stdin.isTTY) process.stderr.write('pylon: reading from the terminal; end with Ctrl-D\n')
-  return limited(readFileSync(0, 'utf8'), 'standard input')
+  return limited(readToEnd(0), 'standard input')
+}
+
+/** A pipe that its writer left non-blocking answers EAGAIN while it is empty: then it is waited for. */
+function readToEnd(fd: number): string {
+  const chunks: Buffer[] = []
+  let total = 0
+  const nap = new Int32Array(new SharedArrayBuffer(4))
+  while (total <= MAX_INPUT_BYTES) {
+    const chunk = Buffer.alloc(65_536)
+    try {
+      const length = readSync(fd, chunk)
+      if (length === 0) break
+      chunks.push(chunk.subarray(0, length))
+      total += length
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'EOF') break
+      if (code !== 'EAGAIN') throw error
+      Atomics.wait(nap, 0, 0, STDIN_NAP_MS)
+    }
+  }
+  return Buffer.concat(chunks).toString('utf8')
 }
 
 function limited(text: string, name: string): string {

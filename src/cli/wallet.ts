@@ -180,7 +180,7 @@ const history = defineCommand({
             entries.map((entry) => [
               clockTime(entry.at),
               `${entry.amount_msats > 0n ? '+' : ''}${formatSats(entry.amount_msats)}`,
-              entry.counter_accounts.map(accountWords).join(', ') || entry.cause.type,
+              [...(entry.cause.type === 'transfer' ? ['transfer'] : []), ...entry.counter_accounts.map(accountWords)].join(', '),
               `${entry.cause.type} ${entry.cause.id.slice(0, 12)}`,
             ]),
           ),
@@ -258,7 +258,7 @@ const mintsRemove = defineCommand({
   },
 })
 
-const mints = defineGroup('mints', 'The mints that this node accepts', [mintsList, mintsAdd, mintsRemove])
+const mints = defineGroup('mints', 'The mints that this node accepts', [mintsList, mintsAdd, mintsRemove], 'wallet')
 
 /** `pylon wallet ...` */
 export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, payments, ecash, mints', [

@@ -91,7 +91,9 @@ function encodeRequest<R extends Route>(route: R, input: Input<R>, options: Call
   const fields = new Map(Object.entries(input as Record<string, unknown>).filter(([, value]) => value !== undefined))
   let path: string = route.path
   for (const name of paramsOf(route.path)) {
-    path = path.replace(`:${name}`, encodeURIComponent(String(fields.get(name) ?? '')))
+    const value = String(fields.get(name) ?? '')
+    if (value === '') throw new PylonError('usage', `The ${name.replace('_', ' ')} must not be empty.`)
+    path = path.replace(`:${name}`, encodeURIComponent(value))
     fields.delete(name)
   }
   const headers: Record<string, string> = { 'Idempotency-Key': options.idempotencyKey ?? randomUUID() }

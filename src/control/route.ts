@@ -76,7 +76,15 @@ export function paramsOf(path: string): string[] {
 
 /** One readable line for each problem zod found. */
 export function problemsOf(error: z.ZodError): string[] {
-  return error.issues.map((issue) => `${issue.path.join('.') || '(request)'}: ${issue.message}`)
+  return error.issues.map((issue) => `${issue.path.join('.') || '(request)'}: ${wordsFor(issue)}`)
+}
+
+/** zod's own words, but for sizes, which people meet most. */
+function wordsFor(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'too_big') return issue.origin === 'string' ? `more than ${issue.maximum} characters` : `more than ${issue.maximum}`
+  if (issue.code !== 'too_small') return issue.message
+  if (issue.origin === 'string' && issue.minimum === 1) return 'must not be empty'
+  return issue.origin === 'string' ? `fewer than ${issue.minimum} characters` : `less than ${issue.minimum}`
 }
 
 /** The parsed request. @throws invalid_request listing every problem. */

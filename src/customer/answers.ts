@@ -1,5 +1,6 @@
 /** What a verified event says about one purchase: an offer, progress, a result, an error, or nothing that concerns it. */
 import type { Msats } from '../base/amounts.ts'
+import { parseJson } from '../base/json.ts'
 import { resultKindOf } from '../nostr/nips/nip90.ts'
 import { FEEDBACK_KIND, type Feedback, parseFeedback, parseResult } from '../nostr/nips/nip90-answers.ts'
 import type { NostrEvent, Signer } from '../nostr/types.ts'
@@ -39,7 +40,7 @@ function readFeedback(feedback: Feedback): Answer {
   if (status === 'payment-required' && amountMsats !== undefined) return { type: 'offer', amountMsats, bolt11: feedback.bolt11 ?? null }
   if (status === 'processing') return { type: 'processing' }
   if (status === 'error') {
-    const words = unreadable || feedback.refundToken !== undefined ? '' : content
+    const words = unreadable ? '' : feedback.refundToken === undefined ? content : reasonOfRefund(content)
     return {
       type: 'error',
       code: (extra ?? 'error').slice(0, MAX_MESSAGE_CHARS),
@@ -48,4 +49,10 @@ function readFeedback(feedback: Feedback): Answer {
     }
   }
   return { type: 'note', status }
+}
+
+/** The `error` beside the token: the content as it is would put money into logs and tables. */
+function reasonOfRefund(content: string): string {
+  const reason = (parseJson(content) as { error?: unknown } | undefined)?.error
+  return typeof reason === 'string' ? reason : ''
 }

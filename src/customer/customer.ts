@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { type Msats, msats, satsToMsats } from '../base/amounts.ts'
 import { type Clock, unixSeconds } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
-import { messageOf, PylonError, toPylonError } from '../base/errors.ts'
+import { type ErrorCode, messageOf, PylonError, toPylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { identify } from '../nostr/nips/nip01.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
@@ -13,6 +13,7 @@ import { all } from '../store/commands.ts'
 import { enqueueEvent } from '../store/outbox.ts'
 import {
   claimAnswer,
+  countAnswers,
   getPurchase,
   insertOffer,
   insertPurchase,
@@ -50,6 +51,12 @@ const OFFER_WINDOW_MS = 1_000
 /** A result or refund that comes this late is still taken. */
 const LATE_ANSWERS_MS = 7 * 24 * 3600_000
 const SWEEP_EVERY_MS = 60_000
+const MIN_RETRY_MS = 2_000
+const MAX_RETRY_MS = 10 * 60_000
+/** What is wrong with a refund for good: asking its mint again changes nothing. */
+const FINAL_OF_TOKENS: ReadonlySet<ErrorCode> = new Set(['token_invalid', 'token_spent', 'token_locked', 'token_amount'])
+/** Answers to one purchase that are kept: as long as anybody may offer, anybody may send any number. */
+const MAX_ANSWERS = 500
 
 export class Customer {
   readonly #deps: CustomerDeps
@@ -232,12 +239,28 @@ export class Customer {
     this.#log.wake(row.id)
   }
 
-  /** Every answer that the relays bring, whoever sent it. */
-  async #hear(event: NostrEvent): Promise<void> {
+  /** Every answer that the relays bring, whoever sent it. What could not be done about it (no mint answers, the disk is full) is tried again. */
+  async #hear(event: NostrEvent, attempt = 0): Promise<void> {
+    const { store, clock, logger } = this.#deps
     const jobId = event.tags.find((tag) => tag[0] === 'e')?.[1]
-    const row = jobId === undefined ? undefined : getPurchase(this.#deps.store, jobId)
+    const row = jobId === undefined ? undefined : getPurchase(store, jobId)
     if (row === undefined || row.eventId !== jobId) return
-    await this.#inTurn(row.id, () => this.#take(row.id, event))
+    try {
+      await this.#inTurn(row.id, () => this.#take(row.id, event))
+    } catch (error) {
+      const isOver = clock.now() > row.createdAt + LATE_ANSWERS_MS
+      if (this.#closed || isOver || FINAL_OF_TOKENS.has(toPylonError(error).code)) throw error
+      const waitMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(attempt, 10))
+      logger.warn(
+        { purchase: row.id, event: event.id, err: messageOf(error), retry_ms: waitMs },
+        'an answer was not taken, it is tried again',
+      )
+      this.#later(waitMs, () => {
+        this.#hear(event, attempt + 1).catch((again: unknown) =>
+          logger.warn({ purchase: row.id, event: event.id, err: messageOf(again) }, 'an answer was given up'),
+        )
+      })
+    }
   }
 
   async #take(id: string, event: NostrEvent): Promise<void> {
@@ -245,16 +268,19 @@ export class Customer {
     const row = this.#log.row(id)
     const answer = readAnswer(event, { kind: row.kind, provider: this.#boundProvider(row), signer: nostr.keyring.customer() })
     if (answer === undefined || row.status === 'completed' || row.status === 'refunded') return
-    await store.write(
-      claimAnswer({
-        eventId: event.id,
-        purchaseId: id,
-        kind: event.kind,
-        pubkey: event.pubkey,
-        summary: summarise(answer),
-        at: clock.now(),
-      }),
-    )
+    const isFull = countAnswers(store, id) >= MAX_ANSWERS
+    if (isFull && answer.type !== 'result' && answer.type !== 'error') return
+    const claim = isFull
+      ? undefined
+      : claimAnswer({
+          eventId: event.id,
+          purchaseId: id,
+          kind: event.kind,
+          pubkey: event.pubkey,
+          summary: summarise(answer),
+          at: clock.now(),
+        })
+    if (claim !== undefined) await store.write(claim)
     // The same answer again (another relay, a restart) has the same effect: each of these bears being repeated.
     await this.#apply(row, event, answer)
     this.#log.wake(id)
@@ -317,8 +343,10 @@ export class Customer {
     await this.#inTurn(row.id, async () => {
       if (event.type === 'token_received') await this.#paying.refunded(row.id, event.amountSats)
       else await this.#paying.learn(row.id, event)
-      if (statusOf(this.#log.row(row.id)) === 'offered' && orderOf(row).pay === 'auto') await this.#paying.payBest(row.id)
     })
+    // Not waited for: the next payment may hang, and the wallet has more to tell.
+    if (statusOf(this.#log.row(row.id)) === 'offered' && orderOf(row).pay === 'auto')
+      this.#background(row.id, () => this.#paying.payBest(row.id))
   }
 
   async #sendCancel(id: string): Promise<void> {
@@ -357,11 +385,14 @@ export class Customer {
     await this.#log.move(id, 'timeout', error.message, { error })
   }
 
-  /** Takes back tokens that nobody spent; forgets what is long over. */
+  /** Goes on with what was left between two steps, takes back tokens that nobody spent; forgets what is long over. */
   #sweepLater(): void {
     this.#later(SWEEP_EVERY_MS, () => {
       const { store, clock, config, logger } = this.#deps
       for (const row of openPurchases(store, clock.now() - LATE_ANSWERS_MS)) {
+        if (row.status === 'preparing' || row.status === 'paying') this.#background(row.id, () => this.#resume(row.id))
+        // The deadline may have passed while a payment was under way that failed then.
+        else if (clock.now() > row.deadlineAt) this.#background(row.id, () => this.#expire(row.id))
         if (orderOf(row).payWith === 'token') this.#background(row.id, () => this.#paying.takeBack(this.#log.row(row.id)))
       }
       const keepMs = config().retention.finished_jobs_days * 24 * 3600_000

@@ -2,7 +2,7 @@
 import { type Sats, sats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
-import { PylonError, toPylonError } from '../base/errors.ts'
+import { isPylonError, PylonError, toPylonError } from '../base/errors.ts'
 import type { Nostr } from '../nostr/types.ts'
 import { all } from '../store/commands.ts'
 import { listOffers, movePurchase, type OfferRow, type PurchaseRow, setOfferState } from '../store/purchases.ts'
@@ -57,7 +57,11 @@ export class Paying {
     const offer = listOffers(this.#deps.store, row.id).find((candidate) => candidate.state === 'paying')
     if (offer === undefined) throw new PylonError('internal', `Purchase ${row.id} is paying no offer.`)
     const payment = this.#wallet().payment(payKey(row.id, offer))
-    if (payment === undefined) await this.#pay(row, offer)
+    if (payment === undefined && this.#deps.clock.now() >= row.deadlineAt) {
+      const late = new PylonError('timeout', 'The job was over before it could be paid.')
+      await this.#notPaid(row.id, offer, late)
+      await this.#log.fail(row.id, late)
+    } else if (payment === undefined) await this.#pay(row, offer)
     else if (payment.state === 'paid') await this.#paid(row.id, offer)
     else if (payment.state === 'failed') await this.#notPaid(row.id, offer, new PylonError('payment_failed', payment.reason))
     await this.payBest(row.id)
@@ -71,7 +75,7 @@ export class Paying {
     if (event.type === 'payment_failed') await this.#notPaid(id, offer, new PylonError('payment_failed', event.reason))
   }
 
-  async #pay(row: PurchaseRow, offer: OfferRow): Promise<void> {
+  async #pay(row: PurchaseRow, offer: OfferRow, isAgain = false): Promise<void> {
     const amountSats = sats((offer.amountMsats + 999n) / 1000n)
     const maxFeeSats = maxFeeOf(this.#deps, amountSats)
     try {
@@ -86,6 +90,14 @@ export class Paying {
       })
       if (outcome.state === 'paid') await this.#paid(row.id, offer)
     } catch (error) {
+      // Only what the wallet surely did not spend may make way for another offer: its books say, not the error (a full disk, a shutdown).
+      const payment = this.#wallet().payment(payKey(row.id, offer))
+      if (payment?.state === 'paid') return this.#paid(row.id, offer)
+      if (payment?.state === 'unknown') return
+      // Another purchase took the sats that were there a moment ago: once more, with what is there now.
+      if (payment === undefined && !isAgain && isPylonError(error, 'insufficient_funds')) return this.#pay(row, offer, true)
+      // The sats are on their way from the node's wallet: the sweep tries again.
+      if (payment === undefined && isPylonError(error, 'payment_unknown')) return
       await this.#notPaid(row.id, offer, toPylonError(error))
     }
   }
@@ -147,6 +159,7 @@ export class Paying {
       cause: { type: 'purchase', id },
       token,
       creditAccount: EXPENSE_ACCOUNT,
+      retryFailed: true,
     })
     await this.refunded(id, received.amountSats)
   }

@@ -51,8 +51,8 @@ function ofLive({ run, config }: Deps): Surroundings {
 async function ofSandbox(deps: Deps): Promise<Surroundings> {
   const joined = await joinedSandbox(deps)
   if (joined !== undefined) {
-    const sandbox = { urls: joined, health: () => OK }
-    return { relays: [joined.relayUrl], mints: [joined.mintUrl], sandbox, close: async () => undefined }
+    const { relays = [joined.relayUrl], mints = [joined.mintUrl], ...urls } = joined
+    return { relays, mints, sandbox: { urls, health: () => OK }, close: async () => undefined }
   }
   const child = new SandboxChild({ home: deps.home, clock: deps.clock, logger: deps.logger, onLog: deps.onSandboxLog })
   const urls = await child.startPatiently()
@@ -64,16 +64,20 @@ async function ofSandbox(deps: Deps): Promise<Surroundings> {
   }
 }
 
-/** The sandbox of someone else: named by flags now, or by those of an earlier start. */
-async function joinedSandbox(deps: Deps): Promise<SandboxUrls | undefined> {
-  const [relayUrl] = deps.run.relays
-  const [mintUrl] = deps.run.mints
-  const stored = getSetting<SandboxUrls>(deps.store, JOIN_KEY)
+/** The sandbox that was joined, and all that was named with it. Lists are absent in what an older version stored. */
+type Joined = SandboxUrls & { readonly relays?: readonly string[]; readonly mints?: readonly string[] }
+
+/** The sandbox of someone else: the first relay and mint of the flags now, or of those of an earlier start. */
+async function joinedSandbox(deps: Deps): Promise<Joined | undefined> {
+  const { relays, mints } = deps.run
+  const [relayUrl] = relays
+  const [mintUrl] = mints
+  const stored = getSetting<Joined>(deps.store, JOIN_KEY)
   if (relayUrl === undefined || mintUrl === undefined) return stored
-  if (stored !== undefined && stored.relayUrl === relayUrl && stored.mintUrl === mintUrl) return stored
-  const urls = { relayUrl, mintUrl, lnurlBaseUrl: await askForLnurl(deps.dialer, mintUrl) }
-  await deps.store.write(putSetting({ key: JOIN_KEY, value: urls, at: deps.clock.now() }))
-  return urls
+  const lnurlBaseUrl = stored?.mintUrl === mintUrl ? stored.lnurlBaseUrl : await askForLnurl(deps.dialer, mintUrl)
+  const joined: Joined = { relayUrl, mintUrl, lnurlBaseUrl, relays, mints }
+  await deps.store.write(putSetting({ key: JOIN_KEY, value: joined, at: deps.clock.now() }))
+  return joined
 }
 
 async function askForLnurl(dialer: Dialer, mintUrl: string): Promise<string> {

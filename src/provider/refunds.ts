@@ -1,9 +1,10 @@
 /** Gives back what was paid: a token that only the payer can spend, made once, sent again and again until it is seen spent. */
-import type { Sats } from '../base/amounts.ts'
+import { type Sats, satsToMsats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import { isPylonError, messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Command } from '../store/commands.ts'
+import { type Entry, postEntry } from '../store/ledger.ts'
 import type { Store } from '../store/store.ts'
 import type { Cause, Wallet } from '../wallet/types.ts'
 import { persist } from './jobs/context.ts'
@@ -64,6 +65,9 @@ export function createRefunds(
     const sent = await deps.wallet().sendToken({
       ...{ idempotencyKey, cause, amountSats, debitAccount, lockTo: `02${owed.pubkey}` },
       ...(owed.mintUrl === null ? {} : { mintUrl: owed.mintUrl }),
+      // A node that holds nothing but this payment gives it back all the same, less what the mint takes.
+      lessFeeIfShort: true,
+      retryFailed: true,
     })
     if (sent.state === 'claimed') {
       await book.onClaimed(id)
@@ -72,7 +76,9 @@ export function createRefunds(
     const at = clock.now()
     const sends = owed.sends + 1
     const nextAt = sends >= MAX_SENDS ? Number.MAX_SAFE_INTEGER : at + (RESEND_AFTER_MS[owed.sends] ?? DAY_MS)
-    await persist(deps, book.note({ id, sends, nextAt, at }), ...book.deliver(id, sent.token, sends))
+    const rest = restEntry(owed, sent.amountSats, at)
+    const booked = rest === undefined ? [] : [postEntry(rest)]
+    await persist(deps, book.note({ id, sends, nextAt, at }), ...book.deliver(id, sent.token, sends), ...booked)
     deps.nudge()
   }
 
@@ -111,5 +117,20 @@ export function createRefunds(
       closing = true
       await Promise.allSettled([...busy.values()])
     },
+  }
+}
+
+/** What could not be given back because the mint took its fee from it: the fee was posted as our expense, and is the payer's. */
+function restEntry(owed: Owed, sentSats: Sats, at: number): Entry | undefined {
+  const rest = satsToMsats(owed.amountSats) - satsToMsats(sentSats)
+  if (rest <= 0n) return undefined
+  return {
+    id: `${owed.idempotencyKey}:rest`,
+    cause: owed.cause,
+    at,
+    postings: [
+      { account: owed.debitAccount, amountMsats: rest },
+      { account: 'node/expense/fee', amountMsats: -rest },
+    ],
   }
 }

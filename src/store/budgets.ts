@@ -1,6 +1,6 @@
 /** Budgets: what an agent's spends hold or have cost, checked and held in the commit that makes the operation. */
 import { PylonError } from '../base/errors.ts'
-import { defineCommand } from './commands.ts'
+import { defineCommand, type Sql } from './commands.ts'
 import { amount } from './row.ts'
 import type { Store } from './store.ts'
 
@@ -16,6 +16,18 @@ export interface SpendHold {
 
 /** @throws budget_exceeded naming the limit. */
 export const holdSpend = defineCommand('hold_spend', (sql, p: SpendHold) => {
+  assertInBudget(sql, p)
+  sql(`INSERT INTO spend_holds (operation_id, owner_pubkey, tick_id, day, amount_sats, state) VALUES (?, ?, ?, ?, ?, 'held')`).run(
+    p.operationId,
+    p.ownerPubkey,
+    p.tickId,
+    p.day,
+    p.amountSats,
+  )
+})
+
+/** Whether a spend would fit now: for what must not even be prepared when it does not. @throws budget_exceeded naming the limit. */
+export function assertInBudget(sql: Sql, p: Omit<SpendHold, 'operationId'>): void {
   const sum = (where: string, ...params: string[]): bigint => {
     const row = sql(`SELECT coalesce(sum(amount_sats), 0) AS total FROM spend_holds WHERE state <> 'released' AND ${where}`).get(...params)
     return row === undefined ? 0n : amount(row, 'total')
@@ -29,14 +41,7 @@ export const holdSpend = defineCommand('hold_spend', (sql, p: SpendHold) => {
   check('per transaction', 0n, p.limits.perTxSats)
   check('per tick', sum('owner_pubkey = ? AND tick_id = ?', p.ownerPubkey, p.tickId), p.limits.perTickSats)
   check('per day', sum('owner_pubkey = ? AND day = ?', p.ownerPubkey, p.day), p.limits.perDaySats)
-  sql(`INSERT INTO spend_holds (operation_id, owner_pubkey, tick_id, day, amount_sats, state) VALUES (?, ?, ?, ?, ?, 'held')`).run(
-    p.operationId,
-    p.ownerPubkey,
-    p.tickId,
-    p.day,
-    p.amountSats,
-  )
-})
+}
 
 /** Ends a hold: spent at its real cost, or released since surely nothing was spent. Does nothing where none was made. */
 export const settleSpend = defineCommand(

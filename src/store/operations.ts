@@ -122,6 +122,11 @@ export const moveOperation = defineCommand(
   (p) => `move_operation:${p.to}`,
 )
 
+/** Gives the key of a failed operation free for another try; the row stays under a name of its own. Does nothing to any other operation. */
+export const freeFailedKey = defineCommand('free_failed_key', (sql, p: { id: string }) => {
+  sql(`UPDATE operations SET idempotency_key = idempotency_key || '#failed:' || id WHERE id = ? AND state = 'failed'`).run(p.id)
+})
+
 /** What became of a sent token, or when to ask next. @throws conflict when it is not pending any more. */
 export const setTokenState = defineCommand(
   'set_token_state',
@@ -136,6 +141,7 @@ export const setTokenState = defineCommand(
 
 /**
  * Forgets what operations that ended before `before` asked of their mints, and their spent proofs; the row, its key and its outcome stay.
+ * Invoices that nobody paid, budgets of days past and zaps that ended go too.
  * Returns how many operations it took, at most `limit`.
  */
 export const sweepMoney = defineCommand('sweep_money', (sql, p: { before: number; limit: number }): number => {
@@ -147,6 +153,11 @@ export const sweepMoney = defineCommand('sweep_money', (sql, p: { before: number
     sql('DELETE FROM operation_transitions WHERE operation_id = ?').run(text(row, 'id'))
     sql(`DELETE FROM proofs WHERE operation_id = ? AND state = 'spent'`).run(text(row, 'id'))
   }
+  sql(`DELETE FROM mint_quotes WHERE state = 'closed' AND updated_at < ?`).run(BigInt(p.before))
+  sql(`DELETE FROM spend_holds WHERE state <> 'held' AND day < date(? / 1000, 'unixepoch')`).run(BigInt(p.before))
+  sql(
+    'DELETE FROM zap_sends WHERE created_at < ? AND EXISTS (SELECT 1 FROM operations o WHERE o.idempotency_key = zap_sends.idempotency_key)',
+  ).run(BigInt(p.before))
   return ended.length
 })
 
@@ -158,6 +169,17 @@ export function getOperation(store: Store, id: string): OperationRow | undefined
 export function operationByKey(store: Store, idempotencyKey: string): OperationRow | undefined {
   const row = store.sql('SELECT * FROM operations WHERE idempotency_key = ?').get(idempotencyKey)
   return row === undefined ? undefined : decode(row)
+}
+
+/** Whether a wallet of this home paid, or is paying, the invoice of this hash; asked only of payments made since `since`. */
+export function paidByUs(store: Store, paymentHash: string, since: number): boolean {
+  return (
+    store
+      .sql(
+        `SELECT 1 FROM operations WHERE kind = 'melt' AND state <> 'failed' AND created_at >= ? AND plan_json ->> '$.paymentHash' = ? LIMIT 1`,
+      )
+      .get(BigInt(since), paymentHash) !== undefined
+  )
 }
 
 /** Unfinished operations whose time has come. */

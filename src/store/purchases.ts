@@ -200,6 +200,11 @@ export function listOffers(store: Store, purchaseId: string): OfferRow[] {
     }))
 }
 
+export function countAnswers(store: Store, purchaseId: string): number {
+  const row = store.sql('SELECT count(*) AS n FROM purchase_events WHERE purchase_id = ?').get(purchaseId)
+  return row === undefined ? 0 : int(row, 'n')
+}
+
 export function listAnswers(store: Store, purchaseId: string): PurchaseEventRow[] {
   return store
     .sql('SELECT * FROM purchase_events WHERE purchase_id = ? ORDER BY received_at, rowid')

@@ -110,11 +110,11 @@ export class Store {
   }
 
   #commit(batch: readonly Pending[], labels: readonly string[]): Outcome[] {
-    this.#db.exec('BEGIN IMMEDIATE')
+    this.sql('BEGIN IMMEDIATE').run()
     try {
       const outcomes = batch.map((pending) => this.#runOne(pending.command))
       this.#hook.beforeCommit?.(labels)
-      this.#db.exec('COMMIT')
+      this.sql('COMMIT').run()
       return outcomes
     } catch (error) {
       if (this.#db.inTransaction) this.#db.exec('ROLLBACK')
@@ -123,16 +123,16 @@ export class Store {
   }
 
   #runOne(command: Command<unknown>): Outcome {
-    this.#db.exec('SAVEPOINT command')
+    this.sql('SAVEPOINT command').run()
     try {
       const value = runCommand(this.sql, command)
-      this.#db.exec('RELEASE command')
+      this.sql('RELEASE command').run()
       return { ok: true, value }
     } catch (error) {
       // A full disk or an I/O fault may have ended the whole transaction: then nobody's command happened.
       if (!this.#db.inTransaction) throw error
-      this.#db.exec('ROLLBACK TO command')
-      this.#db.exec('RELEASE command')
+      this.sql('ROLLBACK TO command').run()
+      this.sql('RELEASE command').run()
       return { ok: false, error }
     }
   }

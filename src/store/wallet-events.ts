@@ -29,11 +29,19 @@ export const deferWalletEvent = defineCommand('defer_wallet_event', (sql, p: { i
   sql('UPDATE wallet_events SET attempts = ?, next_try_at = ? WHERE id = ?').run(BigInt(p.attempts), BigInt(p.nextTryAt), BigInt(p.id))
 })
 
-/** Oldest first. */
-export function dueWalletEvents(store: Store, now: number): WalletEventRow[] {
+/** The causes of events whose time has come. */
+export function causesOfDueEvents(store: Store, now: number): string[] {
   return store
-    .sql('SELECT * FROM wallet_events WHERE next_try_at <= ? ORDER BY id LIMIT 500')
+    .sql('SELECT DISTINCT cause_type FROM wallet_events WHERE next_try_at <= ?')
     .all(BigInt(now))
+    .map((row) => text(row, 'cause_type'))
+}
+
+/** Of one cause, oldest first. */
+export function dueWalletEvents(store: Store, causeType: string, now: number): WalletEventRow[] {
+  return store
+    .sql('SELECT * FROM wallet_events WHERE cause_type = ? AND next_try_at <= ? ORDER BY id LIMIT 500')
+    .all(causeType, BigInt(now))
     .map((row) => ({
       id: int(row, 'id'),
       causeType: text(row, 'cause_type'),

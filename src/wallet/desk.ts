@@ -1,10 +1,10 @@
 /** What all moves of one wallet share: its keys in use, the choice of proofs, and the one commit that begins a spend. */
 import { sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
-import { holdSpend } from '../store/budgets.ts'
+import { assertInBudget, holdSpend } from '../store/budgets.ts'
 import { all, type Command } from '../store/commands.ts'
 import { balancesByPrefix } from '../store/ledger.ts'
-import { atRiskSats, insertOperation, type NewOperation, type OperationRow, operationByKey } from '../store/operations.ts'
+import { atRiskSats, freeFailedKey, insertOperation, type NewOperation, type OperationRow, operationByKey } from '../store/operations.ts'
 import { listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
 import { accountOwner, KeyedQueue, utcDay, type WalletContext } from './context.ts'
 import type { Executor } from './executor.ts'
@@ -14,6 +14,9 @@ import type { Balance, Spend, WalletOwner } from './types.ts'
 
 /** A proof with the fee of spending it. */
 export type OwnCoin = ProofRow & { readonly feePpk: number }
+
+/** How long a spend waits for change that is on its way back. */
+const CHANGE_WAIT_MS = 5000
 
 export class WalletDesk {
   readonly owner: WalletOwner
@@ -54,6 +57,13 @@ export class WalletDesk {
     return operation
   }
 
+  /** The operation, or undefined when it failed: its key is free then. */
+  async unlessFailed(operation: OperationRow | undefined): Promise<OperationRow | undefined> {
+    if (operation?.state !== 'failed') return operation
+    await this.context.store.write(freeFailedKey({ id: operation.id }))
+    return undefined
+  }
+
   base(
     id: string,
     request: { idempotencyKey: string; cause: NewOperation['cause'] },
@@ -61,6 +71,13 @@ export class WalletDesk {
     mintUrl: string,
   ): Pick<NewOperation, 'id' | 'owner' | 'mintUrl' | 'idempotencyKey' | 'requestDigest' | 'cause'> {
     return { id, owner: this.owner, mintUrl, idempotencyKey: request.idempotencyKey, requestDigest: digest, cause: request.cause }
+  }
+
+  /** Before anything that costs a fee is done for a spend. @throws budget_exceeded */
+  assertInBudget(spend: Spend, amountSats: bigint): void {
+    const { store, clock } = this.context
+    const { tickId, limits } = spend
+    assertInBudget(store.sql, { ownerPubkey: this.owner.pubkey, tickId, day: utcDay(clock.now()), amountSats, limits })
   }
 
   /** Operation, reserved inputs, held value and held budget in one commit; where proofs go as they are, the end of it too. */
@@ -105,12 +122,17 @@ export class WalletDesk {
 
   /** Chooses among free proofs; where change is on its way back, waits for it. @throws insufficient_funds */
   async chooseCoins(mintUrl: string, choose: (coins: readonly OwnCoin[]) => readonly OwnCoin[] | undefined): Promise<readonly OwnCoin[]> {
+    const { clock } = this.context
+    const until = clock.now() + CHANGE_WAIT_MS
     for (;;) {
       const own = this.withFees(mintUrl, listProofs(this.context.store, { pubkey: this.owner.pubkey, mintUrl, state: 'unspent' }))
       const chosen = choose(own)
       if (chosen !== undefined) return chosen
-      if (!this.executor.busy) throw this.insufficient()
-      await this.executor.anyEnds()
+      const change = this.executor.nextEnd(this.owner, mintUrl)
+      if (change === undefined || clock.now() >= until) throw this.insufficient()
+      const waiting = new AbortController()
+      await Promise.race([change, clock.sleep(until - clock.now(), waiting.signal).catch(() => undefined)])
+      waiting.abort()
     }
   }
 

@@ -6,10 +6,11 @@ import { getOperation, moveOperation, type OperationRow } from '../store/operati
 import { KeyedQueue, type WalletContext } from './context.ts'
 import type { BlindSignature } from './crypto.ts'
 import { MELT_TIMEOUT_MS, type MintReply, meltQuoteSchema, mintQuoteSchema, type ProofSpendState, signaturesSchema } from './mint-client.ts'
-import { backoffMs, type Evidence, judge, OUTPUTS_TAKEN, type Plan, readRefusal, statesBefore } from './operations.ts'
+import { backoffMs, type Evidence, isOldKeyset, judge, OUTPUTS_TAKEN, type Plan, readRefusal, statesBefore } from './operations.ts'
 import { replan } from './requests.ts'
 import { restoreWallet } from './restore.ts'
 import { completion, failure, type PurposedProof } from './settlement.ts'
+import type { WalletOwner } from './types.ts'
 
 /** What a request brought: a signature for each output, in order; undefined where there is none. */
 interface Outcome {
@@ -29,7 +30,8 @@ const SUBMITTED_MS = 2 * MELT_TIMEOUT_MS
 export class Executor {
   readonly #context: WalletContext
   readonly #queue = new KeyedQueue()
-  readonly #running = new Set<Promise<unknown>>()
+  /** What runs now, and for which wallet at which mint. */
+  readonly #running = new Map<Promise<unknown>, string>()
   /** Called when a run has ended: there may be an event to tell, or a time to look again. */
   onEnd: () => void = () => {}
   #closed = false
@@ -41,7 +43,7 @@ export class Executor {
   /** Takes the operation as far as it goes now: completed, failed or unknown. One run at a time for each. */
   run(id: string): Promise<OperationRow> {
     const work = this.#queue.run(id, () => this.#advance(id))
-    this.#running.add(work)
+    this.#running.set(work, placeOf(this.#get(id)))
     const done = () => {
       this.#running.delete(work)
       this.onEnd()
@@ -52,17 +54,14 @@ export class Executor {
 
   /** Resolves when what runs now has ended, or nothing does. */
   async settled(): Promise<void> {
-    await Promise.allSettled(this.#running)
+    await Promise.allSettled(this.#running.keys())
   }
 
-  /** Something that runs now and may free value; undefined when nothing does. */
-  get busy(): boolean {
-    return this.#running.size > 0
-  }
-
-  /** Waits for any of the running operations to end. */
-  async anyEnds(): Promise<void> {
-    await Promise.race([...this.#running].map((work) => work.then(noop, noop)))
+  /** Resolves when the next of this wallet's operations at this mint has ended; undefined when none runs. */
+  nextEnd(owner: WalletOwner, mintUrl: string): Promise<void> | undefined {
+    const place = placeOf({ owner, mintUrl })
+    const running = [...this.#running].flatMap(([work, where]) => (where === place ? [work.then(noop, noop)] : []))
+    return running.length === 0 ? undefined : Promise.race(running)
   }
 
   async close(): Promise<void> {
@@ -142,19 +141,20 @@ export class Executor {
     const meaning = readRefusal(reply.code, operation.attempts)
     const plan = operation.plan as Plan
     if (meaning === 'old_keyset' && (await this.#replanned(operation, plan, 'refused for an old keyset: planned again'))) return
-    if (meaning === 'ask' || plan.kind === 'mint') {
+    // About Lightning a refusal is not the last word: a proxy may say it of a payment that is on its way.
+    if (meaning === 'ask' || plan.kind === 'mint' || plan.kind === 'melt') {
       await this.#toUnknown(operation, reason, operation.tries)
       return this.#investigate(this.#get(operation.id), reason, reply.code)
     }
     await this.#fail(operation, reason, new Set(), reply.code)
   }
 
-  /** New outputs of the keyset that is active now, once; false when that cannot be. */
+  /** New outputs of the keyset that is active now, once for each keyset; false when that cannot be. */
   async #replanned(operation: OperationRow, plan: Plan, reason: string): Promise<boolean> {
     const { mints, store, clock } = this.#context
-    if (plan.replanned === true) return false
     try {
       const keyset = await mints.activeKeyset(operation.mintUrl, { refresh: true })
+      if (plan.replanned === true && plan.outputs.every((output) => output.id === keyset.id)) return false
       const fresh = await replan(this.#context, operation.owner, plan, keyset)
       if (fresh === undefined) return false
       const at = clock.now()
@@ -192,7 +192,15 @@ export class Executor {
     if (verdict.do === 'complete') return this.#complete(operation, outcome, 'recovered')
     if (verdict.do === 'fail') return this.#fail(operation, verdict.reason, spentYs, code)
     if (verdict.do === 'resubmit') return this.#submit(operation)
+    if (isOldKeyset(code)) return this.#leaveOldKeyset(operation, plan, refusal ?? '')
     await this.#skipUsedOutputs(operation, plan, refusal ?? '')
+  }
+
+  /** The keyset went while the answer to an earlier try was missing, and nothing was done. */
+  async #leaveOldKeyset(operation: OperationRow, plan: Plan, refusal: string): Promise<void> {
+    if (await this.#replanned(operation, plan, 'refused for an old keyset: planned again')) return
+    if (plan.kind === 'mint') return this.#toUnknown(operation, refusal, operation.tries + 1)
+    await this.#fail(operation, refusal, new Set(), 0)
   }
 
   /** The seed made these outputs before, in a database that is lost: finds what it made, which moves the counters up, and plans again. */
@@ -237,6 +245,7 @@ export class Executor {
       restored: count === 0 || plan.outputs.length === 0 ? 'none' : count === plan.outputs.length ? 'all' : 'some',
       refusal,
       outputsTaken: code === OUTPUTS_TAKEN,
+      oldKeyset: isOldKeyset(code),
     }
     const useRestored = plan.kind !== 'melt' || outcome.signatures.length === 0
     const spentYs = new Set(plan.inputs.filter((_, i) => states.value[i] === 'SPENT').map((input) => input.y))
@@ -325,5 +334,7 @@ function together(states: readonly ProofSpendState[]): Evidence['inputs'] {
   if (states.every((state) => state === 'UNSPENT')) return 'unspent'
   return states.every((state) => state === 'SPENT') ? 'spent' : 'mixed'
 }
+
+const placeOf = ({ owner, mintUrl }: { readonly owner: WalletOwner; readonly mintUrl: string }): string => `${owner.pubkey} ${mintUrl}`
 
 const noop = (): void => {}

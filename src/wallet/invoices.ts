@@ -4,7 +4,7 @@ import { PylonError } from '../base/errors.ts'
 import { all } from '../store/commands.ts'
 import type { EntryCause } from '../store/ledger.ts'
 import type { MintRow } from '../store/mints.ts'
-import { insertOperation, operationByKey } from '../store/operations.ts'
+import { insertOperation, operationByKey, paidByUs } from '../store/operations.ts'
 import { heldSats } from '../store/proofs.ts'
 import { getQuote, insertQuote, moveQuote, type QuoteRow, quoteAtMint, quoteByKey } from '../store/quotes.ts'
 import { decodeInvoice } from './bolt11.ts'
@@ -18,7 +18,9 @@ import type { Invoice, InvoiceRequest, WalletOwner } from './types.ts'
 
 /** A payment that comes later than this after the invoice expired is not looked for any more. */
 const LATE_GRACE_MS = 7 * 86_400_000
-const LATE_CHECK_MS = 600_000
+/** Between two looks for a late payment, at least and at most. */
+const MIN_LATE_CHECK_MS = 15_000
+const MAX_LATE_CHECK_MS = 600_000
 const MIN_CHECK_MS = 1000
 const MAX_CHECK_MS = 60_000
 
@@ -217,7 +219,7 @@ export class Invoices {
       outputs,
       quoteRow: quote.id,
       quoteId: quote.quoteId,
-      creditAccount: quote.creditAccount,
+      creditAccount: this.#isOwnPayment(quote) ? quote.creditAccount.replace(/\/income\/.*$/, '/income/internal') : quote.creditAccount,
       invoiceKey: quote.idempotencyKey,
     }
     const at = clock.now()
@@ -243,6 +245,11 @@ export class Invoices {
     return id
   }
 
+  /** Whether a wallet of this home pays this invoice: that is no income. */
+  #isOwnPayment(quote: QuoteRow): boolean {
+    return paidByUs(this.#context.store, quote.paymentHash, quote.createdAt)
+  }
+
   /** The next look: soon at first, then the older the rarer; long after the expiry not at all. */
   async #defer(quote: QuoteRow): Promise<void> {
     const { store, clock } = this.#context
@@ -250,7 +257,8 @@ export class Invoices {
     const age = at - quote.createdAt
     const over = at > quote.expiresAt + LATE_GRACE_MS
     const to = over ? 'closed' : at > quote.expiresAt ? 'expired' : 'unpaid'
-    const delay = to === 'expired' ? LATE_CHECK_MS : Math.min(MAX_CHECK_MS, Math.max(MIN_CHECK_MS, age / 10))
+    const late = Math.min(MAX_LATE_CHECK_MS, Math.max(MIN_LATE_CHECK_MS, (at - quote.expiresAt) / 5))
+    const delay = to === 'expired' ? late : Math.min(MAX_CHECK_MS, Math.max(MIN_CHECK_MS, age / 10))
     await store.write(
       moveQuote({
         id: quote.id,

@@ -135,6 +135,11 @@ export class Mints {
     return running
   }
 
+  /** Asks the mint how it is and remembers it. Never rejects for what the mint does. */
+  async probe(url: string): Promise<void> {
+    await this.note(url, await this.client(url).get('/v1/info', mintInfoSchema))
+  }
+
   /** Remembers how the mint is; written only when it changes. */
   async note(url: string, reply: MintReply<unknown>): Promise<void> {
     const mint = getMint(this.#deps.store, url)
@@ -183,7 +188,7 @@ export function assertUnderCap(mint: MintRow, held: bigint, more: bigint): void 
   if (held + more <= mint.capSats) return
   throw new PylonError(
     'mint_cap_exceeded',
-    `${mint.url} would hold ${held + more} sats of this wallet, its cap is ${mint.capSats}: raise the cap or use another mint.`,
+    `${mint.url} would hold ${held + more} sats of this wallet, its cap is ${mint.capSats}: raise it with pylon wallet mints add ${mint.url} --cap SATS, or use another mint.`,
   )
 }
 

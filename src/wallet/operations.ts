@@ -110,6 +110,8 @@ export interface Evidence {
   readonly refusal: string | undefined
   /** The refusal said that these outputs were signed before. With inputs unspent that was another request: the counters lag behind the seed. */
   readonly outputsTaken: boolean
+  /** The refusal said that the keyset of the outputs signs no more. Where nothing was done yet, other outputs will do. */
+  readonly oldKeyset: boolean
 }
 
 export type Verdict =
@@ -126,10 +128,10 @@ export function judge(kind: PlanKind, evidence: Evidence): Verdict {
   return judgeSwap(evidence)
 }
 
-function judgeSwap({ inputs, restored, refusal, outputsTaken }: Evidence): Verdict {
+function judgeSwap({ inputs, restored, refusal, outputsTaken, oldKeyset }: Evidence): Verdict {
   if (inputs === 'pending') return { do: 'wait', reason: 'the mint is still at it' }
   if (inputs === 'unspent') {
-    if (outputsTaken) return { do: 'replan' }
+    if (outputsTaken || oldKeyset) return { do: 'replan' }
     return refusal === undefined ? { do: 'resubmit' } : { do: 'fail', reason: refusal }
   }
   if (restored === 'all') return { do: 'complete' }
@@ -137,22 +139,22 @@ function judgeSwap({ inputs, restored, refusal, outputsTaken }: Evidence): Verdi
   return { do: 'fail', reason: refusal ?? 'the inputs were spent elsewhere' }
 }
 
-function judgeMint({ quote, restored, refusal, outputsTaken }: Evidence): Verdict {
+function judgeMint({ quote, restored, refusal, outputsTaken, oldKeyset }: Evidence): Verdict {
   if (quote === 'ISSUED') {
     if (restored === 'all') return { do: 'complete' }
     if (restored === 'some') return { do: 'wait', reason: 'the mint signed only some of the outputs' }
     return { do: 'fail', reason: 'the quote was issued for other outputs' }
   }
-  if (quote === 'PAID' && outputsTaken) return { do: 'replan' }
+  if (quote === 'PAID' && (outputsTaken || oldKeyset)) return { do: 'replan' }
   if (refusal !== undefined) return { do: 'wait', reason: refusal }
   if (quote === 'PAID') return { do: 'resubmit' }
   return { do: 'wait', reason: 'the mint says that the quote is not paid' }
 }
 
-function judgeMelt({ inputs, quote, refusal, outputsTaken }: Evidence): Verdict {
+function judgeMelt({ inputs, quote, refusal, outputsTaken, oldKeyset }: Evidence): Verdict {
   if (quote === 'PAID') return { do: 'complete' }
   if (quote === 'PENDING' || inputs === 'pending') return { do: 'wait', reason: 'the payment is on its way' }
-  if (inputs === 'unspent' && outputsTaken) return { do: 'replan' }
+  if (inputs === 'unspent' && (outputsTaken || oldKeyset)) return { do: 'replan' }
   if (refusal !== undefined) return { do: 'fail', reason: refusal }
   if (inputs === 'unspent') return { do: 'resubmit' }
   return { do: 'wait', reason: 'the inputs are spent but the mint does not say that it paid' }
@@ -162,6 +164,8 @@ function judgeMelt({ inputs, quote, refusal, outputsTaken }: Evidence): Verdict 
 const MAY_BE_DONE = new Set([11001, 11002, 11003, 11004, 20002, 20005, 20006])
 /** Keyset unknown, inactive, expired: the same request can work with other outputs. */
 const OLD_KEYSET = new Set([12001, 12002, 12003])
+
+export const isOldKeyset = (code: number): boolean => OLD_KEYSET.has(code)
 
 /** The mint signed these outputs before. */
 export const OUTPUTS_TAKEN = 11003

@@ -52,6 +52,8 @@ export class Paying {
     const amount = (invoice.amountMsats + 999n) / 1000n
     const maxFee = request.maxFeeSats ?? this.#defaultMaxFee(amount)
     const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxFee)
+    // Breaking a coin costs a fee: not for a payment that may not be made.
+    if (spend !== undefined) this.#desk.assertInBudget(spend, amount + BigInt(quote.fee_reserve))
     const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
     const coins = await this.#coinsToPay(mintUrl, keyset, amount + BigInt(quote.fee_reserve), request.idempotencyKey)
     const fee = inputFee(coins)

@@ -39,7 +39,8 @@ export class Receiving {
     const { token, creditAccount, requireLock = false, cause } = request
     const digest = requestDigest('receive', { owner: this.#desk.owner.pubkey, token: token.trim(), creditAccount, requireLock, cause })
     return this.#desk.keys.run(request.idempotencyKey, async () => {
-      const before = this.#desk.existing(request.idempotencyKey, digest)
+      const known = this.#desk.existing(request.idempotencyKey, digest)
+      const before = request.retryFailed === true ? await this.#desk.unlessFailed(known) : known
       const id = before?.id ?? (await this.#prepareReceive(request, digest))
       return this.#received(await this.#desk.executor.run(id))
     })

@@ -32,7 +32,9 @@ export class Reclaiming {
       const now = operationByKey(this.#desk.context.store, idempotencyKey) ?? send
       if (now.tokenState !== 'pending') return asSentToken(now)
       const key = `reclaim:${send.id}`
-      const id = operationByKey(this.#desk.context.store, key)?.id ?? (await this.#prepareReclaim(now, key))
+      // A refusal of an earlier try (the mint's clock was behind ours) must not keep the token from us for ever.
+      const before = await this.#desk.unlessFailed(operationByKey(this.#desk.context.store, key))
+      const id = before?.id ?? (await this.#prepareReclaim(now, key))
       const operation = await this.#desk.executor.run(id)
       if (operation.state === 'failed') await this.#sentTokens.check([send.id])
       if (operation.state !== 'completed' && operation.state !== 'failed') throw unknownOutcome(operation, 'The token is being taken back')

@@ -1,5 +1,5 @@
 /** Gives ecash away: as a token, or to another wallet of this home. */
-import type { Sats } from '../base/amounts.ts'
+import { type Sats, sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import { operationByKey } from '../store/operations.ts'
 import { coverFee, inputFee, selectCoins, selectExact, sumOf } from './coins.ts'
@@ -29,7 +29,8 @@ export class Sending {
       cause,
     })
     return this.#desk.keys.run(request.idempotencyKey, async () => {
-      const before = this.#desk.existing(request.idempotencyKey, digest)
+      const known = this.#desk.existing(request.idempotencyKey, digest)
+      const before = request.retryFailed === true ? await this.#desk.unlessFailed(known) : known
       const id = before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareSend(request, digest, spend)))
       const operation = await this.#desk.executor.run(id)
       if (operation.state === 'failed') throw storedError(operation)
@@ -56,13 +57,19 @@ export class Sending {
       return { keyset, face }
     }
     const mintUrl = await this.#desk.mintToSpend(request.mintUrl, request.amountSats)
-    const { keyset, face } = await amountsOf(mintUrl)
+    const { keyset, face: asked } = await amountsOf(mintUrl)
     const lock = lockOfSend(this.#desk.context, this.#desk.owner, request)
+    let face = asked
     const coins = await this.#desk.chooseCoins(mintUrl, (own) => {
+      face = asked
       const exact = lockTo === undefined ? selectExact(own, face) : undefined
       const fits = exact !== undefined && (request.coverReceiverFee !== true || face - inputFee(exact) >= request.amountSats)
-      return fits ? exact : selectCoins(own, face)
+      const chosen = fits ? exact : selectCoins(own, face)
+      if (chosen !== undefined || request.lessFeeIfShort !== true || sumOf(own) < asked) return chosen
+      face = sumOf(own) - inputFee(own)
+      return selectCoins(own, face)
     })
+    const amountSats = face < request.amountSats ? sats(face) : request.amountSats
     const isExact = lockTo === undefined && sumOf(coins) === face
     const fee = isExact ? 0n : inputFee(coins)
     const change = sumOf(coins) - fee - face
@@ -79,7 +86,7 @@ export class Sending {
       inputs: coins.map(plannedInput),
       outputs,
       debitAccount,
-      amountSats: Number(request.amountSats),
+      amountSats: Number(amountSats),
       faceSats: Number(face),
       inputFeeSats: Number(fee),
       ...(lockTo === undefined ? {} : { lockTo }),
@@ -88,7 +95,7 @@ export class Sending {
     const operation = {
       ...this.#desk.base(newId(), request, digest, mintUrl),
       kind: 'send' as const,
-      amountSats: request.amountSats,
+      amountSats,
       heldSats: face + fee,
       plan,
     }

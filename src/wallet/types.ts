@@ -61,6 +61,8 @@ export interface ReceiveRequest extends Operation {
   readonly minNetSats?: Sats
   /** Accept only tokens locked to our key. */
   readonly requireLock?: boolean
+  /** Try again where the operation under this key failed: what a mint refused once it may take later. */
+  readonly retryFailed?: boolean
 }
 
 export interface SendRequest extends Operation {
@@ -74,6 +76,10 @@ export interface SendRequest extends Operation {
   readonly debitAccount: Account
   /** Add what the receiver loses to input fees, so that the net is `amountSats`. */
   readonly coverReceiverFee?: boolean
+  /** Where the wallet holds the amount but not the mint's fee on top, send what is left after the fee: `SentToken.amountSats` says how much. */
+  readonly lessFeeIfShort?: boolean
+  /** Try again where the operation under this key failed and so surely gave nothing away: for what must go out in the end, as a refund. */
+  readonly retryFailed?: boolean
 }
 
 export interface SentToken {

@@ -1,7 +1,7 @@
-/** Tells the other parts what was committed: at least once, in order, again after a restart, until a handler has taken it. */
+/** Tells the other parts what was committed: at least once, in order for each of them, again after a restart, until a handler has taken it. */
 import { sats } from '../base/amounts.ts'
 import { messageOf } from '../base/errors.ts'
-import { deferWalletEvent, deleteWalletEvent, dueWalletEvents, type WalletEventRow } from '../store/wallet-events.ts'
+import { causesOfDueEvents, deferWalletEvent, deleteWalletEvent, dueWalletEvents, type WalletEventRow } from '../store/wallet-events.ts'
 import type { WalletContext } from './context.ts'
 import { backoffMs } from './operations.ts'
 import type { Cause, WalletEvent } from './types.ts'
@@ -13,7 +13,6 @@ const UNHEARD_TRIES = 10
 export class WalletEvents {
   readonly #context: WalletContext
   readonly #handlers = new Map<Cause['type'], (event: WalletEvent) => Promise<void>>()
-  #delivering: Promise<void> | undefined
 
   constructor(context: WalletContext) {
     this.#context = context
@@ -23,17 +22,15 @@ export class WalletEvents {
     this.#handlers.set(causeType, handler)
   }
 
-  /** Delivers what is due; one delivery runs at a time. */
-  deliver(): Promise<void> {
-    this.#delivering ??= this.#deliverDue().finally(() => {
-      this.#delivering = undefined
-    })
-    return this.#delivering
+  /** The causes that have something due: each is delivered on its own, so that a handler that takes long holds up its own events only. */
+  dueCauses(): string[] {
+    return causesOfDueEvents(this.#context.store, this.#context.clock.now())
   }
 
-  async #deliverDue(): Promise<void> {
+  /** Delivers what is due of one cause, one after the other; the caller runs one delivery of a cause at a time. */
+  async deliver(causeType: string): Promise<void> {
     const { store, clock } = this.#context
-    for (const row of dueWalletEvents(store, clock.now())) await this.#deliverOne(row)
+    for (const row of dueWalletEvents(store, causeType, clock.now())) await this.#deliverOne(row)
   }
 
   async #deliverOne(row: WalletEventRow): Promise<void> {

@@ -50,6 +50,9 @@ const DAY_MS = 86_400_000
 /** Requests, outputs and spent proofs of ended operations are of no use after this; the ledger keeps what they did. */
 const DETAILS_KEPT_MS = 30 * DAY_MS
 const SWEEP_ROWS = 500
+/** How often mints are asked how they are: status tells of a dead one also while nobody pays with it. */
+const PROBE_MS = 30_000
+const PROBE_DOWN_MS = 15_000
 
 export function createWallets(deps: WalletsDeps): OwnWallets {
   const context: WalletContext = {
@@ -76,6 +79,7 @@ class HomeWallets implements OwnWallets {
   readonly #taskKeys = new Set<string>()
   #cancelNap: (() => void) | undefined
   #cancelSweep: (() => void) | undefined
+  #cancelProbe: (() => void) | undefined
   #started = false
   #closed = false
 
@@ -145,6 +149,7 @@ class HomeWallets implements OwnWallets {
     this.#started = true
     for (const operation of openOperations(this.#context.store)) this.#resume(operation.id)
     this.#task('sweep', () => this.#sweep())
+    this.#task('probe', () => this.#probeMints())
     this.#look()
     this.#sockets.refresh()
   }
@@ -153,6 +158,7 @@ class HomeWallets implements OwnWallets {
     this.#closed = true
     this.#cancelNap?.()
     this.#cancelSweep?.()
+    this.#cancelProbe?.()
     this.#sockets.close()
     const cancelAbort = this.#context.clock.after(CLOSE_GRACE_MS, () => this.#context.mints.abort())
     await this.#parts.executor.close()
@@ -172,7 +178,7 @@ class HomeWallets implements OwnWallets {
     for (const quote of dueQuotes(store, now))
       this.#task(`quote:${quote.id}`, async () => void (await this.#parts.invoices.check(quote.id)))
     this.#task('tokens', () => this.#parts.sentTokens.checkDue())
-    this.#task('events', () => this.#events.deliver())
+    for (const cause of this.#events.dueCauses()) this.#task(`events:${cause}`, () => this.#events.deliver(cause))
     const due = nextWalletDue(store) ?? now + MAX_NAP_MS
     const nap = Math.min(MAX_NAP_MS, Math.max(MIN_NAP_MS, due - now))
     this.#cancelNap?.()
@@ -188,6 +194,14 @@ class HomeWallets implements OwnWallets {
     const { store, clock } = this.#context
     this.#cancelSweep = clock.after(DAY_MS, () => this.#task('sweep', () => this.#sweep()))
     while ((await store.write(sweepMoney({ before: clock.now() - DETAILS_KEPT_MS, limit: SWEEP_ROWS }))) === SWEEP_ROWS && !this.#closed);
+  }
+
+  async #probeMints(): Promise<void> {
+    const { mints, clock } = this.#context
+    await Promise.allSettled(mints.list().map((mint) => mints.probe(mint.url)))
+    if (this.#closed) return
+    const delayMs = mints.list().some((mint) => mint.state === 'down') ? PROBE_DOWN_MS : PROBE_MS
+    this.#cancelProbe = clock.after(delayMs, () => this.#task('probe', () => this.#probeMints()))
   }
 
   #wake(): void {

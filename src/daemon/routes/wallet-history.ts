@@ -9,10 +9,11 @@ const HOLDING = /\/(?:wallet|held)\//
 
 /** Newest first. Entries that leave the wallet with what it held (reservations, a deposit that became income) are left out. */
 export function historyView(store: Store, owner: string, limit: number) {
-  return ledgerHistory(store, { owner, limit: limit * 3 })
-    .map((row) => entryView(row, owner))
-    .filter((entry) => entry.amount_msats !== 0n)
-    .slice(0, limit)
+  for (let count = limit * 3; ; count *= 4) {
+    const rows = ledgerHistory(store, { owner, limit: count })
+    const entries = rows.map((row) => entryView(row, owner)).filter((entry) => entry.amount_msats !== 0n)
+    if (entries.length >= limit || rows.length < count) return entries.slice(0, limit)
+  }
 }
 
 function entryView(row: HistoryRow, owner: string) {

@@ -31,7 +31,8 @@ export async function runAction(
   if (row.state !== 'planned' && !resumes) return
   try {
     const action = parseAction(row.params)
-    const counterparty = await counterpartyOf(publisher, agent, action)
+    // A spend that was taken up knows whom it concerns: it must not fail because a relay that could tell is down.
+    const counterparty = resumes ? (row.counterparty ?? undefined) : await counterpartyOf(publisher, agent, action)
     if (row.state === 'planned') judge(deps, agent, row, action, counterparty, observation)
     await perform(deps, publisher, agent, row, action, counterparty)
   } catch (error) {

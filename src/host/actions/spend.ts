@@ -38,7 +38,8 @@ export async function runSpend(
     )
   }
   try {
-    const result = action.type === 'zap' ? await zap(deps, publisher, agent, row, action) : await pay(deps, agent, row, action)
+    const result =
+      action.type === 'zap' ? await zap(deps, publisher, agent, row, action, counterparty) : await pay(deps, agent, row, action)
     await settle(deps, row, action, result)
   } catch (error) {
     await settleFailure(deps, agent, row, action, error)
@@ -51,9 +52,10 @@ async function zap(
   agent: AgentRow,
   row: ActionRow,
   action: Extract<Spend, { type: 'zap' }>,
+  counterparty: string | undefined,
 ): Promise<PayResult> {
   const target = readZapTarget(action.to)
-  const recipient = target.pubkey ?? (await publisher.find(agent, target.eventId ?? '')).pubkey
+  const recipient = counterparty ?? target.pubkey ?? (await publisher.find(agent, target.eventId ?? '')).pubkey
   return deps.sendZap({
     from: ownerOf(agent),
     recipient,

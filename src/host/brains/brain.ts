@@ -1,14 +1,11 @@
-/** What thinks for an agent: one interface, the settings of each kind, and how one is made of them. */
+/** What thinks for an agent: one interface, and the settings of each kind. */
 import { z } from 'zod'
 import type { Clock } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { Observation } from '../observation.ts'
-import { defaultScript } from './default-script.ts'
-import { createExecBrain } from './exec.ts'
 import type { RawAction } from './grammar.ts'
-import { createOpenAiBrain } from './openai.ts'
-import { parseScript, runScript } from './script.ts'
+import { parseScript } from './script.ts'
 
 /** What a brain answered: nothing of it has happened yet. */
 export interface Thought {
@@ -67,26 +64,4 @@ export function parseBrain(value: unknown): BrainSettings {
 export interface BrainDeps {
   readonly clock: Clock
   config(): Config
-}
-
-export function createBrain(settings: BrainSettings, deps: BrainDeps): Brain {
-  switch (settings.type) {
-    case 'script':
-      return createScriptBrain(settings.rules ?? defaultScript(settings.zap_sats))
-    case 'exec':
-      return createExecBrain(settings, deps)
-    case 'openai':
-      return createOpenAiBrain(settings, deps)
-  }
-}
-
-function createScriptBrain(source: string): Brain {
-  const script = parseScript(source)
-  return {
-    async think(observation) {
-      const { actions, applied } = runScript(script, observation)
-      const text = applied.length === 0 ? 'No rule applied.' : `Rules applied: ${applied.join('; ')}.`
-      return { text, actions, problems: [], costMsats: 0n }
-    },
-  }
 }

@@ -155,23 +155,29 @@ function pick(ranked: readonly Sentence[], length: SummaryLength): Sentence[] {
   return picked
 }
 
+/** The line breaks of wrapped text: not before an empty line, nor before what looks like an item, a heading, a quote or a table row. */
+const WRAPPED = /(?<=[^\n])\n(?![ \t]*(?:\n|(?:[-*+•#>|]+|\d{1,9}[.)])[ \t]))/g
+
 function segment(chunk: string): string[] {
   const sentences: string[] = []
-  for (const { segment: raw } of sentenceSegmenter.segment(chunk)) {
+  const unwrapped = chunk.replaceAll('\r\n', '\n').replace(WRAPPED, ' ')
+  for (const { segment: raw } of sentenceSegmenter.segment(unwrapped)) {
     const text = raw.replace(/\s+/g, ' ').trim()
     if (/[\p{L}\p{N}]/u.test(text)) sentences.push(text)
   }
   return sentences
 }
 
-/** Pieces of bounded size, cut at the end of a line or sentence where there is one. */
+const ENDS = ['\n\n', '. ', '.\n', '? ', '。']
+
+/** Pieces of bounded size, cut at the end of a paragraph or sentence where there is one. */
 function* chunksOf(text: string): Generator<string> {
   let start = 0
   while (start < text.length) {
     let end = Math.min(text.length, start + CHUNK_CHARS)
     if (end < text.length) {
       const window = text.slice(start, end)
-      const cut = Math.max(window.lastIndexOf('\n'), window.lastIndexOf('. ') + 1, window.lastIndexOf('。'), window.lastIndexOf('? ') + 1)
+      const cut = Math.max(...ENDS.map((end) => window.lastIndexOf(end) + end.length - 1))
       if (cut > CHUNK_CHARS / 2) end = start + cut + 1
       else if (/[\uD800-\uDBFF]/.test(text.charAt(end - 1))) end -= 1
     }

@@ -157,19 +157,24 @@ export function createEngine(deps: EngineDeps): Engine {
       runner.push(ticket)
       return
     }
+    const claimed = store.write(
+      all(
+        ...queued,
+        step(order.id, 'queued', 'running', 'its turn came', at, { attempts: 1 }),
+        publish(transport.feedback(order, { status: 'processing' }), at),
+      ),
+    )
+    // Inline work touches nothing outside: it begins while the claim waits in the queue, so that its result, which stands
+    // behind the claim there, shares the commit and its fsync. Without the claim the result is not written either.
+    const inline = deps.backendFor(order.kind)?.inline === true
+    if (inline) runner.runNow({ ...ticket, attempts: 1 }, release)
     try {
-      await store.write(
-        all(
-          ...queued,
-          step(order.id, 'queued', 'running', 'its turn came', at, { attempts: 1 }),
-          publish(transport.feedback(order, { status: 'processing' }), at),
-        ),
-      )
+      await claimed
     } catch (error) {
       release()
       throw error
     }
-    runner.runNow({ ...ticket, attempts: 1 }, release)
+    if (!inline) runner.runNow({ ...ticket, attempts: 1 }, release)
     deps.nudge()
   }
 

@@ -6,6 +6,7 @@ const BLOCKS =
   /^\/?(?:address|article|aside|blockquote|br|dd|div|dl|dt|footer|form|h[1-6]|header|hr|li|main|nav|ol|p|pre|section|table|td|th|tr|ul)\b/
 const ENTITIES: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: ' ' }
 
+/** A paragraph for each block, with an empty line between. */
 export function htmlToText(html: string): string {
   const lower = html.toLowerCase()
   const parts: string[] = []
@@ -13,10 +14,10 @@ export function htmlToText(html: string): string {
   while (at < html.length) {
     const open = html.indexOf('<', at)
     if (open === -1) {
-      parts.push(html.slice(at))
+      parts.push(textIn(html.slice(at)))
       break
     }
-    parts.push(html.slice(at, open))
+    parts.push(textIn(html.slice(at, open)))
     const next = afterTag(lower, open)
     if (BLOCKS.test(lower.slice(open + 1, open + 12))) parts.push('\n')
     at = next
@@ -25,8 +26,11 @@ export function htmlToText(html: string): string {
     .split('\n')
     .map((line) => line.replace(/\s+/g, ' ').trim())
     .filter((line) => line !== '')
-    .join('\n')
+    .join('\n\n')
 }
+
+/** In HTML a line break is a space: only elements part paragraphs. */
+const textIn = (raw: string): string => raw.replaceAll('\n', ' ')
 
 /** Where the text goes on after the tag, comment or dropped element that begins at `open`. */
 function afterTag(lower: string, open: number): number {

@@ -5,7 +5,7 @@ import type { Command } from '../../store/commands.ts'
 import { getJob } from '../../store/jobs.ts'
 import { postEntry } from '../../store/ledger.ts'
 import type { Backend } from '../backends/backend.ts'
-import { type EngineDeps, persist, persistIfUnmoved, publish, step, type Ticket, tellable } from './context.ts'
+import { type EngineDeps, persistIfUnmoved, publish, step, type Ticket, tellable } from './context.ts'
 import { givenText, inputTypeOf, type Resolved } from './inputs.ts'
 import type { Order } from './order.ts'
 import { settleEntry } from './settlement.ts'
@@ -192,8 +192,12 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
       return
     }
     awaiting.set(order.id, { customerPubkey: order.customerPubkey, priceMsats: ticket.priceMsats, paidMsats: ticket.paidMsats })
-    await persist(deps, ...commands)
+    const stored = await persistIfUnmoved(deps, ...commands)
     held.delete(order.id)
+    if (!stored) {
+      awaiting.delete(order.id)
+      return
+    }
     hooks.onLeft(order.id)
     deps.nudge()
   }

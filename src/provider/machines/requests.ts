@@ -41,7 +41,7 @@ export interface RequestDesk {
     handlers: {
       work: (claimed: Claimed) => Promise<ControlResult>
       replay: (row: ControlRequestRow) => { statuses: readonly ControlStatus[]; result: ControlResult }
-      onJoin: (row: ControlRequestRow) => void
+      onJoin: (row: ControlRequestRow | undefined) => void
     },
   ): Promise<ControlResult>
   /** Goes on with one that a restart found under way. */
@@ -127,8 +127,7 @@ export function createRequestDesk(deps: { store: Store; clock: Clock; logger: Lo
       const known = flights.get(keyOf(requester, idempotencyKey))
       if (known !== undefined) {
         if (known.digest !== digest) throw conflict()
-        const row = getRequest(store, requester, idempotencyKey)
-        if (row !== undefined) handlers.onJoin(row)
+        handlers.onJoin(getRequest(store, requester, idempotencyKey))
         return await ride(known, emit)
       }
       if (closing) throw fail('shutting_down', 'the node is shutting down')

@@ -512,11 +512,16 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
         await turns.run(requester, async () => undefined)
         return await read(requester, command)
       }
-      return await requests.once(requester, envelope, emit, {
-        work: (claimed) => inTurn(requester, (admitted) => change(requester, command, claimed, admitted)),
-        replay,
-        onJoin: (row) => onJoin(command, row),
-      })
+      return await inTurn(requester, (admitted) =>
+        requests.once(requester, envelope, emit, {
+          work: (claimed) => change(requester, command, claimed, admitted),
+          replay,
+          onJoin(row) {
+            admitted()
+            if (row !== undefined) onJoin(command, row)
+          },
+        }),
+      )
     } catch (error) {
       throw toControlError(error, 'internal')
     }

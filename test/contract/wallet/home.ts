@@ -117,6 +117,6 @@ export async function expectSound(home: TestHome, mintUrl: string): Promise<void
   const states = await vi.waitFor(async () => {
     const response = await fetch(`${mintUrl}/v1/checkstate`, { method: 'POST', body })
     return ((await response.json()) as { states: { state: string }[] }).states
-  })
+  }, 15_000)
   expect(states.filter((state) => state.state !== 'UNSPENT')).toEqual([])
 }

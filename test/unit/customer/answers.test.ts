@@ -22,7 +22,10 @@ describe('an answer', () => {
 
   it('may be encrypted to us, and is none when it is encrypted to another', () => {
     const encrypt = { signer: provider, scheme: 'nip44' as const }
-    expect(readAnswer(provider.sign(buildResult({ request, content: 'done', encrypt, createdAtS: 2 })), expected)).toEqual({ type: 'result', content: 'done' })
+    expect(readAnswer(provider.sign(buildResult({ request, content: 'done', encrypt, createdAtS: 2 })), expected)).toEqual({
+      type: 'result',
+      content: 'done',
+    })
     const foreign = buildResult({ request: { ...request, pubkey: stranger.pubkey }, content: 'done', encrypt, createdAtS: 2 })
     expect(readAnswer(provider.sign(foreign), expected)).toBeUndefined()
   })
@@ -42,13 +45,31 @@ describe('an answer', () => {
       refundToken: null,
     })
     const refund = provider.sign(buildRefund({ request, signer: provider, error: 'broken', token: 'cashuB123', createdAtS: 2 }))
-    expect(readAnswer(refund, expected)).toMatchObject({ type: 'error', refundToken: 'cashuB123' })
+    expect(readAnswer(refund, expected)).toEqual({ type: 'error', code: 'refunded', message: 'broken', refundToken: 'cashuB123' })
+    const long = provider.sign(buildRefund({ request, signer: provider, error: 'x'.repeat(2000), token: 'cashuB123', createdAtS: 2 }))
+    expect(readAnswer(long, expected)).toMatchObject({ message: 'x'.repeat(500) })
+    const mute = feedback({ status: 'error', content: '{"error":{"refund_token":"cashuB123"},"refund_token":"cashuB123"}' })
+    expect(readAnswer(mute, expected)).toMatchObject({ message: 'no reason was given', refundToken: 'cashuB123' })
   })
 
   it.each([
     ['an offer without amount', [['status', 'payment-required']], ''],
-    ['an amount that is no number', [['status', 'payment-required'], ['amount', '-5', 'lnbc1']], ''],
-    ['an amount past 2^53', [['status', 'payment-required'], ['amount', '99999999999999999999', 'lnbc1']], ''],
+    [
+      'an amount that is no number',
+      [
+        ['status', 'payment-required'],
+        ['amount', '-5', 'lnbc1'],
+      ],
+      '',
+    ],
+    [
+      'an amount past 2^53',
+      [
+        ['status', 'payment-required'],
+        ['amount', '99999999999999999999', 'lnbc1'],
+      ],
+      '',
+    ],
     ['no tags at all', [], '{"refund_token": 5}'],
     ['an unknown status', [['status', 'banana']], ''],
   ])('from a hostile provider never turns into money: %s', (_name, tags, content) => {

@@ -28,12 +28,12 @@ describe('an order', () => {
   })
 
   it('may cost the lower of bid and limit, and 100 sats where neither is given', () => {
-    expect([priceLimit(order()), priceLimit(order({ bidSats: 5 })), priceLimit(order({ bidSats: 5, maxSats: 3 })), priceLimit(order({ maxSats: 0 }))]).toEqual([
-      100n,
-      5n,
-      3n,
-      0n,
-    ])
+    expect([
+      priceLimit(order()),
+      priceLimit(order({ bidSats: 5 })),
+      priceLimit(order({ bidSats: 5, maxSats: 3 })),
+      priceLimit(order({ maxSats: 0 })),
+    ]).toEqual([100n, 5n, 3n, 0n])
   })
 })
 
@@ -58,7 +58,19 @@ describe('an offer', () => {
 })
 
 describe('the states of a purchase', () => {
-  const all: PurchaseStatus[] = ['preparing', 'requested', 'offered', 'paying', 'paid', 'processing', 'completed', 'failed', 'timeout', 'cancelled', 'refunded']
+  const all: PurchaseStatus[] = [
+    'preparing',
+    'requested',
+    'offered',
+    'paying',
+    'paid',
+    'processing',
+    'completed',
+    'failed',
+    'timeout',
+    'cancelled',
+    'refunded',
+  ]
 
   it('lets nothing follow a result or a refund', () => {
     for (const to of all) {

@@ -211,6 +211,33 @@ describe('exactly once', () => {
     await again.close()
   })
 
+  it('does not call a zap failed that is under way because no relay has its note any more', async () => {
+    const dir = tempDir()
+    const outside = new Outside()
+    const brain = rules({ on: 'note', do: [{ type: 'zap', to: '{{note.note}}', sats: 21 }] })
+    const world = await startWorld({ dir, outside })
+    const note = await world.say(bob, { content: 'a note' })
+    const zapped = vi.fn()
+    const send = world.deps.sendZap
+    Object.assign(world.deps, {
+      sendZap: async (order: Parameters<typeof send>[0]) => {
+        await send(order)
+        zapped()
+        world.crash()
+        throw new PylonError('shutting_down', 'killed')
+      },
+    })
+    await world.host.spawn({ name: 'ada', brain, autonomy: 'autonomous' }).catch(() => undefined)
+    await vi.waitFor(() => expect(zapped).toHaveBeenCalled())
+    outside.events.delete(note.id)
+    const again = await startWorld({ dir, outside, clock: world.clock })
+    await vi.waitFor(() =>
+      expect(again.host.log('ada')[0]).toMatchObject({ state: 'done', actions: [{ type: 'zap', state: 'done', reason: null }] }),
+    )
+    expect(outside.zaps).toHaveLength(1)
+    await again.close()
+  })
+
   it('learns the outcome of an unknown payment from the wallet', async () => {
     const outside = new Outside()
     outside.zapOutcome = 'unknown'

@@ -36,6 +36,26 @@ test.each([
 })
 
 test.each([
+  ['wrapped text', 'The relay\nkeeps events. The mint\r\nkeeps sats.', ['The relay keeps events.', 'The mint keeps sats.']],
+  [
+    'paragraphs',
+    'A heading without a stop\n\nThe relay keeps events.\n \nNo more',
+    ['A heading without a stop', 'The relay keeps events.', 'No more'],
+  ],
+  [
+    'items',
+    'We sell\n- words in rows\n* and more\n2. of them\n# Heading',
+    ['We sell', '- words in rows', '* and more', '2. of them', '# Heading'],
+  ],
+])('a line break is a space inside a paragraph: %s', (_what, text, sentences) => {
+  expect(sentencesOf(text)).toEqual(sentences)
+})
+
+test('HTML that is wrapped keeps its paragraphs whole', () => {
+  expect(htmlToText('<p>One\nsentence.</p>\n<p>Two</p>')).toBe('One sentence.\n\nTwo')
+})
+
+test.each([
   [{}, { unit: 'sentences', count: 3 }],
   [{ length: ['5'] }, { unit: 'sentences', count: 5 }],
   [{ length: ['100 words'] }, { unit: 'words', count: 100 }],
@@ -61,6 +81,8 @@ test('long and hostile texts are worked through in steps', async () => {
     'a '.repeat(100_000),
     `${'('.repeat(50_000)} word. Another.`,
     '\uD83D'.repeat(40_000),
+    '\n \n\t'.repeat(40_000),
+    'a\n'.repeat(60_000),
   ]
   for (const text of texts) {
     let pauses = 0
@@ -73,7 +95,7 @@ test('long and hostile texts are worked through in steps', async () => {
 test('HTML becomes its text', () => {
   const html =
     '<html><head><title>T</title></head><body><script>if (a < b) alert("x")</script><p>One &amp; two</p><!-- no --><p>Three&nbsp;&#8364; &#x41;</p></body>'
-  expect(htmlToText(html)).toBe('One & two\nThree € A')
+  expect(htmlToText(html)).toBe('One & two\n\nThree € A')
 })
 
 test.each(['<'.repeat(100_000), '<script'.repeat(30_000), '<!--'.repeat(50_000), '&#'.repeat(50_000), '<p>'.repeat(60_000)])(

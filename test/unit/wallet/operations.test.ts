@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { backoffMs, type Evidence, judge, LEGAL, readRefusal, statesBefore } from '../../../src/wallet/operations.ts'
 
-const none: Evidence = { inputs: 'none', quote: undefined, restored: 'none', refusal: undefined, outputsTaken: false }
+const none: Evidence = { inputs: 'none', quote: undefined, restored: 'none', refusal: undefined, outputsTaken: false, oldKeyset: false }
 
 describe('states', () => {
   it('end for good, and fail only after something was sent', () => {
@@ -35,6 +35,20 @@ describe('judge', () => {
       'a paid quote with outputs of another life',
       'mint',
       { quote: 'PAID', restored: 'all', refusal: 'signed', outputsTaken: true },
+      'replan',
+    ],
+    ['a paid quote whose keyset went meanwhile', 'mint', { quote: 'PAID', refusal: 'inactive', oldKeyset: true }, 'replan'],
+    ['a swap whose keyset went meanwhile', 'send', { inputs: 'unspent', refusal: 'inactive', oldKeyset: true }, 'replan'],
+    [
+      'a swap that was done before its keyset went',
+      'send',
+      { inputs: 'spent', restored: 'all', refusal: 'inactive', oldKeyset: true },
+      'complete',
+    ],
+    [
+      'a payment whose keyset went meanwhile',
+      'melt',
+      { quote: 'UNPAID', inputs: 'unspent', refusal: 'inactive', oldKeyset: true },
       'replan',
     ],
     ['a payment that arrived', 'melt', { quote: 'PAID', inputs: 'spent' }, 'complete'],

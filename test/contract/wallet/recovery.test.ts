@@ -1,0 +1,153 @@
+/** What must not stay stuck: refused refunds and reclaims, keysets that rotate under a request, refusals of what was done, own invoices. */
+import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { sats } from '../../../src/base/amounts.ts'
+import type { Dialer } from '../../../src/base/dialer.ts'
+import { earningsSummary } from '../../../src/store/earnings.ts'
+import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { expectSound, faucet, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'
+
+const dir = mkdtempSync(join(tmpdir(), 'py-'))
+let sandbox: TestSandbox
+let home: TestHome
+/** Changes the status of an answer after the mint did what it was asked. */
+let lieStatus: ((path: string) => { status: number; text: string } | undefined) | undefined
+
+const lyingDialer = (real: Dialer): Dialer => ({
+  ...real,
+  fetch: async (url, options) => {
+    const response = await real.fetch(url, options)
+    return { ...response, ...lieStatus?.(new URL(url).pathname) }
+  },
+})
+
+beforeAll(async () => {
+  sandbox = await startSandbox()
+  home = await openHome({ dir, mintUrls: [sandbox.mintUrl], words: testWords(), dialer: lyingDialer })
+  await fund(home, home.node, sandbox.mintUrl, 2000)
+})
+
+beforeEach(() => {
+  lieStatus = undefined
+})
+
+afterAll(async () => {
+  await expectSound(home, sandbox.mintUrl)
+  await home.close()
+  await sandbox.stop()
+  rmSync(dir, { recursive: true, force: true })
+})
+
+const operation = () => ({ idempotencyKey: randomUUID(), cause: ownerCause() })
+const refusal = { status: 400, body: { detail: 'closed for maintenance', code: 0 } }
+
+describe('a token that the mint refused to make', () => {
+  it('is made by another try under the same key only where that is asked for', async () => {
+    const send = { ...operation(), amountSats: sats(21), lockTo: home.agent.lockPubkey, debitAccount: 'node/equity/refund' }
+    await sandbox.faults({ fail: { path: '/v1/swap', ...refusal } })
+    await expect(home.node.sendToken(send)).rejects.toMatchObject({ code: 'mint_rejected' })
+    await expect(home.node.sendToken(send)).rejects.toMatchObject({ code: 'mint_rejected' })
+    const sent = await home.node.sendToken({ ...send, retryFailed: true })
+    expect(sent.amountSats).toBe(21n)
+    expect(await home.node.sendToken({ ...send, retryFailed: true })).toEqual(sent)
+    expect(home.node.sentToken(send.idempotencyKey)?.operationId).toBe(sent.operationId)
+  })
+})
+
+describe('a reclaim that the mint refused once', () => {
+  it('succeeds later', async () => {
+    const send = { ...operation(), amountSats: sats(34), debitAccount: 'node/equity/gift' }
+    await home.node.sendToken(send)
+    await sandbox.faults({ fail: { path: '/v1/swap', ...refusal } })
+    await expect(home.node.reclaim(send.idempotencyKey)).rejects.toMatchObject({ code: 'mint_rejected' })
+    expect((await home.node.reclaim(send.idempotencyKey)).state).toBe('reclaimed')
+  })
+})
+
+describe('a keyset that rotates while the answer is missing', () => {
+  it('does not keep a paid invoice from being minted', async () => {
+    const key = randomUUID()
+    await sandbox.faults({ fail: { path: '/v1/mint/bolt11', status: 500, body: {}, count: 2 } })
+    const request = { idempotencyKey: key, cause: ownerCause(), amountSats: sats(55), creditAccount: 'node/equity/funding' }
+    const invoice = await home.node.createInvoice(request)
+    await faucet(sandbox.mintUrl, invoice.request)
+    await vi.waitFor(
+      () =>
+        expect(home.store.sql(`SELECT attempts FROM operations WHERE kind = 'mint' AND state = 'unknown'`).get()?.['attempts']).toBe(2n),
+      { timeout: 10_000, interval: 5 },
+    )
+    await sandbox.faults({ rotate_keyset: true })
+    await vi.waitFor(() => expect(home.node.invoice(key)?.state).toBe('settled'), { timeout: 20_000, interval: 50 })
+  })
+})
+
+describe('a payment that the mint made and called refused', () => {
+  it('is looked into before anybody is told that nothing was spent', async () => {
+    const invoice = await home.agent.createInvoice({
+      ...operation(),
+      amountSats: sats(13),
+      creditAccount: `agent:${home.agent.owner.pubkey}/equity/moved`,
+    })
+    lieStatus = (path) =>
+      path === '/v1/melt/bolt11' ? { status: 400, text: JSON.stringify({ detail: 'proxy error', code: 0 }) } : undefined
+    const paid = await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/equity/moved' })
+    expect(paid.state).toBe('paid')
+  })
+})
+
+describe('an invoice of one key of this home that another one pays', () => {
+  it('is no income', async () => {
+    const key = randomUUID()
+    const invoice = await home.agent.createInvoice({
+      idempotencyKey: key,
+      cause: { type: 'action', id: key },
+      amountSats: sats(17),
+      creditAccount: `agent:${home.agent.owner.pubkey}/income/other`,
+    })
+    const before = earningsSummary(home.store, { limit: 1 })
+    await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/expense/invoice' })
+    await vi.waitFor(() => expect(home.agent.invoice(key)?.state).toBe('settled'), { timeout: 15_000, interval: 20 })
+    const after = earningsSummary(home.store, { limit: 1 })
+    expect(after.totalMsats).toBe(before.totalMsats)
+    expect(after.internalMsats).toBe(before.internalMsats + 17_000n)
+  })
+})
+
+describe('a listener that takes long', () => {
+  it('holds up the events of its own cause only', async () => {
+    let release = () => {}
+    const held = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    const heard: string[] = []
+    home.wallets.onEvent('purchase', () => held)
+    home.wallets.onEvent('job', async (event) => void heard.push(event.idempotencyKey))
+    for (const type of ['purchase', 'job'] as const) {
+      const request = {
+        idempotencyKey: `${type}:slow`,
+        cause: { type, id: 'slow' },
+        amountSats: sats(3),
+        creditAccount: 'node/equity/funding',
+      }
+      await faucet(sandbox.mintUrl, (await home.node.createInvoice(request)).request)
+      await vi.waitFor(() => expect(home.node.invoice(request.idempotencyKey)?.state).toBe('settled'), { timeout: 15_000, interval: 20 })
+    }
+    await vi.waitFor(() => expect(heard).toEqual(['job:slow']), { timeout: 10_000, interval: 20 })
+    release()
+  })
+})
+
+describe('a payment over the budget', () => {
+  it('costs nothing, not even the fee of breaking a coin for it', async () => {
+    await home.wallets.transfer(home.node.owner, home.agent.owner, sats(512), randomUUID())
+    const { request } = await home.node.createInvoice({ ...operation(), amountSats: sats(40), creditAccount: 'node/equity/moved' })
+    const before = home.agent.balance().balanceSats
+    const limits = { perTxSats: sats(30), perTickSats: sats(100), perDaySats: sats(100) }
+    const payment = { ...operation(), request, debitAccount: `agent:${home.agent.owner.pubkey}/expense/invoice` }
+    await expect(home.agent.pay(payment, { tickId: 'tick', limits })).rejects.toMatchObject({ code: 'budget_exceeded' })
+    expect(home.agent.balance().balanceSats).toBe(before)
+  })
+})

@@ -1,0 +1,299 @@
+/** A customer over a relay and a wallet in memory: no second payment while the first may have happened, no refund left lying. */
+import { join } from 'node:path'
+import { expect, it, onTestFinished } from 'vitest'
+import { msats, sats } from '../../../src/base/amounts.ts'
+import { ManualClock } from '../../../src/base/clock.ts'
+import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
+import { PylonError } from '../../../src/base/errors.ts'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { Customer } from '../../../src/customer/customer.ts'
+import type { Order } from '../../../src/customer/order.ts'
+import { buildFeedback } from '../../../src/nostr/nips/nip90-answers.ts'
+import { createSigner } from '../../../src/nostr/signer.ts'
+import type { Keyring, Nostr, NostrEvent, Signer } from '../../../src/nostr/types.ts'
+import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
+import { all } from '../../../src/store/commands.ts'
+import { insertPurchase, listAnswers } from '../../../src/store/purchases.ts'
+import { Store } from '../../../src/store/store.ts'
+import type { PayRequest, PayResult, Wallet, WalletEvent, WalletOwner, Wallets } from '../../../src/wallet/types.ts'
+import { tempDir } from '../../support/temp.ts'
+
+const MINT = 'https://mint.test'
+const key = (n: number): Signer => createSigner(new Uint8Array(32).fill(n))
+const node = key(1)
+const me = key(2)
+const provider = key(3)
+const other = key(4)
+
+type Known = PayResult | { state: 'failed'; reason: string }
+
+class World {
+  readonly clock = new ManualClock()
+  readonly store = Store.open(join(tempDir(), 'pylon.db'))
+  readonly payments = new Map<string, Known>()
+  readonly asked: PayRequest[] = []
+  readonly redeemed: string[] = []
+  onPay: (request: PayRequest) => Promise<PayResult> = () => Promise.reject(new PylonError('payment_failed', 'no route'))
+  onReceive: () => Promise<void> = async () => {}
+  published: NostrEvent[] = []
+  #hear: (event: NostrEvent) => void = () => {}
+  #tell: (event: WalletEvent) => Promise<void> = async () => {}
+  readonly customer: Customer
+
+  constructor() {
+    this.customer = new Customer({
+      store: this.store,
+      clock: this.clock,
+      logger: silentLogger,
+      nostr: this.#nostr(),
+      wallets: this.#wallets(),
+      config: () => DEFAULT_CONFIG,
+    })
+    onTestFinished(async () => {
+      await this.customer.close()
+      this.store.close()
+    })
+  }
+
+  #nostr(): Nostr {
+    const signers = new Map([node, me].map((signer) => [signer.pubkey, signer]))
+    const keyring: Keyring = {
+      locked: false,
+      node: () => node,
+      customer: () => me,
+      account: () => me,
+      signer: (pubkey) => signers.get(pubkey) ?? me,
+      owns: (pubkey) => signers.has(pubkey),
+      walletSeed: () => new Uint8Array(64),
+      walletSigner: () => me,
+    }
+    return {
+      keyring,
+      relays: ['wss://relay.test'],
+      verifier: 'test',
+      start: () => undefined,
+      close: async () => {},
+      health: () => [],
+      subscribe: () => ({ close: () => undefined }),
+      query: async () => ({ events: this.published, complete: true }),
+      listen: async (spec) => {
+        this.#hear = (event) => spec.onEvent(event, 'wss://relay.test')
+        return { close: () => undefined }
+      },
+      nudgeOutbox: () => undefined,
+      onPublished: () => undefined,
+      relaysToReach: async () => ['wss://relay.test'],
+      dmRelaysOf: async () => undefined,
+      profileOf: async () => undefined,
+    }
+  }
+
+  #wallets(): Wallets {
+    const unused = () => Promise.reject(new PylonError('internal', 'not here'))
+    const of = (owner: WalletOwner): Wallet => ({
+      owner,
+      lockPubkey: `02${me.pubkey}`,
+      balance: () => ({ balanceSats: sats(1000), atRiskSats: sats(0), mints: [{ url: MINT, balanceSats: sats(1000), state: 'ok' }] }),
+      createInvoice: unused,
+      invoice: () => undefined,
+      inspectToken: unused,
+      receiveToken: async ({ token }) => {
+        await this.onReceive()
+        this.redeemed.push(token)
+        return { amountSats: sats(5), mintUrl: MINT }
+      },
+      sendToken: unused,
+      sentToken: () => undefined,
+      reclaim: unused,
+      pay: (request) => {
+        this.asked.push(request)
+        return this.onPay(request)
+      },
+      payment: (idempotencyKey) => this.payments.get(idempotencyKey),
+    })
+    return {
+      of,
+      mints: () => [{ url: MINT, capSats: sats(10_000), addedAt: 0 }],
+      addMint: unused,
+      removeMint: unused,
+      transfer: unused,
+      restore: unused,
+      start: async () => {},
+      close: async () => {},
+      onEvent: (_cause, handler) => {
+        this.#tell = handler
+      },
+    }
+  }
+
+  async order(more: Partial<Order> = {}): Promise<{ id: string; eventId: string }> {
+    const order: Order = {
+      kind: 5001,
+      inputs: [{ data: 'text', type: 'text' }],
+      params: [],
+      encrypt: false,
+      pay: 'auto',
+      payWith: 'invoice',
+      timeoutMs: 600_000,
+      ...more,
+    }
+    const view = await this.customer.submit(order, 'job-1')
+    return { id: view.purchase_id, eventId: view.job_id }
+  }
+
+  offer(eventId: string, from: Signer, amountSats: number): void {
+    const bolt11 = encodeInvoice(
+      {
+        network: 'bcrt',
+        amountMsats: BigInt(amountSats) * 1000n,
+        timestampSeconds: Math.floor(this.clock.now() / 1000),
+        paymentHash: new Uint8Array(32).fill(amountSats),
+        paymentSecret: new Uint8Array(32).fill(7),
+        description: 'job',
+      },
+      new Uint8Array(32).fill(9),
+    )
+    this.answer(eventId, from, { status: 'payment-required', price: { amountMsats: msats(amountSats * 1000), bolt11 } })
+  }
+
+  answer(eventId: string, from: Signer, feedback: Omit<Parameters<typeof buildFeedback>[0], 'request' | 'createdAtS'>): void {
+    const createdAtS = Math.floor(this.clock.now() / 1000)
+    this.#hear(from.sign(buildFeedback({ ...feedback, request: { id: eventId, pubkey: me.pubkey }, createdAtS })))
+  }
+
+  tell(event: WalletEvent): Promise<void> {
+    return this.#tell(event)
+  }
+
+  async until(check: () => void): Promise<void> {
+    await expect
+      .poll(() => {
+        check()
+        return true
+      })
+      .toBe(true)
+  }
+}
+
+it('pays no second offer while the first payment may have been made, whatever error came back', async () => {
+  const world = new World()
+  const { id, eventId } = await world.order()
+  world.onPay = async ({ idempotencyKey }) => {
+    // The melt went out; then the disk was full.
+    world.payments.set(idempotencyKey, { state: 'unknown', operationId: 'melt-1' })
+    throw new PylonError('disk_full', 'The disk is full.')
+  }
+  world.offer(eventId, provider, 10)
+  world.offer(eventId, other, 20)
+  await world.until(() => expect(world.customer.get(id).offers).toHaveLength(2))
+  await world.clock.advance(2000)
+  await world.until(() => expect(world.asked).toHaveLength(1))
+  await world.clock.advance(120_000)
+  expect(world.customer.get(id).status).toBe('paying')
+  expect(world.asked).toHaveLength(1)
+  const idempotencyKey = world.asked[0]?.idempotencyKey ?? ''
+  const owner = { kind: 'customer', pubkey: me.pubkey } as const
+  await world.tell({ type: 'payment_settled', cause: { type: 'purchase', id }, owner, idempotencyKey, feeSats: sats(0) })
+  expect(world.customer.get(id)).toMatchObject({ status: 'paid', paid_msats: 10_000n })
+  expect(world.asked).toHaveLength(1)
+})
+
+it('redeems a refund as soon as its mint answers again, without a restart', async () => {
+  const world = new World()
+  const { id, eventId } = await world.order({ provider: provider.pubkey })
+  let failures = 3
+  world.onReceive = async () => {
+    if (failures-- > 0) throw new PylonError('mint_unreachable', 'no answer')
+  }
+  const content = JSON.stringify({ error: 'failed', refund_token: 'cashuBrefund' })
+  world.answer(eventId, provider, { status: 'error', extra: 'backend_failed', content, encrypt: { signer: provider, scheme: 'nip44' } })
+  await world.until(() => expect(failures).toBe(2))
+  await world.clock.advance(60_000)
+  await world.until(() => expect(world.customer.get(id).status).toBe('refunded'))
+  expect(world.redeemed).toEqual(['cashuBrefund'])
+})
+
+it('asks no mint again about a refund that is no money', async () => {
+  const world = new World()
+  const { id, eventId } = await world.order({ provider: provider.pubkey })
+  let asked = 0
+  world.onReceive = async () => {
+    asked++
+    throw new PylonError('token_spent', 'spent')
+  }
+  const content = JSON.stringify({ error: 'failed', refund_token: 'cashuBspent' })
+  world.answer(eventId, provider, { status: 'error', content, encrypt: { signer: provider, scheme: 'nip44' } })
+  await world.until(() => expect(asked).toBe(1))
+  await world.clock.advance(3_600_000)
+  expect(asked).toBe(1)
+  expect(world.customer.get(id).status).toBe('failed')
+})
+
+it('keeps no more answers than a purchase can want', async () => {
+  const world = new World()
+  const { id, eventId } = await world.order({ pay: 'ask' })
+  for (let i = 0; i < 520; i++) world.answer(eventId, provider, { status: 'processing', extra: String(i) })
+  world.offer(eventId, provider, 10)
+  await world.customer.close()
+  expect(listAnswers(world.store, id)).toHaveLength(500)
+  expect(world.customer.get(id).offers).toHaveLength(0)
+})
+
+it('goes on with a purchase that was left before its request went out', async () => {
+  const world = new World()
+  await world.customer.start()
+  const order: Order = {
+    kind: 5001,
+    inputs: [{ data: 'text', type: 'text' }],
+    params: [],
+    encrypt: false,
+    pay: 'auto',
+    payWith: 'invoice',
+    timeoutMs: 600_000,
+  }
+  const at = world.clock.now()
+  const left = (id: string, deadlineAt: number) => insertPurchase({ id, kind: 5001, order, provider: null, deadlineAt, at })
+  await world.store.write(all(left('left', at + 600_000), left('late', at + 1000)))
+  await world.clock.advance(61_000)
+  await world.until(() => expect(world.customer.get('left').status).toBe('requested'))
+  await world.until(() => expect(world.customer.get('late').status).toBe('failed'))
+})
+
+it('tops up and pays again when another purchase took the sats meanwhile', async () => {
+  const world = new World()
+  const { id, eventId } = await world.order({ provider: provider.pubkey })
+  world.onPay = async () => {
+    if (world.asked.length === 1) throw new PylonError('insufficient_funds', 'The wallet holds 1 sat.')
+    return { state: 'paid', operationId: 'melt', preimage: '', feeSats: sats(0) }
+  }
+  world.offer(eventId, provider, 10)
+  await world.until(() => expect(world.customer.get(id).offers).toHaveLength(1))
+  await world.clock.advance(1)
+  await world.until(() => expect(world.customer.get(id).status).toBe('paid'))
+  expect(world.asked.map((request) => request.idempotencyKey)).toEqual([world.asked[0]?.idempotencyKey, world.asked[0]?.idempotencyKey])
+})
+
+it('ends when a payment fails after the deadline', async () => {
+  const world = new World()
+  await world.customer.start()
+  const { id, eventId } = await world.order({ provider: provider.pubkey })
+  world.onPay = async ({ idempotencyKey }) => {
+    const unknown = { state: 'unknown', operationId: 'melt' } as const
+    world.payments.set(idempotencyKey, unknown)
+    return unknown
+  }
+  world.offer(eventId, provider, 10)
+  world.offer(eventId, provider, 11)
+  await world.until(() => expect(world.customer.get(id).offers).toHaveLength(2))
+  await world.clock.advance(1)
+  await world.until(() => expect(world.asked).toHaveLength(1))
+  await world.clock.advance(700_000)
+  expect(world.customer.get(id).status).toBe('paying')
+  const idempotencyKey = world.asked[0]?.idempotencyKey ?? ''
+  world.payments.set(idempotencyKey, { state: 'failed', reason: 'no route' })
+  const owner = { kind: 'customer', pubkey: me.pubkey } as const
+  await world.tell({ type: 'payment_failed', cause: { type: 'purchase', id }, owner, idempotencyKey, reason: 'no route' })
+  await world.clock.advance(61_000)
+  await world.until(() => expect(world.customer.get(id).status).toBe('timeout'))
+  expect(world.asked).toHaveLength(1)
+})
