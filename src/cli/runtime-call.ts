@@ -145,3 +145,8 @@ function quote(word: string): string {
 export function shellOf(words: readonly string[]): string {
   return words.length === 1 ? (words[0] ?? '') : words.map(quote).join(' ')
 }
+
+/** The words of a command: positional ones, and what stands behind `--`, which yargs leaves among the command's own names. */
+export function wordsOf(args: { readonly shell: readonly string[] | undefined; readonly _: readonly (string | number)[] }): string[] {
+  return [...(args.shell ?? []), ...args._.slice(2)].map(String)
+}

@@ -16,6 +16,7 @@ import {
   shellOf,
   textOf,
   withPrice,
+  wordsOf,
 } from './runtime-call.ts'
 import { clockTime, drawTable, relativeTime, shortId } from './table.ts'
 import { given, many, nameAndValue, one, textFrom, wholeNumberIf } from './values.ts'
@@ -132,7 +133,7 @@ const run = defineCommand({
       })
       .option('keep', { type: 'boolean', default: false, describe: 'Leave the runtime for a look until it is torn down' }),
   handler: async (args) => {
-    const words = many(args.shell as string[] | undefined).map(String)
+    const words = wordsOf(args)
     if (words.length === 0) throw new PylonError('usage', 'Name a command: pylon runtime run -- CMD')
     const provider = await providerOf(args)
     const artifacts = many(args.artifact)

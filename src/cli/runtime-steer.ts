@@ -1,5 +1,6 @@
 /** `pylon runtime` once there is one: look, prompt, execute, collect, snapshot, recover, end. */
 import { writeFileSync } from 'node:fs'
+import { PylonError } from '../base/errors.ts'
 import type { Answer } from '../control/client.ts'
 import { defineCommand } from './command.ts'
 import { plain, printAnswer } from './output.ts'
@@ -17,6 +18,7 @@ import {
   withCall,
   withPrice,
   withTarget,
+  wordsOf,
 } from './runtime-call.ts'
 import { drawTable } from './table.ts'
 import { given, textFrom, wholeNumber, wholeNumberIf } from './values.ts'
@@ -130,7 +132,8 @@ const exec = defineCommand({
       .option('user', { type: 'string', nargs: 1, describe: 'As whom' })
       .option('exec-timeout', { type: 'string', nargs: 1, describe: 'Seconds that it may take (60)' }),
   handler: async (args) => {
-    const words = (args.shell ?? []).map(String)
+    const words = wordsOf(args)
+    if (words.length === 0) throw new PylonError('usage', 'Name a command: pylon runtime exec ID -- CMD')
     const answer = await runtimeCall(args, {
       command: 'exec',
       runtime_id: args.id,
