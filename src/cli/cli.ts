@@ -62,7 +62,7 @@ function parser(argv: readonly string[], roles: Roles): Argv<GlobalOptions> {
     .wrap(100)
     .exitProcess(false)
     .fail((message, error) => {
-      throw error ?? new PylonError('usage', wordsFor(message))
+      throw error === undefined || error.name === 'YError' ? new PylonError('usage', wordsFor(message ?? error.message)) : error
     })
   return addCommands(base, roles)
 }

@@ -16,6 +16,7 @@ export type Report = Output<typeof nodeRoutes.doctor>
 type Check = Report['checks'][number]
 
 const LOW_DISK_BYTES = 200 * 1024 * 1024
+const FULL_DISK_BYTES = 1_000_000
 const MIN_NODE = [22, 19] as const
 const MAX_SKEW_S = 30
 
@@ -49,9 +50,8 @@ function checkHome({ home }: ReadServices): Check {
 function checkDisk({ home }: ReadServices): Check {
   const free = freeBytes(home.dir)
   const message = `${Math.floor(free / 1024 / 1024)} MB are free.`
-  return free >= LOW_DISK_BYTES
-    ? ok('disk', message)
-    : warning('disk', message, 'Free some space: a full disk stops the node from taking work.')
+  if (free >= LOW_DISK_BYTES) return ok('disk', message)
+  return (free < FULL_DISK_BYTES ? failed : warning)('disk', message, 'Free some space: a full disk stops the node from taking work.')
 }
 
 function checkConfig({ home }: ReadServices): Check {
@@ -59,7 +59,7 @@ function checkConfig({ home }: ReadServices): Check {
     loadConfig(home.config)
     return ok('config', `${home.config} is valid.`)
   } catch (error) {
-    return failed('config', messageOf(error), 'pylon config set KEY VALUE')
+    return failed('config', messageOf(error), `Mend it, or move it away: ${home.config}`)
   }
 }
 

@@ -1,5 +1,6 @@
 /** Ownership of a home: an exclusive SQLite transaction held for life. The kernel drops it however the holder dies. */
 import Sqlite, { type Database } from 'better-sqlite3'
+import { addonError } from '../base/assets.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 
 /**
@@ -27,9 +28,12 @@ export function acquireLease(path: string, waitMs = 0): Lease {
     db?.close()
     const code = String((error as { code?: unknown }).code)
     if (code.startsWith('SQLITE_BUSY')) throw new PylonError('already_running', `Another process holds ${path}: pylon status shows it.`)
-    throw new PylonError('home_unusable', `The lease ${path} can't be taken (${messageOf(error)}): check rights and free space.`, {
-      cause: error,
-    })
+    throw (
+      addonError(error) ??
+      new PylonError('home_unusable', `The lease ${path} can't be taken (${messageOf(error)}): check rights and free space.`, {
+        cause: error,
+      })
+    )
   }
   const held = db
   return { release: () => held.close() }

@@ -238,7 +238,7 @@ export const rememberCancellation = defineCommand(
 
 /**
  * Forgets jobs at rest since before `before`, at most `limit` at once, and returns how many. Jobs that hold or owe money
- * (a paid one that failed and is not refunded yet) are never at rest.
+ * (a paid one that failed and is not refunded yet), or whose invoice the wallet still watches, are never at rest.
  */
 export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; limit: number }): number => {
   sql('DELETE FROM job_cancellations WHERE at < ?').run(BigInt(p.before))
@@ -248,7 +248,9 @@ export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; 
   )
   const gone = sql(
     `DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE updated_at < ? AND (status IN ('refused', 'settled', 'refunded', 'expired')
-     OR (status IN ('failed', 'cancelled') AND paid_msats = 0)) LIMIT ?)`,
+     OR (status IN ('failed', 'cancelled') AND paid_msats = 0))
+     AND NOT EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled') AND q.idempotency_key = 'job:' || jobs.id || ':invoice'
+       AND q.state IN ('unpaid', 'paid', 'expired')) LIMIT ?)`,
   ).run(BigInt(p.before), BigInt(p.limit))
   return Number(gone.changes)
 })

@@ -1,5 +1,6 @@
 /** The database of a node: synchronous reads, and one queue through which every write goes. */
 import Sqlite, { type Database } from 'better-sqlite3'
+import { addonError } from '../base/assets.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { type Command, labelsOf, runCommand, type Sql, sqlOver } from './commands.ts'
 import { assertNotNewer, migrate, readMigrations } from './migrations.ts'
@@ -168,5 +169,5 @@ function storeError(error: unknown): PylonError {
       { cause: error },
     )
   }
-  return new PylonError('internal', messageOf(error), { cause: error })
+  return addonError(error) ?? new PylonError('internal', messageOf(error), { cause: error })
 }

@@ -35,18 +35,19 @@ export function selectCoins<C extends Coin>(coins: readonly C[], target: bigint)
   if (target <= 0n) return undefined
   const useful = coins
     .filter((coin) => coin.amountSats * 1000n > BigInt(coin.feePpk))
-    .sort((a, b) => (a.amountSats < b.amountSats ? 1 : -1))
+    .sort((a, b) => (a.amountSats === b.amountSats ? a.feePpk - b.feePpk : a.amountSats < b.amountSats ? 1 : -1))
   const chosen = new Purse<C>()
   const skipped: C[] = []
   for (const coin of useful) {
     if (chosen.netWith(coin) <= target) chosen.add(coin)
     else skipped.push(coin)
-    if (chosen.net === target) return chosen.coins()
+    if (chosen.net === target) break
   }
   // Complete with the smallest single one that is enough; else with the largest until it is.
   const completing = skipped.findLast((coin) => chosen.netWith(coin) >= target)
   for (const coin of completing === undefined ? skipped : [completing]) if (chosen.net < target) chosen.add(coin)
   if (chosen.net < target) return undefined
+  // Also when it fits exactly: a coin may cost all that it is worth, since the fee is rounded up over all.
   for (const coin of chosen.coins().reverse()) if (chosen.netWithout(coin) >= target) chosen.remove(coin)
   return chosen.coins()
 }

@@ -18,6 +18,8 @@ import type { Invoice, InvoiceRequest, WalletOwner } from './types.ts'
 
 /** A payment that comes later than this after the invoice expired is not looked for any more. */
 const LATE_GRACE_MS = 7 * 86_400_000
+/** The same where the mint does not say: it may have been paid before the mint fell silent. */
+const SILENT_GRACE_MS = 90 * 86_400_000
 /** Between two looks for a late payment, at least and at most. */
 const MIN_LATE_CHECK_MS = 15_000
 const MAX_LATE_CHECK_MS = 600_000
@@ -196,13 +198,26 @@ export class Invoices {
       const reply = await mints.client(quote.mintUrl).get(`/v1/mint/quote/bolt11/${encodeURIComponent(quote.quoteId)}`, mintQuoteSchema)
       await mints.note(quote.mintUrl, reply)
       if (reply.kind !== 'ok' || reply.value.state === 'UNPAID') {
-        await this.#defer(quote)
+        await this.#defer(quote, reply.kind === 'ok' ? LATE_GRACE_MS : SILENT_GRACE_MS)
         return getQuote(store, id)
       }
     }
-    const operation = operationByKey(store, `mint:${quote.id}`)?.id ?? (await this.#prepareMint(quote))
-    await this.#executor.run(operation)
+    try {
+      const operation = operationByKey(store, `mint:${quote.id}`)?.id ?? (await this.#prepareMint(quote))
+      await this.#executor.run(operation)
+    } catch (error) {
+      await this.#postpone(quote)
+      throw error
+    }
     return getQuote(store, id)
+  }
+
+  /** It is paid and cannot be minted now (the mint's keysets are not to be had): a little later, without end. */
+  async #postpone({ id, state }: QuoteRow): Promise<void> {
+    const { store, clock } = this.#context
+    const at = clock.now()
+    if (getQuote(store, id)?.state === state)
+      await store.write(moveQuote({ id, from: [state], to: state, nextCheckAt: at + MIN_LATE_CHECK_MS, at }))
   }
 
   async #prepareMint(quote: QuoteRow): Promise<string> {
@@ -251,11 +266,11 @@ export class Invoices {
   }
 
   /** The next look: soon at first, then the older the rarer; long after the expiry not at all. */
-  async #defer(quote: QuoteRow): Promise<void> {
+  async #defer(quote: QuoteRow, graceMs: number): Promise<void> {
     const { store, clock } = this.#context
     const at = clock.now()
     const age = at - quote.createdAt
-    const over = at > quote.expiresAt + LATE_GRACE_MS
+    const over = at > quote.expiresAt + graceMs
     const to = over ? 'closed' : at > quote.expiresAt ? 'expired' : 'unpaid'
     const late = Math.min(MAX_LATE_CHECK_MS, Math.max(MIN_LATE_CHECK_MS, (at - quote.expiresAt) / 5))
     const delay = to === 'expired' ? late : Math.min(MAX_CHECK_MS, Math.max(MIN_CHECK_MS, age / 10))

@@ -197,6 +197,7 @@ test('errors are one line with the code, or the error object, on stderr, with th
   await fails(2, 'usage', ['wallet', 'fund', '1e3'])
   await fails(2, 'usage', ['wallet', 'fund', '😀'])
   await fails(2, 'usage', ['wallet', 'pay'])
+  await fails(2, 'usage', ['wallet', 'send', '5', '--lock'])
   await fails(2, 'usage', ['agent', 'show', ''])
   await fails(2, 'usage', ['jobs', 'show', ''])
   await fails(2, 'usage', ['wallet', 'balance', '--wallet', ''])

@@ -40,7 +40,27 @@ describe('coins', () => {
           expect(sumOf(without) - inputFee(without)).toBeLessThan(target)
         }
       }),
-      { numRuns: 500 },
+      {
+        numRuns: 500,
+        examples: [
+          [
+            [
+              { amountSats: 2n, feePpk: 1000 },
+              { amountSats: 1n, feePpk: 500 },
+              { amountSats: 1n, feePpk: 0 },
+            ],
+            2n,
+          ],
+          [
+            [
+              { amountSats: 2n, feePpk: 500 },
+              { amountSats: 1n, feePpk: 500 },
+              { amountSats: 1n, feePpk: 500 },
+            ],
+            2n,
+          ],
+        ],
+      },
     )
   })
 

@@ -84,6 +84,34 @@ describe('a keyset that rotates while the answer is missing', () => {
   })
 })
 
+describe('a paid invoice that cannot be minted yet', () => {
+  it('is looked at again later, not at once', async () => {
+    const key = randomUUID()
+    const request = { idempotencyKey: key, cause: ownerCause(), amountSats: sats(7), creditAccount: 'node/equity/funding' }
+    const invoice = await home.node.createInvoice(request)
+    home.store.sql('UPDATE mint_keysets SET fetched_at = 0').run()
+    let asked = 0
+    lieStatus = (path) => {
+      if (path !== '/v1/keysets') return undefined
+      asked++
+      return { status: 500, text: '{}' }
+    }
+    await faucet(sandbox.mintUrl, invoice.request)
+    await vi.waitFor(
+      () => {
+        expect(asked).toBeGreaterThan(0)
+        const quote = home.store.sql('SELECT next_check_at FROM mint_quotes WHERE id = ?').get(invoice.id)
+        expect(Number(quote?.['next_check_at'])).toBeGreaterThan(Date.now() + 5000)
+      },
+      { timeout: 10_000, interval: 20 },
+    )
+    lieStatus = undefined
+    home.store.sql('UPDATE mint_quotes SET next_check_at = 0 WHERE id = ?').run(invoice.id)
+    await home.node.createInvoice({ ...request, idempotencyKey: randomUUID() })
+    await vi.waitFor(() => expect(home.node.invoice(key)?.state).toBe('settled'), { timeout: 15_000, interval: 20 })
+  })
+})
+
 describe('a payment that the mint made and called refused', () => {
   it('is looked into before anybody is told that nothing was spent', async () => {
     const invoice = await home.agent.createInvoice({

@@ -297,13 +297,15 @@ describe('brains that fail', () => {
     const world = await startWorld({ dir: tempDir() })
     const json = `cat >/dev/null; echo '{"thought":"fine","actions":[{"type":"post","text":"from json"},{"type":"fly"}]}'`
     const ada = await spawnAda(world, { brain: { type: 'exec', command: json } })
-    expect(world.host.log('ada')[0]).toMatchObject({
-      thought: 'fine',
-      actions: [
-        { type: 'post', state: 'published' },
-        { type: 'fly', state: 'refused' },
-      ],
-    })
+    await vi.waitFor(() =>
+      expect(world.host.log('ada')[0]).toMatchObject({
+        thought: 'fine',
+        actions: [
+          { type: 'post', state: 'published' },
+          { type: 'fly', state: 'refused' },
+        ],
+      }),
+    )
     await world.host.set('ada', {
       brain: { type: 'exec', command: `read -r line; echo "thinking"; echo "REMEMBER: I have \${#line} chars"; echo "Set_Goal: rest"` },
     })

@@ -1,0 +1,54 @@
+/** What the sweep of jobs must not forget. */
+import { join } from 'node:path'
+import { expect, it, onTestFinished } from 'vitest'
+import { msats } from '../../../src/base/amounts.ts'
+import { claimJob, hasJob, sweepJobs, transitionJob } from '../../../src/store/jobs.ts'
+import { insertQuote, moveQuote } from '../../../src/store/quotes.ts'
+import { Store } from '../../../src/store/store.ts'
+import { tempDir } from '../../support/temp.ts'
+
+it('keeps a job that nobody paid for as long as its invoice may still be paid', async () => {
+  const store = Store.open(join(tempDir(), 'pylon.db'))
+  onTestFinished(() => store.close())
+  const id = 'a'.repeat(64)
+  const job = {
+    id,
+    transport: 'nip90' as const,
+    kind: 5001,
+    customerPubkey: 'b'.repeat(64),
+    directed: true,
+    encryption: 'none' as const,
+    request: {},
+    answerRelays: [],
+    requestedAtS: 1,
+    deadline: 2000,
+    priceMsats: msats(2000),
+    paymentMethod: 'invoice' as const,
+  }
+  await store.write(claimJob({ job, at: 1000, reason: 'ordered' }))
+  await store.write(transitionJob({ id, from: 'received', to: 'quoted', reason: 'named', at: 1000, patch: { paymentRequest: 'lnbcrt1' } }))
+  await store.write(transitionJob({ id, from: 'quoted', to: 'expired', reason: 'ran out', at: 1000 }))
+  const quote = {
+    id: 'q1',
+    idempotencyKey: `job:${id}:invoice`,
+    requestDigest: 'd',
+    owner: { kind: 'node' as const, pubkey: 'c'.repeat(64) },
+    mintUrl: 'https://mint.test',
+    quoteId: 'quote',
+    quotePubkey: `02${'c'.repeat(64)}`,
+    request: 'lnbcrt1',
+    paymentHash: 'd'.repeat(64),
+    amountSats: 2n,
+    creditAccount: `node/deposit/job:${id}`,
+    cause: { type: 'job' as const, id },
+    state: 'unpaid' as const,
+    expiresAt: 1500,
+    nextCheckAt: 1000,
+    createdAt: 1000,
+  }
+  await store.write(insertQuote(quote))
+  expect(await store.write(sweepJobs({ before: 5000, limit: 10 }))).toBe(0)
+  expect(hasJob(store, id)).toBe(true)
+  await store.write(moveQuote({ id: 'q1', from: ['unpaid'], to: 'closed', nextCheckAt: null, at: 5000 }))
+  expect(await store.write(sweepJobs({ before: 5000, limit: 10 }))).toBe(1)
+})
