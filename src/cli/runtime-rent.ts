@@ -3,7 +3,7 @@ import type { Argv } from 'yargs'
 import { formatSats, msats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import { runtimesRoutes } from '../control/contract/runtimes.ts'
-import { callNode, defineCommand } from './command.ts'
+import { callNode, defineCommand, defineGroup } from './command.ts'
 import { printAnswer, warn } from './output.ts'
 import {
   drawRuntime,
@@ -248,4 +248,29 @@ const rentals = defineCommand({
   },
 })
 
-export const rentCommands = [provision, run, offers, rentals]
+const build = defineCommand({
+  command: 'build [kind]',
+  describe: 'Make an image for Incus on this machine, with project, profile and guest program: debian for agents, busybox for runs',
+  builder: (yargs) =>
+    yargs
+      .positional('kind', { choices: ['debian', 'busybox'] as const, default: 'debian' as const, describe: 'Which' })
+      .option('suite', { type: 'string', nargs: 1, describe: 'Of Debian (bookworm)' })
+      .option('mirror', { type: 'string', nargs: 1, describe: 'Of Debian' }),
+  handler: async (args) => {
+    const answer = await callNode(args, runtimesRoutes.buildImage, {
+      kind: args.kind,
+      ...given({ suite: args.suite, mirror: args.mirror }),
+    })
+    printAnswer(args, answer, ({ alias, fingerprint, guest_dir, created }) =>
+      [
+        `The image ${alias} is ${fingerprint.slice(0, 12)}.`,
+        ...(guest_dir === null ? [] : [`The guest program is in ${guest_dir}.`]),
+        ...(created.length === 0 ? [] : [`Made in Incus: ${created.join(', ')}.`]),
+      ].join('\n'),
+    )
+  },
+})
+
+const image = defineGroup('image', 'Images that runtimes of Incus start from', [build])
+
+export const rentCommands = [provision, run, offers, rentals, image]

@@ -127,6 +127,24 @@ export const runtimesRoutes = defineRoutes({
     response: z.strictObject({ offers: z.array(offer) }),
     errors: ['pubkey_invalid', 'locked'],
   },
+  buildImage: {
+    method: 'POST',
+    path: '/v1/runtimes/images',
+    summary: 'Makes one of the two images of Incus on this machine, with the project, profile and guest program that it needs.',
+    request: z.strictObject({
+      kind: z.enum(['busybox', 'debian']),
+      suite: z.string().max(64).optional().describe('Of Debian; bookworm by default.'),
+      mirror: z.string().max(1024).optional().describe('Of Debian, where the default of debootstrap is not reachable.'),
+    }),
+    response: z.strictObject({
+      alias: z.string(),
+      fingerprint: z.string(),
+      guest_dir: z.string().nullable().describe('Where the guest program was put; null where the image needs none.'),
+      created: z.array(z.string()).describe('What was made in Incus beside the image.'),
+    }),
+    task: true,
+    errors: ['runtime_unsupported', 'incus_unreachable', 'incus_forbidden', 'home_unusable'],
+  },
   listRentals: {
     method: 'GET',
     path: '/v1/runtimes/rentals',

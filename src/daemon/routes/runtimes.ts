@@ -13,6 +13,7 @@ import { type ControlResult, type ControlStatus, decodeCommand, encodeCommand } 
 import { ControlError } from '../../nostr/control/vocabulary.ts'
 import { npubOf, parsePubkey } from '../../nostr/nips/nip19.ts'
 import type { Machines } from '../../provider/machines/machines.ts'
+import { buildIncusImage } from '../image-build.ts'
 import type { RuntimeCalls } from '../runtime-calls.ts'
 import type { ReadServices, Services } from '../services.ts'
 
@@ -26,7 +27,7 @@ export function runtimesReadHandlers({ store }: Pick<ReadServices, 'store'>): Re
   return { listRentals: ({ limit }) => ({ rentals: rentalViews(store, { limit: limit ?? DEFAULT_LIMIT }) }) }
 }
 
-interface RuntimeServices extends Pick<Services, 'store' | 'identity' | 'keyring'> {
+interface RuntimeServices extends Pick<Services, 'store' | 'identity' | 'keyring' | 'config'> {
   readonly tenant: Tenant
   readonly machines: Machines
   readonly runtimeCalls: RuntimeCalls
@@ -87,6 +88,14 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
     commandStatuses: async ({ key, after, wait }, call) => {
       const { statuses, done } = await services.runtimeCalls.after(key, after ?? 0, (wait ?? 0) * 1000, call.signal)
       return { statuses: statuses.map(statusView), done }
+    },
+    buildImage: async ({ kind, suite, mirror }) => {
+      const more = { ...(suite === undefined ? {} : { suite }), ...(mirror === undefined ? {} : { mirror }) }
+      const built = await buildIncusImage(services.config().runtimes, { kind, nodePubkey: own, ...more })
+      // It may have become usable by this.
+      await services.machines.reload()
+      const { alias, fingerprint, guestDir, created } = built
+      return { alias, fingerprint, guest_dir: guestDir, created: [...created] }
     },
     listOffers: async (filter) => {
       const offers = await services.tenant.offers({
