@@ -4,6 +4,7 @@ import { systemClock, unixSeconds } from '../../../src/base/clock.ts'
 import { isPylonError } from '../../../src/base/errors.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { exchange } from '../../../src/customer/machines/exchange.ts'
+import type { RuntimeDescriptor } from '../../../src/nostr/control/descriptor.ts'
 import {
   CONTROL_CMD_KIND,
   CONTROL_ERROR_KIND,
@@ -27,7 +28,12 @@ let home: TestNostr
 let heard: CommandEnvelope[]
 let close: () => void
 
-const runtime = { runtime_id: 'local-0123456789abcdef', provider: 'local', lifecycle_phase: 'ready', protocol_compatibility: [] } as const
+const runtime: RuntimeDescriptor = {
+  runtime_id: 'local-0123456789abcdef',
+  provider: 'local',
+  lifecycle_phase: 'ready',
+  protocol_compatibility: [],
+}
 
 beforeEach(async () => {
   sandbox = await startSandbox()
@@ -146,7 +152,7 @@ test('silence ends as a timeout that says how to go on; a command that changed i
     command: () => ({ command: 'run', entry_command: 'true', ...(token === undefined ? {} : { lease_token: token }) }),
     onStatus: async () => {
       token = 'cashuB'
-      return 'resend'
+      return 'resend' as const
     },
   })
   await vi.waitFor(() => expect(heard).toHaveLength(2))
