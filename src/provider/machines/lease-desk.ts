@@ -9,7 +9,7 @@ import type { Logger } from '../../base/logger.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import { leasePriceMsats } from '../../nostr/control/offers.ts'
 import type { Command } from '../../store/commands.ts'
-import { getLease, insertLease, type LeaseRow, leasesIn, leasesOf, moveLease, patchLease } from '../../store/leases.ts'
+import { getLease, insertLease, type LeaseRow, type LeaseStep, leasesIn, leasesOf, moveLease, patchLease } from '../../store/leases.ts'
 import { accountBalance, postEntry } from '../../store/ledger.ts'
 import { patchRuntime } from '../../store/runtimes.ts'
 import type { Store } from '../../store/store.ts'
@@ -19,6 +19,7 @@ import { createRefunds, type Refunds } from '../refunds.ts'
 import type { RuntimeClass } from './classes.ts'
 import { fail, toControlError } from './failures.ts'
 import { depositAccount, type EndedBy, invoiceKey, refundKey, settleLease } from './settlement.ts'
+import { canStepLease } from './states.ts'
 
 export interface LeaseDeps {
   readonly store: Store
@@ -66,6 +67,12 @@ export interface LeaseDesk {
   close(): Promise<void>
 }
 
+/** A legal step as a command. @throws Error for an illegal one, which is a fault of ours */
+function stepLease(p: LeaseStep): Command<void> {
+  if (!canStepLease(p.from, p.to)) throw new Error(`A lease cannot go from ${p.from} to ${p.to}.`)
+  return moveLease(p)
+}
+
 export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
   const { store, clock, logger } = deps
   /** Woken when a lease leaves `quoted`. */
@@ -107,7 +114,7 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
   async function onClaimed(id: string): Promise<void> {
     const at = clock.now()
     const step = { id, from: 'refunding', to: 'refunded', reason: 'the tenant spent the refund', at } as const
-    await persistIfUnmoved(deps, moveLease({ ...step, patch: { refundNextAt: null } }))
+    await persistIfUnmoved(deps, stepLease({ ...step, patch: { refundNextAt: null } }))
   }
 
   function wakeWaiters(id: string): void {
@@ -160,14 +167,14 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
       const paid = { paidMsats, ...(mintUrl === undefined ? {} : { mintUrl }) }
       const back = { refundMsats: paidMsats, refundNextAt: at }
       if (lease.state === 'quoted' && paidMsats >= lease.priceMsats) {
-        if (await persistIfUnmoved(deps, moveLease({ id, from: 'quoted', to: 'paid', reason: 'paid', at, patch: paid }))) break
+        if (await persistIfUnmoved(deps, stepLease({ id, from: 'quoted', to: 'paid', reason: 'paid', at, patch: paid }))) break
       } else if (lease.state === 'quoted' || lease.state === 'expired') {
         const reason = lease.state === 'quoted' ? 'paid less than the price' : 'paid too late'
-        const toPaid = moveLease({ id, from: lease.state, to: 'paid', reason, at, patch: paid })
-        if (await persistIfUnmoved(deps, toPaid, moveLease({ id, from: 'paid', to: 'refunding', reason, at, patch: back }))) break
+        const toPaid = stepLease({ id, from: lease.state, to: 'paid', reason, at, patch: paid })
+        if (await persistIfUnmoved(deps, toPaid, stepLease({ id, from: 'paid', to: 'refunding', reason, at, patch: back }))) break
       } else if (lease.state === 'ended') {
         const step = { id, from: 'ended', to: 'refunding', reason: 'paid after its end', at, patch: { ...paid, ...back } } as const
-        if (await persistIfUnmoved(deps, moveLease(step))) break
+        if (await persistIfUnmoved(deps, stepLease(step))) break
       } else if (lease.state === 'paid' || lease.state === 'active') {
         // Paid twice: what is over the price goes back at the end.
         await persist(deps, patchLease({ id, patch: paid, at }))
@@ -216,12 +223,12 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     const until = lease.paymentExpiresAt ?? lease.createdAt + deps.config().payment_expiry_s * 1000
     if (until > clock.now()) return
     const step = { id: lease.id, from: 'quoted', to: 'expired', reason: 'the invoice ran out', at: clock.now() } as const
-    if (await persistIfUnmoved(deps, moveLease(step))) wakeWaiters(lease.id)
+    if (await persistIfUnmoved(deps, stepLease(step))) wakeWaiters(lease.id)
   }
 
   function ending(lease: LeaseRow, by: EndedBy, at: number): readonly Command<unknown>[] {
     const { id } = lease
-    if (lease.state === 'quoted') return [moveLease({ id, from: 'quoted', to: 'expired', reason: 'nobody wants it any more', at })]
+    if (lease.state === 'quoted') return [stepLease({ id, from: 'quoted', to: 'expired', reason: 'nobody wants it any more', at })]
     if (lease.state !== 'paid' && lease.state !== 'active') return []
     const reason = { tenant: 'the tenant left', time: 'the time is up', completed: 'the run is over', node: 'the node could not keep it' }[
       by
@@ -229,8 +236,8 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     // Money for time that never began goes back, whoever ended it.
     const { refundMsats, entry } = settleLease(lease, lease.state === 'paid' ? 'node' : by, at)
     const post = entry === undefined ? [] : [postEntry(entry)]
-    if (refundMsats === 0n) return [...post, moveLease({ id, from: lease.state, to: 'ended', reason, at })]
-    return [...post, moveLease({ id, from: lease.state, to: 'refunding', reason, at, patch: { refundMsats, refundNextAt: at } })]
+    if (refundMsats === 0n) return [...post, stepLease({ id, from: lease.state, to: 'ended', reason, at })]
+    return [...post, stepLease({ id, from: lease.state, to: 'refunding', reason, at, patch: { refundMsats, refundNextAt: at } })]
   }
 
   return {
@@ -284,7 +291,7 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
         .map((lease) => {
           const startsAt = endsAt
           endsAt = startsAt + lease.seconds * 1000
-          return moveLease({
+          return stepLease({
             id: lease.id,
             from: 'paid',
             to: 'active',

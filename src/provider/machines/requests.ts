@@ -1,7 +1,8 @@
 /** Commands as requests that run once: claimed by requester and idempotency key, joined while they run, replayed after. */
+import { createHash } from 'node:crypto'
 import type { Clock } from '../../base/clock.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
-import type { Json } from '../../base/json.ts'
+import { asJson, type Json } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import { type CommandEnvelope, type ControlResult, type ControlStatus, commandDigest } from '../../nostr/control/envelopes.ts'
 import type { ControlError } from '../../nostr/control/vocabulary.ts'
@@ -71,7 +72,7 @@ export function createRequestDesk(deps: { store: Store; clock: Clock; logger: Lo
     const emit: Emit = (status) => {
       say(status)
       const { requester, idempotencyKey } = name
-      store.write(noteStatus({ requester, idempotencyKey, status: toJson(status), at: clock.now() })).catch((error: unknown) => {
+      store.write(noteStatus({ requester, idempotencyKey, status: asJson(status), at: clock.now() })).catch((error: unknown) => {
         logger.warn({ error: messageOf(error) }, 'a status of a command could not be kept')
       })
     }
@@ -107,12 +108,12 @@ export function createRequestDesk(deps: { store: Store; clock: Clock; logger: Lo
       const failure = toControlError(error, 'internal')
       if (failure.code === 'internal') logger.error({ err: error }, 'a command failed by a fault of ours')
       if (closing || failure.code === 'shutting_down') throw fail('shutting_down', 'the node is shutting down')
-      await finish('failed', toJson({ code: failure.code, hint: failure.hint, detail: failure.detail })).catch((second: unknown) => {
+      await finish('failed', asJson({ code: failure.code, hint: failure.hint, detail: failure.detail })).catch((second: unknown) => {
         logger.error({ error: messageOf(second) }, 'the end of a command could not be kept')
       })
       throw failure
     }
-    await finish('succeeded', toJson(result)).catch((error: unknown) => {
+    await finish('succeeded', asJson(result)).catch((error: unknown) => {
       if (isPylonError(error, 'shutting_down')) throw fail('shutting_down', 'the node is shutting down')
       // The work is done: the answer goes out, only its replay is lost.
       logger.error({ error: messageOf(error) }, 'the answer of a command could not be kept')
@@ -168,6 +169,8 @@ function conflict(): ControlError {
   return fail('idempotency_conflict', 'this idempotency key came with another command', 'use a new idempotency key for a new command')
 }
 
-function toJson(value: unknown): Json {
-  return JSON.parse(JSON.stringify(value)) as Json
+/** The same for the same try of the same command, so that a restart finds the lease again. */
+export function leaseIdOf(claimed: Claimed): string {
+  const name = [claimed.requester, claimed.idempotencyKey, claimed.attemptId].join('\n')
+  return createHash('sha256').update(`pylon lease\n${name}`).digest('hex').slice(0, 32)
 }

@@ -21,7 +21,8 @@ export interface Upkeep {
   close(): Promise<void>
 }
 
-export function createUpkeep(deps: KeeperDeps, registry: Registry): Upkeep {
+/** @param healthEveryMs shorter in tests */
+export function createUpkeep(deps: KeeperDeps, registry: Registry, healthEveryMs = HEALTH_EVERY_MS): Upkeep {
   const { store, clock, logger } = deps
   const due = { health: 0, sweep: clock.now() + SWEEP_EVERY_MS, teardown: 0, prune: 0, snapshots: 0 }
   let cancel: () => void = () => undefined
@@ -45,9 +46,9 @@ export function createUpkeep(deps: KeeperDeps, registry: Registry): Upkeep {
   async function tick(): Promise<void> {
     await guarded('leases could not be looked at', () => deps.leases.tick())
     await guarded('runtimes whose time is up could not be ended', endExpired)
-    if (isDue('health', HEALTH_EVERY_MS)) await guarded('the health of runtimes could not be asked', lookAtAll)
+    if (isDue('health', healthEveryMs)) await guarded('the health of runtimes could not be asked', lookAtAll)
     if (isDue('teardown', RETRY_TEARDOWN_MS)) await guarded('a teardown did not end', retryTeardowns)
-    if (isDue('snapshots', HEALTH_EVERY_MS)) await guarded('snapshots could not be made', snapshotAll)
+    if (isDue('snapshots', healthEveryMs)) await guarded('snapshots could not be made', snapshotAll)
     if (isDue('sweep', SWEEP_EVERY_MS)) await guarded('orphans could not be looked for', () => registry.sweep())
     if (isDue('prune', PRUNE_EVERY_MS)) await guarded('old records could not be forgotten', prune)
   }

@@ -303,6 +303,7 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     logger: silentLogger,
     config: () => config,
     network: options.network ?? 'live',
+    healthEveryMs: 300,
     nostr: { keyring, relays: ['wss://relay.test'], nudgeOutbox: () => undefined },
     wallets,
     adapters: () => [world.incus, world.local],
