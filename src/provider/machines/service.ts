@@ -29,6 +29,8 @@ import { createViews } from './views.ts'
 
 /** How often capacity is looked at and offers are compared with what was said. */
 const REFRESH_MS = 5000
+/** What does not end by itself (a command inside a runtime) is left to the next start. */
+const CLOSE_MS = 5000
 
 export interface MachinesDeps {
   readonly store: Store
@@ -225,7 +227,10 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
       closing.abort(fail('shutting_down', 'the node is shutting down'))
       await upkeep.close()
       const ended = registry.close()
-      await Promise.allSettled([requests.close(), ended, leases.close(), refreshing])
+      const waited = new AbortController()
+      const late = clock.sleep(CLOSE_MS, waited.signal).catch(() => undefined)
+      await Promise.race([Promise.allSettled([requests.close(), ended, leases.close(), refreshing]), late])
+      waited.abort()
       await substrates.close()
     },
 
