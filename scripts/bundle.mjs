@@ -40,6 +40,7 @@ export async function bundle(outdir) {
     throw new Error(error.message.split('\n')[0].replace(/:$/, ''))
   })
   cpSync(join(root, 'migrations'), join(outdir, 'migrations'), { recursive: true })
+  cpSync(join(root, 'src/guest/guest.sh'), join(outdir, 'guest.sh'))
   cpSync(join(root, 'node_modules/tiny-secp256k1/lib/secp256k1.wasm'), join(outdir, 'secp256k1.wasm'))
   writeFileSync(join(outdir, 'package.json'), '{"type":"commonjs"}\n')
 }

@@ -103,7 +103,7 @@ async function layOut(dir) {
   const addon = `prebuilds/${platform}.node`
   for (const part of ['package.json', 'LICENSE', 'lib', addon]) cpSync(join(from, part), join(to, part), { recursive: true })
   const workers = readdirSync(dir).filter((name) => name.endsWith('.cjs') && name !== 'pylon.cjs')
-  const assets = ['migrations/**/*', '*.wasm', 'package.json', `node_modules/better-sqlite3/${addon}`]
+  const assets = ['migrations/**/*', '*.wasm', 'guest.sh', 'package.json', `node_modules/better-sqlite3/${addon}`]
   const config = { name: 'pylon', version, type: 'commonjs', bin: 'pylon.cjs', pkg: { scripts: workers, assets } }
   writeFileSync(join(dir, 'package.json'), JSON.stringify(config))
 }

@@ -47,6 +47,10 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(`${VERSION}\n`)
     return 0
   }
+  if (argv[0] === 'guest') {
+    const { runGuest } = await import('./guest/guest.ts')
+    return await runGuest(argv.slice(1))
+  }
   const { runCli } = await import('./cli/cli.ts')
   return await runCli(argv, roles)
 }

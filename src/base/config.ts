@@ -1,6 +1,7 @@
 /** config.toml: its schema, defaults and edits. Reads no environment; unknown keys and wrong values are named, with what is allowed. */
 import { parse as parseToml, stringify as toToml } from 'smol-toml'
 import { z } from 'zod'
+import { runtimesConfig } from './config-runtimes.ts'
 import { messageOf, PylonError } from './errors.ts'
 import { readFileIfAny, writeFileAtomic } from './files.ts'
 
@@ -105,6 +106,7 @@ const schema = z.strictObject({
       budget: budget.prefault({}),
     })
     .prefault({}),
+  runtimes: runtimesConfig.prefault({}),
   retention: z
     .strictObject({
       seen_events_days: z.int().min(4).default(30),

@@ -101,6 +101,23 @@ export const ERRORS = define({
   price_too_high: e(402, 'The price is over --max-sats or --bid-sats.'),
   job_failed: e(502, 'The provider reported an error; a refund is redeemed by itself.'),
   job_not_cancellable: e(409, 'The job is past the point where it can be cancelled.'),
+  // Runtimes: the contract
+  spec_invalid: e(400, 'The RuntimeSpec has a wrong or unknown field; details.field names it.'),
+  spec_empty_field: e(400, 'A field of the RuntimeSpec that must say something is blank; details.field names it.'),
+  spec_invalid_path: e(400, 'A path of the RuntimeSpec cannot be used; details has field, path and reason.'),
+  spec_duplicate_mount_guest_path: e(400, 'Two mounts of the RuntimeSpec have the same guest path.'),
+  spec_duplicate_device: e(400, 'Two mounts of the RuntimeSpec come to the same device name; choose another guest path.'),
+  spec_read_only_mount: e(400, 'A read_only_snapshot mount must have mode read_only.'),
+  spec_invalid_glob: e(400, 'A pattern in artifact_globs must be relative and stay below artifacts_dir.'),
+  spec_mount_refused: e(403, 'The substrate may not mount this source; use a volume name, or a path that the owner allows.'),
+  guest_request_invalid: e(400, 'What the guest was told to run is malformed; the message names the file and field.'),
+  lifecycle_invalid: e(502, 'A lifecycle file of a guest is malformed; the message names the file and line.'),
+  runtime_gone: e(410, 'The instance of this runtime is no more; provision a new one.'),
+  runtime_unreachable: e(503, 'The substrate or the guest does not answer now; try again, then: pylon runtime recover.', true),
+  runtime_failed: e(502, 'The substrate or the guest refused, failed or gave a wrong answer; the message has its words.'),
+  runtime_unsupported: e(409, 'This substrate cannot do that; pylon doctor says what each one can.'),
+  runtime_not_found: e(404, 'There is no such runtime, or it is not yours; run: pylon runtime list.'),
+  control_refused: e(502, 'The node that was asked refused the command; details has its code (docs/control-plane.md) and hint.'),
   // Agents
   agent_not_found: e(404, 'There is no such agent; run: pylon agent list.'),
   agent_exists: e(409, 'There is an agent of this name or key already.'),
@@ -111,6 +128,16 @@ export const ERRORS = define({
   action_invalid: e(400, 'The action is malformed; the message names the field.'),
   action_refused: e(403, 'Policy refuses the action; the message says which rule.'),
   task_not_found: e(404, 'There is no such task.'),
+  // Incus
+  incus_unreachable: e(503, 'The Incus daemon or the cluster member does not answer; the message names the endpoint.', true),
+  incus_untrusted: e(403, 'The Incus server presented another certificate than the pinned one, or does not trust ours.'),
+  incus_forbidden: e(403, 'Incus does not allow this in the project; the message has its words, docs/incus.md the rights that are needed.'),
+  incus_not_found: e(404, 'Incus has no such thing in the project.'),
+  incus_image_missing: e(404, 'The image alias is not there; make one with: pylon runtime image build.'),
+  incus_conflict: e(409, 'Incus has a thing of that name, is busy with it, or it changed meanwhile; ask again.', true),
+  incus_no_space: e(507, 'The storage pool is full.', true),
+  incus_limit_reached: e(503, 'A limit of the Incus project is reached; tear a runtime down or raise the limit.', true),
+  incus_failed: e(502, 'Incus could not do it; the message has its words.'),
 })
 
 export type ErrorCode = keyof typeof ERRORS

@@ -15,3 +15,13 @@ export function parseJson(text: string): unknown {
     return undefined
   }
 }
+
+/** A value as JSON has it: undefined members left out. */
+export function asJson(value: unknown): Json {
+  return JSON.parse(JSON.stringify(value)) as Json
+}
+
+/** Its members where it is an object, else none. */
+export function asRecord(value: Json | null | undefined): Record<string, Json> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : {}
+}

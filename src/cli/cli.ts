@@ -18,6 +18,7 @@ import { exitCodeOf, printError } from './output.ts'
 import { restartCommand } from './restart.ts'
 import { restoreCommand } from './restore.ts'
 import type { Roles } from './roles.ts'
+import { runtimeCommand } from './runtime.ts'
 import { sandboxCommand } from './sandbox.ts'
 import { startCommand } from './start.ts'
 import { statusCommand } from './status.ts'
@@ -83,6 +84,7 @@ function addCommands(base: Argv<GlobalOptions>, roles: Roles): Argv<GlobalOption
     .command(agentCommand)
     .command(jobCommand)
     .command(jobsCommand)
+    .command(runtimeCommand)
     .command(earningsCommand)
     .command(walletCommand)
     .command(demoCommand)

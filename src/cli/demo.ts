@@ -1,4 +1,4 @@
-/** `pylon demo`: two nodes, two agents and four jobs with play money, by public commands only; names what went over the wire. */
+/** `pylon demo`: two nodes, two agents, four jobs and a rented machine with play money, by public commands only; names what went over the wire. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,6 +10,7 @@ import { earningsRoutes } from '../control/contract/earnings.ts'
 import { nodeRoutes } from '../control/contract/node.ts'
 import { defineCommand } from './command.ts'
 import { type AgentEvent, awaitNeighbour, meet, spawnNeighbour } from './demo-agents.ts'
+import { offerMachine, rentMachine, wireOfRental } from './demo-machines.ts'
 import { buy, SALES, SHOUT_KIND, SUMMARY_KIND, stockUp } from './demo-market.ts'
 import { type Pylon, pylonIn } from './demo-process.ts'
 import { waitFor } from './demo-wait.ts'
@@ -31,7 +32,7 @@ type Tell = (title: string, wire: readonly string[]) => void
 
 export const demoCommand = defineCommand({
   command: 'demo',
-  describe: 'A tour in under a minute: two nodes, agents, paid jobs, zaps and earnings with play money',
+  describe: 'A tour in under a minute: two nodes, agents, paid jobs, a rented machine, zaps and earnings with play money',
   handler: async (args) => {
     const steps: Step[] = []
     const startedAt = Date.now()
@@ -72,6 +73,8 @@ async function runDemo(seller: Pylon, tell: Tell, signal: AbortSignal): Promise<
         ...(job.result === null ? [] : [`"${shorten(job.result, 100)}"`]),
       ])
     }
+    const rented = await rentMachine(buyer, npub)
+    tell(`Rented a machine for a minute and ran a command on it: ${formatSats(rented.outcome.paid_msats)} paid`, wireOfRental(rented))
     await agentsMeet(seller, tell)
     await countEarnings(seller, tell)
   } finally {
@@ -93,6 +96,7 @@ async function endSecondNode(home: string, tries: number): Promise<void> {
 async function startSeller(seller: Pylon, tell: Tell) {
   await seller.json('start')
   await stockUp(seller)
+  await offerMachine(seller)
   const status = await waitFor('the sandbox node to be ready', 20_000, async () => {
     const now = await seller.answer(nodeRoutes.status.response, ['status'])
     const isReady = now.relays.some((relay) => relay.state === 'connected') && now.provider.kinds.includes(SHOUT_KIND)
@@ -157,7 +161,9 @@ function wireOf(event: AgentEvent): string {
 async function countEarnings(seller: Pylon, tell: Tell): Promise<void> {
   const earned = await seller.answer(earningsRoutes.getEarnings.response, ['earnings'])
   if (earned.by_source.job <= 0n) throw new PylonError('demo_failed', 'The jobs were sold, but no earnings are booked.')
+  if (earned.by_source.lease <= 0n) throw new PylonError('demo_failed', 'The machine was rented, but no earnings are booked.')
   tell(`Earned ${formatSats(earned.total_msats)} from others`, [
+    `jobs ${formatSats(earned.by_source.job)}, machines ${formatSats(earned.by_source.lease)}`,
     `zaps between agents of one home are internal (${formatSats(earned.internal_msats)}) and not counted`,
   ])
 }
@@ -175,6 +181,7 @@ The sandbox node goes on running. Look around:
   pylon agent log ada            what ada did, with event ids and costs
   pylon jobs list                the jobs that were sold, each step with its reason: pylon jobs show ID
   pylon job submit --kind ${SUMMARY_KIND} --input @FILE --wait
+  pylon runtime run -- uname -a  a command in a fresh runtime of this node
   pylon agent spawn --help       an agent of your own
   pylon stop                     when you have seen enough
 Then for real: pylon start (README, "Earning on the open network").`

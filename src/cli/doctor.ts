@@ -8,7 +8,7 @@ const MARKS = { ok: 'ok     ', warning: 'warning', failed: 'FAILED ', skipped: '
 
 export const doctorCommand = defineCommand({
   command: 'doctor',
-  describe: 'Check machine, home, database, ledger, relays and mints',
+  describe: 'Check machine, home, database, ledger, relays, mints and substrates',
   handler: async (args) => {
     const answer = await callNode(args, nodeRoutes.doctor, {})
     printAnswer(args, answer, human)

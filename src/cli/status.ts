@@ -42,7 +42,7 @@ async function show(args: { json: boolean; sandbox: boolean }): Promise<0 | 3> {
 }
 
 function human(status: Status): string {
-  const blocks = [head(status), agents(status), provider(status), relays(status), wallet(status)]
+  const blocks = [head(status), agents(status), provider(status), runtimes(status), relays(status), wallet(status)]
   return blocks.filter((block) => block !== '').join('\n\n')
 }
 
@@ -87,6 +87,30 @@ function provider({ provider, earnings }: Status): string {
     ...(provider.verifier === null ? [] : [['verifier', provider.verifier]]),
   ]
   return `Provider\n${table(rows)}`
+}
+
+function runtimes({ runtimes }: Status): string {
+  if (runtimes.substrates.length === 0) return ''
+  const states = Object.entries(runtimes.by_state).map(([state, count]) => `${count} ${state}`)
+  const rows = [
+    ...runtimes.substrates.map((one) => [
+      `substrate ${one.provider}`,
+      one.usable ? `usable${one.isolated ? ', isolated' : ''}` : 'not usable',
+      plain(one.reason ?? ''),
+    ]),
+    ...runtimes.offers.map((offer) => [
+      `class ${offer.runtime_class}`,
+      `${offer.free} of ${offer.total} free, ${formatSats(offer.price_msats_per_hour)} an hour`,
+      offer.published ? 'offered' : `not offered: ${plain(offer.reason ?? '')}`,
+    ]),
+    ['runtimes', states.join(', ') || '(none)'],
+    ...runtimes.leases.map((lease) => [
+      `lease ${lease.runtime_id}`,
+      `${lease.state}, ${formatSats(lease.amount_msats)}`,
+      lease.ends_at ?? '',
+    ]),
+  ]
+  return `Machines\n${table(rows)}`
 }
 
 function relays({ relays }: Status): string {

@@ -3,6 +3,7 @@ import { agentsRoutes } from './contract/agents.ts'
 import { earningsRoutes } from './contract/earnings.ts'
 import { jobsRoutes, purchasesRoutes } from './contract/jobs.ts'
 import { nodeRoutes } from './contract/node.ts'
+import { runtimesRoutes } from './contract/runtimes.ts'
 import { walletRoutes } from './contract/wallet.ts'
 import type { Route } from './route.ts'
 
@@ -13,4 +14,5 @@ export const CONTRACT = {
   purchases: purchasesRoutes,
   wallet: walletRoutes,
   earnings: earningsRoutes,
+  runtimes: runtimesRoutes,
 } as const satisfies Record<string, Record<string, Route>>

@@ -9,6 +9,7 @@ import { listOffers, movePurchase, type OfferRow, type PurchaseRow, setOfferStat
 import type { Store } from '../store/store.ts'
 import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts'
 import type { PaidProvider } from './discovery.ts'
+import { customerWallet, maxFeeOf, topUp } from './funding.ts'
 import { orderOf, type PurchaseLog, statusOf } from './purchase-log.ts'
 import { isSettled } from './states.ts'
 
@@ -23,9 +24,6 @@ interface PayingDeps {
 const EXPENSE_ACCOUNT = 'customer/expense/job'
 /** After the deadline, before a token that nobody took is taken back. */
 const RECLAIM_AFTER_MS = 10 * 60_000
-/** What the mint may take for the proofs that a payment spends. */
-const INPUT_FEE_ALLOWANCE_SATS = 3n
-const MIN_FEE_ALLOWANCE_SATS = 10n
 
 export class Paying {
   readonly #deps: PayingDeps
@@ -79,9 +77,9 @@ export class Paying {
 
   async #pay(row: PurchaseRow, offer: OfferRow, isAgain = false): Promise<void> {
     const amountSats = sats((offer.amountMsats + 999n) / 1000n)
-    const maxFeeSats = this.#maxFee(amountSats)
+    const maxFeeSats = maxFeeOf(this.#deps, amountSats)
     try {
-      await this.#topUp(row.id, sats(amountSats + maxFeeSats))
+      await topUp(this.#deps, `purchase:${row.id}`, sats(amountSats + maxFeeSats))
       const outcome = await this.#wallet().pay({
         idempotencyKey: payKey(row.id, offer),
         cause: { type: 'purchase', id: row.id },
@@ -141,7 +139,7 @@ export class Paying {
 
   /** A token for the announced price, locked to the provider, ours again some time after the deadline. */
   async sendToken(row: PurchaseRow, provider: PaidProvider): Promise<SentToken> {
-    await this.#topUp(row.id, provider.priceSats, provider.mintUrl)
+    await topUp(this.#deps, `purchase:${row.id}`, provider.priceSats, provider.mintUrl)
     return this.#wallet().sendToken({
       idempotencyKey: tokenKey(row.id),
       cause: { type: 'purchase', id: row.id },
@@ -181,35 +179,8 @@ export class Paying {
     await this.refunded(row.id, token.amountSats)
   }
 
-  /** The customer's own wallet pays; what it lacks comes from the node's wallet in one internal transfer. */
-  async #topUp(id: string, neededSats: Sats, mintUrl?: string): Promise<void> {
-    const { wallets, nostr } = this.#deps
-    const wallet = this.#wallet()
-    const mints = wallet.balance().mints.filter((mint) => mintUrl === undefined || mint.url === mintUrl)
-    const held = mints.reduce((most, mint) => (mint.balanceSats > most ? mint.balanceSats : most), 0n)
-    const wanted = neededSats + INPUT_FEE_ALLOWANCE_SATS
-    if (held >= wanted) return
-    const node = wallets.of({ kind: 'node', pubkey: nostr.keyring.node().pubkey })
-    const available = node.balance().balanceSats
-    const missing = wanted - held
-    if (available > missing) {
-      await wallets.transfer(node.owner, wallet.owner, sats(missing), `purchase:${id}:topup:${held}`)
-    } else if (held < neededSats) {
-      throw new PylonError(
-        'insufficient_funds',
-        `The job may cost ${neededSats} sats with fees; the customer wallet holds ${held} and the node wallet ${available}. Fund it: pylon wallet fund ${missing} in the sandbox, pylon wallet invoice ${missing} elsewhere.`,
-      )
-    }
-  }
-
-  #maxFee(amountSats: Sats): Sats {
-    const basisPoints = BigInt(Math.ceil(this.#deps.config().wallet.max_fee_percent * 100))
-    const share = (amountSats * basisPoints + 9_999n) / 10_000n
-    return sats(share > MIN_FEE_ALLOWANCE_SATS ? share : MIN_FEE_ALLOWANCE_SATS)
-  }
-
   #wallet(): Wallet {
-    return this.#deps.wallets.of({ kind: 'customer', pubkey: this.#deps.nostr.keyring.customer().pubkey })
+    return customerWallet(this.#deps)
   }
 }
 

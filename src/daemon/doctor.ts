@@ -25,12 +25,13 @@ export async function examine(read: ReadServices, node?: PylonNode): Promise<Rep
   const checks = [checkNodeVersion(), checkHome(read), checkDisk(read), checkConfig(read), checkIdentity(read)]
   checks.push(checkDatabase(read), checkLedger(read), ...(await checkMints(read, node)))
   if (node === undefined) checks.push({ name: 'relays', state: 'skipped', message: 'The node is stopped.', next_step: 'pylon start' })
-  else checks.push(...checkRelays(node), ...checkBackends(node))
+  else checks.push(...checkRelays(node), ...checkBackends(node), ...checkSubstrates(node))
   return { ok: checks.every((check) => check.state !== 'failed'), checks }
 }
 
 const ok = (name: string, message: string): Check => ({ name, state: 'ok', message })
 const warning = (name: string, message: string, nextStep: string): Check => ({ name, state: 'warning', message, next_step: nextStep })
+const skipped = (name: string, message: string, nextStep: string): Check => ({ name, state: 'skipped', message, next_step: nextStep })
 const failed = (name: string, message: string, nextStep: string): Check => ({ name, state: 'failed', message, next_step: nextStep })
 
 function checkNodeVersion(): Check {
@@ -141,6 +142,42 @@ function checkRelays(node: PylonNode): Check[] {
     )
   })
 }
+
+function checkSubstrates(node: PylonNode): Check[] {
+  const part = node.parts.machines
+  const machines = part.peek()
+  if (machines === undefined) {
+    const { reason, nextStep } = part.health as { reason?: string; nextStep?: string }
+    return [
+      {
+        name: 'runtimes',
+        state: 'skipped',
+        message: reason ?? 'They are off.',
+        ...(nextStep === undefined ? {} : { next_step: nextStep }),
+      },
+    ]
+  }
+  const { substrates } = machines.status()
+  const checks = substrates.map(({ provider, usable, isolated, reason, nextStep }) => {
+    const name = `substrate ${provider}`
+    const step = nextStep ?? 'docs/runtimes.md says how each one is set up.'
+    if (!usable) return warning(name, reason ?? 'It is not usable.', step)
+    if (reason !== undefined) return warning(name, reason, step)
+    if (isolated) return ok(name, 'It is usable, also for strangers.')
+    return warning(name, 'It is usable by you and the allowlist: nothing isolates runtimes there, so nothing can be sold.', step)
+  })
+  const absent = OTHER_SUBSTRATES.filter(([provider]) => !substrates.some((one) => one.provider === provider))
+  return [...checks, ...absent.map(([provider, nextStep]) => skipped(`substrate ${provider}`, 'It is not set up.', nextStep))]
+}
+
+/** How to get those that are not there. */
+const OTHER_SUBSTRATES: readonly (readonly [string, string])[] = [
+  ['local', 'pylon config set runtimes.local.enabled true'],
+  ['incus', 'Follow docs/incus.md, then: pylon config set runtimes.incus.enabled true'],
+  ['microvm', 'pylon config set runtimes.microvm.spawner_urls \'["http://127.0.0.1:8080"]\''],
+  ['fly', 'Set runtimes.fly.app_name, image and token_file (docs/runtimes.md).'],
+  ['workers', 'Set runtimes.workers.base_url and runtime_url (docs/runtimes.md).'],
+]
 
 function checkBackends(node: PylonNode): Check[] {
   const backends = node.parts.provider.peek()?.status().backends ?? []

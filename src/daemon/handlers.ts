@@ -10,6 +10,7 @@ import { earningsReadHandlers } from './routes/earnings.ts'
 import { jobsReadHandlers } from './routes/jobs.ts'
 import { nodeHandlers, nodeReadHandlers } from './routes/node.ts'
 import { purchasesHandlers, purchasesReadHandlers } from './routes/purchases.ts'
+import { runtimesHandlers, runtimesReadHandlers } from './routes/runtimes.ts'
 import { walletHandlers } from './routes/wallet.ts'
 import type { ReadServices } from './services.ts'
 
@@ -24,6 +25,7 @@ export function readTable(services: ReadServices): HandlerTable {
     ...bind(CONTRACT.agents, agentsReadHandlers(services)),
     ...bind(CONTRACT.jobs, jobsReadHandlers(services)),
     ...bind(CONTRACT.earnings, earningsReadHandlers(services)),
+    ...bind(CONTRACT.runtimes, runtimesReadHandlers(services)),
   ])
 }
 
@@ -35,6 +37,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...bindLate(CONTRACT.agents, () => agentsHandlers(node)),
     ...bindLate(CONTRACT.purchases, () => purchasesHandlers(node)),
     ...bindLate(CONTRACT.wallet, () => walletHandlers(node)),
+    ...bindLate(CONTRACT.runtimes, () => runtimesHandlers(node)),
   ])
   const routes = Object.values<Record<string, Route>>(CONTRACT).flatMap((area) => Object.values(area))
   return routes.map((route) => ({ route, handler: table.get(`${route.method} ${route.path}`) ?? missing(route) }))

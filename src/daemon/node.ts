@@ -6,11 +6,16 @@ import { messageOf, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
 import { Customer } from '../customer/customer.ts'
+import { Tenant } from '../customer/machines/tenant.ts'
 import { createHost, type Host } from '../host/host.ts'
 import { type Identity, isProtected, unlockIdentity } from '../nostr/identity.ts'
 import type { HomeKeyring } from '../nostr/keyring.ts'
 import { createNostr } from '../nostr/nostr.ts'
 import type { Nostr } from '../nostr/types.ts'
+import { createRuntimeBackend } from '../provider/backends/runtime.ts'
+import { createMachinesOnNostr } from '../provider/machines/control-plane.ts'
+import type { Machines } from '../provider/machines/machines.ts'
+import type { OwnMachines } from '../provider/machines/service.ts'
 import { createProvider, type Provider } from '../provider/provider.ts'
 import type { Store } from '../store/store.ts'
 import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
@@ -23,8 +28,10 @@ import type { Successor } from './launch/successor.ts'
 import type { LogFile } from './log-file.ts'
 import type { Surroundings } from './network.ts'
 import { askMintsAfterRestore } from './restored.ts'
+import { RuntimeCalls } from './runtime-calls.ts'
 import type { Services } from './services.ts'
 import type { Shutdown } from './shutdown.ts'
+import { createSubstrates } from './substrates.ts'
 
 export interface NodeDeps {
   readonly options: DaemonOptions
@@ -49,7 +56,7 @@ const ADD_MINT_FIRST_MS = 1000
 const ADD_MINT_MAX_MS = 60_000
 
 /** Keys whose change shows only after a restart. */
-const AFTER_RESTART = ['node.mode', 'node.relays'] as const
+const AFTER_RESTART = ['node.mode', 'node.relays', 'runtimes.enabled'] as const
 
 export class PylonNode implements Services {
   readonly startedAt: number
@@ -62,7 +69,10 @@ export class PylonNode implements Services {
     provider: new Part<Provider>('provider'),
     zapAddresses: new Part<ZapAddresses>('zap addresses'),
     host: new Part<Host>('host'),
+    machines: new Part<OwnMachines>('machines'),
+    tenant: new Part<Tenant>('tenant of machines'),
   }
+  readonly runtimeCalls: RuntimeCalls
   /** How long running work may go on once the end has begun. */
   drainMs = DRAIN_MS
   /** Set when the end is a restart. */
@@ -76,6 +86,7 @@ export class PylonNode implements Services {
     this.#config = deps.config
     this.events = deps.events
     this.startedAt = deps.clock.now()
+    this.runtimeCalls = new RuntimeCalls(deps.clock)
     this.mode = deps.options.run.mode ?? deps.config.node.mode
   }
 
@@ -121,6 +132,12 @@ export class PylonNode implements Services {
   get host(): Host {
     return this.parts.host.get()
   }
+  get machines(): Machines {
+    return this.parts.machines.get()
+  }
+  get tenant(): Tenant {
+    return this.parts.tenant.get()
+  }
   config(): Config {
     return this.#config
   }
@@ -149,7 +166,8 @@ export class PylonNode implements Services {
     const changed = changedKeys(before, after)
     const late = changed.filter((key) => (AFTER_RESTART as readonly string[]).includes(key))
     this.logger.info({ changed }, 'configuration read again')
-    const { provider } = this.parts
+    const { provider, machines } = this.parts
+    void machines.run(this.logger, (machines) => machines.reload())
     void provider.run(this.logger, (provider) => provider.reload())
     return { applied: changed.filter((key) => !late.includes(key)), after_restart: late }
   }
@@ -180,16 +198,18 @@ export class PylonNode implements Services {
   async #startParts(): Promise<void> {
     this.#build()
     const { logger } = this
-    const { nostr, wallets, customer, provider, zapAddresses, host } = this.parts
+    const { nostr, wallets, customer, provider, zapAddresses, host, tenant, machines } = this.parts
     await nostr.run(logger, (nostr) => nostr.start())
     // Before anything can spend: what a restored database holds may be long gone.
     await askMintsAfterRestore(this, this.#deps.shutdown.signal)
     const started = Promise.all([
       wallets.run(logger, (wallets) => wallets.start()),
+      machines.run(logger, (machines) => machines.start()),
       customer.run(logger, (customer) => customer.start()),
       provider.run(logger, (provider) => provider.start()),
       zapAddresses.run(logger, (addresses) => addresses.start()),
       host.run(logger, (host) => host.start()),
+      tenant.run(logger, (tenant) => tenant.start()),
     ])
     const waited = new AbortController()
     await Promise.race([started, this.clock.sleep(START_WAIT_MS, waited.signal).catch(() => undefined)])
@@ -201,15 +221,36 @@ export class PylonNode implements Services {
   #build(): void {
     const { store, clock, logger, dialer, keyring } = this
     const common = { store, clock, logger, dialer, config: () => this.#config }
-    const { nostr, wallets, customer, provider } = this.parts
+    const { nostr, wallets, customer, provider, tenant } = this.parts
     nostr.build(logger, () => createNostr({ ...common, keyring, relays: this.surroundings.relays }))
     const invoiceNetwork = this.network === 'sandbox' ? 'bcrt' : 'bc'
     wallets.build(logger, () => createWallets({ ...common, nostr: { keyring }, invoiceNetwork }))
     customer.build(logger, () => new Customer({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+    tenant.build(logger, () => new Tenant({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+    this.#buildMachines()
+    const machines = this.parts.machines.peek()
+    const moreBackends = machines === undefined ? [] : [createRuntimeBackend(machines, () => this.#config.provider.job_timeout_s)]
     if (this.mode === 'host') provider.turnOff(...this.#offByMode('provider'))
-    else provider.build(logger, () => createProvider({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+    else provider.build(logger, () => createProvider({ ...common, nostr: nostr.get(), wallets: wallets.get(), moreBackends }))
     if (this.mode === 'provider') this.parts.host.turnOff(...this.#offByMode('host'))
     else this.#buildHost()
+  }
+
+  #buildMachines(): void {
+    const { store, clock, logger, dialer, keyring, network } = this
+    const { nostr, wallets, machines } = this.parts
+    if (this.mode === 'host') machines.turnOff(...this.#offByMode('provider'))
+    else if (!this.#config.runtimes.enabled) {
+      const nextStep = 'pylon config set runtimes.enabled true'
+      machines.turnOff('runtimes.enabled is false', new PylonError('conflict', `Machines are off; to change that: ${nextStep}`), nextStep)
+    } else {
+      const adapters = ({ runtimes }: Config) => {
+        const nodePubkey = keyring.node().pubkey
+        return createSubstrates({ config: runtimes, dir: this.home.runtimes, nodePubkey, dialer, clock, logger }).adapters
+      }
+      const common = { store, clock, logger, config: () => this.#config, network }
+      machines.build(logger, () => createMachinesOnNostr({ ...common, nostr: nostr.get(), wallets: wallets.get(), adapters }))
+    }
   }
 
   #buildHost(): void {
@@ -240,9 +281,15 @@ export class PylonNode implements Services {
 
   /** No new work; what runs finishes or is parked within the drain time, then the parts close. */
   async close(): Promise<void> {
-    const { nostr, wallets, customer, provider, zapAddresses, host } = this.parts
-    await Promise.allSettled([customer.peek()?.close(), provider.peek()?.close(this.drainMs), host.peek()?.close(this.drainMs)])
-    await Promise.allSettled([zapAddresses.peek()?.close()])
+    const { nostr, wallets, customer, provider, zapAddresses, host, tenant, machines } = this.parts
+    await Promise.allSettled([
+      customer.peek()?.close(),
+      tenant.peek()?.close(),
+      provider.peek()?.close(this.drainMs),
+      host.peek()?.close(this.drainMs),
+    ])
+    // After the jobs that run in them.
+    await Promise.allSettled([zapAddresses.peek()?.close(), machines.peek()?.close()])
     await Promise.allSettled([wallets.peek()?.close()])
     await Promise.allSettled([nostr.peek()?.close()])
   }

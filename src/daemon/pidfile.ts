@@ -4,8 +4,8 @@ import { z } from 'zod'
 import { readFileIfAny, writeFileAtomic } from '../base/files.ts'
 import { parseJson } from '../base/json.ts'
 import type { Home } from '../base/paths.ts'
+import { identifyProcess } from '../base/process-identity.ts'
 import { VERSION } from '../base/version.ts'
-import { identifyProcess } from './process-identity.ts'
 
 const schema = z.object({
   pid: z.int().min(1),

@@ -5,12 +5,15 @@ import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
 import type { Customer } from '../customer/customer.ts'
+import type { Tenant } from '../customer/machines/tenant.ts'
 import type { Host } from '../host/host.ts'
 import type { Identity } from '../nostr/identity.ts'
 import type { HomeKeyring } from '../nostr/keyring.ts'
 import type { Nostr } from '../nostr/types.ts'
+import type { Machines } from '../provider/machines/machines.ts'
 import type { Store } from '../store/store.ts'
 import type { OwnWallets } from '../wallet/wallets.ts'
+import type { RuntimeCalls } from './runtime-calls.ts'
 import type { SandboxUrls } from './sandbox-child.ts'
 
 /** Enough for a route marked `offline`: reads only. */
@@ -34,4 +37,7 @@ export interface Services extends ReadServices {
   readonly wallets: OwnWallets
   readonly customer: Customer
   readonly host: Host
+  readonly machines: Machines
+  readonly tenant: Tenant
+  readonly runtimeCalls: RuntimeCalls
 }

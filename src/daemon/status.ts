@@ -4,10 +4,12 @@ import { rfc3339 } from '../base/clock.ts'
 import { VERSION } from '../base/version.ts'
 import type { Output } from '../control/client.ts'
 import type { nodeRoutes } from '../control/contract/node.ts'
+import { npubOf } from '../nostr/nips/nip19.ts'
 import { listAgents } from '../store/agents.ts'
 import { earningsSummary } from '../store/earnings.ts'
 import { type HeldValue, heldValue } from '../store/held-value.ts'
 import { countJobs } from '../store/jobs.ts'
+import { countRuntimes } from '../store/runtimes.ts'
 import { type Health, healthFields, OK } from './health.ts'
 import type { PylonNode } from './node.ts'
 import { agentSummary } from './routes/agents.ts'
@@ -35,7 +37,37 @@ export function statusOf(node: PylonNode): Status {
     wallet: walletOf(node, held),
     store: healthFields(storeHealth(node)),
     earnings: { total_msats: msats(earningsSummary(node.store, { limit: 0 }).totalMsats) },
-    runtimes: { state: 'off', reason: 'this version hosts no runtimes' },
+    runtimes: runtimesOf(node),
+  }
+}
+
+function runtimesOf(node: PylonNode): Status['runtimes'] {
+  const part = node.parts.machines
+  const machines = part.peek()
+  if (machines === undefined || part.health.state !== 'ok') {
+    return { ...healthFields(part.health), substrates: [], by_state: { ...countRuntimes(node.store) }, offers: [], leases: [] }
+  }
+  const { state, reason, substrates, offers, leases, counts } = machines.status()
+  return {
+    ...healthFields(state === 'ok' ? OK : { state, reason: reason ?? 'unknown', nextStep: 'pylon doctor' }),
+    substrates: substrates.map(({ provider, usable, isolated, reason, nextStep }) => ({
+      ...{ provider, usable, isolated },
+      ...(reason === undefined ? {} : { reason }),
+      ...(nextStep === undefined ? {} : { next_step: nextStep }),
+    })),
+    by_state: { ...counts },
+    offers: offers.map(({ runtimeClass, provider, priceMsatsPerHour, free, total, published, reason }) => ({
+      ...{ runtime_class: runtimeClass, provider, price_msats_per_hour: msats(priceMsatsPerHour), free, total, published },
+      ...(reason === undefined ? {} : { reason }),
+    })),
+    leases: leases.map((lease) => ({
+      lease_id: lease.id,
+      runtime_id: lease.runtimeId,
+      tenant: npubOf(lease.tenant),
+      state: lease.state,
+      amount_msats: msats(lease.amountMsats),
+      ends_at: lease.endsAt === null ? null : rfc3339(lease.endsAt),
+    })),
   }
 }
 

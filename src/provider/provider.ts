@@ -23,7 +23,7 @@ import { priceOf } from './pricing.ts'
 
 /** Kinds of NIP-90 that somebody may direct at us; those that we don't serve are refused aloud. */
 const KNOWN_KINDS: readonly number[] = [
-  5000, 5001, 5002, 5003, 5004, 5005, 5050, 5100, 5200, 5201, 5202, 5250, 5300, 5301, 5302, 5303, 5400, 5500, 5900, 5901, 5905, 5970,
+  5000, 5001, 5002, 5003, 5004, 5005, 5050, 5100, 5200, 5201, 5202, 5250, 5300, 5301, 5302, 5303, 5400, 5500, 5900, 5901, 5905, 5930, 5970,
 ]
 const PROBE_EVERY_MS = 60_000
 /** How soon a change is noticed: a backend or mint that came or went. */
@@ -45,7 +45,9 @@ export interface ProviderDeps {
   readonly dialer: Pick<Dialer, 'fetch'>
   /** Fields for kind 0 beyond name and about, e.g. the node's lud06. */
   readonly profile?: () => Partial<Profile>
-  /** Instead of those that config names; tests use it. */
+  /** Beside those that config names. */
+  readonly moreBackends?: readonly Backend[]
+  /** Instead of all others; tests use it. */
   readonly backends?: (config: Config) => Backend[]
 }
 
@@ -79,7 +81,7 @@ export function createProvider(deps: ProviderDeps): Provider {
   const signer = () => nostr.keyring.node()
   const wallet = (): Wallet => wallets.of({ kind: 'node', pubkey: signer().pubkey })
   const hasMint = () => wallets.mints().length > 0
-  const makeBackends = deps.backends ?? ((now: Config) => backendsOf(now, clock))
+  const makeBackends = deps.backends ?? ((now: Config) => [...backendsOf(now, clock), ...(deps.moreBackends ?? [])])
   let backends = makeBackends(config())
   let state: 'off' | 'on' | 'closing' = 'off'
   let jobs: { subscription: Subscription; key: string } | undefined

@@ -26,13 +26,25 @@ test('the demo shows all that it promises', async () => {
     'token in the request: completed',
     'end to end: completed',
     'refunded',
+    'Rented a machine',
     'Agent ada',
     'Agent bob',
   ]) {
     expect(titles).toContain(words)
   }
   const wire = demo.steps.flatMap((step) => step.wire).join('\n')
-  for (const kind of ['kind 5001', 'kind 6001', 'kind 7000', 'kind 31990', 'kind 1 ', 'kind 7 ', 'kinds 1059/13/14', 'kinds 9734/9735']) {
+  for (const kind of [
+    'kind 5001',
+    'kind 6001',
+    'kind 7000',
+    'kind 31990',
+    'kind 30910',
+    'kind 24910',
+    'kind 1 ',
+    'kind 7 ',
+    'kinds 1059/13/14',
+    'kinds 9734/9735',
+  ]) {
     expect(wire).toContain(kind)
   }
   expect(leftovers().filter((name) => !before.includes(name))).toEqual([])
@@ -40,5 +52,5 @@ test('the demo shows all that it promises', async () => {
   expect(status).toMatchObject({ running: true, network: 'sandbox' })
   expect(status.host.agents.map(({ name }) => name).toSorted()).toEqual(['ada', 'bob'])
   // 21 + 21 + 5 sats; the refunded job earned nothing.
-  expect((await rig.ok('earnings', '--json')).json()).toMatchObject({ by_source: { job: 47_000 }, jobs_completed: 3 })
+  expect((await rig.ok('earnings', '--json')).json()).toMatchObject({ by_source: { job: 47_000, lease: 10_000 }, jobs_completed: 3 })
 })

@@ -59,7 +59,32 @@ const status = z.strictObject({
   }),
   store: z.strictObject({ ...part }),
   earnings: z.strictObject({ total_msats: msatsField }),
-  runtimes: z.strictObject({ ...part }),
+  runtimes: z.strictObject({
+    ...part,
+    substrates: z.array(z.strictObject({ provider: z.string(), usable: z.boolean(), isolated: z.boolean(), reason, next_step: nextStep })),
+    by_state: z.record(z.string(), z.int()).describe('Runtimes that are not gone.'),
+    offers: z.array(
+      z.strictObject({
+        runtime_class: z.string(),
+        provider: z.string(),
+        price_msats_per_hour: msatsField,
+        free: z.int(),
+        total: z.int(),
+        published: z.boolean(),
+        reason,
+      }),
+    ),
+    leases: z.array(
+      z.strictObject({
+        lease_id: z.string(),
+        runtime_id: z.string(),
+        tenant: z.string().describe('npub'),
+        state: z.string(),
+        amount_msats: msatsField,
+        ends_at: timeField.nullable(),
+      }),
+    ),
+  }),
 })
 
 const check = z.strictObject({
@@ -124,7 +149,8 @@ export const nodeRoutes = defineRoutes({
   doctor: {
     method: 'GET',
     path: '/v1/doctor',
-    summary: 'Checks the machine, the home, the database and its ledger, relays, mints and backends; each with its next step.',
+    summary:
+      'Checks the machine, the home, the database and its ledger, relays, mints, backends and substrates of runtimes; each with its next step.',
     request: z.strictObject({}),
     response: z.strictObject({ ok: z.boolean(), checks: z.array(check) }),
     offline: true,

@@ -2,11 +2,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import type { Home } from '../../base/paths.ts'
+import { isSameProcess } from '../../base/process-identity.ts'
 import { callRoute } from '../../control/client.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
 import { acquireLease } from '../lease.ts'
 import { type PidRecord, readPidFile } from '../pidfile.ts'
-import { isSameProcess } from '../process-identity.ts'
 
 export interface StopOptions {
   readonly timeoutMs: number

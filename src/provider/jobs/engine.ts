@@ -23,7 +23,7 @@ import { RESULT_KEPT_MS } from './nip90.ts'
 import { createBudget, createOccupancy } from './occupancy.ts'
 import { type Order, RESULT_KEY_PREFIX } from './order.ts'
 import { createPayments } from './payments.ts'
-import { createRefunds } from './refunds.ts'
+import { createJobRefunds } from './refunds.ts'
 import { resume } from './resume.ts'
 import { createRunner } from './runner.ts'
 import { refundKey } from './settlement.ts'
@@ -60,7 +60,7 @@ export function createEngine(deps: EngineDeps): Engine {
   const claiming = new Map<string, Promise<void>>()
   const tasks = new Set<Promise<void>>()
   const onLeft = (jobId: string) => occupancy.remove(jobId)
-  const refunds = createRefunds(deps)
+  const refunds = createJobRefunds(deps)
   const runner = createRunner(deps, { onLeft, onRefundDue: refunds.wake })
   const payments = createPayments(deps, {
     onPaid: runner.push,

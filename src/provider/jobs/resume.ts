@@ -4,7 +4,7 @@ import { type JobRow, type JobState, jobsInState, jobsOwingRefund, openJobs } fr
 import { type EngineDeps, persistIfUnmoved, publish, step } from './context.ts'
 import type { Occupancy } from './occupancy.ts'
 import type { Payments } from './payments.ts'
-import type { Refunds } from './refunds.ts'
+import type { JobRefunds } from './refunds.ts'
 import { MAX_ATTEMPTS, type Runner } from './runner.ts'
 import { refundKey } from './settlement.ts'
 import { OPEN_STATES } from './states.ts'
@@ -12,7 +12,7 @@ import { OPEN_STATES } from './states.ts'
 interface Parts {
   readonly runner: Runner
   readonly payments: Payments
-  readonly refunds: Refunds
+  readonly refunds: JobRefunds
   readonly occupancy: Occupancy
   track(work: Promise<void>): void
 }

@@ -31,21 +31,6 @@ export function settleEntry(job: { id: string; priceMsats: Msats; paidMsats: Msa
   return { id: `job:${job.id}:settle`, cause: { type: 'job', id: job.id }, at: job.at, postings }
 }
 
-/** What a refund could not give back because the mint took its fee from it: the fee was posted as our expense, and is the customer's. */
-export function refundRestEntry(refund: { id: string; paidMsats: Msats; refundedMsats: Msats; at: number }): Entry | undefined {
-  const rest = refund.paidMsats - refund.refundedMsats
-  if (rest <= 0n) return undefined
-  return {
-    id: `job:${refund.id}:refund-rest`,
-    cause: { type: 'job', id: refund.id },
-    at: refund.at,
-    postings: [
-      { account: depositAccount(refund.id), amountMsats: rest },
-      { account: 'node/expense/fee', amountMsats: -rest },
-    ],
-  }
-}
-
 function smaller(a: bigint, b: bigint): bigint {
   return a < b ? a : b
 }

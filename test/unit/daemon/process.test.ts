@@ -9,7 +9,7 @@ import { faultHook } from '../../../src/daemon/fault-points.ts'
 import { childEnv } from '../../../src/daemon/launch/self-command.ts'
 import { LogFile, rotateLog } from '../../../src/daemon/log-file.ts'
 import { readLog } from '../../../src/daemon/offline/read-log.ts'
-import { identifyProcess, isSameProcess } from '../../../src/daemon/process-identity.ts'
+import { identifyProcess, isSameProcess } from '../../../src/base/process-identity.ts'
 import { Shutdown } from '../../../src/daemon/shutdown.ts'
 import { tempDir } from '../../support/temp.ts'
 

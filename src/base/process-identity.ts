@@ -34,7 +34,8 @@ function startTimeOf(pid: number): string | null {
   }
 }
 
-function bootId(): string | null {
+/** The id of this boot of the system, or null where it has none. */
+export function bootId(): string | null {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
   } catch {

@@ -1,0 +1,52 @@
+/** Sats for what the customer buys: its own wallet pays, and what it lacks comes from the node's wallet. */
+import { type Sats, sats } from '../base/amounts.ts'
+import type { Config } from '../base/config.ts'
+import { PylonError } from '../base/errors.ts'
+import type { Nostr } from '../nostr/types.ts'
+import type { Wallet, Wallets } from '../wallet/types.ts'
+
+export interface FundingDeps {
+  readonly nostr: Nostr
+  readonly wallets: Wallets
+  readonly config: () => Config
+}
+
+/** What the mint may take for the proofs that a payment spends. */
+const INPUT_FEE_ALLOWANCE_SATS = 3n
+const MIN_FEE_ALLOWANCE_SATS = 10n
+
+export function customerWallet({ wallets, nostr }: FundingDeps): Wallet {
+  return wallets.of({ kind: 'customer', pubkey: nostr.keyring.customer().pubkey })
+}
+
+/**
+ * Sees to it that the customer's wallet holds `neededSats`, by one internal transfer where it does not.
+ * @param cause names the purchase: `purchase:<id>`, `rental:<id>`
+ * @throws insufficient_funds
+ */
+export async function topUp(deps: FundingDeps, cause: string, neededSats: Sats, mintUrl?: string): Promise<void> {
+  const { wallets, nostr } = deps
+  const wallet = customerWallet(deps)
+  const mints = wallet.balance().mints.filter((mint) => mintUrl === undefined || mint.url === mintUrl)
+  const held = mints.map((mint) => mint.balanceSats).sort((a, b) => Number(b - a))[0] ?? 0n
+  const wanted = neededSats + INPUT_FEE_ALLOWANCE_SATS
+  if (held >= wanted) return
+  const node = wallets.of({ kind: 'node', pubkey: nostr.keyring.node().pubkey })
+  const available = node.balance().balanceSats
+  const missing = wanted - held
+  if (available > missing) {
+    await wallets.transfer(node.owner, wallet.owner, sats(missing), `${cause}:topup:${held}`)
+  } else if (held < neededSats) {
+    throw new PylonError(
+      'insufficient_funds',
+      `This may cost ${neededSats} sats with fees; the customer wallet holds ${held} and the node wallet ${available}. Fund it: pylon wallet fund ${missing} in the sandbox, pylon wallet invoice ${missing} elsewhere.`,
+    )
+  }
+}
+
+/** What a Lightning payment of this amount may cost on top. */
+export function maxFeeOf({ config }: FundingDeps, amountSats: Sats): Sats {
+  const basisPoints = BigInt(Math.ceil(config().wallet.max_fee_percent * 100))
+  const share = (amountSats * basisPoints + 9_999n) / 10_000n
+  return sats(share > MIN_FEE_ALLOWANCE_SATS ? share : MIN_FEE_ALLOWANCE_SATS)
+}

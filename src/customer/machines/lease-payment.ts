@@ -1,0 +1,189 @@
+/** Pays for a lease, once: judges what a node asks, pays its invoice or makes a locked token, and finds out what became of it. */
+import { createHash } from 'node:crypto'
+import { type Msats, msatsToSatsUp, type Sats, sats, satsToMsats } from '../../base/amounts.ts'
+import { type Clock, rfc3339 } from '../../base/clock.ts'
+import { PylonError } from '../../base/errors.ts'
+import { npubOf } from '../../nostr/nips/nip19.ts'
+import { beginRentalPayment, getRental, markRentalPaid, type RentalRow } from '../../store/rentals.ts'
+import type { Store } from '../../store/store.ts'
+import { decodeInvoice } from '../../wallet/bolt11.ts'
+import { customerWallet, type FundingDeps, maxFeeOf, topUp } from '../funding.ts'
+import { type LeaseQuote, parseLeaseQuote } from './quote.ts'
+
+export interface LeasePaymentDeps extends FundingDeps {
+  readonly store: Store
+  readonly clock: Clock
+}
+
+export interface LeaseTerms {
+  readonly maxSats: number
+  readonly payWith: 'invoice' | 'token'
+}
+
+/** What was done about a quote: paid over Lightning (or on its way), or a token that is to go with the command. */
+export type LeasePaid = { readonly by: 'invoice' } | { readonly by: 'token'; readonly token: string }
+
+const EXPENSE_ACCOUNT = 'customer/expense/lease'
+/** After the quote has expired, before a token that the node did not take is ours again. */
+const RECLAIM_AFTER_MS = 10 * 60_000
+const NO_EXPIRY_MS = 15 * 60_000
+
+/**
+ * Pays what a `queued` status asks. The same quote again, also after a restart, is the same payment; another quote is
+ * paid only when nothing was spent on the one before.
+ * @returns undefined where the status asks for nothing
+ * @throws price_too_high, invoice_invalid, invoice_expired, mint_not_allowed, insufficient_funds, payment_failed
+ */
+export async function payLease(
+  deps: LeasePaymentDeps,
+  rentalId: string,
+  progress: unknown,
+  terms: LeaseTerms,
+): Promise<LeasePaid | undefined> {
+  const quote = parseLeaseQuote(progress)
+  if (quote === undefined) return undefined
+  const row = getRental(deps.store, rentalId)
+  if (row === undefined) throw new PylonError('internal', `The rental ${rentalId} is not recorded.`)
+  if (row.state === 'paid') return paidBefore(deps, row)
+  if (row.paymentKey !== null && !wasNotSpent(deps, row.paymentKey)) return resume(deps, row)
+  judge(deps, row, quote, terms)
+  return terms.payWith === 'token' ? byToken(deps, row, quote) : byInvoice(deps, row, quote)
+}
+
+/** Whether the wallet knows for sure that nothing left under this key. */
+function wasNotSpent(deps: LeasePaymentDeps, paymentKey: string): boolean {
+  return customerWallet(deps).payment(paymentKey)?.state === 'failed'
+}
+
+/** @throws price_too_high, invoice_invalid, invoice_expired */
+function judge({ clock }: LeasePaymentDeps, { server }: RentalRow, quote: LeaseQuote, terms: LeaseTerms): void {
+  const who = npubOf(server).slice(0, 16)
+  const priceSats = msatsToSatsUp(quote.amountMsats)
+  if (priceSats > BigInt(terms.maxSats)) {
+    throw new PylonError(
+      'price_too_high',
+      `${who} asks ${priceSats} sats and the limit is ${terms.maxSats}: raise --max-sats, or rent for less time.`,
+    )
+  }
+  if (quote.expiresAt !== undefined && quote.expiresAt <= clock.now()) {
+    throw new PylonError('invoice_expired', `What ${who} asked expired at ${rfc3339(quote.expiresAt)}: send the command again.`)
+  }
+  if (terms.payWith === 'token') return
+  if (quote.invoice === undefined) throw new PylonError('invoice_invalid', `${who} gave no invoice: use --pay-with token.`)
+  const invoice = decodeInvoice(quote.invoice)
+  if (invoice.amountMsats !== satsToMsats(priceSats) && invoice.amountMsats !== quote.amountMsats) {
+    throw new PylonError(
+      'invoice_invalid',
+      `${who} asks ${quote.amountMsats} msats but its invoice says ${invoice.amountMsats ?? 'nothing'}.`,
+    )
+  }
+  if (invoice.expiresAt <= clock.now())
+    throw new PylonError('invoice_expired', `The invoice of ${who} has expired: send the command again.`)
+}
+
+async function byInvoice(deps: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote): Promise<LeasePaid> {
+  await begin(deps, row, quote)
+  return settle(deps, row.id)
+}
+
+async function byToken(deps: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote): Promise<LeasePaid> {
+  const listed = deps.wallets.mints().map((mint) => mint.url)
+  const mintUrl = listed.find((url) => quote.mints.some((theirs) => bare(theirs) === bare(url)))
+  if (mintUrl === undefined || quote.lockPubkey === undefined) {
+    throw new PylonError(
+      'mint_not_allowed',
+      'The node takes no token of a mint on our list: use --pay-with invoice, or add one of its mints.',
+    )
+  }
+  const amountSats = msatsToSatsUp(quote.amountMsats)
+  const key = await begin(deps, row, quote)
+  await topUp(deps, `rental:${row.id}`, amountSats, mintUrl)
+  const sent = await customerWallet(deps).sendToken({
+    idempotencyKey: key,
+    cause: { type: 'purchase', id: `rental:${row.id}` },
+    amountSats,
+    mintUrl,
+    lockTo: quote.lockPubkey,
+    refundAfter: (quote.expiresAt ?? deps.clock.now() + NO_EXPIRY_MS) + RECLAIM_AFTER_MS,
+    coverReceiverFee: true,
+    debitAccount: EXPENSE_ACCOUNT,
+  })
+  await paid(deps, row.id, satsToMsats(sent.amountSats))
+  return { by: 'token', token: sent.token }
+}
+
+/** Fixes the payment's key before anything is spent. */
+async function begin({ store, clock }: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote): Promise<string> {
+  const digest = createHash('sha256')
+    .update(quote.invoice ?? String(quote.amountMsats))
+    .digest('hex')
+    .slice(0, 16)
+  const paymentKey = `rental:${row.id}:pay:${digest}`
+  if (row.paymentKey === paymentKey) return paymentKey
+  await store.write(
+    beginRentalPayment({
+      ...{ id: row.id, former: row.paymentKey, paymentKey, amountMsats: quote.amountMsats },
+      ...{ invoice: quote.invoice ?? null, at: clock.now() },
+    }),
+  )
+  return paymentKey
+}
+
+/** A payment that was begun: what the wallet never heard of was never made. */
+async function resume(deps: LeasePaymentDeps, row: RentalRow): Promise<LeasePaid> {
+  const sent = row.paymentKey === null ? undefined : customerWallet(deps).sentToken(row.paymentKey)
+  if (sent === undefined) return settle(deps, row.id)
+  await paid(deps, row.id, satsToMsats(sent.amountSats))
+  return { by: 'token', token: sent.token }
+}
+
+function paidBefore(deps: LeasePaymentDeps, row: RentalRow): LeasePaid {
+  const sent = row.paymentKey === null ? undefined : customerWallet(deps).sentToken(row.paymentKey)
+  return sent === undefined ? { by: 'invoice' } : { by: 'token', token: sent.token }
+}
+
+/** Pays the recorded invoice under its recorded key. An outcome that nobody knows yet is left to the wallet, and the node to see it. */
+async function settle(deps: LeasePaymentDeps, id: string): Promise<LeasePaid> {
+  const row = getRental(deps.store, id)
+  if (row === undefined || row.paymentKey === null || row.invoice === null)
+    throw new PylonError('internal', `The rental ${id} has no payment.`)
+  const amountSats = msatsToSatsUp(row.amountMsats)
+  const maxFeeSats = maxFeeOf(deps, amountSats)
+  if (customerWallet(deps).payment(row.paymentKey) === undefined) await topUp(deps, `rental:${id}`, sats(amountSats + maxFeeSats))
+  const outcome = await customerWallet(deps).pay({
+    idempotencyKey: row.paymentKey,
+    cause: { type: 'purchase', id: `rental:${id}` },
+    request: row.invoice,
+    maxFeeSats,
+    debitAccount: EXPENSE_ACCOUNT,
+  })
+  if (outcome.state === 'paid') await paid(deps, id, row.amountMsats)
+  return { by: 'invoice' }
+}
+
+async function paid({ store, clock }: LeasePaymentDeps, id: string, paidMsats: Msats): Promise<void> {
+  await store.write(markRentalPaid({ id, paidMsats, at: clock.now() }))
+}
+
+/** Learns of a payment whose outcome was not known when it was made. */
+export async function learnPayment(deps: LeasePaymentDeps, id: string): Promise<void> {
+  const row = getRental(deps.store, id)
+  if (row === undefined || row.paymentKey === null || row.paidMsats > 0n) return
+  if (customerWallet(deps).payment(row.paymentKey)?.state === 'paid') await paid(deps, id, row.amountMsats)
+}
+
+/** Redeems what a node gave back; the same token again is the same operation. @returns the sats */
+export async function redeemRefund(deps: LeasePaymentDeps, rentalId: string, token: string): Promise<Sats> {
+  const digest = createHash('sha256').update(token).digest('hex').slice(0, 16)
+  const received = await customerWallet(deps).receiveToken({
+    idempotencyKey: `rental:${rentalId}:refund:${digest}`,
+    cause: { type: 'purchase', id: `rental:${rentalId}` },
+    token,
+    creditAccount: EXPENSE_ACCOUNT,
+  })
+  return received.amountSats
+}
+
+function bare(url: string): string {
+  return url.replace(/\/+$/, '')
+}

@@ -1,0 +1,164 @@
+/** An agent that speaks the Agent Client Protocol (v1) over its stdio, through the protocol's published SDK. */
+import { type Readable, Writable } from 'node:stream'
+import { type ClientConnection, client, methods, ndJsonStream, PROTOCOL_VERSION, type SessionNotification } from '@agentclientprotocol/sdk'
+import { VERSION } from '../../base/version.ts'
+import type { ManagedChild } from '../child-process.ts'
+import { type Agent, MAX_AGENT_MESSAGE_BYTES, type Turn, TurnRecord } from './agent.ts'
+
+/** Conversations kept at once; the one that was quiet the longest is forgotten. */
+const MAX_SESSIONS = 64
+/** How long an agent may take to answer a cancel. */
+const CANCEL_GRACE_MS = 3000
+
+export class AcpAgent implements Agent {
+  readonly #connection: ClientConnection
+  readonly #cwd: string
+  /** Our session id to the agent's, the last used at the end. */
+  readonly #sessions = new Map<string, string>()
+  /** The agent's session id to the turn that runs in it. */
+  readonly #turns = new Map<string, TurnRecord>()
+
+  constructor(child: ManagedChild, cwd: string) {
+    const { stdin, stdout } = child.process
+    if (stdin === null || stdout === null) throw new Error('The agent process has no stdio.')
+    this.#cwd = cwd
+    const stream = ndJsonStream(Writable.toWeb(stdin), readableOf(stdout), { maxMessageBytes: MAX_AGENT_MESSAGE_BYTES })
+    this.#connection = client({ name: 'pylon' })
+      .onNotification(methods.client.session.update, ({ params }) => this.#onUpdate(params))
+      // Nobody sits there to be asked, and the runtime is the fence: what the agent may reach, it may do.
+      .onRequest(methods.client.session.requestPermission, ({ params }) => {
+        const allowed = params.options.find((o) => o.kind === 'allow_once') ?? params.options.find((o) => o.kind === 'allow_always')
+        if (allowed === undefined) return { outcome: { outcome: 'cancelled' } }
+        return { outcome: { outcome: 'selected', optionId: allowed.optionId } }
+      })
+      .connect(stream)
+    // Its end is seen as the exit of the process.
+    this.#connection.closed.catch(() => undefined)
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    const answer = await this.#connection.agent.request(
+      methods.agent.initialize,
+      { protocolVersion: PROTOCOL_VERSION, clientCapabilities: {}, clientInfo: { name: 'pylon', version: VERSION } },
+      { cancellationSignal: signal, stopWaitingOnCancel: true },
+    )
+    if (answer.protocolVersion !== PROTOCOL_VERSION)
+      throw new Error(`the agent speaks version ${answer.protocolVersion} of the protocol, not ${PROTOCOL_VERSION}`)
+  }
+
+  async prompt(sessionId: string, message: string, signal: AbortSignal): Promise<Turn> {
+    try {
+      const session = await this.#session(sessionId, signal)
+      signal.throwIfAborted()
+      const turn = await this.#turn(session, message, signal)
+      // The answer to a cancelled turn says `cancelled`; what the caller hears is why it was.
+      if (turn.stopReason === 'cancelled') signal.throwIfAborted()
+      return turn
+    } catch (error) {
+      signal.throwIfAborted()
+      throw error
+    }
+  }
+
+  async #turn(session: string, message: string, signal: AbortSignal): Promise<Turn> {
+    const record = new TurnRecord()
+    this.#turns.set(session, record)
+    const turn = this.#connection.agent
+      .request(methods.agent.session.prompt, { sessionId: session, prompt: [{ type: 'text', text: message }] })
+      .then((answer) => record.turn(stopReasonOf(answer.stopReason)))
+    try {
+      return await Promise.race([turn, this.#cancelled(session, turn, signal)])
+    } finally {
+      turn.catch(() => undefined)
+      this.#turns.delete(session)
+    }
+  }
+
+  /** Rejects after an abort, once the agent has ended the turn or its grace is over. */
+  #cancelled(session: string, turn: Promise<Turn>, signal: AbortSignal): Promise<never> {
+    return new Promise((_resolve, reject) => {
+      const onAbort = () => {
+        const giveUp = () => reject(signal.reason)
+        this.#connection.agent.notify(methods.agent.session.cancel, { sessionId: session }).catch(giveUp)
+        turn.then(giveUp, giveUp)
+        setTimeout(giveUp, CANCEL_GRACE_MS).unref()
+      }
+      signal.addEventListener('abort', onAbort, { once: true })
+      turn.then(
+        () => signal.removeEventListener('abort', onAbort),
+        () => signal.removeEventListener('abort', onAbort),
+      )
+    })
+  }
+
+  async #session(sessionId: string, signal: AbortSignal): Promise<string> {
+    const known = this.#sessions.get(sessionId)
+    if (known !== undefined) {
+      this.#sessions.delete(sessionId)
+      this.#sessions.set(sessionId, known)
+      return known
+    }
+    const opened = await this.#connection.agent.request(
+      methods.agent.session.new,
+      { cwd: this.#cwd, mcpServers: [] },
+      { cancellationSignal: signal, stopWaitingOnCancel: true },
+    )
+    this.#sessions.set(sessionId, opened.sessionId)
+    const [oldest] = this.#sessions.keys()
+    if (this.#sessions.size > MAX_SESSIONS && oldest !== undefined) this.#sessions.delete(oldest)
+    return opened.sessionId
+  }
+
+  #onUpdate({ sessionId, update }: SessionNotification): void {
+    const record = this.#turns.get(sessionId)
+    if (record === undefined) return
+    switch (update.sessionUpdate) {
+      case 'agent_message_chunk':
+        if (update.content.type === 'text') record.text(update.content.text)
+        break
+      case 'agent_thought_chunk':
+        if (update.content.type === 'text') record.event({ type: 'thought', text: update.content.text })
+        break
+      case 'tool_call':
+        record.event({ type: 'tool_call', name: update.title })
+        break
+      case 'tool_call_update':
+        if (update.status === 'completed' || update.status === 'failed') record.event({ type: 'tool_result', text: update.status })
+        break
+      default:
+    }
+  }
+}
+
+function stopReasonOf(reason: string): Turn['stopReason'] {
+  switch (reason) {
+    case 'end_turn':
+    case 'max_tokens':
+    case 'max_turn_requests':
+    case 'refusal':
+    case 'cancelled':
+      return reason
+    default:
+      return 'end_turn'
+  }
+}
+
+function readableOf(stream: Readable): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    start(controller) {
+      stream.on('data', (chunk: Buffer) => {
+        controller.enqueue(chunk)
+        if ((controller.desiredSize ?? 0) <= 0) stream.pause()
+      })
+      stream.once('close', () => {
+        try {
+          controller.close()
+        } catch {
+          // The reader has gone first.
+        }
+      })
+    },
+    pull: () => void stream.resume(),
+    cancel: () => void stream.destroy(),
+  })
+}

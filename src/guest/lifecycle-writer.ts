@@ -1,0 +1,139 @@
+/** Writes what a guest says of itself: status.json, events.jsonl and result.json, each whole or not at all, in this order. */
+import { closeSync, fsyncSync, mkdirSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { type Clock, rfc3339 } from '../base/clock.ts'
+import { writeFileAtomic } from '../base/files.ts'
+import { parseJson } from '../base/json.ts'
+import { bootId } from '../base/process-identity.ts'
+import {
+  type GuestState,
+  LIFECYCLE_SCHEMA_VERSION,
+  type LifecycleDetails,
+  type LifecycleState,
+  mayFollow,
+  type RuntimeEvent,
+  type RuntimeStatusSnapshot,
+  type RuntimeTerminalResult,
+} from '../runtime/contract/lifecycle.ts'
+import type { RuntimePaths } from '../runtime/contract/paths.ts'
+
+/** Past this no event is written: a guest that restarts for ever must not fill its disk with its own story. */
+const MAX_EVENTS_BYTES = 2 * 1024 * 1024
+const MAX_MESSAGE = 2000
+/** Enough of the file's end to hold its last line. */
+const TAIL_BYTES = 64 * 1024
+
+export interface Terminal {
+  readonly state: 'completed' | 'failed'
+  readonly message: string
+  readonly exitCode?: number
+  readonly details?: LifecycleDetails
+}
+
+export class LifecycleWriter {
+  readonly #paths: RuntimePaths
+  readonly #clock: Clock
+  readonly #bootId: string | null
+  #seq: number
+  #state: GuestState | undefined
+  #finished = false
+
+  /** Makes the folders, forgets the result of an earlier run, goes on counting where its events ended. */
+  constructor(paths: RuntimePaths, clock: Clock) {
+    this.#paths = paths
+    this.#clock = clock
+    this.#bootId = bootId()
+    for (const file of [paths.status_path, paths.events_path, paths.result_path, paths.guest_log_path]) {
+      mkdirSync(dirname(file), { recursive: true })
+    }
+    for (const dir of [paths.logs_dir, paths.artifacts_dir]) mkdirSync(dir, { recursive: true })
+    rmSync(paths.result_path, { force: true })
+    this.#seq = lastSeq(paths.events_path) + 1
+  }
+
+  get finished(): boolean {
+    return this.#finished
+  }
+
+  booted(message: string): void {
+    this.#write('booted', message, undefined)
+  }
+
+  /** @throws Error for a move that the lifecycle does not have: a fault of the caller */
+  enter(state: 'starting' | 'ready', message: string, details?: LifecycleDetails): void {
+    this.#move(state)
+    this.#write(state, message, details)
+  }
+
+  /** The last word; calls after the first do nothing. */
+  finish(terminal: Terminal): void {
+    if (this.#finished) return
+    this.#finished = true
+    // A guest may end before it began: failing is always allowed.
+    if (this.#state !== undefined) this.#move(terminal.state)
+    const exit = terminal.exitCode === undefined ? {} : { exit_code: terminal.exitCode }
+    const details = terminal.details === undefined && terminal.exitCode === undefined ? undefined : { ...terminal.details, ...exit }
+    this.#write(terminal.state, terminal.message, details)
+    const result: RuntimeTerminalResult = {
+      schema_version: LIFECYCLE_SCHEMA_VERSION,
+      status: terminal.state,
+      finished_at: rfc3339(this.#clock.now()),
+      message: terminal.message.slice(0, MAX_MESSAGE),
+      ...exit,
+      ...(terminal.details === undefined ? {} : { details: terminal.details }),
+    }
+    writeFileAtomic(this.#paths.result_path, `${JSON.stringify(result)}\n`, 0o644)
+  }
+
+  #move(state: GuestState): void {
+    if (this.#state !== undefined && !mayFollow(this.#state, state)) throw new Error(`A guest does not go from ${this.#state} to ${state}.`)
+    this.#state = state
+  }
+
+  #write(state: LifecycleState, message: string, details: LifecycleDetails | undefined): void {
+    const at = rfc3339(this.#clock.now())
+    const common = {
+      message: message.slice(0, MAX_MESSAGE),
+      ...(this.#bootId === null ? {} : { boot_id: this.#bootId }),
+      ...(details === undefined ? {} : { details }),
+    }
+    const status: RuntimeStatusSnapshot = { schema_version: LIFECYCLE_SCHEMA_VERSION, state, updated_at: at, ...common }
+    writeFileAtomic(this.#paths.status_path, `${JSON.stringify(status)}\n`, 0o644)
+    this.#append({ schema_version: LIFECYCLE_SCHEMA_VERSION, seq: this.#seq, timestamp: at, kind: state, ...common })
+  }
+
+  #append(event: RuntimeEvent): void {
+    const fd = openSync(this.#paths.events_path, 'a', 0o644)
+    try {
+      if (statSync(this.#paths.events_path).size > MAX_EVENTS_BYTES) return
+      writeSync(fd, `${JSON.stringify(event)}\n`)
+      fsyncSync(fd)
+      this.#seq++
+    } finally {
+      closeSync(fd)
+    }
+  }
+}
+
+/** The seq of the last whole line, or 0. */
+function lastSeq(path: string): number {
+  let fd: number
+  try {
+    fd = openSync(path, 'r')
+  } catch {
+    return 0
+  }
+  try {
+    const size = statSync(path).size
+    const tail = Buffer.alloc(Math.min(size, TAIL_BYTES))
+    readSync(fd, tail, 0, tail.length, size - tail.length)
+    for (const line of tail.toString('utf8').trimEnd().split('\n').reverse()) {
+      const value = parseJson(line)
+      const seq = typeof value === 'object' && value !== null && 'seq' in value ? value.seq : undefined
+      if (typeof seq === 'number' && Number.isSafeInteger(seq)) return seq
+    }
+    return 0
+  } finally {
+    closeSync(fd)
+  }
+}

@@ -1,0 +1,144 @@
+/** What this node rents out and to whom: terms, classes, places that are free, offers, and the class of jobs; looks, never changes. */
+import type { RuntimesConfig } from '../../base/config-runtimes.ts'
+import type { CommandOf } from '../../nostr/control/commands.ts'
+import type { RuntimeOffer } from '../../nostr/control/offers.ts'
+import { parsePubkey } from '../../nostr/nips/nip19.ts'
+import type { Keyring } from '../../nostr/types.ts'
+import { leasesIn } from '../../store/leases.ts'
+import { runtimesIn, runtimesOf } from '../../store/runtimes.ts'
+import type { Store } from '../../store/store.ts'
+import { allowsUnisolated, assertIsolation, type Terms, termsOf } from './authorisation.ts'
+import { chooseClass, classesOf, freeOf, type RuntimeClass } from './classes.ts'
+import { fail } from './failures.ts'
+import type { OfferStatus } from './machines.ts'
+import { LIVING_STATES } from './states.ts'
+import type { Substrates } from './substrates.ts'
+
+/** Unpaid leases at once, of all strangers: each costs an invoice at the mint. */
+const MAX_QUOTED = 200
+
+export interface MarketDeps {
+  readonly store: Store
+  readonly config: () => RuntimesConfig
+  readonly network: 'sandbox' | 'live'
+  readonly keyring: Keyring
+  readonly substrates: () => Substrates
+  readonly mints: () => readonly string[]
+  readonly lockPubkey: () => string
+}
+
+export type Market = ReturnType<typeof createMarket>
+
+export function createMarket(deps: MarketDeps) {
+  const { store, config, keyring, mints } = deps
+  const allowlist = () => new Set(config().allowlist.map(parsePubkey))
+  const terms = (requester: string): Terms => termsOf({ pubkey: requester, isOwn: keyring.owns(requester) }, allowlist())
+  const mayUnisolated = () => allowsUnisolated(config(), deps.network)
+  const classes = () => classesOf(config(), deps.substrates().providers)
+
+  function livingOf(runtimeClass: string): number {
+    return runtimesIn(store, LIVING_STATES).filter((row) => row.runtimeClass === runtimeClass).length
+  }
+
+  const free = (entry: RuntimeClass) => freeOf(entry, livingOf(entry.name), deps.substrates().capacity(entry.provider).free)
+
+  /** Whether strangers can rent it now, or why not. */
+  function sellable(entry: RuntimeClass): { ok: true } | { ok: false; reason: string } {
+    const probe = deps.substrates().probe(entry.provider)
+    if (entry.price_msats_per_hour === 0) return { ok: false, reason: 'no price' }
+    if (!probe.usable) return { ok: false, reason: probe.reason ?? 'the substrate is not usable' }
+    if (!probe.isolated && !mayUnisolated()) return { ok: false, reason: 'nothing isolates runtimes there' }
+    if (mints().length === 0) return { ok: false, reason: 'no_mint' }
+    return { ok: true }
+  }
+
+  function offerOf(entry: RuntimeClass): RuntimeOffer {
+    return {
+      runtimeClass: entry.name,
+      provider: entry.provider,
+      region: entry.region,
+      protocols: entry.protocols,
+      priceMsatsPerHour: BigInt(entry.price_msats_per_hour),
+      minLeaseS: entry.min_lease_s,
+      maxLeaseS: entry.max_lease_s,
+      capacity: { free: free(entry), total: entry.capacity },
+      resources: {
+        ...(entry.vcpu_count === undefined ? {} : { vcpuCount: entry.vcpu_count }),
+        ...(entry.memory_mib === undefined ? {} : { memoryMib: entry.memory_mib }),
+        ...(entry.root_disk_gib === undefined ? {} : { rootDiskGib: entry.root_disk_gib }),
+      },
+      isolated: deps.substrates().probe(entry.provider).isolated,
+      mints: mints(),
+      lockPubkey: deps.lockPubkey(),
+      policyConstraints: { network: entry.provider === 'local' ? config().local.network : 'none', max_per_owner: config().max_per_owner },
+    }
+  }
+
+  /** @throws ControlError for what speaks against it before anything is spent */
+  function admit(requester: string, command: CommandOf<'provision'> | CommandOf<'run'>): { entry: RuntimeClass; terms: Terms } {
+    const theirs = terms(requester)
+    const protocol = command.command === 'provision' ? command.protocol : null
+    const asked = command.provider
+    if (theirs === 'free' && asked !== undefined && !deps.substrates().providers.includes(asked)) {
+      throw fail(
+        'provider_temporarily_disabled',
+        `${asked} is not set up on this node`,
+        `use provider ${deps.substrates().providers.join(' or ') || '(none)'}`,
+      )
+    }
+    const entry = chooseClass(classes(), { provider: asked, runtimeClass: command.runtime_class, protocol, paid: theirs === 'lease' })
+    const probe = deps.substrates().probe(entry.provider)
+    if (!probe.usable)
+      throw fail('provider_temporarily_disabled', `${entry.provider} is not usable now`, 'use another provider, or try later')
+    assertIsolation(theirs, probe.isolated, mayUnisolated())
+    if (!keyring.owns(requester)) {
+      const theirOwn = runtimesOf(store, requester).filter((row) => row.state !== 'gone')
+      if (theirOwn.length >= config().max_per_owner) throw fail('rate_limited', `you have ${theirOwn.length} runtimes`, 'tear one down')
+    }
+    if (theirs === 'lease' && leasesIn(store, ['quoted']).length >= MAX_QUOTED)
+      throw fail('rate_limited', 'too many leases wait for payment', 'try later')
+    if (free(entry) < 1) throw fail('capacity_exhausted', `no place of the class ${entry.name} is free now`)
+    return { entry, terms: theirs }
+  }
+
+  function offerStatus(entry: RuntimeClass): OfferStatus {
+    const verdict = sellable(entry)
+    return {
+      runtimeClass: entry.name,
+      provider: entry.provider,
+      region: entry.region,
+      protocols: entry.protocols,
+      priceMsatsPerHour: BigInt(entry.price_msats_per_hour),
+      free: free(entry),
+      total: entry.capacity,
+      published: verdict.ok,
+      ...(verdict.ok ? {} : { reason: verdict.reason }),
+    }
+  }
+
+  function jobClassOf(): { entry: RuntimeClass } | { reason: string } {
+    const wanted = config().job_class
+    const fitting = classes().filter((entry) =>
+      wanted === '' ? entry.provider === 'incus' || entry.provider === 'local' : entry.name === wanted,
+    )
+    const entry = fitting.find((candidate) => {
+      const probe = deps.substrates().probe(candidate.provider)
+      return probe.usable && (probe.isolated || mayUnisolated())
+    })
+    return entry === undefined ? { reason: 'no substrate here isolates runtimes; pylon doctor says how to get one' } : { entry }
+  }
+
+  return {
+    mayUnisolated,
+    classes,
+    free,
+    admit,
+    /** What strangers can rent now. */
+    offers: () =>
+      classes()
+        .filter((entry) => sellable(entry).ok)
+        .map(offerOf),
+    offerStatuses: (): OfferStatus[] => classes().map(offerStatus),
+    jobClass: jobClassOf,
+  }
+}

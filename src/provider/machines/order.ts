@@ -1,0 +1,162 @@
+/** From a command and its class to what an adapter is asked for; pure. */
+import { createHash } from 'node:crypto'
+import { z } from 'zod'
+import type { Json } from '../../base/json.ts'
+import type { CommandOf } from '../../nostr/control/commands.ts'
+import type { ProvisionInput } from '../../runtime/adapter.ts'
+import { decodeRuntimeSpec, type RuntimeSpec, type RuntimeSpecInput } from '../../runtime/contract/spec.ts'
+import type { RuntimeRow } from '../../store/runtimes.ts'
+import type { RuntimeClass } from './classes.ts'
+import { fail } from './failures.ts'
+
+/** Where a managed runtime finds its persistent volume. */
+export const VOLUME_PATH = '/data'
+/** Substrates that take volumes by name; the others have one of their own or none. */
+const VOLUME_PROVIDERS: readonly string[] = ['local', 'incus']
+
+/** What a record keeps of a ProvisionInput beside spec and owner, until the runtime is ready. */
+const storedInput = z.object({
+  timeoutSecs: z.int().optional(),
+  env: z.record(z.string(), z.string()).optional(),
+  target: z.string().optional(),
+  params: z.record(z.string(), z.json()).optional(),
+})
+export type StoredInput = Readonly<z.output<typeof storedInput>>
+
+export interface Order {
+  readonly spec: RuntimeSpec
+  readonly input: StoredInput
+  readonly protocol: RuntimeRow['protocol']
+  readonly keepVolume: boolean
+}
+
+interface Context {
+  readonly runtimeId: string
+  readonly owner: string
+  readonly botPubkey: string | null
+  /** A stranger's: isolated or not at all. */
+  readonly requireIsolation: boolean
+}
+
+/** @throws ControlError invalid_command; spec_* for what the spec itself refuses */
+export function orderProvision(command: CommandOf<'provision'>, entry: RuntimeClass, context: Context): Order {
+  const agent = command.entry_command ?? (command.protocol === 'pi' ? entry.pi_command : entry.acp_command)
+  if (agent === '')
+    throw fail('invalid_command', `the class ${entry.name} has no ${command.protocol} agent of its own: name one in entry_command`)
+  const spec = decodeRuntimeSpec({
+    ...baseSpec(command, entry, context),
+    entry_command: agent,
+    mounts: volumeMounts(command, entry, context),
+    policies: { restart_policy: 'on_failure', retention_policy: 'keep_until_stopped' },
+  })
+  const env = {
+    ...command.env,
+    PIKA_OWNER_PUBKEY: context.owner,
+    ...(command.relay_urls.length === 0 ? {} : { PIKA_RELAY_URLS: command.relay_urls.join(',') }),
+    ...(command.bot_secret_key_hex === undefined ? {} : { NOSTR_SECRET_KEY: command.bot_secret_key_hex }),
+    ...(context.botPubkey === null ? {} : { PIKA_BOT_PUBKEY: context.botPubkey }),
+  }
+  return { spec, protocol: command.protocol, keepVolume: command.keep, input: { ...inputOf(command, entry, context), env } }
+}
+
+export function orderRun(command: CommandOf<'run'>, entry: RuntimeClass, context: Context): Order {
+  const spec = decodeRuntimeSpec({
+    ...baseSpec(command, entry, context),
+    entry_command: command.entry_command,
+    policies: {
+      restart_policy: 'never',
+      retention_policy: command.keep ? 'keep_until_stopped' : 'destroy_on_completion',
+      output_collection: { mode: 'always', artifact_globs: [...command.artifact_globs] },
+    },
+  })
+  return {
+    spec,
+    protocol: null,
+    keepVolume: false,
+    input: { ...inputOf(command, entry, context), env: { ...command.env }, timeoutSecs: command.timeout_s },
+  }
+}
+
+type MachineCommand = CommandOf<'provision'> | CommandOf<'run'>
+
+function baseSpec(command: MachineCommand, entry: RuntimeClass, context: Context): RuntimeSpecInput {
+  return {
+    identity: { runtime_id: context.runtimeId, instance_name: command.name?.trim() || context.runtimeId },
+    resources: resourcesOf(command, entry),
+    labels: { runtime_class: entry.name },
+  }
+}
+
+/** What the class gives, or less. */
+function resourcesOf(command: MachineCommand, entry: RuntimeClass): NonNullable<RuntimeSpecInput['resources']> {
+  const asked = command.resources ?? {}
+  const pick = (key: 'vcpu_count' | 'memory_mib' | 'root_disk_gib') => {
+    const limit = entry[key]
+    const want = asked[key]
+    if (limit !== undefined && want !== undefined && want > limit) {
+      throw fail('invalid_command', `resources.${key}: the class ${entry.name} gives at most ${limit}`)
+    }
+    const value = want ?? limit
+    return value === undefined ? {} : { [key]: value }
+  }
+  return { ...pick('vcpu_count'), ...pick('memory_mib'), ...pick('root_disk_gib') }
+}
+
+/** A volume for each managed runtime: of its name where it has one, so that the next of this name finds it again. */
+function volumeMounts(command: CommandOf<'provision'>, entry: RuntimeClass, context: Context): NonNullable<RuntimeSpecInput['mounts']> {
+  if (!VOLUME_PROVIDERS.includes(entry.provider)) return []
+  const source = command.name === undefined ? `v-${context.runtimeId}` : volumeName(context.owner, command.name)
+  return [{ kind: 'persistent_volume', guest_path: VOLUME_PATH, source, mode: 'read_write', required: true }]
+}
+
+/** Owners never meet in one volume, whatever names they choose. */
+export function volumeName(owner: string, name: string): string {
+  return `v-${createHash('sha256').update(`${owner}\n${name}`).digest('hex').slice(0, 24)}`
+}
+
+/** Volumes that a spec writes to. */
+export function volumesIn(spec: RuntimeSpec): string[] {
+  return spec.mounts.filter((mount) => mount.kind === 'persistent_volume').map((mount) => mount.source)
+}
+
+function inputOf(command: MachineCommand, entry: RuntimeClass, context: Context): StoredInput {
+  return {
+    ...(command.target === undefined ? {} : { target: command.target }),
+    params: paramsOf(command, entry, context),
+  }
+}
+
+function paramsOf(command: MachineCommand, entry: RuntimeClass, context: Context): Record<string, Json> {
+  for (const provider of ['microvm', 'incus', 'local', 'fly', 'workers'] as const) {
+    if (command[provider] !== undefined && provider !== entry.provider) {
+      throw fail('invalid_command', `${provider}: these parameters do not belong to the provider ${entry.provider}`)
+    }
+  }
+  const own: Record<string, Json> = { ...defined(command[entry.provider] ?? {}) }
+  const image = command.image ?? entry.image
+  if (entry.provider === 'incus' && image !== undefined && own['image_alias'] === undefined) own['image_alias'] = image
+  else if (command.image !== undefined && entry.provider !== 'incus' && command.image !== entry.image) {
+    throw fail('invalid_command', `image: the provider ${entry.provider} has no images to choose from`)
+  }
+  if (entry.provider === 'local' && context.requireIsolation) own['isolation'] = 'required'
+  return own
+}
+
+function defined(params: Readonly<Record<string, Json | undefined>>): Record<string, Json> {
+  return Object.fromEntries(Object.entries(params).filter((pair): pair is [string, Json] => pair[1] !== undefined))
+}
+
+/** What an adapter is asked for, from a record. */
+export function provisionInputOf(row: RuntimeRow): ProvisionInput {
+  const { timeoutSecs, env, target, params } = storedInput.parse(row.input ?? {})
+  return {
+    runtimeId: row.id,
+    ownerPubkey: row.ownerPubkey,
+    spec: decodeRuntimeSpec(row.spec),
+    protocol: row.protocol,
+    ...(timeoutSecs === undefined ? {} : { timeoutSecs }),
+    ...(env === undefined ? {} : { env }),
+    ...(target === undefined ? {} : { target }),
+    ...(params === undefined ? {} : { params }),
+  }
+}

@@ -1,0 +1,205 @@
+/** The runtimes of this node: drives each through its life, tears down, recovers, and knows what is under way. */
+import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
+import type { Json } from '../../base/json.ts'
+import { ControlError } from '../../nostr/control/vocabulary.ts'
+import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
+import { destroysItself } from '../../runtime/retention.ts'
+import { getRuntime, type RuntimeRow, runtimesIn } from '../../store/runtimes.ts'
+import { persist } from '../jobs/context.ts'
+import { type DriveOptions, type DriverDeps, drive, untilReady } from './driver.ts'
+import { fail, toControlError } from './failures.ts'
+import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, Queues, resultOf, step } from './keeper.ts'
+import type { EndedBy } from './settlement.ts'
+import { mayHaveInstance } from './states.ts'
+
+export interface TeardownOutcome {
+  readonly payload: Json
+  /** Why the state could not be written, though the instance is gone. */
+  readonly persistError?: string
+}
+
+export interface Registry {
+  /** Goes on with a runtime from where it is. One at a time for each: a second caller gets the first one's outcome. */
+  drive(id: string, options: { token?: string | undefined; emit: Emit; signal?: AbortSignal }): Promise<RuntimeRow>
+  /** @throws ControlError teardown_failed; it is tried again by itself */
+  tearDown(id: string, reason: string, by: EndedBy, options?: { keepVolume?: boolean }): Promise<TeardownOutcome>
+  /** Restarts the instance with its volume, or makes it anew where it is gone. @throws ControlError */
+  recover(id: string, emit: Emit): Promise<RuntimeRow>
+  /** Runs work on one runtime after what was asked for before. */
+  inOrder<T>(id: string, work: () => Promise<T>): Promise<T>
+  isDriven(id: string): boolean
+  /** Removes instances of ours that no record wants, and ends records whose instance is gone. */
+  sweep(): Promise<void>
+  /** Takes up what a restart left. @param wanted ids of runtimes whose command goes on by itself */
+  resume(wanted: ReadonlySet<string>): void
+  close(): Promise<void>
+}
+
+export function createRegistry(deps: KeeperDeps): Registry {
+  const { store, clock, logger } = deps
+  const drives = new Map<string, { promise: Promise<RuntimeRow>; abort: AbortController }>()
+  const queues = new Queues()
+  const closing = new AbortController()
+  const driver: DriverDeps = { ...deps, tearDown: (id, reason, by) => takeDown(id, reason, by, {}) }
+
+  function start(id: string, options: Parameters<Registry['drive']>[1]): Promise<RuntimeRow> {
+    const known = drives.get(id)
+    if (known !== undefined) return known.promise
+    const abort = new AbortController()
+    const signals = [abort.signal, closing.signal, ...(options.signal === undefined ? [] : [options.signal])]
+    const full: DriveOptions = { token: options.token, emit: options.emit, signal: AbortSignal.any(signals) }
+    const promise = drive(driver, id, full).finally(() => {
+      if (drives.get(id)?.promise === promise) drives.delete(id)
+      deps.onChange()
+    })
+    drives.set(id, { promise, abort })
+    return promise
+  }
+
+  /** Ends a drive, and waits until it has let go. Its own teardown must not wait for itself: that goes by `takeDown`. */
+  async function stopDriving(id: string): Promise<void> {
+    const driven = drives.get(id)
+    if (driven === undefined) return
+    driven.abort.abort(fail('operation_failed', 'the runtime was torn down meanwhile', undefined))
+    await driven.promise.catch(() => undefined)
+  }
+
+  async function takeDown(id: string, reason: string, by: EndedBy, options: { keepVolume?: boolean }): Promise<TeardownOutcome> {
+    const row = mustGet(store, id)
+    const at = clock.now()
+    if (row.state === 'gone') return { payload: { teardown: 'deleted', runtime_id: id, already: true } }
+    if (row.state === 'requested') {
+      await persist(deps, step(id, 'requested', 'gone', reason, at, { input: null }), ...deps.leases.end(id, by, at))
+      deps.leases.wake()
+      return { payload: { teardown: 'deleted', runtime_id: id } }
+    }
+    const keepVolume = options.keepVolume ?? row.keepVolume
+    const collected = row.protocol === null && row.result === null && row.state !== 'teardown' ? await collectFrom(deps, row) : undefined
+    let persistError: string | undefined
+    const begin = [
+      ...keepOutputs(row, collected),
+      step(id, row.state, 'teardown', reason, at, { keepVolume, ...(collected === undefined ? {} : { result: resultOf(collected) }) }),
+      ...deps.leases.end(id, by, at),
+    ]
+    await persist(deps, ...begin).catch((error: unknown) => {
+      if (isPylonError(error, 'shutting_down')) throw error
+      persistError = messageOf(error)
+      logger.error({ runtime_id: id, error: persistError }, 'the teardown of a runtime could not be written; it goes on')
+    })
+    deps.leases.wake()
+    const payload = await remove(row, keepVolume)
+    const from = getRuntime(store, id)?.state
+    if (from === 'teardown') {
+      await persist(deps, step(id, 'teardown', 'gone', reason, clock.now(), { input: null, handle: null })).catch((error: unknown) => {
+        persistError = messageOf(error)
+      })
+    }
+    deps.onChange()
+    return persistError === undefined ? { payload } : { payload, persistError }
+  }
+
+  async function remove(row: RuntimeRow, keepVolume: boolean): Promise<Json> {
+    const adapter = deps.substrates().get(row.provider)
+    // A crash may have come between the instance and the note of its handle.
+    const handle = getRuntime(store, row.id)?.handle ?? (await adapter.listOwned?.())?.find((owned) => owned.runtimeId === row.id)?.handle
+    if (handle === undefined || handle === null) return { teardown: 'deleted', runtime_id: row.id }
+    return await adapter.teardown(handle, { keepVolume })
+  }
+
+  async function recover(id: string, emit: Emit): Promise<RuntimeRow> {
+    const row = mustGet(store, id)
+    if (row.protocol === null) throw fail('unsupported_operation', 'a one-shot run is not recovered: run it again')
+    if (row.state !== 'ready' && row.state !== 'unreachable') throw fail('runtime_not_ready', `the runtime is ${row.state}`)
+    const adapter = deps.substrates().get(row.provider)
+    if (adapter.recover === undefined || row.handle === null) throw fail('unsupported_operation', `${row.provider} cannot recover`)
+    emit({ phase: 'provisioning', runtime_id: id, provider: row.provider, message: 'recovering' })
+    const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(deps.config().provision_timeout_s * 1000)])
+    try {
+      await adapter.recover(row.handle, signal)
+      await untilReady(deps, row, row.handle, signal, emit)
+    } catch (error) {
+      if (!isPylonError(error, 'runtime_gone')) throw toControlError(error, 'operation_failed')
+      await persist(deps, step(id, row.state, 'provisioning', 'the instance is gone and is made anew', clock.now()))
+      return await start(id, { emit })
+    }
+    if (row.state === 'unreachable') await persist(deps, step(id, 'unreachable', 'ready', 'recovered', clock.now()))
+    return mustGet(store, id)
+  }
+
+  async function sweepSubstrate(provider: RuntimeRow['provider']): Promise<void> {
+    const adapter = deps.substrates().get(provider)
+    if (adapter.listOwned === undefined || !deps.substrates().probe(provider).usable) return
+    const before = runtimesIn(store, ['ready', 'unreachable']).filter((row) => row.provider === provider)
+    const owned = await adapter.listOwned()
+    for (const { runtimeId, handle } of owned) {
+      const row = getRuntime(store, runtimeId)
+      if ((row !== undefined && mayHaveInstance(row.state)) || drives.has(runtimeId)) continue
+      logger.warn({ runtime_id: runtimeId, provider }, 'an instance without a record is removed')
+      await adapter.teardown(handle, { keepVolume: row?.keepVolume ?? false })
+    }
+    const ids = new Set(owned.map((entry) => entry.runtimeId))
+    for (const row of before) {
+      if (ids.has(row.id) || getRuntime(store, row.id)?.state !== row.state || row.protocol === null) continue
+      await queues.run(row.id, async () => {
+        const now = getRuntime(store, row.id)
+        if (now?.state !== 'ready' && now?.state !== 'unreachable') return
+        await persist(deps, step(row.id, now.state, 'failed', 'the instance is gone', clock.now()))
+        await takeDown(row.id, 'the instance is gone', 'node', {})
+      })
+    }
+  }
+
+  /** Nobody waits for the answer: failures are tried again by the next look. */
+  function background(id: string, work: () => Promise<unknown>): void {
+    void work().catch((error: unknown) => {
+      if (!closing.signal.aborted && !(error instanceof ControlError)) {
+        logger.warn({ runtime_id: id, error: messageOf(error) }, 'a runtime could not be brought further yet')
+      }
+    })
+  }
+
+  return {
+    drive: start,
+
+    async tearDown(id, reason, by, options = {}) {
+      await stopDriving(id)
+      return await queues.run(id, async () => {
+        try {
+          return await takeDown(id, reason, by, options)
+        } catch (error) {
+          throw toControlError(error, 'teardown_failed')
+        }
+      })
+    },
+
+    recover: (id, emit) => queues.run(id, () => recover(id, emit)),
+    inOrder: (id, work) => queues.run(id, work),
+    isDriven: (id) => drives.has(id),
+
+    async sweep() {
+      for (const provider of deps.substrates().providers) {
+        await sweepSubstrate(provider).catch((error: unknown) => {
+          if (!closing.signal.aborted) logger.warn({ provider, error: messageOf(error) }, 'a substrate could not be swept')
+        })
+      }
+    },
+
+    resume(wanted) {
+      for (const row of runtimesIn(store, ['requested', 'provisioning', 'ready', 'unreachable', 'ended', 'failed', 'teardown'])) {
+        if (wanted.has(row.id) || drives.has(row.id)) continue
+        const ends = row.state === 'teardown' || row.state === 'failed' || row.state === 'requested'
+        const isOver = row.state === 'ended' && destroysItself(decodeRuntimeSpec(row.spec).policies)
+        // A run whose command nobody waits for any more, or a managed runtime that was being made anew.
+        const isLeft = row.protocol === null && row.state !== 'ended'
+        if (ends || isOver || isLeft) background(row.id, () => queues.run(row.id, () => takeDown(row.id, row.stateReason, 'node', {})))
+        else if (row.state === 'provisioning') background(row.id, () => start(row.id, { emit: () => undefined }))
+      }
+    },
+
+    async close() {
+      closing.abort(new PylonError('shutting_down', 'The node is shutting down.'))
+      await Promise.allSettled([...drives.values()].map((driven) => driven.promise))
+      await queues.idle()
+    },
+  }
+}

@@ -1,0 +1,89 @@
+/** The adapters of this node, whether each is usable and isolates, and what is free on it; looked at now and then. */
+import type { Clock } from '../../base/clock.ts'
+import { messageOf, PylonError } from '../../base/errors.ts'
+import type { ControlProvider } from '../../nostr/control/vocabulary.ts'
+import type { AdapterProbe, Capacity, RuntimeAdapter } from '../../runtime/adapter.ts'
+import type { SubstrateStatus } from './machines.ts'
+
+const NO_CAPACITY: Capacity = { instances: 0, vcpus: 0, memoryMib: 0, free: { instances: 0, vcpus: 0, memoryMib: 0 } }
+/** A substrate that does not answer holds nobody up for longer. */
+const LOOK_MS = 10_000
+
+export class Substrates {
+  readonly #adapters = new Map<ControlProvider, RuntimeAdapter>()
+  readonly #probes = new Map<ControlProvider, AdapterProbe>()
+  readonly #capacities = new Map<ControlProvider, Capacity>()
+  readonly #clock: Clock
+
+  constructor(adapters: readonly RuntimeAdapter[], clock: Clock) {
+    this.#clock = clock
+    for (const adapter of adapters) this.#adapters.set(adapter.provider, adapter)
+  }
+
+  get providers(): ControlProvider[] {
+    return [...this.#adapters.keys()]
+  }
+
+  get adapters(): RuntimeAdapter[] {
+    return [...this.#adapters.values()]
+  }
+
+  /** @throws runtime_unreachable when this node has no such substrate (any more) */
+  get(provider: ControlProvider): RuntimeAdapter {
+    const adapter = this.#adapters.get(provider)
+    if (adapter === undefined) throw new PylonError('runtime_unreachable', `The substrate ${provider} is not configured on this node.`)
+    return adapter
+  }
+
+  /** As seen at the last look. */
+  probe(provider: ControlProvider): AdapterProbe {
+    return this.#probes.get(provider) ?? { usable: false, isolated: false, reason: 'not looked at yet' }
+  }
+
+  capacity(provider: ControlProvider): Capacity {
+    return this.#capacities.get(provider) ?? NO_CAPACITY
+  }
+
+  /** Looks at all of them. Never rejects. */
+  async look(): Promise<void> {
+    await Promise.all(
+      this.adapters.map(async (adapter) => {
+        const probe = await this.#withinTime(adapter.probe()).catch((error: unknown) => ({
+          usable: false,
+          isolated: false,
+          reason: messageOf(error),
+        }))
+        this.#probes.set(adapter.provider, probe)
+        await this.lookAtCapacity(adapter.provider)
+      }),
+    )
+  }
+
+  async lookAtCapacity(provider: ControlProvider): Promise<Capacity> {
+    const usable = this.probe(provider).usable
+    const capacity = usable ? await this.#withinTime(this.get(provider).capacity()).catch(() => NO_CAPACITY) : NO_CAPACITY
+    this.#capacities.set(provider, capacity)
+    return capacity
+  }
+
+  status(): SubstrateStatus[] {
+    return this.providers.map((provider) => ({ provider, ...this.probe(provider) }))
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled(this.adapters.map((adapter) => adapter.close?.()))
+  }
+
+  async #withinTime<T>(work: Promise<T>): Promise<T> {
+    const done = new AbortController()
+    const late = this.#clock.sleep(LOOK_MS, done.signal).then(() => {
+      throw new PylonError('runtime_unreachable', 'The substrate does not answer.')
+    })
+    late.catch(() => undefined)
+    try {
+      return await Promise.race([work, late])
+    } finally {
+      done.abort()
+    }
+  }
+}

@@ -1,0 +1,170 @@
+/** What is due for runtimes by the clock: the health of managed ones, ends of leases, snapshots with retention, sweeps, forgetting. */
+import { isPylonError, messageOf } from '../../base/errors.ts'
+import type { Readiness } from '../../runtime/adapter.ts'
+import { pruneRequests } from '../../store/control-requests.ts'
+import { noteSnapshot, pruneRuntimes, type RuntimeRow, runtimesIn, runtimeTransitions } from '../../store/runtimes.ts'
+import { persist, persistIfUnmoved } from '../jobs/context.ts'
+import { scheduledName, surplusSnapshots } from './backups.ts'
+import { type KeeperDeps, step } from './keeper.ts'
+import type { Registry } from './registry.ts'
+
+const TICK_MS = 1000
+const HEALTH_EVERY_MS = 10_000
+const SWEEP_EVERY_MS = 600_000
+const RETRY_TEARDOWN_MS = 15_000
+const PRUNE_EVERY_MS = 3_600_000
+const HEALTH_MS = 15_000
+const DAY_MS = 86_400_000
+
+export interface Upkeep {
+  start(): void
+  close(): Promise<void>
+}
+
+/** @param healthEveryMs shorter in tests */
+export function createUpkeep(deps: KeeperDeps, registry: Registry, healthEveryMs = HEALTH_EVERY_MS): Upkeep {
+  const { store, clock, logger } = deps
+  const due = { health: 0, sweep: clock.now() + SWEEP_EVERY_MS, teardown: 0, prune: 0, snapshots: 0 }
+  let cancel: () => void = () => undefined
+  let current: Promise<void> = Promise.resolve()
+  let closed = false
+
+  function isDue(what: keyof typeof due, everyMs: number): boolean {
+    if (clock.now() < due[what]) return false
+    due[what] = clock.now() + everyMs
+    return true
+  }
+
+  async function guarded(what: string, work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      if (!closed) logger.warn({ error: messageOf(error) }, `${what}; it is tried again`)
+    }
+  }
+
+  async function tick(): Promise<void> {
+    await guarded('leases could not be looked at', () => deps.leases.tick())
+    await guarded('runtimes whose time is up could not be ended', endExpired)
+    if (isDue('health', healthEveryMs)) await guarded('the health of runtimes could not be asked', lookAtAll)
+    if (isDue('teardown', RETRY_TEARDOWN_MS)) await guarded('a teardown did not end', retryTeardowns)
+    if (isDue('snapshots', healthEveryMs)) await guarded('snapshots could not be made', snapshotAll)
+    if (isDue('sweep', SWEEP_EVERY_MS)) await guarded('orphans could not be looked for', () => registry.sweep())
+    if (isDue('prune', PRUNE_EVERY_MS)) await guarded('old records could not be forgotten', prune)
+  }
+
+  async function endExpired(): Promise<void> {
+    const now = clock.now()
+    const over = runtimesIn(store, ['provisioning', 'ready', 'unreachable', 'ended']).filter((row) => (row.expiresAt ?? now + 1) <= now)
+    await Promise.all(over.map((row) => guarded('a runtime could not be ended', () => registry.tearDown(row.id, 'its time is up', 'time'))))
+  }
+
+  async function lookAtAll(): Promise<void> {
+    const rows = runtimesIn(store, ['ready', 'unreachable']).filter((row) => row.protocol !== null && !registry.isDriven(row.id))
+    await Promise.all(rows.map((row) => guarded('a runtime could not be looked at', () => lookAt(row))))
+  }
+
+  async function lookAt(row: RuntimeRow): Promise<void> {
+    if (row.handle === null) return
+    const signal = AbortSignal.timeout(HEALTH_MS)
+    const seen: Readiness | 'gone' = await deps
+      .substrates()
+      .get(row.provider)
+      .readiness(row.handle, signal)
+      .catch((error: unknown) =>
+        isPylonError(error, 'runtime_gone') ? ('gone' as const) : { state: 'unreachable' as const, message: messageOf(error) },
+      )
+    if (closed) return
+    if (seen === 'gone') return await lose(row, 'the instance is gone')
+    const isWell = seen.state === 'ready' || seen.state === 'starting'
+    if (isWell && row.state === 'unreachable') {
+      await persistIfUnmoved(
+        deps,
+        step(row.id, 'unreachable', 'ready', 'reachable again', clock.now()),
+        ...tell(row, 'ready', 'reachable again'),
+      )
+      deps.nudge()
+    } else if (!isWell && row.state === 'ready') {
+      const reason = `${seen.state}: ${seen.message}`
+      await persistIfUnmoved(
+        deps,
+        step(row.id, 'ready', 'unreachable', reason, clock.now()),
+        ...tell(row, 'ready', `unreachable: ${reason}`),
+      )
+      deps.nudge()
+    } else if (!isWell && clock.now() - unreachableSince(row) > deps.config().unreachable_after_s * 1000 && row.expiresAt !== null) {
+      await lose(row, `unreachable for too long: ${seen.message}`)
+    }
+  }
+
+  const tell = (row: RuntimeRow, phase: 'ready' | 'failed', message: string) =>
+    deps.notify(row.ownerPubkey, row.id, { phase, runtime_id: row.id, provider: row.provider, message })
+
+  function unreachableSince(row: RuntimeRow): number {
+    return runtimeTransitions(store, row.id).findLast((entry) => entry.to === 'unreachable')?.at ?? row.updatedAt
+  }
+
+  /** The node could not keep it: what was not had is paid back. */
+  async function lose(row: RuntimeRow, reason: string): Promise<void> {
+    const at = clock.now()
+    if (!(await persistIfUnmoved(deps, step(row.id, row.state, 'failed', reason, at), ...tell(row, 'failed', reason)))) return
+    deps.nudge()
+    await registry.tearDown(row.id, reason, 'node')
+  }
+
+  async function retryTeardowns(): Promise<void> {
+    const stuck = runtimesIn(store, ['teardown', 'failed']).filter(
+      (row) => !registry.isDriven(row.id) && clock.now() - row.updatedAt > RETRY_TEARDOWN_MS,
+    )
+    for (const row of stuck) await guarded('a teardown failed', () => registry.tearDown(row.id, row.stateReason, 'node'))
+  }
+
+  async function snapshotAll(): Promise<void> {
+    const everyMs = deps.config().snapshot_every_s * 1000
+    if (everyMs === 0) return
+    for (const row of runtimesIn(store, ['ready'])) {
+      const last = row.lastSnapshotAt ?? row.createdAt
+      if (row.protocol === null || clock.now() - last < everyMs) continue
+      await guarded('a scheduled snapshot failed', () => registry.inOrder(row.id, () => snapshotOne(row)))
+    }
+  }
+
+  async function snapshotOne(row: RuntimeRow): Promise<void> {
+    const adapter = deps.substrates().get(row.provider)
+    const at = clock.now()
+    // Noted first: one that can't be made is tried at the next turn, not every second.
+    await persist(deps, noteSnapshot({ id: row.id, at }))
+    if (row.handle === null || adapter.snapshot === undefined) return
+    try {
+      await adapter.snapshot(row.handle, scheduledName(at))
+    } catch (error) {
+      if (isPylonError(error, 'runtime_unsupported')) return
+      throw error
+    }
+    const snapshots = (await adapter.listSnapshots?.(row.handle)) ?? []
+    for (const name of surplusSnapshots(snapshots, deps.config().snapshot_keep)) await adapter.deleteSnapshot?.(row.handle, name)
+  }
+
+  async function prune(): Promise<void> {
+    const now = clock.now()
+    const { gone_days: days, requests_kept: keep } = deps.config()
+    await store.write(pruneRuntimes({ before: now - days * DAY_MS, limit: 500 }))
+    await store.write(pruneRequests({ before: now - days * DAY_MS, keep }))
+  }
+
+  function schedule(): void {
+    if (closed) return
+    cancel = clock.after(TICK_MS, () => {
+      current = tick().finally(schedule)
+    })
+  }
+
+  return {
+    start: schedule,
+    async close() {
+      closed = true
+      cancel()
+      await current.catch(() => undefined)
+    },
+  }
+}

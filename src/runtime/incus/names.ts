@@ -1,0 +1,71 @@
+/** Names and labels of what Pylon makes in Incus, and the handle that is kept of a runtime: all derived from its id. */
+import { z } from 'zod'
+import { PylonError } from '../../base/errors.ts'
+import type { RuntimeHandle } from '../adapter.ts'
+import { PROTOCOLS } from '../contract/prompt.ts'
+
+export const LABEL_NODE = 'user.pylon.node'
+export const LABEL_RUNTIME = 'user.pylon.runtime'
+export const LABEL_OWNER = 'user.pylon.owner'
+export const LABEL_HANDLE = 'user.pylon.handle'
+/** On a volume that outlives its runtime because somebody asked for it. */
+export const LABEL_KEPT = 'user.pylon.kept'
+
+/** Where the host puts what the guest starts with; only root of the guest reads it. */
+export const GUEST_CONFIG_DIR = '/etc/pylon'
+
+const handleShape = z.strictObject({
+  v: z.literal(1),
+  runtime_id: z.string(),
+  instance: z.string(),
+  type: z.enum(['container', 'virtual-machine']),
+  pool: z.string(),
+  /** Cluster member; absent on a single machine. */
+  target: z.string().optional(),
+  volumes: z.array(z.strictObject({ name: z.string(), persistent: z.boolean() })),
+  protocol: z.enum(PROTOCOLS).nullable(),
+  guest: z.enum(['full', 'shell']),
+  state_dir: z.string(),
+  status_path: z.string(),
+  result_path: z.string(),
+  guest_log_path: z.string(),
+  address: z.string().optional(),
+  ports: z.array(z.strictObject({ host: z.int(), guest: z.int() })).default([]),
+})
+
+export type IncusHandle = Readonly<z.output<typeof handleShape>>
+
+/** @throws internal for what this adapter did not make */
+export function decodeHandle(handle: RuntimeHandle): IncusHandle {
+  const parsed = handleShape.safeParse(handle)
+  if (parsed.success) return parsed.data
+  throw new PylonError(
+    'internal',
+    `The record of this runtime is not one of the Incus adapter (${parsed.error.issues[0]?.path.join('.')}).`,
+  )
+}
+
+/** A handle from a label, or undefined: labels are only as good as who may write them. */
+export function handleFromLabel(text: string | undefined): IncusHandle | undefined {
+  try {
+    return handleShape.safeParse(JSON.parse(text ?? 'null')).data
+  } catch {
+    return undefined
+  }
+}
+
+/** `incus-0123456789abcdef` is the instance `pylon-0123456789abcdef`. @throws spec_invalid for an id of another shape */
+export function instanceName(runtimeId: string): string {
+  const match = /^(?:[a-z]+-)?([a-z0-9][a-z0-9-]{0,39}[a-z0-9])$/.exec(runtimeId)
+  if (match?.[1] === undefined) {
+    throw new PylonError('spec_invalid', `The runtime id ${JSON.stringify(runtimeId)} cannot name an instance.`, {
+      details: { field: 'identity.runtime_id' },
+    })
+  }
+  return `pylon-${match[1]}`
+}
+
+/** @param device the deterministic device name of the mount, such as `pk-persis-b09b5ac0` */
+export function volumeName(instance: string, device: string): string {
+  return `${instance}-${device.replace(/^pk-/, '')}`
+}

@@ -1,0 +1,105 @@
+/** Where a new instance goes and what it gets of the host: decided one at a time, against what exists and what is under way. */
+import { z } from 'zod'
+import { PylonError } from '../../base/errors.ts'
+import { chooseAddress, chooseMember, choosePorts, takenBy } from './allocation.ts'
+import type { IncusClient } from './client.ts'
+import { type Instance, listInstances, parse } from './instances.ts'
+import { LABEL_NODE } from './names.ts'
+import type { IncusSettings } from './settings.ts'
+
+export interface Place {
+  readonly target?: string
+  readonly address?: string
+  readonly ports: readonly { readonly host: number; readonly guest: number }[]
+  /** To be called once the instance exists or never will. */
+  release(): void
+}
+
+export interface Placement {
+  /** @throws incus_limit_reached, incus_unreachable for a member that is not online */
+  reserve(wanted: { readonly target?: string; readonly expose: readonly number[] }): Promise<Place>
+}
+
+interface Pending {
+  readonly target: string | undefined
+  readonly address: string | undefined
+  readonly ports: readonly number[]
+}
+
+const serverShape = z.looseObject({ environment: z.looseObject({ server_clustered: z.boolean().default(false) }) })
+const memberShape = z.looseObject({ server_name: z.string(), status: z.string(), message: z.string().default('') })
+const networkShape = z.looseObject({ config: z.record(z.string(), z.string()).default({}) })
+
+export function createPlacement(incus: IncusClient, settings: IncusSettings): Placement {
+  const pending = new Set<Pending>()
+  let queue: Promise<unknown> = Promise.resolve()
+  let isClustered: boolean | undefined
+  let gateway: string | undefined
+
+  async function decide(wanted: { readonly target?: string; readonly expose: readonly number[] }): Promise<Place> {
+    isClustered ??= parse(serverShape, (await incus.call('GET', '/1.0')).metadata, '/1.0').environment.server_clustered
+    const limit = settings.limits?.instances
+    const mustCompare = settings.network !== undefined || wanted.expose.length > 0 || limit !== undefined || isClustered
+    const existing = mustCompare ? await listInstances(incus) : []
+    if (limit !== undefined) checkCount(existing, limit)
+    const target = isClustered ? await member(wanted.target, existing) : undefined
+    const taken = takenBy(existing)
+    const under = [...pending]
+    const ports = choosePorts(
+      wanted.expose.length,
+      settings.proxyPorts ?? [1, 0],
+      new Set([...taken.ports, ...under.flatMap((p) => p.ports)]),
+    )
+    const held = new Set([...taken.addresses, ...under.flatMap((p) => p.address ?? [])])
+    const address = settings.network === undefined ? undefined : chooseAddress(await rangeOf(settings.network), held)
+    const mine: Pending = { target, address, ports }
+    pending.add(mine)
+    return {
+      ...(target === undefined ? {} : { target }),
+      ...(address === undefined ? {} : { address }),
+      ports: wanted.expose.map((guest, i) => ({ host: ports[i] ?? 0, guest })),
+      release: () => void pending.delete(mine),
+    }
+  }
+
+  /** The project's own limit lets through what comes at once, so it is counted here. */
+  function checkCount(existing: readonly Instance[], limit: number): void {
+    const ours = existing.filter(({ config }) => config[LABEL_NODE] === settings.nodeId).length
+    if (ours + pending.size < limit) return
+    throw new PylonError(
+      'incus_limit_reached',
+      `This node holds ${ours} instances already and may hold ${limit}: tear one down or raise the limit.`,
+    )
+  }
+
+  async function member(asked: string | undefined, existing: readonly Instance[]): Promise<string> {
+    const { metadata } = await incus.call('GET', '/1.0/cluster/members', { query: { recursion: '1' } })
+    const members = parse(z.array(memberShape), metadata, '/1.0/cluster/members')
+    if (asked !== undefined) {
+      const found = members.find(({ server_name }) => server_name === asked)
+      if (found?.status === 'Online') return asked
+      const why = found === undefined ? 'is no member of this cluster' : `is ${found.status} (${found.message})`
+      throw new PylonError('incus_unreachable', `The cluster member ${asked} ${why}: choose another target.`)
+    }
+    const online = members.filter(({ status }) => status === 'Online').map(({ server_name }) => server_name)
+    const chosen = chooseMember(online, [...existing.map(({ location }) => location), ...[...pending].flatMap((p) => p.target ?? [])])
+    if (chosen === undefined) throw new PylonError('incus_unreachable', 'No member of the Incus cluster is online.')
+    return chosen
+  }
+
+  async function rangeOf(network: string): Promise<string> {
+    if (gateway === undefined) {
+      const path = `/1.0/networks/${encodeURIComponent(network)}`
+      gateway = parse(networkShape, (await incus.call('GET', path)).metadata, path).config['ipv4.address'] ?? ''
+    }
+    return gateway
+  }
+
+  return {
+    reserve(wanted) {
+      const turn = queue.then(() => decide(wanted))
+      queue = turn.catch(() => undefined)
+      return turn
+    },
+  }
+}

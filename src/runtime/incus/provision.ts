@@ -1,0 +1,201 @@
+/** Makes the instance of a runtime, or finishes what an earlier try began: every step may have been done already. */
+import { isPylonError, PylonError } from '../../base/errors.ts'
+import type { ProvisionInput } from '../adapter.ts'
+import { pathsUnder } from '../contract/paths.ts'
+import { newTicketKey } from '../contract/ticket.ts'
+import { buildRuntimePlan, type RuntimePlan } from '../plan.ts'
+import type { IncusClient } from './client.ts'
+import { linkGuestFile, makeGuestDir, statGuestPath, writeGuestFile } from './files.ts'
+import { findImage } from './images.ts'
+import { checkMounts, configOf, devicesOf, volumesOf } from './instance-config.ts'
+import { createInstance, getInstance, type Instance, setInstanceState } from './instances.ts'
+import { BOOT_PATH, launchFiles, START_PATH } from './launch-files.ts'
+import {
+  GUEST_CONFIG_DIR,
+  handleFromLabel,
+  type IncusHandle,
+  instanceName,
+  LABEL_KEPT,
+  LABEL_NODE,
+  LABEL_OWNER,
+  LABEL_RUNTIME,
+} from './names.ts'
+import { decodeParams, type IncusParams } from './params.ts'
+import type { Placement } from './placement.ts'
+import { removeRuntime } from './removal.ts'
+import type { IncusSettings } from './settings.ts'
+import { ensureVolume } from './volumes.ts'
+
+/** How long a virtual machine may take until its agent takes files. */
+const VM_AGENT_MS = 180_000
+
+export interface ProvisionContext {
+  readonly incus: IncusClient
+  readonly settings: IncusSettings
+  readonly placement: Placement
+}
+
+/** On failure what this call made is gone again; a volume that was there before stays. */
+export async function provisionInstance(context: ProvisionContext, input: ProvisionInput, signal: AbortSignal): Promise<IncusHandle> {
+  const { incus, settings } = context
+  const plan = buildRuntimePlan(input.spec)
+  checkMounts(plan, settings)
+  const params = decodeParams(input.params, settings, { alias: input.spec.incus?.image_alias, managed: input.protocol !== null })
+  const name = instanceName(input.runtimeId)
+  const [found, guest] = await Promise.all([getInstance(incus, name), guestOf(incus, params.imageAlias, input)])
+  if (found !== undefined) return adopt(context, input, found.instance, signal)
+  return make(context, input, plan, params, guest, signal)
+}
+
+/** Which guest the image carries; its property `pylon.guest` says. @throws incus_image_missing, runtime_unsupported */
+async function guestOf(incus: IncusClient, alias: string, input: ProvisionInput): Promise<'full' | 'shell'> {
+  const image = await findImage(incus, alias)
+  if (image === undefined) {
+    throw new PylonError('incus_image_missing', `Incus has no image ${alias}: make it with: pylon runtime image build.`, {
+      details: { alias },
+    })
+  }
+  const guest = image.properties['pylon.guest'] === 'shell' ? 'shell' : 'full'
+  const { paths } = input.spec
+  if (guest === 'shell' && JSON.stringify(paths) !== JSON.stringify(pathsUnder(paths.state_dir))) {
+    throw new PylonError(
+      'runtime_unsupported',
+      `The shell guest of the image ${alias} knows only the usual names below the state directory.`,
+    )
+  }
+  if (guest === 'shell' && input.protocol !== null) {
+    throw new PylonError(
+      'runtime_unsupported',
+      `The image ${alias} carries the shell guest, which serves no prompts: use the Debian image.`,
+    )
+  }
+  return guest
+}
+
+async function make(
+  context: ProvisionContext,
+  input: ProvisionInput,
+  plan: RuntimePlan,
+  params: IncusParams,
+  guest: 'full' | 'shell',
+  signal: AbortSignal,
+): Promise<IncusHandle> {
+  const { incus, settings, placement } = context
+  const instance = instanceName(input.runtimeId)
+  const place = await placement.reserve({ ...(input.target === undefined ? {} : { target: input.target }), expose: params.expose })
+  const handle: IncusHandle = {
+    v: 1,
+    runtime_id: input.runtimeId,
+    instance,
+    type: params.type,
+    pool: settings.pool,
+    ...(place.target === undefined ? {} : { target: place.target }),
+    volumes: volumesOf(plan, instance),
+    protocol: input.protocol,
+    guest,
+    state_dir: plan.paths.state_dir,
+    status_path: plan.paths.status_path,
+    result_path: plan.paths.result_path,
+    guest_log_path: plan.paths.guest_log_path,
+    ...(place.address === undefined ? {} : { address: place.address }),
+    ports: [...place.ports],
+  }
+  const made: string[] = []
+  let isMine = false
+  try {
+    for (const volume of handle.volumes) if (await volumeFor(context, handle, volume.name)) made.push(volume.name)
+    // Not given up half way: what is being made could not be removed.
+    await createInstance(incus, {
+      name: instance,
+      type: params.type,
+      imageAlias: params.imageAlias,
+      profiles: [settings.profile],
+      config: configOf(plan, handle, input.ownerPubkey, settings),
+      devices: devicesOf(plan, handle, settings),
+      ...(place.target === undefined ? {} : { target: place.target }),
+    })
+    isMine = true
+    await launch(context, input, handle, signal, true)
+    return handle
+  } catch (error) {
+    // Another try of the same request got there first: what it makes is not ours to take away.
+    if (!isMine && isPylonError(error, 'incus_conflict')) throw error
+    const keep = handle.volumes.filter(({ name }) => !made.includes(name)).map(({ name }) => name)
+    await removeRuntime(incus, handle, { keep }).catch(() => undefined)
+    throw error
+  } finally {
+    place.release()
+  }
+}
+
+async function volumeFor({ incus, settings }: ProvisionContext, handle: IncusHandle, name: string): Promise<boolean> {
+  const where = { pool: handle.pool, name, ...(handle.target === undefined ? {} : { target: handle.target }) }
+  const labels = { [LABEL_NODE]: settings.nodeId, [LABEL_RUNTIME]: handle.runtime_id, [LABEL_KEPT]: 'false' }
+  return (await ensureVolume(incus, where, labels)) === 'created'
+}
+
+/** An instance of this runtime that an earlier try left, at whatever step. @throws incus_conflict when it is not ours */
+async function adopt(context: ProvisionContext, input: ProvisionInput, instance: Instance, signal: AbortSignal): Promise<IncusHandle> {
+  const { config, name } = instance
+  const isOurs =
+    config[LABEL_NODE] === context.settings.nodeId && config[LABEL_RUNTIME] === input.runtimeId && config[LABEL_OWNER] === input.ownerPubkey
+  const handle = isOurs ? handleFromLabel(config['user.pylon.handle']) : undefined
+  if (handle === undefined) {
+    throw new PylonError(
+      'incus_conflict',
+      `There is an instance ${name} that is not of this runtime: remove it, or ask again under a new id.`,
+    )
+  }
+  try {
+    await launch(context, input, handle, signal, false)
+    return handle
+  } catch (error) {
+    const keep = handle.volumes.filter(({ persistent }) => persistent).map((volume) => volume.name)
+    await removeRuntime(context.incus, handle, { keep }).catch(() => undefined)
+    throw error
+  }
+}
+
+/**
+ * The start first: its init waits for the files, and the daemon opens the file system once instead of twice. A guest that
+ * had its files keeps them, with the ticket key that it knows.
+ */
+async function launch(
+  { incus, settings }: ProvisionContext,
+  input: ProvisionInput,
+  handle: IncusHandle,
+  signal: AbortSignal,
+  isNew: boolean,
+): Promise<void> {
+  const { instance } = handle
+  if (signal.aborted) throw new PylonError('cancelled', `The provision of ${handle.runtime_id} was given up.`)
+  await start(incus, instance, signal)
+  if (handle.type === 'virtual-machine') await untilFilesWork(incus, instance, signal)
+  if (!isNew && (await statGuestPath(incus, instance, START_PATH)) !== undefined) return
+  await makeGuestDir(incus, instance, GUEST_CONFIG_DIR, { mode: 0o700 })
+  for (const { path, mode, data } of launchFiles(input, handle, settings.guest, newTicketKey())) {
+    await writeGuestFile(incus, instance, path, data, { mode })
+  }
+  await linkGuestFile(incus, instance, START_PATH, BOOT_PATH)
+}
+
+async function start(incus: IncusClient, instance: string, signal: AbortSignal): Promise<void> {
+  try {
+    await setInstanceState(incus, instance, 'start', { signal })
+  } catch (error) {
+    if (!(isPylonError(error, 'incus_conflict') && /already running/i.test(error.message))) throw error
+  }
+}
+
+async function untilFilesWork(incus: IncusClient, instance: string, signal: AbortSignal): Promise<void> {
+  const until = incus.clock.now() + VM_AGENT_MS
+  for (;;) {
+    try {
+      await statGuestPath(incus, instance, '/')
+      return
+    } catch (error) {
+      if (!isPylonError(error) || incus.clock.now() > until || signal.aborted) throw error
+      await incus.clock.sleep(1000, signal)
+    }
+  }
+}

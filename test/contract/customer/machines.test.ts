@@ -1,0 +1,159 @@
+/** Commands to the machines of a node over a real relay: lost ones are sent again, replies are believed only from the node, each status is told once. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { systemClock, unixSeconds } from '../../../src/base/clock.ts'
+import { isPylonError } from '../../../src/base/errors.ts'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { exchange } from '../../../src/customer/machines/exchange.ts'
+import type { RuntimeDescriptor } from '../../../src/nostr/control/descriptor.ts'
+import {
+  CONTROL_CMD_KIND,
+  CONTROL_ERROR_KIND,
+  CONTROL_RESULT_KIND,
+  CONTROL_STATUS_KIND,
+  type CommandEnvelope,
+  decodeCommand,
+  encodeError,
+  encodeResult,
+  encodeStatus,
+  sealEnvelope,
+} from '../../../src/nostr/control/envelopes.ts'
+import { ControlError } from '../../../src/nostr/control/vocabulary.ts'
+import type { Signer } from '../../../src/nostr/types.ts'
+import { enqueueEvent } from '../../../src/store/outbox.ts'
+import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
+import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+
+let sandbox: TestSandbox
+let home: TestNostr
+let heard: CommandEnvelope[]
+let close: () => void
+
+const runtime: RuntimeDescriptor = {
+  runtime_id: 'local-0123456789abcdef',
+  provider: 'local',
+  lifecycle_phase: 'ready',
+  protocol_compatibility: [],
+}
+
+beforeEach(async () => {
+  sandbox = await startSandbox()
+  home = startNostr({ relays: [sandbox.relayUrl] })
+  heard = []
+})
+
+afterEach(async () => {
+  close()
+  await home.stop()
+  await sandbox.stop()
+})
+
+type Say = (kind: number, text: string, as?: Signer) => Promise<void>
+
+/** A node that does with each command what the test wants. */
+async function node(onCommand: (command: CommandEnvelope, say: Say, nth: number) => Promise<void>): Promise<string> {
+  const { nostr, store, keyring } = home
+  const signer = keyring.node()
+  let serial = 0
+  const subscription = await nostr.listen({
+    filters: [{ kinds: [CONTROL_CMD_KIND], '#p': [signer.pubkey] }],
+    onEvent: (event) => {
+      const command = decodeCommand(signer.nip44Decrypt(event.pubkey, event.content))
+      heard.push(command)
+      void onCommand(
+        command,
+        async (kind, text, as = signer) => {
+          const at = systemClock.now()
+          const reply = as.sign(sealEnvelope(as, event.pubkey, kind, text, unixSeconds(systemClock)))
+          await store.write(enqueueEvent({ key: `reply:${++serial}`, event: reply, relays: nostr.relays, notAfter: at + 10_000, at }))
+          nostr.nudgeOutbox()
+        },
+        heard.length,
+      )
+    },
+  })
+  close = () => subscription.close()
+  return signer.pubkey
+}
+
+const order = (server: string, more: { timeoutMs?: number } = {}) => ({
+  server,
+  requestId: 'r1',
+  idempotencyKey: 'k1',
+  command: () => ({ command: 'get_runtime', runtime_id: runtime.runtime_id }) as const,
+  timeoutMs: 20_000,
+  ...more,
+})
+
+const deps = () => ({ store: home.store, clock: systemClock, logger: silentLogger, nostr: home.nostr })
+
+test('a command that was lost is sent again under its key, and its statuses are told once', async () => {
+  const server = await node(async ({ requestId }, say, nth) => {
+    const queued = encodeStatus(requestId, { phase: 'queued', message: 'request queued' })
+    if (nth <= 2) await say(CONTROL_STATUS_KIND, queued)
+    if (nth < 2) return
+    await say(CONTROL_STATUS_KIND, encodeStatus(requestId, { phase: 'ready', message: 'runtime ready' }))
+    await say(CONTROL_RESULT_KIND, encodeResult(requestId, { runtime, payload: { operation: 'get_runtime' } }))
+  })
+  const told: string[] = []
+  const result = await exchange(deps(), {
+    ...order(server),
+    onStatus: async ({ message }) => {
+      told.push(message ?? '')
+      return undefined
+    },
+  })
+  expect(result).toMatchObject({ runtime, payload: { operation: 'get_runtime' } })
+  expect(told).toEqual(['request queued', 'runtime ready'])
+  expect(heard.map(({ requestId, idempotencyKey }) => [requestId, idempotencyKey])).toEqual([
+    ['r1', 'k1'],
+    ['r1', 'k1'],
+  ])
+})
+
+test('a node that shuts down is asked again; its refusals end the command with code, hint and detail', async () => {
+  const server = await node(async ({ requestId }, say, nth) => {
+    const code = nth === 1 ? 'shutting_down' : 'runtime_class_unavailable'
+    await say(CONTROL_ERROR_KIND, encodeError(requestId, new ControlError(code, 'choose another', 'no such class')))
+  })
+  await expect(exchange(deps(), order(server))).rejects.toSatisfy(
+    (error) =>
+      isPylonError(error, 'control_refused') &&
+      error.details['control_code'] === 'runtime_class_unavailable' &&
+      error.message.includes('no such class; choose another'),
+  )
+  expect(heard).toHaveLength(2)
+})
+
+test('replies of others, and about other requests, are nothing', async () => {
+  const stranger = home.keyring.account(10)
+  const server = await node(async ({ requestId }, say) => {
+    await say(CONTROL_RESULT_KIND, encodeResult(requestId, { runtime, payload: { from: 'a stranger' } }), stranger)
+    await say(CONTROL_RESULT_KIND, encodeResult('another', { runtime, payload: { from: 'another request' } }))
+    await say(CONTROL_RESULT_KIND, 'no json')
+    await say(CONTROL_RESULT_KIND, encodeResult(requestId, { runtime, payload: { from: 'the node' } }))
+  })
+  expect((await exchange(deps(), order(server))).payload).toEqual({ from: 'the node' })
+})
+
+test('silence ends as a timeout that says how to go on; a command that changed is sent at once', async () => {
+  const silent = await node(async () => undefined)
+  await expect(exchange(deps(), order(silent, { timeoutMs: 500 }))).rejects.toSatisfy(
+    (error) => isPylonError(error, 'timeout') && error.message.includes(sandbox.relayUrl) && error.message.includes('--idempotency-key'),
+  )
+  close()
+  heard = []
+  const server = await node(async ({ requestId, command }, say) => {
+    if ('lease_token' in command && command.lease_token !== undefined) await say(CONTROL_RESULT_KIND, encodeResult(requestId, { runtime }))
+    else await say(CONTROL_STATUS_KIND, encodeStatus(requestId, { phase: 'queued', message: 'waiting for payment' }))
+  })
+  let token: string | undefined
+  await exchange(deps(), {
+    ...order(server),
+    command: () => ({ command: 'run', entry_command: 'true', ...(token === undefined ? {} : { lease_token: token }) }),
+    onStatus: async () => {
+      token = 'cashuB'
+      return 'resend' as const
+    },
+  })
+  await vi.waitFor(() => expect(heard).toHaveLength(2))
+})

@@ -1,0 +1,40 @@
+/** The contract of runtimes on the Incus adapter, over a server that answers as incusd was measured to. */
+import { onTestFinished } from 'vitest'
+import type { RuntimeAdapter } from '../../src/runtime/adapter.ts'
+import { guestScript } from '../../src/runtime/guest-script.ts'
+import { createIncusAdapter } from '../../src/runtime/incus/adapter.ts'
+import { guestProgram, scriptedAgent } from '../support/local-runtimes.ts'
+import { RecordingIncus } from '../support/recording-incus.ts'
+import { tempDir } from '../support/temp.ts'
+import { runtimeAdapterContract } from './runtime-adapter.ts'
+
+function bench(image: 'full' | 'shell') {
+  return async () => {
+    const server = new RecordingIncus(tempDir())
+    server.images.set('image', { 'pylon.guest': image })
+    await server.listen()
+    const made: RuntimeAdapter[] = []
+    const open = () => {
+      const adapter = createIncusAdapter({
+        endpoint: { socketPath: server.socketPath },
+        project: 'pylon',
+        profile: 'default',
+        pool: 'default',
+        nodeId: 'contract',
+        images: { managed: 'image', oneShot: 'image' },
+        guest: { hostDir: '/usr', command: [guestProgram.command, ...guestProgram.args], shellScript: guestScript() },
+        defaults: { vcpus: 1, memoryMib: 256, rootDiskGib: 1, processes: 128 },
+      })
+      made.push(adapter)
+      return adapter
+    }
+    onTestFinished(async () => {
+      for (const adapter of made) await adapter.close?.()
+      await server.close()
+    })
+    return { adapter: open(), restarted: open, agent: (protocol: 'acp' | 'pi') => scriptedAgent(protocol), mountPrefix: '$PYLON_ROOT' }
+  }
+}
+
+runtimeAdapterContract('incus, full guest', { protocols: ['acp', 'pi'], oneShot: true, volumes: true }, bench('full'))
+runtimeAdapterContract('incus, shell guest', { protocols: [], oneShot: true, volumes: false }, bench('shell'))

@@ -1,0 +1,327 @@
+/** The local substrate under guests that lie, flood, fill and climb, and under a host that is killed in between. */
+import { execFileSync } from 'node:child_process'
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test, vi } from 'vitest'
+import { systemClock } from '../../src/base/clock.ts'
+import { isPylonError } from '../../src/base/errors.ts'
+import type { ProvisionInput, RuntimeHandle } from '../../src/runtime/adapter.ts'
+import { copyTree, diskUsage, gatherFiles, readContained, removeContained } from '../../src/runtime/contained-files.ts'
+import { decodeRuntimeSpec, type RuntimeSpecInput } from '../../src/runtime/contract/spec.ts'
+import type { LocalAdapter } from '../../src/runtime/local/local.ts'
+import { endMarked, findMarked } from '../../src/runtime/local/marked-processes.ts'
+import { localRuntimes, newRuntimeId, scriptedAgent } from '../support/local-runtimes.ts'
+import { tempDir } from '../support/temp.ts'
+
+const calm = new AbortController().signal
+const patience = { timeout: 20_000, interval: 50 }
+
+function inputOf(entry_command: string, more: Partial<ProvisionInput> = {}, spec: Partial<RuntimeSpecInput> = {}): ProvisionInput {
+  const runtimeId = newRuntimeId()
+  const identity = { runtime_id: runtimeId, instance_name: runtimeId }
+  return {
+    runtimeId,
+    ownerPubkey: 'aa',
+    spec: decodeRuntimeSpec({ identity, entry_command, ...spec }),
+    protocol: null,
+    timeoutSecs: 30,
+    ...more,
+  }
+}
+
+async function reaches(adapter: LocalAdapter, handle: RuntimeHandle, state: string): Promise<string> {
+  return await vi.waitFor(async () => {
+    const readiness = await adapter.readiness(handle, calm)
+    if (readiness.state !== state) throw new Error(`${readiness.state}: ${readiness.message}`)
+    return readiness.message
+  }, patience)
+}
+
+const recordOf = (dir: string, runtimeId: string) => JSON.parse(readFileSync(join(dir, runtimeId, 'runtime.json'), 'utf8'))
+const codeOf = async (promise: Promise<unknown>) =>
+  await promise.then(
+    () => 'none',
+    (error) => (isPylonError(error) ? error.code : String(error)),
+  )
+
+describe('a guest that', () => {
+  test('floods its events is read no further than the cap', async () => {
+    const { adapter } = localRuntimes()
+    const line = JSON.stringify({ schema_version: 1, seq: 1, timestamp: '2026-01-01T00:00:00Z', kind: 'ready', message: 'x'.repeat(50) })
+    const input = inputOf(`yes '${line}' | head -c 30000000 > /run/pika-cloud/events.jsonl`)
+    const { handle } = await adapter.provision(input, calm)
+    await reaches(adapter, handle, 'completed')
+    const outputs = await adapter.collect(handle, input.spec)
+    expect(outputs.truncated).toBe(true)
+    expect(outputs.events).toHaveLength(10_000)
+    expect(outputs.result?.status).toBe('completed')
+  })
+
+  test('makes its files into folders, links and giants is still torn down', async () => {
+    const { adapter, dir } = localRuntimes()
+    const command = [
+      'cd /run/pika-cloud',
+      'rm -f events.jsonl; ln -s /etc/passwd events.jsonl',
+      'truncate -s 1G artifacts/giant',
+      'rm -rf logs; ln -s /etc logs',
+      'mkdir -p deep; cd deep; i=0; while [ $i -lt 300 ]; do mkdir -p dddddddddddddddddddd && cd dddddddddddddddddddd || break; i=$((i+1)); done',
+      'mkdir /workspace/locked; touch /workspace/locked/x; chmod 000 /workspace/locked',
+    ].join('\n')
+    const input = inputOf(command)
+    const { handle } = await adapter.provision(input, calm)
+    await vi.waitFor(async () => expect((await adapter.readiness(handle, calm)).state).not.toBe('starting'), patience)
+    const outputs = await adapter.collect(handle, input.spec)
+    expect(JSON.stringify(outputs)).not.toContain('root:x')
+    expect(outputs.artifacts).toEqual([])
+    expect(outputs.problems.join()).toContain('giant')
+    await adapter.teardown(handle, { keepVolume: false })
+    expect(existsSync(join(dir, input.runtimeId))).toBe(false)
+  })
+
+  test('says ready of another boot is not believed', async () => {
+    const { adapter } = localRuntimes()
+    const lie = { schema_version: 1, state: 'ready', updated_at: '2026-01-01T00:00:00Z', message: 'trust me', boot_id: 'other' }
+    const { handle } = await adapter.provision(inputOf(`echo '${JSON.stringify(lie)}' > /run/pika-cloud/status.json; sleep 30`), calm)
+    await vi.waitFor(
+      async () =>
+        expect(await adapter.readiness(handle, calm)).toMatchObject({ state: 'starting', message: 'the status is of another boot' }),
+      patience,
+    )
+  })
+
+  test('fills its disk is stopped, and says why', async () => {
+    const { adapter } = localRuntimes()
+    const spec = { resources: { root_disk_gib: 1 } }
+    const command = 'head -c 600M /dev/zero > /workspace/a; head -c 600M /dev/zero > /workspace/b; sleep 30'
+    const { handle } = await adapter.provision(inputOf(command, {}, spec), calm)
+    expect(await reaches(adapter, handle, 'failed')).toContain('disk')
+  })
+
+  test('is shut in: no home, no secrets, no network, no processes of others', async ({ skip }) => {
+    const { adapter, dir } = localRuntimes()
+    if (!(await adapter.probe()).isolated) skip('bubblewrap does not work here')
+    writeFileSync(join(dir, 'secret'), 'secret')
+    const command = `cat ${dir}/secret /etc/shadow /root/.profile; ls /home /root /var; cat /proc/net/dev | grep -c : ; ls /proc | grep -c '^[0-9]'; touch /usr/x /etc/x /dev/x /x; id -u; head -c 900M /dev/zero > /dev/shm/a; cat /run/pylon-boot/../pylon.db`
+    const input = inputOf(command)
+    const { handle } = await adapter.provision(input, calm)
+    await vi.waitFor(async () => expect((await adapter.readiness(handle, calm)).state).not.toBe('starting'), patience)
+    const { stdout, stderr } = await adapter.collect(handle, input.spec)
+    const [devices, processes, uid, ...rest] = stdout.trim().split('\n')
+    expect({ devices, uid, rest }).toEqual({ devices: '1', uid: '1000', rest: [] })
+    expect(Number(processes)).toBeLessThan(12)
+    expect(stderr.match(/touch: cannot touch/g)).toHaveLength(4)
+    expect(stderr).toContain('No space left')
+    expect(stdout).not.toContain('secret')
+  })
+
+  test('takes more memory than it has is ended alone', async () => {
+    const { adapter } = localRuntimes()
+    const grab = `${process.execPath} -e 'const all = []; for (;;) all.push(Buffer.alloc(16777216, 1))'`
+    const input = inputOf(grab, {}, { resources: { memory_mib: 256 } })
+    const { handle } = await adapter.provision(input, calm)
+    await reaches(adapter, handle, 'failed')
+    expect((await adapter.collect(handle, input.spec)).result?.exit_code).toBeGreaterThan(0)
+  })
+})
+
+describe('a host that is killed', () => {
+  test('adopts what runs, though its record has forgotten the process', async () => {
+    const { adapter, dir } = localRuntimes()
+    const input = inputOf('sleep 60')
+    const first = await adapter.provision(input, calm)
+    const record = recordOf(dir, input.runtimeId)
+    writeFileSync(join(dir, input.runtimeId, 'runtime.json'), JSON.stringify({ ...record, process: null }))
+    const before = findMarked(record.mark).length
+    const again = localRuntimes({ dir }).adapter
+    const second = await again.provision(input, calm)
+    expect(second.handle).toEqual(first.handle)
+    expect(recordOf(dir, input.runtimeId).process).toEqual(record.process)
+    expect(findMarked(record.mark).length).toBeGreaterThanOrEqual(before)
+    await again.teardown(second.handle, { keepVolume: false })
+    expect(findMarked(record.mark)).toEqual([])
+  })
+
+  test('starts what was half made over', async () => {
+    const { adapter, dir } = localRuntimes()
+    const input = inputOf('true')
+    mkdirSync(join(dir, input.runtimeId, 'state'), { recursive: true })
+    expect(await adapter.listOwned()).toMatchObject([{ runtimeId: input.runtimeId }])
+    const { handle } = await adapter.provision(input, calm)
+    await reaches(adapter, handle, 'completed')
+  })
+
+  test('does not signal a process that only has the number', async () => {
+    const { adapter, dir } = localRuntimes()
+    const input = inputOf('sleep 60')
+    const { handle } = await adapter.provision(input, calm)
+    const record = recordOf(dir, input.runtimeId)
+    await endMarked(record.mark, systemClock, 0)
+    const innocent = { ...record.process, pid: process.pid }
+    writeFileSync(join(dir, input.runtimeId, 'runtime.json'), JSON.stringify({ ...record, process: innocent }))
+    expect((await adapter.readiness(handle, calm)).state).toBe('failed')
+    await adapter.teardown(handle, { keepVolume: false })
+    // We are still here to say so.
+    expect(existsSync(join(dir, input.runtimeId))).toBe(false)
+  })
+
+  test('sees a guest that died with all its supervisors as failed, and recovers it', async () => {
+    const { adapter, dir } = localRuntimes()
+    const input = inputOf(scriptedAgent('acp'), { protocol: 'acp' })
+    const { handle } = await adapter.provision(input, calm)
+    await reaches(adapter, handle, 'ready')
+    for (const { pid } of findMarked(recordOf(dir, input.runtimeId).mark)) {
+      try {
+        process.kill(pid, 'SIGKILL')
+      } catch {
+        // Went with another.
+      }
+    }
+    await reaches(adapter, handle, 'failed')
+    expect(await codeOf(adapter.prompt(handle, { protocol: 'acp', message: 'say x', sessionId: 's', timeoutMs: 1000 }, calm))).toBe(
+      'runtime_unreachable',
+    )
+    await adapter.recover(handle, calm)
+    await reaches(adapter, handle, 'ready')
+  })
+
+  test('leaves a runtime of an earlier boot of the machine stopped', async () => {
+    const { adapter, dir } = localRuntimes()
+    const input = inputOf('sleep 60')
+    const { handle } = await adapter.provision(input, calm)
+    const record = recordOf(dir, input.runtimeId)
+    await endMarked(record.mark, systemClock, 0)
+    for (const name of ['result.json', 'status.json']) execFileSync('rm', ['-f', join(dir, input.runtimeId, 'state', name)])
+    writeFileSync(
+      join(dir, input.runtimeId, 'runtime.json'),
+      JSON.stringify({ ...record, process: { ...record.process, boot_id: 'earlier' } }),
+    )
+    expect((await adapter.readiness(handle, calm)).state).toBe('stopped')
+  })
+})
+
+describe('a request that', () => {
+  const volume = (more: object): Partial<RuntimeSpecInput> => ({
+    mounts: [{ kind: 'persistent_volume', guest_path: '/data', source: 'v', mode: 'read_write', ...more }],
+  })
+
+  test.each([
+    ['climbs by a volume name', volume({ source: '../../etc' }), 'spec_mount_refused'],
+    ['names a host folder as a volume', volume({ source: '/etc' }), 'spec_mount_refused'],
+    ['wants a snapshot that nobody lends', volume({ kind: 'read_only_snapshot', mode: 'read_only', source: '/etc' }), 'spec_mount_refused'],
+    [
+      'wants a snapshot that is not there',
+      volume({ kind: 'read_only_snapshot', mode: 'read_only', source: '/no/such', required: true }),
+      'spec_mount_refused',
+    ],
+    ['climbs by an output name', volume({ kind: 'artifact_output', source: '..' }), 'spec_mount_refused'],
+  ])('%s is refused and leaves nothing', async (_what, spec, code) => {
+    const { adapter, dir } = localRuntimes()
+    expect(await codeOf(adapter.provision(inputOf('true', {}, spec), calm))).toBe(code)
+    expect(readdirSync(dir).filter((name) => name !== 'volumes')).toEqual([])
+  })
+
+  test('wants the volume of another owner is refused, and takes nothing away', async () => {
+    const { adapter, dir } = localRuntimes()
+    await adapter.provision(inputOf('true', {}, volume({})), calm)
+    expect(await codeOf(adapter.provision(inputOf('true', { ownerPubkey: 'bb' }, volume({})), calm))).toBe('spec_mount_refused')
+    expect(readdirSync(join(dir, 'volumes'))).toEqual(['v'])
+  })
+
+  test('reuses an id for something else is a conflict', async () => {
+    const { adapter } = localRuntimes()
+    const input = inputOf('sleep 60')
+    await adapter.provision(input, calm)
+    expect(await codeOf(adapter.provision({ ...input, ownerPubkey: 'bb' }, calm))).toBe('conflict')
+  })
+
+  test('has no place left is told so', async () => {
+    const { adapter } = localRuntimes({ maxInstances: 1 })
+    await adapter.provision(inputOf('sleep 60'), calm)
+    expect(await codeOf(adapter.provision(inputOf('sleep 60'), calm))).toBe('overloaded')
+  })
+
+  test('asks for the network or for isolation gets it or an error', async ({ skip }) => {
+    const bare = localRuntimes({ bubblewrap: null }).adapter
+    expect(await codeOf(bare.provision(inputOf('true', { params: { isolation: 'required' } }), calm))).toBe('runtime_unsupported')
+    expect(await codeOf(bare.provision(inputOf('true', { params: { other: 1 } }), calm))).toBe('invalid_request')
+    const { adapter } = localRuntimes()
+    if (!(await adapter.probe()).isolated) skip('bubblewrap does not work here')
+    expect(await codeOf(adapter.provision(inputOf('true', { params: { network: 'host' } }), calm))).toBe('runtime_unsupported')
+  })
+
+  test('is for nobody we know is gone', async () => {
+    const { adapter } = localRuntimes()
+    for (const handle of [null, {}, { runtime_id: '../x', volumes: [] }, { runtime_id: newRuntimeId(), volumes: [] }]) {
+      expect(await codeOf(adapter.readiness(handle, calm))).toBe('runtime_gone')
+    }
+  })
+
+  test('mounts what the owner lends, read-only, and gives artifacts of an output mount back', async ({ skip }) => {
+    const lent = tempDir()
+    writeFileSync(join(lent, 'f'), 'lent')
+    const { adapter } = localRuntimes({ snapshotRoots: [lent] })
+    if (!(await adapter.probe()).isolated) skip('bubblewrap does not work here')
+    const mounts = [
+      { kind: 'read_only_snapshot', guest_path: '/in', source: lent, mode: 'read_only' },
+      { kind: 'artifact_output', guest_path: '/out', source: 'built', mode: 'read_write' },
+    ] as const
+    const input = inputOf('cat /in/f > /out/copy; touch /in/new', {}, { mounts: [...mounts] })
+    const { handle } = await adapter.provision(input, calm)
+    await reaches(adapter, handle, 'failed')
+    expect(existsSync(join(lent, 'new'))).toBe(false)
+    const { artifacts } = await adapter.collect(handle, input.spec)
+    expect(artifacts.map(({ path, data }) => [path, Buffer.from(data).toString()])).toEqual([['built/copy', 'lent']])
+  })
+})
+
+describe('contained files', () => {
+  function hostile(): { root: string; outside: string } {
+    const [root, outside] = [tempDir(), tempDir()]
+    writeFileSync(join(outside, 'secret'), 'secret')
+    symlinkSync(outside, join(root, 'dir'))
+    symlinkSync(join(outside, 'secret'), join(root, 'link'))
+    mkdirSync(join(root, 'sub'))
+    writeFileSync(join(root, 'sub/ok'), '0123456789')
+    execFileSync('mkfifo', [join(root, 'pipe')])
+    return { root, outside }
+  }
+
+  test('are read without following anything', () => {
+    const { root } = hostile()
+    for (const path of ['dir/secret', 'link', 'pipe', 'sub', '../x', 'sub/../sub/ok', '', 'none'])
+      expect(readContained(root, path, 100)).toBeUndefined()
+    expect(readContained(root, 'sub/ok', 4)).toMatchObject({ data: Buffer.from('0123'), truncated: true })
+    expect(readContained(root, 'sub/ok', 4, 'end')?.data.toString()).toBe('6789')
+    expect(readContained(root, '/sub//ok', 100)).toMatchObject({ truncated: false })
+  })
+
+  test('are removed without following anything', () => {
+    const { root, outside } = hostile()
+    for (const path of ['dir/secret', 'link', 'sub/ok', 'sub', 'none', '..', '']) removeContained(root, path)
+    expect(readdirSync(root).sort()).toEqual(['dir', 'pipe'])
+    expect(readdirSync(outside)).toEqual(['secret'])
+  })
+
+  test('are gathered within limits', async () => {
+    const { root } = hostile()
+    const limits = { maxFiles: 10, maxFileBytes: 100, maxTotalBytes: 1000 }
+    const all = await gatherFiles(root, '', () => true, limits)
+    expect(all.files.map(({ path }) => path)).toEqual(['sub/ok'])
+    expect(all.problems.sort()).toEqual(['pipe: is no regular file'])
+    expect((await gatherFiles(root, 'dir', () => true, limits)).files).toEqual([])
+    expect(await gatherFiles(root, '', () => true, { ...limits, maxFileBytes: 5 })).toMatchObject({ files: [], truncated: true })
+    expect(await gatherFiles(root, '', () => true, { ...limits, maxFiles: 0 })).toMatchObject({ files: [], truncated: true })
+  })
+
+  test('are copied as they are, links as links', async () => {
+    const { root } = hostile()
+    const to = join(tempDir(), 'copy')
+    expect(await copyTree(root, to, 1000)).toBe(true)
+    expect(readdirSync(to).sort()).toEqual(['dir', 'link', 'sub'])
+    expect(lstatSync(join(to, 'dir')).isSymbolicLink()).toBe(true)
+    expect(readFileSync(join(to, 'sub/ok'), 'utf8')).toBe('0123456789')
+    expect(await copyTree(root, join(tempDir(), 'copy'), 5)).toBe(false)
+    expect(await diskUsage(root, 10_000_000)).toBeLessThan(100_000)
+    expect(await diskUsage(root, 10_000_000, 2)).toBe(Number.POSITIVE_INFINITY)
+  })
+})

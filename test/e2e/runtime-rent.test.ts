@@ -1,0 +1,109 @@
+/** Two nodes on one sandbox: one rents machines out, the other finds, pays, uses and gives them back. */
+import { expect, test } from 'vitest'
+import { Rig } from '../support/rig.ts'
+import { shellAgent } from '../support/shell-agents.ts'
+
+interface Offer {
+  readonly server: string
+  readonly runtime_class: string
+  readonly price_msats_per_hour: number
+  readonly protocols: string[]
+}
+
+interface Answer {
+  readonly runtime: { runtime_id: string; runtime_class: string; metadata: { lease: { state: string; paid_msats: number } } }
+  readonly payload: Record<string, unknown>
+  readonly paid_msats: number
+}
+
+/** A sat a second. */
+const CLASS = '{ name = "small", provider = "local", region = "home", protocols = ["pi", "acp"], price_msats_per_hour = 3600000 }'
+const DEAR = '{ name = "dear", provider = "local", price_msats_per_hour = 36000000 }'
+
+async function twoNodes(seller: Rig, buyer: Rig): Promise<string> {
+  await seller.ok('start', '--sandbox')
+  await seller.ok('config', 'set', 'runtimes.allow_unisolated', 'true', '--sandbox')
+  await seller.ok('config', 'set', 'runtimes.classes', `[${CLASS}, ${DEAR}]`, '--sandbox')
+  const { identity, sandbox } = (await seller.ok('status', '--json')).json<{
+    identity: { npub: string }
+    sandbox: { relay_url: string; mint_url: string }
+  }>()
+  await buyer.ok('start', '--sandbox', '--mode', 'host', '--relay', sandbox.relay_url, '--mint', sandbox.mint_url)
+  await buyer.ok('wallet', 'fund', '1000')
+  return identity.npub
+}
+
+test('a machine is found by its offer, rented by invoice, used and given back; a run is paid by token', async () => {
+  await using seller = new Rig()
+  await using buyer = new Rig()
+  const npub = await twoNodes(seller, buyer)
+  const offersOf = async (...filter: string[]) =>
+    (await buyer.ok('runtime', 'offers', ...filter, '--json')).json<{ offers: Offer[] }>().offers
+  await expect.poll(async () => (await offersOf()).map((offer) => offer.runtime_class), { timeout: 30_000 }).toEqual(['small', 'dear'])
+  expect(await offersOf('--max-price', '3600', '--region', 'home', '--protocol', 'acp')).toMatchObject([
+    { server: npub, runtime_class: 'small' },
+  ])
+  expect(await offersOf('--region', 'mars')).toEqual([])
+
+  const rent = ['runtime', 'provision', '--server', npub, '--class', 'small', '--command', shellAgent('acp'), '--json']
+  const tooDear = await buyer.run([...rent, '--max-sats', '10'])
+  expect(tooDear).toMatchObject({ code: 1 })
+  expect(tooDear.stderr).toContain('price_too_high')
+
+  const rented = (await buyer.ok(...rent, '--max-sats', '60', '--idempotency-key', 'lease')).json<Answer>()
+  expect(rented).toMatchObject({
+    paid_msats: 60_000,
+    runtime: { runtime_class: 'small', metadata: { lease: { state: 'active', paid_msats: 60_000 } } },
+  })
+  const id = rented.runtime.runtime_id
+  const again = (await buyer.ok(...rent, '--max-sats', '60', '--idempotency-key', 'lease')).json<Answer>()
+  expect(again).toMatchObject({ paid_msats: 60_000, runtime: { runtime_id: id } })
+  const said = await buyer.ok('runtime', 'prompt', id, 'say paid for', '--server', npub, '--json')
+  expect(said.json<Answer>().payload).toMatchObject({ reply: 'paid for' })
+  const foreign = await seller.run(['runtime', 'get', id])
+  expect(foreign.code, 'the owner of the node is not its tenant').toBe(1)
+  expect(foreign.stderr).toContain('runtime_not_found')
+  const extended = (await buyer.ok('runtime', 'extend', id, '60', '--server', npub, '--json')).json<Answer>()
+  expect(extended.paid_msats).toBe(60_000)
+  await buyer.ok('runtime', 'teardown', id, '--server', npub)
+
+  const run = await buyer.run([
+    ...['runtime', 'run', '--server', npub, '--class', 'small', '--run-timeout', '60', '--pay-with', 'token', '--json'],
+    'echo by token',
+  ])
+  expect(run).toMatchObject({ code: 0 })
+  expect(run.json<Answer>().payload).toMatchObject({ exit_code: 0, stdout: 'by token\n' })
+
+  const earned = (await seller.ok('earnings', '--json')).json<{ by_source: { lease: number } }>()
+  expect(earned.by_source.lease).toBe(180_000)
+  const balance = (await buyer.ok('wallet', 'balance', '--wallet', 'node', '--json')).json<{ balance_sats: number }>().balance_sats
+  const customer = (await buyer.ok('wallet', 'balance', '--wallet', 'customer', '--json')).json<{ balance_sats: number }>().balance_sats
+  expect(balance + customer).toBeGreaterThanOrEqual(800)
+  const report = (await seller.ok('doctor', '--json')).json<{ ok: boolean }>()
+  expect(report.ok).toBe(true)
+})
+
+test('a command survives the restart of the one who sent it, and of the one who runs it', async () => {
+  await using seller = new Rig()
+  await using buyer = new Rig()
+  const npub = await twoNodes(seller, buyer)
+  const rent = ['runtime', 'provision', '--server', npub, '--provider', 'local', '--class', 'small', '--command', shellAgent('pi')]
+  const call = [...rent, '--protocol', 'pi', '--json', '--idempotency-key', 'once']
+  const cut = buyer.spawn(call)
+  await expect.poll(async () => (await rentalsOf(buyer)).map((rental) => rental.command), { timeout: 20_000 }).toEqual(['provision'])
+  await Promise.all([seller.ok('restart', '--sandbox'), buyer.ok('restart', '--sandbox')])
+  cut.kill('SIGKILL')
+  const { runtime, paid_msats } = (await buyer.ok(...call)).json<Answer>()
+  expect(paid_msats).toBe(60_000)
+  const { payload } = (await buyer.ok('runtime', 'list', '--server', npub, '--phase', 'ready', '--json')).json<Answer>()
+  expect(payload).toMatchObject({ count: 1, runtimes: [{ runtime_id: runtime.runtime_id }] })
+  const [rental, ...more] = await rentalsOf(buyer)
+  expect(more).toEqual([])
+  expect(rental).toMatchObject({ state: 'answered', paid_msats: 60_000 })
+  await buyer.ok('runtime', 'teardown', runtime.runtime_id, '--server', npub)
+})
+
+async function rentalsOf(rig: Rig) {
+  type Rental = { command: string; state: string; paid_msats: number }
+  return (await rig.ok('runtime', 'rentals', '--json')).json<{ rentals: Rental[] }>().rentals
+}

@@ -1,0 +1,339 @@
+/** The Incus adapter against a real incusd that this test starts: containers, volumes, prompts, one-shot runs, a cluster. */
+import { execFileSync } from 'node:child_process'
+import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import type { ProvisionInput, RuntimeAdapter, RuntimeHandle } from '../../src/runtime/adapter.ts'
+import type { Protocol } from '../../src/runtime/contract/prompt.ts'
+import { decodeRuntimeSpec, type RuntimeSpecInput } from '../../src/runtime/contract/spec.ts'
+import { guestScript } from '../../src/runtime/guest-script.ts'
+import { createIncusAdapter } from '../../src/runtime/incus/adapter.ts'
+import { buildImage } from '../../src/runtime/incus/image.ts'
+import { importImage } from '../../src/runtime/incus/images.ts'
+import type { IncusSettings } from '../../src/runtime/incus/settings.ts'
+import { setUpIncus } from '../../src/runtime/incus/setup.ts'
+import { runtimeAdapterContract } from '../contract/runtime-adapter.ts'
+import { ensureIncus, type IncusDaemon, startIncusDaemon } from '../support/incus-daemon.ts'
+
+const missing = ensureIncus()
+const root = new URL('../..', import.meta.url).pathname
+const POOL = 'pylon'
+const never = new AbortController().signal
+
+/** Speaks pi's rpc mode: answers a prompt with what it was told, and keeps a count in the volume. */
+const PI_AGENT = `
+const { appendFileSync, readFileSync } = require('node:fs')
+const send = (message) => process.stdout.write(JSON.stringify(message) + '\\n')
+require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
+  const command = JSON.parse(line)
+  send({ type: 'response', id: command.id, success: true, data: { isStreaming: false, pendingMessageCount: 0 } })
+  if (command.type !== 'prompt') return
+  appendFileSync('/data/prompts', command.message + '\\n')
+  const said = readFileSync('/data/prompts', 'utf8').trim().split('\\n').join(' ')
+  send({ type: 'agent_start' })
+  send({ type: 'agent_end', messages: [{ role: 'assistant', content: said, stopReason: 'stop' }] })
+})
+`
+
+let nextId = 1
+const newId = () => `incus-${Date.now().toString(16).slice(-8)}${(nextId++).toString(16).padStart(8, '0')}`
+
+function inputOf(runtimeId: string, spec: Partial<RuntimeSpecInput>, more: Partial<ProvisionInput> = {}): ProvisionInput {
+  const identity = { runtime_id: runtimeId, instance_name: runtimeId }
+  return { runtimeId, ownerPubkey: 'ab'.repeat(32), spec: decodeRuntimeSpec({ identity, ...spec }), protocol: null, ...more }
+}
+
+async function until(adapter: RuntimeAdapter, handle: RuntimeHandle, state: string): Promise<void> {
+  await expect.poll(async () => (await adapter.readiness(handle, never)).state, { timeout: 60_000, interval: 50 }).toBe(state)
+}
+
+describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? '' : ` (skipped: ${missing})`}`, () => {
+  let daemon: IncusDaemon
+  let adapter: RuntimeAdapter
+  let hostDir: string
+  let settings: IncusSettings
+
+  beforeAll(async () => {
+    hostDir = mkdtempSync(join(tmpdir(), 'pylon-opt-'))
+    chmodSync(hostDir, 0o755)
+    copyFileSync(process.execPath, join(hostDir, 'node'))
+    const bundling = `import(${JSON.stringify(join(root, 'scripts/bundle.mjs'))}).then((it) => it.bundle(${JSON.stringify(hostDir)}))`
+    execFileSync(process.execPath, ['-e', bundling], { stdio: 'inherit' })
+    writeFileSync(join(hostDir, 'agent.cjs'), PI_AGENT)
+    for (const protocol of ['acp', 'pi'])
+      copyFileSync(join(root, `test/support/scripted-${protocol}-child.mjs`), join(hostDir, `${protocol}.mjs`))
+    execFileSync('chmod', ['-R', 'a+rX', hostDir])
+
+    daemon = await startIncusDaemon()
+    daemon.cli('storage', 'create', POOL, 'btrfs', 'size=4GiB')
+    const client = daemon.client('pylon')
+    await setUpIncus(client, { pool: POOL, profile: 'default', hostPaths: [hostDir] })
+    await importImage(client, 'pylon/busybox', await buildImage('busybox'))
+    await importImage(client, 'pylon/debian', await debianImage())
+    settings = {
+      endpoint: { socketPath: daemon.socketPath },
+      project: 'pylon',
+      profile: 'default',
+      pool: POOL,
+      nodeId: 'live-test',
+      images: { managed: 'pylon/debian', oneShot: 'pylon/busybox' },
+      guest: { hostDir, command: [join(hostDir, 'node'), join(hostDir, 'pylon.cjs'), 'guest'], shellScript: guestScript() },
+      allowedHostPaths: [hostDir],
+      defaults: { vcpus: 1, memoryMib: 256, rootDiskGib: 1, processes: 256 },
+    }
+    adapter = createIncusAdapter(settings)
+  }, 280_000)
+
+  afterAll(async () => {
+    await adapter?.close?.()
+    await daemon?.destroy()
+    if (hostDir !== undefined) rmSync(hostDir, { recursive: true, force: true })
+  }, 120_000)
+
+  // What one test left is no concern of the next.
+  afterEach(async () => {
+    for (const { handle } of (await adapter.listOwned?.()) ?? []) await adapter.teardown(handle, { keepVolume: false })
+  })
+
+  async function expectNothingLeft(): Promise<void> {
+    expect(daemon.cli('list', '--project', 'pylon', '--format', 'csv')).toBe('')
+    const volumes = JSON.parse(daemon.cli('storage', 'volume', 'list', POOL, '--project', 'pylon', '--format', 'json')) as {
+      type: string
+    }[]
+    expect(volumes.filter(({ type }) => type === 'custom')).toEqual([])
+    expect(await adapter.listOwned?.()).toEqual([])
+  }
+
+  const bench = (images: IncusSettings['images']) => async () => {
+    const made: RuntimeAdapter[] = []
+    const open = () => {
+      const opened = createIncusAdapter({ ...settings, images })
+      made.push(opened)
+      return opened
+    }
+    onTestFinished(async () => {
+      for (const { handle } of (await adapter.listOwned?.()) ?? []) await adapter.teardown(handle, { keepVolume: false })
+      for (const opened of made) await opened.close?.()
+    })
+    return { adapter: open(), restarted: open, agent: (protocol: Protocol) => `${hostDir}/node ${hostDir}/${protocol}.mjs` }
+  }
+  const patienceMs = 60_000
+  runtimeAdapterContract('a real Incus, busybox image', { protocols: [], oneShot: true, volumes: false, patienceMs }, () =>
+    bench({ managed: 'pylon/busybox', oneShot: 'pylon/busybox' })(),
+  )
+  runtimeAdapterContract('a real Incus, Debian image', { protocols: ['acp', 'pi'], oneShot: true, volumes: true, patienceMs }, () =>
+    bench({ managed: 'pylon/debian', oneShot: 'pylon/debian' })(),
+  )
+
+  test('says that it is usable, and what it has', async () => {
+    expect(await adapter.probe()).toEqual({ usable: true, isolated: true })
+    const capacity = await adapter.capacity()
+    expect(capacity.free.vcpus).toBeGreaterThan(0)
+    expect(capacity.free.memoryMib).toBeGreaterThan(256)
+  })
+
+  test('a managed agent: prompted, snapshot, destroyed, made again with its data, restored, gone', async () => {
+    const id = newId()
+    const input = inputOf(
+      id,
+      {
+        entry_command: `${hostDir}/node ${hostDir}/agent.cjs`,
+        mounts: [{ kind: 'persistent_volume', guest_path: '/data', source: 'state', mode: 'read_write', required: true }],
+      },
+      { protocol: 'pi', env: { AGENT_SECRET: 'sesame-in-no-config' } },
+    )
+    const ask = (handle: RuntimeHandle, message: string) =>
+      adapter.prompt?.(handle, { protocol: 'pi', message, sessionId: 's1', timeoutMs: 20_000 }, never)
+    const first = await adapter.provision(input, never)
+    await until(adapter, first.handle, 'ready')
+    const ready = await adapter.readiness(first.handle, never)
+    expect(ready.bootId).toMatch(/^[0-9a-f-]{36}$/)
+    expect(ready.status?.boot_id).toBe(ready.bootId)
+    expect((await ask(first.handle, 'one'))?.reply).toBe('one')
+    // Nothing secret in what the daemon shows of the instance.
+    expect(
+      daemon.cli('config', 'show', '--project', 'pylon', '--expanded', String((first.metadata as { instance: string }).instance)),
+    ).not.toMatch(/sesame|ticket_key/)
+    const snapshot = await adapter.snapshot?.(first.handle, 'before')
+    expect(snapshot?.name).toBe('before')
+    expect((await ask(first.handle, 'two'))?.reply).toBe('one two')
+
+    expect(await adapter.teardown(first.handle, { keepVolume: true })).toMatchObject({ teardown: 'deleted' })
+    await expect(adapter.readiness(first.handle, never)).rejects.toMatchObject({ code: 'runtime_gone' })
+    expect(await adapter.listOwned?.()).toEqual([])
+
+    const second = await adapter.provision(input, never)
+    await until(adapter, second.handle, 'ready')
+    const again = await adapter.readiness(second.handle, never)
+    expect(again.bootId).not.toBe(ready.bootId)
+    expect((await ask(second.handle, 'three'))?.reply).toBe('one two three')
+
+    expect((await adapter.backupStatus?.(second.handle))?.snapshots?.map(({ name }) => name)).toEqual(['before'])
+    expect(await adapter.restore?.(second.handle, undefined, never)).toMatchObject({ name: 'before' })
+    await until(adapter, second.handle, 'ready')
+    expect((await ask(second.handle, 'four'))?.reply).toBe('one four')
+
+    await adapter.recover?.(second.handle, never)
+    await until(adapter, second.handle, 'ready')
+    expect((await ask(second.handle, 'five'))?.reply).toBe('one four five')
+
+    await adapter.teardown(second.handle, { keepVolume: false })
+    await adapter.teardown(second.handle, { keepVolume: false })
+    await expectNothingLeft()
+  })
+
+  test('a one-shot run in the shell guest: its outputs are collected and nothing is left', async () => {
+    const command =
+      'echo hello "$TOKEN"; echo oops >&2; mkdir -p $PYLON_ARTIFACTS_DIR/a; echo x >$PYLON_ARTIFACTS_DIR/a/x.txt; ln -s /etc/passwd $PYLON_ARTIFACTS_DIR/link; mkfifo $PYLON_ARTIFACTS_DIR/fifo; exit 3'
+    const input = inputOf(newId(), { entry_command: command }, { timeoutSecs: 30, env: { TOKEN: "it's" } })
+    const { handle } = await adapter.provision(input, never)
+    await until(adapter, handle, 'failed')
+    const outputs = await adapter.collect?.(handle, input.spec)
+    expect(outputs).toMatchObject({
+      stdout: "hello it's\n",
+      stderr: 'oops\n',
+      result: { status: 'failed', exit_code: 3 },
+      truncated: false,
+    })
+    expect(outputs?.artifacts.map(({ path, data }) => [path, Buffer.from(data).toString()])).toEqual([['a/x.txt', 'x\n']])
+    expect(outputs?.problems.map((problem) => problem.split(' ')[0]).sort()).toEqual(['fifo', 'link'])
+    expect(outputs?.events.map(({ kind }) => kind)).toEqual(['booted', 'starting', 'failed'])
+    await adapter.teardown(handle, { keepVolume: false })
+    await expectNothingLeft()
+  })
+
+  test('a one-shot run in the full guest completes, and is not begun again by a restart', async () => {
+    const spec = {
+      entry_command: 'echo ran >>/root/count; cat /root/count',
+      incus: { project: 'pylon', profile: 'default', image_alias: 'pylon/debian' },
+    }
+    const input = inputOf(newId(), spec, { timeoutSecs: 30 })
+    const { handle } = await adapter.provision(input, never)
+    await until(adapter, handle, 'completed')
+    await adapter.recover?.(handle, never)
+    const outputs = await adapter.collect?.(handle, input.spec)
+    expect(outputs).toMatchObject({ stdout: 'ran\n', result: { status: 'completed', exit_code: 0 } })
+    expect(await adapter.exec?.(handle, { command: 'cat /root/count; id -u; exit 4', timeoutMs: 10_000 })).toEqual({
+      exitCode: 4,
+      stdout: 'ran\n0\n',
+      stderr: '',
+      truncated: false,
+    })
+    await adapter.teardown(handle, { keepVolume: false })
+    await expectNothingLeft()
+  })
+
+  test('commands that flood or never end are cut', async () => {
+    const { handle } = await adapter.provision(inputOf(newId(), { entry_command: 'sleep 60' }), never)
+    const flood = await adapter.exec?.(handle, { command: 'head -c 5000000 /dev/zero', timeoutMs: 20_000 })
+    expect(flood).toMatchObject({ exitCode: 0, truncated: true })
+    await expect(adapter.exec?.(handle, { command: 'sleep 50', timeoutMs: 500 })).rejects.toMatchObject({ code: 'timeout' })
+    await adapter.teardown(handle, { keepVolume: false })
+  })
+
+  test('a guest has no more than its limits', async () => {
+    const { handle } = await adapter.provision(
+      inputOf(newId(), { entry_command: 'sleep 60', resources: { root_disk_gib: 1, memory_mib: 64 } }),
+      never,
+    )
+    const disk = await adapter.exec?.(handle, { command: 'dd if=/dev/zero of=/root/fill bs=1M count=1500 2>&1', timeoutMs: 60_000 })
+    expect(disk?.exitCode).not.toBe(0)
+    expect(disk?.stdout).toMatch(/quota|space/i)
+    const shown = await adapter.exec?.(handle, { command: 'cat /proc/self/uid_map; nproc; touch /sys/kernel/x 2>&1', timeoutMs: 10_000 })
+    expect(Number(shown?.stdout.trim().split(/\s+/)[1])).toBeGreaterThanOrEqual(100_000)
+    await adapter.teardown(handle, { keepVolume: false })
+    await expectNothingLeft()
+  })
+
+  test('twenty at once, each what it asked for', async () => {
+    const inputs = Array.from({ length: 20 }, (_, n) => inputOf(newId(), { entry_command: `echo number ${n}` }))
+    const made = await Promise.all(inputs.map((input) => adapter.provision(input, never)))
+    expect(new Set(made.map(({ metadata }) => (metadata as { instance: string }).instance)).size).toBe(20)
+    await Promise.all(made.map(({ handle }) => until(adapter, handle, 'completed')))
+    const outputs = await Promise.all(made.map(({ handle }, n) => adapter.collect?.(handle, inputs[n]?.spec ?? never_())))
+    expect(outputs.map((output) => output?.stdout)).toEqual(inputs.map((_, n) => `number ${n}\n`))
+    expect((await adapter.listOwned?.())?.length).toBe(20)
+    await Promise.all(made.map(({ handle }) => adapter.teardown(handle, { keepVolume: false })))
+    await expectNothingLeft()
+  })
+
+  test('what an earlier try left is adopted or finished', async () => {
+    const input = inputOf(newId(), { entry_command: 'echo once' })
+    const first = await adapter.provision(input, never)
+    expect(await adapter.provision(input, never)).toEqual(first)
+    await until(adapter, first.handle, 'completed')
+    expect((await adapter.listOwned?.())?.map(({ runtimeId }) => runtimeId)).toEqual([input.runtimeId])
+    await adapter.teardown(first.handle, { keepVolume: false })
+    // A volume whose instance never came: found, and removed by the handle that the sweep gets.
+    daemon.cli(
+      'storage',
+      'volume',
+      'create',
+      POOL,
+      'pylon-0123456789abcdef-persis-00000000',
+      '--project',
+      'pylon',
+      'user.pylon.node=live-test',
+      'user.pylon.runtime=incus-0123456789abcdef',
+    )
+    const owned = await adapter.listOwned?.()
+    expect(owned?.map(({ runtimeId }) => runtimeId)).toEqual(['incus-0123456789abcdef'])
+    for (const { handle } of owned ?? []) await adapter.teardown(handle, { keepVolume: false })
+    await expectNothingLeft()
+  })
+
+  test('what cannot be made leaves nothing and says why', async () => {
+    const refused = (spec: Partial<RuntimeSpecInput>, more: Partial<ProvisionInput> = {}) =>
+      adapter.provision(inputOf(newId(), { entry_command: 'true', ...spec }, more), never)
+    await expect(
+      refused({ mounts: [{ kind: 'read_only_snapshot', guest_path: '/host', source: '/etc', mode: 'read_only' }] }),
+    ).rejects.toMatchObject({
+      code: 'spec_mount_refused',
+    })
+    await expect(refused({}, { params: { image_alias: 'elsewhere' } })).rejects.toMatchObject({ code: 'invalid_request' })
+    await expect(refused({}, { params: { insecure_tls: true } })).rejects.toMatchObject({ code: 'invalid_request' })
+    // Found out only when the instance is made.
+    const late = { kind: 'read_only_snapshot', guest_path: '/host', source: join(hostDir, 'none'), mode: 'read_only' } as const
+    await expect(refused({ mounts: [late] })).rejects.toMatchObject({ code: 'runtime_failed' })
+    await expectNothingLeft()
+  })
+
+  test('a daemon that is killed is unreachable, and its containers are still there when it is back', async () => {
+    const { handle } = await adapter.provision(inputOf(newId(), { entry_command: 'sleep 300' }), never)
+    await expect.poll(async () => (await adapter.readiness(handle, never)).status?.state, { timeout: 20_000 }).toBe('starting')
+    const before = await adapter.readiness(handle, never)
+    await daemon.kill()
+    expect(await adapter.readiness(handle, never)).toMatchObject({ state: 'unreachable' })
+    expect(await adapter.probe()).toMatchObject({ usable: false })
+    await daemon.start()
+    await expect.poll(async () => (await adapter.readiness(handle, never)).bootId, { timeout: 20_000 }).toBe(before.bootId)
+    await adapter.teardown(handle, { keepVolume: false })
+    await expectNothingLeft()
+  })
+})
+
+function never_(): never {
+  throw new Error('there is one input for each')
+}
+
+/** Built once where PYLON_LIVE_DEBIAN_IMAGE names a file to keep it in. */
+async function debianImage(): Promise<Buffer> {
+  const kept = process.env['PYLON_LIVE_DEBIAN_IMAGE']
+  if (kept !== undefined && existsSync(kept)) return readFileSync(kept)
+  const image = await buildImage('debian', debianMirror())
+  if (kept !== undefined) writeFileSync(kept, image)
+  return image
+}
+
+/** The mirror that this machine already uses. */
+function debianMirror(): { mirror?: string } {
+  try {
+    const found = execFileSync('sh', ['-c', "sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/*.sources | head -n 1"], {
+      encoding: 'utf8',
+    }).trim()
+    return found === '' ? {} : { mirror: found }
+  } catch {
+    return {}
+  }
+}

@@ -1,0 +1,136 @@
+/** What goes on by itself: health, scheduled snapshots with retention, freshness, and jobs of kind 5930 in ephemeral runtimes. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { msats } from '../../../src/base/amounts.ts'
+import { PylonError } from '../../../src/base/errors.ts'
+import { createRuntimeBackend } from '../../../src/provider/backends/runtime.ts'
+import { freshnessOf, surplusSnapshots } from '../../../src/provider/machines/backups.ts'
+import { settleLease } from '../../../src/provider/machines/settlement.ts'
+import { canStep, canStepLease } from '../../../src/provider/machines/states.ts'
+import { LEASE_STATES, type LeaseRow } from '../../../src/store/leases.ts'
+import { getRuntime, RUNTIME_STATES } from '../../../src/store/runtimes.ts'
+import { owner, World } from './world.ts'
+
+const PROVISION = { command: 'provision', provider: 'incus', protocol: 'acp' } as const
+const WAIT = { timeout: 15_000, interval: 50 }
+
+let world: World
+
+beforeEach(() => {
+  world = new World()
+})
+afterEach(() => world.close())
+
+test('a runtime that does not answer is unreachable, and ready when it answers again', async () => {
+  const node = await world.start()
+  const { runtime } = await node.call(owner.pubkey, PROVISION)
+  const entry = world.incus.instances.get(runtime.runtime_id)
+  if (entry === undefined) throw new Error('no instance')
+  entry.state = 'stopped'
+  await vi.waitFor(() => expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('unreachable'), WAIT)
+  expect(node.notices.at(-1)?.status.message).toContain('unreachable')
+  entry.state = 'ready'
+  await vi.waitFor(() => expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('ready'), WAIT)
+  expect(node.notices.at(-1)?.status.message).toBe('reachable again')
+}, 40_000)
+
+test('snapshots are made by schedule and the oldest of them go, those of the owner stay', async () => {
+  const node = await world.start({ runtimes: { snapshot_every_s: 1, snapshot_keep: 1 } })
+  const { runtime } = await node.call(owner.pubkey, PROVISION)
+  await node.call(owner.pubkey, { command: 'snapshot', runtime_id: runtime.runtime_id, snapshot: 'mine' })
+  const names = () => world.incus.instances.get(runtime.runtime_id)?.snapshots.map((snapshot) => snapshot.name) ?? []
+  await vi.waitFor(() => expect(names().filter((name) => name.startsWith('pylon-auto-'))).toHaveLength(1), WAIT)
+  const [first] = names()
+  await vi.waitFor(() => expect(names()[0]).not.toBe(first), { timeout: 25_000, interval: 100 })
+  expect(names().filter((name) => name.startsWith('pylon-auto-'))).toHaveLength(1)
+  expect(names()).toContain('mine')
+}, 60_000)
+
+test('freshness and surplus of snapshots', () => {
+  const at = (createdAt: number) => ({ name: `pylon-auto-${createdAt}`, createdAt })
+  expect(freshnessOf(undefined, 100, 10)).toBe('unavailable')
+  expect(freshnessOf([], 100, 10)).toBe('missing')
+  expect(freshnessOf([at(90)], 100, 10)).toBe('healthy')
+  expect(freshnessOf([at(89)], 100, 10)).toBe('stale')
+  expect(surplusSnapshots([at(3), { name: 'mine', createdAt: 2 }, at(1), at(0)], 1)).toEqual(['pylon-auto-1', 'pylon-auto-0'])
+})
+
+test('a job of kind 5930 runs once in a runtime of its own, and is announced only where one isolates', async () => {
+  const node = await world.start()
+  const backend = createRuntimeBackend(node.machines, () => 300)
+  expect(backend.kinds()).toEqual([5930])
+  world.incus.outputs = { stdout: 'hi\n', stderr: 'warn' }
+  world.incus.exitCode = 2
+  const work = { kind: 5930, input: 'echo hi', inputType: 'text', params: { timeout_s: ['5'] }, output: undefined } as const
+  const result = JSON.parse(await backend.run(work, new AbortController().signal)) as unknown
+  expect(result).toEqual({ exit_code: 2, stdout: 'hi\n', stderr: 'warn' })
+  expect(world.incus.instances.size + world.local.instances.size).toBe(0)
+  for (const params of [{ timeout_s: ['0'] }, { timeout_s: ['301'] }, { timeout_s: ['1e3'] }, { image: ['../x'] }, { cpu: ['1'] }]) {
+    expect(() => backend.check({ ...work, params })).toThrow(expect.objectContaining({ code: 'param_invalid' }))
+  }
+  expect(() => backend.check({ ...work, input: ' ' })).toThrow(expect.objectContaining({ code: 'input_invalid' }))
+  world.incus.failProvision = new PylonError('incus_failed', 'no')
+  await expect(backend.run(work, new AbortController().signal)).rejects.toMatchObject({ code: 'backend_failed' })
+  world.incus.failProvision = undefined
+  world.incus.runState = 'ready'
+  const given = new AbortController()
+  const running = backend.run(work, given.signal)
+  await vi.waitFor(() => expect(world.incus.instances.size).toBe(1), WAIT)
+  given.abort(new PylonError('cancelled', 'given up'))
+  await expect(running).rejects.toMatchObject({ code: 'cancelled' })
+  await vi.waitFor(() => expect(world.incus.instances.size).toBe(0), WAIT)
+  for (const machinery of [world.incus, world.local]) machinery.probed = { usable: true, isolated: false }
+  await node.machines.reload()
+  expect(backend.kinds()).toEqual([])
+}, 30_000)
+
+test('a lease that the node failed costs the time that was had, every split balances', () => {
+  const lease: LeaseRow = {
+    ...{
+      id: 'l',
+      runtimeId: 'r',
+      tenantPubkey: 't',
+      state: 'active',
+      priceMsatsPerHour: msats(1n),
+      seconds: 100,
+      priceMsats: msats(99_500n),
+    },
+    ...{
+      paidMsats: msats(100_000n),
+      extendsId: null,
+      paymentRequest: null,
+      paymentExpiresAt: null,
+      mintUrl: null,
+      startsAt: 0,
+      endsAt: 100_000,
+    },
+    ...{ noticeSent: false, refundMsats: msats(0n), refundSends: 0, refundNextAt: null, reason: '', createdAt: 0, updatedAt: 0 },
+  }
+  expect(settleLease(lease, 'tenant', 1)).toMatchObject({ earnedMsats: 99_500n, refundMsats: 0n })
+  expect(settleLease(lease, 'node', 50_000)).toMatchObject({ earnedMsats: 49_750n, refundMsats: 50_000n })
+  expect(settleLease({ ...lease, startsAt: 200_000 }, 'node', 50_000)).toMatchObject({
+    earnedMsats: 0n,
+    refundMsats: 100_000n,
+    entry: undefined,
+  })
+  for (const by of ['tenant', 'time', 'completed', 'node'] as const) {
+    for (const at of [0, 1, 33_333, 99_999, 100_000, 200_000]) {
+      const { entry, refundMsats } = settleLease(lease, by, at)
+      const postings = entry?.postings ?? []
+      expect(postings.reduce((sum, posting) => sum + posting.amountMsats, 0n)).toBe(0n)
+      const deposit = postings.find((posting) => posting.account.startsWith('node/deposit/'))?.amountMsats ?? 0n
+      expect(deposit + refundMsats).toBe(lease.paidMsats)
+      expect(refundMsats % 1000n).toBe(0n)
+    }
+  }
+})
+
+test('every state but the last leads on, and none leads into the first', () => {
+  for (const state of RUNTIME_STATES) {
+    expect(RUNTIME_STATES.some((to) => canStep(state, to))).toBe(state !== 'gone')
+    expect(canStep(state, 'requested')).toBe(false)
+  }
+  for (const state of LEASE_STATES) {
+    expect(LEASE_STATES.some((to) => canStepLease(state, to))).toBe(state !== 'refunded')
+    expect(canStepLease(state, 'quoted')).toBe(false)
+  }
+})

@@ -1,0 +1,483 @@
+/** Machines over a real database, with a substrate, a wallet and a relay in memory that outlive a node; the node can die at any commit. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Sats, sats } from '../../../src/base/amounts.ts'
+import { systemClock } from '../../../src/base/clock.ts'
+import { type Config, DEFAULT_CONFIG } from '../../../src/base/config.ts'
+import { type RuntimesConfig, runtimesConfig } from '../../../src/base/config-runtimes.ts'
+import { PylonError } from '../../../src/base/errors.ts'
+import type { Json } from '../../../src/base/json.ts'
+import { silentLogger } from '../../../src/base/logger.ts'
+import type { ControlCommandInput } from '../../../src/nostr/control/commands.ts'
+import { type ControlResult, type ControlStatus, decodeCommand, encodeCommand } from '../../../src/nostr/control/envelopes.ts'
+import type { ControlProvider } from '../../../src/nostr/control/vocabulary.ts'
+import { createSigner } from '../../../src/nostr/signer.ts'
+import type { Keyring, NostrEvent } from '../../../src/nostr/types.ts'
+import { createMachines, type OwnMachines } from '../../../src/provider/machines/service.ts'
+import type {
+  AdapterProbe,
+  Capacity,
+  CollectedOutputs,
+  PromptCall,
+  Provisioned,
+  ProvisionInput,
+  Readiness,
+  RuntimeAdapter,
+  RuntimeHandle,
+  Snapshot,
+} from '../../../src/runtime/adapter.ts'
+import { postEntry } from '../../../src/store/ledger.ts'
+import { pendingAfter } from '../../../src/store/outbox.ts'
+import { type CommitHook, Store } from '../../../src/store/store.ts'
+import type { Invoice, SentToken, Wallet, WalletEvent, Wallets } from '../../../src/wallet/types.ts'
+
+export const MINT = 'https://mint.test'
+export const key = (n: number) => createSigner(new Uint8Array(32).fill(n))
+export const node = key(1)
+export const owner = key(2)
+export const stranger = key(3)
+export const friend = key(4)
+
+/** A substrate that keeps its instances in memory and does as it is told. */
+export class Machinery implements RuntimeAdapter {
+  readonly provider: ControlProvider
+  readonly instances = new Map<string, { handle: RuntimeHandle; input: ProvisionInput; state: Readiness['state']; snapshots: Snapshot[] }>()
+  /** Volumes that outlive instances. */
+  readonly volumes = new Set<string>()
+  calls: string[] = []
+  probed: AdapterProbe = { usable: true, isolated: true }
+  protocols: Provisioned['protocols'] = ['pi', 'acp']
+  runtimeClass: string | undefined
+  failProvision: PylonError | undefined
+  failTeardown: PylonError | undefined
+  /** What a new managed instance says of itself, and a one-shot one. */
+  firstState: Readiness['state'] = 'ready'
+  runState: Readiness['state'] = 'completed'
+  outputs: Partial<CollectedOutputs> = { stdout: 'out\n', stderr: '' }
+  exitCode = 0
+  places = 10
+  /** Holds provisions up until it is resolved. */
+  gate: Promise<void> = Promise.resolve()
+  isDead: () => boolean = () => false
+
+  constructor(provider: ControlProvider = 'incus') {
+    this.provider = provider
+  }
+
+  async probe(): Promise<AdapterProbe> {
+    return this.probed
+  }
+
+  async capacity(): Promise<Capacity> {
+    const free = Math.max(0, this.places - this.instances.size)
+    return { instances: this.places, vcpus: 64, memoryMib: 65_536, free: { instances: free, vcpus: 64, memoryMib: 65_536 } }
+  }
+
+  async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
+    this.calls.push(`provision ${input.runtimeId}`)
+    await Promise.race([
+      this.gate,
+      new Promise<never>((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason), { once: true })),
+    ])
+    signal.throwIfAborted()
+    if (this.failProvision !== undefined) throw this.failProvision
+    if (this.isDead()) throw new Error('a dead process provisions nothing')
+    const handle = { instance: `i-${input.runtimeId}` }
+    const state = input.protocol === null ? this.runState : this.firstState
+    if (!this.instances.has(input.runtimeId)) this.instances.set(input.runtimeId, { handle, input, state, snapshots: [] })
+    for (const mount of input.spec.mounts) this.volumes.add(mount.source)
+    const runtimeClass = this.runtimeClass === undefined ? {} : { runtimeClass: this.runtimeClass }
+    return { handle, region: 'lab', ...runtimeClass, protocols: this.protocols, metadata: { made: true } }
+  }
+
+  #of(handle: RuntimeHandle) {
+    const found = [...this.instances.entries()].find(([, entry]) => JSON.stringify(entry.handle) === JSON.stringify(handle))
+    if (found === undefined) throw new PylonError('runtime_gone', 'The instance is no more.')
+    return { id: found[0], entry: found[1] }
+  }
+
+  async readiness(handle: RuntimeHandle): Promise<Readiness> {
+    const { entry } = this.#of(handle)
+    return { state: entry.state, message: `it is ${entry.state}` }
+  }
+
+  async processWelcome(): Promise<Json> {
+    return { processed: false, reason: 'by relay' }
+  }
+
+  async teardown(handle: RuntimeHandle, options: { keepVolume: boolean }): Promise<Json> {
+    this.calls.push(`teardown ${JSON.stringify(handle)}`)
+    if (this.failTeardown !== undefined) throw this.failTeardown
+    for (const [id, entry] of this.instances) {
+      if (JSON.stringify(entry.handle) !== JSON.stringify(handle)) continue
+      this.instances.delete(id)
+      if (!options.keepVolume) for (const mount of entry.input.spec.mounts) this.volumes.delete(mount.source)
+    }
+    return { teardown: 'deleted' }
+  }
+
+  async exec(handle: RuntimeHandle, call: { command: string }) {
+    this.#of(handle)
+    return { exitCode: 0, stdout: `ran ${call.command}`, stderr: '', truncated: false }
+  }
+
+  async prompt(handle: RuntimeHandle, call: PromptCall) {
+    this.#of(handle)
+    return { schema_version: 1 as const, session_id: call.sessionId, reply: `you said ${call.message}`, stop_reason: 'end_turn' as const }
+  }
+
+  async logs(): Promise<string> {
+    return 'a log'
+  }
+
+  async collect(handle: RuntimeHandle): Promise<CollectedOutputs> {
+    const { entry } = this.#of(handle)
+    const ended = entry.state === 'completed' || entry.state === 'failed'
+    const result = {
+      schema_version: 1 as const,
+      status: entry.state === 'completed' ? ('completed' as const) : ('failed' as const),
+      finished_at: '2026-01-01T00:00:00Z',
+      message: `ended with ${this.exitCode}`,
+      exit_code: this.exitCode,
+    }
+    return {
+      events: [],
+      stdout: '',
+      stderr: '',
+      log: '',
+      artifacts: [],
+      truncated: false,
+      problems: [],
+      ...(ended ? { result } : {}),
+      ...this.outputs,
+    }
+  }
+
+  async recover(handle: RuntimeHandle): Promise<void> {
+    this.#of(handle).entry.state = 'ready'
+  }
+
+  async snapshot(handle: RuntimeHandle, name = 'unnamed'): Promise<Snapshot> {
+    const made = { name, createdAt: Date.now() }
+    this.#of(handle).entry.snapshots.unshift(made)
+    return made
+  }
+
+  async listSnapshots(handle: RuntimeHandle): Promise<readonly Snapshot[]> {
+    return this.#of(handle).entry.snapshots
+  }
+
+  async deleteSnapshot(handle: RuntimeHandle, name: string): Promise<void> {
+    const { entry } = this.#of(handle)
+    entry.snapshots = entry.snapshots.filter((snapshot) => snapshot.name !== name)
+  }
+
+  async restore(handle: RuntimeHandle, name: string | undefined): Promise<Snapshot> {
+    const found = this.#of(handle).entry.snapshots.find((snapshot) => name === undefined || snapshot.name === name)
+    if (found === undefined) throw new PylonError('runtime_failed', 'There is no snapshot.')
+    return found
+  }
+
+  async backupStatus(handle: RuntimeHandle) {
+    const { id, entry } = this.#of(handle)
+    return {
+      backupUnitKind: 'persistent_state_volume' as const,
+      backupTarget: `pool/${id}`,
+      recoveryPointKind: 'volume_snapshot' as const,
+      snapshots: entry.snapshots,
+    }
+  }
+
+  async listOwned() {
+    return [...this.instances].map(([runtimeId, { handle }]) => ({ runtimeId, handle }))
+  }
+}
+
+/** What outlives a node. */
+export class World {
+  readonly dir = mkdtempSync(join(tmpdir(), 'pylon-machines-'))
+  readonly incus = new Machinery('incus')
+  readonly local = new Machinery('local')
+  readonly invoices = new Map<string, Invoice>()
+  readonly received = new Map<string, bigint>()
+  readonly sent = new Map<string, SentToken>()
+  readonly tokens = new Map<string, { sats: bigint; spentBy: string | undefined; lock: string | undefined }>()
+  readonly #nodes: TestNode[] = []
+  #serial = 0
+
+  token(amount: bigint, lock?: string): string {
+    const name = `cashuB${++this.#serial}`
+    this.tokens.set(name, { sats: amount, spentBy: undefined, lock })
+    return name
+  }
+
+  name(): string {
+    return `k-${++this.#serial}`
+  }
+
+  async start(options: NodeOptions = {}): Promise<TestNode> {
+    const started = await startNode(this, options)
+    this.#nodes.push(started)
+    return started
+  }
+
+  async close(): Promise<void> {
+    for (const entry of this.#nodes) await entry.stop()
+    rmSync(this.dir, { recursive: true, force: true })
+  }
+}
+
+export interface NodeOptions {
+  readonly runtimes?: Record<string, unknown>
+  readonly network?: 'sandbox' | 'live'
+  /** Dies right after the commit that holds this label, or before it. */
+  readonly dieAt?: string
+  readonly before?: boolean
+}
+
+export interface Sent {
+  readonly statuses: ControlStatus[]
+  readonly result: Promise<ControlResult>
+}
+
+export interface TestNode {
+  readonly store: Store
+  readonly machines: OwnMachines
+  readonly config: { runtimes: RuntimesConfig }
+  readonly notices: { tenant: string; requestId: string; status: ControlStatus }[]
+  send(requester: string, command: ControlCommandInput, idempotencyKey?: string): Sent
+  call(requester: string, command: ControlCommandInput, idempotencyKey?: string): Promise<ControlResult>
+  published(): NostrEvent[]
+  pay(leaseId: string): Promise<void>
+  claimRefund(leaseId: string): Promise<void>
+  isDead(): boolean
+  crash(): Promise<void>
+  stop(): Promise<void>
+}
+
+/** Rents by the hour, 3600 sats an hour: a sat a second. */
+export const PAID_CLASS = {
+  name: 'small',
+  provider: 'incus',
+  region: 'lab',
+  protocols: ['pi', 'acp'],
+  price_msats_per_hour: 3_600_000,
+  acp_command: 'agent --acp',
+  capacity: 3,
+}
+
+async function startNode(world: World, options: NodeOptions): Promise<TestNode> {
+  let dead = false
+  const hook: CommitHook = {
+    beforeCommit(labels) {
+      if (options.dieAt !== undefined && options.before === true && labels.includes(options.dieAt)) dead = true
+      if (dead) throw new PylonError('shutting_down', 'The process is dead.')
+    },
+    afterCommit(labels) {
+      if (options.dieAt !== undefined && labels.includes(options.dieAt)) dead = true
+    },
+  }
+  const store = Store.open(join(world.dir, 'pylon.db'), { hook })
+  const config: { runtimes: RuntimesConfig } & Config = {
+    ...DEFAULT_CONFIG,
+    runtimes: runtimesConfig.parse({ allowlist: [friend.pubkey], classes: [PAID_CLASS], ...options.runtimes }),
+  }
+  const isDead = () => dead
+  for (const machinery of [world.incus, world.local]) machinery.isDead = isDead
+  const keyring: Keyring = {
+    locked: false,
+    node: () => node,
+    customer: () => owner,
+    signer: () => node,
+    account: () => node,
+    owns: (pubkey) => pubkey === node.pubkey || pubkey === owner.pubkey,
+    walletSeed: () => new Uint8Array(64),
+    walletSigner: () => node,
+  }
+  const wallets = new FakeWallets(world, store, isDead)
+  const notices: TestNode['notices'] = []
+  const machines = createMachines({
+    store,
+    clock: systemClock,
+    logger: silentLogger,
+    config: () => config,
+    network: options.network ?? 'live',
+    healthEveryMs: 300,
+    nostr: { keyring, relays: ['wss://relay.test'], nudgeOutbox: () => undefined },
+    wallets,
+    adapters: () => [world.incus, world.local],
+    notify(tenant, requestId, status) {
+      notices.push({ tenant, requestId, status })
+      return []
+    },
+  })
+  await machines.start().catch((error: unknown) => {
+    if (!dead) throw error
+  })
+  await wallets.announceSettled().catch((error: unknown) => {
+    if (!dead) throw error
+  })
+  let stopped = false
+  const stop = async () => {
+    if (stopped) return
+    stopped = true
+    await machines.close()
+    store.close()
+  }
+  const send: TestNode['send'] = (requester, command, idempotencyKey = world.name()) => {
+    const statuses: ControlStatus[] = []
+    const envelope = decodeCommand(encodeCommand({ requestId: world.name(), idempotencyKey, command }))
+    const result = machines.handle(requester, envelope, (status) => statuses.push(status))
+    result.catch(() => undefined)
+    return { statuses, result }
+  }
+  return {
+    store,
+    machines,
+    config,
+    notices,
+    send,
+    call: (requester, command, idempotencyKey) => send(requester, command, idempotencyKey).result,
+    published: () => pendingAfter(store, 0, 1000).map((message) => node.sign(message.event)),
+    pay: (leaseId) => wallets.pay(leaseId),
+    claimRefund: (leaseId) => wallets.claimRefund(leaseId),
+    isDead,
+    async crash() {
+      dead = true
+      await stop()
+    },
+    stop,
+  }
+}
+
+class FakeWallets implements Wallets {
+  readonly world: World
+  readonly store: Store
+  readonly isDead: () => boolean
+  readonly #handlers: ((event: WalletEvent) => Promise<void>)[] = []
+
+  constructor(world: World, store: Store, isDead: () => boolean) {
+    this.world = world
+    this.store = store
+    this.isDead = isDead
+  }
+
+  of(): Wallet {
+    const { world } = this
+    return {
+      owner: { kind: 'node', pubkey: node.pubkey },
+      lockPubkey: `02${node.pubkey}`,
+      balance: () => ({ balanceSats: sats(0), atRiskSats: sats(0), mints: [] }),
+      createInvoice: async (request) => {
+        const known = world.invoices.get(request.idempotencyKey)
+        if (known !== undefined) return known
+        const invoice: Invoice = {
+          id: request.idempotencyKey,
+          request: `lnbcrt-${request.idempotencyKey}`,
+          quoteId: request.idempotencyKey,
+          paymentHash: '00'.repeat(32),
+          amountSats: request.amountSats,
+          mintUrl: MINT,
+          expiresAt: request.expiresAt ?? Date.now() + 3_600_000,
+          state: 'unpaid',
+        }
+        world.invoices.set(request.idempotencyKey, invoice)
+        return invoice
+      },
+      invoice: (idempotencyKey) => world.invoices.get(idempotencyKey),
+      inspectToken: () => Promise.reject(new PylonError('token_invalid', 'not here')),
+      receiveToken: async (request) => {
+        const found = world.tokens.get(request.token)
+        if (found === undefined) throw new PylonError('token_invalid', 'The token cannot be read.')
+        if (found.spentBy !== undefined && found.spentBy !== request.idempotencyKey)
+          throw new PylonError('token_spent', 'The token was spent.')
+        if (request.minNetSats !== undefined && found.sats < request.minNetSats)
+          throw new PylonError('token_amount', 'The token is too small.')
+        found.spentBy = request.idempotencyKey
+        world.received.set(request.idempotencyKey, found.sats)
+        await this.#credit(request.idempotencyKey, request.cause.id, found.sats)
+        return { amountSats: sats(found.sats), mintUrl: MINT }
+      },
+      sendToken: async (request) => {
+        const known = world.sent.get(request.idempotencyKey)
+        if (known !== undefined) return known
+        const token = world.token(request.amountSats, request.lockTo)
+        const sent: SentToken = {
+          operationId: request.idempotencyKey,
+          token,
+          amountSats: request.amountSats,
+          mintUrl: MINT,
+          state: 'pending',
+        }
+        await this.#post(`send:${request.idempotencyKey}`, request.cause.id, -request.amountSats * 1000n, request.debitAccount)
+        world.sent.set(request.idempotencyKey, sent)
+        return sent
+      },
+      sentToken: (idempotencyKey) => world.sent.get(idempotencyKey),
+      reclaim: () => Promise.reject(new PylonError('conflict', 'not here')),
+      pay: () => Promise.reject(new PylonError('payment_failed', 'not here')),
+      payment: () => undefined,
+    }
+  }
+
+  mints = () => [{ url: MINT, capSats: sats(100_000), addedAt: 0 }]
+  addMint = () => Promise.reject(new PylonError('mint_unreachable', 'not here'))
+  removeMint = () => Promise.resolve()
+  transfer = () => Promise.resolve()
+  restore = () => Promise.reject(new PylonError('mint_unreachable', 'not here'))
+  start = () => Promise.resolve()
+  close = () => Promise.resolve()
+
+  onEvent(_type: string, handler: (event: WalletEvent) => Promise<void>): void {
+    this.#handlers.push(handler)
+  }
+
+  async pay(leaseId: string): Promise<void> {
+    const invoiceKey = `lease:${leaseId}:invoice`
+    const invoice = this.world.invoices.get(invoiceKey)
+    if (invoice === undefined) throw new Error(`no invoice of ${leaseId}`)
+    this.world.invoices.set(invoiceKey, { ...invoice, state: 'settled' })
+    await this.announceSettled()
+  }
+
+  async claimRefund(leaseId: string): Promise<void> {
+    const refundKey = `lease:${leaseId}:refund`
+    const sent = this.world.sent.get(refundKey)
+    if (sent === undefined) throw new Error(`no refund of ${leaseId}`)
+    this.world.sent.set(refundKey, { ...sent, state: 'claimed' })
+    await this.#emit({ type: 'sent_claimed', ...about(leaseId), idempotencyKey: refundKey })
+  }
+
+  /** At least once, again after a restart. */
+  async announceSettled(): Promise<void> {
+    for (const [name, invoice] of this.world.invoices) {
+      if (invoice.state !== 'settled') continue
+      const id = name.split(':')[1] ?? ''
+      await this.#credit(name, id, invoice.amountSats)
+      await this.#emit({ type: 'invoice_settled', ...about(id), amountSats: invoice.amountSats, idempotencyKey: name })
+    }
+    for (const [name, amount] of this.world.received) {
+      const id = name.split(':')[1] ?? ''
+      await this.#credit(name, id, amount)
+      await this.#emit({ type: 'token_received', ...about(id), amountSats: sats(amount), idempotencyKey: name })
+    }
+  }
+
+  async #emit(event: WalletEvent): Promise<void> {
+    for (const handler of this.#handlers) await handler(event)
+  }
+
+  #credit = (name: string, leaseId: string, amount: bigint | Sats) =>
+    this.#post(`receive:${name}`, leaseId, amount * 1000n, `node/deposit/lease:${leaseId}`)
+
+  #post(id: string, leaseId: string, amountMsats: bigint, account: string): Promise<boolean> {
+    const postings = [
+      { account: `node/wallet/${MINT}`, amountMsats },
+      { account, amountMsats: -amountMsats },
+    ]
+    return this.store.write(postEntry({ id, cause: { type: 'lease', id: leaseId }, at: Date.now(), postings }))
+  }
+}
+
+const about = (id: string) => ({ cause: { type: 'lease' as const, id }, owner: { kind: 'node' as const, pubkey: node.pubkey } })

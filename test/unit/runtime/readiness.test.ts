@@ -1,0 +1,151 @@
+import { describe, expect, test } from 'vitest'
+import { decodeRuntimeSpec } from '../../../src/runtime/contract/spec.ts'
+import { issueTicket, newTicketKey, verifyTicket } from '../../../src/runtime/contract/ticket.ts'
+import { matchesGlob } from '../../../src/runtime/globs.ts'
+import { assembleOutputs, type RawOutputs } from '../../../src/runtime/outputs.ts'
+import { type GuestEvidence, judgeReadiness } from '../../../src/runtime/readiness.ts'
+import { collects, destroysItself, keepsVolume } from '../../../src/runtime/retention.ts'
+
+const at = '2026-01-01T00:00:00Z'
+const details = { agent_kind: 'acp', service_kind: 'prompt_endpoint', probe: 'prompt_endpoint', service_probe_satisfied: true }
+const status = { schema_version: 1, state: 'ready', updated_at: at, message: 'serving', boot_id: 'b1', details }
+const result = { schema_version: 1, status: 'failed', finished_at: at, message: 'broke', exit_code: 3 }
+const evidence: GuestEvidence = { alive: true, bootId: 'b1', statusText: JSON.stringify(status), resultText: undefined, protocol: 'acp' }
+const withStatus = (more: object) => JSON.stringify({ ...status, ...more })
+
+describe('readiness', () => {
+  test('is believed with the boot id of the instance and a probe', () => {
+    expect(judgeReadiness(evidence)).toMatchObject({ state: 'ready', bootId: 'b1', message: 'serving' })
+  })
+
+  test.each<[string, Partial<GuestEvidence>, string]>([
+    ['of another boot', { statusText: withStatus({ boot_id: 'b0' }) }, 'another boot'],
+    ['of no boot', { statusText: withStatus({ boot_id: undefined }) }, 'another boot'],
+    ['of an unknown boot', { bootId: undefined }, 'could not be read'],
+    ['of another schema', { statusText: withStatus({ schema_version: 9 }) }, 'expected 1'],
+    ['that is no JSON', { statusText: 'ready' }, 'no JSON'],
+    ['without a probe', { statusText: withStatus({ details: { ...details, probe: '' } }) }, 'without a probe'],
+    ['of another protocol', { statusText: withStatus({ details: { ...details, agent_kind: 'pi' } }) }, 'without a probe'],
+    ['that is missing', { statusText: undefined }, 'not reported'],
+  ])('is not claimed from a status %s', (_what, more, words) => {
+    const readiness = judgeReadiness({ ...evidence, ...more })
+    expect(readiness.state).toBe('starting')
+    expect(readiness.message).toContain(words)
+  })
+
+  test('ends with the result, not with the status before it', () => {
+    const statusText = withStatus({ state: 'failed' })
+    expect(judgeReadiness({ ...evidence, statusText }).state).toBe('starting')
+    expect(judgeReadiness({ ...evidence, statusText, resultText: JSON.stringify(result) })).toMatchObject({
+      state: 'failed',
+      message: 'broke',
+    })
+  })
+
+  test('does not take the result of an earlier life', () => {
+    expect(judgeReadiness({ ...evidence, resultText: JSON.stringify(result) }).state).toBe('ready')
+  })
+
+  test('of what has ended is its result, or failed', () => {
+    const ended = { ...evidence, alive: false }
+    expect(judgeReadiness({ ...ended, resultText: JSON.stringify({ ...result, status: 'completed' }) }).state).toBe('completed')
+    expect(judgeReadiness(ended)).toMatchObject({ state: 'failed', message: expect.stringContaining('no result') })
+  })
+})
+
+describe('launch tickets', () => {
+  const key = newTicketKey()
+  const now = Date.UTC(2026, 0, 1)
+
+  test('open their own runtime for a short time', () => {
+    const ticket = issueTicket(key, 'local-1', now)
+    expect(verifyTicket(key, 'local-1', ticket, now)).toBe(true)
+    expect(verifyTicket(key, 'local-1', ticket, now + 59_000)).toBe(true)
+    expect(verifyTicket(key, 'local-1', ticket, now + 61_000)).toBe(false)
+    expect(verifyTicket(key, 'local-2', ticket, now)).toBe(false)
+    expect(verifyTicket(newTicketKey(), 'local-1', ticket, now)).toBe(false)
+  })
+
+  test('can be neither changed nor made to last', () => {
+    const [body = '', signature = ''] = issueTicket(key, 'local-1', now).split('.')
+    const longer = JSON.parse(Buffer.from(body, 'base64url').toString())
+    const changed = Buffer.from(JSON.stringify({ ...longer, exp: longer.exp + 1000 })).toString('base64url')
+    expect(verifyTicket(key, 'local-1', `${changed}.${signature}`, now)).toBe(false)
+    for (const wrong of ['', '.', body, `${body}.`, `${body}.${signature}.x`, `${body}.AAAA`, 'x'.repeat(5000)]) {
+      expect(verifyTicket(key, 'local-1', wrong, now)).toBe(false)
+    }
+    expect(verifyTicket(key, 'local-1', issueTicket(key, 'local-1', now, 3_600_000), now)).toBe(false)
+  })
+})
+
+describe('policies', () => {
+  const policies = (more: object) =>
+    decodeRuntimeSpec({ identity: { runtime_id: 'a', instance_name: 'b' }, policies: { restart_policy: 'never', ...more } }).policies
+
+  test('say what is collected', () => {
+    const mode = (mode: string) => policies({ output_collection: { mode } })
+    expect((['completed', 'failed', 'gone'] as const).map((outcome) => collects(mode('failure_only'), outcome))).toEqual([
+      false,
+      true,
+      true,
+    ])
+    expect(collects(mode('none'), 'failed')).toBe(false)
+    expect(collects(mode('always'), 'completed')).toBe(true)
+  })
+
+  test('say what stays', () => {
+    expect(destroysItself(policies({}))).toBe(true)
+    expect(destroysItself(policies({ retention_policy: 'keep_until_stopped' }))).toBe(false)
+    expect(keepsVolume(policies({ retention_policy: 'debug_keep' }), false)).toBe(true)
+    expect(keepsVolume(policies({}), false)).toBe(false)
+  })
+})
+
+describe('outputs', () => {
+  const raw: RawOutputs = {
+    statusText: JSON.stringify({ ...status, state: 'failed' }),
+    resultText: JSON.stringify(result),
+    eventsText: '',
+    stdout: 'o',
+    stderr: 'e',
+    log: 'l',
+    artifacts: [{ path: 'a/b.txt', data: Buffer.from('x') }],
+    truncated: false,
+    problems: [],
+  }
+  const spec = (output_collection: object) =>
+    decodeRuntimeSpec({ identity: { runtime_id: 'a', instance_name: 'b' }, policies: { restart_policy: 'never', output_collection } })
+
+  test('leave out what the policy does', () => {
+    expect(assembleOutputs(raw, spec({}))).toMatchObject({ stdout: 'o', stderr: 'e', log: 'l', artifacts: [{ path: 'a/b.txt' }] })
+    expect(assembleOutputs(raw, spec({ include_logs: false }))).toMatchObject({ stdout: '', stderr: '', log: '' })
+    expect(assembleOutputs(raw, spec({ include_result: false })).result).toBeUndefined()
+    expect(assembleOutputs(raw, spec({ artifact_globs: ['*.txt'] })).artifacts).toEqual([])
+    expect(assembleOutputs(raw, spec({ mode: 'none' }))).toMatchObject({ stdout: '', artifacts: [] })
+  })
+
+  test('turn lies into problems', () => {
+    const outputs = assembleOutputs({ ...raw, statusText: '[]', resultText: '{', eventsText: 'x\n' }, spec({}))
+    expect(outputs).toMatchObject({ events: [], artifacts: [{ path: 'a/b.txt' }] })
+    expect(outputs.problems.map((problem) => problem.split(/[:,]/)[0])).toEqual(['status.json', 'result.json', 'events.jsonl'])
+  })
+})
+
+describe('globs', () => {
+  test.each([
+    ['a.txt', '*.txt', true],
+    ['a/b.txt', '*.txt', false],
+    ['a/b.txt', '**/*.txt', true],
+    ['b.txt', '**/*.txt', true],
+    ['a/b/c/d', 'a/**/d', true],
+    ['a/d', 'a/**/d', true],
+    ['a/b', 'a/**', true],
+    ['ab', 'a?', true],
+    ['a', 'a?', false],
+    ['a+b', 'a+b', true],
+    ['xay', '*a*', true],
+    ['', '*', true],
+  ])('%s against %s is %s', (path, glob, expected) => {
+    expect(matchesGlob(path, glob)).toBe(expected)
+  })
+})
