@@ -14,7 +14,6 @@ export const STARTUP_PHASES = [
   'ready',
   'failed',
 ] as const
-export type StartupPhase = (typeof STARTUP_PHASES)[number]
 
 const guestDetails = z.object({
   agent_kind: z.enum(PROTOCOLS),

@@ -30,11 +30,3 @@ export interface GuestSettings {
   /** The POSIX shell guest itself: alone in small images, the parent of the full guest in others. */
   readonly shellScript: string
 }
-
-export const INCUS_DEFAULTS = {
-  project: 'pylon',
-  profile: 'default',
-  pool: 'default',
-  images: { managed: 'pylon/debian', oneShot: 'pylon/busybox' },
-  defaults: { vcpus: 1, memoryMib: 512, rootDiskGib: 4, processes: 512 },
-} as const
