@@ -103,7 +103,24 @@ test('a command survives the restart of the one who sent it, and of the one who 
   await buyer.ok('runtime', 'teardown', runtime.runtime_id, '--server', npub)
 })
 
+test('what was not used of a lease comes back by itself when the machine is lost', async () => {
+  await using seller = new Rig()
+  await using buyer = new Rig()
+  const npub = await twoNodes(seller, buyer)
+  const rent = ['runtime', 'provision', '--server', npub, '--provider', 'local', '--class', 'small', '--lease', '600', '--max-sats', '600']
+  await seller.ok('config', 'set', 'runtimes.unreachable_after_s', '1', '--sandbox')
+  // Ready, and some seconds later everything inside is dead.
+  const agent = `( sleep 6; kill -9 -1 ) & ${shellAgent('acp')}`
+  const { paid_msats } = (await buyer.ok(...rent, '--command', agent, '--json')).json<Answer>()
+  expect(paid_msats).toBe(600_000)
+  const refunded = async () => (await rentalsOf(buyer)).map((rental) => rental.refunded_msats)[0] ?? 0
+  await expect.poll(refunded, { timeout: 60_000, interval: 500 }).toBeGreaterThan(400_000)
+  const earned = (await seller.ok('earnings', '--json')).json<{ by_source: { lease: number } }>().by_source.lease
+  expect(earned).toBeLessThan(200_000)
+  expect(earned + (await refunded())).toBeGreaterThan(590_000)
+})
+
 async function rentalsOf(rig: Rig) {
-  type Rental = { command: string; state: string; paid_msats: number }
+  type Rental = { command: string; state: string; paid_msats: number; refunded_msats: number }
   return (await rig.ok('runtime', 'rentals', '--json')).json<{ rentals: Rental[] }>().rentals
 }

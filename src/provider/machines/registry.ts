@@ -4,7 +4,8 @@ import type { Json } from '../../base/json.ts'
 import { ControlError } from '../../nostr/control/vocabulary.ts'
 import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
 import { destroysItself } from '../../runtime/retention.ts'
-import { getRuntime, type RuntimeRow, runtimesIn } from '../../store/runtimes.ts'
+import type { Command } from '../../store/commands.ts'
+import { getRuntime, type RuntimeRow, type RuntimeState, runtimesIn } from '../../store/runtimes.ts'
 import { persist } from '../jobs/context.ts'
 import { type DriveOptions, type DriverDeps, drive, untilReady } from './driver.ts'
 import { fail, toControlError } from './failures.ts'
@@ -75,24 +76,34 @@ export function createRegistry(deps: KeeperDeps): Registry {
     }
     const keepVolume = options.keepVolume ?? row.keepVolume
     const collected = row.protocol === null && row.result === null && row.state !== 'teardown' ? await collectFrom(deps, row) : undefined
-    let persistError: string | undefined
-    const begin = [
-      ...keepOutputs(row, collected),
-      step(id, row.state, 'teardown', reason, at, { keepVolume, ...(collected === undefined ? {} : { result: resultOf(collected) }) }),
-      ...deps.leases.end(id, by, at),
+    const kept = keepOutputs(row, collected)
+    const patch = { keepVolume, ...(collected === undefined ? {} : { result: resultOf(collected) }) }
+    const toTeardown = (from: RuntimeState, when: number) => [
+      step(id, from, 'teardown', reason, when, patch),
+      ...deps.leases.end(id, by, when),
     ]
-    await persist(deps, ...begin).catch((error: unknown) => {
-      if (isPylonError(error, 'shutting_down')) throw error
-      persistError = messageOf(error)
-      logger.error({ runtime_id: id, error: persistError }, 'the teardown of a runtime could not be written; it goes on')
-    })
+    let persistError: string | undefined
+    const write = async (...commands: readonly Command<unknown>[]) => {
+      try {
+        await persist(deps, ...commands)
+        persistError = undefined
+      } catch (error) {
+        if (isPylonError(error, 'shutting_down')) throw error
+        persistError = messageOf(error)
+        logger.error({ runtime_id: id, error: persistError }, 'the teardown of a runtime could not be written; it goes on')
+      }
+    }
+    await write(...kept, ...toTeardown(row.state, at))
     deps.leases.wake()
     const payload = await remove(row, keepVolume)
-    const from = getRuntime(store, id)?.state
-    if (from === 'teardown') {
-      await persist(deps, step(id, 'teardown', 'gone', reason, clock.now(), { input: null, handle: null })).catch((error: unknown) => {
-        persistError = messageOf(error)
-      })
+    const from = getRuntime(store, id)?.state ?? 'gone'
+    if (from !== 'gone') {
+      const end = clock.now()
+      await write(
+        ...(from === 'teardown' ? [] : toTeardown(from, end)),
+        step(id, 'teardown', 'gone', reason, end, { input: null, handle: null }),
+      )
+      deps.leases.wake()
     }
     deps.onChange()
     return persistError === undefined ? { payload } : { payload, persistError }

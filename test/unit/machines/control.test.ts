@@ -234,6 +234,26 @@ test('a teardown that fails keeps the runtime in teardown', async () => {
   expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('gone')
 })
 
+test('teardown_persist_failure_keeps_runtime_in_teardown_phase', async () => {
+  const node = await world.start({ failing: { label: 'move_runtime:teardown', times: 2 } })
+  const { runtime } = await node.call(owner.pubkey, PROVISION)
+  const down = node.send(owner.pubkey, { command: 'teardown', runtime_id: runtime.runtime_id })
+  expect(await down.result).toMatchObject({
+    runtime: { lifecycle_phase: 'teardown' },
+    payload: { teardown: 'deleted', state_persist: 'failed', state_persist_error: expect.any(String) },
+  })
+  expect(down.statuses.map((status) => status.phase)).toEqual(['teardown', 'teardown'])
+  expect(world.incus.instances.size).toBe(0)
+})
+
+test('a teardown whose first write fails writes all of it at its end', async () => {
+  const node = await world.start({ failing: { label: 'move_runtime:teardown', times: 1 } })
+  const { runtime } = await node.call(owner.pubkey, PROVISION)
+  const { payload } = await node.call(owner.pubkey, { command: 'teardown', runtime_id: runtime.runtime_id })
+  expect(payload).not.toHaveProperty('state_persist')
+  expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('gone')
+})
+
 test('a teardown while it is provisioned ends both', async () => {
   const node = await world.start()
   world.incus.gate = new Promise(() => {})

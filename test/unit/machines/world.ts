@@ -234,6 +234,8 @@ export interface NodeOptions {
   /** Dies right after the commit that holds this label, or before it. */
   readonly dieAt?: string
   readonly before?: boolean
+  /** Commits with this label fail so many times. */
+  readonly failing?: { readonly label: string; times: number }
 }
 
 export interface Sent {
@@ -273,6 +275,11 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     beforeCommit(labels) {
       if (options.dieAt !== undefined && options.before === true && labels.includes(options.dieAt)) dead = true
       if (dead) throw new PylonError('shutting_down', 'The process is dead.')
+      const { failing } = options
+      if (failing !== undefined && failing.times > 0 && labels.includes(failing.label)) {
+        failing.times--
+        throw new Error('the disk has a fault')
+      }
     },
     afterCommit(labels) {
       if (options.dieAt !== undefined && labels.includes(options.dieAt)) dead = true
