@@ -1,19 +1,8 @@
-/** What host and guest of a managed agent share beyond its lifecycle files: startup phases, probe details, provision parameters. */
+/** What host and guest of a managed agent share beyond its lifecycle files: probe details, provision parameters. */
 import { z } from 'zod'
 import type { LifecycleDetails } from './lifecycle.ts'
 import { PROTOCOLS } from './prompt.ts'
 import { shapeError } from './spec.ts'
-
-/** The steps of a managed agent's start, as an owner sees them. */
-export const STARTUP_PHASES = [
-  'requested',
-  'provisioning_vm',
-  'booting_guest',
-  'waiting_for_service_ready',
-  'waiting_for_keypackage_publish',
-  'ready',
-  'failed',
-] as const
 
 const guestDetails = z.object({
   agent_kind: z.enum(PROTOCOLS),
