@@ -14,8 +14,8 @@ export type Answer =
 
 interface Expected {
   readonly kind: number
-  /** The only key whose answers count, once there is one. */
-  readonly provider: string | undefined
+  /** The only keys whose answers count, once there are any. */
+  readonly providers: readonly string[] | undefined
   readonly signer: Signer
 }
 
@@ -23,7 +23,7 @@ const MAX_MESSAGE_CHARS = 500
 
 /** Undefined when the event is malformed, of another kind, of another provider, or cannot be read. */
 export function readAnswer(event: NostrEvent, expected: Expected): Answer | undefined {
-  if (expected.provider !== undefined && event.pubkey !== expected.provider) return undefined
+  if (expected.providers?.includes(event.pubkey) === false) return undefined
   try {
     if (event.kind === FEEDBACK_KIND) return readFeedback(parseFeedback(event, expected.signer))
     if (event.kind !== resultKindOf(expected.kind)) return undefined

@@ -266,7 +266,7 @@ export class Customer {
   async #take(id: string, event: NostrEvent): Promise<void> {
     const { store, clock, nostr } = this.#deps
     const row = this.#log.row(id)
-    const answer = readAnswer(event, { kind: row.kind, provider: this.#boundProvider(row), signer: nostr.keyring.customer() })
+    const answer = readAnswer(event, { kind: row.kind, providers: this.#boundProviders(row), signer: nostr.keyring.customer() })
     if (answer === undefined || row.status === 'completed' || row.status === 'refunded') return
     const isFull = countAnswers(store, id) >= MAX_ANSWERS
     if (isFull && answer.type !== 'result' && answer.type !== 'error') return
@@ -304,22 +304,24 @@ export class Customer {
   async #offered(row: PurchaseRow, event: NostrEvent, offer: { amountMsats: Msats; bolt11: string | null }): Promise<void> {
     const { store, clock } = this.#deps
     const order = orderOf(row)
-    if (listOffers(store, row.id).some((known) => known.eventId === event.id)) return
+    const known = listOffers(store, row.id)
+    if (known.some((one) => one.eventId === event.id)) return
     const verdict = judgeOffer(order, { ...offer, ...readInvoice(offer.bolt11, clock.now()) })
-    const reason = verdict.usable ? null : verdict.reason
+    const isCopy = known.some((one) => one.bolt11 !== null && one.bolt11 === offer.bolt11 && one.provider !== event.pubkey)
+    const reason = isCopy ? 'offers the invoice of another key' : verdict.usable ? null : verdict.reason
     await store.write(
       insertOffer({
         eventId: event.id,
         purchaseId: row.id,
         provider: event.pubkey,
         ...offer,
-        state: verdict.usable ? 'open' : 'unusable',
+        state: reason === null ? 'open' : 'unusable',
         reason,
         at: clock.now(),
       }),
     )
     await this.#log.move(row.id, 'offered', reason ?? `offer of ${offer.amountMsats} msats`)
-    const asked = this.#boundProvider(row) === event.pubkey
+    const asked = this.#boundProviders(row)?.includes(event.pubkey) === true
     if (reason !== null) {
       if (asked) await this.#log.fail(row.id, new PylonError('price_too_high', `The provider ${reason}.`))
     } else if (order.pay === 'never') {
@@ -331,7 +333,7 @@ export class Customer {
 
   /** An error of the provider that was asked or paid ends the purchase; one of somebody who might have served it is only noted. */
   async #refused(row: PurchaseRow, answer: { code: string; message: string; refundToken: string | null }): Promise<void> {
-    if (this.#boundProvider(row) === undefined) return
+    if (this.#boundProviders(row) === undefined) return
     await this.#log.fail(row.id, new PylonError('job_failed', `The provider says ${answer.code}: ${answer.message}`))
     if (answer.refundToken === null) return
     await this.#paying.redeem(row.id, answer.refundToken, createHash('sha256').update(answer.refundToken).digest('hex').slice(0, 16))
@@ -403,10 +405,15 @@ export class Customer {
     })
   }
 
-  /** Whose answers count: the one asked for or paid; undefined while anybody may offer. */
-  #boundProvider(row: PurchaseRow): string | undefined {
-    if (row.provider !== null) return row.provider
-    return listOffers(this.#deps.store, row.id).find((offer) => offer.state === 'paying' || offer.state === 'paid')?.provider
+  /**
+   * Whose answers count: the one asked for or paid; undefined while anybody may offer. An offer is public and may have been
+   * copied under another key: whoever offered the invoice that was paid may be the one who has the money.
+   */
+  #boundProviders(row: PurchaseRow): string[] | undefined {
+    const offers = listOffers(this.#deps.store, row.id)
+    const paid = offers.find((offer) => offer.state === 'paying' || offer.state === 'paid')
+    if (paid !== undefined) return offers.filter((offer) => offer.bolt11 === paid.bolt11).map((offer) => offer.provider)
+    return row.provider === null ? undefined : [row.provider]
   }
 
   #later(ms: number, step: () => void): void {

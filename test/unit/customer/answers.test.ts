@@ -9,14 +9,14 @@ const customer = createSigner(generateSecretKey())
 const provider = createSigner(generateSecretKey())
 const stranger = createSigner(generateSecretKey())
 const request = customer.sign({ kind: 5001, created_at: 1, tags: [['i', 'secret input', 'text']], content: '' })
-const expected = { kind: 5001, provider: provider.pubkey, signer: customer }
+const expected = { kind: 5001, providers: [provider.pubkey], signer: customer }
 
 describe('an answer', () => {
   it('is read from the provider that was asked, and from nobody else', () => {
     const result = buildResult({ request, content: 'done', createdAtS: 2 })
     expect(readAnswer(provider.sign(result), expected)).toEqual({ type: 'result', content: 'done' })
     expect(readAnswer(stranger.sign(result), expected)).toBeUndefined()
-    expect(readAnswer(stranger.sign(result), { ...expected, provider: undefined })).toEqual({ type: 'result', content: 'done' })
+    expect(readAnswer(stranger.sign(result), { ...expected, providers: undefined })).toEqual({ type: 'result', content: 'done' })
     expect(readAnswer(provider.sign({ ...result, kind: 6002 }), expected)).toBeUndefined()
   })
 

@@ -8,7 +8,7 @@ import { PylonError } from '../../../src/base/errors.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { Customer } from '../../../src/customer/customer.ts'
 import type { Order } from '../../../src/customer/order.ts'
-import { buildFeedback } from '../../../src/nostr/nips/nip90-answers.ts'
+import { buildFeedback, buildResult } from '../../../src/nostr/nips/nip90-answers.ts'
 import { createSigner } from '../../../src/nostr/signer.ts'
 import type { Keyring, Nostr, NostrEvent, Signer } from '../../../src/nostr/types.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
@@ -161,6 +161,10 @@ class World {
     this.#hear(from.sign(buildFeedback({ ...feedback, request: { id: eventId, pubkey: me.pubkey }, createdAtS })))
   }
 
+  hear(event: NostrEvent): void {
+    this.#hear(event)
+  }
+
   tell(event: WalletEvent): Promise<void> {
     return this.#tell(event)
   }
@@ -197,6 +201,35 @@ it('pays no second offer while the first payment may have been made, whatever er
   expect(world.customer.get(id)).toMatchObject({ status: 'paid', paid_msats: 10_000n })
   expect(world.asked).toHaveLength(1)
 })
+
+it.each([
+  ['heard after it', provider, other],
+  ['heard before it', other, provider],
+])(
+  'pays an offer that was copied under another key once, and takes the result of who made it: the copy is %s',
+  async (_when, first, second) => {
+    const world = new World()
+    const { id, eventId } = await world.order()
+    world.onPay = async () => ({ state: 'paid', operationId: 'melt-1', preimage: '', feeSats: sats(0) })
+    world.offer(eventId, first, 10)
+    await world.until(() => expect(world.customer.get(id).offers).toHaveLength(1))
+    world.offer(eventId, second, 10)
+    await world.until(() => expect(world.customer.get(id).offers.map((offer) => offer.state)).toEqual(['open', 'unusable']))
+    await world.clock.advance(2000)
+    await world.until(() => expect(world.customer.get(id).status).toBe('paid'))
+    expect(world.asked).toHaveLength(1)
+    world.hear(
+      provider.sign(
+        buildResult({
+          request: { ...me.sign({ kind: 5001, created_at: 1, tags: [], content: '' }), id: eventId },
+          content: 'done',
+          createdAtS: 2,
+        }),
+      ),
+    )
+    await world.until(() => expect(world.customer.get(id)).toMatchObject({ status: 'completed', result: 'done' }))
+  },
+)
 
 it('redeems a refund as soon as its mint answers again, without a restart', async () => {
   const world = new World()
