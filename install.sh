@@ -134,6 +134,9 @@ say_money() {
   msats=$(printf '%s' "$earned" | json_numbers total_msats | head -n 1)
   if [ -n "$sats" ]; then
     note "Its wallet holds $sats sats$play."
+  elif held=$(ask doctor --json | sed -n 's/.*all wallets hold \([0-9][0-9]*\) sats.*/\1/p' | head -n 1) && [ -n "$held" ]; then
+    # A stopped node: the books say it, for the node, the customer and the agents together.
+    note "All its wallets together hold $held sats$play."
   else
     note 'What its wallet holds could not be read (it may be locked, stopped or empty): see pylon wallet balance before you delete anything.'
   fi
