@@ -82,7 +82,7 @@ export const runtimesConfig = z.strictObject({
       server_cert_file: path.default(''),
       project: z.string().min(1).max(63).default('pylon'),
       profile: z.string().min(1).max(63).default('default'),
-      pool: z.string().min(1).max(63).default('default'),
+      pool: z.string().min(1).max(63).default('pylon'),
       image: z.string().min(1).max(128).default('pylon/debian'),
       run_image: z.string().min(1).max(128).default('pylon/busybox'),
       /** Images beyond these that requests may name. */

@@ -250,20 +250,19 @@ const rentals = defineCommand({
 
 const build = defineCommand({
   command: 'build [kind]',
-  describe: 'Make an image for Incus on this machine, with project, profile and guest program: debian for agents, busybox for runs',
+  describe: 'Make the images of Incus on this machine, with project, profile and guest program: debian for agents, busybox for runs',
   builder: (yargs) =>
     yargs
-      .positional('kind', { choices: ['debian', 'busybox'] as const, default: 'debian' as const, describe: 'Which' })
+      .positional('kind', { choices: ['debian', 'busybox'] as const, describe: 'Only this one' })
       .option('suite', { type: 'string', nargs: 1, describe: 'Of Debian (bookworm)' })
       .option('mirror', { type: 'string', nargs: 1, describe: 'Of Debian' }),
   handler: async (args) => {
     const answer = await callNode(args, runtimesRoutes.buildImage, {
-      kind: args.kind,
-      ...given({ suite: args.suite, mirror: args.mirror }),
+      ...given({ kind: args.kind, suite: args.suite, mirror: args.mirror }),
     })
-    printAnswer(args, answer, ({ alias, fingerprint, guest_dir, created }) =>
+    printAnswer(args, answer, ({ images, guest_dir, created }) =>
       [
-        `The image ${alias} is ${fingerprint.slice(0, 12)}.`,
+        ...images.map(({ alias, fingerprint }) => `The image ${alias} is ${fingerprint.slice(0, 12)}.`),
         ...(guest_dir === null ? [] : [`The guest program is in ${guest_dir}.`]),
         ...(created.length === 0 ? [] : [`Made in Incus: ${created.join(', ')}.`]),
       ].join('\n'),

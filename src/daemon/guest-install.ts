@@ -13,7 +13,7 @@ export function installGuest(dir: string): void {
   const fresh = `${dir}.${process.pid}.new`
   const old = `${dir}.${process.pid}.old`
   try {
-    mkdirSync(dirname(dir), { recursive: true, mode: 0o755 })
+    openUp(mkdirSync(dirname(dir), { recursive: true }), dirname(dir))
     rmSync(fresh, { recursive: true, force: true })
     mkdirSync(fresh, { recursive: true })
     fill(fresh, dir)
@@ -45,6 +45,12 @@ function fill(into: string, dir: string): void {
   copyFileSync(command, join(into, 'node'))
   cpSync(bundle, join(into, 'dist'), { recursive: true })
   writeFileSync(join(into, 'pylon'), `#!/bin/sh\nexec ${dir}/node ${dir}/dist/${script} "$@"\n`)
+}
+
+/** Folders made on the way, whatever the umask (a daemon's lets nobody else in). */
+function openUp(first: string | undefined, last: string): void {
+  if (first === undefined) return
+  for (let dir = last; dir.startsWith(first); dir = dirname(dir)) chmodSync(dir, 0o755)
 }
 
 /** Files may be run by everybody where their owner may, folders entered. */

@@ -1,4 +1,4 @@
-/** Makes what Incus needs for runtimes of this node: project and profile, the guest program, one of the two images. */
+/** Makes what Incus needs for runtimes of this node: project and profile, the guest program, the images. */
 import type { RuntimesConfig } from '../base/config-runtimes.ts'
 import { createIncusClient } from '../runtime/incus/client.ts'
 import { buildImage, type ImageKind } from '../runtime/incus/image.ts'
@@ -7,20 +7,19 @@ import { setUpIncus } from '../runtime/incus/setup.ts'
 import { installGuest } from './guest-install.ts'
 import { guestDirOf, incusSettings } from './substrates.ts'
 
-export interface BuiltImage {
-  readonly alias: string
-  readonly fingerprint: string
-  /** Where the guest program lies; null where the image needs none. */
+export interface BuiltImages {
+  readonly images: readonly { readonly alias: string; readonly fingerprint: string }[]
+  /** Where the guest program lies; null where no image needs it. */
   readonly guestDir: string | null
-  /** What was made in Incus beside the image. */
+  /** What was made in Incus beside the images. */
   readonly created: readonly string[]
 }
 
 /** @throws runtime_unsupported (busybox-static or debootstrap are missing, or root), incus_*, home_unusable */
-export async function buildIncusImage(
+export async function buildIncusImages(
   config: RuntimesConfig,
-  order: { readonly kind: ImageKind; readonly nodePubkey: string; readonly suite?: string; readonly mirror?: string },
-): Promise<BuiltImage> {
+  order: { readonly kinds: readonly ImageKind[]; readonly nodePubkey: string; readonly suite?: string; readonly mirror?: string },
+): Promise<BuiltImages> {
   const settings = incusSettings(config, order.nodePubkey)
   const incus = createIncusClient({ endpoint: settings.endpoint, project: settings.project })
   try {
@@ -32,14 +31,18 @@ export async function buildIncusImage(
     ]
     const { created } = await setUpIncus(incus, { pool, profile, hostPaths, ...(network === undefined ? {} : { network }) })
     // The guest program is not needed by runs in the small image, whose guest is a shell script.
-    const guestDir = order.kind === 'debian' ? guestDirOf(config) : null
+    const guestDir = order.kinds.includes('debian') ? guestDirOf(config) : null
     if (guestDir !== null) installGuest(guestDir)
-    const tarball = await buildImage(order.kind, {
-      ...(order.suite === undefined ? {} : { suite: order.suite }),
-      ...(order.mirror === undefined ? {} : { mirror: order.mirror }),
-    })
-    const alias = order.kind === 'debian' ? settings.images.managed : settings.images.oneShot
-    return { alias, fingerprint: await importImage(incus, alias, tarball), guestDir, created }
+    const images: { alias: string; fingerprint: string }[] = []
+    for (const kind of order.kinds) {
+      const tarball = await buildImage(kind, {
+        ...(order.suite === undefined ? {} : { suite: order.suite }),
+        ...(order.mirror === undefined ? {} : { mirror: order.mirror }),
+      })
+      const alias = kind === 'debian' ? settings.images.managed : settings.images.oneShot
+      images.push({ alias, fingerprint: await importImage(incus, alias, tarball) })
+    }
+    return { images, guestDir, created }
   } finally {
     incus.close()
   }

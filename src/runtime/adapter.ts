@@ -55,6 +55,8 @@ export interface AdapterProbe {
   readonly usable: boolean
   /** Whether strangers may run on it. */
   readonly isolated: boolean
+  /** What a usable substrate can't do yet: serve agents, or run without being told an image. */
+  readonly lacks?: 'agents' | 'runs'
   readonly reason?: string
   readonly nextStep?: string
 }

@@ -130,16 +130,15 @@ export const runtimesRoutes = defineRoutes({
   buildImage: {
     method: 'POST',
     path: '/v1/runtimes/images',
-    summary: 'Makes one of the two images of Incus on this machine, with the project, profile and guest program that it needs.',
+    summary: 'Makes the images of Incus on this machine, with the project, profile and guest program that they need.',
     request: z.strictObject({
-      kind: z.enum(['busybox', 'debian']),
+      kind: z.enum(['busybox', 'debian']).optional().describe('Both where it is left out.'),
       suite: z.string().max(64).optional().describe('Of Debian; bookworm by default.'),
       mirror: z.string().max(1024).optional().describe('Of Debian, where the default of debootstrap is not reachable.'),
     }),
     response: z.strictObject({
-      alias: z.string(),
-      fingerprint: z.string(),
-      guest_dir: z.string().nullable().describe('Where the guest program was put; null where the image needs none.'),
+      images: z.array(z.strictObject({ alias: z.string(), fingerprint: z.string() })),
+      guest_dir: z.string().nullable().describe('Where the guest program was put; null where no image needs it.'),
       created: z.array(z.string()).describe('What was made in Incus beside the image.'),
     }),
     task: true,

@@ -13,7 +13,7 @@ import { type ControlResult, type ControlStatus, decodeCommand, encodeCommand } 
 import { ControlError } from '../../nostr/control/vocabulary.ts'
 import { npubOf, parsePubkey } from '../../nostr/nips/nip19.ts'
 import type { Machines } from '../../provider/machines/machines.ts'
-import { buildIncusImage } from '../image-build.ts'
+import { buildIncusImages } from '../image-build.ts'
 import type { RuntimeCalls } from '../runtime-calls.ts'
 import type { ReadServices, Services } from '../services.ts'
 
@@ -91,11 +91,11 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
     },
     buildImage: async ({ kind, suite, mirror }) => {
       const more = { ...(suite === undefined ? {} : { suite }), ...(mirror === undefined ? {} : { mirror }) }
-      const built = await buildIncusImage(services.config().runtimes, { kind, nodePubkey: own, ...more })
+      const kinds = kind === undefined ? (['busybox', 'debian'] as const) : [kind]
+      const { images, guestDir, created } = await buildIncusImages(services.config().runtimes, { kinds, nodePubkey: own, ...more })
       // It may have become usable by this.
       await services.machines.reload()
-      const { alias, fingerprint, guestDir, created } = built
-      return { alias, fingerprint, guest_dir: guestDir, created: [...created] }
+      return { images: [...images], guest_dir: guestDir, created: [...created] }
     },
     listOffers: async (filter) => {
       const offers = await services.tenant.offers({

@@ -46,7 +46,7 @@ export function createMarket(deps: MarketDeps) {
   function sellable(entry: RuntimeClass): { ok: true } | { ok: false; reason: string } {
     const probe = deps.substrates().probe(entry.provider)
     if (entry.price_msats_per_hour === 0) return { ok: false, reason: 'no price' }
-    if (!probe.usable) return { ok: false, reason: probe.reason ?? 'the substrate is not usable' }
+    if (!probe.usable || probe.lacks !== undefined) return { ok: false, reason: probe.reason ?? 'the substrate is not usable' }
     if (!probe.isolated && !mayUnisolated()) return { ok: false, reason: 'nothing isolates runtimes there' }
     if (mints().length === 0) return { ok: false, reason: 'no_mint' }
     return { ok: true }
@@ -90,6 +90,10 @@ export function createMarket(deps: MarketDeps) {
     const probe = deps.substrates().probe(entry.provider)
     if (!probe.usable)
       throw fail('provider_temporarily_disabled', `${entry.provider} is not usable now`, 'use another provider, or try later')
+    const lacksIt =
+      probe.lacks === 'agents' ? protocol !== null : probe.lacks === 'runs' && protocol === null && command.image === undefined
+    if (lacksIt)
+      throw fail('provider_temporarily_disabled', `${entry.provider} has no image for that`, 'use another provider, or try later')
     assertIsolation(theirs, probe.isolated, mayUnisolated())
     if (!keyring.owns(requester)) {
       const theirOwn = runtimesOf(store, requester).filter((row) => row.state !== 'gone')
@@ -123,7 +127,7 @@ export function createMarket(deps: MarketDeps) {
     )
     const entry = fitting.find((candidate) => {
       const probe = deps.substrates().probe(candidate.provider)
-      return probe.usable && (probe.isolated || mayUnisolated())
+      return probe.usable && probe.lacks !== 'runs' && (probe.isolated || mayUnisolated())
     })
     return entry === undefined ? { reason: 'no substrate here isolates runtimes; pylon doctor says how to get one' } : { entry }
   }

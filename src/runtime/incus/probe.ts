@@ -6,12 +6,14 @@ import { type IncusClient, orAbsent } from './client.ts'
 import { findImage } from './images.ts'
 import { parse } from './instances.ts'
 import type { IncusSettings } from './settings.ts'
+import { POOL_STEP } from './setup.ts'
 
 const serverShape = z.looseObject({ auth: z.string().default('untrusted') })
-const deviceShape = z.looseObject({ devices: z.record(z.string(), z.record(z.string(), z.string())).default({}) })
 const poolShape = z.looseObject({ driver: z.string() })
 /** Pools whose driver holds sizes. */
 const QUOTA_DRIVERS = ['btrfs', 'zfs', 'lvm', 'lvmcluster', 'ceph', 'cephfs', 'linstor', 'truenas']
+
+const BUILD = 'pylon runtime image build'
 
 const unusable = (reason: string, nextStep: string): AdapterProbe => ({ usable: false, isolated: true, reason, nextStep })
 
@@ -26,18 +28,25 @@ export async function probeIncus(incus: IncusClient, settings: IncusSettings): P
       )
     }
     const project = await orAbsent(incus.call('GET', `/1.0/projects/${settings.project}`))
-    if (project === undefined) return unusable(`Incus has no project ${settings.project}.`, 'Make it as docs/incus.md shows.')
+    if (project === undefined) return unusable(`Incus has no project ${settings.project}.`, BUILD)
     const profile = await orAbsent(incus.call('GET', `/1.0/profiles/${settings.profile}`))
-    if (profile === undefined)
-      return unusable(`The project ${settings.project} has no profile ${settings.profile}.`, 'Make it as docs/incus.md shows.')
-    parse(deviceShape, profile.metadata, settings.profile)
-    const missing: string[] = []
-    for (const alias of new Set([settings.images.managed, settings.images.oneShot])) {
-      if ((await findImage(incus, alias)) === undefined) missing.push(alias)
+    if (profile === undefined) return unusable(`The project ${settings.project} has no profile ${settings.profile}.`, BUILD)
+    const pool = await lookAtPool(incus, settings.pool)
+    if (pool === 'absent') return unusable(`Incus has no storage pool ${settings.pool}.`, POOL_STEP)
+    const { managed, oneShot } = settings.images
+    const [forAgents, forRuns] = await Promise.all([findImage(incus, managed), findImage(incus, oneShot)])
+    if (forAgents === undefined && forRuns === undefined) return unusable(`Incus has no image ${managed} and no image ${oneShot}.`, BUILD)
+    const usable = { usable: true, isolated: true }
+    if (forAgents === undefined)
+      return { ...usable, lacks: 'agents', reason: `Only runs work: Incus has no image ${managed}.`, nextStep: BUILD }
+    if (forRuns === undefined)
+      return { ...usable, lacks: 'runs', reason: `Runs must name an image: Incus has no image ${oneShot}.`, nextStep: `${BUILD} busybox` }
+    if (pool !== 'no_quota') return usable
+    return {
+      ...usable,
+      reason: `The pool ${settings.pool} enforces no sizes: one guest can fill the disk.`,
+      nextStep: 'Make a pool that does, such as btrfs on a loop file: docs/incus.md.',
     }
-    if (missing.length > 0)
-      return unusable(`Incus has no image ${missing.join(' and no image ')}.`, 'Make it with: pylon runtime image build.')
-    return await withQuotaWarning(incus, settings)
   } catch (error) {
     const next = isPylonError(error, 'incus_unreachable')
       ? 'Install and start Incus: docs/incus.md has the commands.'
@@ -46,19 +55,14 @@ export async function probeIncus(incus: IncusClient, settings: IncusSettings): P
   }
 }
 
-/** Usable either way: a pool that enforces no sizes lets one guest fill the disk of all. */
-async function withQuotaWarning(incus: IncusClient, settings: IncusSettings): Promise<AdapterProbe> {
-  const usable = { usable: true, isolated: true }
+/** A pool that enforces no sizes lets one guest fill the disk of all. */
+async function lookAtPool(incus: IncusClient, name: string): Promise<'quota' | 'no_quota' | 'absent' | 'unseen'> {
   try {
-    const { driver } = parse(poolShape, (await incus.call('GET', `/1.0/storage-pools/${settings.pool}`)).metadata, settings.pool)
-    if (QUOTA_DRIVERS.includes(driver)) return usable
-    return {
-      ...usable,
-      reason: `The pool ${settings.pool} is of the driver ${driver}, which enforces no sizes: one guest can fill the disk.`,
-      nextStep: 'Make a pool that does, such as btrfs on a loop file: docs/incus.md.',
-    }
+    const found = await orAbsent(incus.call('GET', `/1.0/storage-pools/${encodeURIComponent(name)}`))
+    if (found === undefined) return 'absent'
+    return QUOTA_DRIVERS.includes(parse(poolShape, found.metadata, name).driver) ? 'quota' : 'no_quota'
   } catch {
     // A restricted certificate may not see pools.
-    return usable
+    return 'unseen'
   }
 }

@@ -1,5 +1,10 @@
 /** Makes what Pylon needs in Incus and is not there yet: its project, with limits that hold whatever Pylon does, and its profile. */
+import { PylonError } from '../../base/errors.ts'
 import { type IncusClient, orAbsent } from './client.ts'
+
+/** What an owner does where the pool is not there. */
+export const POOL_STEP =
+  'make it with: incus storage create pylon btrfs size=50GiB, or name one that you have: pylon config set runtimes.incus.pool NAME'
 
 export interface SetupOptions {
   readonly pool: string
@@ -49,8 +54,13 @@ export function projectConfig(options: SetupOptions): Record<string, string> {
   }
 }
 
-/** What was made; what is there already stays as it is. Needs a client that may make projects (the Unix socket). */
+/**
+ * What was made; what is there already stays as it is. Needs a client that may make projects (the Unix socket).
+ * @throws incus_not_found where the pool is not there: whether it takes a partition or a file is the owner's to say
+ */
 export async function setUpIncus(incus: IncusClient, options: SetupOptions): Promise<{ readonly created: readonly string[] }> {
+  const pool = await orAbsent(incus.call('GET', `/1.0/storage-pools/${encodeURIComponent(options.pool)}`))
+  if (pool === undefined) throw new PylonError('incus_not_found', `Incus has no storage pool ${options.pool}: ${POOL_STEP}`)
   const created: string[] = []
   const projectPath = `/1.0/projects/${encodeURIComponent(incus.project)}`
   if ((await orAbsent(incus.call('GET', projectPath, { query: { project: undefined } }))) === undefined) {

@@ -47,10 +47,12 @@ export async function getVolume(incus: IncusClient, volume: Volume): Promise<Vol
   return answer === undefined ? undefined : parse(volumeShape, answer.metadata, path(volume))
 }
 
+/** None where there is no such pool. */
 export async function listVolumes(incus: IncusClient, pool: string): Promise<readonly VolumeState[]> {
-  const { metadata } = await incus.call('GET', base(pool), { query: { recursion: '1' } })
+  const answer = await orAbsent(incus.call('GET', base(pool), { query: { recursion: '1' } }))
+  if (answer === undefined) return []
   // Snapshots are listed among them, as `volume/snapshot`.
-  return parse(z.array(volumeShape), metadata, base(pool)).filter(({ name }) => !name.includes('/'))
+  return parse(z.array(volumeShape), answer.metadata, base(pool)).filter(({ name }) => !name.includes('/'))
 }
 
 /** Gone is fine. @throws incus_conflict while an instance uses it */
