@@ -314,7 +314,7 @@ export const replaceGoals = defineCommand('replace_goals', (sql, p: { agentPubke
 /** The most important first. */
 export function goalsOf(store: Store, pubkey: string): GoalRow[] {
   return store
-    .sql("SELECT * FROM goals WHERE agent_pubkey = ? ORDER BY status = 'active' DESC, priority, created_at, id")
+    .sql("SELECT * FROM goals WHERE agent_pubkey = ? ORDER BY status = 'active' DESC, priority, created_at, rowid")
     .all(pubkey)
     .map((row) => ({
       id: text(row, 'id'),
