@@ -75,7 +75,7 @@ async function askToPay(args: { sandbox: boolean; json: boolean }, first: Answer
     answer = await callNode(args, purchasesRoutes.getPurchase, { id: answer.value.purchase_id, wait: OFFER_WAIT_S })
   }
   const best = answer.value.offers.find((offer) => offer.state === 'open')
-  if (best === undefined || OVER.includes(answer.value.status)) return answer
+  if (best === undefined || answer.value.status !== 'offered') return answer
   const words = `${best.provider} asks ${formatSats(best.amount_msats)}`
   if (!process.stdin.isTTY) {
     warn(`${words}; pay it with: pylon job pay ${answer.value.job_id}`)
@@ -85,7 +85,8 @@ async function askToPay(args: { sandbox: boolean; json: boolean }, first: Answer
   const reply = await terminal.question(`${words}. Pay? [y/N] `)
   terminal.close()
   if (!/^y(es)?$/i.test(reply.trim())) return await callNode(args, purchasesRoutes.cancelPurchase, { id: answer.value.purchase_id })
-  return await callNode(args, purchasesRoutes.payPurchase, { id: answer.value.purchase_id })
+  // A yes is for this offer: where its payment fails the next one is asked about.
+  return await askToPay(args, await callNode(args, purchasesRoutes.payPurchase, { id: answer.value.purchase_id }))
 }
 
 async function awaitEnd(args: { sandbox: boolean }, first: Answer<Purchase>): Promise<Answer<Purchase>> {

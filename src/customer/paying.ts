@@ -34,7 +34,10 @@ export class Paying {
     this.#log = log
   }
 
-  /** Pays the cheapest open offer of a purchase that was not paid yet; when nothing was spent the next one gets its turn. */
+  /**
+   * Pays the cheapest open offer of a purchase that was not paid yet. When nothing was spent the next one gets its turn,
+   * unless its owner wants to be asked: a yes is for one offer.
+   */
   async payBest(id: string): Promise<void> {
     const { store, clock } = this.#deps
     for (;;) {
@@ -49,6 +52,7 @@ export class Paying {
       )
       this.#log.wake(id)
       await this.#pay(this.#log.row(id), offer)
+      if (orderOf(row).pay === 'ask') return
     }
   }
 
@@ -64,7 +68,7 @@ export class Paying {
     } else if (payment === undefined) await this.#pay(row, offer)
     else if (payment.state === 'paid') await this.#paid(row.id, offer)
     else if (payment.state === 'failed') await this.#notPaid(row.id, offer, new PylonError('payment_failed', payment.reason))
-    await this.payBest(row.id)
+    if (orderOf(row).pay === 'auto') await this.payBest(row.id)
   }
 
   /** What the wallet learned about a payment whose outcome was unknown. */

@@ -330,3 +330,36 @@ it('ends when a payment fails after the deadline', async () => {
   await world.until(() => expect(world.customer.get(id).status).toBe('timeout'))
   expect(world.asked).toHaveLength(1)
 })
+
+it('asks again before it pays the next offer when the owner wants to be asked', async () => {
+  const world = new World()
+  const { id, eventId } = await world.order({ pay: 'ask' })
+  world.offer(eventId, provider, 10)
+  world.offer(eventId, other, 20)
+  await world.until(() => expect(world.customer.get(id).offers).toHaveLength(2))
+  await expect(world.customer.approve(id)).resolves.toMatchObject({ status: 'offered', reason: 'no route' })
+  await world.clock.advance(10_000)
+  expect(world.asked.map((request) => request.amountMsats)).toEqual([10_000n])
+  expect(world.customer.get(id).offers.map((offer) => offer.state)).toEqual(['failed', 'open'])
+  await expect(world.customer.approve(id)).resolves.toMatchObject({ status: 'offered' })
+  expect(world.asked.map((request) => request.amountMsats)).toEqual([10_000n, 20_000n])
+})
+
+it('asks again also when it learns at a start that the payment under way has failed', async () => {
+  const world = new World()
+  const { id, eventId } = await world.order({ pay: 'ask' })
+  world.offer(eventId, provider, 10)
+  world.offer(eventId, other, 20)
+  await world.until(() => expect(world.customer.get(id).offers).toHaveLength(2))
+  world.onPay = async ({ idempotencyKey }) => {
+    const unknown = { state: 'unknown', operationId: 'melt' } as const
+    world.payments.set(idempotencyKey, unknown)
+    return unknown
+  }
+  await expect(world.customer.approve(id)).resolves.toMatchObject({ status: 'paying' })
+  world.payments.set(world.asked[0]?.idempotencyKey ?? '', { state: 'failed', reason: 'no route' })
+  await world.customer.start()
+  await world.until(() => expect(world.customer.get(id).status).toBe('offered'))
+  await world.clock.advance(10_000)
+  expect(world.asked).toHaveLength(1)
+})
