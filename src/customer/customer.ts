@@ -22,6 +22,7 @@ import {
   movePurchase,
   openPurchases,
   type PurchaseRow,
+  purchasesWithTokenOut,
   sweepPurchases,
 } from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
@@ -46,10 +47,13 @@ export interface CustomerDeps {
   readonly config: () => Config
 }
 
+const DAY_MS = 24 * 3600_000
 /** How long offers of several providers are gathered before the cheapest is paid. */
 const OFFER_WINDOW_MS = 1_000
 /** A result or refund that comes this late is still taken. */
-const LATE_ANSWERS_MS = 7 * 24 * 3600_000
+const LATE_ANSWERS_MS = 7 * DAY_MS
+/** The same for what was paid: providers send a refund again for more than a month. */
+const LATE_REFUNDS_MS = 60 * DAY_MS
 const SWEEP_EVERY_MS = 60_000
 const MIN_RETRY_MS = 2_000
 const MAX_RETRY_MS = 10 * 60_000
@@ -78,7 +82,7 @@ export class Customer {
 
   /** Takes up every purchase that is not over. */
   async start(): Promise<void> {
-    const open = openPurchases(this.#deps.store, this.#deps.clock.now() - LATE_ANSWERS_MS)
+    const open = this.#open()
     await this.#listener.cover(open)
     for (const row of open) {
       this.#watchDeadline(row)
@@ -150,6 +154,11 @@ export class Customer {
     const row = this.#log.row(id)
     await this.#inTurn(row.id, () => this.#sendCancel(row.id))
     return this.get(row.id)
+  }
+
+  #open(): PurchaseRow[] {
+    const now = this.#deps.clock.now()
+    return openPurchases(this.#deps.store, now - LATE_ANSWERS_MS, now - LATE_REFUNDS_MS)
   }
 
   #inTurn<T>(id: string, step: () => Promise<T>): Promise<T> {
@@ -248,7 +257,7 @@ export class Customer {
     try {
       await this.#inTurn(row.id, () => this.#take(row.id, event))
     } catch (error) {
-      const isOver = clock.now() > row.createdAt + LATE_ANSWERS_MS
+      const isOver = clock.now() > row.createdAt + (row.paidMsats > 0n ? LATE_REFUNDS_MS : LATE_ANSWERS_MS)
       if (this.#closed || isOver || FINAL_OF_TOKENS.has(toPylonError(error).code)) throw error
       const waitMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(attempt, 10))
       logger.warn(
@@ -391,13 +400,13 @@ export class Customer {
   #sweepLater(): void {
     this.#later(SWEEP_EVERY_MS, () => {
       const { store, clock, config, logger } = this.#deps
-      for (const row of openPurchases(store, clock.now() - LATE_ANSWERS_MS)) {
+      for (const row of this.#open()) {
         if (row.status === 'preparing' || row.status === 'paying') this.#background(row.id, () => this.#resume(row.id))
         // The deadline may have passed while a payment was under way that failed then.
         else if (clock.now() > row.deadlineAt) this.#background(row.id, () => this.#expire(row.id))
-        if (orderOf(row).payWith === 'token') this.#background(row.id, () => this.#paying.takeBack(this.#log.row(row.id)))
       }
-      const keepMs = config().retention.finished_jobs_days * 24 * 3600_000
+      for (const { id } of purchasesWithTokenOut(store)) this.#background(id, () => this.#paying.takeBack(this.#log.row(id)))
+      const keepMs = config().retention.finished_jobs_days * DAY_MS
       store
         .write(sweepPurchases({ before: clock.now() - keepMs }))
         .catch((error: unknown) => logger.warn({ err: messageOf(error) }, 'sweep failed'))

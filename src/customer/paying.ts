@@ -5,7 +5,7 @@ import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError, toPylonError } from '../base/errors.ts'
 import type { Nostr } from '../nostr/types.ts'
 import { all } from '../store/commands.ts'
-import { listOffers, movePurchase, type OfferRow, type PurchaseRow, setOfferState } from '../store/purchases.ts'
+import { listOffers, movePurchase, type OfferRow, type PurchaseRow, purchaseTokenKey, setOfferState } from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts'
 import type { PaidProvider } from './discovery.ts'
@@ -145,7 +145,7 @@ export class Paying {
   async sendToken(row: PurchaseRow, provider: PaidProvider): Promise<SentToken> {
     await topUp(this.#deps, `purchase:${row.id}`, provider.priceSats, provider.mintUrl)
     return this.#wallet().sendToken({
-      idempotencyKey: tokenKey(row.id),
+      idempotencyKey: purchaseTokenKey(row.id),
       cause: { type: 'purchase', id: row.id },
       amountSats: provider.priceSats,
       mintUrl: provider.mintUrl,
@@ -175,8 +175,8 @@ export class Paying {
   /** Takes back the token of a purchase that its provider left alone. */
   async takeBack(row: PurchaseRow): Promise<void> {
     if (statusOf(row) === 'preparing' || this.#deps.clock.now() < row.deadlineAt + RECLAIM_AFTER_MS) return
-    if (this.#wallet().sentToken(tokenKey(row.id))?.state !== 'pending') return
-    const token = await this.#wallet().reclaim(tokenKey(row.id))
+    if (this.#wallet().sentToken(purchaseTokenKey(row.id))?.state !== 'pending') return
+    const token = await this.#wallet().reclaim(purchaseTokenKey(row.id))
     if (token.state !== 'reclaimed') return
     if (!isSettled(statusOf(row)))
       await this.#log.fail(row.id, new PylonError('timeout', 'The provider took neither the job nor the token.'))
@@ -194,8 +194,4 @@ function mayBePaid(row: PurchaseRow): boolean {
 
 function payKey(id: string, offer: OfferRow): string {
   return `purchase:${id}:pay:${offer.eventId}`
-}
-
-function tokenKey(id: string): string {
-  return `purchase:${id}:token`
 }

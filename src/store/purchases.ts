@@ -136,9 +136,17 @@ export const setOfferState = defineCommand('set_offer_state', (sql, p: { eventId
   sql('UPDATE purchase_offers SET state = ?, reason = ? WHERE event_id = ?').run(p.state, p.reason ?? null, p.eventId)
 })
 
-/** Forgets finished purchases that were last touched before `before`. */
+/** The key of the wallet's operation that makes the token of a purchase. */
+export const purchaseTokenKey = (id: string): string => `purchase:${id}:token`
+
+/** Purchases that ended without a result and whose token nobody was seen to spend. */
+const TOKENS_OUT = `operations o JOIN purchases p ON o.idempotency_key = 'purchase:' || p.id || ':token'
+  WHERE o.token_state = 'pending' AND p.status NOT IN ('completed', 'refunded')`
+
+/** Forgets finished purchases that were last touched before `before`, but none whose token may still be taken back. */
 export const sweepPurchases = defineCommand('sweep_purchases', (sql, p: { before: number }) => {
-  const old = `SELECT id FROM purchases WHERE status IN ('completed', 'failed', 'timeout', 'cancelled', 'refunded') AND updated_at < ?`
+  const old = `SELECT id FROM purchases WHERE status IN ('completed', 'failed', 'timeout', 'cancelled', 'refunded') AND updated_at < ?
+    AND id NOT IN (SELECT p.id FROM ${TOKENS_OUT})`
   for (const table of ['purchase_offers', 'purchase_events', 'purchase_transitions']) {
     sql(`DELETE FROM ${table} WHERE purchase_id IN (${old})`).run(BigInt(p.before))
   }
@@ -175,14 +183,20 @@ export function listPurchases(store: Store, options: { limit: number }): Purchas
   return store.sql('SELECT * FROM purchases ORDER BY created_at DESC LIMIT ?').all(BigInt(options.limit)).map(decode)
 }
 
-/** What may still be answered: unfinished ones, and finished ones whose money may still come back. */
-export function openPurchases(store: Store, since: number): PurchaseRow[] {
+/** What may still be answered: unfinished ones, finished ones made after `since`, and paid ones after `paidSince` whose money may still come back. */
+export function openPurchases(store: Store, since: number, paidSince: number): PurchaseRow[] {
   return store
     .sql(
-      `SELECT * FROM purchases WHERE status NOT IN ('completed', 'refunded') AND (status IN ('preparing', 'requested', 'offered', 'paying', 'paid', 'processing') OR created_at > ?)`,
+      `SELECT * FROM purchases WHERE status NOT IN ('completed', 'refunded') AND (status IN ('preparing', 'requested', 'offered', 'paying', 'paid', 'processing')
+         OR created_at > ? OR (paid_msats > 0 AND created_at > ?))`,
     )
-    .all(BigInt(since))
+    .all(BigInt(since), BigInt(paidSince))
     .map(decode)
+}
+
+/** Those whose token is out, however old they are: nobody was seen to spend it, and no result came. */
+export function purchasesWithTokenOut(store: Store): PurchaseRow[] {
+  return store.sql(`SELECT p.* FROM ${TOKENS_OUT}`).all().map(decode)
 }
 
 export function listOffers(store: Store, purchaseId: string): OfferRow[] {

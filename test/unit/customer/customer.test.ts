@@ -13,9 +13,10 @@ import { createSigner } from '../../../src/nostr/signer.ts'
 import type { Keyring, Nostr, NostrEvent, Signer } from '../../../src/nostr/types.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { all } from '../../../src/store/commands.ts'
-import { insertPurchase, listAnswers } from '../../../src/store/purchases.ts'
+import { insertOperation, moveOperation } from '../../../src/store/operations.ts'
+import { insertPurchase, listAnswers, movePurchase } from '../../../src/store/purchases.ts'
 import { Store } from '../../../src/store/store.ts'
-import type { PayRequest, PayResult, Wallet, WalletEvent, WalletOwner, Wallets } from '../../../src/wallet/types.ts'
+import type { PayRequest, PayResult, SentToken, Wallet, WalletEvent, WalletOwner, Wallets } from '../../../src/wallet/types.ts'
 import { tempDir } from '../../support/temp.ts'
 
 const MINT = 'https://mint.test'
@@ -35,6 +36,7 @@ class World {
   readonly redeemed: string[] = []
   onPay: (request: PayRequest) => Promise<PayResult> = () => Promise.reject(new PylonError('payment_failed', 'no route'))
   onReceive: () => Promise<void> = async () => {}
+  token: SentToken | undefined
   published: NostrEvent[] = []
   #hear: (event: NostrEvent) => void = () => {}
   #tell: (event: WalletEvent) => Promise<void> = async () => {}
@@ -103,8 +105,12 @@ class World {
         return { amountSats: sats(5), mintUrl: MINT }
       },
       sendToken: unused,
-      sentToken: () => undefined,
-      reclaim: unused,
+      sentToken: () => this.token,
+      reclaim: async () => {
+        if (this.token === undefined) return unused()
+        this.token = { ...this.token, state: 'reclaimed' }
+        return this.token
+      },
       pay: (request) => {
         this.asked.push(request)
         return this.onPay(request)
@@ -362,4 +368,46 @@ it('asks again also when it learns at a start that the payment under way has fai
   await world.until(() => expect(world.customer.get(id).status).toBe('offered'))
   await world.clock.advance(10_000)
   expect(world.asked).toHaveLength(1)
+})
+
+const DAY_MS = 24 * 3600_000
+
+/** A purchase that failed and whose token nobody spent. */
+async function failedWithToken(world: World): Promise<void> {
+  const at = world.clock.now()
+  const id = 'old'
+  const order = { kind: 5001, inputs: [], params: [], encrypt: false, pay: 'auto', payWith: 'token', timeoutMs: 60_000 }
+  const operation = { id: 'op', kind: 'send', owner: { kind: 'customer', pubkey: me.pubkey }, mintUrl: MINT } as const
+  const key = { idempotencyKey: `purchase:${id}:token`, requestDigest: '', cause: { type: 'purchase', id } } as const
+  const done = { reason: '', at, nextTryAt: null } as const
+  await world.store.write(
+    all(
+      insertPurchase({ id, kind: 5001, order, provider: provider.pubkey, deadlineAt: at + 60_000, at }),
+      movePurchase({ id, from: ['preparing'], to: 'paid', reason: '', at, eventId: 'e'.repeat(64), paidMsats: msats(5000) }),
+      movePurchase({ id, from: ['paid'], to: 'failed', reason: '', at }),
+      insertOperation({ ...operation, ...key, amountSats: 5n, heldSats: 5n, plan: {}, at }),
+      moveOperation({ id: 'op', from: ['prepared'], to: 'completed', tokenState: 'pending', ...done }),
+    ),
+  )
+  world.token = { operationId: 'op', token: 'cashuB', amountSats: sats(5), mintUrl: MINT, state: 'pending' }
+}
+
+it('takes back a token that nobody spent, also when the node was down for a year', async () => {
+  const world = new World()
+  await failedWithToken(world)
+  await world.clock.advance(365 * DAY_MS)
+  await world.customer.start()
+  await world.clock.advance(61_000)
+  await world.until(() => expect(world.customer.get('old')).toMatchObject({ status: 'refunded', reason: '5 sats came back' }))
+})
+
+it('hears a refund of what it paid that comes weeks later', async () => {
+  const world = new World()
+  await failedWithToken(world)
+  world.token = undefined
+  await world.clock.advance(30 * DAY_MS)
+  await world.customer.start()
+  const content = JSON.stringify({ error: 'failed', refund_token: 'cashuBrefund' })
+  world.answer('e'.repeat(64), provider, { status: 'error', content, encrypt: { signer: provider, scheme: 'nip44' } })
+  await world.until(() => expect(world.customer.get('old').status).toBe('refunded'))
 })
