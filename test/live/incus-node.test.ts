@@ -10,8 +10,13 @@ import { shellAgent } from '../support/shell-agents.ts'
 const missing = ensureIncus()
 const WAIT = { timeout: 60_000, interval: 500 }
 
+interface Runtime {
+  readonly runtime_id: string
+  readonly metadata: { readonly state: string }
+}
+
 interface Answer {
-  readonly runtime: { readonly runtime_id: string; readonly lifecycle_phase: string }
+  readonly runtime: Runtime
   readonly payload: Readonly<Record<string, unknown>>
 }
 
@@ -69,6 +74,10 @@ describe.skipIf(missing !== undefined)(`a node on a real Incus${missing === unde
   async function expectNothingLeft(): Promise<void> {
     await vi.waitUntil(() => instances().length === 0, WAIT)
     await expect.poll(volumes, WAIT).toBe('')
+    // Else the next node would die of what is still to be written down.
+    const list = ['runtime', 'list', '--local', '--json']
+    const states = async () => (await rig.ok(...list)).json<{ payload: { runtimes: Runtime[] } }>().payload.runtimes
+    await vi.waitUntil(async () => (await states()).every(({ metadata }) => metadata.state === 'gone'), WAIT)
     await rig.ok('stop')
   }
 
@@ -80,7 +89,7 @@ describe.skipIf(missing !== undefined)(`a node on a real Incus${missing === unde
   })
 
   test.each(faultsOf(['provisioning', 'ended', 'teardown', 'gone']))('a run, killed %s', async (fault) => {
-    const once = [...run, '--idempotency-key', fault, 'echo once; cat /proc/sys/kernel/random/boot_id']
+    const once = [...run, '--idempotency-key', `run ${fault}`, 'echo once; cat /proc/sys/kernel/random/boot_id']
     await dieAt(fault, () => rig.run(once))
     const first = (await succeeded(once)).json<Answer>()
     expect(first.payload).toMatchObject({ exit_code: 0, stdout: expect.stringMatching(/^once\n/) })
@@ -89,7 +98,7 @@ describe.skipIf(missing !== undefined)(`a node on a real Incus${missing === unde
   })
 
   test.each(faultsOf(['provisioning', 'ready', 'teardown', 'gone']))('an agent, killed %s', async (fault) => {
-    const one = [...provision, '--idempotency-key', fault]
+    const one = [...provision, '--idempotency-key', `agent ${fault}`]
     const isEnding = fault.endsWith('teardown') || fault.endsWith('gone')
     await dieAt(fault, async () => {
       const first = await rig.run(one)

@@ -1,6 +1,7 @@
 /** The Incus adapter against a real incusd that this test starts: containers, volumes, prompts, one-shot runs, a cluster. */
 import { execFileSync } from 'node:child_process'
 import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
@@ -19,6 +20,7 @@ import { ensureIncus, type IncusDaemon, startIncusDaemon } from '../support/incu
 const missing = ensureIncus()
 const root = new URL('../..', import.meta.url).pathname
 const POOL = 'pylon'
+const BRIDGE = 'pylontest0'
 const never = new AbortController().signal
 
 /** Speaks pi's rpc mode: answers a prompt with what it was told, and keeps a count in the volume. */
@@ -299,6 +301,100 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
     await expectNothingLeft()
   })
 
+  test('on a bridge each has the address chosen for it, reaches the gateway and no neighbour', async () => {
+    daemon.cli('network', 'create', BRIDGE, '--type=bridge', 'ipv4.address=10.77.0.1/24', 'ipv4.nat=false', 'ipv6.address=none')
+    daemon.cli('project', 'set', 'pylon', 'restricted.devices.nic=managed', `restricted.networks.access=${BRIDGE}`)
+    const bridged = createIncusAdapter({ ...settings, network: BRIDGE })
+    onTestFinished(async () => {
+      for (const { handle } of (await bridged.listOwned?.()) ?? []) await bridged.teardown(handle, { keepVolume: false })
+      await bridged.close?.()
+      daemon.cli('project', 'set', 'pylon', 'restricted.devices.nic=block', 'restricted.networks.access=')
+      daemon.cli('network', 'delete', BRIDGE)
+    })
+    const images = ['pylon/busybox', 'pylon/debian'].map((image_alias) => ({
+      incus: { project: 'pylon', profile: 'default', image_alias },
+    }))
+    const made = await Promise.all(images.map((more) => bridged.provision(inputOf(newId(), { entry_command: 'sleep 60', ...more }), never)))
+    const exec = async (index: number, command: string) => {
+      const { handle } = made[index] ?? never_()
+      await expect.poll(async () => (await bridged.readiness(handle, never)).status?.state, { timeout: 20_000 }).toBe('starting')
+      return await bridged.exec?.(handle, { command, timeoutMs: 20_000 })
+    }
+    const busybox = 'b() { busybox "$@" 2>/dev/null || "$@"; }'
+    const addresses = await Promise.all(
+      [0, 1].map(
+        async (index) => /inet (10\.77\.0\.\d+)\/24/.exec((await exec(index, `${busybox}; b ip addr show eth0`))?.stdout ?? '')?.[1],
+      ),
+    )
+    expect(new Set(addresses).size).toBe(2)
+    for (const [index, other] of [
+      [0, addresses[1]],
+      [1, addresses[0]],
+    ] as const) {
+      expect(other).toMatch(/^10\.77\.0\./)
+      expect((await exec(index, `${busybox}; b ping -c 1 -W 5 10.77.0.1`))?.exitCode).toBe(0)
+      expect((await exec(index, `${busybox}; b ping -c 1 -W 1 ${other}`))?.exitCode).not.toBe(0)
+    }
+    for (const { handle } of made) await bridged.teardown(handle, { keepVolume: false })
+    await expectNothingLeft()
+  })
+
+  test('over HTTPS with a certificate restricted to the project: everything works; another server or a strange key does not', async () => {
+    const cert = (name: string) => {
+      const [key, crt] = [join(hostDir, `${name}.key`), join(hostDir, `${name}.crt`)]
+      const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256']
+      execFileSync('openssl', ['req', '-x509', ...curve, '-nodes', '-days', '1', '-subj', '/CN=pylon', '-keyout', key, '-out', crt], {
+        stdio: 'ignore',
+      })
+      return { path: crt, clientKey: readFileSync(key, 'utf8'), clientCert: readFileSync(crt, 'utf8') }
+    }
+    const [ours, strange] = [cert('ours'), cert('strange')]
+    const port = await freePort()
+    daemon.cli('config', 'set', 'core.https_address', `127.0.0.1:${port}`)
+    daemon.cli('config', 'trust', 'add-certificate', ours.path, '--restricted', '--projects', 'pylon')
+    const serverCert = readFileSync(join(daemon.dir, 'server.crt'), 'utf8')
+    const opened: RuntimeAdapter[] = []
+    const over = (tls: { clientKey: string; clientCert: string; serverCert: string }) => {
+      const { clientKey, clientCert } = tls
+      const made = createIncusAdapter({
+        ...settings,
+        endpoint: { url: `https://127.0.0.1:${port}`, tls: { clientKey, clientCert, serverCert: tls.serverCert } },
+      })
+      opened.push(made)
+      return made
+    }
+    onTestFinished(async () => {
+      for (const made of opened) await made.close?.()
+    })
+    expect(await over({ ...strange, serverCert }).probe()).toMatchObject({ usable: false, nextStep: expect.stringContaining('trust') })
+    expect(await over({ ...ours, serverCert: strange.clientCert }).probe()).toMatchObject({
+      usable: false,
+      reason: expect.stringContaining('certificate'),
+    })
+
+    const remote = over({ ...ours, serverCert })
+    expect(await remote.probe()).toEqual({ usable: true, isolated: true })
+    const input = inputOf(
+      newId(),
+      {
+        entry_command: `${hostDir}/node ${hostDir}/agent.cjs`,
+        mounts: [{ kind: 'persistent_volume', guest_path: '/data', source: 'state', mode: 'read_write', required: true }],
+      },
+      { protocol: 'pi' },
+    )
+    const { handle } = await remote.provision(input, never)
+    await until(remote, handle, 'ready')
+    const call = { protocol: 'pi', message: 'one', sessionId: 's1', timeoutMs: 20_000 } as const
+    expect((await remote.prompt?.(handle, call, never))?.reply).toBe('one')
+    expect(await remote.exec?.(handle, { command: 'cat /data/prompts', timeoutMs: 10_000 })).toMatchObject({ stdout: 'one\n' })
+    await remote.snapshot?.(handle, 'first')
+    await remote.restore?.(handle, 'first', never)
+    await until(remote, handle, 'ready')
+    expect((await remote.listOwned?.())?.length).toBe(1)
+    await remote.teardown(handle, { keepVolume: false })
+    await expectNothingLeft()
+  })
+
   test('a daemon that is killed is unreachable, and its containers are still there when it is back', async () => {
     const { handle } = await adapter.provision(inputOf(newId(), { entry_command: 'sleep 300' }), never)
     await expect.poll(async () => (await adapter.readiness(handle, never)).status?.state, { timeout: 20_000 }).toBe('starting')
@@ -312,6 +408,15 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
     await expectNothingLeft()
   })
 })
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as AddressInfo
+      server.close(() => resolve(port))
+    })
+  })
+}
 
 function never_(): never {
   throw new Error('there is one input for each')

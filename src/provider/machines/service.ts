@@ -61,6 +61,7 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
   const config = () => deps.config().runtimes
   let substrates = new Substrates(deps.adapters(deps.config()), clock)
   let state: 'off' | 'on' | 'closing' = 'off'
+  const opened = Promise.withResolvers<void>()
   let cancelRefresh: () => void = () => undefined
   let refreshing: Promise<void> = Promise.resolve()
   const wallet = () => deps.wallets.of({ kind: 'node', pubkey: nostr.keyring.node().pubkey })
@@ -106,6 +107,8 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
   }
 
   async function handle(requester: string, envelope: CommandEnvelope, emit: Emit): Promise<ControlResult> {
+    // Whoever asks a node that has just come up is served once it has looked at its substrates.
+    if (state === 'off') await opened.promise
     if (state !== 'on') throw fail('shutting_down', 'the machines of this node are not running')
     const { command } = envelope
     try {
@@ -213,7 +216,9 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
     async start() {
       nostr.keyring.node()
       await substrates.look()
+      if (closing.signal.aborted) return
       state = 'on'
+      opened.resolve()
       await resume()
       await registry.sweep()
       upkeep.start()
@@ -223,6 +228,7 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
     async close() {
       if (state === 'on') await withdrawAll().catch(() => undefined)
       state = 'closing'
+      opened.resolve()
       cancelRefresh()
       closing.abort(fail('shutting_down', 'the node is shutting down'))
       await upkeep.close()

@@ -98,6 +98,8 @@ async function buildDebian(busybox: string, suite: string, mirror: string | unde
     // minbase has no init, and nothing that sets up the loopback.
     copyFileSync(busybox, join(rootfs, 'bin/busybox'))
     writeFileSync(join(rootfs, 'sbin/init'), initScript('/bin/bash'), { mode: 0o755 })
+    // debootstrap copies those of the host, which are no guest's business.
+    for (const name of ['resolv.conf', 'hostname']) rmSync(join(rootfs, 'etc', name), { force: true })
     empty(join(rootfs, 'var/lib/apt/lists'))
     empty(join(rootfs, 'var/cache/apt/archives'))
     mkdirSync(join(rootfs, 'opt'), { recursive: true })

@@ -87,12 +87,28 @@ function startScript(handle: IncusHandle, input: ProvisionInput): string {
     'export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root',
     `export PYLON_RUNTIME_ID=${quote(handle.runtime_id)}`,
     'cd /root || cd /',
-    'ip link set lo up 2>/dev/null || busybox ip link set lo up 2>/dev/null',
+    ...networkUp(handle),
     `mkdir -p ${state} ${quote(paths.logs_dir)} ${quote(paths.artifacts_dir)}`,
     ...(input.protocol === null ? [onceOnly(paths.status_path, paths.result_path)] : []),
     ...run,
     '',
   ].join('\n')
+}
+
+/** The loopback, and the address that was chosen for it: images need no DHCP client. One that has set its nic up itself is left alone. */
+function networkUp({ address, gateway }: IncusHandle): string[] {
+  const ip = ['net() { ip "$@" 2>/dev/null || busybox ip "$@" 2>/dev/null; }', 'net link set lo up']
+  const [router, prefix] = (gateway ?? '').split('/')
+  if (address === undefined || router === undefined || prefix === undefined) return ip
+  return [
+    ...ip,
+    "if ! net addr show dev eth0 | grep -q 'inet '; then",
+    `  net addr add ${quote(`${address}/${prefix}`)} dev eth0`,
+    '  net link set eth0 up',
+    `  net route add default via ${quote(router)}`,
+    `  [ -s /etc/resolv.conf ] || echo nameserver ${quote(router)} >/etc/resolv.conf`,
+    'fi',
+  ]
 }
 
 function onceOnly(statusPath: string, resultPath: string): string {

@@ -30,6 +30,8 @@ const handleShape = z.strictObject({
   result_path: z.string(),
   guest_log_path: z.string(),
   address: z.string().optional(),
+  /** Of the network that the address is in, with its prefix: `10.77.0.1/24`. */
+  gateway: z.string().optional(),
   ports: z.array(z.strictObject({ host: z.int(), guest: z.int() })).default([]),
 })
 

@@ -10,6 +10,8 @@ import type { IncusSettings } from './settings.ts'
 export interface Place {
   readonly target?: string
   readonly address?: string
+  /** Of the network, with its prefix: `10.77.0.1/24`. */
+  readonly gateway?: string
   readonly ports: readonly { readonly host: number; readonly guest: number }[]
   /** To be called once the instance exists or never will. */
   release(): void
@@ -51,12 +53,14 @@ export function createPlacement(incus: IncusClient, settings: IncusSettings): Pl
       new Set([...taken.ports, ...under.flatMap((p) => p.ports)]),
     )
     const held = new Set([...taken.addresses, ...under.flatMap((p) => p.address ?? [])])
-    const address = settings.network === undefined ? undefined : chooseAddress(await rangeOf(settings.network), held)
+    const range = settings.network === undefined ? undefined : await rangeOf(settings.network)
+    const address = range === undefined ? undefined : chooseAddress(range, held)
     const mine: Pending = { target, address, ports }
     pending.add(mine)
     return {
       ...(target === undefined ? {} : { target }),
       ...(address === undefined ? {} : { address }),
+      ...(range === undefined ? {} : { gateway: range }),
       ports: wanted.expose.map((guest, i) => ({ host: ports[i] ?? 0, guest })),
       release: () => void pending.delete(mine),
     }

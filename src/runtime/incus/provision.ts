@@ -98,6 +98,7 @@ async function make(
     result_path: plan.paths.result_path,
     guest_log_path: plan.paths.guest_log_path,
     ...(place.address === undefined ? {} : { address: place.address }),
+    ...(place.gateway === undefined ? {} : { gateway: place.gateway }),
     ports: [...place.ports],
   }
   const made: string[] = []

@@ -59,7 +59,9 @@ export function projectConfig(options: SetupOptions): Record<string, string> {
  * @throws incus_not_found where the pool is not there: whether it takes a partition or a file is the owner's to say
  */
 export async function setUpIncus(incus: IncusClient, options: SetupOptions): Promise<{ readonly created: readonly string[] }> {
-  const pool = await orAbsent(incus.call('GET', `/1.0/storage-pools/${encodeURIComponent(options.pool)}`, { query: { project: undefined } }))
+  const pool = await orAbsent(
+    incus.call('GET', `/1.0/storage-pools/${encodeURIComponent(options.pool)}`, { query: { project: undefined } }),
+  )
   if (pool === undefined) throw new PylonError('incus_not_found', `Incus has no storage pool ${options.pool}: ${POOL_STEP}`)
   const created: string[] = []
   const projectPath = `/1.0/projects/${encodeURIComponent(incus.project)}`

@@ -90,6 +90,13 @@ test.each(
   await vi.waitFor(() => expect(world.incus.instances.size).toBe(0), WAIT)
 })
 
+test('a command that comes while the node is starting is served, not refused', async () => {
+  let early: Promise<unknown> = Promise.reject(new Error('nothing was sent'))
+  early.catch(() => undefined)
+  await world.start({ early: (send) => (early = send(owner.pubkey, PROVISION, 'early').result) })
+  expect(await early).toMatchObject({ runtime: { lifecycle_phase: 'ready' } })
+})
+
 test('instances of ours that no record names are removed at the start, records whose instance is gone are ended', async () => {
   const first = await world.start()
   const kept = await first.call(owner.pubkey, PROVISION)

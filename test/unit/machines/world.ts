@@ -236,6 +236,8 @@ export interface NodeOptions {
   readonly before?: boolean
   /** Commits with this label fail so many times. */
   readonly failing?: { readonly label: string; times: number }
+  /** Called before the start, with what sends commands. */
+  readonly early?: (send: TestNode['send']) => void
 }
 
 export interface Sent {
@@ -319,12 +321,6 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
       return []
     },
   })
-  await machines.start().catch((error: unknown) => {
-    if (!dead) throw error
-  })
-  await wallets.announceSettled().catch((error: unknown) => {
-    if (!dead) throw error
-  })
   let stopped = false
   const stop = async () => {
     if (stopped) return
@@ -339,6 +335,13 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     result.catch(() => undefined)
     return { statuses, result }
   }
+  options.early?.(send)
+  await machines.start().catch((error: unknown) => {
+    if (!dead) throw error
+  })
+  await wallets.announceSettled().catch((error: unknown) => {
+    if (!dead) throw error
+  })
   return {
     store,
     machines,
