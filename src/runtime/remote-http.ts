@@ -22,7 +22,7 @@ export interface RemoteCall {
   readonly path: string
   readonly body?: unknown
   readonly timeoutMs: number
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
   readonly maxBytes?: number
 }
 
@@ -46,6 +46,10 @@ export interface Remote {
   ask(what: string, call: RemoteCall): Promise<RemoteAnswer>
   /** The error for an answer that is none of those expected. */
   refusal(what: string, call: Pick<RemoteCall, 'method' | 'path'>, answer: RemoteAnswer): PylonError
+}
+
+export function isSuccess({ status }: Pick<RemoteAnswer, 'status'>): boolean {
+  return status >= 200 && status < 300
 }
 
 /** Of an error body, in characters. */
@@ -104,7 +108,7 @@ export function createRemote(options: RemoteOptions): Remote {
     refusal,
     async ask(what, call) {
       const answer = await send(call)
-      if (answer.status >= 200 && answer.status < 300) return answer
+      if (isSuccess(answer)) return answer
       throw refusal(what, call, answer)
     },
   }

@@ -6,10 +6,11 @@ import { createDialer, type Dialer } from '../../src/base/dialer.ts'
 import { isPylonError } from '../../src/base/errors.ts'
 import type { ProvisionInput, RuntimeAdapter } from '../../src/runtime/adapter.ts'
 import { decodeRuntimeSpec } from '../../src/runtime/contract/spec.ts'
-import { createFlyAdapter, type FlySettings } from '../../src/runtime/fly.ts'
+import { createFlyAdapter, type FlySettings } from '../../src/runtime/fly/adapter.ts'
 import { createJournal } from '../../src/runtime/journal.ts'
-import { createMicrovmAdapter, type MicrovmSettings, privateSpawnerUrl } from '../../src/runtime/microvm.ts'
-import { createWorkersAdapter, type WorkersSettings } from '../../src/runtime/workers.ts'
+import { createMicrovmAdapter, type MicrovmSettings } from '../../src/runtime/microvm/adapter.ts'
+import { privateSpawnerUrl } from '../../src/runtime/microvm/address.ts'
+import { createWorkersAdapter, type WorkersSettings } from '../../src/runtime/workers/adapter.ts'
 import {
   BROKER_TOKEN,
   brokerServer,
