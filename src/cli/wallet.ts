@@ -22,6 +22,12 @@ function withWallet<T>(yargs: Argv<T>) {
   })
 }
 
+const includeOwedOption = {
+  type: 'boolean',
+  default: false,
+  describe: 'Spend also what customers paid for jobs and leases that are not settled; a refund may have to wait then',
+} as const
+
 const balance = defineCommand({
   command: 'balance',
   describe: 'What the wallet holds, by mint',
@@ -34,6 +40,8 @@ const balance = defineCommand({
         ['Balance', sats(wallet.balance_sats)],
       ]
       if (wallet.at_risk_sats > 0n) fields.push(['Unclear', `${sats(wallet.at_risk_sats)} (held until the mint says what became of them)`])
+      if (wallet.owed_sats > 0n)
+        fields.push(['Owed', `${sats(wallet.owed_sats)} (paid by customers whose jobs and leases are not settled)`])
       fields.push(['Locks to', wallet.lock_pubkey])
       const mints = drawTable(
         [{ title: 'MINT' }, { title: 'BALANCE', align: 'right' }, { title: 'STATE' }],
@@ -106,11 +114,13 @@ const pay = defineCommand({
     withWallet(yargs)
       .positional('bolt11', { type: 'string', demandOption: true, describe: 'The invoice, or - for standard input' })
       .option('max-fee', { type: 'string', nargs: 1, describe: 'The most that the payment may cost on top, in sats' })
+      .option('include-owed', includeOwedOption)
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
     const request = {
       wallet: one(args.wallet, '--wallet'),
       request: secretFrom(args.bolt11),
+      include_owed: args.includeOwed,
       ...given({ max_fee_sats: wholeNumberIf(args.maxFee, '--max-fee', 0) }),
     }
     const answer = await callNode(args, walletRoutes.payInvoice, request, spendingCall(args))
@@ -134,11 +144,13 @@ const send = defineCommand({
       .positional('sats', { type: 'string', demandOption: true })
       .option('lock', { type: 'string', nargs: 1, describe: 'The npub or 02.. key that alone may spend it' })
       .option('mint', { type: 'string', nargs: 1, describe: 'From which mint' })
+      .option('include-owed', includeOwedOption)
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
     const request = {
       wallet: one(args.wallet, '--wallet'),
       amount_sats: wholeNumber(args.sats, 'The amount'),
+      include_owed: args.includeOwed,
       ...given({ lock: args.lock, mint_url: args.mint }),
     }
     const answer = await callNode(args, walletRoutes.sendToken, request, spendingCall(args))

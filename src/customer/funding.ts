@@ -32,14 +32,15 @@ export async function topUp(deps: FundingDeps, cause: string, neededSats: Sats, 
   const wanted = neededSats + INPUT_FEE_ALLOWANCE_SATS
   if (held >= wanted) return
   const node = wallets.of({ kind: 'node', pubkey: nostr.keyring.node().pubkey })
-  const available = node.balance().balanceSats
+  const { balanceSats, owedSats } = node.balance()
+  const available = balanceSats - owedSats
   const missing = wanted - held
   if (available > missing) {
     await wallets.transfer(node.owner, wallet.owner, sats(missing), `${cause}:topup:${held}`)
   } else if (held < neededSats) {
     throw new PylonError(
       'insufficient_funds',
-      `This may cost ${neededSats} sats with fees; the customer wallet holds ${held} and the node wallet ${available}. Fund it: pylon wallet fund ${missing} in the sandbox, pylon wallet invoice ${missing} elsewhere.`,
+      `This may cost ${neededSats} sats with fees; the customer wallet holds ${held} and the node wallet ${available} that customers are not owed. Fund it: pylon wallet fund ${missing} in the sandbox, pylon wallet invoice ${missing} elsewhere.`,
     )
   }
 }

@@ -73,6 +73,23 @@ export function balancesByPrefix(store: Store, prefix: string): Map<string, bigi
   return new Map(rows.map((row) => [text(row, 'account'), amount(row, 'amount_msats')]))
 }
 
+/**
+ * What an owner holds for customers whose jobs and leases are not settled, msats by mint: it becomes income, or goes back.
+ * A deposit is named after its cause, and so is the entry that brought it into the wallet.
+ */
+export function depositsByMint(store: Store, owner: string): Map<string, bigint> {
+  const rows = store
+    .sql(
+      `SELECT coalesce((SELECT substr(p.account, length(@owner) + 9) FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
+           WHERE e.cause_type = substr(d.detail, 1, instr(d.detail, ':') - 1) AND e.cause_id = substr(d.detail, instr(d.detail, ':') + 1)
+             AND p.account GLOB @owner || '/wallet/*' LIMIT 1), '') AS mint_url, sum(d.owed_msats) AS owed_msats
+       FROM (SELECT substr(account, length(@owner) + 10) AS detail, -amount_msats AS owed_msats FROM account_balances
+         WHERE account >= @owner || '/deposit/' AND account < @owner || '/deposit0') d GROUP BY mint_url`,
+    )
+    .all({ owner })
+  return new Map(rows.map((row) => [text(row, 'mint_url'), amount(row, 'owed_msats')]))
+}
+
 export interface HistoryRow {
   readonly id: string
   readonly cause: EntryCause

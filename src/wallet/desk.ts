@@ -3,7 +3,7 @@ import { sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import { assertInBudget, holdSpend } from '../store/budgets.ts'
 import { all, type Command } from '../store/commands.ts'
-import { balancesByPrefix } from '../store/ledger.ts'
+import { balancesByPrefix, depositsByMint } from '../store/ledger.ts'
 import { atRiskSats, freeFailedKey, insertOperation, type NewOperation, type OperationRow, operationByKey } from '../store/operations.ts'
 import { listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
 import { accountOwner, KeyedQueue, utcDay, type WalletContext } from './context.ts'
@@ -45,7 +45,41 @@ export class WalletDesk {
       ...(reason === null ? {} : { reason }),
     }))
     const total = [...sums.values()].reduce((sum, value) => sum + value, 0n)
-    return { balanceSats: sats(total / 1000n), atRiskSats: sats(atRiskSats(store, this.owner.pubkey)), mints: mintsOut }
+    const owed = [...this.#owed().values()].reduce((sum, value) => sum + value, 0n)
+    return {
+      balanceSats: sats(total / 1000n),
+      owedSats: sats(owed),
+      atRiskSats: sats(atRiskSats(store, this.owner.pubkey)),
+      mints: mintsOut,
+    }
+  }
+
+  /** Sats that may have to go back to customers, by the mint that holds them. */
+  #owed(): Map<string, bigint> {
+    const deposits = depositsByMint(this.context.store, accountOwner(this.owner))
+    return new Map([...deposits].map(([mintUrl, owedMsats]) => [mintUrl, (owedMsats + 999n) / 1000n]))
+  }
+
+  /** Refunds may spend what is owed; others only where that was asked for. */
+  maySpendOwed(move: { readonly debitAccount: string; readonly includeOwed?: boolean }): boolean {
+    return move.includeOwed === true || move.debitAccount.startsWith(`${accountOwner(this.owner)}/deposit/`)
+  }
+
+  /** That enough stays for refunds. @throws funds_owed */
+  assertNotOwed(mintUrl: string, amountSats: bigint): void {
+    const owed = this.#owed().get(mintUrl) ?? 0n
+    if (owed === 0n) return
+    const held = this.balance().mints.find((mint) => mint.url === mintUrl)?.balanceSats ?? 0n
+    if (held - amountSats < owed) throw this.#tooMuchOwed(amountSats, mintUrl, held, owed)
+  }
+
+  #tooMuchOwed(amountSats: bigint, mintUrl: string, held: bigint, owed: bigint): PylonError {
+    const free = held > owed ? held - owed : 0n
+    return new PylonError(
+      'funds_owed',
+      `${amountSats} sats with fees are more than the ${free} that are free at ${mintUrl}: ${owed} of ${held} were paid by customers whose jobs and leases are not settled. Wait for that, or take them all the same with --include-owed (pylon wallet send, pay).`,
+      { details: { owed_sats: Number(owed), free_sats: Number(free) } },
+    )
   }
 
   /** The operation under this key, when it is the same request. @throws idempotency_conflict */
@@ -141,17 +175,27 @@ export class WalletDesk {
     return rows.map((row) => ({ ...row, feePpk: fees.get(row.keysetId) ?? 0 }))
   }
 
-  /** Mints where the books say that this wallet has at least `amount`, healthy ones first, then the fullest. */
-  mintsHolding(amount: bigint): string[] {
-    return [...this.balance().mints]
-      .filter((mint) => mint.balanceSats >= amount)
-      .sort((a, b) => (a.state === b.state ? Number(b.balanceSats - a.balanceSats) : a.state === 'ok' ? -1 : 1))
-      .map((mint) => mint.url)
+  /**
+   * Mints where the books say that this wallet has at least `amount`, healthy ones first, then the fullest.
+   * @param owedToo whether what is owed to customers counts.
+   * @throws funds_owed when only that would do
+   */
+  mintsHolding(amount: bigint, owedToo: boolean): string[] {
+    const owed = this.#owed()
+    const free = (mint: Balance['mints'][number]) => mint.balanceSats - (owedToo ? 0n : (owed.get(mint.url) ?? 0n))
+    const { mints } = this.balance()
+    const found = mints
+      .filter((mint) => free(mint) >= amount)
+      .sort((a, b) => (a.state === b.state ? Number(free(b) - free(a)) : a.state === 'ok' ? -1 : 1))
+    const owing = found.length > 0 ? undefined : mints.find((mint) => mint.balanceSats >= amount)
+    if (owing !== undefined) throw this.#tooMuchOwed(amount, owing.url, owing.balanceSats, owed.get(owing.url) ?? 0n)
+    return found.map((mint) => mint.url)
   }
 
-  async mintToSpend(wanted: string | undefined, amount: bigint): Promise<string> {
+  /** @throws insufficient_funds, funds_owed, mint_not_allowed */
+  async mintToSpend(wanted: string | undefined, amount: bigint, owedToo: boolean): Promise<string> {
     if (wanted !== undefined) return this.context.mints.get(wanted).url
-    const found = this.mintsHolding(amount)[0]
+    const found = this.mintsHolding(amount, owedToo)[0]
     if (found === undefined) throw this.insufficient(amount)
     return found
   }

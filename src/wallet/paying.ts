@@ -51,8 +51,10 @@ export class Paying {
     const invoice = this.#checkedInvoice(request)
     const amount = (invoice.amountMsats + 999n) / 1000n
     const maxFee = request.maxFeeSats ?? this.#defaultMaxFee(amount)
-    const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxFee)
+    const owedToo = this.#desk.maySpendOwed(request)
+    const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxFee, owedToo)
     // Breaking a coin costs a fee: not for a payment that may not be made.
+    if (!owedToo) this.#desk.assertNotOwed(mintUrl, amount + BigInt(quote.fee_reserve))
     if (spend !== undefined) this.#desk.assertInBudget(spend, amount + BigInt(quote.fee_reserve))
     const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
     const coins = await this.#coinsToPay(mintUrl, keyset, amount + BigInt(quote.fee_reserve), request.idempotencyKey)
@@ -72,6 +74,7 @@ export class Paying {
       inputFeeSats: Number(fee),
     }
     const held = amount + BigInt(quote.fee_reserve) + fee
+    if (!owedToo) this.#desk.assertNotOwed(mintUrl, held)
     const operation = {
       ...this.#desk.base(newId(), request, digest, mintUrl),
       kind: 'melt' as const,
@@ -116,10 +119,10 @@ export class Paying {
     return share > 10n ? share : 10n
   }
 
-  /** A quote of the first mint that holds enough and asks a fair fee. @throws insufficient_funds, payment_failed, mint_unreachable */
-  async #meltQuote(request: string, amount: bigint, maxFee: bigint): Promise<{ mintUrl: string; quote: MeltQuote }> {
+  /** A quote of the first mint that holds enough and asks a fair fee. @throws insufficient_funds, funds_owed, payment_failed, mint_unreachable */
+  async #meltQuote(request: string, amount: bigint, maxFee: bigint, owedToo: boolean): Promise<{ mintUrl: string; quote: MeltQuote }> {
     let problem: PylonError | undefined
-    for (const mintUrl of this.#desk.mintsHolding(amount)) {
+    for (const mintUrl of this.#desk.mintsHolding(amount, owedToo)) {
       const body = JSON.stringify({ request, unit: 'sat' })
       const reply: MintReply<MeltQuote> = await this.#desk.context.mints
         .client(mintUrl)

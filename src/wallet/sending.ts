@@ -56,7 +56,8 @@ export class Sending {
       const face = request.coverReceiverFee === true ? coverFee(request.amountSats, sizes, keyset.inputFeePpk) : request.amountSats
       return { keyset, face }
     }
-    const mintUrl = await this.#desk.mintToSpend(request.mintUrl, request.amountSats)
+    const owedToo = this.#desk.maySpendOwed(request)
+    const mintUrl = await this.#desk.mintToSpend(request.mintUrl, request.amountSats, owedToo)
     const { keyset, face: asked } = await amountsOf(mintUrl)
     const lock = lockOfSend(this.#desk.context, this.#desk.owner, request)
     let face = asked
@@ -72,6 +73,7 @@ export class Sending {
     const amountSats = face < request.amountSats ? sats(face) : request.amountSats
     const isExact = lockTo === undefined && sumOf(coins) === face
     const fee = isExact ? 0n : inputFee(coins)
+    if (!owedToo) this.#desk.assertNotOwed(mintUrl, face + fee)
     const change = sumOf(coins) - fee - face
     const outputs = isExact
       ? []
@@ -103,7 +105,7 @@ export class Sending {
     return operation.id
   }
 
-  /** @throws insufficient_funds, payment_unknown, mint_rejected */
+  /** @throws insufficient_funds, funds_owed, payment_unknown, mint_rejected */
   transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void> {
     const digest = requestDigest('transfer', { from: this.#desk.owner.pubkey, to: to.pubkey, amountSats })
     return this.#desk.keys.run(idempotencyKey, async () => {
@@ -118,8 +120,10 @@ export class Sending {
   async #prepareTransfer(to: WalletOwner, amountSats: Sats, idempotencyKey: string, digest: string): Promise<string> {
     assertPositive(amountSats)
     if (to.pubkey === this.#desk.owner.pubkey) throw new PylonError('invalid_request', 'A transfer needs two different wallets.')
-    const mintUrl = await this.#desk.mintToSpend(undefined, amountSats)
-    return this.#insertTransfer(to, amountSats, idempotencyKey, digest, mintUrl)
+    const mintUrl = await this.#desk.mintToSpend(undefined, amountSats, false)
+    return this.#insertTransfer(to, amountSats, idempotencyKey, digest, mintUrl, (fee) =>
+      this.#desk.assertNotOwed(mintUrl, amountSats + fee),
+    )
   }
 
   /** Breaks our own coins at one mint so that `amountSats` of them fit exactly. Whether it worked shows when coins are chosen next. */
@@ -132,10 +136,18 @@ export class Sending {
   }
 
   /** Inside the queue of choosing. */
-  async #insertTransfer(to: WalletOwner, amountSats: bigint, idempotencyKey: string, digest: string, mintUrl: string): Promise<string> {
+  async #insertTransfer(
+    to: WalletOwner,
+    amountSats: bigint,
+    idempotencyKey: string,
+    digest: string,
+    mintUrl: string,
+    check: (feeSats: bigint) => void = () => undefined,
+  ): Promise<string> {
     const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
     const coins = await this.#desk.chooseCoins(mintUrl, (own) => selectCoins(own, amountSats))
     const fee = inputFee(coins)
+    check(fee)
     const outputs = await makeOutputs(this.#desk.context, keyset, [
       { purpose: 'peer', amounts: amountsFor(amountSats, keyset), owner: to },
       { purpose: 'keep', amounts: amountsFor(sumOf(coins) - fee - amountSats, keyset), owner: this.#desk.owner },

@@ -80,6 +80,8 @@ export interface SendRequest extends Operation {
   readonly lessFeeIfShort?: boolean
   /** Try again where the operation under this key failed and so surely gave nothing away: for what must go out in the end, as a refund. */
   readonly retryFailed?: boolean
+  /** Spend also what is owed to customers. */
+  readonly includeOwed?: boolean
 }
 
 export interface SentToken {
@@ -97,6 +99,8 @@ export interface PayRequest extends Operation {
   readonly amountMsats?: bigint
   readonly maxFeeSats?: Sats
   readonly debitAccount: Account
+  /** Spend also what is owed to customers. */
+  readonly includeOwed?: boolean
 }
 
 /** Throws payment_failed when surely nothing was spent; resolves `unknown` when nobody can say yet (the value stays held, recovery goes on). */
@@ -106,6 +110,8 @@ export type PayResult =
 
 export interface Balance {
   readonly balanceSats: Sats
+  /** How much of it customers paid for jobs and leases that are not settled: it may have to go back, so only a refund spends it unasked. */
+  readonly owedSats: Sats
   /** In operations whose outcome is unknown. */
   readonly atRiskSats: Sats
   readonly mints: readonly { readonly url: string; readonly balanceSats: Sats; readonly state: 'ok' | 'down'; readonly reason?: string }[]
@@ -135,7 +141,7 @@ export interface Wallet {
   inspectToken(token: string): Promise<TokenInspection>
   /** @throws token_invalid, token_spent, token_locked, token_amount, mint_not_allowed, payment_unknown */
   receiveToken(request: ReceiveRequest): Promise<{ amountSats: Sats; mintUrl: string }>
-  /** @throws insufficient_funds, budget_exceeded, mint_rejected, payment_unknown */
+  /** @throws insufficient_funds, funds_owed, budget_exceeded, mint_rejected, payment_unknown */
   sendToken(request: SendRequest, spend?: Spend): Promise<SentToken>
   sentToken(idempotencyKey: string): SentToken | undefined
   /** Takes a sent token back when the mint says it is unspent. */

@@ -8,6 +8,8 @@ const wallet = z.string().min(1).max(100).describe('node, customer, or the name 
 const amountSats = z.int().min(1).max(2_100_000_000_000_000)
 const mintUrl = z.string().min(1).max(2048)
 
+const includeOwed = z.boolean().optional().describe('Spend also what is owed to customers: a refund may have to wait for new sats then.')
+
 const mintBalance = z.strictObject({
   url: z.string(),
   balance_sats: satsField,
@@ -21,6 +23,7 @@ const walletView = z.strictObject({
   pubkey: z.string(),
   lock_pubkey: z.string().describe('The compressed key that tokens for this wallet are locked to (P2PK, NUT-11).'),
   balance_sats: satsField,
+  owed_sats: satsField.describe('Of the balance: paid by customers whose jobs and leases are not settled; it may have to go back.'),
   at_risk_sats: satsField.describe('In operations whose outcome is unknown.'),
   mints: z.array(mintBalance),
 })
@@ -90,7 +93,12 @@ export const walletRoutes = defineRoutes({
     method: 'POST',
     path: '/v1/wallets/:wallet/payments',
     summary: 'Pays a bolt11 invoice. state unknown: nobody can say yet, the sats stay held and the node goes on asking.',
-    request: z.strictObject({ wallet, request: z.string().min(1).max(8192), max_fee_sats: z.int().min(0).optional() }),
+    request: z.strictObject({
+      wallet,
+      request: z.string().min(1).max(8192),
+      max_fee_sats: z.int().min(0).optional(),
+      include_owed: includeOwed,
+    }),
     response: z.strictObject({
       state: z.enum(['paid', 'unknown']),
       operation_id: z.string(),
@@ -98,7 +106,7 @@ export const walletRoutes = defineRoutes({
       preimage: z.string().nullable().describe('The proof of payment.'),
     }),
     spends: true,
-    errors: ['insufficient_funds', 'invoice_invalid', 'invoice_expired', 'payment_failed', 'idempotency_conflict'],
+    errors: ['insufficient_funds', 'funds_owed', 'invoice_invalid', 'invoice_expired', 'payment_failed', 'idempotency_conflict'],
   },
   sendToken: {
     method: 'POST',
@@ -109,6 +117,7 @@ export const walletRoutes = defineRoutes({
       amount_sats: amountSats,
       mint_url: mintUrl.optional(),
       lock: z.string().max(100).optional().describe('npub, or compressed key (02 or 03 and 64 hex digits), that alone may spend it.'),
+      include_owed: includeOwed,
     }),
     response: z.strictObject({
       token: z.string(),
@@ -119,7 +128,7 @@ export const walletRoutes = defineRoutes({
     }),
     status: 201,
     spends: true,
-    errors: ['insufficient_funds', 'pubkey_invalid', 'mint_unreachable', 'idempotency_conflict'],
+    errors: ['insufficient_funds', 'funds_owed', 'pubkey_invalid', 'mint_unreachable', 'idempotency_conflict'],
   },
   receiveToken: {
     method: 'POST',

@@ -37,6 +37,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
         ...ownersMove(wallet, call.idempotencyKey),
         request: request.request.replace(/^lightning:/i, ''),
         debitAccount: `${accountOwner(wallet.owner)}/equity/withdrawal`,
+        includeOwed: request.include_owed === true,
         ...(request.max_fee_sats === undefined ? {} : { maxFeeSats: sats(request.max_fee_sats) }),
       })
       if (paid.state === 'unknown') return { state: paid.state, operation_id: paid.operationId, fee_sats: null, preimage: null }
@@ -48,6 +49,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
         ...ownersMove(wallet, call.idempotencyKey),
         amountSats: sats(request.amount_sats),
         debitAccount: `${accountOwner(wallet.owner)}/equity/withdrawal`,
+        includeOwed: request.include_owed === true,
         ...(request.mint_url === undefined ? {} : { mintUrl: request.mint_url }),
         ...(request.lock === undefined ? {} : { lockTo: lockKey(request.lock) }),
       })
@@ -182,6 +184,7 @@ function walletView(name: string, wallet: Wallet) {
     pubkey: wallet.owner.pubkey,
     lock_pubkey: wallet.lockPubkey,
     balance_sats: balance.balanceSats,
+    owed_sats: balance.owedSats,
     at_risk_sats: balance.atRiskSats,
     mints: balance.mints.map((mint) => ({
       url: mint.url,

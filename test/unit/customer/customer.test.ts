@@ -95,7 +95,12 @@ class World {
     const of = (owner: WalletOwner): Wallet => ({
       owner,
       lockPubkey: `02${me.pubkey}`,
-      balance: () => ({ balanceSats: sats(1000), atRiskSats: sats(0), mints: [{ url: MINT, balanceSats: sats(1000), state: 'ok' }] }),
+      balance: () => ({
+        balanceSats: sats(1000),
+        owedSats: sats(0),
+        atRiskSats: sats(0),
+        mints: [{ url: MINT, balanceSats: sats(1000), state: 'ok' }],
+      }),
       createInvoice: unused,
       invoice: () => undefined,
       inspectToken: unused,

@@ -132,7 +132,7 @@ function memoryWallets(outside: Outside): { wallets: Wallets; tell: (event: Wall
   const of = (owner: WalletOwner): Wallet => ({
     owner,
     lockPubkey: `02${owner.pubkey}`,
-    balance: () => ({ balanceSats: balanceOf(owner), atRiskSats: sats(0), mints: [] }),
+    balance: () => ({ balanceSats: balanceOf(owner), owedSats: sats(0), atRiskSats: sats(0), mints: [] }),
     createInvoice: async (request) => ({
       id: request.idempotencyKey,
       request: `lnbcrt${request.amountSats}n${request.idempotencyKey.replaceAll(/[^a-z0-9]/g, '')}`,

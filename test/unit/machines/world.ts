@@ -59,6 +59,8 @@ export class Machinery implements RuntimeAdapter {
   places = 10
   /** Holds provisions up until it is resolved. */
   gate: Promise<void> = Promise.resolve()
+  /** Holds commands inside instances up until it is resolved. */
+  execGate: Promise<void> = Promise.resolve()
   isDead: () => boolean = () => false
 
   constructor(provider: ControlProvider = 'incus') {
@@ -119,6 +121,7 @@ export class Machinery implements RuntimeAdapter {
 
   async exec(handle: RuntimeHandle, call: { command: string }) {
     this.#of(handle)
+    await this.execGate
     return { exitCode: 0, stdout: `ran ${call.command}`, stderr: '', truncated: false }
   }
 
@@ -378,7 +381,7 @@ class FakeWallets implements Wallets {
     return {
       owner: { kind: 'node', pubkey: node.pubkey },
       lockPubkey: `02${node.pubkey}`,
-      balance: () => ({ balanceSats: sats(0), atRiskSats: sats(0), mints: [] }),
+      balance: () => ({ balanceSats: sats(0), owedSats: sats(0), atRiskSats: sats(0), mints: [] }),
       createInvoice: async (request) => {
         const known = world.invoices.get(request.idempotencyKey)
         if (known !== undefined) return known

@@ -254,7 +254,7 @@ export class FakeWallets implements Wallets {
     return {
       owner: { kind: 'node', pubkey: node.pubkey },
       lockPubkey: `02${node.pubkey}`,
-      balance: () => ({ balanceSats: sats(0), atRiskSats: sats(0), mints: [] }),
+      balance: () => ({ balanceSats: sats(0), owedSats: sats(0), atRiskSats: sats(0), mints: [] }),
       createInvoice: async (request) => {
         this.#assertUp()
         const known = world.invoices.get(request.idempotencyKey)
