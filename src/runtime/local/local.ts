@@ -1,13 +1,11 @@
-import { randomBytes } from 'node:crypto'
-import { closeSync, constants, existsSync, lstatSync, openSync, readdirSync } from 'node:fs'
+/** Runtimes as child processes of this machine: the embedded default, shut in by bubblewrap where there is any. */
+import { closeSync, constants, existsSync, lstatSync, openSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
-import { z } from 'zod'
 import type { Clock } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { ensurePrivateDir } from '../../base/files.ts'
 import type { Json } from '../../base/json.ts'
-import { bootId, isSameProcess } from '../../base/process-identity.ts'
 import type {
   AdapterProbe,
   BackupState,
@@ -22,22 +20,23 @@ import type {
   RuntimeHandle,
   Snapshot,
 } from '../adapter.ts'
-import { diskUsage, gatherFiles, readContainedText } from '../contained-files.ts'
+import { readContainedText } from '../contained-files.ts'
 import { PROMPT_SOCKET } from '../contract/paths.ts'
 import { PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
 import type { RuntimeSpec } from '../contract/spec.ts'
-import { issueTicket, newTicketKey } from '../contract/ticket.ts'
-import { collectFromFolder, OUTPUT_LIMITS, relativeToState, wantsArtifact } from '../outputs.ts'
-import { buildRuntimePlan } from '../plan.ts'
+import { issueTicket } from '../contract/ticket.ts'
+import { OUTPUT_LIMITS, relativeToState } from '../outputs.ts'
 import { promptOverSocket } from '../prompt-client.ts'
-import { judgeReadiness, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
-import { collects, keepsVolume } from '../retention.ts'
+import { keepsVolume } from '../retention.ts'
+import { admit, type NetworkPolicy } from './admission.ts'
 import { type Bubblewrap, findBubblewrap } from './bubblewrap.ts'
-import { DEFAULT_RESOURCES, type GuestProgram, memoryMibOf, sizeOf } from './enclosure.ts'
+import { DEFAULT_RESOURCES, type GuestProgram, memoryMibOf } from './enclosure.ts'
 import { runBounded } from './exec.ts'
+import { LocalInstances } from './instances.ts'
 import { LocalLauncher } from './launcher.ts'
-import { endMarked, findMarked } from './marked-processes.ts'
-import { outputsDir, volumesOf } from './mounts.ts'
+import { endMarked } from './marked-processes.ts'
+import { volumesOf } from './mounts.ts'
+import { collectLocal, DiskWatch, judgeLocal } from './observation.ts'
 import {
   handleOf,
   isSameRequest,
@@ -45,14 +44,11 @@ import {
   type LocalLayout,
   type LocalRecord,
   layoutOf,
-  RUNTIME_ID,
   readRecord,
   writeRecord,
 } from './record.ts'
 import { LocalVolumes, removeTree } from './volumes.ts'
 
-/** The disk of a runtime is measured no more often. */
-const DISK_CHECK_MS = 10_000
 const MAX_EXEC_OUTPUT = 1024 * 1024
 
 export interface LocalOptions {
@@ -64,33 +60,26 @@ export interface LocalOptions {
   /** The program to enclose with: looked for on PATH where undefined, not used where null. */
   readonly bubblewrap?: string | null
   readonly maxInstances?: number
-  /** What a runtime that names no network gets, and the most that any may have. */
-  readonly network?: { readonly byDefault: 'none' | 'host'; readonly allowHost: boolean }
+  readonly network?: NetworkPolicy
   /** Host folders below which a read_only_snapshot may lie. */
   readonly snapshotRoots?: readonly string[]
   readonly maxSnapshotBytes?: number
 }
 
-const paramsShape = z.strictObject({
-  /** `host` shares the network of this machine, its loopback included. */
-  network: z.enum(['none', 'host']).optional(),
-  /** `required`: refuse where nothing isolates. */
-  isolation: z.enum(['required', 'any']).default('any'),
-})
-
 export class LocalAdapter implements RuntimeAdapter {
   readonly provider = 'local' as const
   readonly #options: LocalOptions
   readonly #volumes: LocalVolumes
-  /** Work on one runtime goes in order. */
-  readonly #queues = new Map<string, Promise<unknown>>()
-  readonly #diskCheckedAt = new Map<string, number>()
+  readonly #instances: LocalInstances
+  readonly #disk: DiskWatch
   readonly #launcher: LocalLauncher
   #bubblewrap: Promise<Bubblewrap> | undefined
 
   constructor(options: LocalOptions) {
     this.#options = options
+    this.#instances = new LocalInstances(options.dir)
     this.#volumes = new LocalVolumes(join(options.dir, 'volumes'), options.maxSnapshotBytes ?? 4 * 1024 ** 3)
+    this.#disk = new DiskWatch(options.clock, this.#volumes)
     this.#launcher = new LocalLauncher({
       guest: options.guest,
       volumes: this.#volumes,
@@ -118,8 +107,8 @@ export class LocalAdapter implements RuntimeAdapter {
     const vcpus = availableParallelism()
     const memoryMib = Math.floor(totalmem() / 1024 ** 2)
     const instances = this.#options.maxInstances ?? 8
-    const living = this.#records().filter(({ record }) => this.#isAlive(record))
-    const sum = (of: (spec: RuntimeSpec) => number) => living.reduce((total, { record }) => total + of(record.spec), 0)
+    const living = this.#instances.records().filter((record) => this.#instances.isAlive(record))
+    const sum = (of: (spec: RuntimeSpec) => number) => living.reduce((total, { spec }) => total + of(spec), 0)
     return {
       instances,
       vcpus,
@@ -133,20 +122,24 @@ export class LocalAdapter implements RuntimeAdapter {
   }
 
   async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
-    return await this.#inOrder(input.runtimeId, async () => {
+    return await this.#instances.inOrder(input.runtimeId, async () => {
       const layout = layoutOf(this.#options.dir, input.runtimeId)
       const known = readRecord(layout)
       if (known !== undefined) {
         if (!isSameRequest(known, input))
           throw new PylonError('conflict', `${input.runtimeId} exists and is another runtime; choose another id.`)
-        if (!this.#isAlive(known) && !existsSync(join(layout.state, relativeToState(known.spec.paths, known.spec.paths.result_path)))) {
+        if (
+          !this.#instances.isAlive(known) &&
+          !existsSync(join(layout.state, relativeToState(known.spec.paths, known.spec.paths.result_path)))
+        ) {
           await this.#launcher.start(layout, known)
         }
         return provisioned(known)
       }
       // What a crash left half made has never run.
       await removeTree(layout.dir)
-      const record = await this.#admit(input)
+      const isolated = (await this.#findBubblewrap()).path !== null
+      const record = admit(input, { isolated, network: this.#options.network, free: (await this.capacity()).free })
       // What a failure may take away again: never a volume that was there before.
       const fresh = volumesOf(record.spec).filter((name) => !this.#volumes.exists(name))
       signal.throwIfAborted()
@@ -162,78 +155,23 @@ export class LocalAdapter implements RuntimeAdapter {
     })
   }
 
-  async #admit(input: ProvisionInput): Promise<LocalRecord> {
-    const params = paramsShape.safeParse(input.params ?? {})
-    if (!params.success)
-      throw new PylonError(
-        'invalid_request',
-        'The parameters of the local substrate are network (none or host) and isolation (required or any).',
-      )
-    buildRuntimePlan(input.spec)
-    if (input.spec.entry_command === undefined) {
-      throw new PylonError('spec_empty_field', 'entry_command must not be empty.', { details: { field: 'entry_command' } })
-    }
-    const isolated = (await this.#findBubblewrap()).path !== null
-    if (params.data.isolation === 'required' && !isolated) {
-      throw new PylonError('runtime_unsupported', 'Nothing isolates runtimes here; install bubblewrap, or use Incus.')
-    }
-    const network = params.data.network ?? this.#options.network?.byDefault ?? 'none'
-    if (network === 'host' && isolated && this.#options.network?.allowHost !== true) {
-      throw new PylonError('runtime_unsupported', 'Runtimes may not use the network of this machine here.')
-    }
-    const { free } = await this.capacity()
-    if (free.instances === 0)
-      throw new PylonError('overloaded', 'All places for local runtimes are taken; tear one down, or raise the limit.')
-    const memoryMib = memoryMibOf(input.spec)
-    if (memoryMib > free.memoryMib)
-      throw new PylonError('overloaded', `The runtime asks for ${memoryMib} MiB and ${free.memoryMib} MiB are free.`)
-    return {
-      version: 1,
-      runtime_id: input.runtimeId,
-      owner_pubkey: input.ownerPubkey,
-      spec: input.spec,
-      protocol: input.protocol,
-      timeout_secs: input.timeoutSecs ?? null,
-      network,
-      isolated,
-      env: { ...input.env },
-      ticket_key: newTicketKey(),
-      mark: randomBytes(16).toString('hex'),
-      process: null,
-      ended: null,
-    }
-  }
-
   async readiness(handle: RuntimeHandle, signal: AbortSignal): Promise<Readiness> {
     signal.throwIfAborted()
-    const { layout, record } = this.#open(handle)
+    const { layout, record } = this.#instances.open(handle)
     if (record.ended !== null) return { state: 'failed', message: record.ended }
-    const alive = this.#isAlive(record)
-    if (alive && (await this.#isOverDisk(layout, record))) return await this.#endForDisk(layout, record)
-    const read = (path: string, maxBytes: number) =>
-      readContainedText(layout.state, relativeToState(record.spec.paths, path), maxBytes)?.text
-    const resultText = read(record.spec.paths.result_path, MAX_RESULT_BYTES)
-    const boot = bootId() ?? undefined
-    if (!alive && resultText === undefined) {
-      // The machine has been restarted, or it never began: not the guest's failure.
-      if (record.process === null || record.process.boot_id !== boot)
-        return { state: 'stopped', message: 'the runtime does not run; recover it' }
-    }
-    const statusText = read(record.spec.paths.status_path, MAX_STATUS_BYTES)
-    const readiness = judgeReadiness({ alive, bootId: boot, statusText, resultText, protocol: record.protocol })
-    if (alive || resultText !== undefined) return readiness
-    const words = readContainedText(layout.dir, 'host.log', 500, 'end')?.text.trim() ?? ''
-    return { ...readiness, message: words === '' ? readiness.message : `${readiness.message}: ${words}` }
+    const alive = this.#instances.isAlive(record)
+    if (alive && (await this.#disk.isOver(layout, record))) return await this.#endForDisk(layout, record)
+    return judgeLocal(layout, record, alive)
   }
 
   async processWelcome(handle: RuntimeHandle): Promise<Json> {
-    this.#open(handle)
+    this.#instances.open(handle)
     return { processed: false, reason: 'local runtime receives welcome through relay flow' }
   }
 
   async teardown(handle: RuntimeHandle, options: { readonly keepVolume: boolean }): Promise<Json> {
     const { runtime_id, volumes } = handleOf(handle)
-    return await this.#inOrder(runtime_id, async () => {
+    return await this.#instances.inOrder(runtime_id, async () => {
       const layout = layoutOf(this.#options.dir, runtime_id)
       const record = readRecord(layout)
       const keep = record === undefined ? options.keepVolume : keepsVolume(record.spec.policies, options.keepVolume)
@@ -243,7 +181,7 @@ export class LocalAdapter implements RuntimeAdapter {
   }
 
   async exec(handle: RuntimeHandle, call: { command: string; timeoutMs: number; user?: string }): Promise<Execution> {
-    const { layout, record } = this.#open(handle)
+    const { layout, record } = this.#instances.open(handle)
     if (call.user !== undefined) throw new PylonError('runtime_unsupported', 'A local runtime has one user; leave the user out.')
     if (record.ended !== null) throw new PylonError('runtime_failed', record.ended)
     const run = { ...(await this.#launcher.beside(layout, record, call.command)), timeoutMs: call.timeoutMs, maxBytes: MAX_EXEC_OUTPUT }
@@ -251,9 +189,10 @@ export class LocalAdapter implements RuntimeAdapter {
   }
 
   async prompt(handle: RuntimeHandle, call: PromptCall, signal: AbortSignal): Promise<PromptResult> {
-    const { layout, record } = this.#open(handle)
+    const { layout, record } = this.#instances.open(handle)
     if (record.protocol === null) throw new PylonError('runtime_unsupported', 'A one-shot run takes no prompts.')
-    if (!this.#isAlive(record)) throw new PylonError('runtime_unreachable', 'The runtime does not run; try: pylon runtime recover.')
+    if (!this.#instances.isAlive(record))
+      throw new PylonError('runtime_unreachable', 'The runtime does not run; try: pylon runtime recover.')
     // By descriptor: the path of the folder may be longer than a socket address can be.
     const dir = openSync(layout.state, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
     try {
@@ -269,28 +208,20 @@ export class LocalAdapter implements RuntimeAdapter {
   }
 
   async logs(handle: RuntimeHandle, options: { readonly tailBytes: number }): Promise<string> {
-    const { layout, record } = this.#open(handle)
+    const { layout, record } = this.#instances.open(handle)
     const path = relativeToState(record.spec.paths, record.spec.paths.guest_log_path)
     return readContainedText(layout.state, path, Math.min(options.tailBytes, OUTPUT_LIMITS.logBytes), 'end')?.text ?? ''
   }
 
   async collect(handle: RuntimeHandle, spec: RuntimeSpec): Promise<CollectedOutputs> {
-    const { layout } = this.#open(handle)
-    const outputs = await collectFromFolder(layout.state, spec)
-    if (!existsSync(outputsDir(layout)) || !collects(spec.policies, outputs.result?.status ?? 'gone')) return outputs
-    const more = await gatherFiles(layout.dir, 'outputs', (path) => wantsArtifact(spec, path), OUTPUT_LIMITS.artifacts)
-    return {
-      ...outputs,
-      artifacts: [...outputs.artifacts, ...more.files],
-      truncated: outputs.truncated || more.truncated,
-      problems: [...outputs.problems, ...more.problems],
-    }
+    const { layout } = this.#instances.open(handle)
+    return await collectLocal(layout, spec)
   }
 
   async recover(handle: RuntimeHandle, signal: AbortSignal): Promise<void> {
     const { runtime_id } = handleOf(handle)
-    await this.#inOrder(runtime_id, async () => {
-      const { layout, record } = this.#open(handle)
+    await this.#instances.inOrder(runtime_id, async () => {
+      const { layout, record } = this.#instances.open(handle)
       signal.throwIfAborted()
       await this.#stop(record)
       await this.#launcher.start(layout, record)
@@ -300,7 +231,7 @@ export class LocalAdapter implements RuntimeAdapter {
   async snapshot(handle: RuntimeHandle, name?: string): Promise<Snapshot> {
     const { runtime_id } = handleOf(handle)
     const volume = this.#volumeOf(handle)
-    return await this.#inOrder(runtime_id, () => this.#volumes.snapshot(volume, name ?? this.#snapshotName()))
+    return await this.#instances.inOrder(runtime_id, () => this.#volumes.snapshot(volume, name ?? this.#snapshotName()))
   }
 
   async listSnapshots(handle: RuntimeHandle): Promise<readonly Snapshot[]> {
@@ -314,11 +245,11 @@ export class LocalAdapter implements RuntimeAdapter {
   async restore(handle: RuntimeHandle, name: string | undefined, signal: AbortSignal): Promise<Snapshot> {
     const { runtime_id } = handleOf(handle)
     const volume = this.#volumeOf(handle)
-    return await this.#inOrder(runtime_id, async () => {
+    return await this.#instances.inOrder(runtime_id, async () => {
       const snapshots = this.#volumes.snapshots(volume)
       const chosen = name === undefined ? snapshots[0] : snapshots.find((snapshot) => snapshot.name === name)
       if (chosen === undefined) throw new PylonError('runtime_failed', 'There is no such snapshot; make one with: pylon runtime snapshot.')
-      const { layout, record } = this.#open(handle)
+      const { layout, record } = this.#instances.open(handle)
       signal.throwIfAborted()
       await this.#stop(record)
       try {
@@ -341,22 +272,10 @@ export class LocalAdapter implements RuntimeAdapter {
   }
 
   async listOwned(): Promise<readonly { runtimeId: string; handle: RuntimeHandle }[]> {
-    return this.#folders().map((runtimeId) => {
-      const record = attempt(() => readRecord(layoutOf(this.#options.dir, runtimeId)))
+    return this.#instances.ids().map((runtimeId) => {
+      const record = this.#instances.recordOf(runtimeId)
       return { runtimeId, handle: toHandle({ runtime_id: runtimeId, volumes: record === undefined ? [] : volumesOf(record.spec) }) }
     })
-  }
-
-  // -- one runtime
-
-  /** Whether its outermost process runs; finds it by its mark where a crash forgot it. */
-  #isAlive(record: LocalRecord): boolean {
-    if (record.process !== null && isSameProcess(record.process)) return true
-    const [oldest] = findMarked(record.mark).sort((a, b) => Number(a.start_time) - Number(b.start_time) || a.pid - b.pid)
-    if (oldest === undefined) return false
-    record.process = oldest
-    writeRecord(layoutOf(this.#options.dir, record.runtime_id), record)
-    return true
   }
 
   async #stop(record: LocalRecord): Promise<void> {
@@ -368,20 +287,9 @@ export class LocalAdapter implements RuntimeAdapter {
   async #remove(layout: LocalLayout, record: LocalRecord | undefined, volumes: readonly string[]): Promise<void> {
     if (record !== undefined) await this.#stop(record)
     await removeTree(layout.dir)
-    this.#diskCheckedAt.delete(layout.dir)
-    const inUse = new Set(this.#records().flatMap((other) => volumesOf(other.record.spec)))
+    this.#disk.forget(layout)
+    const inUse = new Set(this.#instances.records().flatMap((other) => volumesOf(other.spec)))
     for (const name of volumes) if (!inUse.has(name)) await this.#volumes.remove(name)
-  }
-
-  async #isOverDisk(layout: LocalLayout, record: LocalRecord): Promise<boolean> {
-    const now = this.#options.clock.now()
-    if (now - (this.#diskCheckedAt.get(layout.dir) ?? Number.NEGATIVE_INFINITY) < DISK_CHECK_MS) return false
-    this.#diskCheckedAt.set(layout.dir, now)
-    const cap = sizeOf(record.spec)
-    let bytes = await diskUsage(layout.dir, cap)
-    for (const name of volumesOf(record.spec))
-      if (bytes <= cap) bytes += await diskUsage(this.#volumes.ensure(name, record.owner_pubkey), cap - bytes)
-    return bytes > cap
   }
 
   async #endForDisk(layout: LocalLayout, record: LocalRecord): Promise<Readiness> {
@@ -389,13 +297,6 @@ export class LocalAdapter implements RuntimeAdapter {
     record.ended = 'the runtime took more disk than its root_disk_gib and was stopped'
     writeRecord(layout, record)
     return { state: 'failed', message: record.ended }
-  }
-
-  #open(handle: RuntimeHandle): { layout: LocalLayout; record: LocalRecord } {
-    const layout = layoutOf(this.#options.dir, handleOf(handle).runtime_id)
-    const record = readRecord(layout)
-    if (record === undefined) throw new PylonError('runtime_gone', 'The runtime is no more; provision a new one.')
-    return { layout, record }
   }
 
   #volumeOf(handle: RuntimeHandle): string {
@@ -408,31 +309,9 @@ export class LocalAdapter implements RuntimeAdapter {
     return `auto-${new Date(this.#options.clock.now()).toISOString().toLowerCase().replace(/[:.]/g, '-')}`
   }
 
-  #folders(): string[] {
-    return existsSync(this.#options.dir) ? readdirSync(this.#options.dir).filter((name) => RUNTIME_ID.test(name)) : []
-  }
-
-  #records(): { runtimeId: string; record: LocalRecord }[] {
-    return this.#folders().flatMap((runtimeId) => {
-      const record = attempt(() => readRecord(layoutOf(this.#options.dir, runtimeId)))
-      return record === undefined ? [] : [{ runtimeId, record }]
-    })
-  }
-
   #findBubblewrap(): Promise<Bubblewrap> {
     this.#bubblewrap ??= findBubblewrap(this.#options.bubblewrap)
     return this.#bubblewrap
-  }
-
-  #inOrder<T>(runtimeId: string, work: () => Promise<T>): Promise<T> {
-    const result = (this.#queues.get(runtimeId) ?? Promise.resolve()).then(work)
-    const tail = result
-      .catch(() => undefined)
-      .then(() => {
-        if (this.#queues.get(runtimeId) === tail) this.#queues.delete(runtimeId)
-      })
-    this.#queues.set(runtimeId, tail)
-    return result
   }
 }
 
@@ -447,12 +326,4 @@ function provisioned(record: LocalRecord): Provisioned {
 
 function toHandle(handle: LocalHandle): RuntimeHandle {
   return { runtime_id: handle.runtime_id, volumes: [...handle.volumes] }
-}
-
-function attempt<T>(read: () => T): T | undefined {
-  try {
-    return read()
-  } catch {
-    return undefined
-  }
 }

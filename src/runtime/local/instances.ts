@@ -1,0 +1,64 @@
+/** The runtimes that the local substrate holds: their folders and records, which of them live; work on one goes in order. */
+import { existsSync, readdirSync } from 'node:fs'
+import { PylonError } from '../../base/errors.ts'
+import { isSameProcess } from '../../base/process-identity.ts'
+import type { RuntimeHandle } from '../adapter.ts'
+import { findMarked } from './marked-processes.ts'
+import { handleOf, type LocalLayout, type LocalRecord, layoutOf, RUNTIME_ID, readRecord, writeRecord } from './record.ts'
+
+export class LocalInstances {
+  readonly #dir: string
+  readonly #queues = new Map<string, Promise<unknown>>()
+
+  /** @param dir holds `<runtime id>/` */
+  constructor(dir: string) {
+    this.#dir = dir
+  }
+
+  /** Ids of all that has a folder, be its record whole or not. */
+  ids(): string[] {
+    return existsSync(this.#dir) ? readdirSync(this.#dir).filter((name) => RUNTIME_ID.test(name)) : []
+  }
+
+  /** Undefined where there is none, or a damaged one. */
+  recordOf(runtimeId: string): LocalRecord | undefined {
+    try {
+      return readRecord(layoutOf(this.#dir, runtimeId))
+    } catch {
+      return undefined
+    }
+  }
+
+  records(): LocalRecord[] {
+    return this.ids().flatMap((runtimeId) => this.recordOf(runtimeId) ?? [])
+  }
+
+  /** @throws runtime_gone */
+  open(handle: RuntimeHandle): { layout: LocalLayout; record: LocalRecord } {
+    const layout = layoutOf(this.#dir, handleOf(handle).runtime_id)
+    const record = readRecord(layout)
+    if (record === undefined) throw new PylonError('runtime_gone', 'The runtime is no more; provision a new one.')
+    return { layout, record }
+  }
+
+  /** Whether its outermost process runs; finds it by its mark where a crash forgot it. */
+  isAlive(record: LocalRecord): boolean {
+    if (record.process !== null && isSameProcess(record.process)) return true
+    const [oldest] = findMarked(record.mark).sort((a, b) => Number(a.start_time) - Number(b.start_time) || a.pid - b.pid)
+    if (oldest === undefined) return false
+    record.process = oldest
+    writeRecord(layoutOf(this.#dir, record.runtime_id), record)
+    return true
+  }
+
+  inOrder<T>(runtimeId: string, work: () => Promise<T>): Promise<T> {
+    const result = (this.#queues.get(runtimeId) ?? Promise.resolve()).then(work)
+    const tail = result
+      .catch(() => undefined)
+      .then(() => {
+        if (this.#queues.get(runtimeId) === tail) this.#queues.delete(runtimeId)
+      })
+    this.#queues.set(runtimeId, tail)
+    return result
+  }
+}

@@ -1,0 +1,75 @@
+/** What the host sees of a local runtime: its readiness, what it takes on disk, what it leaves behind. */
+import { existsSync } from 'node:fs'
+import type { Clock } from '../../base/clock.ts'
+import { bootId } from '../../base/process-identity.ts'
+import type { CollectedOutputs, Readiness } from '../adapter.ts'
+import { diskUsage, gatherFiles, readContainedText } from '../contained-files.ts'
+import type { RuntimeSpec } from '../contract/spec.ts'
+import { collectFromFolder, OUTPUT_LIMITS, relativeToState, wantsArtifact } from '../outputs.ts'
+import { judgeReadiness, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
+import { collects } from '../retention.ts'
+import { sizeOf } from './enclosure.ts'
+import { outputsDir, volumesOf } from './mounts.ts'
+import type { LocalLayout, LocalRecord } from './record.ts'
+import type { LocalVolumes } from './volumes.ts'
+
+/** The disk of a runtime is measured no more often. */
+const DISK_CHECK_MS = 10_000
+
+/** @param alive whether its outermost process runs */
+export function judgeLocal(layout: LocalLayout, record: LocalRecord, alive: boolean): Readiness {
+  const read = (path: string, maxBytes: number) => readContainedText(layout.state, relativeToState(record.spec.paths, path), maxBytes)?.text
+  const resultText = read(record.spec.paths.result_path, MAX_RESULT_BYTES)
+  const boot = bootId() ?? undefined
+  if (!alive && resultText === undefined) {
+    // The machine has been restarted, or it never began: not the guest's failure.
+    if (record.process === null || record.process.boot_id !== boot)
+      return { state: 'stopped', message: 'the runtime does not run; recover it' }
+  }
+  const statusText = read(record.spec.paths.status_path, MAX_STATUS_BYTES)
+  const readiness = judgeReadiness({ alive, bootId: boot, statusText, resultText, protocol: record.protocol })
+  if (alive || resultText !== undefined) return readiness
+  const words = readContainedText(layout.dir, 'host.log', 500, 'end')?.text.trim() ?? ''
+  return { ...readiness, message: words === '' ? readiness.message : `${readiness.message}: ${words}` }
+}
+
+/** The state folder and the output mounts, by the spec's policy. */
+export async function collectLocal(layout: LocalLayout, spec: RuntimeSpec): Promise<CollectedOutputs> {
+  const outputs = await collectFromFolder(layout.state, spec)
+  if (!existsSync(outputsDir(layout)) || !collects(spec.policies, outputs.result?.status ?? 'gone')) return outputs
+  const more = await gatherFiles(layout.dir, 'outputs', (path) => wantsArtifact(spec, path), OUTPUT_LIMITS.artifacts)
+  return {
+    ...outputs,
+    artifacts: [...outputs.artifacts, ...more.files],
+    truncated: outputs.truncated || more.truncated,
+    problems: [...outputs.problems, ...more.problems],
+  }
+}
+
+/** Measures what runtimes take on disk, each now and then. */
+export class DiskWatch {
+  readonly #clock: Clock
+  readonly #volumes: LocalVolumes
+  readonly #checkedAt = new Map<string, number>()
+
+  constructor(clock: Clock, volumes: LocalVolumes) {
+    this.#clock = clock
+    this.#volumes = volumes
+  }
+
+  /** Whether it was found over its root_disk_gib just now. */
+  async isOver(layout: LocalLayout, record: LocalRecord): Promise<boolean> {
+    const now = this.#clock.now()
+    if (now - (this.#checkedAt.get(layout.dir) ?? Number.NEGATIVE_INFINITY) < DISK_CHECK_MS) return false
+    this.#checkedAt.set(layout.dir, now)
+    const cap = sizeOf(record.spec)
+    let bytes = await diskUsage(layout.dir, cap)
+    for (const name of volumesOf(record.spec))
+      if (bytes <= cap) bytes += await diskUsage(this.#volumes.ensure(name, record.owner_pubkey), cap - bytes)
+    return bytes > cap
+  }
+
+  forget(layout: LocalLayout): void {
+    this.#checkedAt.delete(layout.dir)
+  }
+}
