@@ -1,4 +1,4 @@
-// Builds build/pylon: one executable that holds Node, the bundle, its workers and the files they read. Takes nothing
+// Builds build/pylon: one executable that holds Node, the bundle and the files it reads. Takes nothing
 // from the network: pkg finds the Node that runs this script in its cache, which is kept inside .toolchain.
 import { spawnSync } from 'node:child_process'
 import {
@@ -102,9 +102,9 @@ async function layOut(dir) {
   const to = join(dir, 'node_modules/better-sqlite3')
   const addon = `prebuilds/${platform}.node`
   for (const part of ['package.json', 'LICENSE', 'lib', addon]) cpSync(join(from, part), join(to, part), { recursive: true })
-  const workers = readdirSync(dir).filter((name) => name.endsWith('.cjs') && name !== 'pylon.cjs')
+  const scripts = readdirSync(dir).filter((name) => name.endsWith('.cjs') && name !== 'pylon.cjs')
   const assets = ['migrations/**/*', '*.wasm', 'guest.sh', 'package.json', `node_modules/better-sqlite3/${addon}`]
-  const config = { name: 'pylon', version, type: 'commonjs', bin: 'pylon.cjs', pkg: { scripts: workers, assets } }
+  const config = { name: 'pylon', version, type: 'commonjs', bin: 'pylon.cjs', pkg: { scripts, assets } }
   writeFileSync(join(dir, 'package.json'), JSON.stringify(config))
 }
 

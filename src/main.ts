@@ -1,7 +1,6 @@
 /** argv to role: cli, daemon, sandbox or guest. The only file that exits the process. */
 import { toPylonError } from './base/errors.ts'
 import { stringify } from './base/json.ts'
-import { createLogger } from './base/logger.ts'
 import { VERSION } from './base/version.ts'
 import type { Roles } from './cli/roles.ts'
 
@@ -12,6 +11,7 @@ const roles: Roles = {
   },
   async sandbox(options) {
     const { runSandbox } = await import('./sandbox/sandbox.ts')
+    const { createLogger } = await import('./base/logger.ts')
     const { logger } = createLogger({ stream: process.stderr })
     try {
       const { close, ...urls } = await runSandbox({ ...options, logger })

@@ -3,7 +3,6 @@ import { resolve } from 'node:path'
 import { isPylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 import { nodeRoutes } from '../control/contract/node.ts'
-import { backupStoppedHome } from '../daemon/offline/backup.ts'
 import { callNode, defineCommand, stoppedHome } from './command.ts'
 import { print } from './output.ts'
 
@@ -26,6 +25,7 @@ async function backup(args: { sandbox: boolean }, path: string): Promise<{ netwo
   } catch (error) {
     if (!isPylonError(error, 'not_running')) throw error
     const { home, network } = stoppedHome(args)
+    const { backupStoppedHome } = await import('../daemon/offline/backup.ts')
     return { network, bytes: await backupStoppedHome(home, network, path) }
   }
 }

@@ -1,38 +1,46 @@
 /** The command line: parses argv, runs one command and gives the exit code. */
-import yargs, { type Argv } from 'yargs'
+import yargs, { type Argv, type CommandModule } from 'yargs'
 import { PylonError, toPylonError } from '../base/errors.ts'
 import { VERSION } from '../base/version.ts'
-import { agentCommand } from './agent.ts'
-import { backupCommand } from './backup.ts'
 import type { GlobalOptions } from './command.ts'
-import { configCommand } from './config.ts'
-import { daemonCommand } from './daemon.ts'
-import { demoCommand } from './demo.ts'
-import { doctorCommand } from './doctor.ts'
-import { earningsCommand } from './earnings.ts'
-import { initCommand } from './init.ts'
-import { jobCommand } from './job.ts'
-import { jobsCommand } from './jobs.ts'
-import { logsCommand } from './logs.ts'
 import { exitCodeOf, printError } from './output.ts'
-import { restartCommand } from './restart.ts'
-import { restoreCommand } from './restore.ts'
 import type { Roles } from './roles.ts'
-import { runtimeCommand } from './runtime.ts'
-import { sandboxCommand } from './sandbox.ts'
-import { startCommand } from './start.ts'
-import { statusCommand } from './status.ts'
-import { stopCommand } from './stop.ts'
-import { unlockCommand } from './unlock.ts'
 import { STDIN } from './values.ts'
-import { walletCommand } from './wallet.ts'
+
+// biome-ignore lint/suspicious/noExplicitAny: yargs types a list of commands with different options so.
+type Command = CommandModule<GlobalOptions, any>
+
+/** In the order of `--help`. Each is loaded when it is named: a short command is a quick one. */
+const COMMANDS: Readonly<Record<string, (roles: Roles) => Promise<Command>>> = {
+  start: async (roles) => (await import('./start.ts')).startCommand(roles),
+  status: async () => (await import('./status.ts')).statusCommand,
+  stop: async () => (await import('./stop.ts')).stopCommand,
+  restart: async () => (await import('./restart.ts')).restartCommand,
+  agent: async () => (await import('./agent.ts')).agentCommand,
+  job: async () => (await import('./job.ts')).jobCommand,
+  jobs: async () => (await import('./jobs.ts')).jobsCommand,
+  runtime: async () => (await import('./runtime.ts')).runtimeCommand,
+  earnings: async () => (await import('./earnings.ts')).earningsCommand,
+  wallet: async () => (await import('./wallet.ts')).walletCommand,
+  demo: async () => (await import('./demo.ts')).demoCommand,
+  doctor: async () => (await import('./doctor.ts')).doctorCommand,
+  logs: async () => (await import('./logs.ts')).logsCommand,
+  config: async () => (await import('./config.ts')).configCommand,
+  init: async () => (await import('./init.ts')).initCommand,
+  unlock: async () => (await import('./unlock.ts')).unlockCommand,
+  backup: async () => (await import('./backup.ts')).backupCommand,
+  restore: async () => (await import('./restore.ts')).restoreCommand,
+  daemon: async (roles) => (await import('./daemon.ts')).daemonCommand(roles),
+  sandbox: async (roles) => (await import('./sandbox.ts')).sandboxCommand(roles),
+}
 
 /** @param argv without the executable and script. @returns 0 ok, 1 failed, 2 usage, 3 not running. */
 export async function runCli(argv: readonly string[], roles: Roles): Promise<number> {
   // Before the parser, so that its own errors keep to the form that was asked for.
   const asJson = argv.includes('--json')
   try {
-    await parser(argv, roles).parseAsync()
+    const commands = await commandsFor(argv, roles)
+    await parser(argv, commands).parseAsync()
     return typeof process.exitCode === 'number' ? process.exitCode : 0
   } catch (error) {
     const known = toPylonError(error)
@@ -41,7 +49,14 @@ export async function runCli(argv: readonly string[], roles: Roles): Promise<num
   }
 }
 
-function parser(argv: readonly string[], roles: Roles): Argv<GlobalOptions> {
+/** The one that is named; all where none is (for the help and the near misses). */
+async function commandsFor(argv: readonly string[], roles: Roles): Promise<Command[]> {
+  const name = argv.find((arg) => arg !== '--json' && arg !== '--sandbox') ?? ''
+  const named = Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]] : Object.values(COMMANDS)
+  return await Promise.all(named.flatMap((load) => (load === undefined ? [] : [load(roles)])))
+}
+
+function parser(argv: readonly string[], commands: readonly Command[]): Argv<GlobalOptions> {
   const base = yargs(argv.map((arg) => (arg === '-' ? STDIN : arg)))
     .scriptName('pylon')
     .usage('Usage: $0 <command>\n\nOne node that hosts your agents and sells work for sats.')
@@ -64,7 +79,8 @@ function parser(argv: readonly string[], roles: Roles): Argv<GlobalOptions> {
     .fail((message, error) => {
       throw error === undefined || error.name === 'YError' ? new PylonError('usage', wordsFor(message ?? error.message)) : error
     })
-  return addCommands(base, roles)
+  for (const one of commands) base.command(one)
+  return base
 }
 
 /** What the parser says, where it says too little. */
@@ -72,29 +88,4 @@ function wordsFor(message: string): string {
   if (message.startsWith('Not enough non-option arguments')) return 'An argument is missing; add --help to see what the command takes.'
   if (message.startsWith('Did you mean')) return `There is no such command. ${message} pylon --help lists all.`
   return message
-}
-
-/** In the order of `--help`. */
-function addCommands(base: Argv<GlobalOptions>, roles: Roles): Argv<GlobalOptions> {
-  return base
-    .command(startCommand(roles))
-    .command(statusCommand)
-    .command(stopCommand)
-    .command(restartCommand)
-    .command(agentCommand)
-    .command(jobCommand)
-    .command(jobsCommand)
-    .command(runtimeCommand)
-    .command(earningsCommand)
-    .command(walletCommand)
-    .command(demoCommand)
-    .command(doctorCommand)
-    .command(logsCommand)
-    .command(configCommand)
-    .command(initCommand)
-    .command(unlockCommand)
-    .command(backupCommand)
-    .command(restoreCommand)
-    .command(daemonCommand(roles))
-    .command(sandboxCommand(roles))
 }

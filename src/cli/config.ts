@@ -5,8 +5,6 @@ import { isPylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 import { callRoute } from '../control/client.ts'
 import { nodeRoutes } from '../control/contract/node.ts'
-import { statusIfRunning } from '../daemon/launch/start.ts'
-import { withHome } from '../daemon/offline/with-home.ts'
 import { defineCommand, defineGroup, homeOf, homesOf, type NodeHome, stoppedHome } from './command.ts'
 import { print, warn } from './output.ts'
 
@@ -38,6 +36,8 @@ const setCommand = defineCommand({
     yargs.positional('key', { type: 'string', demandOption: true }).positional('value', { type: 'string', demandOption: true }),
   handler: async (args) => {
     const { home, network } = await meantHome(args)
+    const { statusIfRunning } = await import('../daemon/launch/start.ts')
+    const { withHome } = await import('../daemon/offline/with-home.ts')
     const isRunning = (await statusIfRunning(home)) !== undefined
     const set = () => setConfigValue(home.config, args.key, args.value)
     const value = getConfigValue(isRunning ? set() : withHome(home, set), args.key)
@@ -61,6 +61,7 @@ export const configCommand = defineGroup('config', 'Show and change the configur
 /** The home of the node that runs, else of the one that ran, else the live one. */
 async function meantHome(args: { sandbox: boolean }): Promise<NodeHome> {
   if (args.sandbox) return homeOf(args)
+  const { statusIfRunning } = await import('../daemon/launch/start.ts')
   for (const one of homesOf(args)) {
     try {
       if ((await statusIfRunning(one.home)) !== undefined) return one

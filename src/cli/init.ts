@@ -1,6 +1,6 @@
 /** `pylon init`: makes or imports the keys of a home; `pylon start` does so by itself on first use. */
 import { stringify } from '../base/json.ts'
-import { type Initialised, initHome, readPassphraseFile } from '../daemon/offline/init.ts'
+import type { Initialised } from '../daemon/offline/init.ts'
 import { defineCommand, homeOf } from './command.ts'
 import { print } from './output.ts'
 import { askSecret } from './prompt.ts'
@@ -15,6 +15,7 @@ export const initCommand = defineCommand({
       .option('passphrase-file', { type: 'string', requiresArg: true, describe: 'Protect the words with the passphrase in this file' }),
   handler: async (args) => {
     const { home, network } = homeOf(args)
+    const { initHome, readPassphraseFile } = await import('../daemon/offline/init.ts')
     const words = args.import ? { words: await askSecret('The words: ') } : {}
     const passphrase = args.passphraseFile === undefined ? {} : { passphrase: readPassphraseFile(args.passphraseFile) }
     const made = await initHome(home, { ...words, ...passphrase, force: args.force })

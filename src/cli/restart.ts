@@ -1,7 +1,5 @@
 /** `pylon restart`: ends the node and starts it again with the same options; unlocked keys stay unlocked. */
 import { stringify } from '../base/json.ts'
-import { restartNode } from '../daemon/launch/restart.ts'
-import { statusIfRunning } from '../daemon/launch/start.ts'
 import { defineCommand, homesOf, type NodeHome, stoppedHome } from './command.ts'
 import { print, warn } from './output.ts'
 
@@ -16,6 +14,7 @@ export const restartCommand = defineCommand({
       describe: 'Go on in this mode',
     }),
   handler: async (args) => {
+    const { restartNode } = await import('../daemon/launch/restart.ts')
     const { home, network } = await runningHome(args)
     const { value } = await restartNode(home, network, [args.mode].flat().at(-1))
     const facts = { network, pid: value.pid, socket: home.socket, log: home.log, mode: value.mode, locked: value.locked }
@@ -26,6 +25,7 @@ export const restartCommand = defineCommand({
 
 /** Of the homes that may be meant, the one whose node answers; else the one that ran before. */
 async function runningHome(args: { sandbox: boolean }): Promise<NodeHome> {
+  const { statusIfRunning } = await import('../daemon/launch/start.ts')
   for (const one of homesOf(args)) if ((await statusIfRunning(one.home)) !== undefined) return one
   return stoppedHome(args)
 }

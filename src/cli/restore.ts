@@ -1,7 +1,6 @@
 /** `pylon restore`: a backup back into a stopped home. */
 import { resolve } from 'node:path'
 import { stringify } from '../base/json.ts'
-import { restoreHome } from '../daemon/offline/restore.ts'
 import { defineCommand, homeOf } from './command.ts'
 import { print } from './output.ts'
 
@@ -14,6 +13,7 @@ export const restoreCommand = defineCommand({
       .option('force', { type: 'boolean', default: false, describe: 'Also over an existing node, which is moved aside' }),
   handler: async (args) => {
     const { home, network } = homeOf(args)
+    const { restoreHome } = await import('../daemon/offline/restore.ts')
     const restored = await restoreHome(home, network, resolve(args.path), args.force)
     const facts = { network, npub: restored.npub, created_at: restored.createdAt, moved_to: restored.movedTo ?? null }
     const lines = [

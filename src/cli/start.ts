@@ -1,7 +1,7 @@
 /** `pylon start`: a node in the background, ready when this returns. */
 import { rfc3339 } from '../base/clock.ts'
 import { stringify } from '../base/json.ts'
-import { type Started, startNode } from '../daemon/launch/start.ts'
+import type { Started } from '../daemon/launch/start.ts'
 import { defineCommand, homeOf } from './command.ts'
 import { print, warn } from './output.ts'
 import type { Roles } from './roles.ts'
@@ -23,6 +23,7 @@ export const startCommand = (roles: Roles) =>
         process.exitCode = await roles.daemon({ home, network, run, isDetached: false })
         return
       }
+      const { startNode } = await import('../daemon/launch/start.ts')
       const started = await startNode(home, network, run)
       if (started.wasRunning) sayRunning(started, run.mode)
       const { value } = started.status

@@ -1,7 +1,7 @@
 /** `pylon stop`: drains and ends the node. */
 import { PylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
-import { isHomeFree, type Stopped, stopNode } from '../daemon/launch/stop.ts'
+import type { Stopped } from '../daemon/launch/stop.ts'
 import { defineCommand, homesOf, type NodeHome } from './command.ts'
 import { print } from './output.ts'
 
@@ -14,14 +14,16 @@ export const stopCommand = defineCommand({
       .option('force', { type: 'boolean', default: false, describe: 'Kill at once; nothing is lost, the next start recovers' }),
   handler: async (args) => {
     if (!(args.timeout >= 0 && args.timeout <= 3600)) throw new PylonError('usage', '--timeout takes seconds from 0 to 3600.')
-    const { home, network } = heldHome(args)
+    const { stopNode } = await import('../daemon/launch/stop.ts')
+    const { home, network } = await heldHome(args)
     const stopped = await stopNode(home, { timeoutMs: args.timeout * 1000, force: args.force })
     print(args.json ? stringify({ network, stopped: stopped.how !== 'not_running', ...stopped }, 2) : human(stopped))
   },
 })
 
 /** The first home that a process holds; so that `pylon stop` also ends a sandbox node when the live one is not up. */
-function heldHome(args: { sandbox: boolean }): NodeHome {
+async function heldHome(args: { sandbox: boolean }): Promise<NodeHome> {
+  const { isHomeFree } = await import('../daemon/launch/stop.ts')
   const homes = homesOf(args)
   return homes.find(({ home }) => !isHomeFree(home)) ?? (homes[0] as NodeHome)
 }

@@ -1,6 +1,5 @@
 /** `pylon unlock`: opens the keys of a locked node. */
 import { nodeRoutes } from '../control/contract/node.ts'
-import { readPassphraseFile } from '../daemon/offline/init.ts'
 import { callNode, defineCommand } from './command.ts'
 import { printAnswer } from './output.ts'
 import { askSecret } from './prompt.ts'
@@ -19,5 +18,7 @@ export const unlockCommand = defineCommand({
 })
 
 async function passphraseFrom(path: string | undefined): Promise<string> {
-  return path === undefined ? await askSecret('Passphrase: ') : readPassphraseFile(path)
+  if (path === undefined) return await askSecret('Passphrase: ')
+  const { readPassphraseFile } = await import('../daemon/offline/init.ts')
+  return readPassphraseFile(path)
 }
