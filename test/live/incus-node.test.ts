@@ -56,12 +56,13 @@ describe.skipIf(missing !== undefined)(`a node on a real Incus${missing === unde
     incus.cli('storage', 'volume', 'list', 'pylon', '--project', 'pylon', '--format', 'csv', '--columns', 'n', 'type=custom').trim()
 
   /** Runs the commands on a node that dies at the fault, until it has died; then starts a sound one. */
-  async function dieAt(fault: string, work: () => Promise<unknown>): Promise<void> {
+  async function dieAt(fault: string, work: () => Promise<Run>): Promise<void> {
     const child = rig.spawn(['daemon', '--sandbox'], { env: { PYLON_FAULT: fault } })
     const died = new Promise<NodeJS.Signals | null>((resolve) => child.once('close', (_code, signal) => resolve(signal)))
     await vi.waitUntil(async () => (await rig.run(['status', '--json'])).code === 0, WAIT)
-    await work()
-    expect(await died).toBe('SIGKILL')
+    const { stderr } = await work()
+    const lives = new Promise<string>((resolve) => setTimeout(resolve, 60_000, `it lives on: ${stderr}`).unref())
+    expect(await Promise.race([died, lives])).toBe('SIGKILL')
     await rig.ok('start', '--sandbox')
   }
 
@@ -89,7 +90,7 @@ describe.skipIf(missing !== undefined)(`a node on a real Incus${missing === unde
   })
 
   test.each(faultsOf(['provisioning', 'ended', 'teardown', 'gone']))('a run, killed %s', async (fault) => {
-    const once = [...run, '--idempotency-key', `run ${fault}`, 'echo once; cat /proc/sys/kernel/random/boot_id']
+    const once = [...run, '--idempotency-key', `run:${fault}`, 'echo once; cat /proc/sys/kernel/random/boot_id']
     await dieAt(fault, () => rig.run(once))
     const first = (await succeeded(once)).json<Answer>()
     expect(first.payload).toMatchObject({ exit_code: 0, stdout: expect.stringMatching(/^once\n/) })
@@ -98,11 +99,11 @@ describe.skipIf(missing !== undefined)(`a node on a real Incus${missing === unde
   })
 
   test.each(faultsOf(['provisioning', 'ready', 'teardown', 'gone']))('an agent, killed %s', async (fault) => {
-    const one = [...provision, '--idempotency-key', `agent ${fault}`]
+    const one = [...provision, '--idempotency-key', `agent:${fault}`]
     const isEnding = fault.endsWith('teardown') || fault.endsWith('gone')
     await dieAt(fault, async () => {
       const first = await rig.run(one)
-      if (isEnding) await rig.run(['runtime', 'teardown', first.json<Answer>().runtime.runtime_id, '--local'])
+      return isEnding ? rig.run(['runtime', 'teardown', first.json<Answer>().runtime.runtime_id, '--local']) : first
     })
     const id = (await succeeded(one)).json<Answer>().runtime.runtime_id
     if (!isEnding) {

@@ -52,6 +52,12 @@ export function createMarket(deps: MarketDeps) {
     return { ok: true }
   }
 
+  /** What a runtime reaches: nothing, a bridge of the node, or all that the host does. */
+  function networkOf({ provider }: RuntimeClass): 'none' | 'bridge' | 'host' {
+    if (provider === 'local') return config().local.network
+    return provider === 'incus' && config().incus.network !== '' ? 'bridge' : 'none'
+  }
+
   function offerOf(entry: RuntimeClass): RuntimeOffer {
     return {
       runtimeClass: entry.name,
@@ -70,7 +76,7 @@ export function createMarket(deps: MarketDeps) {
       isolated: deps.substrates().probe(entry.provider).isolated,
       mints: mints(),
       lockPubkey: deps.lockPubkey(),
-      policyConstraints: { network: entry.provider === 'local' ? config().local.network : 'none', max_per_owner: config().max_per_owner },
+      policyConstraints: { network: networkOf(entry), max_per_owner: config().max_per_owner },
     }
   }
 
