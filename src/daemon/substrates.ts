@@ -119,7 +119,7 @@ function flyAdapter({ config: { fly }, dir, dialer, clock, nodePubkey }: Substra
   return createFlyAdapter(settings, { dialer, clock, journal: createJournal(join(dir, 'fly')) })
 }
 
-function workersAdapter({ config: { workers }, dialer }: SubstrateDeps): RuntimeAdapter {
+function workersAdapter({ config: { workers }, dir, dialer }: SubstrateDeps): RuntimeAdapter {
   const settings = {
     baseUrl: workers.base_url,
     maxInstances: workers.max_instances,
@@ -127,5 +127,5 @@ function workersAdapter({ config: { workers }, dialer }: SubstrateDeps): Runtime
     ...(workers.runtime_url === '' ? {} : { runtimeUrl: workers.runtime_url }),
     ...(workers.runtime_token_file === '' ? {} : { runtimeTokenFile: workers.runtime_token_file }),
   }
-  return createWorkersAdapter(settings, { dialer })
+  return createWorkersAdapter(settings, { dialer, journal: createJournal(join(dir, 'workers')) })
 }

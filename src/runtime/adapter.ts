@@ -129,6 +129,8 @@ export interface RuntimeAdapter {
   /** Usable here? with reason and next step: doctor prints it. Never throws. */
   probe(): Promise<AdapterProbe>
   capacity(): Promise<Capacity>
+  /** Refuses what provision never could do here, without asking anybody: before money is taken. @throws as provision does for it */
+  assertPossible?(input: ProvisionInput): void
   /** Idempotent by runtimeId: again after a crash it adopts what exists. On failure nothing is left behind. */
   provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned>
   /** Never throws for a runtime that is merely unwell: that is a state. */
@@ -142,7 +144,7 @@ export interface RuntimeAdapter {
   /** By way of the guest's POST /v1/runtime/prompt. */
   prompt?(handle: RuntimeHandle, call: PromptCall, signal: AbortSignal): Promise<PromptResult>
   logs?(handle: RuntimeHandle, options: { readonly tailBytes: number }): Promise<string>
-  /** Lifecycle files, logs and artifacts by spec.policies.output_collection: paths contained, sizes capped. Call it before teardown. */
+  /** An adapter without it runs no one-shot commands. Lifecycle files, logs and artifacts by spec.policies.output_collection: paths contained, sizes capped. Call it before teardown. */
   collect?(handle: RuntimeHandle, spec: RuntimeSpec): Promise<CollectedOutputs>
   /** Starts the instance again with its volume. */
   recover?(handle: RuntimeHandle, signal: AbortSignal): Promise<void>

@@ -210,6 +210,28 @@ export function runtimeAdapterContract(name: string, abilities: Abilities, makeB
       })
     }
 
+    if (!abilities.oneShot) {
+      test('refuses a one-shot run before it makes anything, and is known by having nothing to collect', async () => {
+        const { adapter, ...bench } = await makeBench()
+        const input = inputOf({ adapter, ...bench }, { timeoutSecs: 5 }, { entry_command: 'true' })
+        expect(() => adapter.assertPossible?.(input)).toThrow(expect.objectContaining({ code: 'runtime_unsupported' }))
+        await expect(adapter.provision(input, noAbort)).rejects.toSatisfy((error) => isPylonError(error, 'runtime_unsupported'))
+        expect(adapter.collect).toBeUndefined()
+        expect((await adapter.listOwned?.()) ?? []).toEqual([])
+      })
+    }
+
+    if (!abilities.volumes && abilities.protocols.length > 0) {
+      test('refuses mounts that it has no place for, before it makes anything', async () => {
+        const { adapter, ...bench } = await makeBench()
+        const mounts = [{ kind: 'persistent_volume', guest_path: '/data', source: 'v', mode: 'read_write' }] as const
+        const input = inputOf({ adapter, ...bench }, firstUse({ adapter, ...bench }, abilities), { mounts: [...mounts] })
+        expect(() => adapter.assertPossible?.(input)).toThrow(expect.objectContaining({ code: 'spec_mount_refused' }))
+        await expect(adapter.provision(input, noAbort)).rejects.toSatisfy((error) => isPylonError(error, 'spec_mount_refused'))
+        expect((await adapter.listOwned?.()) ?? []).toEqual([])
+      })
+    }
+
     const [protocol] = abilities.protocols
     if (abilities.volumes && protocol !== undefined) {
       const mount = { kind: 'persistent_volume', guest_path: '/data', mode: 'read_write', required: true } as const

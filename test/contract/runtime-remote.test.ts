@@ -90,7 +90,8 @@ async function workers(
     runtimeTokenFile: secretFile(RUNTIME_TOKEN),
     ...options.settings,
   }
-  const make = (): RuntimeAdapter => createWorkersAdapter(settings, { dialer: dialer() })
+  const journalDir = join(tempDir(), 'workers')
+  const make = (): RuntimeAdapter => createWorkersAdapter(settings, { dialer: dialer(), journal: createJournal(journalDir) })
   return { server, runtime, make, adapter: make() }
 }
 
@@ -182,6 +183,15 @@ describe('fly requests', () => {
     if (orphan !== undefined) await after.teardown(orphan.handle, { keepVolume: false })
     expect(server.volumes.size).toBe(0)
     expect(await after.listOwned?.()).toEqual([])
+  })
+
+  test('settings without an image or a token are refused at once', async () => {
+    for (const [key, settings] of [
+      ['runtimes.fly.image', { image: '' }],
+      ['runtimes.fly.token_file', { tokenFile: ' ' }],
+    ] as const) {
+      await expect(fly(settings)).rejects.toSatisfy(refusedWith('config_invalid', key))
+    }
   })
 
   test('leaves machines of another node alone', async () => {
@@ -305,6 +315,18 @@ describe('microvm requests', () => {
     }
   })
 
+  test('a request gets no more than its class gives', async () => {
+    const { server, adapter } = await microvm(1)
+    const identity = { runtime_id: ID, instance_name: 'ada' }
+    const spec = decodeRuntimeSpec({ identity, resources: { vcpu_count: 1, memory_mib: 1024 } })
+    for (const params of [{ cpu: 2 }, { memory_mb: 2048 }]) {
+      await expect(adapter.provision(input({ spec, params }), noAbort)).rejects.toSatisfy(refusedWith('invalid_request', 'at most'))
+    }
+    expect(server.vms.size).toBe(0)
+    await adapter.provision(input({ spec, params: { cpu: 1, memory_mb: 512 } }), noAbort)
+    expect(server.requests.at(-1)?.body).toMatchObject({ cpu: 1, memory_mb: 512, ttl_seconds: 86_400 })
+  })
+
   test('private_spawner_url accepts private and rejects public hosts', () => {
     const inside = ['localhost', '127.0.0.1', '10.1.2.3', '172.16.0.1', '192.168.1.1', '169.254.1.1', '100.64.0.1', '[::1]', '[fd00::1]']
     for (const host of [...inside, '[fe80::1]', 'spawner.internal', 'box.tailnet', 'box.tailnet.ts.net']) {
@@ -346,6 +368,12 @@ describe('workers requests', () => {
     })
   })
 
+  test('relays come from the environment where no parameter names them', async () => {
+    const { server, adapter } = await workers()
+    await adapter.provision(input({ env: { PIKA_RELAY_URLS: 'wss://a.example,wss://b.example' } }), noAbort)
+    expect(server.requests.at(-1)?.body).toMatchObject({ relay_urls: ['wss://a.example', 'wss://b.example'] })
+  })
+
   test('an agent of another key is refused and removed', async () => {
     const { server, adapter } = await workers()
     await expect(adapter.provision(input({ params: { bot_pubkey: 'cd'.repeat(32) } }), noAbort)).rejects.toSatisfy(
@@ -370,6 +398,29 @@ describe('workers requests', () => {
       workers_base_url: server.url,
       hint: `inspect with: ${server.url}/agents/${ID}`,
     })
+  })
+
+  test('what this node made is found by the sweep, until it is torn down', async () => {
+    for (const deletes of [true, false]) {
+      const { server, adapter, make } = await workers({ deletes })
+      server.once('POST', '/agents', { hang: true })
+      void adapter.provision(input(), noAbort).catch(() => undefined)
+      await expect.poll(() => server.calls()).toContain('POST /agents')
+      server.agents.set(ID, { id: ID, status: 'ready' })
+      const after = make()
+      const owned = (await after.listOwned?.()) ?? []
+      expect(owned).toMatchObject([{ runtimeId: ID, handle: { agent_id: ID, protocol: 'acp' } }])
+      for (const { handle } of owned) await after.teardown(handle, { keepVolume: false })
+      expect(server.agents.size).toBe(deletes ? 0 : 1)
+      expect(await after.listOwned?.()).toEqual([])
+    }
+  })
+
+  test('what the broker refused is not remembered', async () => {
+    const { server, adapter } = await workers()
+    server.once('POST', '/agents', { status: 400, body: { error: 'no' } })
+    await expect(adapter.provision(input(), noAbort)).rejects.toSatisfy(refusedWith('runtime_failed', 'no'))
+    expect(await adapter.listOwned?.()).toEqual([])
   })
 
   const call = { protocol: 'acp', message: 'say hi', sessionId: 's', timeoutMs: 5000 } as const

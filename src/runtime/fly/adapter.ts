@@ -6,6 +6,7 @@ import type { Dialer } from '../../base/dialer.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
 import type { AdapterProbe, Capacity, Provisioned, ProvisionInput, Readiness, RuntimeAdapter, RuntimeHandle } from '../adapter.ts'
+import { assertAgentRequest } from '../agent-request.ts'
 import { PROTOCOLS } from '../contract/prompt.ts'
 import { shapeError } from '../contract/spec.ts'
 import type { Journal } from '../journal.ts'
@@ -46,10 +47,17 @@ const paramsShape = z.strictObject({
     .optional(),
 })
 
+/** @throws config_invalid for settings that no machine can be made with */
 export function createFlyAdapter(
   settings: FlySettings,
   deps: { readonly dialer: Dialer; readonly journal: Journal; readonly clock?: Clock },
 ): RuntimeAdapter {
+  for (const [key, value] of [
+    ['image', settings.image],
+    ['token_file', settings.tokenFile],
+  ] as const) {
+    if (value.trim() === '') throw new PylonError('config_invalid', `runtimes.fly.${key} is empty: set it, or empty runtimes.fly.app_name.`)
+  }
   const fly = new Fly(new MachinesApi(settings, deps.dialer, deps.clock), settings, deps.journal)
   const provisioning = new Once<Provisioned>()
 
@@ -57,6 +65,7 @@ export function createFlyAdapter(
     provider: 'fly',
     probe: () => fly.probe(),
     capacity: () => fly.capacity(),
+    assertPossible: (input) => void decodeRequest(input),
     provision: (input, signal) => provisioning.do(input.runtimeId, () => fly.provision(input, signal)),
     readiness: (raw, signal) => fly.readiness(decodeHandle(raw), signal),
     processWelcome: async () => ({ processed: false, reason: 'fly runtime does not require explicit welcome hook' }),
@@ -70,6 +79,14 @@ function decodeHandle(raw: RuntimeHandle): FlyHandle {
   const parsed = handleShape.safeParse(raw)
   if (parsed.success) return parsed.data
   throw new PylonError('internal', 'This is no handle of a Fly runtime.')
+}
+
+/** @throws runtime_unsupported, spec_mount_refused, invalid_request */
+function decodeRequest(input: ProvisionInput): z.output<typeof paramsShape> {
+  assertAgentRequest('fly', input)
+  const params = paramsShape.safeParse(input.params ?? {})
+  if (!params.success) throw shapeError('The fly parameters', 'invalid_request', params.error)
+  return params.data
 }
 
 class Fly {
@@ -108,8 +125,7 @@ class Fly {
   }
 
   async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
-    const params = paramsShape.safeParse(input.params ?? {})
-    if (!params.success) throw shapeError('The fly parameters', 'invalid_request', params.error)
+    const { name } = decodeRequest(input)
     const existing = await this.#find(input.runtimeId, signal)
     if (existing.machine !== undefined) {
       const volumeId = existing.machine.config?.mounts?.[0]?.volume ?? existing.volumeId
@@ -119,7 +135,7 @@ class Fly {
     let volumeId = existing.volumeId
     try {
       volumeId ??= (await this.#api.createVolume(this.#volumeBody(input), signal)).id
-      const machine = await this.#api.createMachine(this.#machineBody(input, volumeId, params.data.name), signal)
+      const machine = await this.#api.createMachine(this.#machineBody(input, volumeId, name), signal)
       this.#journal.delete(input.runtimeId)
       return this.#provisioned(input, machine.id, volumeId)
     } catch (error) {

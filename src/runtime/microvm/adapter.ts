@@ -4,6 +4,7 @@ import type { Dialer } from '../../base/dialer.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
 import type { AdapterProbe, Capacity, Provisioned, ProvisionInput, RuntimeAdapter, RuntimeHandle } from '../adapter.ts'
+import { assertAgentRequest } from '../agent-request.ts'
 import { PROTOCOLS } from '../contract/prompt.ts'
 import { shapeError } from '../contract/spec.ts'
 import type { Journal } from '../journal.ts'
@@ -37,7 +38,8 @@ const DEFAULTS = {
   spawnVariant: 'prebuilt-cow',
   vcpus: 1,
   memoryMib: 1024,
-  ttlSecs: 7200,
+  // The longest that spawners take: a lease is ended by its node, and this only what the node lost sight of.
+  ttlSecs: 86_400,
   createTimeoutMs: 60_000,
   guestCommand: 'bash /workspace/pika-agent/start-agent.sh',
   maxInstances: 4,
@@ -63,6 +65,7 @@ const paramsShape = z.strictObject({
   memory_mb: z.int().min(512).max(65_536).optional(),
   ttl_seconds: z.int().min(60).max(86_400).optional(),
 })
+type MicrovmParams = z.output<typeof paramsShape>
 
 /** @throws address_refused for a spawner that is not on a private network */
 export function createMicrovmAdapter(
@@ -85,6 +88,7 @@ export function createMicrovmAdapter(
     provider: 'microvm',
     probe: () => microvm.probe(),
     capacity: () => microvm.capacity(),
+    assertPossible: (input) => void microvm.decodeRequest(input),
     provision: (input, signal) => provisioning.do(input.runtimeId, () => microvm.provision(input, signal)),
     async readiness(raw, signal) {
       const { spawner, handle } = at(raw)
@@ -169,25 +173,31 @@ class Microvm {
     return all.map((one) => one ?? unknown).reduce(add)
   }
 
-  async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
+  /** @throws runtime_unsupported, spec_mount_refused, invalid_request, address_refused */
+  decodeRequest(input: ProvisionInput): { params: MicrovmParams; spawner: Spawner } {
+    assertAgentRequest('microvm', input)
     const parsed = paramsShape.safeParse(input.params ?? {})
     if (!parsed.success) throw shapeError('The microvm parameters', 'invalid_request', parsed.error)
     const params = parsed.data
-    for (const [field, asked, configured] of [
-      ['flake_ref', params.flake_ref, this.#settings.flakeRef],
-      ['dev_shell', params.dev_shell, this.#settings.devShell],
-    ] as const) {
-      if (asked !== undefined && asked.trim() !== '' && asked.trim() !== configured) {
+    for (const field of ['flake_ref', 'dev_shell'] as const) {
+      const asked = params[field]?.trim() ?? ''
+      if (asked !== '' && asked !== (field === 'flake_ref' ? this.#settings.flakeRef : this.#settings.devShell)) {
         throw new PylonError('invalid_request', `The microvm parameter ${field} is set by the owner of the node.`, { details: { field } })
       }
     }
+    const { vcpu_count, memory_mib } = input.spec.resources
+    atMost('cpu', params.cpu, vcpu_count)
+    atMost('memory_mb', params.memory_mb, memory_mib)
+    return { params, spawner: this.#choose(params.spawner_url) }
+  }
+
+  async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
+    const { params, spawner } = this.decodeRequest(input)
     const known = handleShape.safeParse(this.#journal.get(input.runtimeId))
     if (known.success) {
-      const spawner = this.#choose(known.data.spawner_url)
-      const vm = await spawner.find(known.data.vm_id, signal)
+      const vm = await this.#choose(known.data.spawner_url).find(known.data.vm_id, signal)
       if (vm !== undefined) return this.#provisioned(known.data, vm.ip)
     }
-    const spawner = this.#choose(params.spawner_url)
     const vm = await spawner.create(this.#request(input, params, await spawner.isFirstVersion()), this.#createTimeoutMs(), signal)
     const handle = { runtime_id: input.runtimeId, vm_id: vm.id, spawner_url: spawner.url, protocol: input.protocol }
     this.#journal.put(input.runtimeId, handle)
@@ -221,7 +231,7 @@ class Microvm {
   }
 
   /** Version 2 takes the autostart alone: what a VM gets is the host's policy there. */
-  #request(input: ProvisionInput, params: z.output<typeof paramsShape>, isFirstVersion: boolean): Json {
+  #request(input: ProvisionInput, params: MicrovmParams, isFirstVersion: boolean): Json {
     const { spec } = input
     const autostart = {
       command: this.#settings.guestCommand,
@@ -250,6 +260,14 @@ class Microvm {
       guest_autostart: autostart,
     }
   }
+}
+
+/** What the spec gives is what was rented: a parameter asks for that or less. @throws invalid_request */
+function atMost(field: string, asked: number | undefined, given: number | undefined): void {
+  if (asked === undefined || given === undefined || asked <= given) return
+  throw new PylonError('invalid_request', `The microvm parameter ${field} is ${asked}: this class gives at most ${given}.`, {
+    details: { field },
+  })
 }
 
 function add(a: Capacity, b: Capacity): Capacity {

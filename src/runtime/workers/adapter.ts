@@ -9,7 +9,7 @@
  */
 import { z } from 'zod'
 import type { Dialer } from '../../base/dialer.ts'
-import { messageOf, PylonError } from '../../base/errors.ts'
+import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
 import type {
   AdapterProbe,
@@ -21,8 +21,10 @@ import type {
   RuntimeHandle,
   Welcome,
 } from '../adapter.ts'
-import { PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
+import { assertAgentRequest } from '../agent-request.ts'
+import { PROTOCOLS, type PromptResult, type Protocol } from '../contract/prompt.ts'
 import { shapeError } from '../contract/spec.ts'
+import type { Journal } from '../journal.ts'
 import { Once } from '../remote-http.ts'
 import { type AgentRecord, Broker, brokerId } from './broker.ts'
 import { type PromptedRuntime, RuntimePrompts } from './prompts.ts'
@@ -57,17 +59,20 @@ const paramsShape = z.strictObject({
         .max(1024),
     )
     .max(32)
-    .default([]),
+    .optional(),
   /** What the broker's agent must have; a broker that answers with another key is refused. */
   bot_pubkey: hex64.optional(),
 })
 
-export function createWorkersAdapter(settings: WorkersSettings, deps: { readonly dialer: Dialer }): RuntimeAdapter {
+export function createWorkersAdapter(
+  settings: WorkersSettings,
+  deps: { readonly dialer: Dialer; readonly journal: Journal },
+): RuntimeAdapter {
   const { baseUrl, tokenFile, runtimeUrl } = settings
   if (baseUrl.trim() === '') throw new PylonError('config_invalid', 'runtimes.workers.base_url is empty: name the URL of the broker.')
   const broker = new Broker(baseUrl, tokenFile, deps.dialer)
   const prompts = runtimeUrl === undefined ? undefined : new RuntimePrompts({ ...settings, runtimeUrl }, deps.dialer)
-  const workers = new Workers(broker, prompts !== undefined)
+  const workers = new Workers(broker, prompts !== undefined, deps.journal)
   const provisioning = new Once<Provisioned>()
   return {
     provider: 'workers',
@@ -78,10 +83,12 @@ export function createWorkersAdapter(settings: WorkersSettings, deps: { readonly
       const all = { instances, vcpus: instances, memoryMib: instances * 128 }
       return { ...all, free: all }
     },
+    assertPossible: (input) => void decodeRequest(input),
     provision: (input, signal) => provisioning.do(input.runtimeId, () => workers.provision(input, signal)),
     readiness: (raw, signal) => workers.readiness(decodeHandle(raw), signal),
     processWelcome: (raw, welcome) => workers.processWelcome(decodeHandle(raw), welcome),
     teardown: (raw) => workers.teardown(decodeHandle(raw)),
+    listOwned: async () => workers.listOwned(),
     ...(prompts === undefined ? {} : { prompt: (raw, call, signal) => promptOf(prompts, decodeHandle(raw), call, signal) }),
   }
 }
@@ -92,12 +99,23 @@ function decodeHandle(raw: RuntimeHandle): WorkersHandle {
   throw new PylonError('internal', 'This is no handle of a workers runtime.')
 }
 
+/** @throws runtime_unsupported, spec_mount_refused, invalid_request */
+function decodeRequest(input: ProvisionInput): { params: z.output<typeof paramsShape>; protocol: Protocol } {
+  const protocol = assertAgentRequest('workers', input)
+  const params = paramsShape.safeParse(input.params ?? {})
+  if (!params.success) throw shapeError('The workers parameters', 'invalid_request', params.error)
+  return { params: params.data, protocol }
+}
+
 class Workers {
   readonly #broker: Broker
   readonly #takesPrompts: boolean
+  /** A broker lists nothing: which of its agents are this node's is remembered here, from before they are made. */
+  readonly #journal: Journal
 
-  constructor(broker: Broker, takesPrompts: boolean) {
+  constructor(broker: Broker, takesPrompts: boolean, journal: Journal) {
     this.#broker = broker
+    this.#journal = journal
     this.#takesPrompts = takesPrompts
   }
 
@@ -115,37 +133,30 @@ class Workers {
 
   /** The same id again is the same agent: the broker goes by it. */
   async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
-    const params = paramsShape.safeParse(input.params ?? {})
-    if (!params.success) throw shapeError('The workers parameters', 'invalid_request', params.error)
-    if (input.protocol === null)
-      throw new PylonError('runtime_unsupported', 'A broker runs no commands: name a protocol, or another provider.')
-    const { name = input.spec.identity.instance_name } = params.data
+    const { params, protocol } = decodeRequest(input)
+    const { name = input.spec.identity.instance_name } = params
     const env = input.env ?? {}
-    const relay_urls = params.data.relay_urls ?? env['PIKA_RELAY_URLS']?.split(',').filter((url) => url !== '') ?? []
+    const relay_urls = params.relay_urls ?? env['PIKA_RELAY_URLS']?.split(',').filter((url) => url !== '') ?? []
     const secret = env['NOSTR_SECRET_KEY']
-    const bot_pubkey = params.data.bot_pubkey ?? (secret === undefined ? undefined : env['PIKA_BOT_PUBKEY'])
+    const bot_pubkey = params.bot_pubkey ?? (secret === undefined ? undefined : env['PIKA_BOT_PUBKEY'])
     const body = {
       id: brokerId(input.runtimeId),
       name,
       // The one brain that a broker knows by name; acp goes by the runtime behind it.
-      ...(input.protocol === 'pi' ? { brain: 'pi' } : {}),
+      ...(protocol === 'pi' ? { brain: 'pi' } : {}),
       relay_urls,
       ...(secret === undefined ? {} : { bot_secret_key_hex: secret }),
     }
-    const record = await this.#broker.create(body, signal)
+    const asked = { runtime_id: input.runtimeId, agent_id: body.id, agent_name: name, base_url: this.#broker.url, protocol }
+    const record = await this.#create(asked, body, signal)
+    const handle: WorkersHandle = { ...asked, agent_id: record.id, agent_name: record.name ?? name }
+    this.#journal.put(input.runtimeId, handle)
     if (bot_pubkey !== undefined && record.bot_pubkey !== bot_pubkey) {
-      await this.#broker.remove(record.id)
+      await this.teardown(handle)
       throw new PylonError(
         'runtime_failed',
         `The broker at ${this.#broker.url} answered with the key ${record.bot_pubkey}, not ${bot_pubkey}.`,
       )
-    }
-    const handle: WorkersHandle = {
-      runtime_id: input.runtimeId,
-      agent_id: record.id,
-      agent_name: record.name ?? name,
-      base_url: this.#broker.url,
-      protocol: input.protocol,
     }
     const published = record.key_package_published_at_ms
     return {
@@ -157,6 +168,18 @@ class Workers {
         ...(published === null || published === undefined ? {} : { key_package_published_at_ms: published }),
         ...(record.bot_pubkey === null || record.bot_pubkey === undefined ? {} : { bot_pubkey: record.bot_pubkey }),
       },
+    }
+  }
+
+  async #create(asked: WorkersHandle, body: Json, signal: AbortSignal): Promise<AgentRecord> {
+    const isNew = this.#journal.get(asked.runtime_id) === undefined
+    this.#journal.put(asked.runtime_id, asked)
+    try {
+      return await this.#broker.create(body, signal)
+    } catch (error) {
+      // It said no. No answer is none: the agent may be there, and a teardown or the sweep looks.
+      if (isNew && isPylonError(error, 'runtime_failed')) this.#journal.delete(asked.runtime_id)
+      throw error
     }
   }
 
@@ -185,8 +208,14 @@ class Workers {
   /** Older brokers delete nothing: then it says so, instead of claiming it. */
   async teardown(handle: WorkersHandle): Promise<Json> {
     const where = { agent_id: handle.agent_id, workers_base_url: handle.base_url }
-    if (await this.#broker.remove(handle.agent_id)) return { teardown: 'deleted', ...where }
+    const isGone = await this.#broker.remove(handle.agent_id)
+    this.#journal.delete(handle.runtime_id)
+    if (isGone) return { teardown: 'deleted', ...where }
     return { teardown: 'manual', ...where, hint: `inspect with: ${handle.base_url}/agents/${handle.agent_id}` }
+  }
+
+  listOwned(): { runtimeId: string; handle: RuntimeHandle }[] {
+    return this.#journal.entries().map(({ runtimeId, note }) => ({ runtimeId, handle: note }))
   }
 }
 
