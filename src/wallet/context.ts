@@ -34,6 +34,8 @@ export const heldAccount = (owner: WalletOwner, operationId: string): string => 
 export const feeAccount = (owner: WalletOwner): string => `${accountOwner(owner)}/expense/fee`
 /** Ecash that turned out to be spent elsewhere, as after restoring an old backup. */
 export const lostAccount = (owner: WalletOwner): string => `${accountOwner(owner)}/expense/lost`
+/** What a restore found, or found missing. */
+export const restoreAccount = (owner: WalletOwner): string => `${accountOwner(owner)}/equity/restore`
 
 export const newId = (): string => randomUUID()
 

@@ -1,5 +1,6 @@
 /** Cashu cryptography as pure functions over plain data (NUT-00, 11, 12, 13): too slow for the main loop, so a worker runs them. */
-import { Amount, hashToCurve, hasValidDleq, OutputData, type Proof } from '@cashu/cashu-ts'
+import { createHmac } from 'node:crypto'
+import { Amount, blindMessage, hashToCurve, hasValidDleq, OutputData, type Proof } from '@cashu/cashu-ts'
 
 /** A blinded output with all that is needed to unblind its signature; stored before it is sent. */
 export interface BlindedOutput {
@@ -43,9 +44,12 @@ export type MintPublicKeys = Readonly<Record<string, string>>
 export interface CryptoTasks {
   /** NUT-13: one output an amount, from `counter` up. */
   deterministic: { in: { seed: Uint8Array; keysetId: string; counter: number; amounts: readonly number[] }; out: BlindedOutput[] }
-  /** NUT-11: outputs that only `pubkey` can spend, and after `locktime` (unix seconds) `refundKey` too. */
+  /**
+   * NUT-11: outputs that only `pubkey` can spend, and after `locktime` (unix seconds) `refundKey` too.
+   * The seed and `name` make them, so that the same name gives the same token: a mint signs it once, whatever we forgot.
+   */
   locked: {
-    in: { pubkey: string; locktime?: number; refundKey?: string; keysetId: string; amounts: readonly number[] }
+    in: Lock & { seed: Uint8Array; name: string; keysetId: string; amounts: readonly number[] }
     out: BlindedOutput[]
   }
   /** Makes proofs of signatures; refuses any without a valid DLEQ (NUT-12): the mint could have signed with another key. */
@@ -56,19 +60,24 @@ export interface CryptoTasks {
   checkDleqs: { in: { proofs: readonly TokenProof[]; keysets: Readonly<Record<string, MintPublicKeys>> }; out: boolean }
 }
 
+export interface Lock {
+  readonly pubkey: string
+  readonly locktime?: number
+  readonly refundKey?: string
+}
+
 export type CryptoTask = keyof CryptoTasks
 
 const runners: { readonly [T in CryptoTask]: (input: CryptoTasks[T]['in']) => CryptoTasks[T]['out'] } = {
   deterministic: ({ seed, keysetId, counter, amounts }) =>
     amounts.map((amount, i) => plain(OutputData.createSingleDeterministicData(amount, seed, counter + i, keysetId), amount)),
-  locked: ({ pubkey, locktime, refundKey, keysetId, amounts }) =>
-    amounts.map((amount) => {
-      const options = {
-        pubkey,
-        ...(locktime === undefined ? {} : { locktime }),
-        ...(refundKey === undefined ? {} : { refundKeys: [refundKey] }),
-      }
-      return plain(OutputData.createSingleP2PKData(options, amount, keysetId), amount)
+  locked: ({ seed, name, keysetId, amounts, ...lock }) =>
+    amounts.map((amount, i) => {
+      const nonce = derived(seed, `nonce ${i} ${name}`).subarray(0, 32).toString('hex')
+      const secret = lockedSecret(nonce, lock)
+      const r = scalar(derived(seed, `blinding ${i} ${name}`))
+      const { B_ } = blindMessage(new TextEncoder().encode(secret), r)
+      return { amount, id: keysetId, B_: B_.toHex(true), r: r.toString(), secret }
     }),
   unblind: ({ outputs, signatures, keys }) => signatures.map((signature, i) => unblind(outputs[i], signature, keys)),
   ys: ({ secrets }) => secrets.map(yOf),
@@ -84,6 +93,24 @@ const runners: { readonly [T in CryptoTask]: (input: CryptoTasks[T]['in']) => Cr
 export function runCryptoTask<T extends CryptoTask>(task: T, input: CryptoTasks[T]['in']): CryptoTasks[T]['out'] {
   return runners[task](input)
 }
+
+/** NUT-10 and 11. */
+function lockedSecret(nonce: string, { pubkey, locktime, refundKey }: Lock): string {
+  const tags = [
+    ...(locktime === undefined ? [] : [['locktime', String(locktime)]]),
+    ...(refundKey === undefined ? [] : [['refund', refundKey]]),
+  ]
+  return JSON.stringify(['P2PK', { nonce, data: pubkey, tags }])
+}
+
+/** 64 bytes of the seed that nothing else is made of. */
+const derived = (seed: Uint8Array, purpose: string): Buffer => createHmac('sha512', seed).update(`pylon locked output ${purpose}`).digest()
+
+/** Of secp256k1. */
+const ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n
+
+/** A blinding factor: never zero, and of 64 bytes without a bias that matters. */
+const scalar = (bytes: Buffer): bigint => (BigInt(`0x${bytes.toString('hex')}`) % (ORDER - 1n)) + 1n
 
 function plain(data: OutputData, amount: number): BlindedOutput {
   const { B_, id } = data.blindedMessage

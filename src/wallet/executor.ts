@@ -5,11 +5,22 @@ import { all } from '../store/commands.ts'
 import { getOperation, moveOperation, type OperationRow } from '../store/operations.ts'
 import { KeyedQueue, type WalletContext } from './context.ts'
 import type { BlindSignature } from './crypto.ts'
+import { findEarlierToken } from './earlier-token.ts'
 import { MELT_TIMEOUT_MS, type MintReply, meltQuoteSchema, mintQuoteSchema, type ProofSpendState, signaturesSchema } from './mint-client.ts'
-import { backoffMs, type Evidence, isOldKeyset, judge, OUTPUTS_TAKEN, type Plan, readRefusal, statesBefore } from './operations.ts'
+import {
+  backoffMs,
+  type Evidence,
+  isOldKeyset,
+  judge,
+  OUTPUTS_TAKEN,
+  type Plan,
+  readRefusal,
+  type SendPlan,
+  statesBefore,
+} from './operations.ts'
 import { replan } from './requests.ts'
 import { restoreWallet } from './restore.ts'
-import { completion, failure, type PurposedProof } from './settlement.ts'
+import { adoption, completion, failure, type PurposedProof } from './settlement.ts'
 import type { WalletOwner } from './types.ts'
 
 /** What a request brought: a signature for each output, in order; undefined where there is none. */
@@ -155,7 +166,7 @@ export class Executor {
     try {
       const keyset = await mints.activeKeyset(operation.mintUrl, { refresh: true })
       if (plan.replanned === true && plan.outputs.every((output) => output.id === keyset.id)) return false
-      const fresh = await replan(this.#context, operation.owner, plan, keyset)
+      const fresh = await replan(this.#context, operation, keyset)
       if (fresh === undefined) return false
       const at = clock.now()
       await store.write(
@@ -193,6 +204,7 @@ export class Executor {
     if (verdict.do === 'fail') return this.#fail(operation, verdict.reason, spentYs, code)
     if (verdict.do === 'resubmit') return this.#submit(operation)
     if (isOldKeyset(code)) return this.#leaveOldKeyset(operation, plan, refusal ?? '')
+    if (plan.kind === 'send' && (await this.#foundEarlier(operation, plan))) return
     await this.#skipUsedOutputs(operation, plan, refusal ?? '')
   }
 
@@ -201,6 +213,19 @@ export class Executor {
     if (await this.#replanned(operation, plan, 'refused for an old keyset: planned again')) return
     if (plan.kind === 'mint') return this.#toUnknown(operation, refusal, operation.tries + 1)
     await this.#fail(operation, refusal, new Set(), 0)
+  }
+
+  /** Whether the token was made before: then it is this one, and our inputs stay ours. Also true while that cannot be said. */
+  async #foundEarlier(operation: OperationRow, plan: SendPlan): Promise<boolean> {
+    try {
+      const found = await findEarlierToken(this.#context, operation, plan)
+      if (found.kind === 'ok' && found.value.length === 0) return false
+      if (found.kind === 'ok') await this.#context.store.write(all(...adoption(operation, plan, found.value, this.#context.clock.now())))
+      else await this.#toUnknown(operation, found.kind === 'unknown' ? found.reason : found.detail, operation.tries + 1)
+    } catch (error) {
+      await this.#toUnknown(operation, messageOf(error), operation.tries + 1)
+    }
+    return true
   }
 
   /** The seed made these outputs before, in a database that is lost: finds what it made, which moves the counters up, and plans again. */

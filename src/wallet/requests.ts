@@ -4,11 +4,12 @@ import { setImmediate } from 'node:timers/promises'
 import { PylonError } from '../base/errors.ts'
 import type { Keyring, Signer } from '../nostr/types.ts'
 import { type KeysetRow, reserveCounters } from '../store/mints.ts'
+import type { OperationRow } from '../store/operations.ts'
 import type { ProofRow } from '../store/proofs.ts'
 import { splitAmount } from './coins.ts'
 import type { WalletContext } from './context.ts'
-import type { BlindedOutput, TokenProof } from './crypto.ts'
-import type { OutputPurpose, Plan, PlannedOutput } from './operations.ts'
+import type { BlindedOutput, Lock as OutputLock, TokenProof } from './crypto.ts'
+import type { OutputPurpose, Plan, PlannedOutput, SendPlan } from './operations.ts'
 import { lockOf } from './token.ts'
 import type { WalletOwner } from './types.ts'
 
@@ -26,8 +27,8 @@ export interface OutputGroup {
   readonly amounts: readonly number[]
   /** Whose seed makes them. */
   readonly owner: WalletOwner
-  /** NUT-11 instead of NUT-13: the key, and after `locktime` (unix seconds) `refundKey` too. */
-  readonly lock?: { readonly pubkey: string; readonly locktime?: number; readonly refundKey?: string }
+  /** NUT-11 instead of NUT-13; of one name there is one token. */
+  readonly lock?: OutputLock & { readonly name: string }
 }
 
 /** The fewest amounts of the keyset. @throws amount_invalid */
@@ -35,6 +36,19 @@ export function amountsFor(total: bigint, keyset: KeysetRow): number[] {
   const parts = splitAmount(total, Object.keys(keyset.keys).map(BigInt))
   if (parts === undefined) throw new PylonError('amount_invalid', `The mint has no coins that make up ${total} sats.`)
   return parts.map(Number)
+}
+
+/** The most outputs that a token of one name is looked for with: the amounts of keysets are powers of two. */
+const MAX_LOCKED_OUTPUTS = 64
+
+/** The outputs of a locked token as they were made if it was made before, whatever its amounts and keyset: the mint tells them. */
+export function lockedOutputs(context: WalletContext, operation: OperationRow, plan: SendPlan): Promise<BlindedOutput[]> {
+  const { owner, idempotencyKey } = operation
+  const { lock } = lockOfSend(context, owner, idempotencyKey, plan)
+  if (lock === undefined) return Promise.resolve([])
+  const amounts = new Array<number>(MAX_LOCKED_OUTPUTS).fill(0)
+  const keysetId = plan.outputs[0]?.id ?? ''
+  return context.crypto.run('locked', { ...lock, seed: context.keyring.walletSeed(owner.pubkey), keysetId, amounts })
 }
 
 /** Blinds outputs of all groups, ascending by amount (NUT-03); their counters are taken for good first. */
@@ -45,7 +59,7 @@ export async function makeOutputs(context: WalletContext, keyset: KeysetRow, gro
     const outputs =
       lock === undefined
         ? await makeDeterministic(context, keyset.id, owner, amounts)
-        : await context.crypto.run('locked', { ...lock, keysetId: keyset.id, amounts })
+        : await context.crypto.run('locked', { ...lock, seed: context.keyring.walletSeed(owner.pubkey), keysetId: keyset.id, amounts })
     made.push(...outputs.map((output) => ({ ...output, purpose })))
   }
   return made.sort((a, b) => a.amount - b.amount)
@@ -128,7 +142,9 @@ function witnessOf(signer: Signer, message: string): string {
 }
 
 /** The plan again with outputs of another keyset; undefined where a signature over the outputs stands in the way. */
-export async function replan(context: WalletContext, owner: WalletOwner, plan: Plan, keyset: KeysetRow): Promise<Plan | undefined> {
+export async function replan(context: WalletContext, operation: OperationRow, keyset: KeysetRow): Promise<Plan | undefined> {
+  const { owner, idempotencyKey } = operation
+  const plan = operation.plan as Plan
   const inputs = plan.kind === 'mint' ? [] : (JSON.parse(plan.body) as { inputs: MintInput[] }).inputs
   const signsAll = inputs.some(({ secret }) => {
     const lock = lockOf(secret)
@@ -139,7 +155,12 @@ export async function replan(context: WalletContext, owner: WalletOwner, plan: P
   const outputs = await makeOutputs(context, keyset, [
     { purpose: 'keep', amounts: amountsOf('keep'), owner },
     { purpose: 'peer', amounts: amountsOf('peer'), owner: plan.kind === 'transfer' ? plan.to : owner },
-    { purpose: 'send', amounts: amountsOf('send'), owner, ...(plan.kind === 'send' ? lockOfSend(context, owner, plan) : {}) },
+    {
+      purpose: 'send',
+      amounts: amountsOf('send'),
+      owner,
+      ...(plan.kind === 'send' ? lockOfSend(context, owner, idempotencyKey, plan) : {}),
+    },
   ])
   const body =
     plan.kind === 'mint'
@@ -150,14 +171,15 @@ export async function replan(context: WalletContext, owner: WalletOwner, plan: P
   return { ...plan, outputs, body, replanned: true }
 }
 
-/** The lock of a token that is sent, as a part of an OutputGroup. */
+/** The lock of a token that is sent, as a part of an OutputGroup. @param name the idempotency key of the send */
 export function lockOfSend(
   context: WalletContext,
   owner: WalletOwner,
+  name: string,
   send: { readonly lockTo?: string; readonly refundAfter?: number },
 ): Pick<OutputGroup, 'lock'> {
   if (send.lockTo === undefined) return {}
-  if (send.refundAfter === undefined) return { lock: { pubkey: send.lockTo } }
+  if (send.refundAfter === undefined) return { lock: { name, pubkey: send.lockTo } }
   const refundKey = `02${context.keyring.walletSigner(owner.pubkey).pubkey}`
-  return { lock: { pubkey: send.lockTo, locktime: Math.ceil(send.refundAfter / 1000), refundKey } }
+  return { lock: { name, pubkey: send.lockTo, locktime: Math.ceil(send.refundAfter / 1000), refundKey } }
 }

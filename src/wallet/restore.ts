@@ -4,7 +4,7 @@ import { all } from '../store/commands.ts'
 import { postEntry } from '../store/ledger.ts'
 import { type KeysetRow, raiseCounter } from '../store/mints.ts'
 import { insertProofs, knownYs, listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
-import { accountOwner, msatsOf, newId, type WalletContext, walletAccount } from './context.ts'
+import { msatsOf, newId, restoreAccount, type WalletContext, walletAccount } from './context.ts'
 import type { BlindedOutput, BlindSignature, FreshProof } from './crypto.ts'
 import { unwrap } from './mint-client.ts'
 import type { WalletOwner } from './types.ts'
@@ -46,7 +46,7 @@ async function forgetSpent({ store, clock, mints }: WalletContext, owner: Wallet
         memo: 'spent elsewhere, as the mint says',
         postings: [
           { account: walletAccount(owner, mintUrl), amountMsats: -msatsOf(total) },
-          { account: `${accountOwner(owner)}/equity/restore`, amountMsats: msatsOf(total) },
+          { account: restoreAccount(owner), amountMsats: msatsOf(total) },
         ],
       }),
     ),
@@ -144,7 +144,7 @@ async function keep(
         memo: 'restored from the seed',
         postings: [
           { account: walletAccount(owner, keyset.mintUrl), amountMsats: msatsOf(total) },
-          { account: `${accountOwner(owner)}/equity/restore`, amountMsats: -msatsOf(total) },
+          { account: restoreAccount(owner), amountMsats: -msatsOf(total) },
         ],
       }),
     ),

@@ -59,7 +59,7 @@ export class Sending {
     const owedToo = this.#desk.maySpendOwed(request)
     const mintUrl = await this.#desk.mintToSpend(request.mintUrl, request.amountSats, owedToo)
     const { keyset, face: asked } = await amountsOf(mintUrl)
-    const lock = lockOfSend(this.#desk.context, this.#desk.owner, request)
+    const lock = lockOfSend(this.#desk.context, this.#desk.owner, request.idempotencyKey, request)
     let face = asked
     const coins = await this.#desk.chooseCoins(mintUrl, (own) => {
       face = asked

@@ -8,7 +8,7 @@ import { moveOperation, type OperationRow, setTokenState } from '../store/operat
 import { insertProofs, moveProofs, type ProofRow, type ProofState } from '../store/proofs.ts'
 import { moveQuote } from '../store/quotes.ts'
 import { insertWalletEvent } from '../store/wallet-events.ts'
-import { feeAccount, heldAccount, lostAccount, msatsOf, walletAccount } from './context.ts'
+import { feeAccount, heldAccount, lostAccount, msatsOf, restoreAccount, walletAccount } from './context.ts'
 import type { FreshProof } from './crypto.ts'
 import { type MeltPlan, type MintPlan, type Plan, type ReceivePlan, type SendPlan, statesBefore, type TransferPlan } from './operations.ts'
 import { encodeToken } from './token.ts'
@@ -72,6 +72,8 @@ export function completion(ending: Ending): Command<unknown>[] {
   ]
 }
 
+const asTokenProof = ({ id, amount, secret, C, dleq }: FreshProof) => ({ id, amount, secret, C, ...(dleq === null ? {} : { dleq }) })
+
 interface KindEnding {
   readonly postings: readonly Posting[]
   readonly result: unknown
@@ -126,10 +128,7 @@ function completeSend({ operation, proofs, reused }: Ending, plan: SendPlan): Ki
       secret,
       C: c,
       ...(dleq === null ? {} : { dleq }),
-    })) ??
-    proofs
-      .filter((proof) => proof.purpose === 'send')
-      .map(({ id, amount, secret, C, dleq }) => ({ id, amount, secret, C, ...(dleq === null ? {} : { dleq }) }))
+    })) ?? proofs.filter((proof) => proof.purpose === 'send').map(asTokenProof)
   const extra = plan.faceSats - plan.amountSats + plan.inputFeeSats
   return {
     postings: [
@@ -172,6 +171,43 @@ function completeTransfer({ operation }: Ending, plan: TransferPlan): KindEnding
     result: { amount_sats: plan.amountSats },
     commands: [settleSpend({ operationId: operation.id, state: 'spent', amountSats: operation.heldSats })],
   }
+}
+
+/**
+ * Commands that complete a send with the token that was made before, in a database that is lost. What it cost left the
+ * wallet then: a restore found it missing and posted it so. Now nothing leaves, and the inputs stay.
+ */
+export function adoption(operation: OperationRow, plan: SendPlan, proofs: readonly FreshProof[], at: number): Command<unknown>[] {
+  const { id, owner, mintUrl, cause, heldSats } = operation
+  const given = worth(proofs)
+  return [
+    moveOperation({
+      id,
+      from: statesBefore('completed'),
+      to: 'completed',
+      reason: 'the token was made before',
+      at,
+      nextTryAt: at + FIRST_TOKEN_CHECK_MS,
+      result: { token: encodeToken(mintUrl, proofs.map(asTokenProof)) },
+      tokenState: 'pending',
+    }),
+    moveProofs({ ys: plan.inputs.map((input) => input.y), from: 'reserved', to: 'unspent', operationId: null, at }),
+    insertProofs({ proofs: proofs.map((proof) => asRow(operation, plan, { ...proof, purpose: 'send' })), at }),
+    postEntry({
+      id: `op:${id}:done`,
+      cause,
+      at,
+      memo: 'send, made before',
+      postings: [
+        { account: heldAccount(owner, id), amountMsats: -msatsOf(heldSats) },
+        { account: walletAccount(owner, mintUrl), amountMsats: msatsOf(heldSats) },
+        { account: plan.debitAccount, amountMsats: msatsOf(plan.amountSats) },
+        { account: feeAccount(owner), amountMsats: msatsOf(given) - msatsOf(plan.amountSats) },
+        { account: restoreAccount(owner), amountMsats: -msatsOf(given) },
+      ],
+    }),
+    settleSpend({ operationId: id, state: 'released', amountSats: 0n }),
+  ]
 }
 
 /** Commands that fail an operation. @param spentYs inputs of ours that the mint says are spent: gone, and posted as lost. */
