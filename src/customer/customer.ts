@@ -1,9 +1,8 @@
 /** Buys work: one request, the best acceptable offer, one payment, one result; every step is stored before it is taken. */
-import { createHash } from 'node:crypto'
 import { type Msats, msats, satsToMsats } from '../base/amounts.ts'
 import { type Clock, unixSeconds } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
-import { type ErrorCode, messageOf, PylonError, toPylonError } from '../base/errors.ts'
+import { messageOf, PylonError, toPylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { identify } from '../nostr/nips/nip01.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
@@ -22,7 +21,6 @@ import {
   movePurchase,
   openPurchases,
   type PurchaseRow,
-  purchasesWithTokenOut,
   sweepPurchases,
 } from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
@@ -34,6 +32,7 @@ import { AnswerListener } from './listener.ts'
 import { checkOrder, judgeOffer, type Order, priceLimit } from './order.ts'
 import { Paying } from './paying.ts'
 import { orderOf, PurchaseLog, statusOf } from './purchase-log.ts'
+import { Refunds } from './refunds.ts'
 import { buildRequest } from './request.ts'
 import { isSettled } from './states.ts'
 import { type PurchaseView, purchaseView } from './view.ts'
@@ -57,8 +56,6 @@ const LATE_REFUNDS_MS = 60 * DAY_MS
 const SWEEP_EVERY_MS = 60_000
 const MIN_RETRY_MS = 2_000
 const MAX_RETRY_MS = 10 * 60_000
-/** What is wrong with a refund for good: asking its mint again changes nothing. */
-const FINAL_OF_TOKENS: ReadonlySet<ErrorCode> = new Set(['token_invalid', 'token_spent', 'token_locked', 'token_amount'])
 /** Answers to one purchase that are kept: as long as anybody may offer, anybody may send any number. */
 const MAX_ANSWERS = 500
 
@@ -66,6 +63,7 @@ export class Customer {
   readonly #deps: CustomerDeps
   readonly #log: PurchaseLog
   readonly #paying: Paying
+  readonly #refunds: Refunds
   readonly #listener: AnswerListener
   /** The last step of each purchase: one purchase does one thing at a time. */
   readonly #turns = new Map<string, Promise<unknown>>()
@@ -76,6 +74,7 @@ export class Customer {
     this.#deps = deps
     this.#log = new PurchaseLog(deps.store, deps.clock)
     this.#paying = new Paying(deps, this.#log)
+    this.#refunds = new Refunds(deps, this.#log)
     this.#listener = new AnswerListener(deps, (event) => this.#hear(event))
     deps.wallets.onEvent('purchase', (event) => this.#onWalletEvent(event))
   }
@@ -88,6 +87,7 @@ export class Customer {
       this.#watchDeadline(row)
       this.#background(row.id, () => this.#resume(row.id))
     }
+    for (const id of this.#refunds.waiting()) this.#background(id, () => this.#refunds.redeem(id))
     this.#sweepLater()
   }
 
@@ -248,7 +248,7 @@ export class Customer {
     this.#log.wake(row.id)
   }
 
-  /** Every answer that the relays bring, whoever sent it. What could not be done about it (no mint answers, the disk is full) is tried again. */
+  /** Every answer that the relays bring, whoever sent it. What could not be done about it (the disk is full) is tried again. */
   async #hear(event: NostrEvent, attempt = 0): Promise<void> {
     const { store, clock, logger } = this.#deps
     const jobId = event.tags.find((tag) => tag[0] === 'e')?.[1]
@@ -258,7 +258,7 @@ export class Customer {
       await this.#inTurn(row.id, () => this.#take(row.id, event))
     } catch (error) {
       const isOver = clock.now() > row.createdAt + (row.paidMsats > 0n ? LATE_REFUNDS_MS : LATE_ANSWERS_MS)
-      if (this.#closed || isOver || FINAL_OF_TOKENS.has(toPylonError(error).code)) throw error
+      if (this.#closed || isOver) throw error
       const waitMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(attempt, 10))
       logger.warn(
         { purchase: row.id, event: event.id, err: messageOf(error), retry_ms: waitMs },
@@ -345,14 +345,14 @@ export class Customer {
     if (this.#boundProviders(row) === undefined) return
     await this.#log.fail(row.id, new PylonError('job_failed', `The provider says ${answer.code}: ${answer.message}`))
     if (answer.refundToken === null) return
-    await this.#paying.redeem(row.id, answer.refundToken, createHash('sha256').update(answer.refundToken).digest('hex').slice(0, 16))
+    await this.#refunds.take(row.id, answer.refundToken)
   }
 
   async #onWalletEvent(event: WalletEvent): Promise<void> {
     const row = getPurchase(this.#deps.store, event.cause.id)
     if (row === undefined) return
     await this.#inTurn(row.id, async () => {
-      if (event.type === 'token_received') await this.#paying.refunded(row.id, event.amountSats)
+      if (event.type === 'token_received') await this.#refunds.refunded(row.id, event.amountSats)
       else await this.#paying.learn(row.id, event)
     })
     // Not waited for: the next payment may hang, and the wallet has more to tell.
@@ -405,7 +405,8 @@ export class Customer {
         // The deadline may have passed while a payment was under way that failed then.
         else if (clock.now() > row.deadlineAt) this.#background(row.id, () => this.#expire(row.id))
       }
-      for (const { id } of purchasesWithTokenOut(store)) this.#background(id, () => this.#paying.takeBack(this.#log.row(id)))
+      for (const id of this.#refunds.tokensOut()) this.#background(id, () => this.#refunds.takeBack(this.#log.row(id)))
+      for (const id of this.#refunds.waiting()) this.#background(id, () => this.#refunds.redeem(id))
       const keepMs = config().retention.finished_jobs_days * DAY_MS
       store
         .write(sweepPurchases({ before: clock.now() - keepMs }))

@@ -11,6 +11,10 @@ export interface FundingDeps {
   readonly config: () => Config
 }
 
+/** What jobs cost, and what of it came back. */
+export const EXPENSE_ACCOUNT = 'customer/expense/job'
+/** After the deadline, before a token that nobody took is taken back. */
+export const RECLAIM_AFTER_MS = 10 * 60_000
 /** What the mint may take for the proofs that a payment spends. */
 const INPUT_FEE_ALLOWANCE_SATS = 3n
 const MIN_FEE_ALLOWANCE_SATS = 10n

@@ -1,5 +1,5 @@
-/** Pays for a purchase, once: the cheapest usable offer by its invoice, or a locked token sent along; takes back what nobody took. */
-import { type Sats, sats } from '../base/amounts.ts'
+/** Pays for a purchase, once: the cheapest usable offer by its invoice, or a locked token sent along. */
+import { sats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError, toPylonError } from '../base/errors.ts'
@@ -9,9 +9,8 @@ import { listOffers, movePurchase, type OfferRow, type PurchaseRow, purchaseToke
 import type { Store } from '../store/store.ts'
 import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts'
 import type { PaidProvider } from './discovery.ts'
-import { customerWallet, maxFeeOf, topUp } from './funding.ts'
+import { customerWallet, EXPENSE_ACCOUNT, maxFeeOf, RECLAIM_AFTER_MS, topUp } from './funding.ts'
 import { orderOf, type PurchaseLog, statusOf } from './purchase-log.ts'
-import { isSettled } from './states.ts'
 
 interface PayingDeps {
   readonly store: Store
@@ -20,10 +19,6 @@ interface PayingDeps {
   readonly wallets: Wallets
   readonly config: () => Config
 }
-
-const EXPENSE_ACCOUNT = 'customer/expense/job'
-/** After the deadline, before a token that nobody took is taken back. */
-const RECLAIM_AFTER_MS = 10 * 60_000
 
 export class Paying {
   readonly #deps: PayingDeps
@@ -154,33 +149,6 @@ export class Paying {
       coverReceiverFee: true,
       debitAccount: EXPENSE_ACCOUNT,
     })
-  }
-
-  /** Redeems a refund; the same token again is the same operation. */
-  async redeem(id: string, token: string, tokenDigest: string): Promise<void> {
-    const received = await this.#wallet().receiveToken({
-      idempotencyKey: `purchase:${id}:refund:${tokenDigest}`,
-      cause: { type: 'purchase', id },
-      token,
-      creditAccount: EXPENSE_ACCOUNT,
-      retryFailed: true,
-    })
-    await this.refunded(id, received.amountSats)
-  }
-
-  async refunded(id: string, amountSats: Sats): Promise<void> {
-    await this.#log.move(id, 'refunded', `${amountSats} sats came back`)
-  }
-
-  /** Takes back the token of a purchase that its provider left alone. */
-  async takeBack(row: PurchaseRow): Promise<void> {
-    if (statusOf(row) === 'preparing' || this.#deps.clock.now() < row.deadlineAt + RECLAIM_AFTER_MS) return
-    if (this.#wallet().sentToken(purchaseTokenKey(row.id))?.state !== 'pending') return
-    const token = await this.#wallet().reclaim(purchaseTokenKey(row.id))
-    if (token.state !== 'reclaimed') return
-    if (!isSettled(statusOf(row)))
-      await this.#log.fail(row.id, new PylonError('timeout', 'The provider took neither the job nor the token.'))
-    await this.refunded(row.id, token.amountSats)
   }
 
   #wallet(): Wallet {

@@ -18,6 +18,8 @@ export interface PurchaseRow {
   readonly paidMsats: Msats
   readonly result: string | null
   readonly error: { readonly code: string; readonly message: string } | null
+  /** A refund that is not in the wallet yet. */
+  readonly refundToken: string | null
   readonly deadlineAt: number
   readonly createdAt: number
   readonly updatedAt: number
@@ -101,6 +103,11 @@ export const movePurchase = defineCommand(
   (p) => `move_purchase:${p.to}`,
 )
 
+/** Keeps the refund that came for a purchase, or forgets it (null), and says how it is; the status stays. */
+export const noteRefund = defineCommand('note_refund', (sql, p: { id: string; token: string | null; reason: string; at: number }) => {
+  sql('UPDATE purchases SET refund_token = ?, reason = ?, updated_at = ? WHERE id = ?').run(p.token, p.reason, BigInt(p.at), p.id)
+})
+
 /** Claims an answer: false when it was handled before. */
 export const claimAnswer = defineCommand(
   'claim_answer',
@@ -143,10 +150,10 @@ export const purchaseTokenKey = (id: string): string => `purchase:${id}:token`
 const TOKENS_OUT = `operations o JOIN purchases p ON o.idempotency_key = 'purchase:' || p.id || ':token'
   WHERE o.token_state = 'pending' AND p.status NOT IN ('completed', 'refunded')`
 
-/** Forgets finished purchases that were last touched before `before`, but none whose token may still be taken back. */
+/** Forgets finished purchases that were last touched before `before`, but none whose token may still be taken back or whose refund waits. */
 export const sweepPurchases = defineCommand('sweep_purchases', (sql, p: { before: number }) => {
   const old = `SELECT id FROM purchases WHERE status IN ('completed', 'failed', 'timeout', 'cancelled', 'refunded') AND updated_at < ?
-    AND id NOT IN (SELECT p.id FROM ${TOKENS_OUT})`
+    AND id NOT IN (SELECT p.id FROM ${TOKENS_OUT}) AND (refund_token IS NULL OR status IN ('completed', 'refunded'))`
   for (const table of ['purchase_offers', 'purchase_events', 'purchase_transitions']) {
     sql(`DELETE FROM ${table} WHERE purchase_id IN (${old})`).run(BigInt(p.before))
   }
@@ -167,6 +174,7 @@ function decode(row: Row): PurchaseRow {
     paidMsats: amount(row, 'paid_msats'),
     result: textOrNull(row, 'result'),
     error: code === null ? null : { code, message: text(row, 'error_message') },
+    refundToken: textOrNull(row, 'refund_token'),
     deadlineAt: int(row, 'deadline_at'),
     createdAt: int(row, 'created_at'),
     updatedAt: int(row, 'updated_at'),
@@ -197,6 +205,11 @@ export function openPurchases(store: Store, since: number, paidSince: number): P
 /** Those whose token is out, however old they are: nobody was seen to spend it, and no result came. */
 export function purchasesWithTokenOut(store: Store): PurchaseRow[] {
   return store.sql(`SELECT p.* FROM ${TOKENS_OUT}`).all().map(decode)
+}
+
+/** Those whose refund came and is not in the wallet yet. */
+export function purchasesWithRefund(store: Store): PurchaseRow[] {
+  return store.sql(`SELECT * FROM purchases WHERE refund_token IS NOT NULL AND status NOT IN ('completed', 'refunded')`).all().map(decode)
 }
 
 export function listOffers(store: Store, purchaseId: string): OfferRow[] {

@@ -20,6 +20,7 @@ import type { PayRequest, PayResult, SentToken, Wallet, WalletEvent, WalletOwner
 import { tempDir } from '../../support/temp.ts'
 
 const MINT = 'https://mint.test'
+const DAY_MS = 24 * 3600_000
 const key = (n: number): Signer => createSigner(new Uint8Array(32).fill(n))
 const node = key(1)
 const me = key(2)
@@ -244,6 +245,7 @@ it.each([
 
 it('redeems a refund as soon as its mint answers again, without a restart', async () => {
   const world = new World()
+  await world.customer.start()
   const { id, eventId } = await world.order({ provider: provider.pubkey })
   let failures = 3
   world.onReceive = async () => {
@@ -252,13 +254,37 @@ it('redeems a refund as soon as its mint answers again, without a restart', asyn
   const content = JSON.stringify({ error: 'failed', refund_token: 'cashuBrefund' })
   world.answer(eventId, provider, { status: 'error', extra: 'backend_failed', content, encrypt: { signer: provider, scheme: 'nip44' } })
   await world.until(() => expect(failures).toBe(2))
-  await world.clock.advance(60_000)
+  await world.clock.advance(61_000)
+  await world.until(() => expect(failures).toBe(1))
+  await world.clock.advance(61_000)
+  await world.until(() => expect(failures).toBe(0))
+  await world.clock.advance(61_000)
+  await world.until(() => expect(world.customer.get(id).status).toBe('refunded'))
+  expect(world.redeemed).toEqual(['cashuBrefund'])
+})
+
+it('keeps a refund of a mint that is not on the list, says so, and redeems it once it is, also when relays forgot it', async () => {
+  const world = new World()
+  const { id, eventId } = await world.order({ provider: provider.pubkey })
+  let listed = false
+  world.onReceive = async () => {
+    if (!listed) throw new PylonError('mint_not_allowed', 'The mint X is not on the list: add it.')
+  }
+  const content = JSON.stringify({ error: 'failed', refund_token: 'cashuBrefund' })
+  world.answer(eventId, provider, { status: 'error', content, encrypt: { signer: provider, scheme: 'nip44' } })
+  await world.until(() => expect(world.customer.get(id).reason).toBe('a refund waits: The mint X is not on the list: add it.'))
+  expect(world.customer.get(id).status).toBe('failed')
+  listed = true
+  // A start: nothing is heard again.
+  await world.clock.advance(365 * DAY_MS)
+  await world.customer.start()
   await world.until(() => expect(world.customer.get(id).status).toBe('refunded'))
   expect(world.redeemed).toEqual(['cashuBrefund'])
 })
 
 it('asks no mint again about a refund that is no money', async () => {
   const world = new World()
+  await world.customer.start()
   const { id, eventId } = await world.order({ provider: provider.pubkey })
   let asked = 0
   world.onReceive = async () => {
@@ -270,7 +296,7 @@ it('asks no mint again about a refund that is no money', async () => {
   await world.until(() => expect(asked).toBe(1))
   await world.clock.advance(3_600_000)
   expect(asked).toBe(1)
-  expect(world.customer.get(id).status).toBe('failed')
+  expect(world.customer.get(id)).toMatchObject({ status: 'failed', reason: 'the refund is no money: spent' })
 })
 
 it('keeps no more answers than a purchase can want', async () => {
@@ -374,8 +400,6 @@ it('asks again also when it learns at a start that the payment under way has fai
   await world.clock.advance(10_000)
   expect(world.asked).toHaveLength(1)
 })
-
-const DAY_MS = 24 * 3600_000
 
 /** A purchase that failed and whose token nobody spent. */
 async function failedWithToken(world: World): Promise<void> {
