@@ -5,8 +5,10 @@ import { messageOf } from '../base/errors.ts'
 import type { Output } from '../control/client.ts'
 import type { nodeRoutes } from '../control/contract/node.ts'
 import { isProtected, readIdentity } from '../nostr/identity.ts'
+import { unsentRefunds } from '../store/held-value.ts'
 import { auditLedger, balancesByPrefix } from '../store/ledger.ts'
 import { listMints } from '../store/mints.ts'
+import { purchasesWithRefund } from '../store/purchases.ts'
 import { text } from '../store/row.ts'
 import type { PylonNode } from './node.ts'
 import { freeBytes } from './prepare-home.ts'
@@ -23,7 +25,7 @@ const MAX_SKEW_S = 30
 /** @param node the running node; without it what only a running one can tell is skipped. */
 export async function examine(read: ReadServices, node?: PylonNode): Promise<Report> {
   const checks = [checkNodeVersion(), checkHome(read), checkDisk(read), checkConfig(read), checkIdentity(read)]
-  checks.push(checkDatabase(read), checkLedger(read), ...(await checkMints(read, node)))
+  checks.push(checkDatabase(read), checkLedger(read), checkRefunds(read), ...(await checkMints(read, node)))
   if (node === undefined) checks.push({ name: 'relays', state: 'skipped', message: 'The node is stopped.', next_step: 'pylon start' })
   else checks.push(...checkRelays(node), ...checkBackends(node), ...checkSubstrates(node))
   return { ok: checks.every((check) => check.state !== 'failed'), checks }
@@ -94,6 +96,24 @@ function checkLedger({ store }: ReadServices): Check {
   const heldMsats = [...balancesByPrefix(store, '')].reduce((sum, [account, msats]) => (/\/wallet\//.test(account) ? sum + msats : sum), 0n)
   if (audit.ok) return ok('ledger', `Every entry balances and the proofs agree with the books: all wallets hold ${heldMsats / 1000n} sats.`)
   return failed('ledger', audit.problems.slice(0, 5).join(' '), 'pylon backup PATH, then report this with the log')
+}
+
+/** Of both sides: what we owe and could not send, what came for us and could not be redeemed. */
+function checkRefunds({ store }: ReadServices): Check {
+  const { count, totalSats } = unsentRefunds(store)
+  const waiting = purchasesWithRefund(store)
+  const problems = [
+    ...(count === 0
+      ? []
+      : [`${count} refunds of ${totalSats} sats to customers are not made yet: their mint must answer and hold enough.`]),
+    ...waiting.slice(0, 5).map((purchase) => `Of the job ${purchase.eventId ?? purchase.id} ${purchase.reason}`),
+  ]
+  if (problems.length === 0) return ok('refunds', 'None waits.')
+  return warning(
+    'refunds',
+    problems.join(' '),
+    count === 0 ? 'pylon wallet mints list' : 'pylon wallet balance; pylon logs says why each waits',
+  )
 }
 
 async function checkMints(read: ReadServices, node: PylonNode | undefined): Promise<Check[]> {

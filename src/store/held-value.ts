@@ -1,7 +1,7 @@
 /** What all wallets of a home hold together, by the ledger: also readable while the node is stopped. */
 import { msats, msatsToSatsDown, type Sats, sats } from '../base/amounts.ts'
 import { listMints } from './mints.ts'
-import { amount, text } from './row.ts'
+import { amount, int, text } from './row.ts'
 import type { Store } from './store.ts'
 
 export interface HeldValue {
@@ -46,6 +46,18 @@ function atRisk(store: Store): Sats {
     .sql(`SELECT coalesce(sum(held_sats), 0) AS total FROM operations WHERE state IN ('prepared', 'submitted', 'unknown')`)
     .get()
   return sats(row === undefined ? 0n : amount(row, 'total'))
+}
+
+/** Refunds of jobs and leases whose token could not be made yet: how many, and what they come to. */
+export function unsentRefunds(store: Store): { readonly count: number; readonly totalSats: Sats } {
+  const row = store
+    .sql(
+      `SELECT count(*) AS n, coalesce(sum(msats), 0) AS total FROM (
+         SELECT paid_msats AS msats FROM jobs WHERE status = 'refunding' AND refund_sends = 0
+         UNION ALL SELECT refund_msats FROM leases WHERE state = 'refunding' AND refund_sends = 0)`,
+    )
+    .get()
+  return { count: row === undefined ? 0 : int(row, 'n'), totalSats: msatsToSatsDown(msats(row === undefined ? 0n : amount(row, 'total'))) }
 }
 
 /** Every key of this home that ever had a wallet. */

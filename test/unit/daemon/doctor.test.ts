@@ -1,0 +1,35 @@
+/** What doctor says of money that waits. */
+import { expect, it, onTestFinished } from 'vitest'
+import { msats } from '../../../src/base/amounts.ts'
+import { ManualClock } from '../../../src/base/clock.ts'
+import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
+import { homeAt } from '../../../src/base/paths.ts'
+import { examine } from '../../../src/daemon/doctor.ts'
+import { all } from '../../../src/store/commands.ts'
+import { insertPurchase, movePurchase, noteRefund } from '../../../src/store/purchases.ts'
+import { Store } from '../../../src/store/store.ts'
+import { tempDir } from '../../support/temp.ts'
+
+it('names a refund that waits and why, and is still well', async () => {
+  const home = homeAt(tempDir())
+  const store = Store.open(home.database)
+  onTestFinished(() => store.close())
+  const read = { home, network: 'live' as const, store, clock: new ManualClock(), config: () => DEFAULT_CONFIG }
+  const refunds = async () => (await examine(read)).checks.find((check) => check.name === 'refunds')
+  expect(await refunds()).toMatchObject({ state: 'ok' })
+  const at = 1000
+  await store.write(
+    all(
+      insertPurchase({ id: 'p', kind: 5001, order: {}, provider: null, deadlineAt: at, at }),
+      movePurchase({ id: 'p', from: ['preparing'], to: 'paid', reason: '', at, paidMsats: msats(5000) }),
+      movePurchase({ id: 'p', from: ['paid'], to: 'failed', reason: '', at }),
+      noteRefund({ id: 'p', token: 'cashuB', reason: 'a refund waits: The mint X is not on the list', at }),
+    ),
+  )
+  expect(await refunds()).toEqual({
+    name: 'refunds',
+    state: 'warning',
+    message: 'Of the job p a refund waits: The mint X is not on the list',
+    next_step: 'pylon wallet mints list',
+  })
+})
