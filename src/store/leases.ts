@@ -152,6 +152,23 @@ export function leasesIn(store: Store, states: readonly LeaseState[]): LeaseRow[
     .map(decodeLease)
 }
 
+/** Leases that were asked for since a time (ms) and not paid: of one tenant, and of all. */
+export function countUnpaid(store: Store, p: { tenant: string; since: number }): { theirs: number; all: number } {
+  const row = store
+    .sql(
+      `SELECT count(*) AS everyone, coalesce(sum(tenant_pubkey = ?), 0) AS theirs FROM leases
+       WHERE state IN ('quoted', 'expired') AND created_at > ?`,
+    )
+    .get(p.tenant, BigInt(p.since))
+  return row === undefined ? { theirs: 0, all: 0 } : { theirs: int(row, 'theirs'), all: int(row, 'everyone') }
+}
+
+/** How often a lease has begun to be refunded. */
+export function countRefunds(store: Store, id: string): number {
+  const row = store.sql(`SELECT count(*) AS total FROM lease_transitions WHERE lease_id = ? AND to_state = 'refunding'`).get(id)
+  return row === undefined ? 0 : int(row, 'total')
+}
+
 function decodeLease(row: Row): LeaseRow {
   return {
     id: text(row, 'id'),

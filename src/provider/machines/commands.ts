@@ -2,6 +2,7 @@
 import { asRecord, type Json } from '../../base/json.ts'
 import type { CommandOf, ControlCommand } from '../../nostr/control/commands.ts'
 import type { ControlResult } from '../../nostr/control/envelopes.ts'
+import { ControlError } from '../../nostr/control/vocabulary.ts'
 import { bindRequest } from '../../store/control-requests.ts'
 import { getLease, leasesOf } from '../../store/leases.ts'
 import { getRuntime, type RuntimeRow } from '../../store/runtimes.ts'
@@ -61,6 +62,7 @@ export function createCommands(deps: {
       throw fail('runtime_class_unavailable', `the class ${row.runtimeClass} is not offered any more`)
     const id = leaseIdOf(claimed)
     if (getLease(store, id) === undefined) {
+      market.assertMayOwe(requester, command.lease_token)
       const seconds = leases.terms(entry, command.lease_seconds)
       const open = leases.open({ id, runtimeId: row.id, tenant: requester, entry, seconds, extendsId: last.id })
       await persist(keeper, open, bindRequest({ requester, idempotencyKey: claimed.idempotencyKey, runtimeId: row.id }))
@@ -69,17 +71,18 @@ export function createCommands(deps: {
   }
 
   async function finishExtension(runtimeId: string, leaseId: string, emit: Emit, token: string | undefined): Promise<ControlResult> {
-    await leases.awaitPayment(leaseId, { token, emit, signal })
+    const wentBefore = () => fail('lease_expired', 'the runtime went before the payment came; what was paid goes back')
+    const isLeased = () => leasesOf(store, runtimeId).some((lease) => lease.state === 'active')
+    await leases.awaitPayment(leaseId, { token, emit, signal }).catch((error: unknown) => {
+      throw error instanceof ControlError && error.code === 'payment_required' && !isLeased() ? wentBefore() : error
+    })
     await registry.inOrder(runtimeId, async () => {
-      const row = getRuntime(store, runtimeId)
-      // Paid for what went meanwhile: it goes back.
-      const isThere = row?.state === 'ready' || row?.state === 'unreachable'
-      const commands = isThere ? leases.activate(runtimeId, clock.now()) : leases.end(runtimeId, 'node', clock.now())
+      // What runs is prolonged, in whatever state; this one alone goes back where nothing does.
+      const isThere = isLeased()
+      const commands = isThere ? leases.activate(runtimeId, clock.now()) : leases.giveBack(leaseId, clock.now())
       if (commands.length > 0) await persist(keeper, ...commands)
-      if (!isThere) {
-        leases.wake()
-        throw fail('lease_expired', 'the runtime went before the payment came; it goes back')
-      }
+      leases.wake()
+      if (!isThere) throw wentBefore()
     })
     const row = getRuntime(store, runtimeId)
     if (row === undefined) throw runtimeNotFound(runtimeId)
@@ -113,7 +116,7 @@ export function createCommands(deps: {
   /** One of their own runtimes, in order of what was asked of it. */
   async function onRuntime(requester: string, id: string, work: (row: RuntimeRow) => Promise<Json>): Promise<ControlResult> {
     own(requester, id)
-    return await registry.inOrder(id, () => answer(own(requester, id), work))
+    return await registry.inside(id, () => answer(own(requester, id), work))
   }
 
   async function change(requester: string, command: ControlCommand, claimed: Claimed, admitted: () => void): Promise<ControlResult> {

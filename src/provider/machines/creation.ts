@@ -72,7 +72,7 @@ export function createCreation(deps: {
     const botPubkey =
       command.command === 'provision' && command.bot_secret_key_hex !== undefined ? botKey(command.bot_secret_key_hex) : null
     const requireIsolation = admitted.terms === 'lease' && !market.mayUnisolated()
-    const context = { runtimeId, owner: requester, botPubkey, requireIsolation }
+    const context = { runtimeId, owner: requester, botPubkey, requireIsolation, isLeased: admitted.terms === 'lease' }
     try {
       const order = command.command === 'provision' ? orderProvision(command, entry, context) : orderRun(command, entry, context)
       assertVolumesFree(requester, order.spec)
@@ -167,7 +167,8 @@ export function createCreation(deps: {
       artifact_globs: [],
       ...image,
     }
-    const order = orderRun(command, entry, { runtimeId, owner, botPubkey: null, requireIsolation: !market.mayUnisolated() })
+    const context = { runtimeId, owner, botPubkey: null, requireIsolation: !market.mayUnisolated(), isLeased: true }
+    const order = orderRun(command, entry, context)
     await persist(
       keeper,
       insertRuntime({

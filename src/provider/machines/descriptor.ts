@@ -43,7 +43,7 @@ export function describe(row: RuntimeRow, extras: Extras): RuntimeDescriptor {
 }
 
 function leaseFields(extras: Extras): Json | undefined {
-  const last = extras.leases.at(-1)
+  const last = currentOf(extras.leases)
   if (last === undefined) return undefined
   const paid = extras.leases.filter((lease) => lease.state !== 'quoted' && lease.state !== 'expired')
   const endsAt = Math.max(0, ...paid.map((lease) => lease.endsAt ?? 0))
@@ -57,4 +57,15 @@ function leaseFields(extras: Extras): Json | undefined {
     ...(sum((lease) => lease.refundMsats) === 0 ? {} : { refund_msats: sum((lease) => lease.refundMsats) }),
     ...(extras.refundToken === undefined ? {} : { refund_token: extras.refundToken }),
   }
+}
+
+/** What matters most to the tenant: money on its way back, then the time that runs, then what was paid last. */
+function currentOf(leases: readonly LeaseRow[]): LeaseRow | undefined {
+  const isPaid = (lease: LeaseRow) => lease.state !== 'quoted' && lease.state !== 'expired'
+  return (
+    leases.findLast((lease) => lease.state === 'refunding') ??
+    leases.findLast((lease) => lease.state === 'active') ??
+    leases.findLast(isPaid) ??
+    leases.at(-1)
+  )
 }

@@ -8,7 +8,7 @@ import { leasesOf } from '../../store/leases.ts'
 import { getRuntime, patchRuntime, type RuntimePatch, type RuntimeRow } from '../../store/runtimes.ts'
 import { persist } from '../jobs/context.ts'
 import { fail, toControlError } from './failures.ts'
-import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, resultOf, step } from './keeper.ts'
+import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, type Queues, resultOf, step } from './keeper.ts'
 import { provisionInputOf } from './order.ts'
 import type { EndedBy } from './settlement.ts'
 
@@ -16,6 +16,8 @@ const FIRST_POLL_MS = 100
 const MAX_POLL_MS = 1000
 
 export interface DriverDeps extends KeeperDeps {
+  /** Places are counted and taken one after the other. */
+  readonly placing: Queues
   readonly tearDown: (id: string, reason: string, by: EndedBy) => Promise<unknown>
 }
 
@@ -69,8 +71,12 @@ async function begin(deps: DriverDeps, row: RuntimeRow, options: DriveOptions): 
     if (lease !== undefined) await deps.leases.awaitPayment(lease.id, { token: options.token, emit: options.emit, signal: options.signal })
     const { free } = await deps.substrates().lookAtCapacity(row.provider)
     if (free.instances < 1) throw fail('capacity_exhausted', `no place is free on ${row.provider} now`)
-    options.signal.throwIfAborted()
-    await persist(deps, step(row.id, 'requested', 'provisioning', 'the substrate is asked for it', clock.now()))
+    // Others may have come first while this one was paid for.
+    await deps.placing.run('', async () => {
+      if (deps.placesOf(row.runtimeClass) < 1) throw fail('capacity_exhausted', `no place of the class ${row.runtimeClass} is free now`)
+      options.signal.throwIfAborted()
+      await persist(deps, step(row.id, 'requested', 'provisioning', 'the substrate is asked for it', clock.now()))
+    })
   } catch (error) {
     if (!options.signal.aborted) await deps.tearDown(row.id, messageOf(error), 'node').catch(() => undefined)
     throw error
@@ -148,7 +154,9 @@ async function settleIn(deps: DriverDeps, row: RuntimeRow): Promise<void> {
     input: timeoutS === undefined ? kept : { ...kept, timeoutSecs: timeoutS },
     ...(row.protocol === null && timeoutS !== undefined ? { deadline: at + (timeoutS + deps.config().watchdog_grace_s) * 1000 } : {}),
   }
-  await persist(deps, step(row.id, 'provisioning', 'ready', 'runtime ready', at, patch), ...deps.leases.activate(row.id, at))
+  // A run that takes all of its time is answered: the host's grace is not paid for.
+  const notBefore = patch.deadline ?? 0
+  await persist(deps, step(row.id, 'provisioning', 'ready', 'runtime ready', at, patch), ...deps.leases.activate(row.id, at, notBefore))
   deps.onChange()
 }
 

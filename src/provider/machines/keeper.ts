@@ -21,6 +21,8 @@ export interface KeeperDeps {
   readonly logger: Logger
   readonly config: () => RuntimesConfig
   readonly substrates: () => Substrates
+  /** How many more of a class there may be now. */
+  readonly placesOf: (runtimeClass: string) => number
   readonly leases: LeaseDesk
   readonly notify: (tenant: string, runtimeId: string, status: ControlStatus) => readonly Command<unknown>[]
   readonly nudge: () => void

@@ -9,7 +9,17 @@ import type { Logger } from '../../base/logger.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import { leasePriceMsats } from '../../nostr/control/offers.ts'
 import type { Command } from '../../store/commands.ts'
-import { getLease, insertLease, type LeaseRow, type LeaseStep, leasesIn, leasesOf, moveLease, patchLease } from '../../store/leases.ts'
+import {
+  countRefunds,
+  getLease,
+  insertLease,
+  type LeaseRow,
+  type LeaseStep,
+  leasesIn,
+  leasesOf,
+  moveLease,
+  patchLease,
+} from '../../store/leases.ts'
 import { accountBalance, postEntry } from '../../store/ledger.ts'
 import { patchRuntime } from '../../store/runtimes.ts'
 import type { Store } from '../../store/store.ts'
@@ -54,11 +64,13 @@ export interface LeaseDesk {
   awaitPayment(leaseId: string, options: { token: string | undefined; emit: Emit; signal: AbortSignal }): Promise<void>
   /** A token that came with a repeat of the command. @throws ControlError payment_failed */
   redeem(leaseId: string, token: string): Promise<void>
-  /** Gives the time: from `at`, or from the end of the lease that it extends. */
-  activate(runtimeId: string, at: number): readonly Command<unknown>[]
+  /** Gives the time: from `at`, or from the end of the lease that it extends. @param notBefore (ms) the runtime is not ended */
+  activate(runtimeId: string, at: number, notBefore?: number): readonly Command<unknown>[]
   /** Ends all leases of a runtime. */
   end(runtimeId: string, by: EndedBy, at: number): readonly Command<unknown>[]
-  /** Sends refunds that `end` made due. */
+  /** Ends one that was paid and brought nothing. */
+  giveBack(leaseId: string, at: number): readonly Command<unknown>[]
+  /** After a commit that ended leases: sends the refunds that are due, and tells who waits for payment. */
   wake(): void
   refundToken(lease: LeaseRow): string | undefined
   onWalletEvent(event: WalletEvent): Promise<void>
@@ -86,7 +98,7 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
       const lease = getLease(store, id)
       if (lease?.state !== 'refunding') return undefined
       return {
-        idempotencyKey: refundKey(id),
+        idempotencyKey: currentRefundKey(id),
         cause: { type: 'lease', id },
         amountSats: msatsToSatsDown(lease.refundMsats),
         mintUrl: lease.mintUrl,
@@ -115,7 +127,11 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     const at = clock.now()
     const step = { id, from: 'refunding', to: 'refunded', reason: 'the tenant spent the refund', at } as const
     await persistIfUnmoved(deps, stepLease({ ...step, patch: { refundNextAt: null } }))
+    // What was paid meanwhile goes back next.
+    await takePayment(id)
   }
+
+  const currentRefundKey = (id: string) => refundKey(id, countRefunds(store, id))
 
   function wakeWaiters(id: string): void {
     for (const wake of waiters.get(id) ?? []) wake()
@@ -162,19 +178,23 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
         return
       }
       const paidMsats = msats(-accountBalance(store, depositAccount(id)))
-      if (paidMsats <= 0n || (lease.state !== 'ended' && paidMsats <= lease.paidMsats)) return
+      const isOver = lease.state === 'ended' || lease.state === 'refunded'
+      if (paidMsats <= 0n || (!isOver && paidMsats <= lease.paidMsats)) return
       const at = clock.now()
-      const paid = { paidMsats, ...(mintUrl === undefined ? {} : { mintUrl }) }
-      const back = { refundMsats: paidMsats, refundNextAt: at }
+      // Of one that is over the deposit holds what came since.
+      const total = msats(isOver ? lease.paidMsats + paidMsats : paidMsats)
+      const paid = { paidMsats: total, ...(mintUrl === undefined ? {} : { mintUrl }) }
+      const back = { refundMsats: paidMsats, refundSends: 0, refundNextAt: at }
       if (lease.state === 'quoted' && paidMsats >= lease.priceMsats) {
         if (await persistIfUnmoved(deps, stepLease({ id, from: 'quoted', to: 'paid', reason: 'paid', at, patch: paid }))) break
       } else if (lease.state === 'quoted' || lease.state === 'expired') {
         const reason = lease.state === 'quoted' ? 'paid less than the price' : 'paid too late'
         const toPaid = stepLease({ id, from: lease.state, to: 'paid', reason, at, patch: paid })
         if (await persistIfUnmoved(deps, toPaid, stepLease({ id, from: 'paid', to: 'refunding', reason, at, patch: back }))) break
-      } else if (lease.state === 'ended') {
-        const step = { id, from: 'ended', to: 'refunding', reason: 'paid after its end', at, patch: { ...paid, ...back } } as const
-        if (await persistIfUnmoved(deps, stepLease(step))) break
+      } else if (lease.state === 'ended' || lease.state === 'refunded') {
+        const patch = { ...paid, ...back }
+        if (await persistIfUnmoved(deps, stepLease({ id, from: lease.state, to: 'refunding', reason: 'paid after its end', at, patch })))
+          break
       } else if (lease.state === 'paid' || lease.state === 'active') {
         // Paid twice: what is over the price goes back at the end.
         await persist(deps, patchLease({ id, patch: paid, at }))
@@ -208,6 +228,9 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
         minNetSats: msatsToSatsUp(lease.priceMsats),
       })
       await takePayment(leaseId, received.mintUrl)
+      // The wallet's event may have been first: what goes back goes to the mint that it came from.
+      if (getLease(store, leaseId)?.mintUrl !== received.mintUrl)
+        await persist(deps, patchLease({ id: leaseId, patch: { mintUrl: received.mintUrl }, at: clock.now() }))
     } catch (error) {
       // Whether it came is for the wallet to find out: then its event says.
       if (isPylonError(error, 'payment_unknown')) return
@@ -256,13 +279,14 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     async awaitPayment(leaseId, { token, emit, signal }) {
       const lease = getLease(store, leaseId)
       if (lease !== undefined && outcome(lease) === 'waiting') {
-        try {
-          const quoted = await quote(lease)
-          if (token === undefined) emit(paymentStatus(quoted))
-        } catch (error) {
-          throw toControlError(error, 'payment_failed')
-        }
         if (token !== undefined) await redeem(leaseId, token)
+        else {
+          try {
+            emit(paymentStatus(await quote(lease)))
+          } catch (error) {
+            throw toControlError(error, 'payment_failed')
+          }
+        }
       }
       while (outcome(getLease(store, leaseId)) === 'waiting') {
         await new Promise<void>((resolve, reject) => {
@@ -283,7 +307,7 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
 
     redeem,
 
-    activate(runtimeId, at) {
+    activate(runtimeId, at, notBefore = 0) {
       const leases = leasesOf(store, runtimeId)
       let endsAt = Math.max(at, ...leases.filter((lease) => lease.state === 'active').map((lease) => lease.endsAt ?? 0))
       const commands = leases
@@ -300,22 +324,31 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
             patch: { startsAt, endsAt },
           })
         })
-      return commands.length === 0 ? [] : [...commands, patchRuntime({ id: runtimeId, patch: { expiresAt: endsAt }, at })]
+      return commands.length === 0
+        ? []
+        : [...commands, patchRuntime({ id: runtimeId, patch: { expiresAt: Math.max(endsAt, notBefore) }, at })]
     },
 
     end(runtimeId, by, at) {
-      const commands = leasesOf(store, runtimeId).flatMap((lease) => ending(lease, by, at))
-      return commands
+      return leasesOf(store, runtimeId).flatMap((lease) => ending(lease, by, at))
     },
 
-    wake: () => void refunds.run(),
+    giveBack(leaseId, at) {
+      const lease = getLease(store, leaseId)
+      return lease?.state === 'paid' ? ending(lease, 'node', at) : []
+    },
 
-    refundToken: (lease) => (lease.state === 'refunding' ? deps.wallet().sentToken(refundKey(lease.id))?.token : undefined),
+    wake() {
+      for (const id of [...waiters.keys()]) if (getLease(store, id)?.state !== 'quoted') wakeWaiters(id)
+      void refunds.run()
+    },
+
+    refundToken: (lease) => (lease.state === 'refunding' ? deps.wallet().sentToken(currentRefundKey(lease.id))?.token : undefined),
 
     async onWalletEvent(event) {
       const { id } = event.cause
       if (event.type === 'invoice_settled' || event.type === 'token_received') await takePayment(id)
-      else if (event.type === 'sent_claimed' && event.idempotencyKey === refundKey(id)) await onClaimed(id)
+      else if (event.type === 'sent_claimed' && event.idempotencyKey === currentRefundKey(id)) await onClaimed(id)
     },
 
     async tick() {

@@ -1,10 +1,11 @@
 /** What this node rents out and to whom: terms, classes, places that are free, offers, and the class of jobs; looks, never changes. */
+import type { Clock } from '../../base/clock.ts'
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
 import type { CommandOf } from '../../nostr/control/commands.ts'
 import type { RuntimeOffer } from '../../nostr/control/offers.ts'
 import { parsePubkey } from '../../nostr/nips/nip19.ts'
 import type { Keyring } from '../../nostr/types.ts'
-import { leasesIn } from '../../store/leases.ts'
+import { countUnpaid } from '../../store/leases.ts'
 import { runtimesIn, runtimesOf } from '../../store/runtimes.ts'
 import type { Store } from '../../store/store.ts'
 import { allowsUnisolated, assertIsolation, type Terms, termsOf } from './authorisation.ts'
@@ -14,11 +15,13 @@ import type { OfferStatus } from './machines.ts'
 import { LIVING_STATES } from './states.ts'
 import type { Substrates } from './substrates.ts'
 
-/** Unpaid leases at once, of all strangers: each costs an invoice at the mint. */
-const MAX_QUOTED = 200
+/** Leases that were not paid, within the time of an invoice: of one stranger, and of all who brought no token. Each costs an invoice. */
+const MAX_UNPAID_PER_TENANT = 16
+const MAX_UNPAID = 200
 
 export interface MarketDeps {
   readonly store: Store
+  readonly clock: Clock
   readonly config: () => RuntimesConfig
   readonly network: 'sandbox' | 'live'
   readonly keyring: Keyring
@@ -46,7 +49,8 @@ export function createMarket(deps: MarketDeps) {
   function sellable(entry: RuntimeClass): { ok: true } | { ok: false; reason: string } {
     const probe = deps.substrates().probe(entry.provider)
     if (entry.price_msats_per_hour === 0) return { ok: false, reason: 'no price' }
-    if (!probe.usable || probe.lacks !== undefined) return { ok: false, reason: probe.reason ?? 'the substrate is not usable' }
+    const lacksIt = probe.lacks === 'runs' || (probe.lacks === 'agents' && entry.protocols.length > 0)
+    if (!probe.usable || lacksIt) return { ok: false, reason: probe.reason ?? 'the substrate is not usable' }
     if (!probe.isolated && !mayUnisolated()) return { ok: false, reason: 'nothing isolates runtimes there' }
     if (mints().length === 0) return { ok: false, reason: 'no_mint' }
     return { ok: true }
@@ -80,6 +84,15 @@ export function createMarket(deps: MarketDeps) {
     }
   }
 
+  /** @throws ControlError rate_limited when too many leases were asked for and not paid */
+  function assertMayOwe(tenant: string, token: string | undefined): void {
+    const since = deps.clock.now() - config().payment_expiry_s * 1000
+    const unpaid = countUnpaid(store, { tenant, since })
+    if (unpaid.theirs >= MAX_UNPAID_PER_TENANT) throw fail('rate_limited', `you have not paid for ${unpaid.theirs} leases`, 'try later')
+    if (token === undefined && unpaid.all >= MAX_UNPAID)
+      throw fail('rate_limited', 'too many leases wait for payment', 'try later, or send a lease_token')
+  }
+
   /** @throws ControlError for what speaks against it before anything is spent */
   function admit(requester: string, command: CommandOf<'provision'> | CommandOf<'run'>): { entry: RuntimeClass; terms: Terms } {
     const theirs = terms(requester)
@@ -105,8 +118,7 @@ export function createMarket(deps: MarketDeps) {
       const theirOwn = runtimesOf(store, requester).filter((row) => row.state !== 'gone')
       if (theirOwn.length >= config().max_per_owner) throw fail('rate_limited', `you have ${theirOwn.length} runtimes`, 'tear one down')
     }
-    if (theirs === 'lease' && leasesIn(store, ['quoted']).length >= MAX_QUOTED)
-      throw fail('rate_limited', 'too many leases wait for payment', 'try later')
+    if (theirs === 'lease') assertMayOwe(requester, command.lease_token)
     if (free(entry) < 1) throw fail('capacity_exhausted', `no place of the class ${entry.name} is free now`)
     return { entry, terms: theirs }
   }
@@ -142,7 +154,13 @@ export function createMarket(deps: MarketDeps) {
     mayUnisolated,
     classes,
     free,
+    /** 0 for a class that is no more. */
+    placesOf(runtimeClass: string): number {
+      const entry = classes().find((candidate) => candidate.name === runtimeClass)
+      return entry === undefined ? 0 : free(entry)
+    },
     admit,
+    assertMayOwe,
     /** What strangers can rent now. */
     offers: () =>
       classes()

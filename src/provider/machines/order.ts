@@ -36,6 +36,8 @@ interface Context {
   readonly botPubkey: string | null
   /** A stranger's: isolated or not at all. */
   readonly requireIsolation: boolean
+  /** Paid for: has what the class names and no more. */
+  readonly isLeased: boolean
 }
 
 /** @throws ControlError invalid_command; spec_* for what the spec itself refuses */
@@ -82,21 +84,24 @@ type MachineCommand = CommandOf<'provision'> | CommandOf<'run'>
 function baseSpec(command: MachineCommand, entry: RuntimeClass, context: Context): RuntimeSpecInput {
   return {
     identity: { runtime_id: context.runtimeId, instance_name: command.name?.trim() || context.runtimeId },
-    resources: resourcesOf(command, entry),
+    resources: resourcesOf(command, entry, context.isLeased),
     labels: { runtime_class: entry.name },
   }
 }
 
-/** What the class gives, or less. */
-function resourcesOf(command: MachineCommand, entry: RuntimeClass): NonNullable<RuntimeSpecInput['resources']> {
+/** What the class gives, or less; where it names nothing a tenant gets what the substrate gives by itself. */
+function resourcesOf(command: MachineCommand, entry: RuntimeClass, isLeased: boolean): NonNullable<RuntimeSpecInput['resources']> {
   const asked = command.resources ?? {}
+  const assertWithin = (field: string, want: number | undefined, limit: number | undefined) => {
+    if (want === undefined || (limit === undefined ? !isLeased : want <= limit)) return
+    const most = limit === undefined ? 'leaves that to the substrate' : `gives at most ${limit}`
+    throw fail('invalid_command', `${field}: the class ${entry.name} ${most}`)
+  }
+  assertWithin('microvm.cpu', command.microvm?.cpu, entry.vcpu_count)
+  assertWithin('microvm.memory_mb', command.microvm?.memory_mb, entry.memory_mib)
   const pick = (key: 'vcpu_count' | 'memory_mib' | 'root_disk_gib') => {
-    const limit = entry[key]
-    const want = asked[key]
-    if (limit !== undefined && want !== undefined && want > limit) {
-      throw fail('invalid_command', `resources.${key}: the class ${entry.name} gives at most ${limit}`)
-    }
-    const value = want ?? limit
+    assertWithin(`resources.${key}`, asked[key], entry[key])
+    const value = asked[key] ?? entry[key]
     return value === undefined ? {} : { [key]: value }
   }
   return { ...pick('vcpu_count'), ...pick('memory_mib'), ...pick('root_disk_gib') }

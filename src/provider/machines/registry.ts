@@ -26,8 +26,15 @@ export interface Registry {
   tearDown(id: string, reason: string, by: EndedBy, options?: { keepVolume?: boolean }): Promise<TeardownOutcome>
   /** Restarts the instance with its volume, or makes it anew where it is gone. @throws ControlError */
   recover(id: string, emit: Emit): Promise<RuntimeRow>
-  /** Runs work on one runtime after what was asked for before. */
+  /** Ends a runtime whose time is up, whatever runs inside; not one that was prolonged meanwhile. */
+  expire(id: string): Promise<void>
+  /** Runs short work on one runtime after what was asked for before. */
   inOrder<T>(id: string, work: () => Promise<T>): Promise<T>
+  /**
+   * The same for work inside it, which may take as long as its tenant likes: the end of the lease does not wait for it.
+   * @throws ControlError operation_failed when the runtime was ended meanwhile
+   */
+  inside<T>(id: string, work: () => Promise<T>): Promise<T>
   isDriven(id: string): boolean
   /** Removes instances of ours that no record wants, and ends records whose instance is gone. */
   sweep(): Promise<void>
@@ -40,8 +47,11 @@ export function createRegistry(deps: KeeperDeps): Registry {
   const { store, clock, logger } = deps
   const drives = new Map<string, { promise: Promise<RuntimeRow>; abort: AbortController }>()
   const queues = new Queues()
+  /** What runs inside a runtime now, and the runtimes that are being ended whatever runs inside. */
+  const cuts = new Map<string, AbortController>()
+  const ending = new Set<string>()
   const closing = new AbortController()
-  const driver: DriverDeps = { ...deps, tearDown: (id, reason, by) => takeDown(id, reason, by, {}) }
+  const driver: DriverDeps = { ...deps, placing: new Queues(), tearDown: (id, reason, by) => takeDown(id, reason, by, {}) }
 
   function start(id: string, options: Parameters<Registry['drive']>[1]): Promise<RuntimeRow> {
     const known = drives.get(id)
@@ -61,8 +71,28 @@ export function createRegistry(deps: KeeperDeps): Registry {
   async function stopDriving(id: string): Promise<void> {
     const driven = drives.get(id)
     if (driven === undefined) return
-    driven.abort.abort(fail('operation_failed', 'the runtime was torn down meanwhile', undefined))
+    driven.abort.abort(tornDown())
     await driven.promise.catch(() => undefined)
+  }
+
+  /** One at a time for each runtime, since its queue calls it. */
+  async function untilCut<T>(id: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    if (ending.has(id)) throw tornDown()
+    const cut = new AbortController()
+    cuts.set(id, cut)
+    const cutOff = new Promise<never>((_resolve, reject) => cut.signal.addEventListener('abort', () => reject(cut.signal.reason)))
+    try {
+      return await Promise.race([work(cut.signal), cutOff])
+    } finally {
+      cuts.delete(id)
+    }
+  }
+
+  /** Runs work in the queue of a runtime before which nothing inside it is waited for. */
+  async function first<T>(id: string, work: () => Promise<T>): Promise<T> {
+    ending.add(id)
+    cuts.get(id)?.abort(tornDown())
+    return await queues.run(id, work).finally(() => ending.delete(id))
   }
 
   async function takeDown(id: string, reason: string, by: EndedBy, options: { keepVolume?: boolean }): Promise<TeardownOutcome> {
@@ -117,19 +147,20 @@ export function createRegistry(deps: KeeperDeps): Registry {
     return await adapter.teardown(handle, { keepVolume })
   }
 
-  async function recover(id: string, emit: Emit): Promise<RuntimeRow> {
+  async function recover(id: string, emit: Emit, cut: AbortSignal): Promise<RuntimeRow> {
     const row = mustGet(store, id)
     if (row.protocol === null) throw fail('unsupported_operation', 'a one-shot run is not recovered: run it again')
     if (row.state !== 'ready' && row.state !== 'unreachable') throw fail('runtime_not_ready', `the runtime is ${row.state}`)
     const adapter = deps.substrates().get(row.provider)
     if (adapter.recover === undefined || row.handle === null) throw fail('unsupported_operation', `${row.provider} cannot recover`)
     emit({ phase: 'provisioning', runtime_id: id, provider: row.provider, message: 'recovering' })
-    const signal = AbortSignal.any([closing.signal, AbortSignal.timeout(deps.config().provision_timeout_s * 1000)])
+    const signal = AbortSignal.any([closing.signal, cut, AbortSignal.timeout(deps.config().provision_timeout_s * 1000)])
     try {
       await adapter.recover(row.handle, signal)
       await untilReady(deps, row, row.handle, signal, emit)
     } catch (error) {
       if (!isPylonError(error, 'runtime_gone')) throw toControlError(error, 'operation_failed')
+      cut.throwIfAborted()
       await persist(deps, step(id, row.state, 'provisioning', 'the instance is gone and is made anew', clock.now()))
       return await start(id, { emit })
     }
@@ -173,18 +204,29 @@ export function createRegistry(deps: KeeperDeps): Registry {
     drive: start,
 
     async tearDown(id, reason, by, options = {}) {
-      await stopDriving(id)
-      return await queues.run(id, async () => {
+      const work = async () => {
         try {
           return await takeDown(id, reason, by, options)
         } catch (error) {
           throw toControlError(error, 'teardown_failed')
         }
+      }
+      await stopDriving(id)
+      // A tenant's own comes after what they asked for before.
+      return by === 'tenant' ? await queues.run(id, work) : await first(id, work)
+    },
+
+    async expire(id) {
+      await first(id, async () => {
+        if ((getRuntime(store, id)?.expiresAt ?? Number.POSITIVE_INFINITY) > clock.now()) return
+        await stopDriving(id)
+        await takeDown(id, 'its time is up', 'time', {})
       })
     },
 
-    recover: (id, emit) => queues.run(id, () => recover(id, emit)),
+    recover: (id, emit) => queues.run(id, () => untilCut(id, (signal) => recover(id, emit, signal))),
     inOrder: (id, work) => queues.run(id, work),
+    inside: (id, work) => queues.run(id, () => untilCut(id, work)),
     isDriven: (id) => drives.has(id),
 
     async sweep() {
@@ -197,7 +239,7 @@ export function createRegistry(deps: KeeperDeps): Registry {
 
     resume(wanted) {
       for (const row of runtimesIn(store, ['requested', 'provisioning', 'ready', 'unreachable', 'ended', 'failed', 'teardown'])) {
-        if (wanted.has(row.id) || drives.has(row.id)) continue
+        if ((wanted.has(row.id) && row.state !== 'teardown') || drives.has(row.id)) continue
         const ends = row.state === 'teardown' || row.state === 'failed' || row.state === 'requested'
         const isOver = row.state === 'ended' && destroysItself(decodeRuntimeSpec(row.spec).policies)
         // A run whose command nobody waits for any more, or a managed runtime that was being made anew.
@@ -214,3 +256,5 @@ export function createRegistry(deps: KeeperDeps): Registry {
     },
   }
 }
+
+const tornDown = (): ControlError => fail('operation_failed', 'the runtime was torn down meanwhile', undefined)

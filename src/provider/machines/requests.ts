@@ -32,8 +32,8 @@ export interface RequestDesk {
   /**
    * Runs a command once. @param work is called for a new one alone
    * @param replay makes the answer of one that has succeeded, as things are now
-   * @param onJoin is called with a command that joins one under way
-   * @throws ControlError idempotency_conflict, shutting_down, or what the work threw
+   * @param onJoin is called with a command that joins one under way; where it rejects, this one alone fails
+   * @throws ControlError idempotency_conflict, shutting_down, or what the work or onJoin threw
    */
   once(
     requester: string,
@@ -42,7 +42,7 @@ export interface RequestDesk {
     handlers: {
       work: (claimed: Claimed) => Promise<ControlResult>
       replay: (row: ControlRequestRow) => { statuses: readonly ControlStatus[]; result: ControlResult }
-      onJoin: (row: ControlRequestRow | undefined) => void
+      onJoin: (row: ControlRequestRow | undefined) => Promise<void>
     },
   ): Promise<ControlResult>
   /** Goes on with one that a restart found under way. */
@@ -128,7 +128,7 @@ export function createRequestDesk(deps: { store: Store; clock: Clock; logger: Lo
       const known = flights.get(keyOf(requester, idempotencyKey))
       if (known !== undefined) {
         if (known.digest !== digest) throw conflict()
-        handlers.onJoin(getRequest(store, requester, idempotencyKey))
+        await handlers.onJoin(getRequest(store, requester, idempotencyKey))
         return await ride(known, emit)
       }
       if (closing) throw fail('shutting_down', 'the node is shutting down')
@@ -140,7 +140,7 @@ export function createRequestDesk(deps: { store: Store; clock: Clock; logger: Lo
             throw isPylonError(error, 'idempotency_conflict') ? conflict() : toControlError(error, 'state_persist_failed')
           })
         if (claim.state === 'new') {
-          return await perform({ requester, idempotencyKey, attemptId: `${claim.createdAt}.${claim.attempts}`, emit: tell }, handlers.work)
+          return await perform({ requester, idempotencyKey, attemptId: attemptIdOf(claim), emit: tell }, handlers.work)
         }
         // Running, yet not here: a restart has not come to it yet.
         if (claim.row.state === 'running') throw fail('shutting_down', 'the node has just started and takes this command up again')
@@ -154,7 +154,7 @@ export function createRequestDesk(deps: { store: Store; clock: Clock; logger: Lo
     async resume(row, work) {
       const name = { requester: row.requester, idempotencyKey: row.idempotencyKey, digest: row.digest }
       const said = row.statuses as readonly Json[] as readonly ControlStatus[]
-      const flight = launch(name, said, (emit) => perform({ ...name, attemptId: `${row.createdAt}.${row.attempts}`, emit }, work))
+      const flight = launch(name, said, (emit) => perform({ ...name, attemptId: attemptIdOf(row), emit }, work))
       await flight.result.catch(() => undefined)
     },
 
@@ -169,8 +169,10 @@ function conflict(): ControlError {
   return fail('idempotency_conflict', 'this idempotency key came with another command', 'use a new idempotency key for a new command')
 }
 
-/** The same for the same try of the same command, so that a restart finds the lease again. */
-export function leaseIdOf(claimed: Claimed): string {
+export const attemptIdOf = (row: Pick<ControlRequestRow, 'createdAt' | 'attempts'>): string => `${row.createdAt}.${row.attempts}`
+
+/** The same for the same try of the same command, so that a restart, and a repeat, find the lease again. */
+export function leaseIdOf(claimed: Omit<Claimed, 'emit'>): string {
   const name = [claimed.requester, claimed.idempotencyKey, claimed.attemptId].join('\n')
   return createHash('sha256').update(`pylon lease\n${name}`).digest('hex').slice(0, 32)
 }

@@ -9,7 +9,7 @@ import type { Nostr } from '../../nostr/types.ts'
 import type { RuntimeAdapter } from '../../runtime/adapter.ts'
 import type { Command } from '../../store/commands.ts'
 import { type ControlRequestRow, finishRequest, requestOf, runningRequests } from '../../store/control-requests.ts'
-import { leasesIn, leasesOf } from '../../store/leases.ts'
+import { leasesIn } from '../../store/leases.ts'
 import { countRuntimes } from '../../store/runtimes.ts'
 import type { Store } from '../../store/store.ts'
 import type { Wallets } from '../../wallet/types.ts'
@@ -22,7 +22,7 @@ import type { Machines, MachinesStatus } from './machines.ts'
 import { createMarket } from './market.ts'
 import { createOfferDesk } from './offer-desk.ts'
 import { createRegistry } from './registry.ts'
-import { createRequestDesk, leaseIdOf } from './requests.ts'
+import { attemptIdOf, createRequestDesk, leaseIdOf } from './requests.ts'
 import { Substrates } from './substrates.ts'
 import { createUpkeep } from './upkeep.ts'
 import { createViews } from './views.ts'
@@ -68,14 +68,16 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
   const mints = () => deps.wallets.mints().map((mint) => mint.url)
 
   const notify: KeeperDeps['notify'] = (tenant, runtimeId, status) => {
-    const request = requestOf(store, runtimeId)
-    return request === undefined ? [] : deps.notify(tenant, request.requestId, status)
+    // The command that made it may have been sent again since, and mean another runtime now.
+    const requestId = requestOf(store, runtimeId)?.requestId ?? (nostr.keyring.owns(tenant) ? undefined : runtimeId)
+    return requestId === undefined ? [] : deps.notify(tenant, requestId, status)
   }
   const nudge = () => nostr.nudgeOutbox()
   const leases = createLeaseDesk({ store, clock, logger, config, wallet, mints, notify, nudge })
   const keeper: KeeperDeps = {
     ...{ store, clock, logger, config, leases, notify, nudge },
     substrates: () => substrates,
+    placesOf: (runtimeClass) => market.placesOf(runtimeClass),
     onChange: () => refreshSoon(100),
   }
   const registry = createRegistry(keeper)
@@ -86,7 +88,7 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
   const closing = new AbortController()
   deps.wallets.onEvent('lease', leases.onWalletEvent)
   const market = createMarket({
-    ...{ store, config, mints, network: deps.network, keyring: nostr.keyring },
+    ...{ store, clock, config, mints, network: deps.network, keyring: nostr.keyring },
     substrates: () => substrates,
     lockPubkey: () => wallet().lockPubkey,
   })
@@ -96,14 +98,9 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
   const commands = createCommands({ keeper, market, registry, views, creation, signal: closing.signal })
 
   /** A token that came with the repeat of a command that waits for payment. */
-  function onJoin(command: ControlCommand, row: ControlRequestRow): void {
+  async function onJoin(command: ControlCommand, row: ControlRequestRow): Promise<void> {
     const token = 'lease_token' in command ? command.lease_token : undefined
-    if (token === undefined || row.runtimeId === null) return
-    const waiting = leasesOf(store, row.runtimeId).find((lease) => lease.state === 'quoted')
-    if (waiting === undefined) return
-    leases
-      .redeem(waiting.id, token)
-      .catch((error: unknown) => logger.info({ lease_id: waiting.id, error: messageOf(error) }, 'a token for a lease was refused'))
+    if (token !== undefined) await leases.redeem(leaseIdOf({ ...row, attemptId: attemptIdOf(row) }), token)
   }
 
   async function handle(requester: string, envelope: CommandEnvelope, emit: Emit): Promise<ControlResult> {
@@ -121,9 +118,9 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
         requests.once(requester, envelope, emit, {
           work: (claimed) => commands.change(requester, command, claimed, admitted),
           replay: views.replay,
-          onJoin(row) {
+          async onJoin(row) {
             admitted()
-            if (row !== undefined) onJoin(command, row)
+            if (row !== undefined) await onJoin(command, row)
           },
         }),
       )

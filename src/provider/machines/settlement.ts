@@ -10,7 +10,8 @@ export const depositAccount = (leaseId: string): string => `node/deposit/lease:$
 
 /** Keys under which the wallet knows what is done for a lease. */
 export const invoiceKey = (leaseId: string): string => `lease:${leaseId}:invoice`
-export const refundKey = (leaseId: string): string => `lease:${leaseId}:refund`
+/** @param nth the first, or of what came after the first was spent */
+export const refundKey = (leaseId: string, nth: number): string => `lease:${leaseId}:refund${nth > 1 ? `:${nth}` : ''}`
 
 export interface Settlement {
   readonly earnedMsats: Msats

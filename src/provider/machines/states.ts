@@ -20,7 +20,7 @@
  *
  *   lease      quoted --> paid --> active --> ended
  *                |          |        |          |
- *                v          +--------+----------+--> refunding --> refunded
+ *                v          +--------+----------+--> refunding <-> refunded (again for what is paid after that)
  *             expired --> paid (late) -------------> refunding
  */
 import type { ControlPhase } from '../../nostr/control/vocabulary.ts'
@@ -45,7 +45,7 @@ const LEASE_NEXT: Readonly<Record<LeaseState, readonly LeaseState[]>> = {
   active: ['active', 'ended', 'refunding'],
   ended: ['refunding'],
   refunding: ['refunded'],
-  refunded: [],
+  refunded: ['refunding'],
 }
 
 /** Whether there may be an instance on the substrate. */

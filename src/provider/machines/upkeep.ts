@@ -28,6 +28,16 @@ export function createUpkeep(deps: KeeperDeps, registry: Registry, healthEveryMs
   let cancel: () => void = () => undefined
   let current: Promise<void> = Promise.resolve()
   let closed = false
+  /** What goes on beside the ticks: no runtime holds up the rest. */
+  const beside = new Set<string>()
+
+  /** One at a time for each runtime and kind of work. */
+  function alongside(what: string, row: RuntimeRow, failure: string, work: () => Promise<unknown>): void {
+    const name = `${what} ${row.id}`
+    if (beside.has(name)) return
+    beside.add(name)
+    void guarded(failure, work).finally(() => beside.delete(name))
+  }
 
   function isDue(what: keyof typeof due, everyMs: number): boolean {
     if (clock.now() < due[what]) return false
@@ -45,23 +55,23 @@ export function createUpkeep(deps: KeeperDeps, registry: Registry, healthEveryMs
 
   async function tick(): Promise<void> {
     await guarded('leases could not be looked at', () => deps.leases.tick())
-    await guarded('runtimes whose time is up could not be ended', endExpired)
-    if (isDue('health', healthEveryMs)) await guarded('the health of runtimes could not be asked', lookAtAll)
-    if (isDue('teardown', RETRY_TEARDOWN_MS)) await guarded('a teardown did not end', retryTeardowns)
-    if (isDue('snapshots', healthEveryMs)) await guarded('snapshots could not be made', snapshotAll)
+    endExpired()
+    if (isDue('health', healthEveryMs)) lookAtAll()
+    if (isDue('teardown', RETRY_TEARDOWN_MS)) retryTeardowns()
+    if (isDue('snapshots', healthEveryMs)) snapshotAll()
     if (isDue('sweep', SWEEP_EVERY_MS)) await guarded('orphans could not be looked for', () => registry.sweep())
     if (isDue('prune', PRUNE_EVERY_MS)) await guarded('old records could not be forgotten', prune)
   }
 
-  async function endExpired(): Promise<void> {
+  function endExpired(): void {
     const now = clock.now()
     const over = runtimesIn(store, ['provisioning', 'ready', 'unreachable', 'ended']).filter((row) => (row.expiresAt ?? now + 1) <= now)
-    await Promise.all(over.map((row) => guarded('a runtime could not be ended', () => registry.tearDown(row.id, 'its time is up', 'time'))))
+    for (const row of over) alongside('end', row, 'a runtime whose time is up could not be ended', () => registry.expire(row.id))
   }
 
-  async function lookAtAll(): Promise<void> {
+  function lookAtAll(): void {
     const rows = runtimesIn(store, ['ready', 'unreachable']).filter((row) => row.protocol !== null && !registry.isDriven(row.id))
-    await Promise.all(rows.map((row) => guarded('a runtime could not be looked at', () => lookAt(row))))
+    for (const row of rows) alongside('look', row, 'a runtime could not be looked at', () => lookAt(row))
   }
 
   async function lookAt(row: RuntimeRow): Promise<void> {
@@ -112,20 +122,22 @@ export function createUpkeep(deps: KeeperDeps, registry: Registry, healthEveryMs
     await registry.tearDown(row.id, reason, 'node')
   }
 
-  async function retryTeardowns(): Promise<void> {
-    const stuck = runtimesIn(store, ['teardown', 'failed']).filter(
-      (row) => !registry.isDriven(row.id) && clock.now() - row.updatedAt > RETRY_TEARDOWN_MS,
-    )
-    for (const row of stuck) await guarded('a teardown failed', () => registry.tearDown(row.id, row.stateReason, 'node'))
+  /** Those that nobody brings further: torn down in vain, or left when a write failed; what was paid for them goes back. */
+  function retryTeardowns(): void {
+    for (const row of runtimesIn(store, ['requested', 'provisioning', 'ready', 'unreachable', 'failed', 'teardown'])) {
+      const isManaged = row.protocol !== null && (row.state === 'ready' || row.state === 'unreachable')
+      if (isManaged || registry.isDriven(row.id) || clock.now() - row.updatedAt <= RETRY_TEARDOWN_MS) continue
+      alongside('end', row, 'a teardown failed', () => registry.tearDown(row.id, row.stateReason, 'node'))
+    }
   }
 
-  async function snapshotAll(): Promise<void> {
+  function snapshotAll(): void {
     const everyMs = deps.config().snapshot_every_s * 1000
     if (everyMs === 0) return
     for (const row of runtimesIn(store, ['ready'])) {
       const last = row.lastSnapshotAt ?? row.createdAt
       if (row.protocol === null || clock.now() - last < everyMs) continue
-      await guarded('a scheduled snapshot failed', () => registry.inOrder(row.id, () => snapshotOne(row)))
+      alongside('snapshot', row, 'a scheduled snapshot failed', () => registry.inside(row.id, () => snapshotOne(row)))
     }
   }
 

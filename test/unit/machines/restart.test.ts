@@ -1,7 +1,8 @@
 /** kill -9 at every step of a runtime and its lease: after the restart no orphan, no double instance, no lost money. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { PylonError } from '../../../src/base/errors.ts'
 import type { ControlCommandInput } from '../../../src/nostr/control/commands.ts'
-import { accountBalance, balancesByPrefix } from '../../../src/store/ledger.ts'
+import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/ledger.ts'
 import { runtimesIn } from '../../../src/store/runtimes.ts'
 import { owner, stranger, World } from './world.ts'
 
@@ -130,3 +131,26 @@ test('what waited for payment waits again after a restart, with the same invoice
   await node.pay(progress.lease_id)
   expect((await again.result).runtime.lifecycle_phase).toBe('ready')
 })
+
+test.each(
+  ['move_runtime:provisioning', 'move_runtime:failed', 'move_lease:refunding', 'patch_lease', 'move_runtime:gone', 'post_entry'].flatMap(
+    (label) => [true, false].map((before) => [label, before] as const),
+  ),
+)(
+  'a provision that fails after it was paid: dies at %s (before: %s) all of it goes back, once',
+  async (dieAt, before) => {
+    const rent: ControlCommandInput = { ...PROVISION, runtime_class: 'small', lease_seconds: 100, lease_token: world.token(100n) }
+    world.incus.failProvision = new PylonError('incus_failed', 'no')
+    const first = await world.start({ dieAt, before })
+    await first.call(stranger.pubkey, rent, 'one').catch(() => undefined)
+    await vi.waitFor(() => expect(first.isDead()).toBe(true), WAIT)
+    await first.crash()
+    const node = await world.start()
+    await vi.waitFor(() => expect([...world.sent.values()].map((refund) => refund.amountSats)).toEqual([100n]), WAIT)
+    await vi.waitFor(() => expect(runtimesIn(node.store, ['gone'])).toHaveLength(1), WAIT)
+    expect([...balancesByPrefix(node.store, 'node/deposit/')]).toEqual([])
+    expect(accountBalance(node.store, 'node/income/lease')).toBe(0n)
+    expect(auditLedger(node.store).problems.filter((problem) => !problem.startsWith('The wallet of'))).toEqual([])
+  },
+  20_000,
+)

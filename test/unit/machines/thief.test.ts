@@ -1,0 +1,281 @@
+/** Tenants who want more than they paid for: longer, larger, more machines, their money back as well, or the node's work for nothing. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { PylonError } from '../../../src/base/errors.ts'
+import { getLease, leasesIn, leasesOf } from '../../../src/store/leases.ts'
+import { accountBalance, balancesByPrefix } from '../../../src/store/ledger.ts'
+import { getRuntime, runtimesIn } from '../../../src/store/runtimes.ts'
+import { key, owner, PAID_CLASS, type Sent, stranger, type TestNode, World } from './world.ts'
+
+const RENT = { command: 'provision', provider: 'incus', protocol: 'acp', runtime_class: 'small', lease_seconds: 100 } as const
+const WAIT = { timeout: 10_000, interval: 20 }
+/** Rents for a second. */
+const SHORT = { classes: [{ ...PAID_CLASS, min_lease_s: 1 }] }
+
+let world: World
+let letGo: () => void
+
+beforeEach(() => {
+  world = new World()
+  letGo = () => undefined
+})
+afterEach(async () => {
+  letGo()
+  await world.close()
+})
+
+/** Commands inside instances last until the test is over. */
+function holdExec(): void {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  world.incus.execGate = promise
+  letGo = resolve
+}
+
+async function leaseAsked(sent: Sent): Promise<string> {
+  return await vi.waitFor(() => {
+    const status = sent.statuses.find((entry) => entry.message === 'waiting for payment')
+    if (status === undefined) throw new Error('not asked yet')
+    return (status.progress as { lease_id: string }).lease_id
+  }, WAIT)
+}
+
+const income = (node: TestNode) => -accountBalance(node.store, 'node/income/lease')
+const deposits = (node: TestNode) => [...balancesByPrefix(node.store, 'node/deposit/')]
+
+test('a long command inside a runtime holds up neither the end of its lease nor those of others', async () => {
+  const node = await world.start({ runtimes: SHORT })
+  holdExec()
+  const rent = { ...RENT, lease_seconds: 1 }
+  const { runtime } = await node.call(stranger.pubkey, { ...rent, lease_token: world.token(1n) })
+  const stuck = ['a', 'b', 'c'].map((name) =>
+    node.send(stranger.pubkey, { command: 'exec', runtime_id: runtime.runtime_id, shell: 'sleep 3600', timeout_s: 3600 }, name),
+  )
+  const other = await node.call(key(7).pubkey, { ...rent, lease_token: world.token(1n) })
+  for (const { runtime_id } of [runtime, other.runtime])
+    await vi.waitFor(() => expect(getRuntime(node.store, runtime_id)?.state).toBe('gone'), WAIT)
+  expect(world.incus.instances.size).toBe(0)
+  for (const { result } of stuck)
+    await expect(result).rejects.toMatchObject({ code: expect.stringMatching(/operation_failed|runtime_not_ready/) })
+}, 30_000)
+
+test('a long command inside a runtime holds up no scheduled snapshot of another', async () => {
+  const node = await world.start({ runtimes: { snapshot_every_s: 1 } })
+  holdExec()
+  const first = await node.call(owner.pubkey, { command: 'provision', provider: 'incus', protocol: 'acp' })
+  node.send(owner.pubkey, { command: 'exec', runtime_id: first.runtime.runtime_id, shell: 'sleep 3600' })
+  const second = await node.call(owner.pubkey, { command: 'provision', provider: 'incus', protocol: 'acp' })
+  await vi.waitFor(() => expect(world.incus.instances.get(second.runtime.runtime_id)?.snapshots).not.toEqual([]), WAIT)
+}, 20_000)
+
+test('an extension that is paid when the run is over gives no refund of a machine that stays', async () => {
+  const node = await world.start()
+  world.incus.runState = 'ready'
+  const run = { command: 'run', runtime_class: 'small', entry_command: 'true', timeout_s: 60, keep: true, lease_seconds: 1000 } as const
+  const sent = node.send(stranger.pubkey, { ...run, lease_token: world.token(1000n) })
+  const { runtime_id } = await vi.waitFor(() => {
+    const [row] = runtimesIn(node.store, ['ready'])
+    if (row === undefined) throw new Error('not there yet')
+    return { runtime_id: row.id }
+  }, WAIT)
+  const extension = node.send(stranger.pubkey, { command: 'extend_lease', runtime_id, lease_seconds: 60 })
+  const leaseId = await leaseAsked(extension)
+  const instance = world.incus.instances.get(runtime_id)
+  if (instance === undefined) throw new Error('no instance')
+  instance.state = 'completed'
+  await sent.result
+  expect(getRuntime(node.store, runtime_id)?.state).toBe('ended')
+  const before = getRuntime(node.store, runtime_id)?.expiresAt ?? 0
+  await node.pay(leaseId)
+  await extension.result
+  // It is there for a look, and that was prolonged.
+  expect(getRuntime(node.store, runtime_id)?.expiresAt).toBe(before + 60_000)
+  expect(leasesIn(node.store, ['refunding', 'refunded'])).toEqual([])
+  await node.call(stranger.pubkey, { command: 'teardown', runtime_id })
+  expect(income(node)).toBe(1_060_000n)
+  expect(world.sent.size).toBe(0)
+})
+
+test('commands at once do not get more places than a class has, also when all of them pay', async () => {
+  const node = await world.start({ runtimes: { classes: [{ ...PAID_CLASS, capacity: 2 }] } })
+  const tenants = [11, 12, 13, 14, 15].map((n) => key(n).pubkey)
+  const sent = tenants.map((tenant) => node.send(tenant, RENT))
+  const ids = await Promise.all(sent.map(leaseAsked))
+  await Promise.all(ids.map((id) => node.pay(id)))
+  const ends = await Promise.allSettled(sent.map(({ result }) => result))
+  expect(ends.filter((end) => end.status === 'fulfilled')).toHaveLength(2)
+  for (const end of ends) if (end.status === 'rejected') expect(end.reason).toMatchObject({ code: 'capacity_exhausted' })
+  expect(world.incus.instances.size).toBe(2)
+  await vi.waitFor(() => expect(world.sent.size).toBe(3), WAIT)
+  for (const refund of world.sent.values()) expect(refund.amountSats).toBe(100n)
+})
+
+test('what a class does not name is not to be had for its price', async () => {
+  const node = await world.start({
+    runtimes: {
+      classes: [
+        { ...PAID_CLASS, vcpu_count: 2 },
+        { ...PAID_CLASS, name: 'vm', provider: 'local' },
+      ],
+    },
+  })
+  const ask = (resources: Record<string, number>) => node.call(stranger.pubkey, { ...RENT, resources, lease_token: world.token(100n) })
+  await expect(ask({ vcpu_count: 3 })).rejects.toMatchObject({ code: 'invalid_command' })
+  await expect(ask({ memory_mib: 65_536 })).rejects.toMatchObject({ code: 'invalid_command' })
+  await expect(ask({ root_disk_gib: 1000 })).rejects.toMatchObject({ code: 'invalid_command' })
+  await ask({ vcpu_count: 1 })
+  // The owner has what the machine has.
+  await node.call(owner.pubkey, { ...RENT, resources: { memory_mib: 2048 } })
+})
+
+test('a token that comes with the repeat of an extension pays for that extension', async () => {
+  const node = await world.start()
+  const { runtime } = await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })
+  const before = getRuntime(node.store, runtime.runtime_id)?.expiresAt ?? 0
+  const extension = (seconds: number) => ({ command: 'extend_lease', runtime_id: runtime.runtime_id, lease_seconds: seconds }) as const
+  const short = node.send(stranger.pubkey, extension(60), 'short')
+  const long = node.send(stranger.pubkey, extension(600), 'long')
+  await Promise.all([leaseAsked(short), leaseAsked(long)])
+  await node.call(stranger.pubkey, { ...extension(600), lease_token: world.token(600n) }, 'long')
+  expect(getRuntime(node.store, runtime.runtime_id)?.expiresAt).toBe(before + 600_000)
+  expect(leasesOf(node.store, runtime.runtime_id).map((lease) => lease.state)).toEqual(['active', 'quoted', 'active'])
+})
+
+test('a token that is refused is told to the one who sent it, and what waits goes on waiting', async () => {
+  const node = await world.start()
+  const sent = node.send(stranger.pubkey, RENT, 'one')
+  const leaseId = await leaseAsked(sent)
+  await expect(node.call(stranger.pubkey, { ...RENT, lease_token: world.token(99n) }, 'one')).rejects.toMatchObject({
+    code: 'payment_failed',
+  })
+  await node.pay(leaseId)
+  expect((await sent.result).runtime.lifecycle_phase).toBe('ready')
+})
+
+test('an extension that waits for payment ends when its runtime does', async () => {
+  const node = await world.start()
+  const { runtime } = await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })
+  const extension = node.send(stranger.pubkey, { command: 'extend_lease', runtime_id: runtime.runtime_id, lease_seconds: 60 })
+  const leaseId = await leaseAsked(extension)
+  await node.call(stranger.pubkey, { command: 'teardown', runtime_id: runtime.runtime_id })
+  await expect(extension.result).rejects.toMatchObject({ code: 'lease_expired' })
+  await node.pay(leaseId)
+  await vi.waitFor(() => expect(world.sent.get(`lease:${leaseId}:refund`)?.amountSats).toBe(60n), WAIT)
+  expect(income(node)).toBe(100_000n)
+})
+
+test('invoices that nobody pays are limited, also when each is given up at once', async () => {
+  const node = await world.start()
+  const { runtime } = await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })
+  const limited = async (again: () => Promise<unknown>) => {
+    for (let i = 0; i < 100; i++) {
+      const code = await again().then(
+        () => '',
+        (error: { code: string }) => error.code,
+      )
+      if (code === 'rate_limited') return i
+    }
+    return 100
+  }
+  expect(
+    await limited(async () => {
+      const sent = node.send(stranger.pubkey, { command: 'extend_lease', runtime_id: runtime.runtime_id, lease_seconds: 60 })
+      await Promise.race([leaseAsked(sent), sent.result])
+    }),
+  ).toBeLessThan(100)
+  const many = await limited(async () => {
+    const sent = node.send(key(9).pubkey, RENT)
+    await Promise.race([leaseAsked(sent), sent.result])
+    const [row] = runtimesIn(node.store, ['requested'])
+    if (row !== undefined) await node.call(key(9).pubkey, { command: 'teardown', runtime_id: row.id })
+  })
+  expect(many).toBeLessThan(100)
+  // Others are not held up by it.
+  const other = node.send(key(8).pubkey, RENT)
+  await leaseAsked(other)
+}, 30_000)
+
+test('a command that brings its token asks the mint for no invoice', async () => {
+  const node = await world.start()
+  await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })
+  await expect(node.call(stranger.pubkey, { ...RENT, lease_token: 'cashuBnothing' })).rejects.toMatchObject({ code: 'payment_failed' })
+  expect(world.invoices.size).toBe(0)
+})
+
+test('paid by token and by invoice as well: each sat goes back or is earned, once', async () => {
+  const node = await world.start()
+  world.incus.failProvision = new PylonError('incus_failed', 'no')
+  const sent = node.send(stranger.pubkey, RENT, 'one')
+  const leaseId = await leaseAsked(sent)
+  await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) }, 'one').catch(() => undefined)
+  await vi.waitFor(() => expect(world.sent.get(`lease:${leaseId}:refund`)?.amountSats).toBe(100n), WAIT)
+  await node.pay(leaseId)
+  expect(deposits(node)).toEqual([[`node/deposit/lease:${leaseId}`, -100_000n]])
+  await node.claimRefund(leaseId)
+  await vi.waitFor(() => expect(deposits(node)).toEqual([]), WAIT)
+  expect([...world.sent.values()].map((refund) => refund.amountSats)).toEqual([100n, 100n])
+  expect(getLease(node.store, leaseId)).toMatchObject({ state: 'refunding', paidMsats: 200_000n, refundMsats: 100_000n })
+})
+
+test('a refund is told also when the command that made the runtime was sent again meanwhile', async () => {
+  const node = await world.start()
+  world.incus.failProvision = new PylonError('incus_failed', 'no')
+  const sent = node.send(stranger.pubkey, RENT, 'one')
+  const leaseId = await leaseAsked(sent)
+  const runtimeId = getLease(node.store, leaseId)?.runtimeId ?? ''
+  await node.call(stranger.pubkey, { command: 'teardown', runtime_id: runtimeId })
+  await leaseAsked(node.send(stranger.pubkey, RENT, 'one'))
+  await node.pay(leaseId)
+  await vi.waitFor(() => expect(node.notices).toMatchObject([{ tenant: stranger.pubkey, requestId: runtimeId }]), WAIT)
+  expect(node.notices[0]?.status.progress).toMatchObject({ refund: { lease_id: leaseId, amount_msats: 100_000 } })
+})
+
+test('what could not be ended when it failed is ended later, and the money goes back', async () => {
+  const node = await world.start({ failing: { label: 'move_runtime:failed', times: 1 } })
+  world.incus.failProvision = new PylonError('incus_failed', 'no')
+  await expect(node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })).rejects.toMatchObject({ code: 'provision_failed' })
+  expect(runtimesIn(node.store, ['provisioning'])).toHaveLength(1)
+  await vi.waitFor(() => expect(runtimesIn(node.store, ['gone'])).toHaveLength(1), { timeout: 25_000, interval: 100 })
+  await vi.waitFor(() => expect([...world.sent.values()].map((refund) => refund.amountSats)).toEqual([100n]), WAIT)
+  expect(deposits(node)).toEqual([])
+}, 40_000)
+
+test('a run that takes all of its time is answered, not cut off by the end of its lease', async () => {
+  const node = await world.start({ runtimes: SHORT })
+  world.incus.runState = 'ready'
+  const sent = node.send(stranger.pubkey, {
+    ...{ command: 'run', runtime_class: 'small', entry_command: 'sleep 2', timeout_s: 1 },
+    lease_token: world.token(1n),
+  })
+  const row = await vi.waitFor(() => {
+    const [found] = runtimesIn(node.store, ['ready'])
+    if (found === undefined) throw new Error('not there yet')
+    return found
+  }, WAIT)
+  await vi.waitFor(
+    () => expect(Date.now()).toBeGreaterThan((leasesOf(node.store, row.id)[0]?.endsAt ?? Number.POSITIVE_INFINITY) + 1500),
+    WAIT,
+  )
+  const instance = world.incus.instances.get(row.id)
+  if (instance !== undefined) instance.state = 'completed'
+  expect((await sent.result).payload).toMatchObject({ exit_code: 0 })
+  expect(income(node)).toBe(1000n)
+}, 20_000)
+
+test('an unpaid extension says nothing about the lease that runs', async () => {
+  const node = await world.start()
+  const { runtime } = await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })
+  await leaseAsked(node.send(stranger.pubkey, { command: 'extend_lease', runtime_id: runtime.runtime_id, lease_seconds: 60 }))
+  const seen = await node.call(stranger.pubkey, { command: 'get_runtime', runtime_id: runtime.runtime_id })
+  expect(seen.runtime.metadata).toMatchObject({ lease: { state: 'active', paid_msats: 100_000 } })
+})
+
+test('while one lease of a runtime is refunded the descriptor says so, whatever became of the last', async () => {
+  const node = await world.start()
+  const { runtime } = await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(130n) })
+  await node.call(stranger.pubkey, {
+    ...{ command: 'extend_lease', runtime_id: runtime.runtime_id, lease_seconds: 60 },
+    lease_token: world.token(60n),
+  })
+  const down = await node.call(stranger.pubkey, { command: 'teardown', runtime_id: runtime.runtime_id })
+  expect(leasesOf(node.store, runtime.runtime_id).map((lease) => lease.state)).toEqual(['refunding', 'ended'])
+  expect(down.runtime.metadata).toMatchObject({ lease: { state: 'refunding', refund_msats: 30_000 } })
+})
