@@ -1,4 +1,5 @@
 /** Whether Incus is usable as it is configured, and what to do where it is not: doctor prints it. */
+import { existsSync } from 'node:fs'
 import { z } from 'zod'
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import type { AdapterProbe } from '../adapter.ts'

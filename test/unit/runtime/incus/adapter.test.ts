@@ -274,7 +274,10 @@ describe('a guest', () => {
 })
 
 test('a probe says what is missing and what to do', async () => {
-  const { server, adapter } = await rig()
+  const { server, adapter, settings } = await rig()
+  const updated = createIncusAdapter({ ...settings, guest: { ...settings.guest, hostDir: '/none/of/this/version' } })
+  onTestFinished(() => updated.close?.())
+  expect(await updated.probe()).toMatchObject({ usable: true, lacks: 'agents', reason: expect.stringContaining('/none/of/this/version') })
   expect(await adapter.probe()).toEqual({ usable: true, isolated: true })
   server.answerOnce('GET', /storage-pools/, 200, { type: 'sync', metadata: { driver: 'dir' } })
   expect(await adapter.probe()).toMatchObject({ usable: true, reason: expect.stringContaining('enforces no sizes') })
