@@ -38,8 +38,14 @@ export async function probeIncus(incus: IncusClient, settings: IncusSettings): P
     const [forAgents, forRuns] = await Promise.all([findImage(incus, managed), findImage(incus, oneShot)])
     if (forAgents === undefined && forRuns === undefined) return unusable(`Incus has no image ${managed} and no image ${oneShot}.`, BUILD)
     const usable = { usable: true, isolated: true }
-    if (forAgents === undefined)
-      return { ...usable, lacks: 'agents', reason: `Only runs work: Incus has no image ${managed}.`, nextStep: BUILD }
+    const noAgents =
+      forAgents === undefined
+        ? `Incus has no image ${managed}`
+        : // After an update of this node; on another machine it can't be seen.
+          'socketPath' in settings.endpoint && !existsSync(settings.guest.hostDir)
+          ? `the guest program of this version is not in ${settings.guest.hostDir}`
+          : undefined
+    if (noAgents !== undefined) return { ...usable, lacks: 'agents', reason: `Only runs work: ${noAgents}.`, nextStep: BUILD }
     if (forRuns === undefined)
       return { ...usable, lacks: 'runs', reason: `Runs must name an image: Incus has no image ${oneShot}.`, nextStep: `${BUILD} busybox` }
     if (pool !== 'no_quota') return usable
