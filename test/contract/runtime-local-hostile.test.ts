@@ -44,6 +44,18 @@ const codeOf = async (promise: Promise<unknown>) =>
     (error) => (isPylonError(error) ? error.code : String(error)),
   )
 
+async function started(adapter: LocalAdapter, command: string, spec: Partial<RuntimeSpecInput> = {}) {
+  const input = inputOf(command, {}, spec)
+  return { ...input, ...(await adapter.provision(input, calm)) }
+}
+
+/** Skips where this process may make no control groups: then doctor says so. */
+async function holdsGroups(adapter: LocalAdapter, skip: (why: string) => void): Promise<void> {
+  const { isolated, reason } = await adapter.probe()
+  if (!isolated) skip('bubblewrap does not work here')
+  else if (reason !== undefined) skip(reason)
+}
+
 describe('a guest that', () => {
   test('floods its events is read no further than the cap', async () => {
     const { adapter } = localRuntimes()
@@ -95,6 +107,45 @@ describe('a guest that', () => {
     const command = 'head -c 600M /dev/zero > /workspace/a; head -c 600M /dev/zero > /workspace/b; sleep 30'
     const { handle } = await adapter.provision(inputOf(command, {}, spec), calm)
     expect(await reaches(adapter, handle, 'failed')).toContain('disk')
+  })
+
+  test.each(['with', 'without'])('has less memory than a JavaScript runtime reserves runs all the same, %s bubblewrap', async (how) => {
+    const { adapter } = localRuntimes(how === 'with' ? {} : { bubblewrap: null })
+    const { handle } = await started(adapter, `${process.execPath} -e 0`, { resources: { memory_mib: 128 } })
+    await reaches(adapter, handle, 'completed')
+  })
+
+  test('forks without end gets so many processes and no more', async ({ skip }) => {
+    const { adapter } = localRuntimes()
+    await holdsGroups(adapter, skip)
+    const { handle, spec } = await started(adapter, 'i=0; while [ $i -lt 600 ]; do sleep 10 & i=$((i+1)); done; echo all of them')
+    await reaches(adapter, handle, 'failed')
+    const { stdout, stderr } = await adapter.collect(handle, spec)
+    expect(stdout).toBe('')
+    expect(stderr).toMatch(/fork/i)
+  })
+
+  test('floods memory by many processes is held as one, and by what no process owns', async ({ skip }) => {
+    const { adapter } = localRuntimes()
+    await holdsGroups(adapter, skip)
+    const eat = '(head -c 150M /dev/zero | tail -c 150M | wc -c) &'
+    const { handle, spec } = await started(adapter, `${eat} ${eat} ${eat} ${eat} wait`, { resources: { memory_mib: 256 } })
+    await vi.waitFor(async () => expect(['completed', 'failed']).toContain((await adapter.readiness(handle, calm)).state), patience)
+    const { stdout, events } = await adapter.collect(handle, spec)
+    expect(events.map(({ kind }) => kind)).toContain('starting')
+    expect(stdout.split('\n').filter((line) => line === String(150 * 1024 ** 2)).length).toBeLessThan(4)
+  })
+
+  test('is the first that a machine without memory ends, and leaves no group behind', async ({ skip }) => {
+    const { adapter } = localRuntimes()
+    await holdsGroups(adapter, skip)
+    const { handle, spec, runtimeId } = await started(adapter, 'cat /proc/self/oom_score_adj; sleep 0.1')
+    await reaches(adapter, handle, 'completed')
+    expect((await adapter.collect(handle, spec)).stdout).toBe('1000\n')
+    const find = () => execFileSync('find', ['/sys/fs/cgroup', '-name', `*${runtimeId}`], { encoding: 'utf8' })
+    expect(find()).not.toBe('')
+    await adapter.teardown(handle, { keepVolume: false })
+    expect(find()).toBe('')
   })
 
   test('is shut in: no home, no secrets, no network, no processes of others', async ({ skip }) => {

@@ -68,6 +68,7 @@ export function admit(input: ProvisionInput, { isolated, network: policy, free }
     ticket_key: newTicketKey(),
     mark: randomBytes(16).toString('hex'),
     process: null,
+    group_dirs: [],
     ended: null,
   }
 }

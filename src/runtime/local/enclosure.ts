@@ -11,7 +11,7 @@ const INNER_UID = 1000
 
 /** Of a runtime whose spec names none. */
 export const DEFAULT_RESOURCES = { vcpus: 1, memoryMib: 1024, diskGib: 2 } as const
-const MAX_PROCESSES = 512
+export const MAX_PROCESSES = 512
 const MAX_OPEN_FILES = 1024
 
 export interface Binding {
@@ -28,6 +28,8 @@ export interface Enclosed {
   /** The program that is the guest, with what it needs to read. */
   readonly guest: GuestProgram
   readonly cpuSeconds: number | null
+  /** Whether a control group holds its processes together. */
+  readonly isGrouped: boolean
 }
 
 export interface GuestProgram {
@@ -111,17 +113,22 @@ export function execCommand(enclosed: Enclosed, isolated: boolean, command: stri
   return ['sh', '-c', `${limits(enclosed, isolated)} exec "$@"`, 'limits', 'sh', '-c', command]
 }
 
+/** Data that a JavaScript runtime maps and never touches. */
+const UNTOUCHED_MIB = 1024
+
 /**
- * Limits of each process: data (anonymous memory; address space would stop a JIT that only reserves it), file size, CPU
- * time, open files, no core. The number of processes is counted per user, so only a user namespace of its own makes it fair.
+ * Limits of each process: file size, CPU time, open files, no core, and data (anonymous memory) where no group counts what
+ * is really in use. The number of processes is counted per user, so only a user namespace of its own makes it fair, and
+ * the kernel does not count those of root. When memory runs out, the machine ends a guest before anything else.
  */
 function limits(enclosed: Enclosed, isolated: boolean): string {
-  const memoryKib = memoryMibOf(enclosed.spec) * 1024
   const fileBlocks = Math.floor(sizeOf(enclosed.spec) / 512)
+  const data = enclosed.isGrouped ? '' : `ulimit -d ${(memoryMibOf(enclosed.spec) + UNTOUCHED_MIB) * 1024};`
   const cpu = enclosed.cpuSeconds === null ? '' : `ulimit -t ${enclosed.cpuSeconds};`
   // dash calls the number of processes -p, the others -u.
   const processes = isolated ? `ulimit -u ${MAX_PROCESSES} 2>/dev/null || ulimit -p ${MAX_PROCESSES} 2>/dev/null;` : ''
-  return `ulimit -c 0; ulimit -d ${memoryKib}; ulimit -f ${fileBlocks}; ulimit -n ${MAX_OPEN_FILES}; ${processes} ${cpu}`
+  const victim = 'echo 1000 2>/dev/null >/proc/self/oom_score_adj;'
+  return `${victim} ulimit -c 0; ${data} ulimit -f ${fileBlocks}; ulimit -n ${MAX_OPEN_FILES}; ${processes} ${cpu}`
 }
 
 /** What a spec asks for, or the default. */

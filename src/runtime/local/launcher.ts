@@ -12,7 +12,18 @@ import { withStateDir } from '../contract/spec.ts'
 import { guestScript } from '../guest-script.ts'
 import { relativeToState } from '../outputs.ts'
 import type { Bubblewrap } from './bubblewrap.ts'
-import { bubblewrapArgs, type Enclosed, execCommand, GROUP, type GuestProgram, guestCommand, PASSWD } from './enclosure.ts'
+import { type GroupHome, joinGroup, makeGroup } from './cgroups.ts'
+import {
+  bubblewrapArgs,
+  type Enclosed,
+  execCommand,
+  GROUP,
+  type GuestProgram,
+  guestCommand,
+  MAX_PROCESSES,
+  memoryMibOf,
+  PASSWD,
+} from './enclosure.ts'
 import { MARK_VARIABLE } from './marked-processes.ts'
 import { bindMounts, linkMounts } from './mounts.ts'
 import { type LocalLayout, type LocalRecord, writeRecord } from './record.ts'
@@ -23,6 +34,7 @@ export interface LauncherOptions {
   readonly volumes: LocalVolumes
   readonly snapshotRoots: readonly string[]
   readonly bubblewrap: () => Promise<Bubblewrap>
+  readonly groupHome: GroupHome | undefined
 }
 
 /** What to run and in which surroundings. */
@@ -47,6 +59,7 @@ export class LocalLauncher {
     const { status_path, result_path } = record.spec.paths
     for (const path of [status_path, result_path]) removeContained(layout.state, relativeToState(record.spec.paths, path))
     removeContained(layout.state, PROMPT_SOCKET)
+    this.#group(layout, record)
     const enclosed = this.#enclose(layout, record)
     writeBoot(layout, record)
     const { argv, cwd, env } = await this.#surroundings(enclosed, record, guestCommand(enclosed, record.isolated))
@@ -72,8 +85,19 @@ export class LocalLauncher {
 
   /** A command in an enclosure of its own over the same files. @throws runtime_failed */
   async beside(layout: LocalLayout, record: LocalRecord, command: string): Promise<Surroundings> {
+    this.#group(layout, record)
     const enclosed = this.#enclose(layout, record)
     return await this.#surroundings(enclosed, record, execCommand(enclosed, record.isolated, command))
+  }
+
+  /** Written down before anything is in it, so that a teardown finds it. @throws runtime_failed */
+  #group(layout: LocalLayout, record: LocalRecord): void {
+    const home = this.#options.groupHome
+    const limits = { memoryMib: memoryMibOf(record.spec), processes: MAX_PROCESSES, vcpus: record.spec.resources.vcpu_count }
+    const dirs = home === undefined ? [] : makeGroup(home, record.runtime_id, limits)
+    if (dirs.join() === record.group_dirs.join()) return
+    record.group_dirs = dirs
+    writeRecord(layout, record)
   }
 
   #enclose(layout: LocalLayout, record: LocalRecord): Enclosed {
@@ -83,6 +107,7 @@ export class LocalLauncher {
       bindings: bindMounts(record.spec, record.owner_pubkey, layout, this.#options.volumes, this.#options.snapshotRoots),
       network: record.network,
       guest: this.#options.guest,
+      isGrouped: record.group_dirs.length > 0,
       cpuSeconds: record.timeout_secs === null ? null : record.timeout_secs + 60,
     }
   }
@@ -95,7 +120,7 @@ export class LocalLauncher {
     if (!record.isolated) {
       const root = linkMounts(layout, enclosed.bindings)
       return {
-        argv: inner,
+        argv: joinGroup(record.group_dirs, inner),
         cwd: layout.work,
         env: { ...env, PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: layout.work, PYLON_ROOT: root },
       }
@@ -104,7 +129,7 @@ export class LocalLauncher {
     if (found.path === null) {
       throw new PylonError('runtime_failed', `The runtime was isolated and cannot be any more: ${found.reason}. ${found.nextStep}`)
     }
-    const argv = [found.path, ...bubblewrapArgs(enclosed, inner)]
+    const argv = joinGroup(record.group_dirs, [found.path, ...bubblewrapArgs(enclosed, inner)])
     return { argv, cwd: layout.work, env: { ...env, PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin' } }
   }
 }

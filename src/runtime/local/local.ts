@@ -30,6 +30,7 @@ import { promptOverSocket } from '../prompt-client.ts'
 import { keepsVolume } from '../retention.ts'
 import { admit, type NetworkPolicy } from './admission.ts'
 import { type Bubblewrap, findBubblewrap } from './bubblewrap.ts'
+import { findGroupHome, type GroupHome, removeGroup } from './cgroups.ts'
 import { DEFAULT_RESOURCES, type GuestProgram, memoryMibOf } from './enclosure.ts'
 import { runBounded } from './exec.ts'
 import { LocalInstances } from './instances.ts'
@@ -50,6 +51,14 @@ import {
 import { LocalVolumes, removeTree } from './volumes.ts'
 
 const MAX_EXEC_OUTPUT = 1024 * 1024
+
+/** Where this process may make no control groups. The kernel counts the processes of all users but root. */
+function ungrouped(): Pick<AdapterProbe, 'isolated' | 'reason' | 'nextStep'> {
+  const nextStep = 'Run the node as a systemd user service (docs/operations.md), or use Incus (docs/incus.md).'
+  return process.getuid?.() === 0
+    ? { isolated: false, reason: 'this node runs as root and may make no control groups: nothing bounds how many processes fork', nextStep }
+    : { isolated: true, reason: 'each process of a runtime is bounded, but not their memory together (no control groups)', nextStep }
+}
 
 export interface LocalOptions {
   /** Holds `<runtime id>/` and `volumes/`. */
@@ -73,6 +82,7 @@ export class LocalAdapter implements RuntimeAdapter {
   readonly #instances: LocalInstances
   readonly #disk: DiskWatch
   readonly #launcher: LocalLauncher
+  readonly #groupHome: GroupHome | undefined
   #bubblewrap: Promise<Bubblewrap> | undefined
 
   constructor(options: LocalOptions) {
@@ -80,7 +90,9 @@ export class LocalAdapter implements RuntimeAdapter {
     this.#instances = new LocalInstances(options.dir)
     this.#volumes = new LocalVolumes(join(options.dir, 'volumes'), options.maxSnapshotBytes ?? 4 * 1024 ** 3)
     this.#disk = new DiskWatch(options.clock, this.#volumes)
+    this.#groupHome = findGroupHome()
     this.#launcher = new LocalLauncher({
+      groupHome: this.#groupHome,
       guest: options.guest,
       volumes: this.#volumes,
       snapshotRoots: options.snapshotRoots ?? [],
@@ -98,9 +110,8 @@ export class LocalAdapter implements RuntimeAdapter {
       }
     }
     const found = await this.#findBubblewrap()
-    return found.path === null
-      ? { usable: true, isolated: false, reason: found.reason, nextStep: found.nextStep }
-      : { usable: true, isolated: true }
+    if (found.path === null) return { usable: true, isolated: false, reason: found.reason, nextStep: found.nextStep }
+    return { usable: true, isolated: true, ...(this.#groupHome === undefined ? ungrouped() : {}) }
   }
 
   async capacity(): Promise<Capacity> {
@@ -286,6 +297,7 @@ export class LocalAdapter implements RuntimeAdapter {
 
   async #remove(layout: LocalLayout, record: LocalRecord | undefined, volumes: readonly string[]): Promise<void> {
     if (record !== undefined) await this.#stop(record)
+    await removeGroup(record?.group_dirs ?? [], this.#options.clock)
     await removeTree(layout.dir)
     this.#disk.forget(layout)
     const inUse = new Set(this.#instances.records().flatMap((other) => volumesOf(other.spec)))

@@ -27,6 +27,8 @@ const record = z.strictObject({
   mark: z.string(),
   /** The outermost process; null before its first start is known. */
   process: processIdentity.nullable(),
+  /** Of its control group, which holds all its processes together; none where none could be made. */
+  group_dirs: z.array(z.string()).default([]),
   /** Why the host ended it, where it did. */
   ended: z.string().nullable(),
 })
