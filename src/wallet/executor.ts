@@ -7,17 +7,7 @@ import { KeyedQueue, type WalletContext } from './context.ts'
 import type { BlindSignature } from './crypto.ts'
 import { findEarlierToken } from './earlier-token.ts'
 import { MELT_TIMEOUT_MS, type MintReply, meltQuoteSchema, mintQuoteSchema, type ProofSpendState, signaturesSchema } from './mint-client.ts'
-import {
-  backoffMs,
-  type Evidence,
-  isOldKeyset,
-  judge,
-  OUTPUTS_TAKEN,
-  type Plan,
-  readRefusal,
-  type SendPlan,
-  statesBefore,
-} from './operations.ts'
+import { backoffMs, type Evidence, isOldKeyset, judge, OUTPUTS_TAKEN, type Plan, type SendPlan, statesBefore } from './operations.ts'
 import { replan } from './requests.ts'
 import { restoreWallet } from './restore.ts'
 import { adoption, completion, failure, type PurposedProof } from './settlement.ts'
@@ -126,6 +116,11 @@ export class Executor {
     if (reply.kind === 'unknown') return this.#toUnknown(operation, reply.reason, operation.tries)
     if (reply.kind === 'rejected') return this.#refused({ ...operation, attempts }, reply)
     if (reply.value === 'pending') return this.#toUnknown(operation, 'the payment is on its way', operation.tries)
+    if (plan.kind === 'melt' && plan.outputs.length > 0 && reply.value.signatures.length === 0) {
+      // Paid, and no change where some was to come: it may have been left out of this answer only.
+      await this.#toUnknown(operation, 'the answer lacks the change', operation.tries)
+      return this.#investigate(this.#get(operation.id), undefined)
+    }
     await this.#complete(operation, reply.value, 'the mint did it')
   }
 
@@ -149,15 +144,12 @@ export class Executor {
 
   async #refused(operation: OperationRow, reply: { code: number; detail: string }): Promise<void> {
     const reason = `${reply.detail} (code ${reply.code})`
-    const meaning = readRefusal(reply.code, operation.attempts)
     const plan = operation.plan as Plan
-    if (meaning === 'old_keyset' && (await this.#replanned(operation, plan, 'refused for an old keyset: planned again'))) return
-    // About Lightning a refusal is not the last word: a proxy may say it of a payment that is on its way.
-    if (meaning === 'ask' || plan.kind === 'mint' || plan.kind === 'melt') {
-      await this.#toUnknown(operation, reason, operation.tries)
-      return this.#investigate(this.#get(operation.id), reason, reply.code)
-    }
-    await this.#fail(operation, reason, new Set(), reply.code)
+    const isFirst = operation.attempts === 1
+    if (isFirst && isOldKeyset(reply.code) && (await this.#replanned(operation, plan, 'refused for an old keyset: planned again'))) return
+    // A refusal is not the last word: a proxy may say it of what the mint has done, or is doing.
+    await this.#toUnknown(operation, reason, operation.tries)
+    await this.#investigate(this.#get(operation.id), reason, reply.code)
   }
 
   /** New outputs of the keyset that is active now, once for each keyset; false when that cannot be. */

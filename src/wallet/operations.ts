@@ -155,13 +155,12 @@ function judgeMelt({ inputs, quote, refusal, outputsTaken, oldKeyset }: Evidence
   if (quote === 'PAID') return { do: 'complete' }
   if (quote === 'PENDING' || inputs === 'pending') return { do: 'wait', reason: 'the payment is on its way' }
   if (inputs === 'unspent' && (outputsTaken || oldKeyset)) return { do: 'replan' }
-  if (refusal !== undefined) return { do: 'fail', reason: refusal }
+  // Of a quote that the mint forgot nobody can say what became of it, unless the inputs are still there.
+  if (refusal !== undefined && (inputs === 'unspent' || quote === 'UNPAID')) return { do: 'fail', reason: refusal }
   if (inputs === 'unspent') return { do: 'resubmit' }
   return { do: 'wait', reason: 'the inputs are spent but the mint does not say that it paid' }
 }
 
-/** Refusals that may mean that this very request was done before: spent, pending, outputs signed, issued, quote pending, paid. */
-const MAY_BE_DONE = new Set([11001, 11002, 11003, 11004, 20002, 20005, 20006])
 /** Keyset unknown, inactive, expired: the same request can work with other outputs. */
 const OLD_KEYSET = new Set([12001, 12002, 12003])
 
@@ -169,12 +168,6 @@ export const isOldKeyset = (code: number): boolean => OLD_KEYSET.has(code)
 
 /** The mint signed these outputs before. */
 export const OUTPUTS_TAKEN = 11003
-
-/** What a refusal means. `ask`: look at the evidence first. */
-export function readRefusal(code: number, attempts: number): 'final' | 'ask' | 'old_keyset' {
-  if (attempts > 1 || MAY_BE_DONE.has(code)) return 'ask'
-  return OLD_KEYSET.has(code) ? 'old_keyset' : 'final'
-}
 
 /** When to look again: 1 s, doubling, up to a minute. */
 export const backoffMs = (tries: number): number => Math.min(60_000, 1000 * 2 ** Math.min(tries, 6))

@@ -15,12 +15,14 @@ let sandbox: TestSandbox
 let home: TestHome
 /** Changes the status of an answer after the mint did what it was asked. */
 let lieStatus: ((path: string) => { status: number; text: string } | undefined) | undefined
+let lieAnswer: ((path: string, text: string) => string) | undefined
 
 const lyingDialer = (real: Dialer): Dialer => ({
   ...real,
   fetch: async (url, options) => {
     const response = await real.fetch(url, options)
-    return { ...response, ...lieStatus?.(new URL(url).pathname) }
+    const path = new URL(url).pathname
+    return { ...response, text: lieAnswer?.(path, response.text) ?? response.text, ...lieStatus?.(path) }
   },
 })
 
@@ -32,6 +34,7 @@ beforeAll(async () => {
 
 beforeEach(() => {
   lieStatus = undefined
+  lieAnswer = undefined
 })
 
 afterAll(async () => {
@@ -123,6 +126,34 @@ describe('a payment that the mint made and called refused', () => {
       path === '/v1/melt/bolt11' ? { status: 400, text: JSON.stringify({ detail: 'proxy error', code: 0 }) } : undefined
     const paid = await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/equity/moved' })
     expect(paid.state).toBe('paid')
+  })
+})
+
+describe('a swap that the mint made and called refused', () => {
+  it('is looked into before its coins are called unspent', async () => {
+    const before = home.node.balance().balanceSats
+    lieStatus = (path) => (path === '/v1/swap' ? { status: 400, text: JSON.stringify({ detail: 'proxy error', code: 0 }) } : undefined)
+    const lockTo = home.customer.lockPubkey
+    const sent = await home.node.sendToken({ ...operation(), amountSats: sats(19), lockTo, debitAccount: 'node/equity/withdrawal' })
+    expect(sent.state).toBe('pending')
+    expect(home.node.balance()).toMatchObject({ balanceSats: before - 20n, atRiskSats: 0n })
+  })
+})
+
+describe('a payment whose answer lacks the change', () => {
+  it('gets it from the mint', async () => {
+    const invoice = await home.agent.createInvoice({
+      ...operation(),
+      amountSats: sats(14),
+      creditAccount: `agent:${home.agent.owner.pubkey}/equity/moved`,
+    })
+    const before = home.node.balance().balanceSats
+    lieAnswer = (path, text) => (path.startsWith('/v1/melt/bolt11') ? JSON.stringify({ ...JSON.parse(text), change: null }) : text)
+    const paid = await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/equity/moved' })
+    expect(paid).toMatchObject({ state: 'paid' })
+    const fee = paid.state === 'paid' ? paid.feeSats : 0n
+    expect(fee).toBeLessThanOrEqual(3n)
+    expect(home.node.balance().balanceSats).toBeGreaterThanOrEqual(before - 14n - 5n)
   })
 })
 

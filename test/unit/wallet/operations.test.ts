@@ -1,6 +1,6 @@
 /** The life of a money operation: legal moves, and what evidence allows. */
 import { describe, expect, it } from 'vitest'
-import { backoffMs, type Evidence, judge, LEGAL, readRefusal, statesBefore } from '../../../src/wallet/operations.ts'
+import { backoffMs, type Evidence, judge, LEGAL, statesBefore } from '../../../src/wallet/operations.ts'
 
 const none: Evidence = { inputs: 'none', quote: undefined, restored: 'none', refusal: undefined, outputsTaken: false, oldKeyset: false }
 
@@ -56,19 +56,12 @@ describe('judge', () => {
     ['a payment that never started', 'melt', { quote: 'UNPAID', inputs: 'unspent' }, 'resubmit'],
     ['a payment that was refused', 'melt', { quote: 'UNPAID', inputs: 'unspent', refusal: 'no route' }, 'fail'],
     ['a refusal of a payment that is on its way after all', 'melt', { quote: 'PENDING', inputs: 'unspent', refusal: 'pending' }, 'wait'],
+    ['a payment of spent inputs that was refused', 'melt', { quote: 'UNPAID', inputs: 'spent', refusal: 'spent' }, 'fail'],
+    ['inputs gone, and a mint that forgot the quote', 'melt', { quote: undefined, inputs: 'spent', refusal: 'not found' }, 'wait'],
+    ['a refusal by a mint that forgot the quote', 'melt', { quote: undefined, inputs: 'unspent', refusal: 'not found' }, 'fail'],
     ['inputs gone and no payment to see', 'melt', { quote: 'UNPAID', inputs: 'spent' }, 'wait'],
   ])('%s', (_, kind, evidence, verdict) => {
     expect(judge(kind, { ...none, ...evidence }).do).toBe(verdict)
-  })
-})
-
-describe('readRefusal', () => {
-  it('believes a first refusal unless the request may have been done', () => {
-    expect(readRefusal(11005, 1)).toBe('final')
-    expect(readRefusal(11001, 1)).toBe('ask')
-    expect(readRefusal(20006, 1)).toBe('ask')
-    expect(readRefusal(12002, 1)).toBe('old_keyset')
-    expect(readRefusal(11005, 2)).toBe('ask')
   })
 })
 
