@@ -46,11 +46,23 @@ export const claimRental = defineCommand(
 /** Fixes which payment pays for a rental, before it is begun. @throws conflict when one is under way or was made */
 export const beginRentalPayment = defineCommand(
   'begin_rental_payment',
-  (sql, p: { id: string; former: string | null; paymentKey: string; amountMsats: Msats; invoice: string | null; at: number }) => {
+  (
+    sql,
+    p: {
+      id: string
+      former: string | null
+      paymentKey: string
+      amountMsats: Msats
+      invoice: string | null
+      /** What the node calls it: where a refund is asked for, should it fail. */
+      runtimeId: string | null
+      at: number
+    },
+  ) => {
     const changed = sql(
-      `UPDATE rentals SET state = 'paying', payment_key = ?, amount_msats = ?, invoice = ?, updated_at = ?
-       WHERE id = ? AND state IN ('asked', 'paying', 'refused') AND payment_key IS ?`,
-    ).run(p.paymentKey, p.amountMsats, p.invoice, BigInt(p.at), p.id, p.former)
+      `UPDATE rentals SET state = 'paying', payment_key = ?, amount_msats = ?, invoice = ?, runtime_id = coalesce(?, runtime_id),
+         updated_at = ? WHERE id = ? AND state IN ('asked', 'paying', 'refused') AND payment_key IS ?`,
+    ).run(p.paymentKey, p.amountMsats, p.invoice, p.runtimeId, BigInt(p.at), p.id, p.former)
     if (changed.changes === 0) throw new PylonError('conflict', 'This rental is being paid already.')
   },
 )
@@ -82,8 +94,19 @@ export const noteLease = defineCommand(
   },
 )
 
-export const noteRefund = defineCommand('note_refund', (sql, p: { id: string; refundedMsats: Msats; at: number }) => {
-  sql('UPDATE rentals SET refunded_msats = ?, watched = 0, updated_at = ? WHERE id = ?').run(p.refundedMsats, BigInt(p.at), p.id)
+/** After something came back: what the ledger says came back in all. There may be more to come. */
+export const noteRefund = defineCommand('note_refund', (sql, p: { id: string; account: string; at: number }) => {
+  sql(
+    `UPDATE rentals SET updated_at = ?, refunded_msats = (
+       SELECT coalesce(-sum(p.amount_msats), 0) FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
+       WHERE e.cause_type = 'purchase' AND e.cause_id = 'rental:' || rentals.id AND p.account = ? AND p.amount_msats < 0)
+     WHERE id = ?`,
+  ).run(BigInt(p.at), p.account, p.id)
+})
+
+/** Stops looking for a refund. */
+export const unwatchRental = defineCommand('unwatch_rental', (sql, p: { id: string }) => {
+  sql('UPDATE rentals SET watched = 0 WHERE id = ?').run(p.id)
 })
 
 /** Forgets what was last touched before a time, except what may still bring a refund. */
@@ -112,6 +135,14 @@ export function openRentals(store: Store, since: number): RentalRow[] {
 /** Those that were paid and may bring a refund. */
 export function watchedRentals(store: Store): RentalRow[] {
   return store.sql('SELECT * FROM rentals WHERE watched = 1 ORDER BY created_at').all().map(decode)
+}
+
+/** Those whose payment was begun after a time (ms) and is not known to have been made. */
+export function rentalsInPayment(store: Store, since: number): RentalRow[] {
+  return store
+    .sql('SELECT * FROM rentals WHERE payment_key IS NOT NULL AND paid_msats = 0 AND created_at > ? ORDER BY created_at')
+    .all(BigInt(since))
+    .map(decode)
 }
 
 /** The commands that one runtime was asked for or steered with. */

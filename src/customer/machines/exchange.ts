@@ -57,6 +57,8 @@ const FIRST_REPEAT_MS = 2_000
 const MAX_REPEAT_MS = 15_000
 /** Errors that say: the same again, later. */
 const TRANSIENT = new Set(['shutting_down', 'rate_limited'])
+/** Different statuses of one command that are listened to: no honest node has so many to tell. */
+const MAX_STATUSES = 512
 
 /**
  * @throws what errorOfNode gives for the node's error; timeout (ask again under the same key), invalid_request, locked;
@@ -87,7 +89,7 @@ export async function exchange(deps: ExchangeDeps, order: ExchangeOrder): Promis
       const leftMs = until - clock.now()
       const reply = await replies.next(Math.min(waitMs, leftMs))
       if (reply !== undefined) return reply
-      if (clock.now() >= until) throw unanswered(order, relays)
+      if (clock.now() >= until) throw unanswered(order, relays, replies.lastSaid)
     }
   } finally {
     replies.close()
@@ -121,7 +123,11 @@ async function publish(deps: ExchangeDeps, order: ExchangeOrder, relays: readonl
   nostr.nudgeOutbox()
 }
 
-function unanswered({ server, timeoutMs }: ExchangeOrder, relays: readonly string[]): PylonError {
+function unanswered({ server, timeoutMs }: ExchangeOrder, relays: readonly string[], lastSaid: string | undefined): PylonError {
+  if (lastSaid !== undefined) {
+    const seconds = Math.round(timeoutMs / 1000)
+    return new PylonError('timeout', `${lastSaid} (for ${seconds} s); the same call with the same --idempotency-key goes on where it is.`)
+  }
   return new PylonError(
     'timeout',
     `${npubOf(server)} did not answer within ${Math.round(timeoutMs / 1000)} s on ${relays.join(', ')}: check the key and that you share a relay; the same call with the same --idempotency-key goes on where it is.`,
@@ -130,6 +136,8 @@ function unanswered({ server, timeoutMs }: ExchangeOrder, relays: readonly strin
 
 /** What the node says about one request: statuses handled in order, then a result or an error. */
 class Replies {
+  /** Why the node put it off, when it did. */
+  lastSaid: string | undefined
   readonly #deps: ExchangeDeps
   readonly #order: ExchangeOrder
   readonly #seen = new Set<string>()
@@ -153,7 +161,7 @@ class Replies {
     if (reply === undefined || reply.envelope.request_id !== this.#order.requestId) return
     if (reply.type === 'status') this.#status(reply.envelope)
     // It starts again in a while, and takes the repeat up where it was.
-    else if (reply.type === 'error' && TRANSIENT.has(reply.envelope.code)) return
+    else if (reply.type === 'error' && TRANSIENT.has(reply.envelope.code)) this.lastSaid = errorOfNode(event.pubkey, reply.envelope).message
     // What was said before is told before the end is.
     else this.#statuses = this.#statuses.then(() => this.#end(outcomeOf(this.#order.server, reply)))
   }
@@ -171,7 +179,7 @@ class Replies {
   #status(status: StatusEnvelope): void {
     // A repeated command gets its statuses again.
     const text = stringify(status)
-    if (this.#seen.has(text)) return
+    if (this.#seen.has(text) || this.#seen.size >= MAX_STATUSES) return
     this.#seen.add(text)
     this.#statuses = this.#statuses
       .then(() => this.#order.onStatus?.(status))

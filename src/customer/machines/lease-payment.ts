@@ -1,6 +1,6 @@
 /** Pays for a lease, once: judges what a node asks, pays its invoice or makes a locked token, and finds out what became of it. */
 import { createHash } from 'node:crypto'
-import { type Msats, msatsToSatsUp, type Sats, sats, satsToMsats } from '../../base/amounts.ts'
+import { type Msats, msatsToSatsUp, sats, satsToMsats } from '../../base/amounts.ts'
 import { type Clock, rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
@@ -18,12 +18,14 @@ export interface LeasePaymentDeps extends FundingDeps {
 export interface LeaseTerms {
   readonly maxSats: number
   readonly payWith: 'invoice' | 'token'
+  /** What was asked for; undefined: the shortest that the class has. */
+  readonly leaseSeconds: number | undefined
 }
 
 /** What was done about a quote: paid over Lightning (or on its way), or a token that is to go with the command. */
 export type LeasePaid = { readonly by: 'invoice' } | { readonly by: 'token'; readonly token: string }
 
-const EXPENSE_ACCOUNT = 'customer/expense/lease'
+export const EXPENSE_ACCOUNT = 'customer/expense/lease'
 /** After the quote has expired, before a token that the node did not take is ours again. */
 const RECLAIM_AFTER_MS = 10 * 60_000
 const NO_EXPIRY_MS = 15 * 60_000
@@ -32,22 +34,36 @@ const NO_EXPIRY_MS = 15 * 60_000
  * Pays what a `queued` status asks. The same quote again, also after a restart, is the same payment; another quote is
  * paid only when nothing was spent on the one before.
  * @returns undefined where the status asks for nothing
- * @throws price_too_high, invoice_invalid, invoice_expired, mint_not_allowed, insufficient_funds, payment_failed
+ * @throws price_too_high, invoice_invalid, invoice_expired, mint_not_allowed, insufficient_funds, payment_failed; conflict when a
+ *   second payment is asked for
  */
 export async function payLease(
   deps: LeasePaymentDeps,
   rentalId: string,
-  progress: unknown,
+  status: { readonly runtime_id?: string | undefined; readonly progress?: unknown },
   terms: LeaseTerms,
 ): Promise<LeasePaid | undefined> {
-  const quote = parseLeaseQuote(progress)
+  const quote = parseLeaseQuote(status.progress)
   if (quote === undefined) return undefined
   const row = getRental(deps.store, rentalId)
   if (row === undefined) throw new PylonError('internal', `The rental ${rentalId} is not recorded.`)
-  if (row.state === 'paid') return paidBefore(deps, row)
-  if (row.paymentKey !== null && !wasNotSpent(deps, row.paymentKey)) return resume(deps, row)
+  if (row.paymentKey !== null && !wasNotSpent(deps, row.paymentKey)) {
+    if (quote.invoice !== undefined && quote.invoice !== row.invoice) {
+      throw new PylonError(
+        'conflict',
+        `${npubOf(row.server).slice(0, 16)} asks for a second payment under one idempotency key: look at pylon runtime rentals, and use a new key.`,
+      )
+    }
+    return row.state === 'paid' ? paidBefore(deps, row) : resume(deps, row, quote, terms)
+  }
   judge(deps, row, quote, terms)
-  return terms.payWith === 'token' ? byToken(deps, row, quote) : byInvoice(deps, row, quote)
+  const offer: Offer = { quote, runtimeId: status.runtime_id ?? null }
+  return terms.payWith === 'token' ? byToken(deps, row, offer) : byInvoice(deps, row, offer)
+}
+
+interface Offer {
+  readonly quote: LeaseQuote
+  readonly runtimeId: string | null
 }
 
 /** Whether the wallet knows for sure that nothing left under this key. */
@@ -65,6 +81,9 @@ function judge({ clock }: LeasePaymentDeps, { server }: RentalRow, quote: LeaseQ
       `${who} asks ${priceSats} sats and the limit is ${terms.maxSats}: raise --max-sats, or rent for less time.`,
     )
   }
+  if (quote.leaseSeconds !== undefined && quote.leaseSeconds < (terms.leaseSeconds ?? 0)) {
+    throw new PylonError('payment_failed', `${who} asks the price of ${quote.leaseSeconds} s, and ${terms.leaseSeconds} s were ordered.`)
+  }
   if (quote.expiresAt !== undefined && quote.expiresAt <= clock.now()) {
     throw new PylonError('invoice_expired', `What ${who} asked expired at ${rfc3339(quote.expiresAt)}: send the command again.`)
   }
@@ -81,12 +100,13 @@ function judge({ clock }: LeasePaymentDeps, { server }: RentalRow, quote: LeaseQ
     throw new PylonError('invoice_expired', `The invoice of ${who} has expired: send the command again.`)
 }
 
-async function byInvoice(deps: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote): Promise<LeasePaid> {
-  await begin(deps, row, quote)
+async function byInvoice(deps: LeasePaymentDeps, row: RentalRow, offer: Offer): Promise<LeasePaid> {
+  await begin(deps, row, offer)
   return settle(deps, row.id)
 }
 
-async function byToken(deps: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote): Promise<LeasePaid> {
+async function byToken(deps: LeasePaymentDeps, row: RentalRow, offer: Offer): Promise<LeasePaid> {
+  const { quote } = offer
   const listed = deps.wallets.mints().map((mint) => mint.url)
   const mintUrl = listed.find((url) => quote.mints.some((theirs) => bare(theirs) === bare(url)))
   if (mintUrl === undefined || quote.lockPubkey === undefined) {
@@ -96,7 +116,7 @@ async function byToken(deps: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote
     )
   }
   const amountSats = msatsToSatsUp(quote.amountMsats)
-  const key = await begin(deps, row, quote)
+  const key = await begin(deps, row, offer)
   await topUp(deps, `rental:${row.id}`, amountSats, mintUrl)
   const sent = await customerWallet(deps).sendToken({
     idempotencyKey: key,
@@ -113,7 +133,7 @@ async function byToken(deps: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote
 }
 
 /** Fixes the payment's key before anything is spent. */
-async function begin({ store, clock }: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote): Promise<string> {
+async function begin({ store, clock }: LeasePaymentDeps, row: RentalRow, { quote, runtimeId }: Offer): Promise<string> {
   const digest = createHash('sha256')
     .update(quote.invoice ?? String(quote.amountMsats))
     .digest('hex')
@@ -123,16 +143,20 @@ async function begin({ store, clock }: LeasePaymentDeps, row: RentalRow, quote: 
   await store.write(
     beginRentalPayment({
       ...{ id: row.id, former: row.paymentKey, paymentKey, amountMsats: quote.amountMsats },
-      ...{ invoice: quote.invoice ?? null, at: clock.now() },
+      ...{ invoice: quote.invoice ?? null, runtimeId, at: clock.now() },
     }),
   )
   return paymentKey
 }
 
 /** A payment that was begun: what the wallet never heard of was never made. */
-async function resume(deps: LeasePaymentDeps, row: RentalRow): Promise<LeasePaid> {
+async function resume(deps: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote, terms: LeaseTerms): Promise<LeasePaid> {
   const sent = row.paymentKey === null ? undefined : customerWallet(deps).sentToken(row.paymentKey)
-  if (sent === undefined) return settle(deps, row.id)
+  if (sent === undefined) {
+    const wasByInvoice = row.paymentKey !== null && customerWallet(deps).payment(row.paymentKey) !== undefined
+    const isByToken = terms.payWith === 'token' && !wasByInvoice
+    return isByToken ? byToken(deps, row, { quote, runtimeId: row.runtimeId }) : settle(deps, row.id)
+  }
   await paid(deps, row.id, satsToMsats(sent.amountSats))
   return { by: 'token', token: sent.token }
 }
@@ -157,7 +181,7 @@ async function settle(deps: LeasePaymentDeps, id: string): Promise<LeasePaid> {
     maxFeeSats,
     debitAccount: EXPENSE_ACCOUNT,
   })
-  if (outcome.state === 'paid') await paid(deps, id, row.amountMsats)
+  if (outcome.state === 'paid') await paid(deps, id, satsToMsats(amountSats))
   return { by: 'invoice' }
 }
 
@@ -169,19 +193,20 @@ async function paid({ store, clock }: LeasePaymentDeps, id: string, paidMsats: M
 export async function learnPayment(deps: LeasePaymentDeps, id: string): Promise<void> {
   const row = getRental(deps.store, id)
   if (row === undefined || row.paymentKey === null || row.paidMsats > 0n) return
-  if (customerWallet(deps).payment(row.paymentKey)?.state === 'paid') await paid(deps, id, row.amountMsats)
+  const sent = customerWallet(deps).sentToken(row.paymentKey)
+  if (sent !== undefined) await paid(deps, id, satsToMsats(sent.amountSats))
+  else if (customerWallet(deps).payment(row.paymentKey)?.state === 'paid') await paid(deps, id, satsToMsats(msatsToSatsUp(row.amountMsats)))
 }
 
-/** Redeems what a node gave back; the same token again is the same operation. @returns the sats */
-export async function redeemRefund(deps: LeasePaymentDeps, rentalId: string, token: string): Promise<Sats> {
+/** Redeems what a node gave back; the same token again is the same operation. */
+export async function redeemRefund(deps: LeasePaymentDeps, rentalId: string, token: string): Promise<void> {
   const digest = createHash('sha256').update(token).digest('hex').slice(0, 16)
-  const received = await customerWallet(deps).receiveToken({
+  await customerWallet(deps).receiveToken({
     idempotencyKey: `rental:${rentalId}:refund:${digest}`,
     cause: { type: 'purchase', id: `rental:${rentalId}` },
     token,
     creditAccount: EXPENSE_ACCOUNT,
   })
-  return received.amountSats
 }
 
 function bare(url: string): string {

@@ -1,6 +1,6 @@
 /** Rents and steers machines of any node with the customer key: one command at a time, paid at most once, taken up again after a restart. */
 import { randomBytes } from 'node:crypto'
-import { type Msats, satsToMsats } from '../../base/amounts.ts'
+import type { Msats } from '../../base/amounts.ts'
 import { type Clock, rfc3339 } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
@@ -8,7 +8,14 @@ import type { Json } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import { type ControlCommandInput, controlCommand, READING_COMMANDS } from '../../nostr/control/commands.ts'
 import type { RuntimeDescriptor } from '../../nostr/control/descriptor.ts'
-import { CONTROL_STATUS_KIND, type ControlResult, type ControlStatus, commandDigest, decodeReply } from '../../nostr/control/envelopes.ts'
+import {
+  CONTROL_STATUS_KIND,
+  type ControlResult,
+  type ControlStatus,
+  commandDigest,
+  decodeReply,
+  type StatusEnvelope,
+} from '../../nostr/control/envelopes.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import type { Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
 import {
@@ -20,14 +27,16 @@ import {
   noteRefund,
   openRentals,
   type RentalRow,
+  rentalsInPayment,
   rentalsOf,
   sweepRentals,
+  unwatchRental,
   watchedRentals,
 } from '../../store/rentals.ts'
 import type { Store } from '../../store/store.ts'
 import type { Wallets } from '../../wallet/types.ts'
 import { exchange } from './exchange.ts'
-import { type LeaseTerms, learnPayment, payLease, redeemRefund } from './lease-payment.ts'
+import { EXPENSE_ACCOUNT, type LeaseTerms, learnPayment, payLease, redeemRefund } from './lease-payment.ts'
 import { type FoundOffer, findOffers, type OfferFilter } from './offers.ts'
 
 export interface TenantDeps {
@@ -57,6 +66,8 @@ export interface TenantAnswer extends ControlResult {
 }
 
 export const DEFAULT_LEASE_MAX_SATS = 100
+/** As the control plane has it. */
+const DEFAULT_RUN_S = 600
 /** What a node needs beyond the time that the command itself names. */
 const GRACE_MS = 60_000
 /** Pulling an image, booting, and the first reply of a busy relay. */
@@ -68,11 +79,13 @@ const LOOK_EVERY_MS = 5 * 60_000
 /** After the end of a lease a refund is waited for so long. */
 const REFUND_WAIT_MS = 3600_000
 const NOTICE_BACKFILL_S = 3600
+/** How long a refund is looked for that no lease's end limits: a node sends them for a month. */
+const WATCH_MS = 31 * 24 * 3600_000
 
 export class Tenant {
   readonly #deps: TenantDeps
   readonly #closing = new AbortController()
-  readonly #running = new Map<string, { readonly digest: string; readonly answer: Promise<TenantAnswer> }>()
+  readonly #running = new Map<string, { readonly digest: string; readonly server: string; readonly answer: Promise<TenantAnswer> }>()
   #background: Promise<void> = Promise.resolve()
   #cancelTimer: () => void = () => undefined
   #notices: Subscription | undefined
@@ -116,11 +129,11 @@ export class Tenant {
     const key = order.idempotencyKey
     const running = this.#running.get(key)
     if (running !== undefined) {
-      if (running.digest === digest) return running.answer
-      return Promise.reject(new PylonError('idempotency_conflict', 'This idempotency key is in use for another command.'))
+      if (running.digest === digest && running.server === order.server) return running.answer
+      return Promise.reject(new PylonError('idempotency_conflict', 'This idempotency key is in use for another command or another node.'))
     }
     const answer = this.#send(order, digest, emit).finally(() => this.#running.delete(key))
-    this.#running.set(key, { digest, answer })
+    this.#running.set(key, { digest, server: order.server, answer })
     return answer
   }
 
@@ -148,8 +161,11 @@ export class Tenant {
       const known = toPylonError(error)
       // Without an answer nobody knows: the record stays open, and the same key goes on.
       const isOpen = known.retryable || ['timeout', 'shutting_down', 'cancelled'].includes(known.code)
-      if (!isOpen)
-        await store.write(answerRental({ id, state: 'refused', reason: known.message.slice(0, 1000), runtimeId: null, at: clock.now() }))
+      if (!isOpen) {
+        const runtimeId = 'runtime_id' in command ? command.runtime_id : null
+        await store.write(answerRental({ id, state: 'refused', reason: known.message.slice(0, 1000), runtimeId, at: clock.now() }))
+      }
+      await learnPayment(this.#deps, id)
       throw error
     }
   }
@@ -161,7 +177,10 @@ export class Tenant {
     emit: (status: ControlStatus) => void,
   ): Promise<ControlResult> {
     const { server, idempotencyKey, signal } = order
-    const terms: LeaseTerms = { maxSats: order.maxSats ?? DEFAULT_LEASE_MAX_SATS, payWith: order.payWith ?? 'invoice' }
+    const terms: LeaseTerms = {
+      ...{ maxSats: order.maxSats ?? DEFAULT_LEASE_MAX_SATS, payWith: order.payWith ?? 'invoice' },
+      leaseSeconds: leaseSecondsOf(command),
+    }
     let current = command
     return exchange(this.#deps, {
       server,
@@ -173,7 +192,7 @@ export class Tenant {
       onStatus: async ({ schema: _schema, request_id: _request, ...status }) => {
         emit(status)
         if (status.phase !== 'queued' || status.progress === undefined || !isPayable(current)) return undefined
-        const paid = await payLease(this.#deps, idempotencyKey, status.progress, terms)
+        const paid = await payLease(this.#deps, idempotencyKey, status, terms)
         if (paid?.by !== 'token' || current.lease_token !== undefined) return undefined
         current = { ...current, lease_token: paid.token }
         return 'resend'
@@ -206,6 +225,7 @@ export class Tenant {
       if (state === 'running') return
       const runtimeId = fieldsOf(runtime.metadata)?.['summary'] === true ? null : runtime.runtime_id
       await store.write(answerRental({ id: row.id, state: state === 'failed' ? 'refused' : 'answered', reason: null, runtimeId, at: at() }))
+      await learnPayment(this.#deps, row.id)
       await this.#look(row.server, runtime)
     } catch (error) {
       if (!isPylonError(error, 'control_refused') || error.details['control_code'] !== 'request_not_found') throw error
@@ -233,26 +253,26 @@ export class Tenant {
   async #redeem(row: RentalRow, token: string): Promise<void> {
     const { store, clock } = this.#deps
     try {
-      const amount = await redeemRefund(this.#deps, row.id, token)
-      await store.write(noteRefund({ id: row.id, refundedMsats: satsToMsats(amount), at: clock.now() }))
+      await redeemRefund(this.#deps, row.id, token)
     } catch (error) {
       // Spent: by us, before a crash.
-      if (isPylonError(error, 'token_spent'))
-        await store.write(noteRefund({ id: row.id, refundedMsats: row.refundedMsats, at: clock.now() }))
-      else this.#warn(error, 'a refund of a lease could not be redeemed yet')
+      if (!isPylonError(error, 'token_spent')) return this.#warn(error, 'a refund of a lease could not be redeemed yet')
     }
+    await store.write(noteRefund({ id: row.id, account: EXPENSE_ACCOUNT, at: clock.now() }))
   }
 
   /** Anybody can send such an event: it counts only from a node that we paid, about what we paid for. */
   async #hear(event: NostrEvent): Promise<void> {
     const rented = watchedRentals(this.#deps.store).filter((row) => row.server === event.pubkey)
     const status = rented.length === 0 ? undefined : this.#readStatus(event)
-    const row = rented.find(({ runtimeId }) => runtimeId !== null && runtimeId === status?.runtime_id)
+    const row =
+      rented.find(({ runtimeId }) => runtimeId !== null && runtimeId === status?.runtime_id) ??
+      rented.find(({ requestId }) => requestId === status?.request_id)
     const token = fieldsOf(fieldsOf(status?.progress)?.['refund'])?.['token']
     if (row !== undefined && typeof token === 'string') await this.#redeem(row, token)
   }
 
-  #readStatus(event: NostrEvent): ControlStatus | undefined {
+  #readStatus(event: NostrEvent): StatusEnvelope | undefined {
     try {
       const reply = decodeReply(event.kind, this.#deps.nostr.keyring.customer().nip44Decrypt(event.pubkey, event.content))
       return reply.type === 'status' ? reply.envelope : undefined
@@ -267,13 +287,20 @@ export class Tenant {
       this.#background = this.#background
         .then(() => this.#lookAtAll())
         .catch((error: unknown) => this.#warn(error, 'leases could not be looked at'))
-      this.#lookLater()
+        .finally(() => {
+          if (!this.#closing.signal.aborted) this.#lookLater()
+        })
     })
   }
 
   async #lookAtAll(): Promise<void> {
     const { store, clock } = this.#deps
-    for (const { server, runtimeId } of watchedRentals(store)) {
+    for (const { id } of rentalsInPayment(store, clock.now() - WATCH_MS)) await learnPayment(this.#deps, id)
+    for (const row of watchedRentals(store)) {
+      const { id, server, runtimeId, createdAt } = row
+      // A token that the node never took came back by itself.
+      await store.write(noteRefund({ id, account: EXPENSE_ACCOUNT, at: row.updatedAt }))
+      if (clock.now() > createdAt + WATCH_MS && clock.now() > (row.leaseEndsAt ?? 0) + WATCH_MS) await store.write(unwatchRental({ id }))
       if (this.#closing.signal.aborted || runtimeId === null) continue
       const command = { command: 'get_runtime', runtime_id: runtimeId } as const
       const order: TenantOrder = { server, command, idempotencyKey: newRequestId(), timeoutMs: GRACE_MS }
@@ -281,6 +308,7 @@ export class Tenant {
         await this.#look(server, (await this.#exchange(order, newRequestId(), command, () => undefined)).runtime)
       } catch (error) {
         this.#warn(error, 'a node does not tell about a lease')
+        if (isPylonError(error, 'runtime_not_found')) await store.write(unwatchRental({ id }))
       }
     }
     await store.write(sweepRentals({ before: clock.now() - KEEP_MS }))
@@ -307,13 +335,19 @@ function isPayable(command: ControlCommandInput): command is Payable {
   return command.command === 'provision' || command.command === 'run' || command.command === 'extend_lease'
 }
 
+/** How long is to be paid for; undefined where the node decides. */
+function leaseSecondsOf(command: ControlCommandInput): number | undefined {
+  if (command.command === 'run') return Math.max(command.timeout_s ?? DEFAULT_RUN_S, command.lease_seconds ?? 0)
+  return command.command === 'provision' || command.command === 'extend_lease' ? command.lease_seconds : undefined
+}
+
 /** How long the node may take for it, in ms. */
 function timeoutOf(command: ControlCommandInput): number {
   switch (command.command) {
     case 'provision':
       return PROVISION_MS
     case 'run':
-      return PROVISION_MS + (command.timeout_s ?? 600) * 1000
+      return PROVISION_MS + (command.timeout_s ?? DEFAULT_RUN_S) * 1000
     case 'exec':
       return GRACE_MS + (command.timeout_s ?? 60) * 1000
     case 'prompt':
