@@ -92,6 +92,12 @@ export const raiseCounter = defineCommand('raise_counter', (sql, p: { ownerPubke
   ).run(p.ownerPubkey, p.keysetId, BigInt(p.next))
 })
 
+/** The first counter that was never taken. */
+export function nextCounter(store: Store, p: { ownerPubkey: string; keysetId: string }): number {
+  const row = store.sql('SELECT next FROM wallet_counters WHERE owner_pubkey = ? AND keyset_id = ?').get(p.ownerPubkey, p.keysetId)
+  return row === undefined ? 0 : int(row, 'next')
+}
+
 export const putWalletOwner = defineCommand('put_wallet_owner', (sql, p: { pubkey: string; kind: string; accountOwner: string }) => {
   sql('INSERT INTO wallet_owners (pubkey, kind, account_owner) VALUES (?, ?, ?) ON CONFLICT DO NOTHING').run(
     p.pubkey,

@@ -2,7 +2,7 @@
 import { sats } from '../base/amounts.ts'
 import { all } from '../store/commands.ts'
 import { postEntry } from '../store/ledger.ts'
-import { type KeysetRow, raiseCounter } from '../store/mints.ts'
+import { type KeysetRow, nextCounter, raiseCounter } from '../store/mints.ts'
 import { insertProofs, knownYs, listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
 import { msatsOf, newId, restoreAccount, type WalletContext, walletAccount } from './context.ts'
 import type { BlindedOutput, BlindSignature, FreshProof } from './crypto.ts'
@@ -10,8 +10,8 @@ import { unwrap } from './mint-client.ts'
 import type { WalletOwner } from './types.ts'
 
 const BATCH = 100
-/** A gap this long ends the search. */
-const EMPTY_BATCHES = 3
+/** A gap this long ends the search: a request that a mint refuses leaves a few counters unused. */
+const EMPTY_BATCHES = 10
 
 /**
  * Returns the sats found.
@@ -56,9 +56,11 @@ async function forgetSpent({ store, clock, mints }: WalletContext, owner: Wallet
 async function restoreKeyset(context: WalletContext, owner: WalletOwner, keyset: KeysetRow, refusedOperation: string): Promise<bigint> {
   let total = 0n
   let empty = 0
+  // Up to where the database knows of counters there may be any gap.
+  const known = nextCounter(context.store, { ownerPubkey: owner.pubkey, keysetId: keyset.id })
   for (let counter = 0; empty < EMPTY_BATCHES; counter += BATCH) {
     const found = await restoreBatch(context, owner, keyset, counter)
-    empty = found.highest === undefined ? empty + 1 : 0
+    empty = found.highest === undefined && counter >= known ? empty + 1 : 0
     if (found.highest === undefined) continue
     const fresh = found.proofs.filter((proof) => !isUnderWay(context, proof.secret, refusedOperation))
     total += await keep(context, owner, keyset, fresh, found.highest + 1)

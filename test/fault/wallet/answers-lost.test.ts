@@ -1,8 +1,10 @@
 /** A mint that does the work but whose answer is lost, that is down, slow or failing: nothing is lost, nothing is done twice. */
 import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
 import { accountBalance } from '../../../src/store/ledger.ts'
+import { raiseCounter } from '../../../src/store/mints.ts'
 import { expectSound, faucet, fund, openHome, ownerCause, type TestHome, testWords } from '../../contract/wallet/home.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { tempDir } from '../../support/temp.ts'
@@ -151,6 +153,29 @@ describe('a seed whose database was lost', () => {
     await expectSound(second, sandbox.mintUrl)
     await fund(second, second.node, sandbox.mintUrl, 20)
     expect(second.node.balance().balanceSats).toBe(left + 20n)
+  })
+
+  it('is restored across the gaps that refused requests left', async () => {
+    const words = testWords()
+    const [dir, backup] = [tempDir(), tempDir()]
+    const first = await openHome({ dir, mintUrls: [sandbox.mintUrl], words })
+    const skip = async (next: number) => {
+      const { owner_pubkey, keyset_id } = first.store.sql('SELECT * FROM wallet_counters').get() ?? {}
+      await first.store.write(raiseCounter({ ownerPubkey: String(owner_pubkey), keysetId: String(keyset_id), next }))
+    }
+    await fund(first, first.node, sandbox.mintUrl, 3)
+    await skip(900)
+    await fund(first, first.node, sandbox.mintUrl, 5)
+    const fromSeed = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words })
+    onTestFinished(() => fromSeed.close())
+    expect(await fromSeed.wallets.restore(fromSeed.node.owner)).toBe(8n)
+    await skip(2500)
+    await first.store.backup(join(backup, 'pylon.db'))
+    await fund(first, first.node, sandbox.mintUrl, 7)
+    await first.close()
+    const fromBackup = await openHome({ dir: backup, mintUrls: [sandbox.mintUrl], words })
+    onTestFinished(() => fromBackup.close())
+    expect(await fromBackup.wallets.restore(fromBackup.node.owner)).toBe(7n)
   })
 
   it('used without restoring first, it restores by itself when the mint refuses its outputs', async () => {
