@@ -55,15 +55,21 @@ async function main(argv: readonly string[]): Promise<number> {
   return await runCli(argv, roles)
 }
 
-// Whatever any role creates is private; and a reader of our output that has gone is no fault of ours.
+// Whatever any role creates is private. A reader of our output that has gone is no fault of ours; a disk that is full ends no
+// node, but an answer that could not be written is not given.
 process.umask(0o077)
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error
-  })
-}
+let unwritten: Error | undefined
+process.stderr.on('error', () => undefined)
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') unwritten = error
+})
 
 void main(process.argv.slice(2)).then((code) => {
-  // The callback comes once what was printed has left, also through a slow pipe.
-  process.stdout.write('', () => process.exit(code))
+  // The callback comes once what was printed has left, also through a slow pipe; an error of it comes right after.
+  process.stdout.write('', () =>
+    setImmediate(() => {
+      if (unwritten !== undefined) process.stderr.write(`pylon: the output could not be written: ${unwritten.message}\n`)
+      process.exit(unwritten === undefined || code !== 0 ? code : 1)
+    }),
+  )
 })

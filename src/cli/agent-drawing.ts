@@ -2,7 +2,7 @@
 import { formatSats } from '../base/amounts.ts'
 import type { Output } from '../control/client.ts'
 import type { agentsRoutes } from '../control/contract/agents.ts'
-import { clockTime, drawFields, drawTable, relativeTime, sats, shorten, shortId } from './table.ts'
+import { clockTime, drawFields, drawTable, relativeTime, sats, shorten, shortId, timeUntil } from './table.ts'
 
 type Agent = Output<typeof agentsRoutes.getAgent>
 type Summary = Output<typeof agentsRoutes.listAgents>['agents'][number]
@@ -28,7 +28,7 @@ export function drawAgents(agents: readonly Summary[], nowMs: number): string {
       sats(agent.balance_sats),
       String(agent.tick_count),
       relativeTime(agent.last_tick_at, nowMs),
-      agent.next_tick_at === null ? '-' : relativeTime(agent.next_tick_at, nowMs),
+      agent.next_tick_at === null ? '-' : timeUntil(agent.next_tick_at, nowMs),
       agent.npub,
     ]),
   )
@@ -58,7 +58,7 @@ export function drawAgent(agent: Agent, nowMs: number): string {
 }
 
 function nextTick(agent: Agent, nowMs: number): string {
-  return agent.next_tick_at === null ? 'by trigger only' : relativeTime(agent.next_tick_at, nowMs)
+  return agent.next_tick_at === null ? 'by trigger only' : timeUntil(agent.next_tick_at, nowMs)
 }
 
 function drawBrain(brain: Agent['brain']): string {

@@ -2,12 +2,11 @@
 import { createInterface } from 'node:readline/promises'
 import type { Argv } from 'yargs'
 import { PylonError } from '../base/errors.ts'
-import { stringify } from '../base/json.ts'
 import { agentsRoutes } from '../control/contract/agents.ts'
 import { drawAgent, drawAgents, drawTick, drawTicks } from './agent-drawing.ts'
 import { setCommand, spawnCommand } from './agent-settings.ts'
 import { callNode, defineCommand, defineGroup } from './command.ts'
-import { plain, print, printAnswer } from './output.ts'
+import { json, plain, print, printAnswer } from './output.ts'
 import { idempotencyOption, spendingCall } from './spending.ts'
 import { clockTime, drawTable, sats, shorten } from './table.ts'
 import { given, many, wholeNumber, wholeNumberIf } from './values.ts'
@@ -147,7 +146,7 @@ const exportAgent = defineCommand({
   builder: (yargs) => withName(yargs),
   handler: async (args) => {
     const answer = await callNode(args, agentsRoutes.exportAgent, { name: args.name })
-    print(stringify(args.json ? answer.body : answer.value, 2))
+    print(json(args.json ? answer.body : answer.value, 2))
   },
 })
 

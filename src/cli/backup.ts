@@ -1,20 +1,20 @@
 /** `pylon backup`: database, keys and configuration into one private folder. */
 import { resolve } from 'node:path'
 import { isPylonError } from '../base/errors.ts'
-import { stringify } from '../base/json.ts'
 import { nodeRoutes } from '../control/contract/node.ts'
 import { callNode, defineCommand, stoppedHome } from './command.ts'
-import { print } from './output.ts'
+import { json, print } from './output.ts'
+import { pathOf } from './values.ts'
 
 export const backupCommand = defineCommand({
   command: 'backup <path>',
   describe: 'Write a backup folder (it contains the keys); the node may run',
   builder: (yargs) => yargs.positional('path', { type: 'string', demandOption: true, describe: 'A path that does not exist yet' }),
   handler: async (args) => {
-    const path = resolve(args.path)
+    const path = resolve(pathOf(args.path, 'The backup'))
     const { network, bytes } = await backup(args, path)
     const words = `The backup is at ${path} (${bytes} bytes). It contains the keys: whoever has it has the money. Keep it private.`
-    print(args.json ? stringify({ network, path, bytes }, 2) : words)
+    print(args.json ? json({ network, path, bytes }, 2) : words)
   },
 })
 

@@ -40,7 +40,12 @@ export async function runCli(argv: readonly string[], roles: Roles): Promise<num
   const asJson = argv.includes('--json')
   try {
     const commands = await commandsFor(argv, roles)
-    await parser(argv, commands).parseAsync()
+    const parsed = parser(argv, commands)
+    if (argv.length === 0) {
+      process.stderr.write(`${await parsed.getHelp()}\n`)
+      return 2
+    }
+    await parsed.parseAsync()
     return typeof process.exitCode === 'number' ? process.exitCode : 0
   } catch (error) {
     const known = toPylonError(error)
@@ -74,17 +79,21 @@ function parser(argv: readonly string[], commands: readonly Command[]): Argv<Glo
       'parse-positional-numbers': false,
       'greedy-arrays': false,
     })
-    .wrap(100)
+    .wrap(Math.min(100, process.stdout.columns || 100))
     .exitProcess(false)
     .fail((message, error) => {
       throw error === undefined || error.name === 'YError' ? new PylonError('usage', wordsFor(message ?? error.message)) : error
     })
   for (const one of commands) base.command(one)
-  return base
+  return base.completion('completion', 'Print what completes commands: eval "$(pylon completion)" in .bashrc or .zshrc')
 }
 
 /** What the parser says, where it says too little. */
 function wordsFor(message: string): string {
+  const choice = /^Invalid values:\n\s+Argument: ([^,]+), Given: (.*), Choices: (.*)$/s.exec(message)
+  if (choice !== null) return `${choice[1]} is one of ${choice[3]?.replaceAll('"', '')}; not ${choice[2]}.`
+  const valueless = /^Not enough arguments following: (.+)$/.exec(message)?.[1]
+  if (valueless !== undefined) return `${valueless.length === 1 ? '-' : '--'}${valueless} needs a value.`
   if (message.startsWith('Not enough non-option arguments')) return 'An argument is missing; add --help to see what the command takes.'
   if (message.startsWith('Did you mean')) return `There is no such command. ${message} pylon --help lists all.`
   return message

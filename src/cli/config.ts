@@ -2,11 +2,10 @@
 import { stringify as toToml } from 'smol-toml'
 import { getConfigValue, loadConfig, setConfigValue } from '../base/config.ts'
 import { isPylonError } from '../base/errors.ts'
-import { stringify } from '../base/json.ts'
 import { callRoute } from '../control/client.ts'
 import { nodeRoutes } from '../control/contract/node.ts'
 import { defineCommand, defineGroup, homeOf, homesOf, type NodeHome, stoppedHome } from './command.ts'
-import { print, warn } from './output.ts'
+import { json, print, warn } from './output.ts'
 
 const showCommand = defineCommand({
   command: 'show',
@@ -14,7 +13,7 @@ const showCommand = defineCommand({
   handler: async (args) => {
     const { home, network } = await meantHome(args)
     const config = loadConfig(home.config)
-    print(args.json ? stringify({ network, ...config }, 2) : toToml(config).trimEnd())
+    print(args.json ? json({ network, ...config }, 2) : toToml(config).trimEnd())
   },
 })
 
@@ -25,7 +24,7 @@ const getCommand = defineCommand({
   handler: async (args) => {
     const { home, network } = await meantHome(args)
     const value = getConfigValue(loadConfig(home.config), args.key)
-    print(args.json ? stringify({ network, key: args.key, value }, 2) : typeof value === 'string' ? value : stringify(value))
+    print(args.json ? json({ network, key: args.key, value }, 2) : typeof value === 'string' ? value : json(value))
   },
 })
 
@@ -42,7 +41,7 @@ const setCommand = defineCommand({
     const set = () => setConfigValue(home.config, args.key, args.value)
     const value = getConfigValue(isRunning ? set() : withHome(home, set), args.key)
     const late = isRunning ? (await callRoute(home.socket, nodeRoutes.reload, {})).value.after_restart : []
-    print(args.json ? stringify({ network, key: args.key, value, after_restart: late }, 2) : `${args.key} = ${stringify(value)}`)
+    print(args.json ? json({ network, key: args.key, value, after_restart: late }, 2) : `${args.key} = ${json(value)}`)
     if (late.length > 0) warn(`${late.join(', ')} takes effect with: pylon restart`)
   },
 })
@@ -52,7 +51,7 @@ const pathCommand = defineCommand({
   describe: 'Where config.toml is',
   handler: async (args) => {
     const { home, network } = await meantHome(args)
-    print(args.json ? stringify({ network, path: home.config }, 2) : home.config)
+    print(args.json ? json({ network, path: home.config }, 2) : home.config)
   },
 })
 

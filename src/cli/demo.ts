@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { formatSats, msats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
-import { stringify } from '../base/json.ts'
 import { defaultHome } from '../base/paths.ts'
 import { earningsRoutes } from '../control/contract/earnings.ts'
 import { nodeRoutes } from '../control/contract/node.ts'
@@ -14,7 +13,7 @@ import { offerMachine, rentMachine, wireOfRental } from './demo-machines.ts'
 import { buy, SALES, SHOUT_KIND, SUMMARY_KIND, stockUp } from './demo-market.ts'
 import { type Pylon, pylonIn } from './demo-process.ts'
 import { waitFor } from './demo-wait.ts'
-import { print } from './output.ts'
+import { json, print } from './output.ts'
 import { indent, shorten, shortId } from './table.ts'
 
 const AGENT_SATS = 500
@@ -47,7 +46,7 @@ export const demoCommand = defineCommand({
       const seller = pylonIn(defaultHome(process.env).dir, ending.signal)
       if (!args.json) print('Real protocols over real sockets on this machine; the sats are play money.\n')
       await runDemo(seller, tell, ending.signal)
-      if (args.json) print(stringify({ network: 'sandbox', ok: true, duration_ms: Date.now() - startedAt, steps }, 2))
+      if (args.json) print(json({ network: 'sandbox', ok: true, duration_ms: Date.now() - startedAt, steps }, 2))
       else print(await epilogue(seller))
     } finally {
       ending.dispose()

@@ -1,9 +1,9 @@
 /** `pylon init`: makes or imports the keys of a home; `pylon start` does so by itself on first use. */
-import { stringify } from '../base/json.ts'
 import type { Initialised } from '../daemon/offline/init.ts'
 import { defineCommand, homeOf } from './command.ts'
-import { print } from './output.ts'
+import { json, print } from './output.ts'
 import { askSecret } from './prompt.ts'
+import { pathOf } from './values.ts'
 
 export const initCommand = defineCommand({
   command: 'init',
@@ -17,12 +17,13 @@ export const initCommand = defineCommand({
     const { home, network } = homeOf(args)
     const { initHome, readPassphraseFile } = await import('../daemon/offline/init.ts')
     const words = args.import ? { words: await askSecret('The words: ') } : {}
-    const passphrase = args.passphraseFile === undefined ? {} : { passphrase: readPassphraseFile(args.passphraseFile) }
+    const passphrase =
+      args.passphraseFile === undefined ? {} : { passphrase: readPassphraseFile(pathOf(args.passphraseFile, '--passphrase-file')) }
     const made = await initHome(home, { ...words, ...passphrase, force: args.force })
     const facts = { network, npub: made.npub, pubkey: made.pubkey, protected: made.isProtected, moved_to: made.movedTo ?? null }
     // Imported words are known to who typed them.
-    const json = args.import ? facts : { ...facts, words: made.words }
-    print(args.json ? stringify(json, 2) : human(made, args.import))
+    const answer = args.import ? facts : { ...facts, words: made.words }
+    print(args.json ? json(answer, 2) : human(made, args.import))
   },
 })
 

@@ -2,29 +2,55 @@
 import { type PylonError, toPylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 
+/** An argument of any length may stand in an error. */
+const MAX_ERROR_CHARS = 1000
+
 /** Prints an answer: with `--json` exactly the body, else what `human` makes of the value. */
 export function printAnswer<T>(
   args: { json: boolean },
   answer: { value: T; body: Record<string, unknown>; network: 'sandbox' | 'live' },
   human: (value: T) => string,
 ): void {
-  const text = args.json ? stringify(answer.body, 2) : human(answer.value).trimEnd()
-  print(answer.network === 'sandbox' && !args.json ? `${text}\n(sandbox: play money)` : text)
+  print(args.json ? json(answer.body, 2) : human(answer.value).trimEnd())
+  // Not on standard output: a token or a result goes on through a pipe.
+  if (answer.network === 'sandbox' && !args.json) process.stderr.write('(sandbox: play money)\n')
 }
 
+/** One or more lines on standard output, safe for a terminal whoever wrote the words in them. */
 export function print(text: string): void {
-  process.stdout.write(`${text}\n`)
+  process.stdout.write(`${plain(text)}\n`)
+}
+
+/** What a program wrote: byte for byte into a file or pipe, safe on a terminal. */
+export function printRaw(stream: NodeJS.WriteStream, data: string | Buffer): void {
+  stream.write(stream.isTTY ? plain(data.toString()) : data)
+}
+
+/** JSON that also a terminal can show: what would drive one is written as an escape, which reads back the same. */
+export function json(value: unknown, space?: number): string {
+  return [...stringify(value, space)].map((char) => (isControl(char.codePointAt(0) ?? 0) ? escaped(char) : char)).join('')
+}
+
+function escaped(char: string): string {
+  return `\\u${(char.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`
+}
+
+/** Aborted once nobody reads standard output any more: what goes on until it is stopped then ends. */
+export function readerGone(): AbortSignal {
+  const gone = new AbortController()
+  process.stdout.once('error', () => gone.abort())
+  return gone.signal
 }
 
 /** A remark for the person, never part of the answer. */
 export function warn(text: string): void {
-  process.stderr.write(`pylon: ${text}\n`)
+  process.stderr.write(`pylon: ${plain(text)}\n`)
 }
 
 /** One line with the code, or the error object with `--json`. */
 export function printError(error: unknown, asJson: boolean): void {
   const known = toPylonError(error)
-  process.stderr.write(asJson ? `${stringify(known)}\n` : `pylon: ${oneLine(known.message)} (${known.code})\n`)
+  process.stderr.write(asJson ? `${json(known)}\n` : `pylon: ${oneLine(known.message)} (${known.code})\n`)
 }
 
 /** 0 ok, 1 failed, 2 usage, 3 not running. */
@@ -53,7 +79,7 @@ export function table(rows: readonly (readonly string[])[], header: readonly str
 
 /** What strangers wrote may hold control characters that would drive a terminal: shown as they are named, never run. */
 export function plain(text: string): string {
-  return [...text].map((char) => (isControl(char.codePointAt(0) ?? 0) ? '\uFFFD' : char)).join('')
+  return [...text.replaceAll('\r\n', '\n')].map((char) => (isControl(char.codePointAt(0) ?? 0) ? '\uFFFD' : char)).join('')
 }
 
 function isControl(code: number): boolean {
@@ -66,5 +92,6 @@ function isControl(code: number): boolean {
 }
 
 function oneLine(text: string): string {
-  return plain(text.replace(/\s*\n\s*/g, ' '))
+  const line = plain(text.replace(/\s*\n\s*/g, ' '))
+  return line.length <= MAX_ERROR_CHARS ? line : `${line.slice(0, MAX_ERROR_CHARS)}…`
 }

@@ -1,7 +1,6 @@
 /** `pylon restart`: ends the node and starts it again with the same options; unlocked keys stay unlocked. */
-import { stringify } from '../base/json.ts'
 import { defineCommand, homesOf, type NodeHome, stoppedHome } from './command.ts'
-import { print, warn } from './output.ts'
+import { json, print, warn } from './output.ts'
 
 export const restartCommand = defineCommand({
   command: 'restart',
@@ -15,17 +14,21 @@ export const restartCommand = defineCommand({
     }),
   handler: async (args) => {
     const { restartNode } = await import('../daemon/launch/restart.ts')
-    const { home, network } = await runningHome(args)
+    const { home, network, wasRunning } = await runningHome(args)
     const { value } = await restartNode(home, network, [args.mode].flat().at(-1))
     const facts = { network, pid: value.pid, socket: home.socket, log: home.log, mode: value.mode, locked: value.locked }
-    print(args.json ? stringify(facts, 2) : `Pylon runs again (pid ${value.pid}, mode ${value.mode}).`)
+    print(
+      args.json
+        ? json(facts, 2)
+        : `Pylon ${wasRunning ? 'runs again' : 'was not running and is started'} (pid ${value.pid}, mode ${value.mode}).`,
+    )
     if (value.locked) warn('the keys are locked; to open them: pylon unlock')
   },
 })
 
 /** Of the homes that may be meant, the one whose node answers; else the one that ran before. */
-async function runningHome(args: { sandbox: boolean }): Promise<NodeHome> {
+async function runningHome(args: { sandbox: boolean }): Promise<NodeHome & { wasRunning: boolean }> {
   const { statusIfRunning } = await import('../daemon/launch/start.ts')
-  for (const one of homesOf(args)) if ((await statusIfRunning(one.home)) !== undefined) return one
-  return stoppedHome(args)
+  for (const one of homesOf(args)) if ((await statusIfRunning(one.home)) !== undefined) return { ...one, wasRunning: true }
+  return { ...stoppedHome(args), wasRunning: false }
 }

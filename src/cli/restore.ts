@@ -1,8 +1,8 @@
 /** `pylon restore`: a backup back into a stopped home. */
 import { resolve } from 'node:path'
-import { stringify } from '../base/json.ts'
 import { defineCommand, homeOf } from './command.ts'
-import { print } from './output.ts'
+import { json, print } from './output.ts'
+import { pathOf } from './values.ts'
 
 export const restoreCommand = defineCommand({
   command: 'restore <path>',
@@ -14,13 +14,13 @@ export const restoreCommand = defineCommand({
   handler: async (args) => {
     const { home, network } = homeOf(args)
     const { restoreHome } = await import('../daemon/offline/restore.ts')
-    const restored = await restoreHome(home, network, resolve(args.path), args.force)
+    const restored = await restoreHome(home, network, resolve(pathOf(args.path, 'The backup')), args.force)
     const facts = { network, npub: restored.npub, created_at: restored.createdAt, moved_to: restored.movedTo ?? null }
     const lines = [
       `The backup of ${restored.createdAt} is back (${restored.npub}).`,
       ...(restored.movedTo === undefined ? [] : [`What was there is in ${restored.movedTo}.`]),
       'The next start asks the mints what is still unspent before anything is paid. Never run two nodes with these keys.',
     ]
-    print(args.json ? stringify(facts, 2) : lines.join('\n'))
+    print(args.json ? json(facts, 2) : lines.join('\n'))
   },
 })

@@ -4,6 +4,7 @@ import type { Argv } from 'yargs'
 import { PylonError } from '../base/errors.ts'
 import type { RunOptions } from '../daemon/launch/run-options.ts'
 import type { GlobalOptions } from './command.ts'
+import { pathOf } from './values.ts'
 
 export interface RunFlags {
   readonly mode?: string | undefined
@@ -44,14 +45,17 @@ export function runOptionsOf(flags: RunFlags & GlobalOptions): RunOptions {
     ...(flags.mode === undefined ? {} : { mode: lastOf(flags.mode) as 'host' | 'provider' | 'both' }),
     relays,
     mints,
-    ...(flags.passphraseFile === undefined ? {} : { passphraseFile: resolve(lastOf(flags.passphraseFile)) }),
+    ...(flags.passphraseFile === undefined ? {} : { passphraseFile: resolve(pathOf(flags.passphraseFile, '--passphrase-file')) }),
   }
 }
 
 function urlOf(text: string, schemes: readonly string[], flag: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url === undefined || !schemes.includes(url.protocol) || url.username !== '' || url.hash !== '') {
-    throw new PylonError('usage', `${flag} ${text}: must be a ${schemes.map((scheme) => `${scheme}//`).join(' or ')} URL.`)
+    throw new PylonError(
+      'usage',
+      `${flag} must be a ${schemes.map((scheme) => `${scheme}//`).join(' or ')} URL, not ${JSON.stringify(text)}.`,
+    )
   }
   return text.replace(/\/$/, '')
 }

@@ -6,7 +6,7 @@ import type { Answer, Output } from '../control/client.ts'
 import { runtimesRoutes } from '../control/contract/runtimes.ts'
 import { callNode } from './command.ts'
 import { plain } from './output.ts'
-import { idempotencyOption } from './spending.ts'
+import { idempotencyOption, spendingCall } from './spending.ts'
 import { drawFields } from './table.ts'
 import { given, one, wholeNumberIf } from './values.ts'
 
@@ -62,7 +62,7 @@ export interface CallArgs extends Target {
 
 /** Sends a command that changes something; its statuses go to stderr as they come. */
 export async function runtimeCall(args: CallArgs, command: Fields & { command: string }): Promise<Answer<Paid>> {
-  const key = args.idempotencyKey ?? randomUUID()
+  const key = spendingCall(args).idempotencyKey ?? randomUUID()
   const request = {
     ...targetOf(args),
     command,

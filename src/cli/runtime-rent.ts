@@ -4,7 +4,7 @@ import { formatSats, msats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import { runtimesRoutes } from '../control/contract/runtimes.ts'
 import { callNode, defineCommand, defineGroup } from './command.ts'
-import { printAnswer, warn } from './output.ts'
+import { printAnswer, printRaw, warn } from './output.ts'
 import {
   drawRuntime,
   type Fields,
@@ -153,8 +153,8 @@ const run = defineCommand({
       printAnswer(args, answer, () => '')
       return
     }
-    process.stdout.write(textOf(result['stdout']))
-    process.stderr.write(textOf(result['stderr']))
+    printRaw(process.stdout, textOf(result['stdout']))
+    printRaw(process.stderr, textOf(result['stderr']))
     if (textOf(result['message']) !== '' && result['exit_code'] !== 0) warn(textOf(result['message']))
     if (textOf(result['error']) !== '')
       warn(`${textOf(result['error'])}: pylon runtime collect ${answer.value.runtime.runtime_id} --output stdout`)

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { PylonError } from '../base/errors.ts'
 import type { Answer } from '../control/client.ts'
 import { defineCommand } from './command.ts'
-import { plain, printAnswer } from './output.ts'
+import { plain, printAnswer, printRaw } from './output.ts'
 import {
   drawRuntime,
   type Fields,
@@ -150,8 +150,8 @@ function printOutcome(args: { json: boolean }, answer: Answer<RuntimeAnswer>): v
   process.exitCode = typeof result['exit_code'] === 'number' ? result['exit_code'] & 0xff : 1
   if (args.json) printAnswer(args, answer, () => '')
   else {
-    process.stdout.write(textOf(result['stdout']))
-    process.stderr.write(textOf(result['stderr']))
+    printRaw(process.stdout, textOf(result['stdout']))
+    printRaw(process.stderr, textOf(result['stderr']))
   }
 }
 
@@ -184,7 +184,7 @@ const collect = defineCommand({
     const { data, answer } = await readAll(args, args.id, args.output)
     if (args.to !== undefined) writeFileSync(args.to, data)
     if (args.json) printAnswer(args, answer, () => '')
-    else if (args.to === undefined) process.stdout.write(data)
+    else if (args.to === undefined) printRaw(process.stdout, data)
   },
 })
 

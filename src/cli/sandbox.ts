@@ -1,8 +1,8 @@
 /** `pylon sandbox`: a relay, a mint with play money and an LNURL server on loopback, in the foreground. */
 import { resolve } from 'node:path'
-import { PylonError } from '../base/errors.ts'
 import { defineCommand } from './command.ts'
 import type { Roles } from './roles.ts'
+import { given, pathOf, wholeNumberIf } from './values.ts'
 
 export const sandboxCommand = (roles: Roles) =>
   defineCommand({
@@ -11,15 +11,16 @@ export const sandboxCommand = (roles: Roles) =>
     builder: (yargs) =>
       yargs
         .option('dir', { type: 'string', demandOption: true, requiresArg: true, describe: 'Where its databases live' })
-        .option('relay-port', { type: 'number', requiresArg: true, describe: 'Chosen and stored when not given' })
-        .option('mint-port', { type: 'number', requiresArg: true })
-        .option('lnurl-port', { type: 'number', requiresArg: true }),
+        .option('relay-port', { type: 'string', nargs: 1, describe: 'Chosen and stored when not given' })
+        .option('mint-port', { type: 'string', nargs: 1, describe: 'Likewise' })
+        .option('lnurl-port', { type: 'string', nargs: 1, describe: 'Likewise' }),
     handler: async (args) => {
-      const ports = { relayPort: args.relayPort, mintPort: args.mintPort, lnurlPort: args.lnurlPort }
-      const given = Object.entries(ports).filter((entry): entry is [string, number] => entry[1] !== undefined)
-      for (const [, port] of given) {
-        if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new PylonError('usage', 'A port is a number from 1 to 65535.')
-      }
-      process.exitCode = await roles.sandbox({ dir: resolve(args.dir), ...Object.fromEntries(given) })
+      const port = (text: string | undefined, name: string) => wholeNumberIf(text, name, 1, 65_535)
+      const ports = given({
+        relayPort: port(args.relayPort, '--relay-port'),
+        mintPort: port(args.mintPort, '--mint-port'),
+        lnurlPort: port(args.lnurlPort, '--lnurl-port'),
+      })
+      process.exitCode = await roles.sandbox({ dir: resolve(pathOf(args.dir, '--dir')), ...ports })
     },
   })

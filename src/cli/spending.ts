@@ -1,5 +1,7 @@
 /** What commands that move money share: the key under which a repeated call happens once. */
+import { PylonError } from '../base/errors.ts'
 import type { CallOptions } from '../control/client.ts'
+import { one } from './values.ts'
 
 export const idempotencyOption = {
   type: 'string',
@@ -7,7 +9,12 @@ export const idempotencyOption = {
   describe: 'Repeat a call under its key: it happens once (a fresh one by default)',
 } as const
 
-/** The key of the call when the person gave one. */
+/** The key of the call when the person gave one. @throws usage */
 export function spendingCall(args: { idempotencyKey: string | undefined }): CallOptions {
-  return args.idempotencyKey === undefined ? {} : { idempotencyKey: args.idempotencyKey }
+  if (args.idempotencyKey === undefined) return {}
+  const idempotencyKey = one(args.idempotencyKey, '--idempotency-key')
+  // It travels as a header.
+  if (!/^[\x21-\x7e]{1,200}$/.test(idempotencyKey))
+    throw new PylonError('usage', '--idempotency-key takes 1 to 200 printable ASCII characters without spaces.')
+  return { idempotencyKey }
 }

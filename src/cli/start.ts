@@ -1,9 +1,8 @@
 /** `pylon start`: a node in the background, ready when this returns. */
 import { rfc3339 } from '../base/clock.ts'
-import { stringify } from '../base/json.ts'
 import type { Started } from '../daemon/launch/start.ts'
 import { defineCommand, homeOf } from './command.ts'
-import { print, warn } from './output.ts'
+import { json, print, warn } from './output.ts'
 import type { Roles } from './roles.ts'
 import { addRunFlags, runOptionsOf } from './run-flags.ts'
 
@@ -37,7 +36,7 @@ export const startCommand = (roles: Roles) =>
         locked: value.locked,
         started_at: value.started_at,
       }
-      print(args.json ? stringify(facts, 2) : human(started, home.socket, home.log))
+      print(args.json ? json(facts, 2) : human(started, home.socket, home.log))
       if (value.locked) warn('the keys are locked; to open them: pylon unlock')
     },
   })

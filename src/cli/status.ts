@@ -2,12 +2,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { formatSats, satsToMsats } from '../base/amounts.ts'
 import { isPylonError } from '../base/errors.ts'
-import { stringify } from '../base/json.ts'
 import { VERSION } from '../base/version.ts'
 import type { Output } from '../control/client.ts'
 import { nodeRoutes } from '../control/contract/node.ts'
 import { callNode, defineCommand, stoppedHome } from './command.ts'
-import { plain, print, printAnswer, table } from './output.ts'
+import { json, plain, print, printAnswer, readerGone, table } from './output.ts'
 
 type Status = Output<typeof nodeRoutes.status>
 
@@ -19,24 +18,30 @@ export const statusCommand = defineCommand({
   describe: 'Show mode, agents, jobs, relays and sats',
   builder: (yargs) => yargs.option('watch', { type: 'boolean', default: false, alias: 'w', describe: 'Draw it again every second' }),
   handler: async (args) => {
-    do {
-      if (args.watch && !args.json) process.stdout.write(CLEAR)
+    const gone = readerGone()
+    for (;;) {
       process.exitCode = await show(args)
-      if (args.watch) await delay(REDRAW_MS)
-    } while (args.watch)
+      if (!args.watch || gone.aborted) return
+      await delay(REDRAW_MS)
+    }
   },
 })
 
 /** @returns the exit code: 3 when no node runs. */
-async function show(args: { json: boolean; sandbox: boolean }): Promise<0 | 3> {
+async function show(args: { json: boolean; sandbox: boolean; watch: boolean }): Promise<0 | 3> {
+  // Only once there is something to draw, so that nothing flickers; and only where there is something to clear.
+  const clear = () => args.watch && !args.json && process.stdout.isTTY && process.stdout.write(CLEAR)
   try {
-    printAnswer(args, await callNode(args, nodeRoutes.status, {}), human)
+    const answer = await callNode(args, nodeRoutes.status, {})
+    clear()
+    printAnswer(args, answer, human)
     return 0
   } catch (error) {
     if (!isPylonError(error, 'not_running')) throw error
     const { home, network } = stoppedHome(args)
     const facts = { network, running: false, version: VERSION, home: home.dir }
-    print(args.json ? stringify(facts, 2) : `running: false\nPylon is not running (home ${home.dir}); start it with: pylon start`)
+    clear()
+    print(args.json ? json(facts, 2) : `running: false\nPylon is not running (home ${home.dir}); start it with: pylon start`)
     return 3
   }
 }

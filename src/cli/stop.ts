@@ -1,23 +1,22 @@
 /** `pylon stop`: drains and ends the node. */
-import { PylonError } from '../base/errors.ts'
-import { stringify } from '../base/json.ts'
 import type { Stopped } from '../daemon/launch/stop.ts'
 import { defineCommand, homesOf, type NodeHome } from './command.ts'
-import { print } from './output.ts'
+import { json, print } from './output.ts'
+import { wholeNumberIf } from './values.ts'
 
 export const stopCommand = defineCommand({
   command: 'stop',
   describe: 'Stop the node: running jobs finish or are parked',
   builder: (yargs) =>
     yargs
-      .option('timeout', { type: 'number', default: 10, requiresArg: true, describe: 'Seconds to drain before it is killed' })
+      .option('timeout', { type: 'string', nargs: 1, describe: 'Seconds to drain before it is killed (10)' })
       .option('force', { type: 'boolean', default: false, describe: 'Kill at once; nothing is lost, the next start recovers' }),
   handler: async (args) => {
-    if (!(args.timeout >= 0 && args.timeout <= 3600)) throw new PylonError('usage', '--timeout takes seconds from 0 to 3600.')
+    const timeoutS = wholeNumberIf(args.timeout, '--timeout', 0, 3600) ?? 10
     const { stopNode } = await import('../daemon/launch/stop.ts')
     const { home, network } = await heldHome(args)
-    const stopped = await stopNode(home, { timeoutMs: args.timeout * 1000, force: args.force })
-    print(args.json ? stringify({ network, stopped: stopped.how !== 'not_running', ...stopped }, 2) : human(stopped))
+    const stopped = await stopNode(home, { timeoutMs: timeoutS * 1000, force: args.force })
+    print(args.json ? json({ network, stopped: stopped.how !== 'not_running', ...stopped }, 2) : human(stopped))
   },
 })
 

@@ -47,6 +47,11 @@ export function sats(amount: Sats): string {
   return formatSats(satsToMsats(amount))
 }
 
+/** `in 3 min`; what is due is `now`, however late. */
+export function timeUntil(time: string, nowMs: number): string {
+  return Date.parse(time) <= nowMs ? 'now' : relativeTime(time, nowMs)
+}
+
 /** `12 s ago`, `in 3 min`, or `never`. */
 export function relativeTime(time: string | null, nowMs: number): string {
   if (time === null) return 'never'

@@ -3,6 +3,7 @@ import { nodeRoutes } from '../control/contract/node.ts'
 import { callNode, defineCommand } from './command.ts'
 import { printAnswer } from './output.ts'
 import { askSecret } from './prompt.ts'
+import { pathOf } from './values.ts'
 
 export const unlockCommand = defineCommand({
   command: 'unlock',
@@ -20,5 +21,5 @@ export const unlockCommand = defineCommand({
 async function passphraseFrom(path: string | undefined): Promise<string> {
   if (path === undefined) return await askSecret('Passphrase: ')
   const { readPassphraseFile } = await import('../daemon/offline/init.ts')
-  return readPassphraseFile(path)
+  return readPassphraseFile(pathOf(path, '--passphrase-file'))
 }

@@ -5,24 +5,34 @@ import { messageOf, PylonError } from '../base/errors.ts'
 const MAX_INPUT_BYTES = 4_000_000
 const STDIN_NAP_MS = 5
 
-/** @throws usage naming the value when it is no whole number of at least `min`. */
-export function wholeNumber(text: string, name: string, min = 1): number {
-  const digits = text.replaceAll(/[_,]/g, '')
-  const value = Number(digits)
-  if (!/^\d{1,16}$/.test(digits) || !Number.isSafeInteger(value) || value < min) {
-    throw new PylonError('usage', `${name} must be a whole number of at least ${min}, not ${JSON.stringify(text)}.`)
+/** Thousands may be set apart, as we print them; 1,5 is no 15. */
+const WHOLE = /^(?:\d{1,16}|[1-9]\d{0,2}(?:[,_]\d{3}){1,5})$/
+
+/** @throws usage naming the value when it is no whole number from `min` to `max`. */
+export function wholeNumber(text: string, name: string, min = 1, max = Number.MAX_SAFE_INTEGER): number {
+  const value = Number(text.replaceAll(/[_,]/g, ''))
+  if (!WHOLE.test(text) || value < min || value > max) {
+    const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`
+    throw new PylonError('usage', `${name} must be a whole number ${range}, not ${JSON.stringify(text)}.`)
   }
   return value
 }
 
-export function wholeNumberIf(text: string | undefined, name: string, min = 1): number | undefined {
-  return text === undefined ? undefined : wholeNumber(one(text, name), name, min)
+export function wholeNumberIf(text: string | undefined, name: string, min = 1, max?: number): number | undefined {
+  return text === undefined ? undefined : wholeNumber(one(text, name), name, min, max)
 }
 
 /** An option that may be given once. yargs gives a list when it came more often. @throws usage */
 export function one(value: string | readonly string[], name: string): string {
   if (typeof value === 'string') return value
   throw new PylonError('usage', `${name} is given more than once.`)
+}
+
+/** A path, which is never empty: that would mean the folder one happens to be in. @throws usage */
+export function pathOf(text: string | readonly string[], name: string): string {
+  const path = one(text, name)
+  if (path === '') throw new PylonError('usage', `${name} needs a path.`)
+  return path
 }
 
 /** An option that may be repeated. */

@@ -1,11 +1,11 @@
 /** The daemon as a good background process: one a home, ready when start returns, gone when stop returns, whatever was killed before. */
 import { spawn } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { expect, test, vi } from 'vitest'
-import { Rig } from '../support/rig.ts'
+import { PROGRAM, Rig } from '../support/rig.ts'
 
 interface Status {
   readonly running: boolean
@@ -213,7 +213,7 @@ test('a damaged database is refused with the way out', async () => {
 test('wrong usage gives exit code 2 and one line', async () => {
   await using rig = new Rig()
   const wrong = [
-    [],
+    ['--json=false'],
     ['fly'],
     ['start', '--wings'],
     ['start', '--mode', 'sideways'],
@@ -300,6 +300,39 @@ test('stdout that nobody reads does not hold anything up', async () => {
   const code = await new Promise((resolve) => child.once('exit', resolve))
   expect(code).toBe(0)
   expect((await statusOf(rig)).running).toBe(true)
+})
+
+test('what goes on until it is stopped ends once nobody reads it', async () => {
+  await using rig = new Rig()
+  await rig.ok('start')
+  for (const args of [
+    ['status', '--watch'],
+    ['logs', '-f'],
+  ]) {
+    const child = rig.spawn(args)
+    const ended = new Promise((resolve) => child.once('exit', (code) => resolve(code)))
+    let err = ''
+    child.stderr?.on('data', (chunk: Buffer) => {
+      err += chunk.toString()
+    })
+    await new Promise((resolve) => child.stdout?.once('data', resolve))
+    child.stdout?.destroy()
+    // The log ends at its next line.
+    await rig.ok('config', 'set', 'node.about', JSON.stringify(args.join(' ')))
+    expect({ args, code: await ended, err }).toEqual({ args, code: 0, err: '' })
+  }
+})
+
+test('an answer that cannot be written is a failure', { skip: !existsSync('/dev/full') }, async () => {
+  await using rig = new Rig()
+  const [command = '', ...args] = [...PROGRAM, 'config', 'path']
+  const child = spawn(command, args, { env: rig.env(), stdio: ['ignore', openSync('/dev/full', 'w'), 'pipe'] })
+  let err = ''
+  child.stderr?.on('data', (chunk: Buffer) => {
+    err += chunk.toString()
+  })
+  const code = await new Promise((resolve) => child.once('close', resolve))
+  expect({ code, err }).toEqual({ code: 1, err: expect.stringContaining('could not be written') })
 })
 
 test('a symlinked home works', async () => {

@@ -9,7 +9,7 @@ import { type Home, homeAt } from '../../src/base/paths.ts'
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
 /** The program under test: PYLON_BIN (the packaged executable), else the bundle. */
-const PROGRAM: readonly string[] =
+export const PROGRAM: readonly string[] =
   process.env['PYLON_BIN'] === undefined ? [process.execPath, join(root, 'dist', 'pylon.cjs')] : [process.env['PYLON_BIN']]
 
 export interface Run {

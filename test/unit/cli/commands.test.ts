@@ -122,7 +122,7 @@ test('job submit --wait exits 1 when the job did not complete, and shows why', a
   await stop()
   expect(done.code).toBe(1)
   expect(done.out).toContain('Error: it broke (backend_failed)')
-  expect(done.out).toContain('(sandbox: play money)')
+  expect(done.err).toBe('(sandbox: play money)\n')
 })
 
 const agent = {
@@ -168,6 +168,21 @@ test.each([
   [['agent', 'delete', 'ada'], 'add --yes'],
   [['wallet', 'fund', '1.5'], 'whole number'],
   [['wallet', 'fund', '-5'], ''],
+  [['wallet', 'fund', '1,5'], 'whole number'],
+  [['wallet', 'fund', '0,001'], 'whole number'],
+  [['wallet', 'fund', ''], 'whole number'],
+  [['wallet', 'fund', '5', '--idempotency-key', 'a b'], 'printable'],
+  [['wallet', 'fund', '5', '--idempotency-key', '\u001b[2J'], 'printable'],
+  [['stop', '--timeout', ''], '--timeout'],
+  [['stop', '--timeout', '0x10'], '--timeout'],
+  [['stop', '--timeout'], '--timeout needs a value'],
+  [['logs', '-n', ' '], '--lines'],
+  [['sandbox', '--dir', 'd', '--relay-port', '65536'], '--relay-port'],
+  [['sandbox', '--dir', ''], 'needs a path'],
+  [['start', '--passphrase-file', ''], 'needs a path'],
+  [['start', '--relay', ''], '--relay must be'],
+  [['start', '--mode', 'sideways'], 'mode is one of host, provider, both; not "sideways".'],
+  [['backup', ''], 'needs a path'],
   [['wallet', 'fund', '9007199254740993'], 'whole number'],
   [['wallet', 'balance', '--wallet', 'a', '--wallet', 'b'], 'more than once'],
   [['job', 'submit', '--kind', '5001'], 'input'],
@@ -203,6 +218,41 @@ test('an error of the node is one line with its code, or the error object with -
       details: { balance_sats: 3 },
     },
   })
+})
+
+test('pylon alone shows the help; with --json it is an error like any other', async () => {
+  const alone = await run()
+  expect(alone).toMatchObject({ code: 2, out: '' })
+  expect(alone.err).toContain('pylon start')
+  const json = await run('--json')
+  expect(json.code).toBe(2)
+  expect(JSON.parse(json.err)).toMatchObject({ error: { code: 'usage' } })
+})
+
+test('an error is short, whatever was typed', async () => {
+  const done = await run('wallet', 'fund', 'x'.repeat(100_000))
+  expect(done.code).toBe(2)
+  expect(done.err.length).toBeLessThan(1100)
+})
+
+test('what is printed drives no terminal, and JSON reads back the same', async () => {
+  const name = 'a\u001b[2J\u009b31m\u202eb'
+  const { stop } = await serve(agentsRoutes.startAgent, () => ({ ...agent, name }))
+  const human = await run('agent', 'start', 'ada')
+  const json = await run('agent', 'start', 'ada', '--json')
+  await stop()
+  const driving = ['\u001b', '\u009b', '\u202e']
+  expect(human.out).toContain('is active.')
+  for (const { out } of [human, json]) expect(driving.filter((char) => out.includes(char))).toEqual([])
+  expect(JSON.parse(json.out)).toMatchObject({ name })
+})
+
+test('a token is all that is on standard output, so that it goes on through a pipe', async () => {
+  const sent = { token: 'cashuB1', amount_sats: sats(5n), mint_url: 'http://m', operation_id: 'o', state: 'pending' }
+  const { stop } = await serve(walletRoutes.sendToken, () => sent)
+  const done = await run('wallet', 'send', '5')
+  await stop()
+  expect(done.out).toBe('cashuB1\n')
 })
 
 test('without a node the exit code is 3', async () => {
