@@ -92,12 +92,16 @@ export const finishRequest = defineCommand(
   (p) => `finish_request:${p.state}`,
 )
 
-/** Forgets ended commands: those from before a time (ms), and the oldest beyond `keep`. Returns how many. */
+/**
+ * Forgets ended commands: those from before a time (ms), and those beyond `keep`. Of these failures go first, then the oldest of
+ * whoever has most: nobody drives out the answers of another. Returns how many.
+ */
 export const pruneRequests = defineCommand('prune_requests', (sql, p: { before: number; keep: number }): number => {
   const old = sql(`DELETE FROM control_requests WHERE state <> 'running' AND updated_at < ?`).run(BigInt(p.before)).changes
   const many = sql(
     `DELETE FROM control_requests WHERE (requester, idempotency_key) IN (
-       SELECT requester, idempotency_key FROM control_requests WHERE state <> 'running' ORDER BY updated_at DESC LIMIT -1 OFFSET ?)`,
+       SELECT requester, idempotency_key FROM control_requests WHERE state <> 'running'
+       ORDER BY state = 'failed', row_number() OVER (PARTITION BY requester, state ORDER BY updated_at DESC) LIMIT -1 OFFSET ?)`,
   ).run(BigInt(p.keep)).changes
   return old + many
 })

@@ -29,6 +29,10 @@ const MAX_SKEW_S = 3600
 /** Commands under way for one requester, and for all: more are refused. */
 const MAX_PER_REQUESTER = 64
 const MAX_UNDER_WAY = 2000
+/** Answers to commands that are not taken up (malformed, too many), in a minute: to one requester, and to all. The rest is passed over. */
+const MAX_REFUSALS_PER_REQUESTER = 32
+const MAX_REFUSALS = 1000
+const REFUSAL_WINDOW_MS = 60_000
 /** Relays pass an ephemeral event on to those who listen now: later than this nobody does. */
 const REPLY_KEPT_MS = 60_000
 /** A NIP-44 payload of the longest envelope, in base64. */
@@ -45,6 +49,7 @@ export function createMachinesOnNostr(deps: MachinesOnNostrDeps): OwnMachines {
   let total = 0
   let subscription: Subscription | undefined
   let serial = 0
+  const refusals = createRefusals()
 
   function reply(to: string, kind: number, text: string): Command<boolean> {
     const signer = nostr.keyring.node()
@@ -110,6 +115,7 @@ export function createMachinesOnNostr(deps: MachinesOnNostrDeps): OwnMachines {
       envelope = decodeCommand(text)
       if (isTooMuch) throw fail('rate_limited', 'too many commands are under way', 'wait for their answers, then send it again')
     } catch (error) {
+      if (!refusals.mayAnswer(requester, clock.now())) return
       await send(requester, CONTROL_ERROR_KIND, encodeError(salvageRequestId(text), toControlError(error, 'invalid_command_json')))
       return
     }
@@ -141,6 +147,27 @@ export function createMachinesOnNostr(deps: MachinesOnNostrDeps): OwnMachines {
     async close() {
       subscription?.close()
       await machines.close()
+    },
+  }
+}
+
+/** Counts answers that cost us a signature and a send, and a stranger nothing; forgets with each window. */
+function createRefusals() {
+  let until = 0
+  let total = 0
+  const byRequester = new Map<string, number>()
+  return {
+    mayAnswer(requester: string, now: number): boolean {
+      if (now >= until) {
+        until = now + REFUSAL_WINDOW_MS
+        total = 0
+        byRequester.clear()
+      }
+      const count = (byRequester.get(requester) ?? 0) + 1
+      if (count > MAX_REFUSALS_PER_REQUESTER || total >= MAX_REFUSALS) return false
+      byRequester.set(requester, count)
+      total++
+      return true
     },
   }
 }

@@ -258,6 +258,18 @@ test('says what is wrong with a command, and passes over what is not meant for i
   expect(client.ends(fresh)).toHaveLength(1)
 }, 30_000)
 
+test('who sends nothing but nonsense is answered a little, and holds up nobody', async () => {
+  const flooder = await new PlainClient(sandbox.relayUrl, nostr.keyring.node().pubkey).open()
+  for (let i = 0; i < 60; i++) flooder.sendText(`no json ${i}`)
+  // Handled in order: when this is answered the rest was looked at.
+  const last = flooder.send('list', { command: 'list_runtimes' })
+  expect((await flooder.end(last)).kind).toBe(24912)
+  expect((await client.call('mine', { command: 'list_runtimes' })).kind).toBe(24912)
+  expect(flooder.ends('unknown-request').length).toBeLessThanOrEqual(32)
+  expect(flooder.ends('unknown-request').length).toBeGreaterThan(0)
+  flooder.close()
+}, 30_000)
+
 test('the offer is on the relay, addressable by its class', async () => {
   const { events } = await nostr.nostr.query([{ kinds: [30910], authors: [nostr.keyring.node().pubkey] }])
   expect(events).toHaveLength(1)

@@ -1,6 +1,10 @@
 /** Tenants who want more than they paid for: longer, larger, more machines, their money back as well, or the node's work for nothing. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { runtimesConfig } from '../../../src/base/config-runtimes.ts'
 import { PylonError } from '../../../src/base/errors.ts'
+import type { RuntimeClass } from '../../../src/provider/machines/classes.ts'
+import { orderProvision } from '../../../src/provider/machines/order.ts'
+import { getRequest, pruneRequests } from '../../../src/store/control-requests.ts'
 import { getLease, leasesIn, leasesOf } from '../../../src/store/leases.ts'
 import { accountBalance, balancesByPrefix } from '../../../src/store/ledger.ts'
 import { getRuntime, runtimesIn } from '../../../src/store/runtimes.ts'
@@ -106,6 +110,39 @@ test('commands at once do not get more places than a class has, also when all of
   expect(world.incus.instances.size).toBe(2)
   await vi.waitFor(() => expect(world.sent.size).toBe(3), WAIT)
   for (const refund of world.sent.values()) expect(refund.amountSats).toBe(100n)
+})
+
+test('what a virtual machine is asked to have is limited like everything else', () => {
+  const entry = {
+    ...runtimesConfig.parse({ classes: [{ ...PAID_CLASS, provider: 'microvm', memory_mib: 512 }] }).classes[0],
+  } as RuntimeClass
+  const order = (microvm: Record<string, number>, isLeased: boolean) =>
+    orderProvision({ command: 'provision', provider: 'microvm', protocol: 'acp', relay_urls: [], keep: false, microvm }, entry, {
+      runtimeId: 'microvm-0123456789abcdef',
+      owner: stranger.pubkey,
+      botPubkey: null,
+      requireIsolation: true,
+      isLeased,
+    })
+  const refused = expect.objectContaining({ code: 'invalid_command' })
+  expect(() => order({ memory_mb: 513 }, true)).toThrow(refused)
+  expect(() => order({ cpu: 16 }, true)).toThrow(refused)
+  expect(order({ memory_mb: 512 }, true).input.params).toEqual({ memory_mb: 512 })
+  expect(order({ cpu: 16 }, false).input.params).toEqual({ cpu: 16 })
+})
+
+test('a flood of commands that fail drives nobody else out of the memory of answers', async () => {
+  const node = await world.start()
+  await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) }, 'mine')
+  for (let i = 0; i < 5; i++)
+    await node.call(key(9).pubkey, { command: 'teardown', runtime_id: 'incus-x' }, `flood-${i}`).catch(() => undefined)
+  const friends = await node.call(owner.pubkey, { command: 'provision', provider: 'incus', protocol: 'acp' }, 'p')
+  for (let i = 0; i < 5; i++)
+    await node.call(owner.pubkey, { command: 'exec', runtime_id: friends.runtime.runtime_id, shell: 'true' }, `busy-${i}`)
+  await node.store.write(pruneRequests({ before: 0, keep: 2 }))
+  expect(getRequest(node.store, stranger.pubkey, 'mine')?.state).toBe('succeeded')
+  expect(getRequest(node.store, owner.pubkey, 'busy-4')?.state).toBe('succeeded')
+  expect(getRequest(node.store, owner.pubkey, 'busy-3')).toBeUndefined()
 })
 
 test('what a class does not name is not to be had for its price', async () => {
