@@ -1,5 +1,6 @@
 /** Signatures: one verifier, and never the same signature twice. */
 import { verifySchnorr } from 'tiny-secp256k1'
+import { inlineMoreWasm } from '../base/wasm-inlining.ts'
 import { LruMap } from './lru.ts'
 import { eventId } from './nips/nip01.ts'
 import type { NostrEvent } from './types.ts'
@@ -15,6 +16,7 @@ export interface Verifier {
 const REMEMBERED = 20_000
 
 export function createVerifier(): Verifier {
+  inlineMoreWasm()
   const good = new LruMap<string, string>(REMEMBERED)
   return {
     name: 'wasm',

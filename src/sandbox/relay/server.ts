@@ -4,6 +4,7 @@ import { type WebSocket, WebSocketServer } from 'ws'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import { inlineMoreWasm } from '../../base/wasm-inlining.ts'
 import type { Faults } from '../faults.ts'
 import { listen } from '../http.ts'
 import { isEphemeral, type NostrEvent } from '../nostr-event.ts'
@@ -41,6 +42,7 @@ const OK_MESSAGES: Record<InsertOutcome, [boolean, string]> = {
 
 /** Starts the relay. Resolves when it listens. @throws port_taken */
 export async function startRelay(options: RelayOptions): Promise<RelayServer> {
+  inlineMoreWasm()
   const relay = new RelayServer(options)
   try {
     await relay.open()
