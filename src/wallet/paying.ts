@@ -88,7 +88,7 @@ export class Paying {
 
   /** Coins for a melt. Where they are worth more than twice what is needed they are broken first: a payment may hang for long, and holds all of them. */
   async #coinsToPay(mintUrl: string, keyset: KeysetRow, needed: bigint, idempotencyKey: string): Promise<readonly OwnCoin[]> {
-    const choose = () => this.#desk.chooseCoins(mintUrl, (own) => selectCoins(own, needed))
+    const choose = () => this.#sending.gather(mintUrl, idempotencyKey, (own) => selectCoins(own, needed))
     const coins = await choose()
     if (sumOf(coins) <= 2n * needed) return coins
     const exact = coverFee(needed, Object.keys(keyset.keys).map(BigInt), keyset.inputFeePpk)

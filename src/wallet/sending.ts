@@ -4,11 +4,18 @@ import { PylonError } from '../base/errors.ts'
 import { operationByKey } from '../store/operations.ts'
 import { coverFee, inputFee, selectCoins, selectExact, sumOf } from './coins.ts'
 import { newId, requestDigest } from './context.ts'
-import { assertPositive, plannedInput, type WalletDesk } from './desk.ts'
+import { assertPositive, type OwnCoin, plannedInput, type WalletDesk } from './desk.ts'
 import type { SendPlan, TransferPlan } from './operations.ts'
 import { asSentToken, storedError, unknownOutcome } from './outcomes.ts'
 import { amountsFor, inputsOf, lockOfSend, makeOutputs, swapBody } from './requests.ts'
 import type { SendRequest, SentToken, Spend, WalletOwner } from './types.ts'
+
+/** Inputs of one request, and proofs of one token: mints take at most a thousand, our own reading of tokens two hundred. */
+const MAX_INPUTS = 100
+/** After that a request is sent as it is: the mint says whether it is too large. */
+const MAX_ROUNDS = 100
+
+type Choose = (own: readonly OwnCoin[]) => readonly OwnCoin[] | undefined
 
 export class Sending {
   readonly #desk: WalletDesk
@@ -60,11 +67,15 @@ export class Sending {
     const mintUrl = await this.#desk.mintToSpend(request.mintUrl, request.amountSats, owedToo)
     const { keyset, face: asked } = await amountsOf(mintUrl)
     const lock = lockOfSend(this.#desk.context, this.#desk.owner, request.idempotencyKey, request)
+    if (!owedToo) this.#desk.assertNotOwed(mintUrl, asked)
     let face = asked
-    const coins = await this.#desk.chooseCoins(mintUrl, (own) => {
+    const coins = await this.gather(mintUrl, request.idempotencyKey, (own) => {
       face = asked
       const exact = lockTo === undefined ? selectExact(own, face) : undefined
-      const fits = exact !== undefined && (request.coverReceiverFee !== true || face - inputFee(exact) >= request.amountSats)
+      const fits =
+        exact !== undefined &&
+        exact.length <= MAX_INPUTS &&
+        (request.coverReceiverFee !== true || face - inputFee(exact) >= request.amountSats)
       const chosen = fits ? exact : selectCoins(own, face)
       if (chosen !== undefined || request.lessFeeIfShort !== true || sumOf(own) < asked) return chosen
       face = sumOf(own) - inputFee(own)
@@ -105,6 +116,20 @@ export class Sending {
     return operation.id
   }
 
+  /**
+   * Chooses coins for one request. Where it would take too many, as of a wallet that earned in small coins, they are made
+   * into few large ones first, which costs what spending them costs. Inside the queue of choosing.
+   * @throws insufficient_funds
+   */
+  async gather(mintUrl: string, idempotencyKey: string, choose: Choose): Promise<readonly OwnCoin[]> {
+    for (let round = 0; ; round++) {
+      const coins = await this.#desk.chooseCoins(mintUrl, choose)
+      if (coins.length <= MAX_INPUTS || round === MAX_ROUNDS) return coins
+      const some = [...coins].sort((a, b) => Number(a.amountSats - b.amountSats)).slice(0, MAX_INPUTS)
+      await this.#swapOwn(mintUrl, `gather:${idempotencyKey}:${round}`, sumOf(some) - inputFee(some), () => some)
+    }
+  }
+
   /** @throws insufficient_funds, funds_owed, payment_unknown, mint_rejected */
   transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void> {
     const digest = requestDigest('transfer', { from: this.#desk.owner.pubkey, to: to.pubkey, amountSats })
@@ -121,18 +146,26 @@ export class Sending {
     assertPositive(amountSats)
     if (to.pubkey === this.#desk.owner.pubkey) throw new PylonError('invalid_request', 'A transfer needs two different wallets.')
     const mintUrl = await this.#desk.mintToSpend(undefined, amountSats, false)
-    return this.#insertTransfer(to, amountSats, idempotencyKey, digest, mintUrl, (fee) =>
-      this.#desk.assertNotOwed(mintUrl, amountSats + fee),
-    )
+    this.#desk.assertNotOwed(mintUrl, amountSats)
+    const coins = await this.gather(mintUrl, idempotencyKey, (own) => selectCoins(own, amountSats))
+    this.#desk.assertNotOwed(mintUrl, amountSats + inputFee(coins))
+    return this.#insertTransfer(to, amountSats, idempotencyKey, digest, mintUrl, coins)
   }
 
   /** Breaks our own coins at one mint so that `amountSats` of them fit exactly. Whether it worked shows when coins are chosen next. */
-  async breakCoins(mintUrl: string, amountSats: bigint, idempotencyKey: string): Promise<void> {
+  breakCoins(mintUrl: string, amountSats: bigint, idempotencyKey: string): Promise<void> {
+    return this.#swapOwn(mintUrl, idempotencyKey, amountSats, (own) => selectCoins(own, amountSats))
+  }
+
+  /** Swaps coins of ours for others of ours. Inside the queue of choosing. */
+  async #swapOwn(mintUrl: string, idempotencyKey: string, amountSats: bigint, choose: Choose): Promise<void> {
     const digest = requestDigest('break', { owner: this.#desk.owner.pubkey, mintUrl })
-    const id =
-      this.#desk.existing(idempotencyKey, digest)?.id ??
-      (await this.#insertTransfer(this.#desk.owner, amountSats, idempotencyKey, digest, mintUrl))
-    await this.#desk.executor.run(id)
+    const known = this.#desk.existing(idempotencyKey, digest)?.id
+    const insert = async () => {
+      const coins = await this.#desk.chooseCoins(mintUrl, choose)
+      return await this.#insertTransfer(this.#desk.owner, amountSats, idempotencyKey, digest, mintUrl, coins)
+    }
+    await this.#desk.executor.run(known ?? (await insert()))
   }
 
   /** Inside the queue of choosing. */
@@ -142,12 +175,10 @@ export class Sending {
     idempotencyKey: string,
     digest: string,
     mintUrl: string,
-    check: (feeSats: bigint) => void = () => undefined,
+    coins: readonly OwnCoin[],
   ): Promise<string> {
     const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
-    const coins = await this.#desk.chooseCoins(mintUrl, (own) => selectCoins(own, amountSats))
     const fee = inputFee(coins)
-    check(fee)
     const outputs = await makeOutputs(this.#desk.context, keyset, [
       { purpose: 'peer', amounts: amountsFor(amountSats, keyset), owner: to },
       { purpose: 'keep', amounts: amountsFor(sumOf(coins) - fee - amountSats, keyset), owner: this.#desk.owner },

@@ -1,0 +1,61 @@
+/** A wallet that earned in small coins: what it sends stays small enough to be taken. */
+import { randomUUID } from 'node:crypto'
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
+import { sats } from '../../../src/base/amounts.ts'
+import type { Dialer } from '../../../src/base/dialer.ts'
+import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { tempDir } from '../../support/temp.ts'
+import { expectSound, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'
+
+const COINS = 130
+let sandbox: TestSandbox
+const inputsSeen: number[] = []
+
+/** Hears how many inputs each request to the mint has. */
+const listening = (real: Dialer): Dialer => ({
+  ...real,
+  fetch: (url, options) => {
+    const body = typeof options?.body === 'string' ? (JSON.parse(options.body) as { inputs?: unknown[] }) : {}
+    if (body.inputs !== undefined) inputsSeen.push(body.inputs.length)
+    return real.fetch(url, options)
+  },
+})
+
+beforeAll(async () => {
+  sandbox = await startSandbox()
+})
+
+afterAll(() => sandbox.stop())
+
+/** A node that holds `COINS` coins of 2 sats. */
+async function home(): Promise<TestHome> {
+  const opened = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: testWords(), dialer: listening })
+  onTestFinished(() => opened.close())
+  for (let i = 0; i < COINS; i += 10) await Promise.all(Array.from({ length: 10 }, () => fund(opened, opened.node, sandbox.mintUrl, 2)))
+  return opened
+}
+
+const move = () => ({ idempotencyKey: randomUUID(), cause: ownerCause(), debitAccount: 'node/equity/withdrawal' })
+
+it('gathers them first: no request has more inputs than a mint takes, no token more proofs than its receiver', async () => {
+  const h = await home()
+  const receiver = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: testWords() })
+  onTestFinished(() => receiver.close())
+  const sent = await h.node.sendToken({ ...move(), amountSats: sats(220) })
+  expect(Math.max(...inputsSeen)).toBeLessThanOrEqual(100)
+  await expect(receiver.node.receiveToken({ ...move(), token: sent.token, creditAccount: 'node/equity/funding' })).resolves.toMatchObject({
+    mintUrl: sandbox.mintUrl,
+  })
+  await expectSound(h, sandbox.mintUrl)
+})
+
+it('gathers them also for a payment', async () => {
+  const h = await home()
+  const payee = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: testWords() })
+  onTestFinished(() => payee.close())
+  inputsSeen.length = 0
+  const { request } = await payee.node.createInvoice({ ...move(), amountSats: sats(205), creditAccount: 'node/equity/funding' })
+  await expect(h.node.pay({ ...move(), request })).resolves.toMatchObject({ state: 'paid' })
+  expect(Math.max(...inputsSeen)).toBeLessThanOrEqual(100)
+  await expectSound(h, sandbox.mintUrl)
+})
