@@ -56,10 +56,12 @@ export function scheduledName(nowMs: number): string {
   return `${SCHEDULED_PREFIX}${rfc3339(nowMs).slice(0, 19).replaceAll(/[-:T]/g, '')}`
 }
 
+export const isScheduled = (name: string): boolean => name.startsWith(SCHEDULED_PREFIX)
+
 /** Scheduled snapshots beyond those to keep; what a requester made by name is theirs to keep. @param snapshots newest first */
 export function surplusSnapshots(snapshots: readonly Snapshot[], keep: number): string[] {
   return snapshots
-    .filter((snapshot) => snapshot.name.startsWith(SCHEDULED_PREFIX))
+    .filter((snapshot) => isScheduled(snapshot.name))
     .slice(keep)
     .map((snapshot) => snapshot.name)
 }

@@ -31,6 +31,8 @@ export function createCommands(deps: {
 
   async function tearDown(requester: string, command: CommandOf<'teardown'>, emit: Emit): Promise<ControlResult> {
     const row = own(requester, command.runtime_id)
+    if (command.keep_volume === true && leasesOf(store, row.id).length > 0)
+      throw fail('invalid_command', 'keep_volume: a lease leaves no volume behind')
     emit({ phase: 'teardown', runtime_id: row.id, provider: row.provider, message: 'teardown in progress' })
     const options = command.keep_volume === undefined ? {} : { keepVolume: command.keep_volume }
     const done = await registry.tearDown(row.id, 'asked for by its owner', 'tenant', options)

@@ -139,7 +139,8 @@ export function createCreation(deps: {
       }
       throw failure
     }
-    if (name === 'provision' && row.state !== 'ready') throw fail('operation_failed', `the runtime is ${row.state}: ${row.stateReason}`)
+    if (name === 'provision' && row.state !== 'ready' && row.state !== 'unreachable')
+      throw fail('operation_failed', `the runtime is ${row.state}: ${row.stateReason}`)
     const message = name === 'provision' ? 'runtime ready' : 'the run is over'
     emit({ phase: 'ready', runtime_id: id, provider: row.provider, message })
     const payload = name === 'provision' ? { operation: 'provision' } : runAnswer(keeper, row)

@@ -4,12 +4,13 @@ import { ControlError } from '../../nostr/control/vocabulary.ts'
 import type { Provisioned, Readiness, RuntimeHandle } from '../../runtime/adapter.ts'
 import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
 import { destroysItself } from '../../runtime/retention.ts'
+import type { Command } from '../../store/commands.ts'
 import { leasesOf } from '../../store/leases.ts'
 import { getRuntime, patchRuntime, type RuntimePatch, type RuntimeRow } from '../../store/runtimes.ts'
 import { persist } from '../jobs/context.ts'
 import { fail, toControlError } from './failures.ts'
 import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, type Queues, resultOf, step } from './keeper.ts'
-import { provisionInputOf } from './order.ts'
+import { broughtCommand, provisionInputOf } from './order.ts'
 import type { EndedBy } from './settlement.ts'
 
 const FIRST_POLL_MS = 100
@@ -105,6 +106,8 @@ async function provision(deps: DriverDeps, row: RuntimeRow, options: DriveOption
     // Known from here on, whatever comes.
     await persist(deps, patchRuntime({ id: row.id, patch: patchOf(row, provisioned), at: deps.clock.now() }))
     check(row, provisioned)
+    // What the tenant brought may take as long as it likes to get ready, on their time.
+    if (broughtCommand(row)) await persistAll(deps, deps.leases.activate(row.id, deps.clock.now()))
     if (row.protocol !== null) await untilReady(deps, row, provisioned.handle, limit.signal, options.emit)
     limit.signal.throwIfAborted()
     await settleIn(deps, row)
@@ -115,6 +118,10 @@ async function provision(deps: DriverDeps, row: RuntimeRow, options: DriveOption
   } finally {
     limit.done()
   }
+}
+
+async function persistAll(deps: DriverDeps, commands: readonly Command<unknown>[]): Promise<void> {
+  if (commands.length > 0) await persist(deps, ...commands)
 }
 
 function patchOf(row: RuntimeRow, provisioned: Provisioned): RuntimePatch {

@@ -31,6 +31,9 @@ import { fail, toControlError } from './failures.ts'
 import { depositAccount, type EndedBy, invoiceKey, refundKey, settleLease } from './settlement.ts'
 import { canStepLease } from './states.ts'
 
+/** A token may be worth this beyond twice the price: what is over has to go back, and fills the mint meanwhile. */
+const MAX_OVER_SATS = 64n
+
 export interface LeaseDeps {
   readonly store: Store
   readonly clock: Clock
@@ -220,12 +223,16 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     const lease = getLease(store, leaseId)
     if (lease?.state !== 'quoted') return
     try {
+      const needed = msatsToSatsUp(lease.priceMsats)
+      const { netSats } = await deps.wallet().inspectToken(token)
+      if (netSats > needed * 2n + MAX_OVER_SATS)
+        throw fail('payment_failed', `the token is worth ${netSats} sats and ${needed} are asked`, 'send one of about the amount')
       const received = await deps.wallet().receiveToken({
         idempotencyKey: `lease:${leaseId}:token:${createHash('sha256').update(token).digest('hex').slice(0, 16)}`,
         cause: { type: 'lease', id: leaseId },
         token,
         creditAccount: depositAccount(leaseId),
-        minNetSats: msatsToSatsUp(lease.priceMsats),
+        minNetSats: needed,
       })
       await takePayment(leaseId, received.mintUrl)
       // The wallet's event may have been first: what goes back goes to the mint that it came from.
@@ -293,7 +300,9 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
           const wake = () => done(resolve)
           const stop = () => done(() => reject(signal.reason))
           const done = (then: () => void) => {
-            waiters.get(leaseId)?.delete(wake)
+            const others = waiters.get(leaseId)
+            others?.delete(wake)
+            if (others?.size === 0) waiters.delete(leaseId)
             signal.removeEventListener('abort', stop)
             then()
           }
@@ -302,7 +311,6 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
           waiters.set(leaseId, (waiters.get(leaseId) ?? new Set()).add(wake))
         })
       }
-      waiters.delete(leaseId)
     },
 
     redeem,

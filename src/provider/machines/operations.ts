@@ -3,13 +3,16 @@ import { rfc3339 } from '../../base/clock.ts'
 import type { Json } from '../../base/json.ts'
 import type { CommandOf } from '../../nostr/control/commands.ts'
 import type { BackupState, RuntimeAdapter, RuntimeHandle } from '../../runtime/adapter.ts'
+import { leasesOf } from '../../store/leases.ts'
 import { listOutputs, noteSnapshot, type RuntimeRow, readOutput } from '../../store/runtimes.ts'
-import { backupRecord, backupStatusOf, type ManagedRuntimeBackupStatus } from './backups.ts'
+import { backupRecord, backupStatusOf, isScheduled, type ManagedRuntimeBackupStatus } from './backups.ts'
 import { fail, toControlError } from './failures.ts'
 import { type Emit, type KeeperDeps, mustGet } from './keeper.ts'
 
 /** What goes into one answer at most, as UTF-8; the envelope has room for 64 KiB of JSON. */
 export const INLINE_BYTES = 32 * 1024
+/** By name, of a runtime that somebody rents: each takes room on the disk of the node. */
+const MAX_LEASED_SNAPSHOTS = 16
 /** Of what is quoted inside JSON: an answer never outgrows NIP-44, whatever it is made of. */
 const MAX_QUOTED = 48 * 1024
 
@@ -122,11 +125,18 @@ export function collect(deps: KeeperDeps, row: RuntimeRow, command: CommandOf<'c
 }
 
 const MAX_LISTED = 256
+const MAX_LISTED_BYTES = 16 * 1024
 
+/** As many as fit beside the rest of an answer. */
 function outputList(deps: KeeperDeps, runtimeId: string): Json[] {
-  return listOutputs(deps.store, runtimeId)
-    .slice(0, MAX_LISTED)
-    .map(({ name, bytes }) => ({ name, bytes }))
+  const listed: Json[] = []
+  let total = 0
+  for (const { name, bytes } of listOutputs(deps.store, runtimeId).slice(0, MAX_LISTED)) {
+    total += Buffer.byteLength(JSON.stringify({ name, bytes }))
+    if (total > MAX_LISTED_BYTES) break
+    listed.push({ name, bytes })
+  }
+  return listed
 }
 
 /** The answer to a finished one-shot run: small outputs inside, of larger ones how to collect them. */
@@ -194,6 +204,12 @@ export async function backupOf(deps: KeeperDeps, row: RuntimeRow): Promise<Manag
 export async function snapshot(deps: KeeperDeps, row: RuntimeRow, name: string | undefined): Promise<Json> {
   const { adapter, handle } = open(deps, row)
   if (adapter.snapshot === undefined) return cannot(row, 'snapshot')
+  if (name !== undefined && isScheduled(name)) throw fail('invalid_command', 'snapshot: names of this form are for scheduled ones')
+  if (leasesOf(deps.store, row.id).length > 0) {
+    const kept = ((await adapter.listSnapshots?.(handle).catch(() => [])) ?? []).filter(({ name: of }) => !isScheduled(of))
+    if (kept.length >= MAX_LEASED_SNAPSHOTS)
+      throw fail('capacity_exhausted', `a leased runtime keeps ${MAX_LEASED_SNAPSHOTS} snapshots`, 'restore one of them, or do without')
+  }
   const made = await adapter.snapshot(handle, name).catch((error: unknown) => {
     throw toControlError(error, 'operation_failed')
   })

@@ -20,6 +20,8 @@ const storedInput = z.object({
   env: z.record(z.string(), z.string()).optional(),
   target: z.string().optional(),
   params: z.record(z.string(), z.json()).optional(),
+  /** The requester brought the agent process: whether it gets ready is theirs to see to. */
+  ownCommand: z.boolean().optional(),
 })
 export type StoredInput = Readonly<z.output<typeof storedInput>>
 
@@ -42,6 +44,8 @@ interface Context {
 
 /** @throws ControlError invalid_command; spec_* for what the spec itself refuses */
 export function orderProvision(command: CommandOf<'provision'>, entry: RuntimeClass, context: Context): Order {
+  if (context.isLeased && command.keep)
+    throw fail('invalid_command', 'keep: a lease leaves no volume behind; take out what you want to keep before its end')
   const agent = command.entry_command ?? (command.protocol === 'pi' ? entry.pi_command : entry.acp_command)
   if (agent === '')
     throw fail('invalid_command', `the class ${entry.name} has no ${command.protocol} agent of its own: name one in entry_command`)
@@ -58,7 +62,8 @@ export function orderProvision(command: CommandOf<'provision'>, entry: RuntimeCl
     ...(command.bot_secret_key_hex === undefined ? {} : { NOSTR_SECRET_KEY: command.bot_secret_key_hex }),
     ...(context.botPubkey === null ? {} : { PIKA_BOT_PUBKEY: context.botPubkey }),
   }
-  return { spec, protocol: command.protocol, keepVolume: command.keep, input: { ...inputOf(command, entry, context), env } }
+  const input = { ...inputOf(command, entry, context), env, ...(command.entry_command === undefined ? {} : { ownCommand: true }) }
+  return { spec, protocol: command.protocol, keepVolume: command.keep, input }
 }
 
 export function orderRun(command: CommandOf<'run'>, entry: RuntimeClass, context: Context): Order {
@@ -149,6 +154,11 @@ function paramsOf(command: MachineCommand, entry: RuntimeClass, context: Context
 
 function defined(params: Readonly<Record<string, Json | undefined>>): Record<string, Json> {
   return Object.fromEntries(Object.entries(params).filter((pair): pair is [string, Json] => pair[1] !== undefined))
+}
+
+/** Whether the agent process came with the command. */
+export function broughtCommand(row: RuntimeRow): boolean {
+  return storedInput.parse(row.input ?? {}).ownCommand === true
 }
 
 /** What an adapter is asked for, from a record. */

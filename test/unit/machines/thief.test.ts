@@ -316,3 +316,63 @@ test('while one lease of a runtime is refunded the descriptor says so, whatever 
   expect(leasesOf(node.store, runtime.runtime_id).map((lease) => lease.state)).toEqual(['refunding', 'ended'])
   expect(down.runtime.metadata).toMatchObject({ lease: { state: 'refunding', refund_msats: 30_000 } })
 })
+
+test('a command of the tenant that never gets ready is their time; one of the node costs nothing', async () => {
+  const node = await world.start({ runtimes: { provision_timeout_s: 2 } })
+  world.incus.firstState = 'starting'
+  const fails = async (command: Partial<typeof RENT> & { entry_command?: string }) => {
+    world.sent.clear()
+    const call = node.call(stranger.pubkey, { ...RENT, ...command, lease_token: world.token(100n) })
+    await expect(call).rejects.toMatchObject({ code: 'timeout' })
+    await vi.waitFor(() => expect(world.sent.size).toBe(1), WAIT)
+    return [...world.sent.values()][0]?.amountSats ?? 0n
+  }
+  expect(await fails({})).toBe(100n)
+  expect(income(node)).toBe(0n)
+  const back = await fails({ entry_command: 'mine; sleep 1000' })
+  expect(back).toBeGreaterThan(80n)
+  expect(back).toBeLessThan(99n)
+  expect(income(node)).toBeGreaterThan(1000n)
+  expect(deposits(node)).toEqual([])
+  expect(world.incus.instances.size).toBe(0)
+}, 20_000)
+
+test('a lease leaves no volume behind, and not more snapshots than the disk bears', async () => {
+  const node = await world.start()
+  const rent = (more: { keep?: boolean }) => ({ ...RENT, name: 'brain', ...more, lease_token: world.token(100n) })
+  await expect(node.call(stranger.pubkey, rent({ keep: true }))).rejects.toMatchObject({ code: 'invalid_command' })
+  const { runtime } = await node.call(stranger.pubkey, rent({}))
+  const on = { runtime_id: runtime.runtime_id }
+  await expect(node.call(stranger.pubkey, { command: 'teardown', ...on, keep_volume: true })).rejects.toMatchObject({
+    code: 'invalid_command',
+  })
+  for (let i = 0; i < 16; i++) await node.call(stranger.pubkey, { command: 'snapshot', ...on, snapshot: `s${i}` })
+  await expect(node.call(stranger.pubkey, { command: 'snapshot', ...on, snapshot: 'one-more' })).rejects.toMatchObject({
+    code: 'capacity_exhausted',
+  })
+  await expect(node.call(stranger.pubkey, { command: 'snapshot', ...on, snapshot: 'pylon-auto-2' })).rejects.toMatchObject({
+    code: 'invalid_command',
+  })
+  await node.call(stranger.pubkey, { command: 'teardown', ...on })
+  expect(world.incus.volumes.size).toBe(0)
+})
+
+test('a token worth far more than the price is not taken: it would fill the mint of the node', async () => {
+  const node = await world.start()
+  const token = world.token(10_000n)
+  await expect(node.call(stranger.pubkey, { ...RENT, lease_token: token })).rejects.toMatchObject({ code: 'payment_failed' })
+  expect(world.tokens.get(token)?.spentBy).toBeUndefined()
+  await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(200n) })
+})
+
+test('long lists of outputs fit into an answer', async () => {
+  const node = await world.start()
+  world.incus.outputs = {
+    stdout: 'ok',
+    artifacts: Array.from({ length: 60 }, (_, i) => ({ path: `${String(i).padStart(4, '0')}/${'x'.repeat(2000)}`, data: Buffer.alloc(0) })),
+  }
+  const sent = await node.call(owner.pubkey, { command: 'run', provider: 'incus', entry_command: 'true' })
+  expect(Buffer.byteLength(JSON.stringify(sent))).toBeLessThan(60_000)
+  const listed = await node.call(owner.pubkey, { command: 'collect', runtime_id: sent.runtime.runtime_id })
+  expect(Buffer.byteLength(JSON.stringify(listed))).toBeLessThan(60_000)
+})

@@ -399,7 +399,11 @@ class FakeWallets implements Wallets {
         return invoice
       },
       invoice: (idempotencyKey) => world.invoices.get(idempotencyKey),
-      inspectToken: () => Promise.reject(new PylonError('token_invalid', 'not here')),
+      inspectToken: async (token) => {
+        const found = world.tokens.get(token)
+        if (found === undefined) throw new PylonError('token_invalid', 'The token cannot be read.')
+        return { mintUrl: MINT, unit: 'sat', faceSats: sats(found.sats), netSats: sats(found.sats), lock: 'none' }
+      },
       receiveToken: async (request) => {
         const found = world.tokens.get(request.token)
         if (found === undefined) throw new PylonError('token_invalid', 'The token cannot be read.')
