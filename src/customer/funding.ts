@@ -6,7 +6,7 @@ import type { Nostr } from '../nostr/types.ts'
 import type { Wallet, Wallets } from '../wallet/types.ts'
 
 export interface FundingDeps {
-  readonly nostr: Nostr
+  readonly nostr: Pick<Nostr, 'keyring'>
   readonly wallets: Wallets
   readonly config: () => Config
 }
@@ -32,22 +32,31 @@ export async function topUp(deps: FundingDeps, cause: string, neededSats: Sats, 
   const { wallets, nostr } = deps
   const wallet = customerWallet(deps)
   const mints = wallet.balance().mints.filter((mint) => mintUrl === undefined || mint.url === mintUrl)
-  const held = mints.map((mint) => mint.balanceSats).sort((a, b) => Number(b - a))[0] ?? 0n
   const wanted = neededSats + INPUT_FEE_ALLOWANCE_SATS
-  if (held >= wanted) return
+  if (mints.some((mint) => mint.balanceSats >= wanted)) return
   const node = wallets.of({ kind: 'node', pubkey: nostr.keyring.node().pubkey })
-  const { balanceSats, owedSats } = node.balance()
-  const available = balanceSats - owedSats
-  const missing = wanted - held
-  if (available > missing) {
-    await wallets.transfer(node.owner, wallet.owner, sats(missing), `${cause}:topup:${held}`)
-  } else if (held < neededSats) {
-    throw new PylonError(
-      'insufficient_funds',
-      `This may cost ${neededSats} sats with fees; the customer wallet holds ${held} and the node wallet ${available} that customers are not owed. Fund it: pylon wallet fund ${missing} in the sandbox, pylon wallet invoice ${missing} elsewhere.`,
-    )
+  const free = new Map(node.balance().mints.map((mint) => [mint.url, mint.balanceSats - mint.owedSats]))
+  const missingAt = (mint: (typeof mints)[number]) => wanted - mint.balanceSats
+  // One payment spends at one mint: where the node has what is missing, and least is.
+  const source = mints
+    .filter((mint) => (free.get(mint.url) ?? 0n) > missingAt(mint))
+    .sort((a, b) => (a.state === b.state ? Number(missingAt(a) - missingAt(b)) : a.state === 'ok' ? -1 : 1))[0]
+  if (source !== undefined) {
+    const missing = missingAt(source)
+    const key = `${cause}:topup:${source.url}:${source.balanceSats}:${missing}`
+    await wallets.transfer(node.owner, wallet.owner, sats(missing), key, source.url)
+    return
   }
+  const held = largest(mints.map((mint) => mint.balanceSats))
+  if (held >= neededSats) return
+  const available = largest(mints.map((mint) => free.get(mint.url) ?? 0n))
+  throw new PylonError(
+    'insufficient_funds',
+    `This may cost ${neededSats} sats with fees; the customer wallet holds ${held} at one mint and the node wallet ${available} that customers are not owed. Fund it: pylon wallet fund ${wanted - held} in the sandbox, pylon wallet invoice ${wanted - held} elsewhere.`,
+  )
 }
+
+const largest = (amounts: readonly bigint[]): bigint => [...amounts].sort((a, b) => Number(b - a))[0] ?? 0n
 
 /** What a Lightning payment of this amount may cost on top. */
 export function maxFeeOf({ config }: FundingDeps, amountSats: Sats): Sats {

@@ -37,15 +37,17 @@ export class WalletDesk {
     const { store, mints } = this.context
     const prefix = `${accountOwner(this.owner)}/wallet/`
     const sums = balancesByPrefix(store, prefix)
+    const owedAt = this.#owed()
     const rows = mints.list().map(({ url, state, reason }) => ({ url, state, reason }))
     const mintsOut = rows.map(({ url, state, reason }) => ({
       url,
       balanceSats: sats((sums.get(`${prefix}${url}`) ?? 0n) / 1000n),
+      owedSats: sats(owedAt.get(url) ?? 0n),
       state,
       ...(reason === null ? {} : { reason }),
     }))
     const total = [...sums.values()].reduce((sum, value) => sum + value, 0n)
-    const owed = [...this.#owed().values()].reduce((sum, value) => sum + value, 0n)
+    const owed = [...owedAt.values()].reduce((sum, value) => sum + value, 0n)
     return {
       balanceSats: sats(total / 1000n),
       owedSats: sats(owed),
@@ -67,13 +69,12 @@ export class WalletDesk {
 
   /** That enough stays for refunds. @throws funds_owed */
   assertNotOwed(mintUrl: string, amountSats: bigint): void {
-    const owed = this.#owed().get(mintUrl) ?? 0n
-    if (owed === 0n) return
-    const held = this.balance().mints.find((mint) => mint.url === mintUrl)?.balanceSats ?? 0n
-    if (held - amountSats < owed) throw this.#tooMuchOwed(amountSats, mintUrl, held, owed)
+    const mint = this.balance().mints.find(({ url }) => url === mintUrl)
+    if (mint === undefined || mint.owedSats === 0n) return
+    if (mint.balanceSats - amountSats < mint.owedSats) throw this.#tooMuchOwed(amountSats, mint)
   }
 
-  #tooMuchOwed(amountSats: bigint, mintUrl: string, held: bigint, owed: bigint): PylonError {
+  #tooMuchOwed(amountSats: bigint, { url: mintUrl, balanceSats: held, owedSats: owed }: Balance['mints'][number]): PylonError {
     const free = held > owed ? held - owed : 0n
     return new PylonError(
       'funds_owed',
@@ -181,14 +182,13 @@ export class WalletDesk {
    * @throws funds_owed when only that would do
    */
   mintsHolding(amount: bigint, owedToo: boolean): string[] {
-    const owed = this.#owed()
-    const free = (mint: Balance['mints'][number]) => mint.balanceSats - (owedToo ? 0n : (owed.get(mint.url) ?? 0n))
+    const free = (mint: Balance['mints'][number]) => mint.balanceSats - (owedToo ? 0n : mint.owedSats)
     const { mints } = this.balance()
     const found = mints
       .filter((mint) => free(mint) >= amount)
       .sort((a, b) => (a.state === b.state ? Number(free(b) - free(a)) : a.state === 'ok' ? -1 : 1))
     const owing = found.length > 0 ? undefined : mints.find((mint) => mint.balanceSats >= amount)
-    if (owing !== undefined) throw this.#tooMuchOwed(amount, owing.url, owing.balanceSats, owed.get(owing.url) ?? 0n)
+    if (owing !== undefined) throw this.#tooMuchOwed(amount, owing)
     return found.map((mint) => mint.url)
   }
 

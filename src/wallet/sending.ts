@@ -131,21 +131,22 @@ export class Sending {
   }
 
   /** @throws insufficient_funds, funds_owed, payment_unknown, mint_rejected */
-  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void> {
-    const digest = requestDigest('transfer', { from: this.#desk.owner.pubkey, to: to.pubkey, amountSats })
+  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string, wantedMint?: string): Promise<void> {
+    const digest = requestDigest('transfer', { from: this.#desk.owner.pubkey, to: to.pubkey, amountSats, mintUrl: wantedMint })
     return this.#desk.keys.run(idempotencyKey, async () => {
       const before = this.#desk.existing(idempotencyKey, digest)
-      const id = before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareTransfer(to, amountSats, idempotencyKey, digest)))
+      const id =
+        before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareTransfer(to, amountSats, idempotencyKey, digest, wantedMint)))
       const operation = await this.#desk.executor.run(id)
       if (operation.state === 'failed') throw storedError(operation)
       if (operation.state !== 'completed') throw unknownOutcome(operation, 'The transfer was sent to the mint')
     })
   }
 
-  async #prepareTransfer(to: WalletOwner, amountSats: Sats, idempotencyKey: string, digest: string): Promise<string> {
+  async #prepareTransfer(to: WalletOwner, amountSats: Sats, idempotencyKey: string, digest: string, wantedMint?: string): Promise<string> {
     assertPositive(amountSats)
     if (to.pubkey === this.#desk.owner.pubkey) throw new PylonError('invalid_request', 'A transfer needs two different wallets.')
-    const mintUrl = await this.#desk.mintToSpend(undefined, amountSats, false)
+    const mintUrl = await this.#desk.mintToSpend(wantedMint, amountSats, false)
     this.#desk.assertNotOwed(mintUrl, amountSats)
     const coins = await this.gather(mintUrl, idempotencyKey, (own) => selectCoins(own, amountSats))
     this.#desk.assertNotOwed(mintUrl, amountSats + inputFee(coins))

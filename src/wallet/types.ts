@@ -114,7 +114,13 @@ export interface Balance {
   readonly owedSats: Sats
   /** In operations whose outcome is unknown. */
   readonly atRiskSats: Sats
-  readonly mints: readonly { readonly url: string; readonly balanceSats: Sats; readonly state: 'ok' | 'down'; readonly reason?: string }[]
+  readonly mints: readonly {
+    readonly url: string
+    readonly balanceSats: Sats
+    readonly owedSats: Sats
+    readonly state: 'ok' | 'down'
+    readonly reason?: string
+  }[]
 }
 
 /** Limits that bind every spend of an agent; checked and held inside the wallet. */
@@ -204,8 +210,8 @@ export interface Wallets {
   addMint(url: string, capSats?: Sats): Promise<MintInfo>
   /** @throws mint_in_use */
   removeMint(url: string): Promise<void>
-  /** One operation between two wallets of this home. */
-  transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void>
+  /** One operation between two wallets of this home, at the mint named or the fullest. */
+  transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string, mintUrl?: string): Promise<void>
   /** Finds ecash of the wallet's seed that the database does not know (NUT-09, 13), at one listed mint or all of them; the sats found. */
   restore(owner: WalletOwner, mintUrl?: string): Promise<Sats>
   /** Resumes every unfinished operation; called once at start. Then watches quotes, sent tokens and unknown payments. */

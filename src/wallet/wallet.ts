@@ -97,7 +97,7 @@ export class CashuWallet implements Wallet {
   }
 
   /** @throws insufficient_funds, payment_unknown, mint_rejected, idempotency_conflict */
-  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void> {
-    return this.#sending.transferTo(to, amountSats, idempotencyKey)
+  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string, mintUrl?: string): Promise<void> {
+    return this.#sending.transferTo(to, amountSats, idempotencyKey, mintUrl)
   }
 }

@@ -127,9 +127,9 @@ class HomeWallets implements OwnWallets {
     return this.#context.mints.remove(url)
   }
 
-  async transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string): Promise<void> {
+  async transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string, mintUrl?: string): Promise<void> {
     this.#wallet(to)
-    await this.#wallet(from).transferTo(to, amountSats, idempotencyKey)
+    await this.#wallet(from).transferTo(to, amountSats, idempotencyKey, mintUrl)
   }
 
   adoptQuote(owner: WalletOwner, quote: AdoptedQuote): Promise<Invoice> {

@@ -86,7 +86,7 @@ class Purse {
         balanceSats: sats(100_000n),
         owedSats: sats(0n),
         atRiskSats: sats(0n),
-        mints: [{ url: sandbox.mintUrl, balanceSats: sats(100_000n), state: 'ok' }],
+        mints: [{ url: sandbox.mintUrl, balanceSats: sats(100_000n), owedSats: sats(0n), state: 'ok' }],
       }),
       pay: async (request) => {
         if (!this.paid.some((one) => one.idempotencyKey === request.idempotencyKey)) this.paid.push(request)

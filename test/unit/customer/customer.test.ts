@@ -100,7 +100,7 @@ class World {
         balanceSats: sats(1000),
         owedSats: sats(0),
         atRiskSats: sats(0),
-        mints: [{ url: MINT, balanceSats: sats(1000), state: 'ok' }],
+        mints: [{ url: MINT, balanceSats: sats(1000), owedSats: sats(0), state: 'ok' }],
       }),
       createInvoice: unused,
       invoice: () => undefined,
