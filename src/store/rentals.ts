@@ -95,7 +95,7 @@ export const noteLease = defineCommand(
 )
 
 /** After something came back: what the ledger says came back in all. There may be more to come. */
-export const noteRefund = defineCommand('note_refund', (sql, p: { id: string; account: string; at: number }) => {
+export const noteRentalRefund = defineCommand('note_rental_refund', (sql, p: { id: string; account: string; at: number }) => {
   sql(
     `UPDATE rentals SET updated_at = ?, refunded_msats = (
        SELECT coalesce(-sum(p.amount_msats), 0) FROM ledger_entries e JOIN postings p ON p.entry_id = e.id

@@ -24,7 +24,7 @@ import {
   getRental,
   listRentals,
   noteLease,
-  noteRefund,
+  noteRentalRefund,
   openRentals,
   type RentalRow,
   rentalsInPayment,
@@ -258,7 +258,7 @@ export class Tenant {
       // Spent: by us, before a crash.
       if (!isPylonError(error, 'token_spent')) return this.#warn(error, 'a refund of a lease could not be redeemed yet')
     }
-    await store.write(noteRefund({ id: row.id, account: EXPENSE_ACCOUNT, at: clock.now() }))
+    await store.write(noteRentalRefund({ id: row.id, account: EXPENSE_ACCOUNT, at: clock.now() }))
   }
 
   /** Anybody can send such an event: it counts only from a node that we paid, about what we paid for. */
@@ -299,7 +299,7 @@ export class Tenant {
     for (const row of watchedRentals(store)) {
       const { id, server, runtimeId, createdAt } = row
       // A token that the node never took came back by itself.
-      await store.write(noteRefund({ id, account: EXPENSE_ACCOUNT, at: row.updatedAt }))
+      await store.write(noteRentalRefund({ id, account: EXPENSE_ACCOUNT, at: row.updatedAt }))
       if (clock.now() > createdAt + WATCH_MS && clock.now() > (row.leaseEndsAt ?? 0) + WATCH_MS) await store.write(unwatchRental({ id }))
       if (this.#closing.signal.aborted || runtimeId === null) continue
       const command = { command: 'get_runtime', runtime_id: runtimeId } as const
