@@ -7,7 +7,7 @@ const name = z.string().min(1).max(100).describe('name, npub or hex key')
 const brainType = z.enum(['script', 'exec', 'openai'])
 const autonomy = z.enum(['bounded', 'autonomous', 'supervised'])
 const dmScheme = z.enum(['auto', 'nip17', 'nip04'])
-const amountSats = z.int().min(1).max(2_100_000_000_000_000)
+const amountSats = z.int().min(1).max(9_007_199_254_740)
 
 const goal = z.strictObject({
   id: z.string(),
@@ -217,6 +217,6 @@ export const agentsRoutes = defineRoutes({
     request: z.strictObject({ name, amount_sats: amountSats }),
     response: z.strictObject({ name: z.string(), amount_sats: satsField, balance_sats: satsField }),
     spends: true,
-    errors: ['agent_not_found', 'insufficient_funds', 'mint_unreachable', 'payment_unknown'],
+    errors: ['agent_not_found', 'insufficient_funds', 'funds_owed', 'mint_unreachable', 'payment_unknown'],
   },
 })

@@ -4,8 +4,8 @@ import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../rou
 
 /** `node`, `customer` or the name, npub or hex key of an agent. */
 const wallet = z.string().min(1).max(100).describe('node, customer, or the name or npub of an agent')
-/** Small enough that a sum of a few of them stays an integer in every JSON reader. */
-const amountSats = z.int().min(1).max(2_100_000_000_000_000)
+/** In msats it is still an integer in every JSON reader, and in the ledger. */
+const amountSats = z.int().min(1).max(9_007_199_254_740)
 const mintUrl = z.string().min(1).max(2048)
 
 const includeOwed = z.boolean().optional().describe('Spend also what is owed to customers: a refund may have to wait for new sats then.')
