@@ -8,6 +8,8 @@ const HOUR_MS = 3_600_000
 export const MAX_TRIGGER_AGE_MS = 86_400_000
 const MAX_BACKOFF_MS = 6 * HOUR_MS
 const FIRST_BACKOFF_MS = 60_000
+/** A heartbeat at low balance, with its jitter: none is ever set further ahead. */
+const LONGEST_BEAT = 2 * (1 + JITTER)
 
 /** A share from -1 to 1 that is always the same for the same agent and tick. */
 function steadyJitter(pubkey: string, number: number): number {
@@ -42,11 +44,13 @@ export interface HeardMark {
 }
 
 export interface ScheduleFacts {
+  readonly nowMs: number
   readonly state: LifecycleState
+  readonly heartbeatS: number
   readonly nextTickAt: number | undefined
   readonly retryAt: number | undefined
   readonly tickCount: number
-  /** What waits and may wake, oldest first. */
+  /** What waits and may wake: the oldest of each type. */
   readonly waiting: readonly HeardMark[]
   /** When the ticks that triggers caused within the last hour began, oldest first. */
   readonly triggeredAt: readonly number[]
@@ -59,34 +63,42 @@ export interface Due {
   readonly trigger: TriggerType
   /** Names the occasion: claimed once. */
   readonly slot: string
+  /** What was heard and causes it: the tick observes it, whatever else waits. */
+  readonly heardId?: string
 }
 
-/** The agent's next tick, whichever occasion comes first; undefined while nothing is due. */
+/**
+ * The agent's next tick, whichever occasion comes first; undefined while nothing is due. Times that no clock of now can have
+ * set (the clock ran ahead and was put right) do not hold the agent up.
+ */
 export function nextDue(facts: ScheduleFacts): Due | undefined {
   const beat = dueHeartbeat(facts)
   const trigger = dueTrigger(facts)
   const due = trigger === undefined || (beat !== undefined && beat.at <= trigger.at) ? beat : trigger
   if (due === undefined) return undefined
-  return facts.retryAt !== undefined && facts.retryAt > due.at ? { ...due, at: facts.retryAt } : due
+  const { retryAt, nowMs } = facts
+  return retryAt !== undefined && retryAt > due.at && retryAt <= nowMs + MAX_BACKOFF_MS ? { ...due, at: retryAt } : due
 }
 
 function dueHeartbeat(facts: ScheduleFacts): Due | undefined {
-  if (facts.nextTickAt === undefined) return undefined
-  const at = facts.nextTickAt
+  const { nextTickAt, nowMs, state } = facts
+  if (nextTickAt === undefined) return undefined
+  const at = nextTickAt > nowMs + facts.heartbeatS * 1000 * LONGEST_BEAT ? nowMs : nextTickAt
   // Hibernating has no heartbeat: a due time is there only because somebody funded it.
-  if (facts.state === 'hibernating') return { at, trigger: 'funding', slot: `funding:${at}` }
-  if (!allowsTick(facts.state, 'heartbeat')) return undefined
-  return facts.tickCount === 0 ? { at, trigger: 'first', slot: 'first' } : { at, trigger: 'heartbeat', slot: `heartbeat:${at}` }
+  if (state === 'hibernating') return { at, trigger: 'funding', slot: `funding:${nextTickAt}` }
+  if (!allowsTick(state, 'heartbeat')) return undefined
+  return facts.tickCount === 0 ? { at, trigger: 'first', slot: 'first' } : { at, trigger: 'heartbeat', slot: `heartbeat:${nextTickAt}` }
 }
 
 function dueTrigger(facts: ScheduleFacts): Due | undefined {
-  const first = facts.waiting.find((mark) => allowsTick(facts.state, mark.type))
+  const allowed = facts.waiting.filter((mark) => allowsTick(facts.state, mark.type))
+  const first = allowed.sort((a, b) => a.heardAt - b.heardAt)[0]
   if (first === undefined) return undefined
-  const debounced = first.heardAt + facts.debounceMs
-  const full = facts.triggeredAt.length >= facts.triggeredPerHour
-  const oldest = facts.triggeredAt[facts.triggeredAt.length - facts.triggeredPerHour]
-  const at = full && oldest !== undefined ? Math.max(debounced, oldest + HOUR_MS) : debounced
-  return { at, trigger: first.type, slot: `trigger:${first.id}:${first.tries}` }
+  const debounced = first.heardAt > facts.nowMs ? facts.nowMs : first.heardAt + facts.debounceMs
+  const triggeredAt = facts.triggeredAt.filter((at) => at <= facts.nowMs)
+  const oldest = triggeredAt[triggeredAt.length - facts.triggeredPerHour]
+  const at = oldest === undefined ? debounced : Math.max(debounced, oldest + HOUR_MS)
+  return { at, trigger: first.type, slot: `trigger:${first.id}:${first.tries}`, heardId: first.id }
 }
 
 /** Whether an event may cause a tick: not what was said before the agent existed, nor history, nor by a key over its cap. */

@@ -46,7 +46,9 @@ export class Scheduler {
     const { store, clock, config } = this.#deps
     const { host } = config()
     return nextDue({
+      nowMs: clock.now(),
       state: agent.state,
+      heartbeatS: agent.heartbeatS,
       nextTickAt: agent.nextTickAt ?? undefined,
       retryAt: agent.retryAt ?? undefined,
       tickCount: agent.tickCount,
@@ -65,20 +67,19 @@ export class Scheduler {
     const now = clock.now()
     const unfinished = new Map(openTicks(store).map((tick) => [tick.agentPubkey, tick.id]))
     let earliest = Number.POSITIVE_INFINITY
+    const ready: { readonly pubkey: string; readonly at: number; readonly run: () => Promise<void> }[] = []
     for (const agent of listAgents(store)) {
-      if (this.#running.has(agent.pubkey)) continue
-      const open = unfinished.get(agent.pubkey)
+      const { pubkey } = agent
+      if (this.#running.has(pubkey)) continue
+      const open = unfinished.get(pubkey)
       const due = open === undefined ? this.dueOf(agent) : undefined
-      const at = Math.max(open === undefined ? (due?.at ?? Number.POSITIVE_INFINITY) : now, this.#stalledUntil.get(agent.pubkey) ?? 0)
+      const at = Math.max(open === undefined ? (due?.at ?? Number.POSITIVE_INFINITY) : 0, this.#stalledUntil.get(pubkey) ?? 0)
       if (at > now) earliest = Math.min(earliest, at)
-      // What finds no room is looked at again when a tick ends.
-      else if (this.#running.size < config().host.concurrency) {
-        this.#launch(
-          agent.pubkey,
-          open === undefined && due !== undefined ? () => this.#claimAndRun(agent, due) : () => this.#ticker.run(open ?? ''),
-        )
-      }
+      else ready.push({ pubkey, at, run: due === undefined ? () => this.#ticker.run(open ?? '') : () => this.#claimAndRun(agent, due) })
     }
+    // Who has waited longest goes first; what finds no room is looked at again when a tick ends.
+    ready.sort((a, b) => a.at - b.at)
+    for (const { pubkey, run } of ready.slice(0, Math.max(0, config().host.concurrency - this.#running.size))) this.#launch(pubkey, run)
     if (Number.isFinite(earliest)) this.#cancelTimer = clock.after(earliest - now, () => this.wake())
   }
 
@@ -140,7 +141,8 @@ export class Scheduler {
     const nextTickAt = byClock
       ? (nextHeartbeat({ pubkey, state, heartbeatS, tickNumber: agent.tickCount + 1, nowMs: at }) ?? null)
       : undefined
-    const number = await store.write(claimTick({ id, agentPubkey: pubkey, slot: due.slot, trigger: due.trigger, at, nextTickAt }))
+    const { slot, trigger, heardId } = due
+    const number = await store.write(claimTick({ id, agentPubkey: pubkey, slot, trigger, at, nextTickAt, heardId }))
     if (number !== undefined) return this.#ticker.run(id)
     // This occasion had its tick: on to the next.
     if (nextTickAt !== undefined) await store.write(patchAgent({ pubkey, patch: { nextTickAt } }))

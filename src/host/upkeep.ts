@@ -157,6 +157,8 @@ export class Upkeep {
       await this.lookAtWallet(agent.pubkey)
       await this.introduce(agent.pubkey)
     }
+    // Timers stand still while the machine sleeps, and do not follow a clock that is put right.
+    this.#wake()
     const now = clock.now()
     if (now - this.#sweptAt < SWEEP_MS) return
     this.#sweptAt = now

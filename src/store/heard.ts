@@ -19,13 +19,17 @@ export interface HeardRow {
   readonly heardAt: number
 }
 
-/** What waits for an agent's ticks at most: a flood is cut off, not stored. */
+/** What waits of one type for an agent's ticks at most: a flood of mentions is cut off, not stored, and drives out no zap. */
 const MAX_WAITING = 1000
+/** Of these what one sender may take. */
+const MAX_WAITING_OF_ONE = 50
 
 /** Claims what was said to an agent: false when it was heard before, or when too much waits already. */
 export const hear = defineCommand('hear', (sql, p: HeardRow): boolean => {
-  const waiting = sql('SELECT count(*) AS n FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL').get(p.agentPubkey)
-  if (waiting !== undefined && int(waiting, 'n') >= MAX_WAITING) return false
+  const waiting = sql(
+    'SELECT count(*) AS n, count(CASE WHEN sender = ? THEN 1 END) AS of_sender FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND type = ?',
+  ).get(p.sender, p.agentPubkey, p.type)
+  if (waiting !== undefined && (int(waiting, 'n') >= MAX_WAITING || int(waiting, 'of_sender') >= MAX_WAITING_OF_ONE)) return false
   const inserted = sql(
     `INSERT INTO heard (agent_pubkey, id, type, sender, content, scheme, amount_msats, event_json, wakes, created_at, heard_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
@@ -73,11 +77,12 @@ function decodeHeard(row: Row): HeardRow {
   }
 }
 
-/** What no tick has observed yet and may wake the agent, oldest first. */
+/** What no tick has observed yet and may wake the agent: the oldest of each type, since not every type wakes in every state. */
 export function waitingTriggers(store: Store, pubkey: string): { id: string; type: HeardRow['type']; heardAt: number; tries: number }[] {
   return store
     .sql(
-      'SELECT id, type, heard_at, tries FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND wakes = 1 ORDER BY heard_at, id LIMIT 100',
+      `SELECT id, type, min(heard_at) AS heard_at, tries FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND wakes = 1
+       GROUP BY type ORDER BY heard_at`,
     )
     .all(pubkey)
     .map((row) => ({

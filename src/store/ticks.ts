@@ -48,6 +48,8 @@ export interface TickClaim {
   readonly at: number
   /** The next heartbeat; undefined leaves it. */
   readonly nextTickAt: number | null | undefined
+  /** What was heard and causes the tick: observed before all else that waits. */
+  readonly heardId?: string | undefined
 }
 
 /** Claims the occasion and all that was said to the agent so far. Undefined when the occasion was claimed before. */
@@ -66,8 +68,8 @@ export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number
   }
   sql(
     `UPDATE heard SET tick_id = @tick WHERE agent_pubkey = @agent AND id IN
-       (SELECT id FROM heard WHERE agent_pubkey = @agent AND tick_id IS NULL ORDER BY wakes DESC, heard_at LIMIT 50)`,
-  ).run({ tick: p.id, agent: p.agentPubkey })
+       (SELECT id FROM heard WHERE agent_pubkey = @agent AND tick_id IS NULL ORDER BY id = @cause DESC, wakes DESC, heard_at LIMIT 50)`,
+  ).run({ tick: p.id, agent: p.agentPubkey, cause: p.heardId ?? '' })
   return number
 })
 

@@ -12,7 +12,7 @@ import { addMemory, memoriesOf } from '../../../src/store/memories.ts'
 import { Store } from '../../../src/store/store.ts'
 import { sweepTicks } from '../../../src/store/ticks.ts'
 import { tempDir } from '../../support/temp.ts'
-import { startWorld, stranger, WORDS } from './world.ts'
+import { startWorld, WORDS } from './world.ts'
 
 const DAY = 86_400_000
 const quiet = { type: 'script' as const, rules: '[[rules]]\non = "first"\ndo = [{ type = "nothing" }]' }
@@ -49,7 +49,7 @@ describe('nothing grows without bound', () => {
         agentPubkey: pubkey,
         id: i.toString(16).padStart(64, '0'),
         type: 'mention',
-        sender: stranger(9).pubkey,
+        sender: i.toString(16).padStart(64, 'a'),
         content: 'flood',
         scheme: null,
         amountMsats: null,

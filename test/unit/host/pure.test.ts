@@ -93,7 +93,9 @@ describe('lifecycle', () => {
 
 describe('schedule', () => {
   const facts: ScheduleFacts = {
+    nowMs: 900_000,
     state: 'active',
+    heartbeatS: 900,
     nextTickAt: 1_000_000,
     retryAt: undefined,
     tickCount: 3,
@@ -107,8 +109,26 @@ describe('schedule', () => {
   it('takes what comes first, debounced, and names the occasion', () => {
     expect(nextDue(facts)).toEqual({ at: 1_000_000, trigger: 'heartbeat', slot: 'heartbeat:1000000' })
     expect(nextDue({ ...facts, tickCount: 0 })).toMatchObject({ trigger: 'first', slot: 'first' })
-    expect(nextDue({ ...facts, waiting: [mention] })).toEqual({ at: 15_000, trigger: 'mention', slot: `trigger:${ID}:0` })
+    expect(nextDue({ ...facts, waiting: [mention] })).toEqual({
+      at: 15_000,
+      trigger: 'mention',
+      slot: `trigger:${ID}:0`,
+      heardId: ID,
+    })
     expect(nextDue({ ...facts, waiting: [mention], retryAt: 60_000 })).toMatchObject({ at: 60_000 })
+  })
+
+  it('does not wait for times that a clock running ahead has left behind', () => {
+    const nowMs = 1_000_000
+    const year = 365 * 86_400_000
+    const put = { ...facts, nowMs, nextTickAt: nowMs + year }
+    expect(nextDue(put)).toEqual({ at: nowMs, trigger: 'heartbeat', slot: `heartbeat:${nowMs + year}` })
+    expect(nextDue({ ...put, heartbeatS: 31_536_000 })).toMatchObject({ at: nowMs + year })
+    const heard = { ...mention, heardAt: nowMs + year }
+    const triggered = { ...facts, nowMs, nextTickAt: undefined, waiting: [heard], triggeredAt: [nowMs + year, nowMs + year] }
+    expect(nextDue(triggered)).toMatchObject({ at: nowMs, trigger: 'mention' })
+    expect(nextDue({ ...triggered, retryAt: nowMs + year })).toMatchObject({ at: nowMs })
+    expect(nextDue({ ...triggered, retryAt: nowMs + 60_000 })).toMatchObject({ at: nowMs + 60_000 })
   })
 
   it('waits for the hour when the cap is reached', () => {

@@ -1,0 +1,130 @@
+import { describe, expect, it, vi } from 'vitest'
+import { all } from '../../../src/store/commands.ts'
+import { type HeardRow, hear } from '../../../src/store/heard.ts'
+import { tempDir } from '../../support/temp.ts'
+import { startWorld, type World } from './world.ts'
+
+const MINUTE = 60_000
+const HOUR = 60 * MINUTE
+const rules = (...list: object[]) => ({ type: 'script' as const, rules: JSON.stringify({ rules: list }) })
+const QUIET = rules({ on: 'first', do: [{ type: 'nothing' }] })
+
+/** Something said to the agent, as the inbox writes it. */
+function said(world: World, agentPubkey: string, i: number, change: Partial<HeardRow> = {}): HeardRow {
+  return {
+    agentPubkey,
+    id: i.toString(16).padStart(64, '0'),
+    type: 'mention',
+    sender: i.toString(16).padStart(64, 'a'),
+    content: 'hello',
+    scheme: null,
+    amountMsats: null,
+    event: null,
+    wakes: true,
+    createdAt: Math.floor(world.clock.now() / 1000),
+    heardAt: world.clock.now(),
+    ...change,
+  }
+}
+
+const ticked = (world: World, count: number) =>
+  vi.waitFor(() => {
+    expect(world.host.get('ada').tick_count).toBe(count)
+    expect(world.host.log('ada').every((tick) => tick.state === 'done')).toBe(true)
+  })
+
+describe('an agent in a flood', () => {
+  it('is woken by a zap while it hibernates, however many mentions wait before it', async () => {
+    const world = await startWorld({ dir: tempDir(), host: { low_balance_days: 7, hibernate_days: 1 } })
+    const { pubkey } = await world.host.spawn({ name: 'ada', heartbeat_s: 600, tick_fee_sats: 10, brain: QUIET })
+    await world.fund(pubkey, 100)
+    await ticked(world, 1)
+    expect(world.host.get('ada').state).toBe('hibernating')
+    const mentions = Array.from({ length: 150 }, (_, i) => hear(said(world, pubkey, i + 1)))
+    await world.store.write(all(...mentions))
+    await world.clock.advance(MINUTE)
+    expect(world.host.get('ada').tick_count).toBe(1)
+    const zap = said(world, pubkey, 9999, { type: 'zap', amountMsats: 21_000n })
+    expect(await world.store.write(hear(zap))).toBe(true)
+    await world.clock.advance(MINUTE)
+    await ticked(world, 2)
+    expect(world.host.log('ada')[0]).toMatchObject({ trigger: 'zap', state: 'done' })
+    // The zap was observed by the tick that it caused: nothing is due any more.
+    await world.clock.advance(HOUR)
+    expect(world.host.get('ada').tick_count).toBe(2)
+    await world.close()
+  })
+
+  it('takes what causes a tick into that tick, though many were heard in the same moment', async () => {
+    const world = await startWorld({ dir: tempDir(), host: { debounce_s: 60 } })
+    const { pubkey } = await world.host.spawn({ name: 'ada', heartbeat_s: 86_400, brain: QUIET })
+    await ticked(world, 1)
+    // Heard in one millisecond, the lowest ids last.
+    for (let i = 180; i > 0; i--) await world.store.write(hear(said(world, pubkey, i)))
+    await world.clock.advance(10 * MINUTE)
+    await ticked(world, 5)
+    await world.close()
+  })
+
+  it('hears others while one key talks without end, and zaps while mentions are over their bound', async () => {
+    const world = await startWorld({ dir: tempDir(), host: { debounce_s: 3600 } })
+    const { pubkey } = await world.host.spawn({ name: 'ada', heartbeat_s: 86_400, brain: QUIET })
+    await ticked(world, 1)
+    const loud = { sender: 'f'.repeat(64) }
+    const taken = await world.store.write(all(...Array.from({ length: 1100 }, (_, i) => hear(said(world, pubkey, i, loud)))))
+    expect(taken.filter(Boolean)).toHaveLength(50)
+    expect(await world.store.write(hear(said(world, pubkey, 2000)))).toBe(true)
+    const crowd = await world.store.write(all(...Array.from({ length: 1100 }, (_, i) => hear(said(world, pubkey, 3000 + i)))))
+    expect(crowd.filter(Boolean).length).toBe(1000 - 51)
+    expect(await world.store.write(hear(said(world, pubkey, 5000, { type: 'zap', amountMsats: 1000n })))).toBe(true)
+    expect(await world.store.write(hear(said(world, pubkey, 5001, { type: 'dm', scheme: 'nip17' })))).toBe(true)
+    await world.close()
+  })
+})
+
+describe('many agents', () => {
+  it('take turns: who has waited longest ticks first', async () => {
+    const world = await startWorld({ dir: tempDir(), host: { concurrency: 1 } })
+    // Each of them is due again before its turn is over.
+    const slow = world.deps.wallets.transfer
+    Object.assign(world.deps.wallets, {
+      transfer: async (...args: Parameters<typeof slow>) => {
+        await world.clock.sleep(3000)
+        await slow(...args)
+      },
+    })
+    for (const name of ['ada', 'bea', 'cleo']) {
+      const { pubkey } = await world.host.spawn({ name, heartbeat_s: 1, tick_fee_sats: 1, brain: QUIET })
+      await world.fund(pubkey, 10_000_000)
+    }
+    await world.clock.advance(MINUTE)
+    const counts = world.host.list().map((agent) => agent.tick_count)
+    expect(Math.max(...counts) - Math.min(...counts), JSON.stringify(counts)).toBeLessThanOrEqual(1)
+    expect(Math.min(...counts)).toBeGreaterThan(2)
+    const closed = world.close()
+    await world.clock.advance(MINUTE)
+    await closed
+  })
+})
+
+describe('a clock that jumps', () => {
+  it('goes on after a clock that ran a year ahead was put right, and after a sleep', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    let offsetMs = 365 * 24 * HOUR
+    const { clock } = world
+    const skewed = { now: () => clock.now() + offsetMs, sleep: clock.sleep.bind(clock), after: clock.after.bind(clock) }
+    Object.assign(world.deps, { clock: skewed })
+    await world.host.spawn({ name: 'ada', heartbeat_s: 600, brain: QUIET })
+    await clock.advance(MINUTE)
+    await ticked(world, 1)
+    offsetMs = 0
+    await clock.advance(MINUTE)
+    await ticked(world, 2)
+    expect(Date.parse(world.host.get('ada').next_tick_at ?? '')).toBeLessThan(clock.now() + HOUR)
+    // Eight hours in which no timer ran: the tick that was missed comes at once, once.
+    offsetMs = 8 * HOUR
+    await clock.advance(MINUTE)
+    await ticked(world, 3)
+    await world.close()
+  })
+})
