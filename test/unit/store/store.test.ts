@@ -45,6 +45,15 @@ describe('the write queue', () => {
     store.close()
   })
 
+  it('undoes a command that had changed many pages, and nothing else of its commit', async () => {
+    const store = Store.open(join(tempDir(), 'a.db'))
+    const many = (value: string) => Array.from({ length: 300 }, (_, n) => put(`key ${n}`, `${value} ${n} `.padEnd(2000, '.')))
+    const [before] = await Promise.allSettled([store.write(all(...many('first'))), store.write(all(...many('second'), failing(undefined)))])
+    expect(before?.status).toBe('fulfilled')
+    for (let n = 0; n < 300; n++) expect(getSetting(store, `key ${n}`)).toMatch(/^first /)
+    store.close()
+  })
+
   it('changes nothing and rejects everybody when the commit itself fails', async () => {
     const store = Store.open(join(tempDir(), 'a.db'), {
       hook: {
