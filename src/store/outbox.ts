@@ -35,10 +35,10 @@ export const enqueueEvent = defineCommand('enqueue_event', enqueueWith, (p: NewO
 export function enqueueWith(sql: Sql, p: NewOutboxMessage): boolean {
   const { key, event, relays, notAfter, at } = p
   const inserted = sql(
-    'INSERT INTO outbox_messages (key, event_id, kind, event, not_after, created_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key, event_id) DO NOTHING RETURNING id',
-  ).get(key, event.id, BigInt(event.kind), JSON.stringify(event), BigInt(Math.floor(notAfter)), BigInt(at))
-  if (inserted === undefined) return false
-  const id = BigInt(int(inserted, 'id'))
+    'INSERT INTO outbox_messages (key, event_id, kind, event, not_after, created_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key, event_id) DO NOTHING',
+  ).run(key, event.id, BigInt(event.kind), JSON.stringify(event), BigInt(Math.floor(notAfter)), BigInt(at))
+  if (inserted.changes === 0) return false
+  const id = BigInt(inserted.lastInsertRowid)
   if (isReplaced(event.kind)) supersedeOlder(sql, key, id)
   const deliver = sql('INSERT INTO outbox_deliveries (message_id, relay) VALUES (?, ?) ON CONFLICT DO NOTHING')
   for (const relay of relays) deliver.run(id, relay)
