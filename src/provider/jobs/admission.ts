@@ -69,6 +69,7 @@ export interface OrderFacts {
   /** What the backend says of the params, and the size of the inputs. */
   readonly fault: Refusal | undefined
   readonly priceMsats: Msats
+  /** Looked up only where something is to be paid. */
   readonly hasMint: boolean
   readonly cancelled: boolean
   readonly openOfCustomer: number

@@ -83,13 +83,14 @@ export function createEngine(deps: EngineDeps): Engine {
     const backend = deps.backendFor(order.kind)
     const health = backend?.health()
     const priced = priceFor(order)
+    const priceMsats = 'priceMsats' in priced ? priced.priceMsats : msats(0)
     const now = clock.now()
     return {
       nowMs: now,
       backend: backend === undefined ? 'none' : health?.state === 'ok' ? 'ok' : { down: health?.reason ?? 'unknown' },
       fault: 'fault' in priced ? priced.fault : undefined,
-      priceMsats: 'priceMsats' in priced ? priced.priceMsats : msats(0),
-      hasMint: deps.hasMint(),
+      priceMsats,
+      hasMint: priceMsats > 0n && deps.hasMint(),
       cancelled: wasCancelled(store, order.id, order.customerPubkey),
       openOfCustomer: occupancy.of(order.customerPubkey),
       freeToday:
