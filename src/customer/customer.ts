@@ -1,20 +1,16 @@
 /** Buys work: one request, the best acceptable offer, one payment, one result; every step is stored before it is taken. */
-import { type Msats, msats, satsToMsats } from '../base/amounts.ts'
+import { satsToMsats } from '../base/amounts.ts'
 import { type Clock, unixSeconds } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import { messageOf, PylonError, toPylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { identify } from '../nostr/nips/nip01.ts'
-import { npubOf } from '../nostr/nips/nip19.ts'
 import { buildCancel } from '../nostr/nips/nip90.ts'
-import type { Nostr, NostrEvent } from '../nostr/types.ts'
+import type { Nostr } from '../nostr/types.ts'
 import { all } from '../store/commands.ts'
 import { enqueueEvent } from '../store/outbox.ts'
 import {
-  claimAnswer,
-  countAnswers,
   getPurchase,
-  insertOffer,
   insertPurchase,
   listOffers,
   listPurchases,
@@ -24,17 +20,17 @@ import {
   sweepPurchases,
 } from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
-import { decodeInvoice } from '../wallet/bolt11.ts'
 import type { WalletEvent, Wallets } from '../wallet/types.ts'
-import { type Answer, readAnswer } from './answers.ts'
 import { findProvider } from './discovery.ts'
+import { Inbox, LATE_ANSWERS_MS, LATE_REFUNDS_MS } from './inbox.ts'
 import { AnswerListener } from './listener.ts'
-import { checkOrder, judgeOffer, type Order, priceLimit } from './order.ts'
+import { checkOrder, type Order, priceLimit } from './order.ts'
 import { Paying } from './paying.ts'
 import { orderOf, PurchaseLog, statusOf } from './purchase-log.ts'
 import { Refunds } from './refunds.ts'
 import { buildRequest } from './request.ts'
 import { isSettled } from './states.ts'
+import { Turns } from './turns.ts'
 import { type PurchaseView, purchaseView } from './view.ts'
 
 export interface CustomerDeps {
@@ -47,17 +43,7 @@ export interface CustomerDeps {
 }
 
 const DAY_MS = 24 * 3600_000
-/** How long offers of several providers are gathered before the cheapest is paid. */
-const OFFER_WINDOW_MS = 1_000
-/** A result or refund that comes this late is still taken. */
-const LATE_ANSWERS_MS = 7 * DAY_MS
-/** The same for what was paid: providers send a refund again for more than a month. */
-const LATE_REFUNDS_MS = 60 * DAY_MS
 const SWEEP_EVERY_MS = 60_000
-const MIN_RETRY_MS = 2_000
-const MAX_RETRY_MS = 10 * 60_000
-/** Answers to one purchase that are kept: as long as anybody may offer, anybody may send any number. */
-const MAX_ANSWERS = 500
 
 export class Customer {
   readonly #deps: CustomerDeps
@@ -65,17 +51,16 @@ export class Customer {
   readonly #paying: Paying
   readonly #refunds: Refunds
   readonly #listener: AnswerListener
-  /** The last step of each purchase: one purchase does one thing at a time. */
-  readonly #turns = new Map<string, Promise<unknown>>()
-  readonly #timers = new Set<() => void>()
-  #closed = false
+  readonly #turns: Turns
 
   constructor(deps: CustomerDeps) {
     this.#deps = deps
     this.#log = new PurchaseLog(deps.store, deps.clock)
+    this.#turns = new Turns(deps.clock, deps.logger)
     this.#paying = new Paying(deps, this.#log)
     this.#refunds = new Refunds(deps, this.#log)
-    this.#listener = new AnswerListener(deps, (event) => this.#hear(event))
+    const inbox = new Inbox(deps, { log: this.#log, turns: this.#turns, paying: this.#paying, refunds: this.#refunds })
+    this.#listener = new AnswerListener(deps, (event) => inbox.hear(event))
     deps.wallets.onEvent('purchase', (event) => this.#onWalletEvent(event))
   }
 
@@ -85,17 +70,16 @@ export class Customer {
     await this.#listener.cover(open)
     for (const row of open) {
       this.#watchDeadline(row)
-      this.#background(row.id, () => this.#resume(row.id))
+      this.#turns.background(row.id, () => this.#resume(row.id))
     }
-    for (const id of this.#refunds.waiting()) this.#background(id, () => this.#refunds.redeem(id))
+    for (const id of this.#refunds.waiting()) this.#turns.background(id, () => this.#refunds.redeem(id))
     this.#sweepLater()
   }
 
   async close(): Promise<void> {
-    this.#closed = true
-    for (const cancel of this.#timers) cancel()
+    this.#turns.close()
     this.#listener.close()
-    await Promise.allSettled(this.#turns.values())
+    await this.#turns.settled()
   }
 
   /**
@@ -113,7 +97,7 @@ export class Customer {
       )
       this.#watchDeadline(this.#log.row(key))
     }
-    await this.#inTurn(key, () => this.#prepare(key))
+    await this.#turns.run(key, () => this.#prepare(key))
     return this.get(key)
   }
 
@@ -130,7 +114,7 @@ export class Customer {
   async wait(id: string, timeoutMs: number): Promise<PurchaseView> {
     const { id: key } = this.#log.row(id)
     const until = this.#deps.clock.now() + timeoutMs
-    while (!isSettled(statusOf(this.#log.row(key))) && !this.#closed) {
+    while (!isSettled(statusOf(this.#log.row(key))) && !this.#turns.closed) {
       const leftMs = until - this.#deps.clock.now()
       if (leftMs <= 0) break
       await this.#log.changed(key, leftMs)
@@ -145,39 +129,20 @@ export class Customer {
     if (!listOffers(this.#deps.store, row.id).some((offer) => offer.state === 'open')) {
       throw new PylonError('no_offer', 'No offer of this job can be paid; pylon job show lists them.')
     }
-    await this.#inTurn(row.id, () => this.#paying.payBest(row.id))
+    await this.#turns.run(row.id, () => this.#paying.payBest(row.id))
     return this.get(row.id)
   }
 
   /** Asks the provider not to do it (NIP-09). What was paid stays watched until the result or the refund comes. @throws job_not_cancellable */
   async cancel(id: string): Promise<PurchaseView> {
     const row = this.#log.row(id)
-    await this.#inTurn(row.id, () => this.#sendCancel(row.id))
+    await this.#turns.run(row.id, () => this.#sendCancel(row.id))
     return this.get(row.id)
   }
 
   #open(): PurchaseRow[] {
     const now = this.#deps.clock.now()
     return openPurchases(this.#deps.store, now - LATE_ANSWERS_MS, now - LATE_REFUNDS_MS)
-  }
-
-  #inTurn<T>(id: string, step: () => Promise<T>): Promise<T> {
-    const before = this.#turns.get(id) ?? Promise.resolve()
-    const mine = before.catch(() => undefined).then(step)
-    this.#turns.set(id, mine)
-    const done = () => {
-      if (this.#turns.get(id) === mine) this.#turns.delete(id)
-    }
-    mine.then(done, done)
-    return mine
-  }
-
-  /** A step that nobody waits for: what goes wrong is logged, and tried again when the node starts. */
-  #background(id: string, step: () => Promise<void>): void {
-    if (this.#closed) return
-    this.#inTurn(id, step).catch((error: unknown) =>
-      this.#deps.logger.warn({ purchase: id, err: messageOf(error) }, 'purchase step failed'),
-    )
   }
 
   async #resume(id: string): Promise<void> {
@@ -248,116 +213,16 @@ export class Customer {
     this.#log.wake(row.id)
   }
 
-  /** Every answer that the relays bring, whoever sent it. What could not be done about it (the disk is full) is tried again. */
-  async #hear(event: NostrEvent, attempt = 0): Promise<void> {
-    const { store, clock, logger } = this.#deps
-    const jobId = event.tags.find((tag) => tag[0] === 'e')?.[1]
-    const row = jobId === undefined ? undefined : getPurchase(store, jobId)
-    if (row === undefined || row.eventId !== jobId) return
-    try {
-      await this.#inTurn(row.id, () => this.#take(row.id, event))
-    } catch (error) {
-      const isOver = clock.now() > row.createdAt + (row.paidMsats > 0n ? LATE_REFUNDS_MS : LATE_ANSWERS_MS)
-      if (this.#closed || isOver) throw error
-      const waitMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(attempt, 10))
-      logger.warn(
-        { purchase: row.id, event: event.id, err: messageOf(error), retry_ms: waitMs },
-        'an answer was not taken, it is tried again',
-      )
-      this.#later(waitMs, () => {
-        this.#hear(event, attempt + 1).catch((again: unknown) =>
-          logger.warn({ purchase: row.id, event: event.id, err: messageOf(again) }, 'an answer was given up'),
-        )
-      })
-    }
-  }
-
-  async #take(id: string, event: NostrEvent): Promise<void> {
-    const { store, clock, nostr } = this.#deps
-    const row = this.#log.row(id)
-    const answer = readAnswer(event, { kind: row.kind, providers: this.#boundProviders(row), signer: nostr.keyring.customer() })
-    if (answer === undefined || row.status === 'completed' || row.status === 'refunded') return
-    const isFull = countAnswers(store, id) >= MAX_ANSWERS
-    if (isFull && answer.type !== 'result' && answer.type !== 'error') return
-    const claim = isFull
-      ? undefined
-      : claimAnswer({
-          eventId: event.id,
-          purchaseId: id,
-          kind: event.kind,
-          pubkey: event.pubkey,
-          summary: summarise(answer),
-          at: clock.now(),
-        })
-    if (claim !== undefined) await store.write(claim)
-    // The same answer again (another relay, a restart) has the same effect: each of these bears being repeated.
-    await this.#apply(row, event, answer)
-    this.#log.wake(id)
-  }
-
-  async #apply(row: PurchaseRow, event: NostrEvent, answer: Answer): Promise<void> {
-    switch (answer.type) {
-      case 'offer':
-        return row.paidMsats === 0n ? this.#offered(row, event, answer) : undefined
-      case 'processing':
-        return this.#log.move(row.id, 'processing', `${npubOf(event.pubkey).slice(0, 12)} is working`)
-      case 'result':
-        return this.#log.move(row.id, 'completed', 'result received', { result: answer.content, provider: event.pubkey })
-      case 'error':
-        return this.#refused(row, answer)
-      case 'note':
-        return
-    }
-  }
-
-  async #offered(row: PurchaseRow, event: NostrEvent, offer: { amountMsats: Msats; bolt11: string | null }): Promise<void> {
-    const { store, clock } = this.#deps
-    const order = orderOf(row)
-    const known = listOffers(store, row.id)
-    if (known.some((one) => one.eventId === event.id)) return
-    const verdict = judgeOffer(order, { ...offer, ...readInvoice(offer.bolt11, clock.now()) })
-    const isCopy = known.some((one) => one.bolt11 !== null && one.bolt11 === offer.bolt11 && one.provider !== event.pubkey)
-    const reason = isCopy ? 'offers the invoice of another key' : verdict.usable ? null : verdict.reason
-    await store.write(
-      insertOffer({
-        eventId: event.id,
-        purchaseId: row.id,
-        provider: event.pubkey,
-        ...offer,
-        state: reason === null ? 'open' : 'unusable',
-        reason,
-        at: clock.now(),
-      }),
-    )
-    await this.#log.move(row.id, 'offered', reason ?? `offer of ${offer.amountMsats} msats`)
-    const asked = this.#boundProviders(row)?.includes(event.pubkey) === true
-    if (reason !== null) {
-      if (asked) await this.#log.fail(row.id, new PylonError('price_too_high', `The provider ${reason}.`))
-    } else if (order.pay === 'never') {
-      await this.#log.fail(row.id, new PylonError('price_too_high', `The provider asks ${offer.amountMsats} msats and --pay is never.`))
-    } else if (order.pay === 'auto') {
-      this.#later(asked ? 0 : OFFER_WINDOW_MS, () => this.#background(row.id, () => this.#paying.payBest(row.id)))
-    }
-  }
-
-  /** An error of the provider that was asked or paid ends the purchase; one of somebody who might have served it is only noted. */
-  async #refused(row: PurchaseRow, answer: { code: string; message: string; refundToken: string | null }): Promise<void> {
-    if (this.#boundProviders(row) === undefined) return
-    await this.#log.fail(row.id, new PylonError('job_failed', `The provider says ${answer.code}: ${answer.message}`))
-    if (answer.refundToken === null) return
-    await this.#refunds.take(row.id, answer.refundToken)
-  }
-
   async #onWalletEvent(event: WalletEvent): Promise<void> {
     const row = getPurchase(this.#deps.store, event.cause.id)
     if (row === undefined) return
-    await this.#inTurn(row.id, async () => {
+    await this.#turns.run(row.id, async () => {
       if (event.type === 'token_received') await this.#refunds.refunded(row.id, event.amountSats)
       else await this.#paying.learn(row.id, event)
     })
     // Not waited for: the next payment may hang, and the wallet has more to tell.
     if (statusOf(this.#log.row(row.id)) === 'offered' && orderOf(row).pay === 'auto')
-      this.#background(row.id, () => this.#paying.payBest(row.id))
+      this.#turns.background(row.id, () => this.#paying.payBest(row.id))
   }
 
   async #sendCancel(id: string): Promise<void> {
@@ -381,7 +246,7 @@ export class Customer {
 
   #watchDeadline(row: PurchaseRow): void {
     if (isSettled(statusOf(row))) return
-    this.#later(row.deadlineAt - this.#deps.clock.now(), () => this.#background(row.id, () => this.#expire(row.id)))
+    this.#turns.later(row.deadlineAt - this.#deps.clock.now(), () => this.#turns.background(row.id, () => this.#expire(row.id)))
   }
 
   /** What was paid is not given up: only an unpaid purchase times out. */
@@ -398,65 +263,20 @@ export class Customer {
 
   /** Goes on with what was left between two steps, takes back tokens that nobody spent; forgets what is long over. */
   #sweepLater(): void {
-    this.#later(SWEEP_EVERY_MS, () => {
+    this.#turns.later(SWEEP_EVERY_MS, () => {
       const { store, clock, config, logger } = this.#deps
       for (const row of this.#open()) {
-        if (row.status === 'preparing' || row.status === 'paying') this.#background(row.id, () => this.#resume(row.id))
+        if (row.status === 'preparing' || row.status === 'paying') this.#turns.background(row.id, () => this.#resume(row.id))
         // The deadline may have passed while a payment was under way that failed then.
-        else if (clock.now() > row.deadlineAt) this.#background(row.id, () => this.#expire(row.id))
+        else if (clock.now() > row.deadlineAt) this.#turns.background(row.id, () => this.#expire(row.id))
       }
-      for (const id of this.#refunds.tokensOut()) this.#background(id, () => this.#refunds.takeBack(this.#log.row(id)))
-      for (const id of this.#refunds.waiting()) this.#background(id, () => this.#refunds.redeem(id))
+      for (const id of this.#refunds.tokensOut()) this.#turns.background(id, () => this.#refunds.takeBack(this.#log.row(id)))
+      for (const id of this.#refunds.waiting()) this.#turns.background(id, () => this.#refunds.redeem(id))
       const keepMs = config().retention.finished_jobs_days * DAY_MS
       store
         .write(sweepPurchases({ before: clock.now() - keepMs }))
         .catch((error: unknown) => logger.warn({ err: messageOf(error) }, 'sweep failed'))
       this.#sweepLater()
     })
-  }
-
-  /**
-   * Whose answers count: the one asked for or paid; undefined while anybody may offer. An offer is public and may have been
-   * copied under another key: whoever offered the invoice that was paid may be the one who has the money.
-   */
-  #boundProviders(row: PurchaseRow): string[] | undefined {
-    const offers = listOffers(this.#deps.store, row.id)
-    const paid = offers.find((offer) => offer.state === 'paying' || offer.state === 'paid')
-    if (paid !== undefined) return offers.filter((offer) => offer.bolt11 === paid.bolt11).map((offer) => offer.provider)
-    return row.provider === null ? undefined : [row.provider]
-  }
-
-  #later(ms: number, step: () => void): void {
-    const cancel = this.#deps.clock.after(ms, () => {
-      this.#timers.delete(cancel)
-      if (!this.#closed) step()
-    })
-    this.#timers.add(cancel)
-  }
-}
-
-/** What an offered invoice says; no amount where it cannot be read. */
-function readInvoice(bolt11: string | null, now: number): { invoiceMsats: Msats | null; expired: boolean } {
-  try {
-    const invoice = bolt11 === null ? undefined : decodeInvoice(bolt11)
-    return {
-      invoiceMsats: invoice?.amountMsats === undefined ? null : msats(invoice.amountMsats),
-      expired: invoice !== undefined && invoice.expiresAt <= now,
-    }
-  } catch {
-    return { invoiceMsats: null, expired: false }
-  }
-}
-
-function summarise(answer: Answer): string {
-  switch (answer.type) {
-    case 'offer':
-      return `payment-required ${answer.amountMsats} msats`
-    case 'error':
-      return `error ${answer.code}${answer.refundToken === null ? '' : ' with refund'}`
-    case 'note':
-      return answer.status
-    default:
-      return answer.type
   }
 }

@@ -1,0 +1,59 @@
+/** Who is at work on which purchase: one purchase does one thing at a time, and some things are done later. */
+import type { Clock } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+
+export class Turns {
+  readonly #clock: Clock
+  readonly #logger: Logger
+  /** The last step of each purchase. */
+  readonly #turns = new Map<string, Promise<unknown>>()
+  readonly #timers = new Set<() => void>()
+  #closed = false
+
+  constructor(clock: Clock, logger: Logger) {
+    this.#clock = clock
+    this.#logger = logger
+  }
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /** Runs a step after those of the same purchase that were asked for before. */
+  run<T>(id: string, step: () => Promise<T>): Promise<T> {
+    const before = this.#turns.get(id) ?? Promise.resolve()
+    const mine = before.catch(() => undefined).then(step)
+    this.#turns.set(id, mine)
+    const done = () => {
+      if (this.#turns.get(id) === mine) this.#turns.delete(id)
+    }
+    mine.then(done, done)
+    return mine
+  }
+
+  /** A step that nobody waits for: what goes wrong is logged, and tried again when the node starts. */
+  background(id: string, step: () => Promise<void>): void {
+    if (this.#closed) return
+    this.run(id, step).catch((error: unknown) => this.#logger.warn({ purchase: id, err: messageOf(error) }, 'purchase step failed'))
+  }
+
+  later(ms: number, step: () => void): void {
+    const cancel = this.#clock.after(ms, () => {
+      this.#timers.delete(cancel)
+      if (!this.#closed) step()
+    })
+    this.#timers.add(cancel)
+  }
+
+  /** Stops what is not begun; nothing new begins. */
+  close(): void {
+    this.#closed = true
+    for (const cancel of this.#timers) cancel()
+  }
+
+  /** Resolves when what runs has ended. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#turns.values())
+  }
+}
