@@ -30,6 +30,7 @@ export interface LeaseStatus {
   readonly runtimeId: string
   readonly tenant: string
   readonly state: LeaseState
+  /** The price; of one that is refunded what goes back. */
   readonly amountMsats: bigint
   /** Milliseconds since the epoch; null before it began. */
   readonly endsAt: number | null

@@ -194,8 +194,8 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
       substrates: substrates.status(),
       offers: market.offerStatuses().map((offer) => ({ ...offer, published: state === 'on' && offer.published })),
       leases: leasesIn(store, ['quoted', 'paid', 'active', 'refunding']).map(
-        ({ id, runtimeId, tenantPubkey, state, priceMsats, endsAt }) => ({
-          ...{ id, runtimeId, tenant: tenantPubkey, state, amountMsats: priceMsats, endsAt },
+        ({ id, runtimeId, tenantPubkey, state, priceMsats, refundMsats, endsAt }) => ({
+          ...{ id, runtimeId, tenant: tenantPubkey, state, amountMsats: state === 'refunding' ? refundMsats : priceMsats, endsAt },
         }),
       ),
       counts: countRuntimes(store),

@@ -315,6 +315,7 @@ test('while one lease of a runtime is refunded the descriptor says so, whatever 
   const down = await node.call(stranger.pubkey, { command: 'teardown', runtime_id: runtime.runtime_id })
   expect(leasesOf(node.store, runtime.runtime_id).map((lease) => lease.state)).toEqual(['refunding', 'ended'])
   expect(down.runtime.metadata).toMatchObject({ lease: { state: 'refunding', refund_msats: 30_000 } })
+  expect(node.machines.status().leases).toMatchObject([{ state: 'refunding', amountMsats: 30_000n }])
 })
 
 test('a command of the tenant that never gets ready is their time; one of the node costs nothing', async () => {

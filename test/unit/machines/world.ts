@@ -257,7 +257,8 @@ export interface TestNode {
   call(requester: string, command: ControlCommandInput, idempotencyKey?: string): Promise<ControlResult>
   published(): NostrEvent[]
   pay(leaseId: string): Promise<void>
-  claimRefund(leaseId: string): Promise<void>
+  /** @param nth of those of the same lease */
+  claimRefund(leaseId: string, nth?: number): Promise<void>
   isDead(): boolean
   crash(): Promise<void>
   stop(): Promise<void>
@@ -354,7 +355,7 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     call: (requester, command, idempotencyKey) => send(requester, command, idempotencyKey).result,
     published: () => pendingAfter(store, 0, 1000).map((message) => node.sign(message.event)),
     pay: (leaseId) => wallets.pay(leaseId),
-    claimRefund: (leaseId) => wallets.claimRefund(leaseId),
+    claimRefund: (leaseId, nth) => wallets.claimRefund(leaseId, nth),
     isDead,
     async crash() {
       dead = true
@@ -458,8 +459,8 @@ class FakeWallets implements Wallets {
     await this.announceSettled()
   }
 
-  async claimRefund(leaseId: string): Promise<void> {
-    const refundKey = `lease:${leaseId}:refund`
+  async claimRefund(leaseId: string, nth = 1): Promise<void> {
+    const refundKey = `lease:${leaseId}:refund${nth > 1 ? `:${nth}` : ''}`
     const sent = this.world.sent.get(refundKey)
     if (sent === undefined) throw new Error(`no refund of ${leaseId}`)
     this.world.sent.set(refundKey, { ...sent, state: 'claimed' })
