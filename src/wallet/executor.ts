@@ -4,26 +4,14 @@ import { messageOf, PylonError } from '../base/errors.ts'
 import { all } from '../store/commands.ts'
 import { getOperation, moveOperation, type OperationRow } from '../store/operations.ts'
 import { KeyedQueue, type WalletContext } from './context.ts'
-import type { BlindSignature } from './crypto.ts'
 import { findEarlierToken } from './earlier-token.ts'
-import { MELT_TIMEOUT_MS, type MintReply, meltQuoteSchema, mintQuoteSchema, type ProofSpendState, signaturesSchema } from './mint-client.ts'
-import { backoffMs, type Evidence, isOldKeyset, judge, OUTPUTS_TAKEN, type Plan, type SendPlan, statesBefore } from './operations.ts'
+import { findOut, type Outcome } from './findings.ts'
+import { MELT_TIMEOUT_MS, type MintReply, meltQuoteSchema, signaturesSchema } from './mint-client.ts'
+import { backoffMs, isOldKeyset, judge, type Plan, type SendPlan, statesBefore } from './operations.ts'
 import { replan } from './requests.ts'
 import { restoreWallet } from './restore.ts'
 import { adoption, completion, failure, type PurposedProof } from './settlement.ts'
 import type { WalletOwner } from './types.ts'
-
-/** What a request brought: a signature for each output, in order; undefined where there is none. */
-interface Outcome {
-  readonly signatures: readonly (BlindSignature | undefined)[]
-  readonly preimage?: string | undefined
-}
-
-interface Findings {
-  readonly evidence: Evidence
-  readonly outcome: Outcome
-  readonly spentYs: ReadonlySet<string>
-}
 
 /** While a request is under way nobody looks after it; after a restart all open operations are looked at anyway. */
 const SUBMITTED_MS = 2 * MELT_TIMEOUT_MS
@@ -183,7 +171,7 @@ export class Executor {
   /** Asks the mint what happened and acts on what that proves. */
   async #investigate(operation: OperationRow, refusal: string | undefined, code = 0): Promise<void> {
     const plan = operation.plan as Plan
-    const found = await this.#find(operation, plan, refusal, code)
+    const found = await findOut(this.#context, operation, { refusal, code })
     await this.#context.mints.note(operation.mintUrl, found)
     if (found.kind !== 'ok') {
       const reason = found.kind === 'unknown' ? found.reason : found.detail
@@ -230,43 +218,6 @@ export class Executor {
     if (await this.#replanned(operation, plan, 'the outputs were used before: planned again')) return
     if (plan.kind === 'mint') return this.#toUnknown(operation, refusal, operation.tries + 1)
     await this.#fail(operation, refusal, new Set(), 0)
-  }
-
-  async #find(operation: OperationRow, plan: Plan, refusal: string | undefined, code: number): Promise<MintReply<Findings>> {
-    const client = this.#context.mints.client(operation.mintUrl)
-    let quote: Evidence['quote']
-    let outcome: Outcome = { signatures: [] }
-    if (plan.kind === 'mint') {
-      const reply = await client.get(`/v1/mint/quote/bolt11/${encodeURIComponent(plan.quoteId)}`, mintQuoteSchema)
-      if (reply.kind === 'unknown') return reply
-      quote = reply.kind === 'ok' ? reply.value.state : undefined
-    }
-    if (plan.kind === 'melt') {
-      const reply = await client.get(`/v1/melt/quote/bolt11/${encodeURIComponent(plan.quoteId)}`, meltQuoteSchema)
-      if (reply.kind === 'unknown') return reply
-      quote = reply.kind === 'ok' ? reply.value.state : undefined
-      if (reply.kind === 'ok') outcome = { signatures: reply.value.change ?? [], preimage: reply.value.payment_preimage ?? undefined }
-    }
-    const states: MintReply<ProofSpendState[]> =
-      plan.inputs.length === 0 ? { kind: 'ok', value: [] } : await client.checkStates(plan.inputs.map((input) => input.y))
-    if (states.kind !== 'ok') return states
-    const inputs = together(states.value)
-    // Asked after the states: what was done by then is in here.
-    const wanted = inputs !== 'unspent' && plan.outputs.length > 0
-    const restored = wanted ? await client.restore(plan.outputs) : ({ kind: 'ok', value: [] } as const)
-    if (restored.kind !== 'ok') return restored
-    const count = restored.value.filter((signature) => signature !== undefined).length
-    const evidence: Evidence = {
-      inputs,
-      quote,
-      restored: count === 0 || plan.outputs.length === 0 ? 'none' : count === plan.outputs.length ? 'all' : 'some',
-      refusal,
-      outputsTaken: code === OUTPUTS_TAKEN,
-      oldKeyset: isOldKeyset(code),
-    }
-    const useRestored = plan.kind !== 'melt' || outcome.signatures.length === 0
-    const spentYs = new Set(plan.inputs.filter((_, i) => states.value[i] === 'SPENT').map((input) => input.y))
-    return { kind: 'ok', value: { evidence, outcome: useRestored ? { ...outcome, signatures: restored.value } : outcome, spentYs } }
   }
 
   /** Unblinds and commits all that the operation brings. A signature that is not what the mint owes leaves it unknown. */
@@ -343,13 +294,6 @@ export class Executor {
       }),
     )
   }
-}
-
-function together(states: readonly ProofSpendState[]): Evidence['inputs'] {
-  if (states.length === 0) return 'none'
-  if (states.includes('PENDING')) return 'pending'
-  if (states.every((state) => state === 'UNSPENT')) return 'unspent'
-  return states.every((state) => state === 'SPENT') ? 'spent' : 'mixed'
 }
 
 const placeOf = ({ owner, mintUrl }: { readonly owner: WalletOwner; readonly mintUrl: string }): string => `${owner.pubkey} ${mintUrl}`
