@@ -28,7 +28,7 @@ export async function writeBackup(home: Home, network: 'sandbox' | 'live', store
     writeFileAtomic(join(fresh, MANIFEST), `${JSON.stringify(manifest, null, 2)}\n`)
     renameSync(fresh, target)
   } catch (error) {
-    rmSync(fresh, { recursive: true, force: true })
+    if (existsSync(fresh)) rmSync(fresh, { recursive: true, force: true })
     if (isPylonError(error)) throw error
     throw new PylonError('backup_failed', `The backup could not be written to ${target}: ${messageOf(error)}`, { cause: error })
   }

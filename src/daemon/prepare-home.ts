@@ -1,5 +1,5 @@
 /** Makes a home usable and private, or says in words why it can't be. */
-import { accessSync, constants, mkdirSync, statfsSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { ensurePrivateDir } from '../base/files.ts'
@@ -12,7 +12,7 @@ const MIN_FREE_BYTES = 1024 * 1024
 export function prepareHome(home: Home): void {
   assertSocketPath(home.socket)
   try {
-    mkdirSync(dirname(home.dir), { recursive: true, mode: 0o700 })
+    makeFolder(home.dir)
     ensurePrivateDir(home.dir)
     ensurePrivateDir(dirname(home.log))
     accessSync(home.dir, constants.R_OK | constants.W_OK | constants.X_OK)
@@ -24,6 +24,18 @@ export function prepareHome(home: Home): void {
   }
 }
 
+/** Step by step: asked to make a whole path, Node tries for ever where the kernel says ENOENT (below /proc), and hides EROFS. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return
+  makeFolder(dirname(path))
+  try {
+    mkdirSync(path, { mode: 0o700 })
+  } catch (error) {
+    // Another start was quicker.
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) throw error
+  }
+}
+
 export function freeBytes(dir: string): number {
   const { bavail, bsize } = statfsSync(dir)
   return bavail * bsize
@@ -32,6 +44,7 @@ export function freeBytes(dir: string): number {
 function unusable(dir: string, error: unknown): PylonError {
   const code = String((error as { code?: unknown }).code)
   const words: Record<string, string> = {
+    ENOENT: 'no folder can be made there',
     EACCES: 'this user may not write there',
     EPERM: 'it belongs to another user',
     EROFS: 'the file system is read-only',

@@ -47,13 +47,21 @@ export async function restoreHome(home: Home, network: 'sandbox' | 'live', from:
 }
 
 function readManifest(from: string, network: 'sandbox' | 'live'): z.infer<typeof manifestSchema> {
-  const parsed = manifestSchema.safeParse(parseJson(readFileIfAny(join(from, BACKUP_FILES.manifest)) ?? ''))
+  const parsed = manifestSchema.safeParse(parseJson(manifestText(from)))
   if (!parsed.success) throw new PylonError('restore_refused', `${from} is not a folder that pylon backup wrote.`)
   if (parsed.data.network !== network) {
     const hint = parsed.data.network === 'sandbox' ? 'add --sandbox' : 'leave --sandbox away'
     throw new PylonError('restore_refused', `The backup is of a ${parsed.data.network} node: ${hint}.`)
   }
   return parsed.data
+}
+
+function manifestText(from: string): string {
+  try {
+    return readFileIfAny(join(from, BACKUP_FILES.manifest)) ?? ''
+  } catch (error) {
+    throw new PylonError('restore_refused', `The backup at ${from} can't be read: ${messageOf(error)}`, { cause: error })
+  }
 }
 
 /** A copy that opens, is whole, is brought to our schema, and knows that it is old: the wallets ask their mints before they spend. */
