@@ -11,7 +11,7 @@ import { getRuntime, insertRuntime, type RuntimeRow, runtimesOf } from '../../st
 import { persist } from '../jobs/context.ts'
 import type { RuntimeClass } from './classes.ts'
 import { fail, toControlError } from './failures.ts'
-import type { Emit, KeeperDeps } from './keeper.ts'
+import { type Emit, type KeeperDeps, mustPersist } from './keeper.ts'
 import type { Market } from './market.ts'
 import { outputText, runAnswer } from './operations.ts'
 import { orderProvision, orderRun, volumesIn } from './order.ts'
@@ -78,7 +78,7 @@ export function createCreation(deps: {
       assertVolumesFree(requester, order.spec)
       const leaseId = leaseIdOf(claimed)
       const seconds = leaseSeconds(entry, command)
-      await persist(
+      await mustPersist(
         keeper,
         insertRuntime({
           id: runtimeId,

@@ -4,12 +4,11 @@ import { ControlError } from '../../nostr/control/vocabulary.ts'
 import type { Provisioned, Readiness, RuntimeHandle } from '../../runtime/adapter.ts'
 import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
 import { destroysItself } from '../../runtime/retention.ts'
-import type { Command } from '../../store/commands.ts'
 import { leasesOf } from '../../store/leases.ts'
 import { getRuntime, patchRuntime, type RuntimePatch, type RuntimeRow } from '../../store/runtimes.ts'
 import { persist } from '../jobs/context.ts'
 import { fail, toControlError } from './failures.ts'
-import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, type Queues, resultOf, step } from './keeper.ts'
+import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, mustPersist, type Queues, resultOf, step } from './keeper.ts'
 import { broughtCommand, provisionInputOf } from './order.ts'
 import type { EndedBy } from './settlement.ts'
 
@@ -76,7 +75,7 @@ async function begin(deps: DriverDeps, row: RuntimeRow, options: DriveOptions): 
     await deps.placing.run('', async () => {
       if (deps.placesOf(row.runtimeClass) < 1) throw fail('capacity_exhausted', `no place of the class ${row.runtimeClass} is free now`)
       options.signal.throwIfAborted()
-      await persist(deps, step(row.id, 'requested', 'provisioning', 'the substrate is asked for it', clock.now()))
+      await mustPersist(deps, step(row.id, 'requested', 'provisioning', 'the substrate is asked for it', clock.now()))
     })
   } catch (error) {
     if (!options.signal.aborted) await deps.tearDown(row.id, messageOf(error), 'node').catch(() => undefined)
@@ -104,10 +103,10 @@ async function provision(deps: DriverDeps, row: RuntimeRow, options: DriveOption
     const adapter = deps.substrates().get(row.provider)
     const provisioned = await adapter.provision(provisionInputOf(row), limit.signal)
     // Known from here on, whatever comes.
-    await persist(deps, patchRuntime({ id: row.id, patch: patchOf(row, provisioned), at: deps.clock.now() }))
+    await mustPersist(deps, patchRuntime({ id: row.id, patch: patchOf(row, provisioned), at: deps.clock.now() }))
     check(row, provisioned)
     // What the tenant brought may take as long as it likes to get ready, on their time.
-    if (broughtCommand(row)) await persistAll(deps, deps.leases.activate(row.id, deps.clock.now()))
+    if (broughtCommand(row)) await mustPersist(deps, ...deps.leases.activate(row.id, deps.clock.now()))
     if (row.protocol !== null) await untilReady(deps, row, provisioned.handle, limit.signal, options.emit)
     limit.signal.throwIfAborted()
     await settleIn(deps, row)
@@ -118,10 +117,6 @@ async function provision(deps: DriverDeps, row: RuntimeRow, options: DriveOption
   } finally {
     limit.done()
   }
-}
-
-async function persistAll(deps: DriverDeps, commands: readonly Command<unknown>[]): Promise<void> {
-  if (commands.length > 0) await persist(deps, ...commands)
 }
 
 function patchOf(row: RuntimeRow, provisioned: Provisioned): RuntimePatch {
@@ -163,7 +158,7 @@ async function settleIn(deps: DriverDeps, row: RuntimeRow): Promise<void> {
   }
   // A run that takes all of its time is answered: the host's grace is not paid for.
   const notBefore = patch.deadline ?? 0
-  await persist(deps, step(row.id, 'provisioning', 'ready', 'runtime ready', at, patch), ...deps.leases.activate(row.id, at, notBefore))
+  await mustPersist(deps, step(row.id, 'provisioning', 'ready', 'runtime ready', at, patch), ...deps.leases.activate(row.id, at, notBefore))
   deps.onChange()
 }
 

@@ -1,7 +1,7 @@
 /** What the parts of the registry share: dependencies, legal steps, one queue a runtime, and the collecting of outputs. */
 import type { Clock } from '../../base/clock.ts'
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
-import { messageOf } from '../../base/errors.ts'
+import { isPylonError, messageOf } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
@@ -10,7 +10,8 @@ import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
 import type { Command } from '../../store/commands.ts'
 import { getRuntime, moveRuntime, putOutputs, type RuntimePatch, type RuntimeRow, type RuntimeState } from '../../store/runtimes.ts'
 import type { Store } from '../../store/store.ts'
-import { runtimeNotFound } from './failures.ts'
+import { persist } from '../jobs/context.ts'
+import { runtimeNotFound, toControlError } from './failures.ts'
 import type { LeaseDesk } from './lease-desk.ts'
 import { canStep } from './states.ts'
 import type { Substrates } from './substrates.ts'
@@ -36,6 +37,13 @@ export type Emit = (status: ControlStatus) => void
 export function step(id: string, from: RuntimeState, to: RuntimeState, reason: string, at: number, patch?: RuntimePatch): Command<void> {
   if (!canStep(from, to)) throw new Error(`A runtime cannot go from ${from} to ${to}.`)
   return moveRuntime({ id, from, to, reason: reason.slice(0, 500), at, ...(patch === undefined ? {} : { patch }) })
+}
+
+/** Writes what a provision needs to go on. @throws ControlError state_persist_failed, shutting_down; conflict */
+export async function mustPersist(deps: KeeperDeps, ...commands: readonly Command<unknown>[]): Promise<void> {
+  await persist(deps, ...commands).catch((error: unknown) => {
+    throw isPylonError(error, 'conflict') ? error : toControlError(error, 'state_persist_failed')
+  })
 }
 
 /** @throws ControlError runtime_not_found */

@@ -1,6 +1,9 @@
 /** The control plane's contract, by the names under which it is published: authorisation, scope, idempotency, checks, teardown. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
+import { controlCommand } from '../../../src/nostr/control/commands.ts'
 import { encodeCommand } from '../../../src/nostr/control/envelopes.ts'
 import { CONTROL_ERROR_CODES } from '../../../src/nostr/control/vocabulary.ts'
 import { getRequest } from '../../../src/store/control-requests.ts'
@@ -410,4 +413,21 @@ test('idempotency_cache_is_bounded', async () => {
 test('an encoded command leaves out what the wire leaves out', () => {
   const text = encodeCommand({ requestId: 'r', idempotencyKey: 'k', command: PROVISION })
   expect(JSON.parse(text)).toEqual({ schema: 'agent.control.cmd.v1', request_id: 'r', idempotency_key: 'k', ...PROVISION, keep: false })
+})
+
+test.each(['move_runtime:requested', 'move_runtime:provisioning', 'patch_runtime', 'move_runtime:ready'])(
+  'state_persist_failed where %s cannot be written; nothing is left and the key may be used again',
+  async (label) => {
+    const node = await world.start({ failing: { label, times: 1 } })
+    await failsWith(node.call(owner.pubkey, PROVISION, 'one'), 'state_persist_failed')
+    expect(world.incus.instances.size).toBe(0)
+    expect((await node.call(owner.pubkey, PROVISION, 'one')).runtime.lifecycle_phase).toBe('ready')
+  },
+)
+
+test('docs/control-plane.md names every command, every field of a command, and every error code', () => {
+  const page = readFileSync(join(import.meta.dirname, '..', '..', '..', 'docs', 'control-plane.md'), 'utf8')
+  const fields = controlCommand.options.flatMap((option) => Object.keys(option.shape))
+  const names = controlCommand.options.map((option) => option.shape.command.value)
+  for (const name of [...fields, ...names, ...CONTROL_ERROR_CODES]) expect(page, name).toContain(`\`${name}\``)
 })
