@@ -8,10 +8,12 @@ import { CHAT_KIND, unwrap } from '../nostr/nips/nip59.ts'
 import type { IdentifiedEvent, NostrEvent, Subscription } from '../nostr/types.ts'
 import { createVerifier } from '../nostr/verify.ts'
 import { type AgentRow, getAgent } from '../store/agents.ts'
+import { answersUpTo } from '../store/exchanges.ts'
 import { type HeardRow, hear, markWrapOpened, wasHeard, wasWrapOpened } from '../store/heard.ts'
 import { countSpokenTo } from '../store/ticks.ts'
 import { type DecodedInvoice, decodeInvoice } from '../wallet/bolt11.ts'
 import type { HostDeps } from './parts.ts'
+import { MAX_TURNS } from './policy.ts'
 import { wakes } from './schedule.ts'
 
 const DAY_S = 86_400
@@ -78,17 +80,16 @@ export class Inbox {
     if (heard === undefined || heard.sender === pubkey) return
     const { store, clock } = this.#deps
     const nowMs = clock.now()
+    const said = { ...heard, content: heard.content.slice(0, MAX_CONTENT_CHARS), agentPubkey: pubkey, heardAt: nowMs }
     const row: HeardRow = {
-      ...heard,
-      content: heard.content.slice(0, MAX_CONTENT_CHARS),
-      agentPubkey: pubkey,
-      heardAt: nowMs,
+      ...said,
       wakes: wakes({
         createdAtMs: heard.createdAt * 1000,
         bornAtMs: agent.createdAt,
         nowMs,
         repliesToSender: countSpokenTo(store, pubkey, heard.sender, nowMs - HOUR_MS),
         replyCap: this.#deps.config().host.replies_per_hour,
+        answersBefore: answersUpTo(store, said, MAX_TURNS),
       }),
     }
     if (await store.write(hear(row))) this.#onHeard(agent)

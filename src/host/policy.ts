@@ -6,9 +6,15 @@
  *   supervised   nothing, until approvals exist
  *
  * The wallet enforces the budgets once more under every spend, per transaction, tick and day.
+ *
+ * Whatever the brains, two agents of one home cannot answer each other for ever: after MAX_TURNS ticks that each answered the
+ * one before, none of them speaks to a key of this home nor zaps it. A word from outside, or an agent's own clock, begins anew.
  */
 import type { AgentAutonomy, AgentBudget } from '../store/agents.ts'
 import type { Action } from './actions/action.ts'
+
+/** Ticks of one home that may follow from each other, from the one that began to the last that may answer. */
+export const MAX_TURNS = 6
 
 export interface PolicyFacts {
   readonly autonomy: AgentAutonomy
@@ -22,6 +28,8 @@ export interface PolicyFacts {
   readonly isOwnHome: boolean
   readonly isListed: boolean
   readonly hasContacted: boolean
+  /** Ticks of this home that led to this one, each answering the one before. */
+  readonly answersBefore: number
   /** Replies, DMs and reactions to the counterparty in the last hour. */
   readonly spokenRecently: number
   readonly repliesPerHour: number
@@ -35,6 +43,7 @@ const ALLOWED: Verdict = { allowed: true }
 const refuse = (reason: string): Verdict => ({ allowed: false, reason })
 
 const SPEAKS = new Set<Action['type']>(['reply', 'react', 'dm', 'request_payment'])
+const TURNS = new Set<Action['type']>([...SPEAKS, 'zap'])
 const NEEDS_ACQUAINTANCE = new Set<Action['type']>(['dm', 'zap', 'request_payment'])
 
 export function judgeAction(action: Action, facts: PolicyFacts): Verdict {
@@ -49,6 +58,9 @@ function judgeCounterparty(action: Action, facts: PolicyFacts): Verdict | undefi
   if (facts.counterparty === facts.self && action.type !== 'reply') return refuse(`the agent may not ${action.type} itself`)
   if (SPEAKS.has(action.type) && facts.counterparty !== facts.self && facts.spokenRecently >= facts.repliesPerHour) {
     return refuse(`the agent has spoken to this key ${facts.spokenRecently} times within the hour, the limit is ${facts.repliesPerHour}`)
+  }
+  if (TURNS.has(action.type) && facts.isOwnHome && facts.answersBefore >= MAX_TURNS) {
+    return refuse(`agents of this home have answered each other ${MAX_TURNS} times in a row: this exchange is over`)
   }
   const acquainted = facts.isOwnHome || facts.isListed || facts.hasContacted
   if (facts.autonomy === 'bounded' && NEEDS_ACQUAINTANCE.has(action.type) && !acquainted) {

@@ -1,6 +1,7 @@
 /** When an agent ticks next, pure: heartbeats with a fixed jitter, debounced triggers, caps; missed ticks are one tick. */
 import { hash } from 'node:crypto'
 import { allowsTick, heartbeatOf, type LifecycleState, type TriggerType } from './lifecycle.ts'
+import { MAX_TURNS } from './policy.ts'
 
 const JITTER = 0.05
 const HOUR_MS = 3_600_000
@@ -101,9 +102,19 @@ function dueTrigger(facts: ScheduleFacts): Due | undefined {
   return { at, trigger: first.type, slot: `trigger:${first.id}:${first.tries}`, heardId: first.id }
 }
 
-/** Whether an event may cause a tick: not what was said before the agent existed, nor history, nor by a key over its cap. */
-export function wakes(event: { createdAtMs: number; bornAtMs: number; nowMs: number; repliesToSender: number; replyCap: number }): boolean {
+/**
+ * Whether an event may cause a tick: not what was said before the agent existed, nor history, nor by a key over its cap, nor
+ * the end of an exchange between agents of this home.
+ */
+export function wakes(event: {
+  createdAtMs: number
+  bornAtMs: number
+  nowMs: number
+  repliesToSender: number
+  replyCap: number
+  answersBefore: number
+}): boolean {
   if (event.createdAtMs < Math.floor(event.bornAtMs / 1000) * 1000) return false
   if (event.nowMs - event.createdAtMs > MAX_TRIGGER_AGE_MS) return false
-  return event.repliesToSender < event.replyCap
+  return event.repliesToSender < event.replyCap && event.answersBefore < MAX_TURNS
 }

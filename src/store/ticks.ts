@@ -125,6 +125,7 @@ export const planTick = defineCommand(
 interface ActionClaim {
   readonly id: string
   readonly counterparty: string | null
+  /** Of what is said; of a private message the rumor's, until its wrap is published. */
   readonly eventId: string | null
   /** Digest of words that the agent says only once. */
   readonly digest: string | null
@@ -137,8 +138,9 @@ interface ActionClaim {
  */
 export const claimAction = defineCommand('claim_action', (sql, p: ActionClaim) => {
   const changed = sql(
-    "UPDATE actions SET state = 'claimed', counterparty = coalesce(?, counterparty), event_id = ?, updated_at = ? WHERE id = ? AND state = 'planned'",
-  ).run(p.counterparty, p.eventId, BigInt(p.at), p.id)
+    `UPDATE actions SET state = 'claimed', counterparty = coalesce(@counterparty, counterparty), event_id = @event, said_id = @event,
+       updated_at = @at WHERE id = @id AND state = 'planned'`,
+  ).run({ counterparty: p.counterparty, event: p.eventId, at: BigInt(p.at), id: p.id })
   if (changed.changes === 0) throw new PylonError('conflict', 'The action was taken up before.')
   if (p.digest === null) return
   const said = sql(

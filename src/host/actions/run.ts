@@ -3,12 +3,13 @@ import { randomUUID } from 'node:crypto'
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import { type AgentRow, putGoal } from '../../store/agents.ts'
 import { all } from '../../store/commands.ts'
+import { answersBefore } from '../../store/exchanges.ts'
 import { hasHeardFrom } from '../../store/heard.ts'
 import { addMemory } from '../../store/memories.ts'
 import { type ActionRow, countSpokenTo, finishAction, getAction } from '../../store/ticks.ts'
 import type { Observation } from '../observation.ts'
 import type { HostDeps } from '../parts.ts'
-import { judgeAction } from '../policy.ts'
+import { judgeAction, MAX_TURNS } from '../policy.ts'
 import { type Action, parseAction, readZapTarget } from './action.ts'
 import type { Publisher } from './publish.ts'
 import { isSpend, runSpend } from './spend.ts'
@@ -71,6 +72,7 @@ function judge(
 ): void {
   const { store, clock, keyring } = deps
   const { host } = deps.config()
+  const isOwnHome = counterparty !== undefined && keyring.owns(counterparty)
   const verdict = judgeAction(action, {
     autonomy: agent.autonomy,
     self: agent.pubkey,
@@ -78,7 +80,8 @@ function judge(
     index: row.index,
     actionsPerTick: host.actions_per_tick,
     counterparty,
-    isOwnHome: counterparty !== undefined && keyring.owns(counterparty),
+    isOwnHome,
+    answersBefore: isOwnHome ? answersBefore(store, row.tickId, MAX_TURNS) : 0,
     isListed: counterparty !== undefined && agent.allow.includes(counterparty),
     hasContacted: counterparty !== undefined && hasHeardFrom(store, agent.pubkey, counterparty),
     spokenRecently: counterparty === undefined ? 0 : countSpokenTo(store, agent.pubkey, counterparty, clock.now() - HOUR_MS),

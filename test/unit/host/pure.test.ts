@@ -8,7 +8,7 @@ import { promptOf } from '../../../src/host/brains/prompt.ts'
 import { parseScript, runScript } from '../../../src/host/brains/script.ts'
 import { allowsTick, canBecome, stateByRunway } from '../../../src/host/lifecycle.ts'
 import { type Observation, type Quote, saidDigest, topicsOf, withSeen } from '../../../src/host/observation.ts'
-import { judgeAction, type PolicyFacts } from '../../../src/host/policy.ts'
+import { judgeAction, MAX_TURNS, type PolicyFacts } from '../../../src/host/policy.ts'
 import { backoffMs, nextDue, nextHeartbeat, type ScheduleFacts, wakes } from '../../../src/host/schedule.ts'
 import { noteOf, npubOf } from '../../../src/nostr/nips/nip19.ts'
 
@@ -161,11 +161,12 @@ describe('schedule', () => {
   })
 
   it('is not woken by history nor by a key over its cap', () => {
-    const now = { createdAtMs: 1e9, bornAtMs: 1e9, nowMs: 1e9, repliesToSender: 0, replyCap: 2 }
+    const now = { createdAtMs: 1e9, bornAtMs: 1e9, nowMs: 1e9, repliesToSender: 0, replyCap: 2, answersBefore: 0 }
     expect(wakes(now)).toBe(true)
     expect(wakes({ ...now, bornAtMs: 1e9 + 2000 })).toBe(false)
     expect(wakes({ ...now, nowMs: 1e9 + 86_400_001 })).toBe(false)
     expect(wakes({ ...now, repliesToSender: 2 })).toBe(false)
+    expect(wakes({ ...now, answersBefore: MAX_TURNS })).toBe(false)
   })
 })
 
@@ -180,6 +181,7 @@ describe('policy', () => {
     isOwnHome: false,
     isListed: false,
     hasContacted: false,
+    answersBefore: 0,
     spokenRecently: 0,
     repliesPerHour: 6,
     invoiceFromTrusted: false,
@@ -209,6 +211,10 @@ describe('policy', () => {
     ['any invoice, autonomous', pay, { counterparty: undefined, autonomy: 'autonomous' as const }, true],
     ['the ninth action', post, { index: 8 }, false],
     ['the seventh word within the hour', reply, { spokenRecently: 6 }, false],
+    ['the last turn of neighbours', dm, { isOwnHome: true, answersBefore: MAX_TURNS - 1 }, true],
+    ['a turn too many', dm, { isOwnHome: true, answersBefore: MAX_TURNS, autonomy: 'autonomous' as const }, false],
+    ['thanks too many', zap(5), { isOwnHome: true, answersBefore: MAX_TURNS }, false],
+    ['a stranger, however deep', reply, { answersBefore: MAX_TURNS }, true],
     ['a post, supervised', post, { autonomy: 'supervised' as const }, false],
     ['nothing, supervised', { type: 'nothing' as const }, { autonomy: 'supervised' as const }, true],
   ])('%s', (_name, action, change, allowed) => {
