@@ -1,47 +1,21 @@
-/** Leases at work: names the price, takes invoice or token, gives the time, and settles or refunds at the end. */
-import { createHash } from 'node:crypto'
-import { msats, msatsToSatsDown, msatsToSatsUp } from '../../base/amounts.ts'
-import { type Clock, rfc3339, unixSeconds } from '../../base/clock.ts'
-import type { RuntimesConfig } from '../../base/config-runtimes.ts'
-import { isPylonError, messageOf } from '../../base/errors.ts'
-import type { Json } from '../../base/json.ts'
-import type { Logger } from '../../base/logger.ts'
+/** Leases at work: opened, paid, given time, told of their end, and settled or refunded then. */
+import { msats, msatsToSatsDown } from '../../base/amounts.ts'
+import { rfc3339, unixSeconds } from '../../base/clock.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import { leasePriceMsats } from '../../nostr/control/offers.ts'
 import type { Command } from '../../store/commands.ts'
-import {
-  countRefunds,
-  getLease,
-  insertLease,
-  type LeaseRow,
-  type LeaseStep,
-  leasesIn,
-  leasesOf,
-  moveLease,
-  patchLease,
-} from '../../store/leases.ts'
-import { accountBalance, postEntry } from '../../store/ledger.ts'
+import { countRefunds, getLease, insertLease, type LeaseRow, leasesIn, leasesOf, patchLease } from '../../store/leases.ts'
+import { postEntry } from '../../store/ledger.ts'
 import { patchRuntime } from '../../store/runtimes.ts'
-import type { Store } from '../../store/store.ts'
-import type { Wallet, WalletEvent } from '../../wallet/types.ts'
+import type { WalletEvent } from '../../wallet/types.ts'
 import { persist, persistIfUnmoved } from '../jobs/context.ts'
 import { createRefunds, type Refunds } from '../refunds.ts'
 import type { RuntimeClass } from './classes.ts'
-import { fail, toControlError } from './failures.ts'
-import { depositAccount, type EndedBy, invoiceKey, refundKey, settleLease } from './settlement.ts'
-import { canStepLease } from './states.ts'
+import { fail } from './failures.ts'
+import { createLeasePayments, type LeasePaymentDeps, type LeasePayments, stepLease } from './lease-payments.ts'
+import { depositAccount, type EndedBy, refundKey, settleLease } from './settlement.ts'
 
-/** A token may be worth this beyond twice the price: what is over has to go back, and fills the mint meanwhile. */
-const MAX_OVER_SATS = 64n
-
-export interface LeaseDeps {
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
-  readonly config: () => RuntimesConfig
-  /** The node's wallet. @throws locked */
-  readonly wallet: () => Wallet
-  readonly mints: () => readonly string[]
+export interface LeaseDeps extends LeasePaymentDeps {
   /** Tells a tenant outside of any command of theirs. */
   readonly notify: (tenant: string, runtimeId: string, status: ControlStatus) => readonly Command<unknown>[]
   readonly nudge: () => void
@@ -56,17 +30,11 @@ export interface LeaseTerms {
   readonly extendsId: string | null
 }
 
-type Emit = (status: ControlStatus) => void
-
-export interface LeaseDesk {
+export interface LeaseDesk extends Pick<LeasePayments, 'awaitPayment' | 'redeem' | 'tick'> {
   /** @throws ControlError invalid_command when the class does not rent for so long */
   terms(entry: RuntimeClass, seconds: number | undefined): number
   /** A lease in `quoted`, as part of the commit that makes what it is for. */
   open(terms: LeaseTerms): Command<unknown>
-  /** Names the price, redeems a token if there is one, and waits until it is paid. @throws ControlError payment_failed, payment_required */
-  awaitPayment(leaseId: string, options: { token: string | undefined; emit: Emit; signal: AbortSignal }): Promise<void>
-  /** A token that came with a repeat of the command. @throws ControlError payment_failed */
-  redeem(leaseId: string, token: string): Promise<void>
   /** Gives the time: from `at`, or from the end of the lease that it extends. @param notBefore (ms) the runtime is not ended */
   activate(runtimeId: string, at: number, notBefore?: number): readonly Command<unknown>[]
   /** Ends all leases of a runtime. */
@@ -77,21 +45,12 @@ export interface LeaseDesk {
   wake(): void
   refundToken(lease: LeaseRow): string | undefined
   onWalletEvent(event: WalletEvent): Promise<void>
-  /** Takes payments that were settled while nobody listened, and lets quotes expire. */
-  tick(): Promise<void>
   close(): Promise<void>
 }
 
-/** A legal step as a command. @throws Error for an illegal one, which is a fault of ours */
-function stepLease(p: LeaseStep): Command<void> {
-  if (!canStepLease(p.from, p.to)) throw new Error(`A lease cannot go from ${p.from} to ${p.to}.`)
-  return moveLease(p)
-}
-
 export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
-  const { store, clock, logger } = deps
-  /** Woken when a lease leaves `quoted`. */
-  const waiters = new Map<string, Set<() => void>>()
+  const { store, clock } = deps
+  const payments = createLeasePayments(deps, () => void refunds.run())
   const refunds: Refunds = createRefunds(deps, {
     due: (now) =>
       leasesIn(store, ['refunding'])
@@ -131,130 +90,10 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     const step = { id, from: 'refunding', to: 'refunded', reason: 'the tenant spent the refund', at } as const
     await persistIfUnmoved(deps, stepLease({ ...step, patch: { refundNextAt: null } }))
     // What was paid meanwhile goes back next.
-    await takePayment(id)
+    await payments.take(id)
   }
 
   const currentRefundKey = (id: string) => refundKey(id, countRefunds(store, id))
-
-  function wakeWaiters(id: string): void {
-    for (const wake of waiters.get(id) ?? []) wake()
-  }
-
-  async function quote(lease: LeaseRow): Promise<LeaseRow> {
-    if (lease.paymentRequest !== null) return lease
-    const expiresAt = clock.now() + deps.config().payment_expiry_s * 1000
-    const invoice = await deps.wallet().createInvoice({
-      idempotencyKey: invoiceKey(lease.id),
-      cause: { type: 'lease', id: lease.id },
-      amountSats: msatsToSatsUp(lease.priceMsats),
-      description: `Lease of a runtime, ${lease.seconds} s`,
-      creditAccount: depositAccount(lease.id),
-      expiresAt,
-    })
-    const paymentExpiresAt = Math.min(expiresAt, invoice.expiresAt)
-    const patch = { paymentRequest: invoice.request, paymentExpiresAt, mintUrl: invoice.mintUrl }
-    await persist(deps, patchLease({ id: lease.id, patch, at: clock.now() }))
-    return { ...lease, ...patch }
-  }
-
-  function paymentStatus(lease: LeaseRow): ControlStatus {
-    const progress: Json = {
-      payment_required: true,
-      lease_id: lease.id,
-      lease_seconds: lease.seconds,
-      price_msats_per_hour: Number(lease.priceMsatsPerHour),
-      amount_msats: Number(msatsToSatsUp(lease.priceMsats)) * 1000,
-      invoice: lease.paymentRequest ?? '',
-      mints: [...deps.mints()],
-      lock_pubkey: deps.wallet().lockPubkey,
-      expires_at: Math.floor((lease.paymentExpiresAt ?? 0) / 1000),
-    }
-    return { phase: 'queued', runtime_id: lease.runtimeId, message: 'waiting for payment', progress }
-  }
-
-  /** Looks at the books: what the deposit holds is what was paid, however often we are told. */
-  async function takePayment(id: string, mintUrl?: string): Promise<void> {
-    for (let attempt = 0; attempt < 5; attempt++) {
-      const lease = getLease(store, id)
-      if (lease === undefined) {
-        logger.error({ lease_id: id }, 'a payment came for a lease that is not known')
-        return
-      }
-      const paidMsats = msats(-accountBalance(store, depositAccount(id)))
-      const isOver = lease.state === 'ended' || lease.state === 'refunded'
-      if (paidMsats <= 0n || (!isOver && paidMsats <= lease.paidMsats)) return
-      const at = clock.now()
-      // Of one that is over the deposit holds what came since.
-      const total = msats(isOver ? lease.paidMsats + paidMsats : paidMsats)
-      const paid = { paidMsats: total, ...(mintUrl === undefined ? {} : { mintUrl }) }
-      const back = { refundMsats: paidMsats, refundSends: 0, refundNextAt: at }
-      if (lease.state === 'quoted' && paidMsats >= lease.priceMsats) {
-        if (await persistIfUnmoved(deps, stepLease({ id, from: 'quoted', to: 'paid', reason: 'paid', at, patch: paid }))) break
-      } else if (lease.state === 'quoted' || lease.state === 'expired') {
-        const reason = lease.state === 'quoted' ? 'paid less than the price' : 'paid too late'
-        const toPaid = stepLease({ id, from: lease.state, to: 'paid', reason, at, patch: paid })
-        if (await persistIfUnmoved(deps, toPaid, stepLease({ id, from: 'paid', to: 'refunding', reason, at, patch: back }))) break
-      } else if (lease.state === 'ended' || lease.state === 'refunded') {
-        const patch = { ...paid, ...back }
-        if (await persistIfUnmoved(deps, stepLease({ id, from: lease.state, to: 'refunding', reason: 'paid after its end', at, patch })))
-          break
-      } else if (lease.state === 'paid' || lease.state === 'active') {
-        // Paid twice: what is over the price goes back at the end.
-        await persist(deps, patchLease({ id, patch: paid, at }))
-        break
-      } else return
-    }
-    wakeWaiters(id)
-    void refunds.run()
-  }
-
-  /** The end of `awaitPayment`, when there is one. */
-  function outcome(lease: LeaseRow | undefined): 'paid' | 'waiting' {
-    if (lease?.state === 'quoted') return 'waiting'
-    if (lease?.state === 'paid' || lease?.state === 'active') return 'paid'
-    throw fail(
-      'payment_required',
-      lease?.reason ?? 'the lease is over',
-      'send the command again with a new idempotency key for a new invoice',
-    )
-  }
-
-  async function redeem(leaseId: string, token: string): Promise<void> {
-    const lease = getLease(store, leaseId)
-    if (lease?.state !== 'quoted') return
-    try {
-      const needed = msatsToSatsUp(lease.priceMsats)
-      const { netSats } = await deps.wallet().inspectToken(token)
-      if (netSats > needed * 2n + MAX_OVER_SATS)
-        throw fail('payment_failed', `the token is worth ${netSats} sats and ${needed} are asked`, 'send one of about the amount')
-      const received = await deps.wallet().receiveToken({
-        idempotencyKey: `lease:${leaseId}:token:${createHash('sha256').update(token).digest('hex').slice(0, 16)}`,
-        cause: { type: 'lease', id: leaseId },
-        token,
-        creditAccount: depositAccount(leaseId),
-        minNetSats: needed,
-      })
-      await takePayment(leaseId, received.mintUrl)
-      // The wallet's event may have been first: what goes back goes to the mint that it came from.
-      if (getLease(store, leaseId)?.mintUrl !== received.mintUrl)
-        await persist(deps, patchLease({ id: leaseId, patch: { mintUrl: received.mintUrl }, at: clock.now() }))
-    } catch (error) {
-      // Whether it came is for the wallet to find out: then its event says.
-      if (isPylonError(error, 'payment_unknown')) return
-      throw toControlError(error, 'payment_failed')
-    }
-  }
-
-  async function lapse(lease: LeaseRow): Promise<void> {
-    const invoice = lease.paymentRequest === null ? undefined : deps.wallet().invoice(invoiceKey(lease.id))
-    if (invoice?.state === 'settled') return await takePayment(lease.id, invoice.mintUrl)
-    // Paid, and on its way into the wallet.
-    if (invoice?.state === 'paid') return
-    const until = lease.paymentExpiresAt ?? lease.createdAt + deps.config().payment_expiry_s * 1000
-    if (until > clock.now()) return
-    const step = { id: lease.id, from: 'quoted', to: 'expired', reason: 'the invoice ran out', at: clock.now() } as const
-    if (await persistIfUnmoved(deps, stepLease(step))) wakeWaiters(lease.id)
-  }
 
   function ending(lease: LeaseRow, by: EndedBy, at: number): readonly Command<unknown>[] {
     const { id } = lease
@@ -283,37 +122,8 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
       return insertLease({ id, runtimeId, tenantPubkey: tenant, priceMsatsPerHour: perHour, seconds, priceMsats: price, extendsId, at })
     },
 
-    async awaitPayment(leaseId, { token, emit, signal }) {
-      const lease = getLease(store, leaseId)
-      if (lease !== undefined && outcome(lease) === 'waiting') {
-        if (token !== undefined) await redeem(leaseId, token)
-        else {
-          try {
-            emit(paymentStatus(await quote(lease)))
-          } catch (error) {
-            throw toControlError(error, 'payment_failed')
-          }
-        }
-      }
-      while (outcome(getLease(store, leaseId)) === 'waiting') {
-        await new Promise<void>((resolve, reject) => {
-          const wake = () => done(resolve)
-          const stop = () => done(() => reject(signal.reason))
-          const done = (then: () => void) => {
-            const others = waiters.get(leaseId)
-            others?.delete(wake)
-            if (others?.size === 0) waiters.delete(leaseId)
-            signal.removeEventListener('abort', stop)
-            then()
-          }
-          if (signal.aborted) return reject(signal.reason)
-          signal.addEventListener('abort', stop, { once: true })
-          waiters.set(leaseId, (waiters.get(leaseId) ?? new Set()).add(wake))
-        })
-      }
-    },
-
-    redeem,
+    awaitPayment: payments.awaitPayment,
+    redeem: payments.redeem,
 
     activate(runtimeId, at, notBefore = 0) {
       const leases = leasesOf(store, runtimeId)
@@ -347,7 +157,7 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     },
 
     wake() {
-      for (const id of [...waiters.keys()]) if (getLease(store, id)?.state !== 'quoted') wakeWaiters(id)
+      payments.wake()
       void refunds.run()
     },
 
@@ -355,16 +165,12 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
 
     async onWalletEvent(event) {
       const { id } = event.cause
-      if (event.type === 'invoice_settled' || event.type === 'token_received') await takePayment(id)
+      if (event.type === 'invoice_settled' || event.type === 'token_received') await payments.take(id)
       else if (event.type === 'sent_claimed' && event.idempotencyKey === currentRefundKey(id)) await onClaimed(id)
     },
 
     async tick() {
-      for (const lease of leasesIn(store, ['quoted'])) {
-        await lapse(lease).catch((error: unknown) =>
-          logger.warn({ lease_id: lease.id, error: messageOf(error) }, 'a quote could not be looked at'),
-        )
-      }
+      await payments.tick()
       const noticeMs = deps.config().lease_notice_s * 1000
       const active = leasesIn(store, ['active'])
       for (const lease of active) {
