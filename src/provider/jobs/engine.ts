@@ -2,8 +2,8 @@
 import { type Msats, msats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { all, type Command } from '../../store/commands.ts'
+import { claimJob } from '../../store/job-steps.ts'
 import {
-  claimJob,
   countFreeJobsSince,
   getJob,
   hasJob,
