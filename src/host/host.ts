@@ -2,17 +2,8 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import { PylonError } from '../base/errors.ts'
 import { npubOf, parsePubkey } from '../nostr/nips/nip19.ts'
-import {
-  type AgentRow,
-  findAgent,
-  type GoalRow,
-  goalsOf,
-  insertAgent,
-  listAgents,
-  markAgentDeleted,
-  patchAgent,
-  replaceGoals,
-} from '../store/agents.ts'
+import { type AgentRow, findAgent, insertAgent, listAgents, markAgentDeleted, patchAgent } from '../store/agents.ts'
+import { type GoalRow, goalsOf, replaceGoals } from '../store/goals.ts'
 import { getTick } from '../store/ticks.ts'
 import { Publisher } from './actions/publish.ts'
 import { Inbox } from './inbox.ts'

@@ -1,7 +1,8 @@
 /** What an agent knows when it thinks: one JSON value, pure to build, in which the words of strangers are only ever quoted data. */
 import { hash } from 'node:crypto'
 import { noteOf } from '../nostr/nips/nip19.ts'
-import type { AgentBudget, GoalRow } from '../store/agents.ts'
+import type { AgentBudget } from '../store/agents.ts'
+import type { GoalRow } from '../store/goals.ts'
 import type { MemoryRow } from '../store/memories.ts'
 import type { TickTrigger } from '../store/ticks.ts'
 

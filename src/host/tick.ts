@@ -13,21 +13,19 @@ import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import { isHex64 } from '../nostr/nips/nip01.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import type { NostrEvent } from '../nostr/types.ts'
-import { type AgentRow, getAgent, goalsOf } from '../store/agents.ts'
+import { actionsOf, countSpokenTo, countZapsTo, postsOf } from '../store/actions.ts'
+import { type AgentRow, getAgent } from '../store/agents.ts'
+import { goalsOf } from '../store/goals.ts'
 import { type HeardRow, heardInTick } from '../store/heard.ts'
 import { memoriesOf } from '../store/memories.ts'
 import {
-  actionsOf,
   addTickCost,
   beginThinking,
-  countSpokenTo,
-  countZapsTo,
   failTick,
   finishTick,
   getTick,
   type PlannedAction,
   planTick,
-  postsOf,
   type TickRow,
   ticksOf,
 } from '../store/ticks.ts'

@@ -1,7 +1,8 @@
 /** What keeps agents going besides their ticks: introductions, wallets watched, outcomes that come late, old rows swept. */
 import { messageOf } from '../base/errors.ts'
+import { finishAction, getAction, openActions } from '../store/actions.ts'
 import { getAgent, listAgents, patchAgent } from '../store/agents.ts'
-import { finishAction, getAction, getTick, openActions, sweepTicks } from '../store/ticks.ts'
+import { getTick, sweepTicks } from '../store/ticks.ts'
 import type { WalletEvent } from '../wallet/types.ts'
 import { isSpend, onPaymentEvent, walletKeyOf } from './actions/spend.ts'
 import { type HostDeps, ownerOf } from './parts.ts'

@@ -1,6 +1,7 @@
 /** Agents as the control API shows them: the same from a running node and from a database that nobody holds. */
 import { wire } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
+import { type ActionRow, actionsOf } from '../store/actions.ts'
 import {
   type AgentLifecycle,
   type AgentRow,
@@ -11,7 +12,7 @@ import {
 } from '../store/agents.ts'
 import { memoriesOf } from '../store/memories.ts'
 import type { Store } from '../store/store.ts'
-import { type ActionRow, actionsOf, type TickRow, ticksOf } from '../store/ticks.ts'
+import { type TickRow, ticksOf } from '../store/ticks.ts'
 import { parseBrain } from './brains/brain.ts'
 
 /** One agent of `status` and `agent list`. */

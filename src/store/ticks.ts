@@ -1,12 +1,11 @@
-/** Ticks and actions: each occasion claimed once, each plan stored whole, each action moved by its own writes. */
+/** Ticks: each occasion claimed once, each plan stored whole. */
 import { PylonError } from '../base/errors.ts'
 import { defineCommand, type Row } from './commands.ts'
-import { amount, int, intOrNull, json, jsonOrNull, text, textOrNull } from './row.ts'
+import { amount, int, intOrNull, jsonOrNull, text, textOrNull } from './row.ts'
 import type { Store } from './store.ts'
 
 export type TickState = 'claimed' | 'thinking' | 'acting' | 'done' | 'failed'
 export type TickTrigger = 'first' | 'heartbeat' | 'mention' | 'dm' | 'zap' | 'funding' | 'manual'
-export type ActionState = 'planned' | 'claimed' | 'published' | 'done' | 'refused' | 'failed' | 'unknown'
 
 export interface TickRow {
   readonly id: string
@@ -22,22 +21,6 @@ export interface TickRow {
   readonly error: string | null
   readonly startedAt: number
   readonly finishedAt: number | null
-}
-
-export interface ActionRow {
-  readonly id: string
-  readonly tickId: string
-  readonly agentPubkey: string
-  readonly index: number
-  readonly type: string
-  readonly params: unknown
-  readonly counterparty: string | null
-  readonly state: ActionState
-  readonly eventId: string | null
-  readonly costMsats: bigint
-  readonly reason: string | null
-  readonly createdAt: number
-  readonly updatedAt: number
 }
 
 export interface TickClaim {
@@ -122,54 +105,6 @@ export const planTick = defineCommand(
   },
 )
 
-interface ActionClaim {
-  readonly id: string
-  readonly counterparty: string | null
-  /** Of what is said; of a private message the rumor's, until its wrap is published. */
-  readonly eventId: string | null
-  /** Digest of words that the agent says only once. */
-  readonly digest: string | null
-  readonly at: number
-}
-
-/**
- * Takes an action up; in one write with its outbox row it happens exactly once.
- * @throws conflict when it was taken up before, action_refused when the agent has said the same before.
- */
-export const claimAction = defineCommand('claim_action', (sql, p: ActionClaim) => {
-  const changed = sql(
-    `UPDATE actions SET state = 'claimed', counterparty = coalesce(@counterparty, counterparty), event_id = @event, said_id = @event,
-       updated_at = @at WHERE id = @id AND state = 'planned'`,
-  ).run({ counterparty: p.counterparty, event: p.eventId, at: BigInt(p.at), id: p.id })
-  if (changed.changes === 0) throw new PylonError('conflict', 'The action was taken up before.')
-  if (p.digest === null) return
-  const said = sql(
-    'INSERT INTO said (agent_pubkey, digest, action_id) SELECT agent_pubkey, ?, id FROM actions WHERE id = ? ON CONFLICT DO NOTHING',
-  ).run(p.digest, p.id)
-  if (said.changes === 0) throw new PylonError('action_refused', 'the agent has posted the same text before')
-})
-
-/** Ends an action that is planned, claimed or of unknown outcome. */
-export const finishAction = defineCommand(
-  'finish_action',
-  (
-    sql,
-    p: {
-      id: string
-      state: Exclude<ActionState, 'planned' | 'claimed'>
-      reason: string | null
-      costMsats?: bigint
-      eventId?: string
-      at: number
-    },
-  ) => {
-    sql(
-      `UPDATE actions SET state = ?, reason = ?, cost_msats = coalesce(?, cost_msats), event_id = coalesce(?, event_id), updated_at = ?
-       WHERE id = ? AND state IN ('planned', 'claimed', 'unknown')`,
-    ).run(p.state, p.reason, p.costMsats ?? null, p.eventId ?? null, BigInt(p.at), p.id)
-  },
-)
-
 /** Ends a tick; the agent's failures in a row start anew. */
 export const finishTick = defineCommand('finish_tick', (sql, p: { id: string; at: number }) => {
   const changed = sql("UPDATE ticks SET state = 'done', finished_at = ? WHERE id = ? AND state = 'acting'").run(BigInt(p.at), p.id)
@@ -216,24 +151,6 @@ function decodeTick(row: Row): TickRow {
   }
 }
 
-function decodeAction(row: Row): ActionRow {
-  return {
-    id: text(row, 'id'),
-    tickId: text(row, 'tick_id'),
-    agentPubkey: text(row, 'agent_pubkey'),
-    index: int(row, 'idx'),
-    type: text(row, 'type'),
-    params: json(row, 'params_json'),
-    counterparty: textOrNull(row, 'counterparty'),
-    state: text(row, 'state') as ActionState,
-    eventId: textOrNull(row, 'event_id'),
-    costMsats: amount(row, 'cost_msats'),
-    reason: textOrNull(row, 'reason'),
-    createdAt: int(row, 'created_at'),
-    updatedAt: int(row, 'updated_at'),
-  }
-}
-
 export function getTick(store: Store, id: string): TickRow | undefined {
   const row = store.sql('SELECT * FROM ticks WHERE id = ?').get(id)
   return row === undefined ? undefined : decodeTick(row)
@@ -249,20 +166,6 @@ export function ticksOf(store: Store, pubkey: string, limit: number): TickRow[] 
   return store.sql('SELECT * FROM ticks WHERE agent_pubkey = ? ORDER BY number DESC LIMIT ?').all(pubkey, BigInt(limit)).map(decodeTick)
 }
 
-export function actionsOf(store: Store, tickId: string): ActionRow[] {
-  return store.sql('SELECT * FROM actions WHERE tick_id = ? ORDER BY idx').all(tickId).map(decodeAction)
-}
-
-export function getAction(store: Store, id: string): ActionRow | undefined {
-  const row = store.sql('SELECT * FROM actions WHERE id = ?').get(id)
-  return row === undefined ? undefined : decodeAction(row)
-}
-
-/** Actions whose outcome is still open. */
-export function openActions(store: Store): ActionRow[] {
-  return store.sql("SELECT * FROM actions WHERE state IN ('claimed', 'unknown') ORDER BY created_at").all().map(decodeAction)
-}
-
 /** When the ticks since `since` that others caused began, oldest first. */
 export function triggeredTicks(store: Store, pubkey: string, since: number): number[] {
   return store
@@ -271,39 +174,6 @@ export function triggeredTicks(store: Store, pubkey: string, since: number): num
     )
     .all(pubkey, BigInt(since))
     .map((row) => int(row, 'started_at'))
-}
-
-/** How often the agent has spoken to somebody since `since`. */
-export function countSpokenTo(store: Store, pubkey: string, counterparty: string, since: number): number {
-  const row = store
-    .sql(
-      `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
-         AND type IN ('reply', 'dm', 'react', 'request_payment') AND state IN ('claimed', 'published', 'done')`,
-    )
-    .get(pubkey, counterparty, BigInt(since))
-  return row === undefined ? 0 : int(row, 'n')
-}
-
-/** How often the agent has zapped somebody since `since`, payments of open outcome included. */
-export function countZapsTo(store: Store, pubkey: string, counterparty: string, since: number): number {
-  const row = store
-    .sql(
-      `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
-         AND type = 'zap' AND state IN ('claimed', 'unknown', 'done')`,
-    )
-    .get(pubkey, counterparty, BigInt(since))
-  return row === undefined ? 0 : int(row, 'n')
-}
-
-/** The texts of the newest posts, newest first. */
-export function postsOf(store: Store, pubkey: string, limit: number): string[] {
-  return store
-    .sql(
-      `SELECT params_json ->> 'text' AS said FROM actions WHERE agent_pubkey = ? AND type = 'post' AND state IN ('claimed', 'published')
-       ORDER BY updated_at DESC LIMIT ?`,
-    )
-    .all(pubkey, BigInt(limit))
-    .map((row) => text(row, 'said'))
 }
 
 /**

@@ -2,8 +2,8 @@
 
 import { sats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
+import { type ActionRow, claimAction, finishAction } from '../../store/actions.ts'
 import type { AgentRow } from '../../store/agents.ts'
-import { type ActionRow, claimAction, finishAction } from '../../store/ticks.ts'
 import { decodeInvoice } from '../../wallet/bolt11.ts'
 import type { PayResult, SpendLimits, WalletEvent } from '../../wallet/types.ts'
 import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
