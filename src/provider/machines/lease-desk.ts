@@ -87,6 +87,8 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
 
   async function onClaimed(id: string): Promise<void> {
     const at = clock.now()
+    // Told of twice, it must not end the refund that came after it.
+    if (deps.wallet().sentToken(currentRefundKey(id))?.state !== 'claimed') return
     const step = { id, from: 'refunding', to: 'refunded', reason: 'the tenant spent the refund', at } as const
     await persistIfUnmoved(deps, stepLease({ ...step, patch: { refundNextAt: null } }))
     // What was paid meanwhile goes back next.

@@ -9,7 +9,7 @@ import type { Logger } from '../../base/logger.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import type { Command } from '../../store/commands.ts'
 import { getLease, type LeaseRow, type LeaseStep, leasesIn, moveLease, patchLease } from '../../store/leases.ts'
-import { accountBalance } from '../../store/ledger.ts'
+import { accountBalance, balancesByPrefix } from '../../store/ledger.ts'
 import type { Store } from '../../store/store.ts'
 import type { Wallet } from '../../wallet/types.ts'
 import { persist, persistIfUnmoved } from '../jobs/context.ts'
@@ -224,6 +224,11 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
         await lapse(lease).catch((error: unknown) =>
           logger.warn({ lease_id: lease.id, error: messageOf(error) }, 'a quote could not be looked at'),
         )
+      }
+      // A payment may have come while its lease was being ended, or its event may be lost: the books know it.
+      for (const account of balancesByPrefix(store, depositAccount('')).keys()) {
+        const id = account.slice(depositAccount('').length)
+        if (getLease(store, id) !== undefined) await take(id)
       }
     },
   }

@@ -6,7 +6,7 @@ import type { RuntimeClass } from '../../../src/provider/machines/classes.ts'
 import { orderProvision } from '../../../src/provider/machines/order.ts'
 import { getRequest, pruneRequests } from '../../../src/store/control-requests.ts'
 import { getLease, leasesIn, leasesOf } from '../../../src/store/leases.ts'
-import { accountBalance, balancesByPrefix } from '../../../src/store/ledger.ts'
+import { accountBalance, balancesByPrefix, postEntry } from '../../../src/store/ledger.ts'
 import { getRuntime, runtimesIn } from '../../../src/store/runtimes.ts'
 import { key, owner, PAID_CLASS, type Sent, stranger, type TestNode, World } from './world.ts'
 
@@ -250,6 +250,21 @@ test('paid by token and by invoice as well: each sat goes back or is earned, onc
   await vi.waitFor(() => expect(deposits(node)).toEqual([]), WAIT)
   expect([...world.sent.values()].map((refund) => refund.amountSats)).toEqual([100n, 100n])
   expect(getLease(node.store, leaseId)).toMatchObject({ state: 'refunding', paidMsats: 200_000n, refundMsats: 100_000n })
+})
+
+test('what lies in the deposit of a lease that is over goes back, whoever forgot to tell', async () => {
+  const node = await world.start()
+  const { runtime } = await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })
+  await node.call(stranger.pubkey, { command: 'teardown', runtime_id: runtime.runtime_id })
+  const [lease] = leasesOf(node.store, runtime.runtime_id)
+  const postings = [
+    { account: 'node/wallet/https://mint.test', amountMsats: 40_000n },
+    { account: `node/deposit/lease:${lease?.id}`, amountMsats: -40_000n },
+  ]
+  await node.store.write(postEntry({ id: 'late', cause: { type: 'lease', id: lease?.id ?? '' }, at: Date.now(), postings }))
+  await vi.waitFor(() => expect([...world.sent.values()].map((refund) => refund.amountSats)).toEqual([40n]), WAIT)
+  expect(deposits(node)).toEqual([])
+  expect(income(node)).toBe(100_000n)
 })
 
 test('a refund is told also when the command that made the runtime was sent again meanwhile', async () => {
