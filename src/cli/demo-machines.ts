@@ -41,6 +41,8 @@ export async function offerMachine(seller: Pylon): Promise<void> {
     name: CLASS,
     provider: chosen.provider,
     region: 'here',
+    // For whoever goes on from here: agents can be provisioned in it too.
+    protocols: ['pi', 'acp'],
     price_msats_per_hour: PRICE_MSATS_PER_HOUR,
     min_lease_s: LEASE_S,
   }

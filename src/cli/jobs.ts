@@ -20,7 +20,7 @@ const list = defineCommand({
     const answer = await callNode(args, jobsRoutes.listJobs, given({ state: args.state, limit: wholeNumberIf(args.limit, '--limit') }))
     printAnswer(args, answer, ({ jobs }) =>
       jobs.length === 0
-        ? 'No jobs.'
+        ? 'No job was ordered here yet; pylon status says what is sold.'
         : drawTable(
             [
               { title: 'JOB' },
