@@ -5,7 +5,7 @@ import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError, toPylonError } from '../base/errors.ts'
 import type { Nostr } from '../nostr/types.ts'
 import { all } from '../store/commands.ts'
-import { listOffers, movePurchase, type OfferRow, type PurchaseRow, purchaseTokenKey, setOfferState } from '../store/purchases.ts'
+import { listOffers, movePurchase, notePaid, type OfferRow, type PurchaseRow, purchaseTokenKey, setOfferState } from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts'
 import type { PaidProvider } from './discovery.ts'
@@ -102,8 +102,13 @@ export class Paying {
   }
 
   async #paid(id: string, offer: OfferRow): Promise<void> {
-    if (statusOf(this.#log.row(id)) !== 'paying') return
     const at = this.#deps.clock.now()
+    const isPaid = setOfferState({ eventId: offer.eventId, state: 'paid' })
+    if (statusOf(this.#log.row(id)) !== 'paying') {
+      // Its end was heard before the payment was known: what it cost is counted all the same.
+      await this.#deps.store.write(all(notePaid({ id, paidMsats: offer.amountMsats, at }), isPaid))
+      return this.#log.wake(id)
+    }
     await this.#deps.store.write(
       all(
         movePurchase({
@@ -115,7 +120,7 @@ export class Paying {
           provider: offer.provider,
           paidMsats: offer.amountMsats,
         }),
-        setOfferState({ eventId: offer.eventId, state: 'paid' }),
+        isPaid,
       ),
     )
     this.#log.wake(id)

@@ -103,6 +103,11 @@ export const movePurchase = defineCommand(
   (p) => `move_purchase:${p.to}`,
 )
 
+/** What a purchase cost that was over before its payment was known. */
+export const notePaid = defineCommand('note_paid', (sql, p: { id: string; paidMsats: Msats; at: number }) => {
+  sql('UPDATE purchases SET paid_msats = ?, updated_at = ? WHERE id = ?').run(p.paidMsats, BigInt(p.at), p.id)
+})
+
 /** Keeps the refund that came for a purchase, or forgets it (null), and says how it is; the status stays. */
 export const noteRefund = defineCommand('note_refund', (sql, p: { id: string; token: string | null; reason: string; at: number }) => {
   sql('UPDATE purchases SET refund_token = ?, reason = ?, updated_at = ? WHERE id = ?').run(p.token, p.reason, BigInt(p.at), p.id)

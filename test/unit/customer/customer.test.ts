@@ -421,6 +421,31 @@ async function failedWithToken(world: World): Promise<void> {
   world.token = { operationId: 'op', token: 'cashuB', amountSats: sats(5), mintUrl: MINT, state: 'pending' }
 }
 
+it.each([
+  ['the result', 'completed'],
+  ['an error', 'failed'],
+])('counts what was paid also where %s came before the payment was known', async (what, status) => {
+  const world = new World()
+  const { id, eventId } = await world.order({ provider: provider.pubkey })
+  world.onPay = async ({ idempotencyKey }) => {
+    const unknown = { state: 'unknown', operationId: 'melt' } as const
+    world.payments.set(idempotencyKey, unknown)
+    return unknown
+  }
+  world.offer(eventId, provider, 10)
+  await world.until(() => expect(world.customer.get(id).offers).toHaveLength(1))
+  await world.clock.advance(1)
+  await world.until(() => expect(world.asked).toHaveLength(1))
+  const request = { ...me.sign({ kind: 5001, created_at: 1, tags: [], content: '' }), id: eventId }
+  if (what === 'the result') world.hear(provider.sign(buildResult({ request, content: 'done', createdAtS: 2 })))
+  else world.answer(eventId, provider, { status: 'error', extra: 'backend_failed' })
+  await world.until(() => expect(world.customer.get(id)).toMatchObject({ status, paid_msats: 0n }))
+  const owner = { kind: 'customer', pubkey: me.pubkey } as const
+  const idempotencyKey = world.asked[0]?.idempotencyKey ?? ''
+  await world.tell({ type: 'payment_settled', cause: { type: 'purchase', id }, owner, idempotencyKey, feeSats: sats(0) })
+  expect(world.customer.get(id)).toMatchObject({ status, paid_msats: 10_000n, offers: [{ state: 'paid' }] })
+})
+
 it('takes back a token that nobody spent, also when the node was down for a year', async () => {
   const world = new World()
   await failedWithToken(world)
