@@ -239,14 +239,11 @@ export class Tenant {
     const lease = leaseOf(runtime)
     const [first] = rentalsOf(store, server, runtime.runtime_id).filter((row) => row.paidMsats > 0n)
     if (lease === undefined || first === undefined) return
-    const isOver = lease.endsAt !== undefined && lease.refundToken === undefined && clock.now() > lease.endsAt + REFUND_WAIT_MS
-    const isDone = lease.state === 'ended' || lease.state === 'refunded'
-    await store.write(
-      noteLease({
-        ...{ server, runtimeId: runtime.runtime_id, leaseEndsAt: lease.endsAt ?? null },
-        ...{ isOver: isOver || (isDone && lease.refundToken === undefined), at: clock.now() },
-      }),
-    )
+    const isLate = lease.endsAt !== undefined && clock.now() > lease.endsAt + REFUND_WAIT_MS
+    const isDone = lease.state === 'ended' || lease.state === 'refunded' || isLate
+    const isOver = isDone && lease.state !== 'refunding' && lease.refundToken === undefined
+    const leaseEndsAt = lease.endsAt ?? null
+    await store.write(noteLease({ server, runtimeId: runtime.runtime_id, leaseEndsAt, isOver, at: clock.now() }))
     if (lease.refundToken !== undefined) await this.#redeem(first, lease.refundToken)
   }
 

@@ -297,6 +297,21 @@ test('a payment whose outcome came after a restart is known, and its refund is l
   )
 })
 
+test('a refund that is long in coming, since the mint of the node is down, is not forgotten', async () => {
+  purse.tokens.set('late', 50n)
+  let say: Say | undefined
+  await node(server, async (_command, speak) => {
+    say = speak
+    await speak.status(asking(invoiceOver(50n)))
+    await vi.waitFor(() => expect(purse.paid).toHaveLength(1), WAIT)
+    const lease = { state: 'refunding', ends_at: new Date(Date.now() - 7200_000).toISOString() }
+    await speak.result({ operation: 'provision' }, { metadata: { lease } })
+  })
+  await send('one')
+  await say?.status(refundOf('late', 50_000))
+  await vi.waitFor(() => expect(getRental(home.store, 'one')?.refundedMsats).toBe(50_000n), WAIT)
+})
+
 test('a node that talks without end fills nothing, and one that puts off is quoted when time is up', async () => {
   await node(server, async ({ command }, say, nth) => {
     if (command.command === 'list_runtimes') return await say.error('rate_limited')
