@@ -18,6 +18,8 @@ export const MAX_TURNS = 6
 
 export interface PolicyFacts {
   readonly autonomy: AgentAutonomy
+  /** By the owner, since a tick began that the owner did not ask for. */
+  readonly isPaused: boolean
   readonly self: string
   readonly budget: AgentBudget
   /** Position of the action in its tick. */
@@ -49,6 +51,7 @@ const NEEDS_ACQUAINTANCE = new Set<Action['type']>(['dm', 'zap', 'request_paymen
 export function judgeAction(action: Action, facts: PolicyFacts): Verdict {
   if (facts.index >= facts.actionsPerTick) return refuse(`a tick does at most ${facts.actionsPerTick} actions`)
   if (action.type === 'nothing') return ALLOWED
+  if (facts.isPaused) return refuse('the agent was paused by its owner')
   if (facts.autonomy === 'supervised') return refuse('the agent is supervised: each action waits for an approval, and there are none yet')
   return judgeCounterparty(action, facts) ?? judgeSpend(action, facts) ?? ALLOWED
 }

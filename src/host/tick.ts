@@ -18,6 +18,7 @@ import { type AgentRow, getAgent } from '../store/agents.ts'
 import { goalsOf } from '../store/goals.ts'
 import { type HeardRow, heardInTick } from '../store/heard.ts'
 import { memoriesOf } from '../store/memories.ts'
+import { swapFeesOf } from '../store/swap-fees.ts'
 import {
   addTickCost,
   beginThinking,
@@ -47,9 +48,12 @@ const MAX_THINKING = 2
 const MAX_STORED_ACTIONS = 50
 const GRACE_MS = 5000
 
-/** Errors of this process or its disk: the tick stays as it is and is taken up again. */
+/** Errors of this process or its disk, and rent of unknown outcome: the tick stays as it is and is taken up again. */
 const staysOpen = (error: unknown): boolean =>
-  isPylonError(error, 'shutting_down') || isPylonError(error, 'disk_full') || isPylonError(error, 'locked')
+  isPylonError(error, 'shutting_down') ||
+  isPylonError(error, 'disk_full') ||
+  isPylonError(error, 'locked') ||
+  isPylonError(error, 'payment_unknown')
 
 export class Ticker {
   readonly #deps: HostDeps
@@ -63,7 +67,7 @@ export class Ticker {
     this.#signal = signal
   }
 
-  /** Drives a claimed tick to its end. @throws only shutting_down, disk_full and locked; the tick then stays open. */
+  /** Drives a claimed tick to its end. @throws only shutting_down, disk_full, locked and payment_unknown; the tick then stays open. */
   async run(tickId: string): Promise<void> {
     const tick = getTick(this.#deps.store, tickId)
     const agent = tick === undefined ? undefined : getAgent(this.#deps.store, tick.agentPubkey)
@@ -93,8 +97,9 @@ export class Ticker {
     const { wallets, keyring, store } = this.#deps
     const node = { kind: 'node', pubkey: keyring.node().pubkey } as const
     const fee: Sats = sats(agent.tickFeeSats)
-    await wallets.transfer(ownerOf(agent), node, fee, `tick:${tick.id}:fee`)
-    await store.write(addTickCost({ id: tick.id, costMsats: fee * 1000n }))
+    const key = `tick:${tick.id}:fee`
+    await wallets.transfer(ownerOf(agent), node, fee, key)
+    await store.write(addTickCost({ id: tick.id, costMsats: fee * 1000n + swapFeesOf(store, `agent:${agent.pubkey}`, key) }))
   }
 
   async #think(agent: AgentRow, tick: TickRow): Promise<void> {
@@ -144,7 +149,9 @@ export class Ticker {
     if (tick?.state !== 'acting') return
     for (const action of actionsOf(store, tickId)) {
       this.#signal.throwIfAborted()
-      await runAction(this.#deps, this.#publisher, agent, action, tick.observation as Observation)
+      // What the owner has said meanwhile holds.
+      const current = getAgent(store, agent.pubkey) ?? agent
+      await runAction(this.#deps, this.#publisher, current, action, tick.observation as Observation)
     }
     await store.write(finishTick({ id: tickId, at: clock.now() }))
   }

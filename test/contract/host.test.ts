@@ -148,6 +148,9 @@ describe('agents on a network', () => {
     expect(await home.host.tick('bea')).toMatchObject({ state: 'done', cost_msats: expect.toSatisfy((cost: number) => cost >= 5000) })
     expect(home.wallets.of({ kind: 'node', pubkey: TEST_PUBKEY }).balance().balanceSats).toBe(5n)
     expect(home.host.get('bea').balance_sats).toBeLessThanOrEqual(before - 5)
+    // The log accounts for every sat that left its wallet, fees and all.
+    const costs = home.host.log('bea', { limit: 1000 }).reduce((sum, tick) => sum + tick.cost_msats, 0)
+    expect(costs).toBe(1000 * (200 - home.host.get('bea').balance_sats))
     expect(auditLedger(home.store)).toEqual({ ok: true, problems: [] })
     const view = home.store.sql('SELECT * FROM agent_state WHERE agent_npub = ?').get(bea.npub)
     expect(view).toMatchObject({ lifecycle_state: home.host.get('bea').state, balance_sats: BigInt(home.host.get('bea').balance_sats) })

@@ -76,6 +76,7 @@ function judge(
   const isOwnHome = counterparty !== undefined && keyring.owns(counterparty)
   const verdict = judgeAction(action, {
     autonomy: agent.autonomy,
+    isPaused: agent.state === 'paused' && observation.tick.trigger !== 'manual',
     self: agent.pubkey,
     budget: agent.budget,
     index: row.index,

@@ -1,9 +1,10 @@
 /** Actions that spend: claimed first, then one wallet operation named after the action, whose outcome may come later. */
 
-import { sats } from '../../base/amounts.ts'
+import { msats, msatsToSatsUp, sats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { type ActionRow, claimAction, finishAction } from '../../store/actions.ts'
 import type { AgentRow } from '../../store/agents.ts'
+import { swapFeesOf } from '../../store/swap-fees.ts'
 import { decodeInvoice } from '../../wallet/bolt11.ts'
 import type { PayResult, SpendLimits, WalletEvent } from '../../wallet/types.ts'
 import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
@@ -81,9 +82,13 @@ async function pay(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Extr
   )
 }
 
-function amountOf(action: Spend): bigint {
-  if (action.type === 'zap') return BigInt(action.sats) * 1000n
-  return decodeInvoice(action.invoice).amountMsats ?? 0n
+/** What the ledger says it took: whole sats, with the payment's fee and that of the swaps made for it. */
+function costOf(deps: HostDeps, row: ActionRow, paid?: { readonly action: Spend; readonly feeSats: bigint }): bigint {
+  const swaps = swapFeesOf(deps.store, `agent:${row.agentPubkey}`, walletKeyOf(row))
+  if (paid === undefined) return swaps
+  const { action, feeSats } = paid
+  const amountSats = action.type === 'zap' ? BigInt(action.sats) : msatsToSatsUp(msats(decodeInvoice(action.invoice).amountMsats ?? 0n))
+  return (amountSats + feeSats) * 1000n + swaps
 }
 
 async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: PayResult): Promise<void> {
@@ -92,7 +97,7 @@ async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: Pay
     await deps.store.write(finishAction({ id: row.id, state: 'unknown', reason: 'the outcome of the payment is not known yet', at }))
     return
   }
-  const costMsats = amountOf(action) + result.feeSats * 1000n
+  const costMsats = costOf(deps, row, { action, feeSats: result.feeSats })
   await deps.store.write(finishAction({ id: row.id, state: 'done', reason: null, costMsats, at }))
 }
 
@@ -103,16 +108,19 @@ async function settleFailure(deps: HostDeps, agent: AgentRow, row: ActionRow, ac
   if (known !== undefined && known.state !== 'failed') return settle(deps, row, action, known)
   const failure = toPylonError(error)
   const state = failure.code === 'budget_exceeded' || failure.code === 'action_refused' ? 'refused' : 'failed'
-  await deps.store.write(finishAction({ id: row.id, state, reason: messageOf(failure).slice(0, 500), at: deps.clock.now() }))
+  const reason = messageOf(failure).slice(0, 500)
+  await deps.store.write(finishAction({ id: row.id, state, reason, costMsats: costOf(deps, row), at: deps.clock.now() }))
 }
 
 /** What the wallet says later about a payment whose outcome was open. */
 export async function onPaymentEvent(deps: HostDeps, row: ActionRow, event: WalletEvent): Promise<void> {
   const at = deps.clock.now()
-  if (event.type === 'payment_failed') await deps.store.write(finishAction({ id: row.id, state: 'failed', reason: event.reason, at }))
+  if (event.type === 'payment_failed') {
+    await deps.store.write(finishAction({ id: row.id, state: 'failed', reason: event.reason, costMsats: costOf(deps, row), at }))
+  }
   if (event.type !== 'payment_settled') return
   const action = parseAction(row.params)
   if (action.type !== 'zap' && action.type !== 'pay_invoice') throw new PylonError('internal', `The action ${row.id} is no spend.`)
-  const costMsats = amountOf(action) + event.feeSats * 1000n
+  const costMsats = costOf(deps, row, { action, feeSats: event.feeSats })
   await deps.store.write(finishAction({ id: row.id, state: 'done', reason: null, costMsats, at }))
 }

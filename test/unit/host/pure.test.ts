@@ -173,6 +173,7 @@ describe('schedule', () => {
 describe('policy', () => {
   const facts: PolicyFacts = {
     autonomy: 'bounded',
+    isPaused: false,
     self: KEY,
     budget: { per_tx_sats: 100, per_tick_sats: 100, per_day_sats: 1000 },
     index: 0,
@@ -215,6 +216,7 @@ describe('policy', () => {
     ['a turn too many', dm, { isOwnHome: true, answersBefore: MAX_TURNS, autonomy: 'autonomous' as const }, false],
     ['thanks too many', zap(5), { isOwnHome: true, answersBefore: MAX_TURNS }, false],
     ['a stranger, however deep', reply, { answersBefore: MAX_TURNS }, true],
+    ['a post, paused meanwhile', post, { isPaused: true }, false],
     ['a post, supervised', post, { autonomy: 'supervised' as const }, false],
     ['nothing, supervised', { type: 'nothing' as const }, { autonomy: 'supervised' as const }, true],
   ])('%s', (_name, action, change, allowed) => {

@@ -1,0 +1,69 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, it, vi } from 'vitest'
+import { PylonError } from '../../../src/base/errors.ts'
+import { tempDir } from '../../support/temp.ts'
+import { startWorld, stranger } from './world.ts'
+
+const bob = stranger(0x0b)
+
+/** A brain that answers when it is let: what the owner says meanwhile comes between its thinking and its acts. */
+function patientBrain(dir: string, answer: string): { brain: { type: 'exec'; command: string }; release: () => void } {
+  const gate = join(dir, 'gate')
+  const command = `cat >/dev/null; while [ ! -e '${gate}' ]; do sleep 0.05; done; printf '%s\\n' '${answer}'`
+  return { brain: { type: 'exec', command }, release: () => writeFileSync(gate, '') }
+}
+
+it.each([
+  ['pauses', (host) => host.pause('ada'), 'paused by its owner'],
+  ['makes it supervised', (host) => host.set('ada', { autonomy: 'supervised' }), 'supervised'],
+  ['takes its budget', (host) => host.set('ada', { budget: { per_tx_sats: 5 } }), 'over the budget of 5'],
+] satisfies [string, (host: Awaited<ReturnType<typeof startWorld>>['host']) => Promise<unknown>, string][])(
+  'what the owner says while the agent thinks holds for what it does then: %s',
+  async (_name, say, reason) => {
+    const dir = tempDir()
+    const world = await startWorld({ dir })
+    const { brain, release } = patientBrain(dir, `ZAP: ${bob.pubkey} | 21`)
+    await world.host.spawn({ name: 'ada', brain, autonomy: 'autonomous' })
+    await vi.waitFor(() => expect(world.host.log('ada')[0]?.state).toBe('thinking'))
+    await say(world.host)
+    release()
+    await vi.waitFor(() =>
+      expect(world.host.log('ada')[0]).toMatchObject({
+        state: 'done',
+        actions: [{ type: 'zap', state: 'refused', reason: expect.stringContaining(reason) }],
+      }),
+    )
+    expect(world.outside.zaps).toEqual([])
+    await world.close()
+  },
+)
+
+it('lets a paused agent act in a tick that the owner asks for', async () => {
+  const world = await startWorld({ dir: tempDir() })
+  const brain = { type: 'script' as const, rules: '[[rules]]\non = "tick"\ndo = [{ type = "post", text = "Tick {{tick.number}}." }]' }
+  await world.host.spawn({ name: 'ada', brain })
+  await vi.waitFor(() => expect(world.host.log('ada')[0]?.state).toBe('done'))
+  await world.host.pause('ada')
+  expect(await world.host.tick('ada')).toMatchObject({ trigger: 'manual', actions: [{ type: 'post', reason: null }] })
+  await world.close()
+})
+
+it('charges the rent of a tick once when the mint does not say at first whether it took it', async () => {
+  const world = await startWorld({ dir: tempDir() })
+  const { transfer } = world.deps.wallets
+  let answers = 0
+  Object.assign(world.deps.wallets, {
+    transfer: async (...args: Parameters<typeof transfer>) => {
+      await transfer(...args)
+      if (++answers === 1) throw new PylonError('payment_unknown', 'The answer is not known yet.')
+    },
+  })
+  const { pubkey } = await world.host.spawn({ name: 'ada', heartbeat_s: 86_400, tick_fee_sats: 10 })
+  await world.fund(pubkey, 100_000)
+  await vi.waitFor(() => expect(answers).toBe(1))
+  await world.clock.advance(60_000)
+  await vi.waitFor(() => expect(world.host.log('ada')).toMatchObject([{ state: 'done', cost_msats: 10_000 }]))
+  expect(world.host.get('ada')).toMatchObject({ tick_count: 1, balance_sats: 99_990 })
+  await world.close()
+})
