@@ -5,28 +5,30 @@ import { isPylonError } from '../base/errors.ts'
 import type { AgentRow } from '../store/agents.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
 
-/** The most that moving everything out of a mint may leave behind for its input fee. */
-const MAX_SWEEP_FEE_SATS = 20n
-
-/** Mint by mint: the input fee comes off what is moved; it is not known beforehand, so less is tried until it fits. */
-export async function moveFundsToNode(deps: Pick<HostDeps, 'keyring' | 'wallets'>, agent: AgentRow): Promise<bigint> {
+/**
+ * Mint by mint: the input fee comes off what is moved; it is not known beforehand, so less is tried until it fits. What stays
+ * is not worth its own fee. @throws as Wallets.transfer does, but for insufficient_funds
+ */
+export async function moveFundsToNode(deps: Pick<HostDeps, 'keyring' | 'wallets'>, agent: Pick<AgentRow, 'pubkey'>): Promise<bigint> {
   const { wallets, keyring } = deps
   const node = { kind: 'node', pubkey: keyring.node().pubkey } as const
   const wallet = wallets.of(ownerOf(agent))
-  let moved = 0n
-  for (let round = 0; round <= wallets.mints().length; round++) {
-    const { balanceSats, mints } = wallet.balance()
-    const most = mints.map((mint) => mint.balanceSats).sort((a, b) => (a < b ? 1 : -1))[0] ?? balanceSats
-    for (let fee = 0n; fee < most && fee <= MAX_SWEEP_FEE_SATS; fee++) {
-      const amount = sats(most - fee)
-      try {
-        await wallets.transfer(ownerOf(agent), node, amount, `agent:${agent.pubkey}:leave:${randomUUID()}`)
-        moved += amount
-        break
-      } catch (error) {
-        if (!isPylonError(error, 'insufficient_funds')) throw error
-      }
+  const move = async (amountSats: bigint): Promise<bigint> => {
+    try {
+      await wallets.transfer(ownerOf(agent), node, sats(amountSats), `agent:${agent.pubkey}:leave:${randomUUID()}`)
+      return amountSats
+    } catch (error) {
+      if (isPylonError(error, 'insufficient_funds')) return 0n
+      throw error
     }
   }
-  return moved
+  let total = 0n
+  for (;;) {
+    const { balanceSats, mints } = wallet.balance()
+    const most = mints.map((mint) => mint.balanceSats).sort((a, b) => (a < b ? 1 : -1))[0] ?? balanceSats
+    let moved = 0n
+    for (let fee = 0n; fee < most && moved === 0n; fee = fee === 0n ? 1n : 2n * fee) moved = await move(most - fee)
+    if (moved === 0n) return total
+    total += moved
+  }
 }

@@ -1,10 +1,11 @@
 /** What keeps agents going besides their ticks: introductions, wallets watched, outcomes that come late, old rows swept. */
 import { messageOf } from '../base/errors.ts'
 import { finishAction, getAction, openActions } from '../store/actions.ts'
-import { getAgent, listAgents, patchAgent } from '../store/agents.ts'
+import { deletedAgents, getAgent, listAgents, patchAgent } from '../store/agents.ts'
 import { getTick, sweepTicks } from '../store/ticks.ts'
 import type { WalletEvent } from '../wallet/types.ts'
 import { isSpend, onPaymentEvent, walletKeyOf } from './actions/spend.ts'
+import { moveFundsToNode } from './leave.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
 import { publishProfile } from './profile.ts'
 import { followRunway } from './runway.ts'
@@ -102,8 +103,20 @@ export class Upkeep {
     if (event.owner.kind !== 'agent') return
     const action = event.cause.type === 'action' ? getAction(store, event.cause.id) : undefined
     if (action !== undefined && isSpend(action.type)) await onPaymentEvent(this.#deps, action, event)
+    if (!this.#started || this.#closed) return
+    if (getAgent(store, event.owner.pubkey) === undefined) this.inBackground('bequest', () => this.#bequeath([event.owner.pubkey]))
     // A zap wakes by its receipt.
-    if (this.#started && !this.#closed) await this.lookAtWallet(event.owner.pubkey, event.cause.type !== 'zap')
+    else await this.lookAtWallet(event.owner.pubkey, event.cause.type !== 'zap')
+  }
+
+  /** What agents are paid after they were deleted is the node's. */
+  async #bequeath(pubkeys: readonly string[]): Promise<void> {
+    if (this.#deps.keyring.locked) return
+    for (const pubkey of pubkeys) {
+      if (this.#closed || this.#deps.wallets.of({ kind: 'agent', pubkey }).balance().balanceSats === 0n) continue
+      const movedSats = await moveFundsToNode(this.#deps, { pubkey })
+      if (movedSats > 0n) this.#deps.logger.info({ pubkey, moved_sats: movedSats }, 'sats of a deleted agent came to the node')
+    }
   }
 
   /** Follows a balance that may have changed; what a hibernating agent was given wakes it for one tick. */
@@ -163,6 +176,7 @@ export class Upkeep {
     const now = clock.now()
     if (now - this.#sweptAt < SWEEP_MS) return
     this.#sweptAt = now
+    this.inBackground('bequest', () => this.#bequeath(deletedAgents(store)))
     for (const action of openActions(store)) {
       if (isSpend(action.type) || now - action.updatedAt < OUTBOX_DAYS * DAY_MS) continue
       await store.write(finishAction({ id: action.id, state: 'failed', reason: 'no relay took it in time', at: now }))

@@ -239,6 +239,14 @@ export function getAgent(store: Store, pubkey: string): AgentRow | undefined {
   return row === undefined ? undefined : decodeAgent(row)
 }
 
+/** Keys of agents that were deleted: their addresses are known and may still be paid. */
+export function deletedAgents(store: Store): string[] {
+  return store
+    .sql('SELECT pubkey FROM agents WHERE deleted_at IS NOT NULL')
+    .all()
+    .map((row) => text(row, 'pubkey'))
+}
+
 /** Whether the key is or was an agent of this home. */
 export function wasAgent(store: Store, pubkey: string): boolean {
   return store.sql('SELECT 1 FROM agents WHERE pubkey = ?').get(pubkey) !== undefined

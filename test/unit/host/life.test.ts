@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
+import { PylonError } from '../../../src/base/errors.ts'
 import { agentTransitions } from '../../../src/store/agents.ts'
 import { tempDir } from '../../support/temp.ts'
 import { START_MS, startWorld, stranger } from './world.ts'
@@ -141,5 +142,54 @@ describe('the life of an agent', () => {
     const next = await host.spawn({ name: 'ada' })
     expect(next.pubkey).not.toBe(ada.pubkey)
     await world.close()
+  })
+
+  it('leaves nothing behind that is worth its fee, though the mint asks much', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    const { pubkey } = await world.host.spawn({ name: 'ada' })
+    await world.fund(pubkey, 100)
+    const { transfer, of } = world.deps.wallets
+    // Thirty small coins at a sat each.
+    Object.assign(world.deps.wallets, {
+      transfer: async (...[from, to, amount, key]: Parameters<typeof transfer>) => {
+        if (amount + 30n > of(from).balance().balanceSats) throw new PylonError('insufficient_funds', 'It does not pay for its fee.')
+        await transfer(from, to, amount, key)
+      },
+    })
+    expect(await world.host.delete('ada', { moveFunds: true })).toEqual({ name: 'ada', moved_sats: 68 })
+    await world.close()
+  })
+
+  it('stays when its mint is down, with all it holds, and leaves when the mint is back', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    const { pubkey } = await world.host.spawn({ name: 'ada' })
+    await world.fund(pubkey, 100)
+    const { transfer } = world.deps.wallets
+    const down = async () => {
+      throw new PylonError('mint_unreachable', 'The mint does not answer.')
+    }
+    Object.assign(world.deps.wallets, { transfer: down })
+    await expect(world.host.delete('ada', { moveFunds: true })).rejects.toMatchObject({ code: 'mint_unreachable' })
+    expect(world.host.get('ada')).toMatchObject({ state: 'paused', balance_sats: 100 })
+    Object.assign(world.deps.wallets, { transfer })
+    expect(await world.host.delete('ada', { moveFunds: true })).toEqual({ name: 'ada', moved_sats: 100 })
+    await world.close()
+  })
+
+  it('gives the node what it is paid after it was deleted, also when nobody tells', async () => {
+    const dir = tempDir()
+    const world = await startWorld({ dir })
+    const { pubkey } = await world.host.spawn({ name: 'ada' })
+    await vi.waitFor(() => expect(world.host.log('ada')[0]?.state).toBe('done'))
+    await world.host.delete('ada')
+    const nodeHolds = () => world.outside.balances.get(world.keyring.node().pubkey) ?? 0n
+    await world.fund(pubkey, 40)
+    await vi.waitFor(() => expect(nodeHolds()).toBe(40n))
+    await world.close()
+    const again = await startWorld({ dir, clock: world.clock, outside: world.outside })
+    await again.fund(pubkey, 2, false)
+    await again.clock.advance(2 * HOUR)
+    await vi.waitFor(() => expect(nodeHolds()).toBe(42n))
+    await again.close()
   })
 })
