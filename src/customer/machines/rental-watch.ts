@@ -1,0 +1,162 @@
+/** Looks after what may come back of leases that we paid: hears what nodes say unasked, asks them now and then, redeems refunds. */
+import { isPylonError, messageOf } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import type { ControlCommandInput } from '../../nostr/control/commands.ts'
+import type { RuntimeDescriptor } from '../../nostr/control/descriptor.ts'
+import { CONTROL_STATUS_KIND, type ControlResult, decodeReply, type StatusEnvelope } from '../../nostr/control/envelopes.ts'
+import type { Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
+import {
+  noteLease,
+  noteRentalRefund,
+  type RentalRow,
+  rentalsInPayment,
+  rentalsOf,
+  sweepRentals,
+  unwatchRental,
+  watchedRentals,
+} from '../../store/rentals.ts'
+import { EXPENSE_ACCOUNT, type LeasePaymentDeps, learnPayment, redeemRefund } from './lease-payment.ts'
+
+const KEEP_MS = 90 * 24 * 3600_000
+const LOOK_EVERY_MS = 5 * 60_000
+/** After the end of a lease a refund is waited for so long. */
+const REFUND_WAIT_MS = 3600_000
+const NOTICE_BACKFILL_S = 3600
+/** How long a refund is looked for that no lease's end limits: a node sends them for a month. */
+const WATCH_MS = 31 * 24 * 3600_000
+
+export interface RentalWatchDeps extends LeasePaymentDeps {
+  readonly logger: Logger
+  readonly nostr: Pick<Nostr, 'keyring' | 'subscribe'>
+}
+
+export class RentalWatch {
+  readonly #deps: RentalWatchDeps
+  readonly #ask: (server: string, command: ControlCommandInput) => Promise<ControlResult>
+  #background: Promise<void> = Promise.resolve()
+  #cancelTimer: () => void = () => undefined
+  #notices: Subscription | undefined
+  #closed = false
+
+  /** @param ask sends a command that only looks */
+  constructor(deps: RentalWatchDeps, ask: (server: string, command: ControlCommandInput) => Promise<ControlResult>) {
+    this.#deps = deps
+    this.#ask = ask
+  }
+
+  start(): void {
+    this.#lookLater()
+    const { nostr } = this.#deps
+    // What a node says unasked: a lease that ends soon, a refund.
+    this.#notices = nostr.subscribe({
+      name: 'rental-notices',
+      filters: [{ kinds: [CONTROL_STATUS_KIND], '#p': [nostr.keyring.customer().pubkey] }],
+      backfillS: NOTICE_BACKFILL_S,
+      onEvent: (event) => this.#hear(event),
+    })
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#cancelTimer()
+    this.#notices?.close()
+    await this.#background
+  }
+
+  /** What a descriptor says of a lease that we paid: its end, and a refund that is waiting. */
+  async look(server: string, runtime: RuntimeDescriptor): Promise<void> {
+    const { store, clock } = this.#deps
+    const lease = leaseOf(runtime)
+    const [first] = rentalsOf(store, server, runtime.runtime_id).filter((row) => row.paidMsats > 0n)
+    if (lease === undefined || first === undefined) return
+    const isLate = lease.endsAt !== undefined && clock.now() > lease.endsAt + REFUND_WAIT_MS
+    const isDone = lease.state === 'ended' || lease.state === 'refunded' || isLate
+    const isOver = isDone && lease.state !== 'refunding' && lease.refundToken === undefined
+    const leaseEndsAt = lease.endsAt ?? null
+    await store.write(noteLease({ server, runtimeId: runtime.runtime_id, leaseEndsAt, isOver, at: clock.now() }))
+    if (lease.refundToken !== undefined) await this.#redeem(first, lease.refundToken)
+  }
+
+  async #redeem(row: RentalRow, token: string): Promise<void> {
+    const { store, clock } = this.#deps
+    try {
+      await redeemRefund(this.#deps, row.id, token)
+    } catch (error) {
+      // Spent: by us, before a crash.
+      if (!isPylonError(error, 'token_spent')) return this.#warn(error, 'a refund of a lease could not be redeemed yet')
+    }
+    await store.write(noteRentalRefund({ id: row.id, account: EXPENSE_ACCOUNT, at: clock.now() }))
+  }
+
+  /** Anybody can send such an event: it counts only from a node that we paid, about what we paid for. */
+  async #hear(event: NostrEvent): Promise<void> {
+    const rented = watchedRentals(this.#deps.store).filter((row) => row.server === event.pubkey)
+    const status = rented.length === 0 ? undefined : this.#readStatus(event)
+    const row =
+      rented.find(({ runtimeId }) => runtimeId !== null && runtimeId === status?.runtime_id) ??
+      rented.find(({ requestId }) => requestId === status?.request_id)
+    const token = fieldsOf(fieldsOf(status?.progress)?.['refund'])?.['token']
+    if (row !== undefined && typeof token === 'string') await this.#redeem(row, token)
+  }
+
+  #readStatus(event: NostrEvent): StatusEnvelope | undefined {
+    try {
+      const reply = decodeReply(event.kind, this.#deps.nostr.keyring.customer().nip44Decrypt(event.pubkey, event.content))
+      return reply.type === 'status' ? reply.envelope : undefined
+    } catch (error) {
+      this.#deps.logger.debug({ event: event.id, err: messageOf(error) }, 'a notice of a node could not be read')
+      return undefined
+    }
+  }
+
+  #lookLater(): void {
+    this.#cancelTimer = this.#deps.clock.after(LOOK_EVERY_MS, () => {
+      this.#background = this.#background
+        .then(() => this.#lookAtAll())
+        .catch((error: unknown) => this.#warn(error, 'leases could not be looked at'))
+        .finally(() => {
+          if (!this.#closed) this.#lookLater()
+        })
+    })
+  }
+
+  async #lookAtAll(): Promise<void> {
+    const { store, clock } = this.#deps
+    for (const { id } of rentalsInPayment(store, clock.now() - WATCH_MS)) await learnPayment(this.#deps, id)
+    for (const row of watchedRentals(store)) {
+      const { id, server, runtimeId, createdAt } = row
+      // A token that the node never took came back by itself.
+      await store.write(noteRentalRefund({ id, account: EXPENSE_ACCOUNT, at: row.updatedAt }))
+      if (clock.now() > createdAt + WATCH_MS && clock.now() > (row.leaseEndsAt ?? 0) + WATCH_MS) await store.write(unwatchRental({ id }))
+      if (this.#closed || runtimeId === null) continue
+      const command = { command: 'get_runtime', runtime_id: runtimeId } as const
+      try {
+        await this.look(server, (await this.#ask(server, command)).runtime)
+      } catch (error) {
+        this.#warn(error, 'a node does not tell about a lease')
+        if (isPylonError(error, 'runtime_not_found')) await store.write(unwatchRental({ id }))
+      }
+    }
+    await store.write(sweepRentals({ before: clock.now() - KEEP_MS }))
+  }
+
+  #warn(error: unknown, message: string): void {
+    if (!this.#closed) this.#deps.logger.warn({ err: messageOf(error) }, message)
+  }
+}
+
+function leaseOf({ metadata }: RuntimeDescriptor): { state: string; endsAt?: number; refundToken?: string } | undefined {
+  const lease = fieldsOf(fieldsOf(metadata)?.['lease'])
+  if (lease === undefined || typeof lease['state'] !== 'string') return undefined
+  const endsAt = typeof lease['ends_at'] === 'string' ? Date.parse(lease['ends_at']) : Number.NaN
+  const token = lease['refund_token']
+  return {
+    state: lease['state'],
+    ...(Number.isNaN(endsAt) ? {} : { endsAt }),
+    ...(typeof token === 'string' ? { refundToken: token } : {}),
+  }
+}
+
+function fieldsOf(value: unknown): Record<string, unknown> | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined
+}
