@@ -38,7 +38,15 @@ const setCommand = defineCommand({
     const { statusIfRunning } = await import('../daemon/launch/start.ts')
     const { withHome } = await import('../daemon/offline/with-home.ts')
     const isRunning = (await statusIfRunning(home)) !== undefined
-    const set = () => setConfigValue(home.config, args.key, args.value)
+    const set = () => {
+      try {
+        return setConfigValue(home.config, args.key, args.value)
+      } catch (error) {
+        // A file that is no TOML at all: loading it says so in words.
+        if (!isPylonError(error)) loadConfig(home.config)
+        throw error
+      }
+    }
     const value = getConfigValue(isRunning ? set() : withHome(home, set), args.key)
     const late = isRunning ? (await callRoute(home.socket, nodeRoutes.reload, {})).value.after_restart : []
     print(args.json ? json({ network, key: args.key, value, after_restart: late }, 2) : `${args.key} = ${json(value)}`)

@@ -275,7 +275,20 @@ test('config is shown, set and refused', async () => {
   expect((await rig.ok('config', 'show', '--json')).json()).toMatchObject({ network: 'live', provider: { concurrency: 9 } })
   await rig.ok('start')
   expect((await rig.ok('config', 'set', 'node.mode', 'host')).stderr).toContain('pylon restart')
-  expect((await rig.ok('restart', '--json')).json()).toMatchObject({ mode: 'host' })
+  const { pid } = (await rig.ok('restart', '--json')).json<Status>()
+
+  writeFileSync(rig.home.config, 'broken = [')
+  for (const args of [['config', 'show'], ['config', 'set', 'node.name', 'x'], ['restart']]) {
+    const broken = await rig.run(args)
+    expect({ args, code: broken.code, err: broken.stderr }).toEqual({ args, code: 1, err: expect.stringContaining('(config_invalid)') })
+  }
+  expect(await statusOf(rig)).toMatchObject({ pid, mode: 'host' })
+})
+
+test('restart starts a stopped node, and says so', async () => {
+  await using rig = new Rig()
+  expect((await rig.ok('restart')).stdout).toContain('was not running')
+  expect((await rig.ok('restart')).stdout).toContain('runs again')
 })
 
 test('reads offline: doctor, earnings, jobs and agents', async () => {

@@ -128,7 +128,7 @@ export const nodeRoutes = defineRoutes({
     request: z.strictObject({ mode: z.enum(['host', 'provider', 'both']).optional() }),
     response: z.strictObject({ pid: z.int().describe('Of the process that ends.') }),
     status: 202,
-    errors: ['conflict'],
+    errors: ['conflict', 'config_invalid'],
   },
   unlock: {
     method: 'POST',

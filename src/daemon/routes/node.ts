@@ -1,6 +1,7 @@
 /** Handlers of the routes about the node itself. */
 import { isAbsolute } from 'node:path'
 import { rfc3339 } from '../../base/clock.ts'
+import { loadConfig } from '../../base/config.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { Tasks } from '../../control/calls.ts'
 import type { nodeRoutes } from '../../control/contract/node.ts'
@@ -26,6 +27,8 @@ export function nodeHandlers(node: PylonNode, tasks: Tasks): Handlers<typeof nod
       return { pid: process.pid }
     },
     restart: ({ mode }) => {
+      // A successor that would not start must not cost the node that runs.
+      loadConfig(node.home.config)
       node.end({ mode })
       return { pid: process.pid }
     },
