@@ -7,10 +7,10 @@ import type { MintRow } from '../store/mints.ts'
 import { insertOperation, operationByKey, paidByUs } from '../store/operations.ts'
 import { heldSats } from '../store/proofs.ts'
 import { getQuote, insertQuote, moveQuote, type QuoteRow, quoteAtMint, quoteByKey } from '../store/quotes.ts'
-import { decodeInvoice } from './bolt11.ts'
 import { KeyedQueue, newId, requestDigest, type WalletContext } from './context.ts'
 import type { Executor } from './executor.ts'
-import { type MintQuote, mintQuoteSchema, unwrap } from './mint-client.ts'
+import { mintQuoteSchema, unwrap } from './mint-client.ts'
+import { checkQuote, descriptionFor } from './mint-quotes.ts'
 import { assertUnderCap } from './mints.ts'
 import type { MintPlan } from './operations.ts'
 import { amountsFor, makeOutputs, mintBody } from './requests.ts'
@@ -72,11 +72,15 @@ export class Invoices {
     if (amountSats <= 0n) throw new PylonError('amount_invalid', 'An invoice must be for at least 1 sat.')
     const mint = this.#mintFor(owner, request)
     const quotePubkey = `02${keyring.walletSigner(owner.pubkey).pubkey}`
-    const body = JSON.stringify({ amount: Number(amountSats), unit: 'sat', pubkey: quotePubkey, ...this.#described(mint, description) })
+    const body = JSON.stringify({ amount: Number(amountSats), unit: 'sat', pubkey: quotePubkey, ...descriptionFor(mint, description) })
     const reply = await this.#context.mints.client(mint.url).post('/v1/mint/quote/bolt11', body, mintQuoteSchema)
     await this.#context.mints.note(mint.url, reply)
     const quote = unwrap(mint.url, reply)
-    const { paymentHash, expiresAt } = this.#checkQuote(mint.url, quote, amountSats, quotePubkey)
+    const { paymentHash, expiresAt } = checkQuote(mint.url, quote, {
+      amountSats,
+      pubkey: quotePubkey,
+      network: this.#context.invoiceNetwork,
+    })
     const now = clock.now()
     const row: QuoteRow = {
       id: newId(),
@@ -103,15 +107,6 @@ export class Invoices {
     return row
   }
 
-  #described(mint: MintRow, description: string | undefined): { description?: string } {
-    if (description === undefined) return {}
-    const methods = (
-      mint.info as { nuts?: Record<string, { methods?: { method?: string; options?: { description?: boolean } | null }[] }> }
-    ).nuts?.['4']?.methods
-    const takes = methods?.some((one) => one.method === 'bolt11' && one.options?.description === true) === true
-    return takes ? { description: description.slice(0, 600) } : {}
-  }
-
   #mintFor(owner: WalletOwner, request: InvoiceRequest): MintRow {
     const { mints, store } = this.#context
     const listed = request.mintUrl === undefined ? mints.list() : [mints.get(request.mintUrl)]
@@ -128,26 +123,6 @@ export class Invoices {
     throw problem
   }
 
-  /** NUT-04: what the quote says must be what we asked. @throws invoice_invalid, mint_rejected */
-  #checkQuote(mintUrl: string, quote: MintQuote, amountSats: bigint, pubkey: string): { paymentHash: string; expiresAt: number } {
-    const invoice = decodeInvoice(quote.request)
-    const { invoiceNetwork } = this.#context
-    if (invoice.amountMsats !== amountSats * 1000n || (quote.amount != null && BigInt(quote.amount) !== amountSats)) {
-      throw new PylonError(
-        'invoice_invalid',
-        `${mintUrl} gave an invoice over ${invoice.amountMsats ?? 'no'} msats when asked for ${amountSats} sats.`,
-      )
-    }
-    if (invoiceNetwork !== undefined && invoice.network !== invoiceNetwork) {
-      throw new PylonError('invoice_invalid', `${mintUrl} gave an invoice of another network (ln${invoice.network}).`)
-    }
-    if (quote.pubkey != null && quote.pubkey !== pubkey)
-      throw new PylonError('mint_rejected', `${mintUrl} did not lock the quote to our key (NUT-20).`)
-    if ((quote.unit ?? 'sat') !== 'sat') throw new PylonError('mint_rejected', `${mintUrl} gave a quote in another unit.`)
-    const quoteExpiry = quote.expiry != null && quote.expiry > 0 ? quote.expiry * 1000 : Number.POSITIVE_INFINITY
-    return { paymentHash: invoice.paymentHash, expiresAt: Math.min(invoice.expiresAt, quoteExpiry) }
-  }
-
   /** Takes over a quote that is locked to our key, such as one an LNURL server asked for us. Claimed once, whatever happens. */
   async adopt(owner: WalletOwner, adopted: AdoptedQuote): Promise<Invoice> {
     const { store, clock, keyring, mints } = this.#context
@@ -158,7 +133,11 @@ export class Invoices {
     await mints.note(mint.url, reply)
     const quote = unwrap(mint.url, reply)
     const quotePubkey = `02${keyring.walletSigner(owner.pubkey).pubkey}`
-    const { paymentHash, expiresAt } = this.#checkQuote(mint.url, quote, adopted.amountSats, quotePubkey)
+    const { paymentHash, expiresAt } = checkQuote(mint.url, quote, {
+      amountSats: adopted.amountSats,
+      pubkey: quotePubkey,
+      network: this.#context.invoiceNetwork,
+    })
     const now = clock.now()
     const { idempotencyKey, creditAccount, cause, amountSats } = adopted
     const row: QuoteRow = {

@@ -184,3 +184,23 @@ describe('transfers', () => {
     await expectSound(h, sandbox.mintUrl)
   })
 })
+
+describe('many moves at once', () => {
+  it('never take the same coins twice', async () => {
+    const h = await home()
+    await fund(h, h.node, sandbox.mintUrl, 500)
+    const moves = Array.from({ length: 10 }, (_, i) =>
+      i % 2 === 0
+        ? h.node.sendToken({ ...operation(), amountSats: sats(60), debitAccount: 'node/equity/withdrawal' })
+        : h.wallets.transfer(h.node.owner, h.agent.owner, sats(60), randomUUID()),
+    )
+    const ended = await Promise.allSettled(moves)
+    const done = ended.filter((one) => one.status === 'fulfilled')
+    expect(done.length).toBeGreaterThanOrEqual(7)
+    expect(done.length).toBeLessThanOrEqual(8)
+    for (const one of ended) if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'insufficient_funds' })
+    const fees = accountBalance(h.store, 'node/expense/fee')
+    expect(h.node.balance().balanceSats * 1000n).toBe(500_000n - BigInt(done.length) * 60_000n - fees)
+    await expectSound(h, sandbox.mintUrl)
+  })
+})
