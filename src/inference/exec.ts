@@ -86,16 +86,19 @@ function spawnAndCollect(spec: CommandSpec, run: CommandRun, cwd: string, clock:
         // The group is gone already.
       }
     }
-    const stop = (reason: unknown) => {
-      if (failure !== undefined) return
-      failure = reason
-      killGroup('SIGTERM')
-      cancelKill = clock.after(KILL_GRACE_MS, () => {
+    const killSoon = () => {
+      cancelKill ??= clock.after(KILL_GRACE_MS, () => {
         killGroup('SIGKILL')
         // A grandchild that left the group may hold the pipes: don't wait for it.
         child.stdout.destroy()
         child.stderr.destroy()
       })
+    }
+    const stop = (reason: unknown) => {
+      if (failure !== undefined) return
+      failure = reason
+      killGroup('SIGTERM')
+      killSoon()
     }
     const cancelTimeout = clock.after(spec.timeoutMs, () =>
       stop(new PylonError('backend_failed', `The command ${file} took longer than ${spec.timeoutMs / 1000} s and was stopped.`)),
@@ -120,6 +123,11 @@ function spawnAndCollect(spec: CommandSpec, run: CommandRun, cwd: string, clock:
       failure ??= new PylonError('backend_unavailable', `The command ${file} does not start: ${error.message}.`, { cause: error })
       if (child.pid === undefined) finish(null, null)
     })
+    child.on('exit', () => {
+      // Whatever the command left running in its group ends with it: its answer is what it has written by now.
+      killGroup('SIGKILL')
+      killSoon()
+    })
     child.on('close', (code, signal) => finish(code, signal))
 
     let finished = false
@@ -129,8 +137,6 @@ function spawnAndCollect(spec: CommandSpec, run: CommandRun, cwd: string, clock:
       cancelTimeout()
       cancelKill?.()
       run.signal?.removeEventListener('abort', onAbort)
-      // Whatever the command left running in its group ends with it.
-      killGroup('SIGKILL')
       if (failure !== undefined) reject(failure)
       else if (code === 0) resolve(Buffer.concat(chunks).toString('utf8'))
       else reject(badExit(file ?? '', code, signal, stderr))

@@ -1,7 +1,9 @@
-/** Names and values from strangers as an environment: nothing but PYLON_PARAM_ names, no NUL, bounded. */
+/** Commands of the owner: what they see, what they leave behind, and names and values from strangers as an environment. */
+import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
-import { expect, test } from 'vitest'
-import { paramEnv } from '../../../src/inference/exec.ts'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { systemClock } from '../../../src/base/clock.ts'
+import { paramEnv, runCommand } from '../../../src/inference/exec.ts'
 
 test.each([
   [{ temperature: ['0.5'] }, { PYLON_PARAM_TEMPERATURE: '0.5' }],
@@ -24,4 +26,44 @@ test('whatever the names', () => {
     }),
     { numRuns: 200 },
   )
+})
+
+describe('a command of the owner', () => {
+  const run = (script: string, input = '') =>
+    runCommand({ command: ['sh', '-c', script], timeoutMs: 60_000, maxOutputBytes: 10_000 }, { input }, systemClock)
+  const isAlive = (pid: number): boolean => {
+    try {
+      process.kill(pid, 0)
+      return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+    } catch {
+      return false
+    }
+  }
+
+  test('answers when it has ended, and what it left running ends with it', async () => {
+    const answer = await run('sleep 300 & echo $!')
+    await vi.waitFor(() => expect(isAlive(Number(answer))).toBe(false))
+  })
+
+  test('is not waited for by who left its group and holds its output', async () => {
+    const left = "setsid sh -c 'echo $$; touch said; exec sleep 300' &"
+    const answer = await run(`${left} while [ ! -e said ]; do sleep 0.02; done`)
+    expect(isAlive(Number(answer))).toBe(true)
+    process.kill(Number(answer), 'SIGKILL')
+  })
+
+  test('sees nothing of the environment of the node', async () => {
+    vi.stubEnv('PYLON_PASSPHRASE', 'secret words')
+    onTestFinished(() => void vi.unstubAllEnvs())
+    const names = (await run('env')).split('\n').map((line) => line.split('=')[0])
+    const ofShell = ['PWD', 'OLDPWD', 'SHLVL', '_']
+    expect(names.filter((name) => name !== '' && !ofShell.includes(name ?? '')).sort()).toEqual(
+      ['PATH', 'HOME', 'LANG'].filter((name) => process.env[name] !== undefined).sort(),
+    )
+  })
+
+  test('that floods its output or its errors is stopped, and its children with it', async () => {
+    await expect(run('yes & echo $!; wait')).rejects.toMatchObject({ code: 'output_too_large' })
+    expect(await run('yes | head -c 5000000 >&2; echo done')).toBe('done\n')
+  })
 })
