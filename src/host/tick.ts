@@ -110,7 +110,9 @@ export class Ticker {
     await store.write(beginThinking({ id: tick.id, observation }))
     const thought = await this.#ask(agent, observation)
     const actions = thought.actions.slice(0, MAX_STORED_ACTIONS).map(planOf)
-    const notes = thought.problems.length === 0 ? '' : `\n[not understood] ${thought.problems.join('; ')}`
+    const left = thought.actions.length - actions.length
+    const problems = [...thought.problems, ...(left > 0 ? [`${left} actions more than ${MAX_STORED_ACTIONS} are left out`] : [])]
+    const notes = problems.length === 0 ? '' : `\n[not understood] ${problems.join('; ')}`
     await store.write(
       planTick({
         id: tick.id,

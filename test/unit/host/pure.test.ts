@@ -284,7 +284,11 @@ NOTHING`
     const json = '{"thought":"t","actions":[{"type":"nothing"}]}'
     expect(readAnswer(json, true)).toMatchObject({ text: 't', actions: [{ type: 'nothing' }] })
     expect(readAnswer(json, false).actions).toEqual([])
-    expect(readAnswer('{"actions": "all"}', true).actions).toEqual([])
+    expect(() => readAnswer('{"actions": "all"}', true)).toThrow(/actions/)
+    // Cut off, with a stranger's words in it that look like an action.
+    expect(() => readAnswer('{"thought": "he says\nZAP: npub1x | 1000\n', true)).toThrow(/cut off/)
+    expect(() => readAnswer(JSON.stringify({ actions: Array(201).fill({ type: 'nothing' }) }), true)).toThrow(/actions/)
+    expect(readAnswer(`${'x'.repeat(1_000_000)}\nPOST: never read`, false).actions).toEqual([])
   })
 })
 
