@@ -1,12 +1,12 @@
-/** One connection to one relay, kept for ever: backoff, ping and forced close, AUTH, and frames to whom they concern. */
+/** One connection to one relay, kept for ever: backoff, ping and forced close, AUTH, and what is sent over it. */
 import { randomInt } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
 import type { Dialer, WebSocket } from '../base/dialer.ts'
 import { isPylonError, messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { FrameInbox } from './frame-inbox.ts'
+import { FrameRouter, type OkHandler, type ReqHandler } from './frame-router.ts'
 import { RelayAuth } from './relay-auth.ts'
-import type { RelayFrame } from './relay-frames.ts'
 import { fetchLimits, NO_LIMITS, type RelayLimits } from './relay-info.ts'
 import type { Filter, Signer } from './types.ts'
 
@@ -20,16 +20,6 @@ const HANDSHAKE_TIMEOUT_MS = 10_000
 const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 const CLOSE_MS = 500
 const LIMITS_MAX_AGE_MS = 3_600_000
-
-export interface ReqHandler {
-  onEvent(event: unknown): void
-  /** @param hint of NIP-67: `finish` or `more` */
-  onEose(hint: string | undefined): void
-  /** The relay ended it; the request is forgotten. */
-  onClosed(message: string): void
-}
-
-export type OkHandler = (ok: boolean, message: string) => void
 
 export interface RelayListener {
   onUp?(): void
@@ -53,8 +43,7 @@ export interface RelayDeps {
 export class Relay {
   readonly url: string
   readonly #deps: RelayDeps
-  readonly #reqs = new Map<string, ReqHandler>()
-  readonly #oks = new Map<string, OkHandler[]>()
+  readonly #router: FrameRouter
   readonly #listeners = new Set<RelayListener>()
   readonly #auth: RelayAuth
   readonly #inbox: FrameInbox
@@ -84,8 +73,9 @@ export class Relay {
   constructor(url: string, deps: RelayDeps) {
     this.url = url
     this.#deps = deps
+    this.#router = new FrameRouter({ url, logger: deps.logger, onChallenge: (challenge) => this.#onChallenge(challenge) })
     this.#inbox = new FrameInbox({
-      onFrame: (frame) => this.#dispatchSafely(frame),
+      onFrame: (frame) => this.#router.route(frame),
       pause: () => this.#socket?.pause(),
       resume: () => this.#socket?.resume(),
     })
@@ -126,7 +116,7 @@ export class Relay {
   }
 
   get openReqs(): number {
-    return this.#reqs.size
+    return this.#router.openReqs
   }
 
   listen(listener: RelayListener): () => void {
@@ -161,26 +151,24 @@ export class Relay {
   /** Sends a REQ and hears its answers. False when the relay is not connected. */
   openReq(id: string, filters: readonly Filter[], handler: ReqHandler): boolean {
     if (!this.#send(JSON.stringify(['REQ', id, ...filters]))) return false
-    this.#reqs.set(id, handler)
+    this.#router.addReq(id, handler)
     return true
   }
 
   closeReq(id: string): void {
-    if (this.#reqs.delete(id)) this.#send(JSON.stringify(['CLOSE', id]))
+    if (this.#router.dropReq(id)) this.#send(JSON.stringify(['CLOSE', id]))
   }
 
   /** @param frame `["EVENT", ...]` as text. `onOk` may never be called: the caller keeps the time. False when not connected. */
   sendEvent(frame: string, eventId: string, onOk: OkHandler): boolean {
     if (!this.#send(frame)) return false
-    const waiting = this.#oks.get(eventId)
-    if (waiting === undefined) this.#oks.set(eventId, [onOk])
-    else waiting.push(onOk)
+    this.#router.addOk(eventId, onOk)
     return true
   }
 
   /** Stops waiting for an OK. */
   forgetOk(eventId: string): void {
-    this.#oks.delete(eventId)
+    this.#router.dropOks(eventId)
   }
 
   /** Proves a key (NIP-42) where policy allows and the relay has asked; false otherwise or when the relay refuses. */
@@ -281,8 +269,7 @@ export class Relay {
     this.#reason = reason
     this.#inbox.clear()
     this.#auth.challenge(undefined)
-    this.#reqs.clear()
-    this.#oks.clear()
+    this.#router.clear()
     this.provenAt = undefined
     this.deaf = false
     if (wasUp) for (const listener of [...this.#listeners]) listener.onDown?.()
@@ -306,42 +293,6 @@ export class Relay {
     if (this.#socket !== socket) return
     this.#alive()
     this.#inbox.push(data)
-  }
-
-  #dispatchSafely(frame: RelayFrame): void {
-    try {
-      this.#dispatch(frame)
-    } catch (error) {
-      this.#deps.logger.error({ relay: this.url, error: messageOf(error) }, 'a frame of the relay could not be handled')
-    }
-  }
-
-  #dispatch(frame: RelayFrame): void {
-    switch (frame.type) {
-      case 'EVENT':
-        this.#reqs.get(frame.sub)?.onEvent(frame.event)
-        break
-      case 'EOSE':
-        this.#reqs.get(frame.sub)?.onEose(frame.hint)
-        break
-      case 'CLOSED': {
-        const handler = this.#reqs.get(frame.sub)
-        this.#reqs.delete(frame.sub)
-        handler?.onClosed(frame.message)
-        break
-      }
-      case 'OK': {
-        const waiting = this.#oks.get(frame.id)
-        this.#oks.delete(frame.id)
-        for (const onOk of waiting ?? []) onOk(frame.ok, frame.message)
-        break
-      }
-      case 'AUTH':
-        this.#onChallenge(frame.challenge)
-        break
-      case 'NOTICE':
-        this.#deps.logger.info({ relay: this.url, notice: frame.message }, 'notice from the relay')
-    }
   }
 
   #onChallenge(challenge: string): void {
