@@ -14,7 +14,7 @@ import { createMachinesOnNostr } from '../../../src/provider/machines/control-pl
 import type { OwnMachines } from '../../../src/provider/machines/service.ts'
 import { LocalAdapter } from '../../../src/runtime/local/local.ts'
 import { getRequest } from '../../../src/store/control-requests.ts'
-import { accountBalance } from '../../../src/store/ledger.ts'
+import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/ledger.ts'
 import { createWallets, type OwnWallets } from '../../../src/wallet/wallets.ts'
 import { guestProgram, scriptedAgent } from '../../support/local-runtimes.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
@@ -22,6 +22,11 @@ import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { faucet, fund, openHome, type TestHome, testWords } from '../wallet/home.ts'
 
 type Wire = Record<string, unknown>
+
+interface Refund {
+  readonly token: string
+  readonly amount_msats: number
+}
 
 interface Reply {
   readonly kind: number
@@ -227,6 +232,38 @@ test('rents by token; a reply that was lost is recovered by the same key and by 
   })
   back.close()
   expect(await adapter.listOwned()).toEqual([])
+}, 60_000)
+
+test('one token pays for one machine, whoever sends it, under whatever key, and at once', async () => {
+  const before = -accountBalance(nostr.store, 'node/income/lease')
+  const run = { command: 'run', runtime_class: 'nano', entry_command: 'true', timeout_s: 60, lease_token: await token(6n) }
+  const ends = await Promise.all([
+    client.call('twice-1', run),
+    client.call('twice-2', run),
+    stranger.call('twice-1', run),
+    client.call('twice-3', { ...run, entry_command: 'false' }),
+  ])
+  expect(ends.filter(({ kind }) => kind === 24912)).toHaveLength(1)
+  for (const { kind, body } of ends) if (kind === 24913) expect(body).toMatchObject({ code: 'payment_failed' })
+  expect((await stranger.call('twice-4', run)).body).toMatchObject({ code: 'payment_failed' })
+  expect(await adapter.listOwned()).toEqual([])
+  expect(-accountBalance(nostr.store, 'node/income/lease') - before).toBe(6_000n)
+  expect([...balancesByPrefix(nostr.store, 'node/deposit/')]).toEqual([])
+  expect(auditLedger(nostr.store)).toEqual({ ok: true, problems: [] })
+}, 60_000)
+
+test('what a failed machine cost goes back locked to its tenant, and is worth all of it', async () => {
+  const broken = { ...RENT, entry_command: '/nonexistent/agent', lease_token: await token(30n) }
+  const sent = client.send('broken', broken)
+  expect((await client.end(sent)).body).toMatchObject({ code: 'provision_failed' })
+  const told = () => client.statuses(sent).flatMap(({ body }) => (body['progress'] as { refund?: Refund } | undefined)?.refund ?? [])
+  await expect.poll(() => told().length, { timeout: 20_000 }).toBe(1)
+  const refund = told()[0] as Refund
+  expect(refund.token).toMatch(/^cashuB/)
+  // Begun seconds are the tenant's, who brought the command.
+  expect(refund.amount_msats).toBeGreaterThan(10_000)
+  await expect(payer.node.inspectToken(refund.token)).resolves.toMatchObject({ lock: 'other' })
+  expect(auditLedger(nostr.store)).toEqual({ ok: true, problems: [] })
 }, 60_000)
 
 test('says what is wrong with a command, and passes over what is not meant for it', async () => {
