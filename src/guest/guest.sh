@@ -37,8 +37,12 @@ now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
 # escape TEXT [BYTES]: one JSON string body: cut, control characters blanked, backslash and quote escaped.
 escape() { printf '%s' "$1" | tr '\000-\037\177' ' ' | cut -c1-"${2:-400}" | sed 's/\\/\\\\/g; s/"/\\"/g'; }
 
-# write_file PATH TEXT: whole or not at all.
+# is_plain PATH: a file, or nothing yet. What runs inside may put a pipe or a link there, which is neither waited for nor followed.
+is_plain() { [ ! -L "$1" ] && { [ -f "$1" ] || [ ! -e "$1" ]; }; }
+
+# write_file PATH TEXT: whole or not at all, also where something else has taken the place.
 write_file() {
+  is_plain "$1" || rm -rf "$1"
   printf '%s\n' "$2" >"$1.$$.tmp" || return 1
   sync "$1.$$.tmp" 2>/dev/null || sync
   mv -f "$1.$$.tmp" "$1"
@@ -56,6 +60,7 @@ emit() {
   body="\"message\":\"$(escape "$2")\",\"boot_id\":\"$boot_id\""
   [ -n "$3" ] && body="$body,\"details\":$3"
   write_file "$status_path" "{\"schema_version\":1,\"state\":\"$1\",\"updated_at\":\"$at\",$body}"
+  is_plain "$events_path" || return 0
   printf '%s\n' "{\"schema_version\":1,\"seq\":$(next_seq),\"timestamp\":\"$at\",\"kind\":\"$1\",$body}" >>"$events_path"
   sync "$events_path" 2>/dev/null || sync
 }
@@ -163,7 +168,7 @@ stop_child() {
 
 # run_once COMMAND TIMEOUT_SECS AS_ROOT: sets code.
 run_once() {
-  set -- "$1" "$2" "$3"
+  for log in stdout stderr; do is_plain "$logs_dir/$log.log" || rm -rf "$logs_dir/$log.log"; done
   if [ "$3" = false ] && [ "$(id -u)" = 0 ]; then
     user=${PYLON_RUN_USER:-nobody}
     # That of busybox knows no users, and the su of util-linux starts a session of its own.
@@ -176,18 +181,21 @@ run_once() {
     setsid sh -c "$1" </dev/null >>"$logs_dir/stdout.log" 2>>"$logs_dir/stderr.log" &
   fi
   child=$!
-  rm -f "$state_dir/.timeout"
   # Told to stop before the child was known.
   [ "$ended" = terminated ] && kill -TERM -"$child" 2>/dev/null
   (
-    trap 'kill "$nap" 2>/dev/null; exit 0' TERM
+    fired=0
+    trap 'kill "$nap" 2>/dev/null; exit "$fired"' TERM
     sleep "$2" &
     nap=$!
     wait "$nap"
-    : >"$state_dir/.timeout"
+    fired=9
     kill -TERM -"$child" 2>/dev/null
-    sleep 3
+    sleep 3 &
+    nap=$!
+    wait "$nap"
     kill -KILL -"$child" 2>/dev/null
+    exit 9
   ) </dev/null >/dev/null 2>&1 &
   watchdog=$!
   # A signal interrupts wait: wait again until the child has really ended.
@@ -200,10 +208,9 @@ run_once() {
   # What the command left running in its group ends with it.
   kill -KILL -"$child" 2>/dev/null
   child=
-  if [ -f "$state_dir/.timeout" ]; then
-    rm -f "$state_dir/.timeout"
-    ended=timeout
-  fi
+  wait "$watchdog"
+  [ $? -eq 9 ] && ended=timeout
+  return 0
 }
 
 request_mode() {
@@ -242,7 +249,9 @@ request_mode() {
     [ "$tries" -le 5 ] || break
     sleep 1
   done
-  cat "$logs_dir/stdout.log" "$logs_dir/stderr.log" >>"$logs_dir/guest.log" 2>/dev/null
+  for log in stdout stderr; do
+    if is_plain "$logs_dir/$log.log" && is_plain "$logs_dir/guest.log"; then cat "$logs_dir/$log.log" >>"$logs_dir/guest.log" 2>/dev/null; fi
+  done
   case $ended in
     timeout) finish failed 124 "the command ran over $timeout s and was stopped" timeout; exit 124 ;;
     terminated) finish failed 143 'the guest was told to stop' terminated; exit 143 ;;
@@ -266,14 +275,15 @@ supervise_mode() {
   exit "$code"
 }
 
-mkdir -p "$state_dir" "$logs_dir" "$state_dir/artifacts" || exit 2
-rm -f "$result_path"
+mkdir -p "$state_dir" "$logs_dir" "$state_dir/artifacts" && rm -rf "$result_path" "$state_dir/.error" || {
+  echo "guest.sh: no result is left: make $state_dir writable" >&2
+  exit 2
+}
 if [ "$mode" = supervise ]; then
   [ $# -gt 0 ] || { echo 'guest.sh: --supervise needs a command after --' >&2; exit 2; }
   supervise_mode "$@"
 fi
 trap 'stop_child' TERM INT HUP
-: >"$logs_dir/stdout.log"
-: >"$logs_dir/stderr.log"
+rm -rf "$logs_dir/stdout.log" "$logs_dir/stderr.log"
 emit booted 'the guest runs' ''
 request_mode

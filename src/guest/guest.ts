@@ -74,8 +74,12 @@ async function live(source: string, isLaunch: boolean, fallback: RuntimePaths): 
     return await runOnce(run, writer, systemClock, stopping.signal)
   } catch (error) {
     const known = error instanceof PylonError || writer === undefined
-    writer ??= new LifecycleWriter(fallback, systemClock)
-    fail(writer, `Guest bootstrap failed: ${messageOf(error)}`, known ? BOOTSTRAP_EXIT : 1)
+    const message = `Guest bootstrap failed: ${messageOf(error)}`
+    try {
+      fail(writer ?? new LifecycleWriter(fallback, systemClock), message, known ? BOOTSTRAP_EXIT : 1)
+    } catch (unwritten) {
+      process.stderr.write(`pylon guest: ${message}\nNo result is left: ${messageOf(unwritten)}; make ${fallback.state_dir} writable.\n`)
+    }
     return known ? BOOTSTRAP_EXIT : 1
   } finally {
     process.off('uncaughtException', crash)

@@ -1,5 +1,5 @@
 /** Writes what a guest says of itself: status.json, events.jsonl and result.json, each whole or not at all, in this order. */
-import { closeSync, fsyncSync, mkdirSync, openSync, readSync, rmSync, statSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, fsyncSync, mkdirSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { type Clock, rfc3339 } from '../base/clock.ts'
 import { writeFileAtomic } from '../base/files.ts'
@@ -22,6 +22,8 @@ const MAX_EVENTS_BYTES = 2 * 1024 * 1024
 const MAX_MESSAGE = 2000
 /** Enough of the file's end to hold its last line. */
 const TAIL_BYTES = 64 * 1024
+/** What runs inside may put a pipe or a link in the place of any file here: neither is waited for nor followed. */
+const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants
 
 export interface Terminal {
   readonly state: 'completed' | 'failed'
@@ -47,7 +49,7 @@ export class LifecycleWriter {
       mkdirSync(dirname(file), { recursive: true })
     }
     for (const dir of [paths.logs_dir, paths.artifacts_dir]) mkdirSync(dir, { recursive: true })
-    rmSync(paths.result_path, { force: true })
+    rmSync(paths.result_path, { recursive: true, force: true })
     this.#seq = lastSeq(paths.events_path) + 1
   }
 
@@ -65,7 +67,7 @@ export class LifecycleWriter {
     this.#write(state, message, details)
   }
 
-  /** The last word; calls after the first do nothing. */
+  /** The last word; calls after the first do nothing. A status that cannot be written keeps no result back. */
   finish(terminal: Terminal): void {
     if (this.#finished) return
     this.#finished = true
@@ -73,7 +75,11 @@ export class LifecycleWriter {
     if (this.#state !== undefined) this.#move(terminal.state)
     const exit = terminal.exitCode === undefined ? {} : { exit_code: terminal.exitCode }
     const details = terminal.details === undefined && terminal.exitCode === undefined ? undefined : { ...terminal.details, ...exit }
-    this.#write(terminal.state, terminal.message, details)
+    try {
+      this.#write(terminal.state, terminal.message, details)
+    } catch {
+      // The result says the same.
+    }
     const result: RuntimeTerminalResult = {
       schema_version: LIFECYCLE_SCHEMA_VERSION,
       status: terminal.state,
@@ -82,7 +88,7 @@ export class LifecycleWriter {
       ...exit,
       ...(terminal.details === undefined ? {} : { details: terminal.details }),
     }
-    writeFileAtomic(this.#paths.result_path, `${JSON.stringify(result)}\n`, 0o644)
+    replaceFile(this.#paths.result_path, `${JSON.stringify(result)}\n`)
   }
 
   #move(state: GuestState): void {
@@ -98,20 +104,35 @@ export class LifecycleWriter {
       ...(details === undefined ? {} : { details }),
     }
     const status: RuntimeStatusSnapshot = { schema_version: LIFECYCLE_SCHEMA_VERSION, state, updated_at: at, ...common }
-    writeFileAtomic(this.#paths.status_path, `${JSON.stringify(status)}\n`, 0o644)
+    replaceFile(this.#paths.status_path, `${JSON.stringify(status)}\n`)
     this.#append({ schema_version: LIFECYCLE_SCHEMA_VERSION, seq: this.#seq, timestamp: at, kind: state, ...common })
   }
 
+  /** An event that cannot be written is lost; status and result are not. */
   #append(event: RuntimeEvent): void {
-    const fd = openSync(this.#paths.events_path, 'a', 0o644)
+    let fd: number | undefined
     try {
-      if (statSync(this.#paths.events_path).size > MAX_EVENTS_BYTES) return
+      fd = openSync(this.#paths.events_path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o644)
+      const stat = fstatSync(fd)
+      if (!stat.isFile() || stat.size > MAX_EVENTS_BYTES) return
       writeSync(fd, `${JSON.stringify(event)}\n`)
       fsyncSync(fd)
       this.#seq++
+    } catch {
+      // A link, a folder, a pipe that nobody reads, a full disk.
     } finally {
-      closeSync(fd)
+      if (fd !== undefined) closeSync(fd)
     }
+  }
+}
+
+/** Whole or not at all, also where something else has taken the place. */
+function replaceFile(path: string, text: string): void {
+  try {
+    writeFileAtomic(path, text, 0o644)
+  } catch {
+    rmSync(path, { recursive: true, force: true })
+    writeFileAtomic(path, text, 0o644)
   }
 }
 
@@ -119,12 +140,14 @@ export class LifecycleWriter {
 function lastSeq(path: string): number {
   let fd: number
   try {
-    fd = openSync(path, 'r')
+    fd = openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
   } catch {
     return 0
   }
   try {
-    const size = statSync(path).size
+    const stat = fstatSync(fd)
+    if (!stat.isFile()) return 0
+    const { size } = stat
     const tail = Buffer.alloc(Math.min(size, TAIL_BYTES))
     readSync(fd, tail, 0, tail.length, size - tail.length)
     for (const line of tail.toString('utf8').trimEnd().split('\n').reverse()) {

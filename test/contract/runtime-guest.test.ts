@@ -28,6 +28,9 @@ function busyboxAlone(): [string, string[]] {
   return ['guest.sh with busybox alone', ['env', `PATH=${dir}`, join(dir, 'sh'), script]]
 }
 
+/** For a loaded machine. */
+const patience = { timeout: 20_000 }
+
 interface Guest {
   readonly dir: string
   readonly child: ChildProcess
@@ -110,18 +113,73 @@ describe.each(guests)('%s', (_name, guest) => {
     )
     expect(await exit).toBe(124)
     expect(resultOf(dir)).toMatchObject({ status: 'failed', exit_code: 124, details: { failure_reason: 'timeout' } })
-    await vi.waitFor(() => expect(isRunning(readPid(dir))).toBe(false))
+    await vi.waitFor(() => expect(isRunning(readPid(dir))).toBe(false), patience)
+  })
+
+  test.each([
+    ['a pipe', 'mkfifo'],
+    ['a folder', 'mkdir'],
+    ['a link to another file', 'ln -s ../outside'],
+  ])('leaves a result where its command puts %s in the place of its files', async (_what, make) => {
+    const parent = tempDir()
+    writeFileSync(join(parent, 'outside'), 'as it was')
+    const dir = join(parent, 'state')
+    mkdirSync(dir)
+    const names = [
+      'events.jsonl',
+      'status.json',
+      'result.json',
+      '.timeout',
+      '.error',
+      'logs/stdout.log',
+      'logs/stderr.log',
+      'logs/guest.log',
+    ]
+    const outside = make.startsWith('ln') ? '$(case $f in logs/*) echo ../;; esac)' : ''
+    const link = make.startsWith('ln') ? `ln -s ${outside}../outside $f` : `${make} $f`
+    const path = join(dir, 'guest-request.json')
+    writeFileSync(path, JSON.stringify(request(`cd ${dir}; for f in ${names.join(' ')}; do rm -rf $f; ${link}; done; exit 3`)))
+    for (const _life of ['first', 'second']) {
+      expect(await start([...guest, '--request', path, '--state-dir', dir], dir).exit).toBe(3)
+      expect(resultOf(dir)).toMatchObject({ status: 'failed', exit_code: 3 })
+      expect(statusOf(dir)).toMatchObject({ state: 'failed' })
+    }
+    expect(readFileSync(join(parent, 'outside'), 'utf8')).toBe('as it was')
+  })
+
+  test('ends a run at its time, though its command hides the clock', async () => {
+    const { dir, exit } = run(guest, request('mkfifo .timeout; exec sleep 60', 1))
+    expect(await exit).toBe(124)
+    expect(resultOf(dir)).toMatchObject({ details: { failure_reason: 'timeout' } })
+  })
+
+  test('says in words that it can write nowhere', async () => {
+    const dir = tempDir()
+    const path = join(dir, 'guest-request.json')
+    writeFileSync(path, JSON.stringify(request('true')))
+    const child = spawn(guest[0] ?? '', [...guest.slice(1), '--request', path, '--state-dir', join(path, 'x')], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    onTestFinished(() => void child.kill('SIGKILL'))
+    let words = ''
+    child.stderr.on('data', (chunk: Buffer) => {
+      words += chunk.toString()
+    })
+    const code = await new Promise((resolve) => child.once('close', resolve))
+    expect(code).toBeGreaterThan(0)
+    expect(words).toContain(join(path, 'x'))
+    expect(words).not.toMatch(/\n\s+at /)
   })
 
   test('leaves nothing running that the command left behind', async () => {
     const { dir, exit } = run(guest, request('sleep 300 & echo $! > pid'))
     expect(await exit).toBe(0)
-    await vi.waitFor(() => expect(isRunning(readPid(dir))).toBe(false))
+    await vi.waitFor(() => expect(isRunning(readPid(dir))).toBe(false), patience)
   })
 
   test('leaves a result when it is told to stop', async () => {
     const { dir, child, exit } = run(guest, request('echo $$ > pid; sleep 300'))
-    await vi.waitFor(() => expect(readPid(dir)).not.toBe(''))
+    await vi.waitFor(() => expect(readPid(dir)).not.toBe(''), patience)
     child.kill('SIGTERM')
     expect(await exit).toBe(143)
     expect(resultOf(dir)).toMatchObject({ status: 'failed', exit_code: 143, details: { failure_reason: 'terminated' } })
@@ -216,7 +274,7 @@ describe.each(guests.slice(1))('%s', (_name, guest) => {
       ],
       dir,
     )
-    await vi.waitFor(() => expect(readPid(dir)).not.toBe(''))
+    await vi.waitFor(() => expect(readPid(dir)).not.toBe(''), patience)
     guestOf.child.kill('SIGTERM')
     expect(await guestOf.exit).toBe(9)
   })
@@ -268,7 +326,7 @@ describe('the full guest with a launch file', () => {
       dir,
     )
     const ready = () => expect(eventsOf(dir).at(-1)?.kind).toBe('ready')
-    await vi.waitFor(ready, 10_000)
+    await vi.waitFor(ready, patience)
     execFileSync('pkill', ['-9', '-P', String(child.pid)])
     await vi.waitFor(() => {
       expect(readFileSync(join(dir, 'lives'), 'utf8')).toBe('x\nx\n')
@@ -283,7 +341,7 @@ describe('the full guest with a launch file', () => {
     const dir = join(tempDir(), 'x'.repeat(120))
     mkdirSync(dir)
     const { exit, child } = start([...full, '--spec', launch(dir, scriptedAgent('acp'), { protocol: 'acp', prompt })], dir)
-    await vi.waitFor(() => expect(statusOf(dir).state).toBe('ready'), 10_000)
+    await vi.waitFor(() => expect(statusOf(dir).state).toBe('ready'), patience)
     const short = join(tempDir(), 's')
     symlinkSync(dir, short)
     const env = { ...process.env, PYLON_TICKET: 'none' }
