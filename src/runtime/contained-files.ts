@@ -155,11 +155,11 @@ export async function diskUsage(root: string, maxBytes: number, maxEntries = 200
 export async function copyTree(from: string, to: string, maxBytes: number): Promise<boolean> {
   mkdirSync(to, { mode: 0o700 })
   let left = maxBytes
-  return await walk(openDir(from), 1_000_000, (dir, name, path, kind) => {
+  return await walk(openDir(from), 1_000_000, async (dir, name, path, kind) => {
     const target = join(to, path)
     if (kind === 'dir') mkdirSync(target, { mode: 0o700 })
     else if (kind === 'symlink') symlinkSync(readlinkSync(at(dir, name)), target)
-    else if (kind === 'file') left -= copyFile(dir, name, target, left)
+    else if (kind === 'file') left -= await copyFile(dir, name, target, left)
     return left >= 0
   })
 }
@@ -169,6 +169,8 @@ type EntryKind = 'dir' | 'file' | 'symlink' | 'other'
 /** Between two breaths of the main loop. */
 const ENTRIES_PER_BREATH = 64
 
+const breath = () => new Promise<void>((resolve) => setImmediate(resolve))
+
 /**
  * Depth first, a folder before what it holds. Closes `top`; nothing to walk where it is undefined.
  * @returns false when `visit` or the cap on entries ended it
@@ -176,7 +178,7 @@ const ENTRIES_PER_BREATH = 64
 async function walk(
   top: number | undefined,
   maxEntries: number,
-  visit: (dir: number, name: string, path: string, kind: EntryKind) => boolean,
+  visit: (dir: number, name: string, path: string, kind: EntryKind) => boolean | Promise<boolean>,
 ): Promise<boolean> {
   if (top === undefined) return true
   let entries = 0
@@ -185,10 +187,11 @@ async function walk(
     try {
       for (let entry = listing.readSync(); entry !== null; entry = listing.readSync()) {
         if (++entries > maxEntries) return false
-        if (entries % ENTRIES_PER_BREATH === 0) await new Promise((resolve) => setImmediate(resolve))
+        if (entries % ENTRIES_PER_BREATH === 0) await breath()
         const path = `${prefix}${entry.name}`
         const kind = kindOf(entry)
-        if (!visit(dir, entry.name, path, kind)) return false
+        const goesOn = visit(dir, entry.name, path, kind)
+        if (!(typeof goesOn === 'boolean' ? goesOn : await goesOn)) return false
         if (kind !== 'dir' || depth >= MAX_DEPTH) continue
         const inner = openDir(at(dir, entry.name))
         if (inner !== undefined && !(await descend(inner, `${path}/`, depth + 1))) return false
@@ -262,7 +265,7 @@ function readAt(dir: number, name: string, maxBytes: number, from: 'start' | 'en
 const COPY_CHUNK = 256 * 1024
 
 /** @returns the bytes copied, more than `maxBytes` when it broke off */
-function copyFile(dir: number, name: string, target: string, maxBytes: number): number {
+async function copyFile(dir: number, name: string, target: string, maxBytes: number): Promise<number> {
   const source = openRegular(dir, name)
   if (source === undefined) return 0
   try {
@@ -276,6 +279,7 @@ function copyFile(dir: number, name: string, target: string, maxBytes: number): 
         copied += got
         if (copied > maxBytes) return copied
         for (let offset = 0; offset < got; ) offset += writeSync(sink, chunk, offset, got - offset)
+        await breath()
       }
     } finally {
       closeSync(sink)

@@ -1,8 +1,9 @@
 /** The local substrate under guests that lie, flood, fill and climb, and under a host that is killed in between. */
 import { execFileSync } from 'node:child_process'
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { isPylonError } from '../../src/base/errors.ts'
 import type { ProvisionInput, RuntimeHandle } from '../../src/runtime/adapter.ts'
@@ -14,7 +15,7 @@ import { localRuntimes, newRuntimeId, scriptedAgent } from '../support/local-run
 import { tempDir } from '../support/temp.ts'
 
 const calm = new AbortController().signal
-const patience = { timeout: 20_000, interval: 50 }
+const patience = { timeout: 40_000, interval: 50 }
 
 function inputOf(entry_command: string, more: Partial<ProvisionInput> = {}, spec: Partial<RuntimeSpecInput> = {}): ProvisionInput {
   const runtimeId = newRuntimeId()
@@ -37,6 +38,13 @@ async function reaches(adapter: LocalAdapter, handle: RuntimeHandle, state: stri
   }, patience)
 }
 
+const commandOf = (pid: number) => {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+  } catch {
+    return ''
+  }
+}
 const recordOf = (dir: string, runtimeId: string) => JSON.parse(readFileSync(join(dir, runtimeId, 'runtime.json'), 'utf8'))
 const codeOf = async (promise: Promise<unknown>) =>
   await promise.then(
@@ -104,7 +112,8 @@ describe('a guest that', () => {
   test('fills its disk is stopped, and says why', async () => {
     const { adapter } = localRuntimes()
     const spec = { resources: { root_disk_gib: 1 } }
-    const command = 'head -c 600M /dev/zero > /workspace/a; head -c 600M /dev/zero > /workspace/b; sleep 30'
+    const fill = (name: string) => `fallocate -l 600M ${name} || head -c 600M /dev/zero > ${name}`
+    const command = `${fill('/workspace/a')}; ${fill('/workspace/b')}; sleep 60`
     const { handle } = await adapter.provision(inputOf(command, {}, spec), calm)
     expect(await reaches(adapter, handle, 'failed')).toContain('disk')
   })
@@ -119,10 +128,11 @@ describe('a guest that', () => {
     const { adapter } = localRuntimes()
     await holdsGroups(adapter, skip)
     const { handle, spec } = await started(adapter, 'i=0; while [ $i -lt 600 ]; do sleep 10 & i=$((i+1)); done; echo all of them')
+    // Its shell cannot fork, or its guest cannot begin a thread: it ends either way, and says so.
     await reaches(adapter, handle, 'failed')
-    const { stdout, stderr } = await adapter.collect(handle, spec)
+    const { stdout, result } = await adapter.collect(handle, spec)
     expect(stdout).toBe('')
-    expect(stderr).toMatch(/fork/i)
+    expect(result?.exit_code).not.toBe(0)
   })
 
   test('floods memory by many processes is held as one, and by what no process owns', async ({ skip }) => {
@@ -146,6 +156,45 @@ describe('a guest that', () => {
     expect(find()).not.toBe('')
     await adapter.teardown(handle, { keepVolume: false })
     expect(find()).toBe('')
+  })
+
+  test('says more of its end than an answer has room for is cut', async () => {
+    const { adapter } = localRuntimes()
+    const lie = { schema_version: 1, status: 'completed', finished_at: '2026-01-01T00:00:00Z', message: 'x'.repeat(60_000) }
+    const end = 'kill -9 $(pgrep -f "^sh /run/pylon-boot") 2>/dev/null; kill -9 -1'
+    const { handle, spec } = await started(adapter, `echo '${JSON.stringify(lie)}' > /run/pika-cloud/result.json; ${end}`)
+    expect(await reaches(adapter, handle, 'completed')).toHaveLength(2000)
+    expect((await adapter.collect(handle, spec)).result?.message).toHaveLength(2000)
+  })
+
+  test('executes beside its agent past its time is stopped, all of it', async () => {
+    const { adapter, dir } = localRuntimes()
+    const { handle, runtimeId } = await started(adapter, 'sleep 60')
+    const call = { command: '(setsid sleep 77 &); sleep 77', timeoutMs: 500 }
+    expect(await codeOf(adapter.exec(handle, call))).toBe('timeout')
+    const sleeping = () => findMarked(recordOf(dir, runtimeId).mark).filter(({ pid }) => commandOf(pid).includes('77'))
+    await vi.waitFor(() => expect(sleeping()).toEqual([]), patience)
+  })
+
+  test('puts a link in the place of its prompt socket is not followed', async () => {
+    const outside = join(tempDir(), 'outside.sock')
+    let asked = 0
+    const server = createServer((socket) => {
+      asked++
+      socket.destroy()
+    })
+    await new Promise<void>((resolve) => server.listen(outside, resolve))
+    onTestFinished(() => void server.close())
+    const { adapter, dir } = localRuntimes()
+    const input = inputOf(scriptedAgent('acp'), { protocol: 'acp' })
+    const { handle } = await adapter.provision(input, calm)
+    await reaches(adapter, handle, 'ready')
+    const socket = join(dir, input.runtimeId, 'state/prompt.sock')
+    rmSync(socket)
+    symlinkSync(outside, socket)
+    const call = { protocol: 'acp', message: 'say x', sessionId: 's', timeoutMs: 5000 } as const
+    expect(await codeOf(adapter.prompt(handle, call, calm))).toBe('runtime_unreachable')
+    expect(asked).toBe(0)
   })
 
   test('is shut in: no home, no secrets, no network, no processes of others', async ({ skip }) => {
@@ -283,6 +332,12 @@ describe('a request that', () => {
     const input = inputOf('sleep 60')
     await adapter.provision(input, calm)
     expect(await codeOf(adapter.provision({ ...input, ownerPubkey: 'bb' }, calm))).toBe('conflict')
+  })
+
+  test('comes with more others than there are places is told so, however close together', async () => {
+    const { adapter } = localRuntimes({ maxInstances: 2 })
+    const asked = await Promise.allSettled(Array.from({ length: 4 }, () => adapter.provision(inputOf('sleep 60'), calm)))
+    expect(asked.map(({ status }) => status).sort()).toEqual(['fulfilled', 'fulfilled', 'rejected', 'rejected'])
   })
 
   test('has no place left is told so', async () => {

@@ -37,7 +37,9 @@ const version = z.literal(LIFECYCLE_SCHEMA_VERSION, {
 const timestamp = z.iso.datetime({ offset: true })
 const details = z.record(z.string(), z.json()).optional()
 const bootId = z.string().max(128).optional()
-const message = z.string()
+/** A guest's words, as far as a status or an answer has room for them. */
+const MAX_MESSAGE_CHARS = 2000
+const message = z.string().transform((words) => words.slice(0, MAX_MESSAGE_CHARS))
 
 // Unknown fields are ignored here: a guest may be newer than its host within one schema version.
 const statusSnapshot = z.object({

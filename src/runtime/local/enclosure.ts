@@ -57,13 +57,14 @@ const ETC_PATHS = [
 ] as const
 const NETWORK_ETC = ['resolv.conf', 'hosts', 'nsswitch.conf'] as const
 
-/** argv for bubblewrap, followed by the command that it runs inside. */
-export function bubblewrapArgs(enclosed: Enclosed, inner: readonly string[]): string[] {
+/** argv for bubblewrap, followed by the command that it runs inside. @param options more of its own, before ours */
+export function bubblewrapArgs(enclosed: Enclosed, inner: readonly string[], options: readonly string[] = []): string[] {
   const { layout, network } = enclosed
   const memory = String((memoryMibOf(enclosed.spec) / 4) * 1024 ** 2)
   const tryRead = (path: string) => ['--ro-bind-try', path, path]
   const etc = network === 'host' ? [...ETC_PATHS, ...NETWORK_ETC] : ETC_PATHS
   return [
+    ...options,
     '--unshare-user',
     '--unshare-pid',
     '--unshare-ipc',

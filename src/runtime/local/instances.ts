@@ -41,6 +41,11 @@ export class LocalInstances {
     return { layout, record }
   }
 
+  /** Those whose known process runs: for counting, without a look through the whole system. */
+  living(): LocalRecord[] {
+    return this.records().filter(({ process }) => process !== null && isSameProcess(process))
+  }
+
   /** Whether its outermost process runs; finds it by its mark where a crash forgot it. */
   isAlive(record: LocalRecord): boolean {
     if (record.process !== null && isSameProcess(record.process)) return true

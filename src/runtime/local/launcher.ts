@@ -37,6 +37,9 @@ export interface LauncherOptions {
   readonly groupHome: GroupHome | undefined
 }
 
+/** A command that somebody waits for ends with its bubblewrap, when its time is over; a guest outlives the node. */
+const WITH_PARENT = ['--die-with-parent'] as const
+
 /** What to run and in which surroundings. */
 export interface Surroundings {
   readonly argv: readonly string[]
@@ -87,7 +90,7 @@ export class LocalLauncher {
   async beside(layout: LocalLayout, record: LocalRecord, command: string): Promise<Surroundings> {
     this.#group(layout, record)
     const enclosed = this.#enclose(layout, record)
-    return await this.#surroundings(enclosed, record, execCommand(enclosed, record.isolated, command))
+    return await this.#surroundings(enclosed, record, execCommand(enclosed, record.isolated, command), WITH_PARENT)
   }
 
   /** Written down before anything is in it, so that a teardown finds it. @throws runtime_failed */
@@ -113,7 +116,12 @@ export class LocalLauncher {
   }
 
   /** @throws runtime_failed rather than to run without the isolation that it was provisioned with */
-  async #surroundings(enclosed: Enclosed, record: LocalRecord, inner: readonly string[]): Promise<Surroundings> {
+  async #surroundings(
+    enclosed: Enclosed,
+    record: LocalRecord,
+    inner: readonly string[],
+    options: readonly string[] = [],
+  ): Promise<Surroundings> {
     const { layout } = enclosed
     // Bare: nothing of this process's environment but where programs are.
     const env: Record<string, string> = { LANG: 'C.UTF-8', [MARK_VARIABLE]: record.mark }
@@ -129,7 +137,7 @@ export class LocalLauncher {
     if (found.path === null) {
       throw new PylonError('runtime_failed', `The runtime was isolated and cannot be any more: ${found.reason}. ${found.nextStep}`)
     }
-    const argv = joinGroup(record.group_dirs, [found.path, ...bubblewrapArgs(enclosed, inner)])
+    const argv = joinGroup(record.group_dirs, [found.path, ...bubblewrapArgs(enclosed, inner, options)])
     return { argv, cwd: layout.work, env: { ...env, PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin' } }
   }
 }

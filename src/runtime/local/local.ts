@@ -1,5 +1,5 @@
 /** Runtimes as child processes of this machine: the embedded default, shut in by bubblewrap where there is any. */
-import { closeSync, constants, existsSync, lstatSync, openSync } from 'node:fs'
+import { closeSync, constants, existsSync, fstatSync, openSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
@@ -82,6 +82,7 @@ export class LocalAdapter implements RuntimeAdapter {
   readonly #instances: LocalInstances
   readonly #disk: DiskWatch
   readonly #launcher: LocalLauncher
+  readonly #starting = new Map<string, RuntimeSpec>()
   readonly #groupHome: GroupHome | undefined
   #bubblewrap: Promise<Bubblewrap> | undefined
 
@@ -115,17 +116,22 @@ export class LocalAdapter implements RuntimeAdapter {
   }
 
   async capacity(): Promise<Capacity> {
+    return this.#capacity()
+  }
+
+  #capacity(): Capacity {
     const vcpus = availableParallelism()
     const memoryMib = Math.floor(totalmem() / 1024 ** 2)
     const instances = this.#options.maxInstances ?? 8
-    const living = this.#instances.records().filter((record) => this.#instances.isAlive(record))
-    const sum = (of: (spec: RuntimeSpec) => number) => living.reduce((total, { spec }) => total + of(spec), 0)
+    const living = this.#instances.living().filter((record) => !this.#starting.has(record.runtime_id))
+    const specs = [...living.map(({ spec }) => spec), ...this.#starting.values()]
+    const sum = (of: (spec: RuntimeSpec) => number) => specs.reduce((total, spec) => total + of(spec), 0)
     return {
       instances,
       vcpus,
       memoryMib,
       free: {
-        instances: Math.max(0, instances - living.length),
+        instances: Math.max(0, instances - specs.length),
         vcpus: Math.max(0, vcpus - sum((spec) => spec.resources.vcpu_count ?? DEFAULT_RESOURCES.vcpus)),
         memoryMib: Math.max(0, memoryMib - sum(memoryMibOf)),
       },
@@ -150,17 +156,21 @@ export class LocalAdapter implements RuntimeAdapter {
       // What a crash left half made has never run.
       await removeTree(layout.dir)
       const isolated = (await this.#findBubblewrap()).path !== null
-      const record = admit(input, { isolated, network: this.#options.network, free: (await this.capacity()).free })
+      const record = admit(input, { isolated, network: this.#options.network, free: this.#capacity().free })
       // What a failure may take away again: never a volume that was there before.
       const fresh = volumesOf(record.spec).filter((name) => !this.#volumes.exists(name))
-      signal.throwIfAborted()
+      // Its place is taken from here on, before it has a process to be counted by.
+      this.#starting.set(input.runtimeId, record.spec)
       try {
+        signal.throwIfAborted()
         for (const dir of [this.#options.dir, layout.dir, layout.state, layout.work]) ensurePrivateDir(dir)
         writeRecord(layout, record)
         await this.#launcher.start(layout, record)
       } catch (error) {
         await this.#remove(layout, record, fresh)
         throw error
+      } finally {
+        this.#starting.delete(input.runtimeId)
       }
       return provisioned(record)
     })
@@ -204,17 +214,13 @@ export class LocalAdapter implements RuntimeAdapter {
     if (record.protocol === null) throw new PylonError('runtime_unsupported', 'A one-shot run takes no prompts.')
     if (!this.#instances.isAlive(record))
       throw new PylonError('runtime_unreachable', 'The runtime does not run; try: pylon runtime recover.')
-    // By descriptor: the path of the folder may be longer than a socket address can be.
-    const dir = openSync(layout.state, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+    const socket = openSocket(join(layout.state, PROMPT_SOCKET))
+    if (socket === undefined) throw new PylonError('runtime_unreachable', 'The runtime serves no prompts yet; wait until it is ready.')
     try {
-      const socket = `/proc/self/fd/${dir}/${PROMPT_SOCKET}`
-      if (lstatSync(socket, { throwIfNoEntry: false })?.isSocket() !== true) {
-        throw new PylonError('runtime_unreachable', 'The runtime serves no prompts yet; wait until it is ready.')
-      }
       const ticket = issueTicket(record.ticket_key, record.runtime_id, this.#options.clock.now())
-      return await promptOverSocket(socket, ticket, call, signal)
+      return await promptOverSocket(`/proc/self/fd/${socket}`, ticket, call, signal)
     } finally {
-      closeSync(dir)
+      closeSync(socket)
     }
   }
 
@@ -338,4 +344,23 @@ function provisioned(record: LocalRecord): Provisioned {
 
 function toHandle(handle: LocalHandle): RuntimeHandle {
   return { runtime_id: handle.runtime_id, volumes: [...handle.volumes] }
+}
+
+/** Linux: a descriptor that only names what it is of. */
+const O_PATH = 0o10000000
+
+/**
+ * A socket by descriptor: what was looked at is what is connected to, whatever its guest puts in the place meanwhile; and a
+ * path may be longer than a socket address. Undefined where there is no socket.
+ */
+function openSocket(path: string): number | undefined {
+  let fd: number
+  try {
+    fd = openSync(path, O_PATH | constants.O_NOFOLLOW)
+  } catch {
+    return undefined
+  }
+  if (fstatSync(fd).isSocket()) return fd
+  closeSync(fd)
+  return undefined
 }
