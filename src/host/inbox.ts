@@ -1,14 +1,17 @@
 /** What is said to an agent on relays: verified, opened, claimed once, kept until a tick observes it. */
 import { hash } from 'node:crypto'
+import { unixSeconds } from '../base/clock.ts'
 import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
-import { tagValue } from '../nostr/nips/nip01.ts'
+import { isHex64, tagValue } from '../nostr/nips/nip01.ts'
 import { openDm04 } from '../nostr/nips/nip04.ts'
+import { isExpired } from '../nostr/nips/nip40.ts'
 import { validateReceipt } from '../nostr/nips/nip57.ts'
-import { CHAT_KIND, unwrap } from '../nostr/nips/nip59.ts'
+import { CHAT_KIND, unwrap, WRAP_KIND } from '../nostr/nips/nip59.ts'
 import type { IdentifiedEvent, NostrEvent, Subscription } from '../nostr/types.ts'
 import { createVerifier } from '../nostr/verify.ts'
 import { countSpokenTo } from '../store/actions.ts'
 import { type AgentRow, getAgent } from '../store/agents.ts'
+import { all } from '../store/commands.ts'
 import { answersUpTo } from '../store/exchanges.ts'
 import { type HeardRow, hear, markWrapOpened, wasHeard, wasWrapOpened } from '../store/heard.ts'
 import { type DecodedInvoice, decodeInvoice } from '../wallet/bolt11.ts'
@@ -20,6 +23,8 @@ const DAY_S = 86_400
 const HOUR_MS = 3_600_000
 const MAX_CONTENT_CHARS = 4000
 const MAX_KEPT_TAGS = 50
+const MAX_KEPT_VALUES = 5
+const MAX_KEPT_CHARS = 200
 /** Gift wraps are dated up to two days back. */
 const WRAP_OVERLAP_S = 3 * DAY_S
 
@@ -54,7 +59,7 @@ export class Inbox {
       }),
       this.#deps.nostr.subscribe({
         name: `agent-${short}-wraps`,
-        filters: [{ kinds: [1059], '#p': [agent.pubkey] }],
+        filters: [{ kinds: [WRAP_KIND], '#p': [agent.pubkey] }],
         overlapS: WRAP_OVERLAP_S,
         backfillS: WRAP_OVERLAP_S,
         ...relays,
@@ -92,7 +97,9 @@ export class Inbox {
         answersBefore: answersUpTo(store, said, MAX_TURNS),
       }),
     }
-    if (await store.write(hear(row))) this.#onHeard(agent)
+    const opened = event.kind === WRAP_KIND ? [markWrapOpened({ agentPubkey: pubkey, id: event.id, at: nowMs })] : []
+    const [isNew] = await store.write(all(hear(row), ...opened))
+    if (isNew) this.#onHeard(agent)
   }
 
   async #read(agent: AgentRow, event: NostrEvent): Promise<Heard | undefined> {
@@ -101,7 +108,7 @@ export class Inbox {
         return { ...base(event), type: 'mention', sender: event.pubkey, content: event.content, event: envelopeOf(event) }
       case 4:
         return this.#readKind4(agent, event)
-      case 1059:
+      case WRAP_KIND:
         return this.#readWrap(agent, event)
       case 9735:
         return this.#readReceipt(agent, event)
@@ -120,7 +127,8 @@ export class Inbox {
     const { store, keyring, clock } = this.#deps
     if (wasWrapOpened(store, agent.pubkey, wrap.id)) return undefined
     const rumor = this.#tryOpen(agent, () => unwrap(keyring.signer(agent.pubkey), wrap, this.#verifier))
-    if (rumor === undefined || rumor.kind !== CHAT_KIND || rumor.pubkey === agent.pubkey) {
+    const isMessage = rumor?.kind === CHAT_KIND && rumor.pubkey !== agent.pubkey && !isExpired(rumor, unixSeconds(clock))
+    if (!isMessage) {
       await store.write(markWrapOpened({ agentPubkey: agent.pubkey, id: wrap.id, at: clock.now() }))
       return undefined
     }
@@ -173,8 +181,12 @@ const base = (event: { id: string; created_at: number }) => ({
   createdAt: event.created_at,
 })
 
-/** What a reply to it needs: whom and which thread, not what it says. */
+/** What a reply to it needs, however much it came with: whom and which thread, not what it says. */
 function envelopeOf(event: NostrEvent): IdentifiedEvent {
-  const { id, pubkey, created_at, kind, tags } = event
-  return { id, pubkey, created_at, kind, tags: tags.filter((tag) => tag[0] === 'e' || tag[0] === 'p').slice(0, MAX_KEPT_TAGS), content: '' }
+  const { id, pubkey, created_at, kind } = event
+  const tags = event.tags
+    .filter((tag) => (tag[0] === 'e' || tag[0] === 'p') && isHex64(tag[1]))
+    .slice(0, MAX_KEPT_TAGS)
+    .map((tag) => tag.slice(0, MAX_KEPT_VALUES).map((value) => (value.length > MAX_KEPT_CHARS ? '' : value)))
+  return { id, pubkey, created_at, kind, tags, content: '' }
 }

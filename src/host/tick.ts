@@ -25,10 +25,10 @@ import {
   failTick,
   finishTick,
   getTick,
+  observedBefore,
   type PlannedAction,
   planTick,
   type TickRow,
-  ticksOf,
 } from '../store/ticks.ts'
 import { parseAction } from './actions/action.ts'
 import type { Publisher } from './actions/publish.ts'
@@ -195,7 +195,7 @@ export class Ticker {
     const { nostr, store, config, clock, logger } = this.#deps
     const limit = config().host.read_notes
     if (limit === 0) return []
-    const previous = ticksOf(store, agent.pubkey, 10).find((other) => other.number < tick.number && other.observation !== null)
+    const previous = observedBefore(store, agent.pubkey, tick.number)
     const seen = new Set((previous?.observation as Observation | undefined)?.notes.map((note) => note.id) ?? [])
     const nowS = Math.floor(clock.now() / 1000)
     const since = previous === undefined ? nowS - DAY_S : Math.max(nowS - DAY_S, Math.floor(previous.startedAt / 1000) - READ_OVERLAP_S)

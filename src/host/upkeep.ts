@@ -12,7 +12,7 @@ import { followRunway } from './runway.ts'
 
 const CHECK_MS = 10_000
 const SWEEP_MS = 3_600_000
-const SWEEP_LIMIT = 500
+const SWEEP_LIMIT = 100
 const DAY_MS = 86_400_000
 /** Wraps come again for three days: what was opened is remembered longer. */
 const MIN_KEPT_DAYS = 5
@@ -182,7 +182,10 @@ export class Upkeep {
       await store.write(finishAction({ id: action.id, state: 'failed', reason: 'no relay took it in time', at: now }))
     }
     const before = now - Math.max(config().retention.ticks_days, MIN_KEPT_DAYS) * DAY_MS
-    await store.write(sweepTicks({ before, observedBefore: now - OBSERVATIONS_KEPT_DAYS * DAY_MS, limit: SWEEP_LIMIT }))
+    const sweep = { before, observedBefore: now - OBSERVATIONS_KEPT_DAYS * DAY_MS, limit: SWEEP_LIMIT }
+    while (!this.#closed && (await store.write(sweepTicks(sweep)))) {
+      // One commit after the other, so that what else is to be written finds its turn.
+    }
   }
 
   /** For work that is tried again anyway. */

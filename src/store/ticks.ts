@@ -110,6 +110,8 @@ export const finishTick = defineCommand('finish_tick', (sql, p: { id: string; at
   const changed = sql("UPDATE ticks SET state = 'done', finished_at = ? WHERE id = ? AND state = 'acting'").run(BigInt(p.at), p.id)
   if (changed.changes === 0) return
   sql('UPDATE agents SET failures = 0, retry_at = NULL WHERE pubkey = (SELECT agent_pubkey FROM ticks WHERE id = ?)').run(p.id)
+  // The observation has what was said.
+  sql("UPDATE heard SET content = '' WHERE tick_id = ?").run(p.id)
 })
 
 const MAX_TRIES = 3
@@ -157,13 +159,32 @@ export function getTick(store: Store, id: string): TickRow | undefined {
 }
 
 /** Ticks that a stop or crash left unfinished. */
-export function openTicks(store: Store): TickRow[] {
-  return store.sql("SELECT * FROM ticks WHERE state IN ('claimed', 'thinking', 'acting') ORDER BY started_at, number").all().map(decodeTick)
+export function openTicks(store: Store): { id: string; agentPubkey: string }[] {
+  return store
+    .sql("SELECT id, agent_pubkey FROM ticks WHERE state IN ('claimed', 'thinking', 'acting') ORDER BY started_at, number")
+    .all()
+    .map((row) => ({ id: text(row, 'id'), agentPubkey: text(row, 'agent_pubkey') }))
 }
 
-/** Newest first. */
+/** Newest first, without what was observed: that is large. */
 export function ticksOf(store: Store, pubkey: string, limit: number): TickRow[] {
-  return store.sql('SELECT * FROM ticks WHERE agent_pubkey = ? ORDER BY number DESC LIMIT ?').all(pubkey, BigInt(limit)).map(decodeTick)
+  return store
+    .sql(
+      `SELECT id, agent_pubkey, number, slot, trigger_type, state, attempts, NULL AS observation_json, thought, cost_msats, error, started_at,
+         finished_at FROM ticks WHERE agent_pubkey = ? ORDER BY number DESC LIMIT ?`,
+    )
+    .all(pubkey, BigInt(limit))
+    .map(decodeTick)
+}
+
+/** The agent's last tick before that number that observed something. */
+export function observedBefore(store: Store, pubkey: string, number: number): TickRow | undefined {
+  const row = store
+    .sql(
+      'SELECT * FROM ticks WHERE agent_pubkey = ? AND number < ? AND number >= ? AND observation_json IS NOT NULL ORDER BY number DESC LIMIT 1',
+    )
+    .get(pubkey, BigInt(number), BigInt(number - 10))
+  return row === undefined ? undefined : decodeTick(row)
 }
 
 /** When the ticks since `since` that others caused began, oldest first. */
@@ -176,18 +197,25 @@ export function triggeredTicks(store: Store, pubkey: string, since: number): num
     .map((row) => int(row, 'started_at'))
 }
 
+/** Ticks of an agent whose observation is kept at most, however often others wake it. */
+const MAX_OBSERVED = 200
+
 /**
  * Forgets finished ticks, what was heard in them and opened wraps from before `before`, and what was observed before
- * `observedBefore`, which is most of a tick's size. What was said stays: it may not be said again.
+ * `observedBefore` or many ticks ago, which is most of a tick's size. What was said stays: it may not be said again.
+ * @returns whether there may be more to forget: at most `limit` ticks are looked at.
  */
-export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number; observedBefore: number; limit: number }): number => {
-  sql(
-    "UPDATE ticks SET observation_json = NULL WHERE finished_at < ? AND observation_json IS NOT NULL AND state IN ('done', 'failed')",
-  ).run(BigInt(p.observedBefore))
+export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number; observedBefore: number; limit: number }): boolean => {
   const before = BigInt(p.before)
-  sql("UPDATE heard SET content = '', event_json = NULL WHERE heard_at < ? AND tick_id IS NOT NULL AND content <> ''").run(
-    BigInt(p.observedBefore),
-  )
+  const observed = sql(
+    `SELECT t.id FROM ticks t JOIN agents a ON a.pubkey = t.agent_pubkey WHERE t.observation_json IS NOT NULL AND t.state IN ('done', 'failed')
+       AND (t.finished_at < ? OR t.number <= a.tick_count - ?) LIMIT ?`,
+  ).all(BigInt(p.observedBefore), BigInt(MAX_OBSERVED), BigInt(p.limit))
+  for (const row of observed) {
+    const id = text(row, 'id')
+    sql('UPDATE ticks SET observation_json = NULL WHERE id = ?').run(id)
+    sql("UPDATE heard SET content = '', event_json = NULL WHERE tick_id = ?").run(id)
+  }
   const old = sql(
     `SELECT id FROM ticks t WHERE finished_at < ? AND state IN ('done', 'failed')
        AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.tick_id = t.id AND a.state IN ('claimed', 'unknown')) LIMIT ?`,
@@ -203,5 +231,5 @@ export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number
   sql('DELETE FROM agent_transitions WHERE at < ? AND rowid NOT IN (SELECT max(rowid) FROM agent_transitions GROUP BY agent_pubkey)').run(
     before,
   )
-  return old.length
+  return old.length === p.limit || observed.length === p.limit
 })

@@ -10,12 +10,18 @@ import { putGoal } from '../../../src/store/goals.ts'
 import { hear, wasHeard } from '../../../src/store/heard.ts'
 import { addMemory, memoriesOf } from '../../../src/store/memories.ts'
 import { Store } from '../../../src/store/store.ts'
-import { sweepTicks } from '../../../src/store/ticks.ts'
+import { beginThinking, claimTick, failTick, sweepTicks } from '../../../src/store/ticks.ts'
 import { tempDir } from '../../support/temp.ts'
-import { startWorld, WORDS } from './world.ts'
+import { startWorld, stranger, WORDS, type World } from './world.ts'
 
-const DAY = 86_400_000
+const MINUTE = 60_000
+const HOUR = 60 * MINUTE
+const DAY = 24 * HOUR
 const quiet = { type: 'script' as const, rules: '[[rules]]\non = "first"\ndo = [{ type = "nothing" }]' }
+const REPLIER = {
+  type: 'script' as const,
+  rules: '[[rules]]\non = "mention"\ndo = [{ type = "reply", to = "{{mention.id}}", text = "I heard." }]',
+}
 
 describe('nothing grows without bound', () => {
   it('folds the oldest memories into one and keeps the newest whole', async () => {
@@ -69,6 +75,60 @@ describe('nothing grows without bound', () => {
     expect(world.host.log('ada')).toEqual([])
     expect(wasHeard(world.store, pubkey, '0'.repeat(64))).toBe(false)
     expect((await world.host.tick('ada')).actions).toMatchObject([{ state: 'refused', reason: expect.stringContaining('same text') }])
+    await world.close()
+  })
+})
+
+describe('what many ticks leave behind', () => {
+  /** Ticks that failed, each with what it observed. */
+  async function failedTicks(world: World, agentPubkey: string, from: number, count: number): Promise<void> {
+    const at = world.clock.now()
+    for (let i = from; i < from + count; i++) {
+      const id = `t${i}`
+      const claim = claimTick({ id, agentPubkey, slot: `manual:${i}`, trigger: 'manual', at, nextTickAt: undefined })
+      await world.store.write(
+        all(claim, beginThinking({ id, observation: { notes: [] } }), failTick({ id, error: 'no', at, retryAt: null })),
+      )
+    }
+  }
+  const rowsOf = (world: World, where: string) => Number(world.store.sql(`SELECT count(*) AS n FROM ticks WHERE ${where}`).get()?.['n'])
+
+  it('is swept in one go, however many there were, and of few what they observed is kept', async () => {
+    const dir = tempDir()
+    const world = await startWorld({ dir })
+    const { pubkey } = await world.host.spawn({ name: 'ada', brain: quiet, heartbeat_s: 31_536_000 })
+    await vi.waitFor(() => expect(world.host.log('ada')[0]?.state).toBe('done'))
+    await failedTicks(world, pubkey, 0, 700)
+    await world.clock.advance(2 * HOUR)
+    await vi.waitFor(() => expect(rowsOf(world, 'observation_json IS NOT NULL')).toBe(200))
+    expect(rowsOf(world, 'TRUE')).toBe(701)
+    await world.close()
+    // Ninety days later: the first sweep after the start takes them all.
+    const clock = new ManualClock(world.clock.now() + 91 * DAY)
+    const again = await startWorld({ dir, clock, outside: world.outside })
+    await again.clock.advance(MINUTE)
+    await vi.waitFor(() => expect(rowsOf(again, 'number < 702')).toBe(0))
+    await again.close()
+  })
+
+  it('keeps of a mention what a reply needs, however large it came', async () => {
+    const world = await startWorld({ dir: tempDir(), host: { debounce_s: 3600 } })
+    const { pubkey } = await world.host.spawn({ name: 'ada', brain: REPLIER })
+    await vi.waitFor(() => expect(world.host.log('ada')[0]?.state).toBe('done'))
+    const root = '34'.repeat(32)
+    const junk = Array.from({ length: 500 }, (_, i) => ['p', i.toString(16).padStart(64, 'b'), ...Array<string>(50).fill('x'.repeat(500))])
+    const tags = [['e', 'y'.repeat(60_000)], ['e', root, 'ws://relay.test', 'root'], ['p', pubkey], ...junk]
+    const mention = await world.say(stranger(0x0b), { content: 'z'.repeat(100_000), tags })
+    const size = world.store.sql('SELECT length(event_json) + length(content) AS n FROM heard WHERE id = ?').get(mention.id)
+    expect(Number(size?.['n'])).toBeLessThan(12_000)
+    await world.host.tick('ada')
+    await vi.waitFor(() => expect(world.outside.ofKind(1, pubkey)).toHaveLength(1))
+    expect(world.outside.ofKind(1, pubkey)[0]?.tags.slice(0, 2)).toEqual([
+      ['e', root, 'ws://relay.test', 'root'],
+      ['e', mention.id, '', 'reply', stranger(0x0b).pubkey],
+    ])
+    // What was said is in what the tick observed, and nowhere else.
+    expect(world.store.sql('SELECT content FROM heard WHERE id = ?').get(mention.id)).toEqual({ content: '' })
     await world.close()
   })
 })

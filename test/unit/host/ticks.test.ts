@@ -1,7 +1,8 @@
 import { describe, expect, it, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
+import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { buildDm04 } from '../../../src/nostr/nips/nip04.ts'
-import { buildDm17, unwrap } from '../../../src/nostr/nips/nip59.ts'
+import { buildDm17, unwrap, wrapRumor } from '../../../src/nostr/nips/nip59.ts'
 import { createVerifier } from '../../../src/nostr/verify.ts'
 import { tempDir } from '../../support/temp.ts'
 import { Outside, startWorld, stranger, type World } from './world.ts'
@@ -132,6 +133,34 @@ describe('triggers', () => {
     await world.clock.advance(HOUR)
     expect(world.host.log('ada').flatMap((tick) => tick.actions)).toHaveLength(2)
     await world.close()
+  })
+
+  it('opens a wrap once, and hears no message that has expired', async () => {
+    const dir = tempDir()
+    const world = await startWorld({ dir })
+    const brain = rules({ on: 'dm', do: [{ type: 'remember', text: '{{dm.text}}' }] })
+    const ada = await spawnAda(world, { brain })
+    const nowS = Math.floor(world.clock.now() / 1000)
+    const [sent] = buildDm17(carol, [ada], 'hello', nowS).wraps
+    const late = identify(carol.pubkey, {
+      kind: 14,
+      created_at: nowS,
+      content: 'gone',
+      tags: [
+        ['p', ada],
+        ['expiration', String(nowS - 1)],
+      ],
+    })
+    const wraps = [sent?.event, wrapRumor(carol, late, ada, nowS)].filter((event) => event !== undefined)
+    for (const wrap of wraps) await world.deliver(wrap)
+    await world.host.tick('ada')
+    expect(world.host.memory('ada')).toMatchObject([{ content: 'hello' }])
+    await world.close()
+    const again = await startWorld({ dir, clock: world.clock, outside: world.outside })
+    const decrypt = vi.spyOn(again.keyring.signer(ada), 'nip44Decrypt')
+    for (const wrap of wraps) await again.deliver(wrap)
+    expect(decrypt).not.toHaveBeenCalled()
+    await again.close()
   })
 
   it('takes a broken wrap for what it is', async () => {
