@@ -20,7 +20,7 @@ test('sats come in, go out and are all accounted for', async () => {
   expect(funded).toMatchObject({ network: 'sandbox', wallet: 'node', amount_sats: 1000, balance_sats: 1000 })
   const balance = await balanceOf(rig)
   expect(balance).toMatchObject({ network: 'sandbox', balance_sats: 1000, at_risk_sats: 0, mints: [{ balance_sats: 1000 }] })
-  expect((await rig.ok('wallet', 'balance')).stdout).toContain('sandbox')
+  expect((await rig.ok('wallet', 'balance')).stderr).toBe('(sandbox: play money)\n')
 
   // The same key with the same request is the same move.
   const first = (await rig.ok('wallet', 'send', '100', '--idempotency-key', 'once', '--json')).json<{ token: string }>()
@@ -94,4 +94,13 @@ test('there is no faucet on the open network', async () => {
   expect(run.code).toBe(1)
   expect(run.stderr).toContain('pylon wallet invoice 10')
   expect(run.stderr).toContain('faucet_unavailable')
+})
+
+test('the faucet pays once for two calls at once under one key, and both are told so', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  const fund = () => rig.ok('wallet', 'fund', '10', '--idempotency-key', 'faucet', '--json')
+  const both = await Promise.all([fund(), fund(), fund()])
+  for (const one of both) expect(one.json()).toMatchObject({ amount_sats: 10, balance_sats: 10 })
+  expect((await balanceOf(rig)).balance_sats).toBe(10)
 })

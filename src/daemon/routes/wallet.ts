@@ -2,6 +2,7 @@
 import { type Sats, sats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
+import { parseJson } from '../../base/json.ts'
 import type { walletRoutes } from '../../control/contract/wallet.ts'
 import type { Handlers } from '../../control/route.ts'
 import { npubOf, parsePubkey } from '../../nostr/nips/nip19.ts'
@@ -132,6 +133,9 @@ async function awaitInvoice(services: WalletServices, wallet: Wallet, key: strin
   }
 }
 
+/** What a mint calls an invoice that is paid (NUT error codes). */
+const INVOICE_PAID = 20_006
+
 /** @throws faucet_unavailable, timeout */
 async function fundFromFaucet(
   services: WalletServices,
@@ -153,7 +157,8 @@ async function fundFromFaucet(
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ request: invoice.request }),
     })
-    if (answer.status >= 400) {
+    // Paid already: by the same call, made twice at once.
+    if (answer.status >= 400 && (parseJson(answer.text) as { code?: unknown } | null | undefined)?.code !== INVOICE_PAID) {
       throw new PylonError(
         'faucet_unavailable',
         `The faucet of ${invoice.mintUrl} refused (status ${answer.status}): ${answer.text.slice(0, 200)}`,
