@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts'
 import { isPylonError, messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Command } from '../store/commands.ts'
-import { type Entry, postEntry } from '../store/ledger.ts'
+import { type Entry, mintOfCause, postEntry } from '../store/ledger.ts'
 import type { Store } from '../store/store.ts'
 import type { Cause, Wallet } from '../wallet/types.ts'
 import { persist } from './jobs/context.ts'
@@ -62,9 +62,11 @@ export function createRefunds(
 
   async function refund(id: string, owed: Owed): Promise<void> {
     const { idempotencyKey, cause, amountSats, debitAccount } = owed
+    // Its payer may know no other.
+    const mintUrl = owed.mintUrl ?? mintOfCause(deps.store, 'node', cause)
     const sent = await deps.wallet().sendToken({
       ...{ idempotencyKey, cause, amountSats, debitAccount, lockTo: `02${owed.pubkey}` },
-      ...(owed.mintUrl === null ? {} : { mintUrl: owed.mintUrl }),
+      ...(mintUrl === undefined ? {} : { mintUrl }),
       // A node that holds nothing but this payment gives it back all the same, less what the mint takes.
       lessFeeIfShort: true,
       retryFailed: true,

@@ -90,6 +90,18 @@ export function depositsByMint(store: Store, owner: string): Map<string, bigint>
   return new Map(rows.map((row) => [text(row, 'mint_url'), amount(row, 'owed_msats')]))
 }
 
+/** The mint at which a payment for this job or lease came in. */
+export function mintOfCause(store: Store, owner: string, cause: EntryCause): string | undefined {
+  const row = store
+    .sql(
+      `SELECT substr(p.account, length(@owner) + 9) AS mint_url FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
+       WHERE e.cause_type = @type AND e.cause_id = @id AND p.amount_msats > 0 AND p.account GLOB @owner || '/wallet/*'
+       ORDER BY e.created_at, e.id LIMIT 1`,
+    )
+    .get({ owner, type: cause.type, id: cause.id })
+  return row === undefined ? undefined : text(row, 'mint_url')
+}
+
 export interface HistoryRow {
   readonly id: string
   readonly cause: EntryCause
