@@ -1,5 +1,6 @@
 /** One client of the relay: its messages in (NIP-01, 42, 45), its answers out. */
 import { randomBytes } from 'node:crypto'
+import type { Duplex } from 'node:stream'
 import type { RawData, WebSocket } from 'ws'
 import { parseJson } from '../../base/json.ts'
 import { type NostrEvent, parseEvent, tagValue, verifyEvent } from '../nostr-event.ts'
@@ -29,11 +30,14 @@ export class Connection {
   readonly authenticated = new Set<string>()
   readonly #challenge = randomBytes(16).toString('hex')
   readonly #socket: WebSocket
+  readonly #stream: Duplex
   readonly #relay: RelayCore
   readonly #subscriptions = new Map<string, Subscription<Connection>>()
 
-  constructor(socket: WebSocket, relay: RelayCore) {
+  /** @param stream what the websocket writes to. */
+  constructor(socket: WebSocket, stream: Duplex, relay: RelayCore) {
     this.#socket = socket
+    this.#stream = stream
     this.#relay = relay
     socket.on('message', (data, isBinary) => this.#receive(data, isBinary))
     socket.on('pong', () => {
@@ -51,7 +55,15 @@ export class Connection {
   sendText(text: string) {
     if (this.#socket.readyState !== this.#socket.OPEN) return
     if (this.#socket.bufferedAmount > MAX_BUFFERED_BYTES) return this.#socket.terminate()
+    this.#gather()
     this.#socket.send(text)
+  }
+
+  /** Everything that is sent in one turn goes out in one system call. */
+  #gather() {
+    if (this.#stream.writableCorked > 0) return
+    this.#stream.cork()
+    process.nextTick(() => this.#stream.uncork())
   }
 
   ping() {
@@ -61,6 +73,7 @@ export class Connection {
   }
 
   cut() {
+    this.#stream.uncork()
     this.#socket.terminate()
   }
 

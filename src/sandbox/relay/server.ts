@@ -1,5 +1,6 @@
 /** The relay of the sandbox: websockets and NIP-11 on one port; one transaction per turn of the event loop. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { messageOf } from '../../base/errors.ts'
@@ -89,7 +90,7 @@ export class RelayServer implements RelayCore {
       onRequest: (request, response) => this.#serveDocument(request, response),
       onUpgrade: (request, socket, head) => {
         if (this.#options.faults.relayDown) return socket.destroy()
-        this.#sockets.handleUpgrade(request, socket, head, (ws) => this.#accept(ws))
+        this.#sockets.handleUpgrade(request, socket, head, (ws) => this.#accept(ws, socket))
       },
     })
     this.#closeServer = server.close
@@ -157,8 +158,8 @@ export class RelayServer implements RelayCore {
     this.#index.remove(subscription)
   }
 
-  #accept(socket: WebSocket): void {
-    const connection = new Connection(socket, this)
+  #accept(socket: WebSocket, stream: Duplex): void {
+    const connection = new Connection(socket, stream, this)
     this.#connections.add(connection)
     socket.on('close', () => {
       connection.closeSubscriptions()
