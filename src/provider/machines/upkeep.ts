@@ -1,6 +1,8 @@
 /** What is due for runtimes by the clock: the health of managed ones, ends of leases, snapshots with retention, sweeps, forgetting. */
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import type { Readiness } from '../../runtime/adapter.ts'
+import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
+import { destroysItself } from '../../runtime/retention.ts'
 import { pruneRequests } from '../../store/control-requests.ts'
 import { noteSnapshot, pruneRuntimes, type RuntimeRow, runtimesIn, runtimeTransitions } from '../../store/runtimes.ts'
 import { persist, persistIfUnmoved } from '../jobs/context.ts'
@@ -124,11 +126,17 @@ export function createUpkeep(deps: KeeperDeps, registry: Registry, healthEveryMs
 
   /** Those that nobody brings further: torn down in vain, or left when a write failed; what was paid for them goes back. */
   function retryTeardowns(): void {
-    for (const row of runtimesIn(store, ['requested', 'provisioning', 'ready', 'unreachable', 'failed', 'teardown'])) {
-      const isManaged = row.protocol !== null && (row.state === 'ready' || row.state === 'unreachable')
-      if (isManaged || registry.isDriven(row.id) || clock.now() - row.updatedAt <= RETRY_TEARDOWN_MS) continue
-      alongside('end', row, 'a teardown failed', () => registry.tearDown(row.id, row.stateReason, 'node'))
+    for (const row of runtimesIn(store, ['requested', 'provisioning', 'ready', 'unreachable', 'ended', 'failed', 'teardown'])) {
+      if (isKept(row) || registry.isDriven(row.id) || clock.now() - row.updatedAt <= RETRY_TEARDOWN_MS) continue
+      const by = row.state === 'ended' ? 'completed' : 'node'
+      alongside('end', row, 'a teardown failed', () => registry.tearDown(row.id, row.stateReason, by))
     }
+  }
+
+  /** Nobody has to drive it: a managed one that runs, or a run that is kept for a look. */
+  function isKept(row: RuntimeRow): boolean {
+    if (row.state === 'ended') return !destroysItself(decodeRuntimeSpec(row.spec).policies)
+    return row.protocol !== null && (row.state === 'ready' || row.state === 'unreachable')
   }
 
   function snapshotAll(): void {

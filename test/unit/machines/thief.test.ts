@@ -285,10 +285,21 @@ test('what could not be ended when it failed is ended later, and the money goes 
   world.incus.failProvision = new PylonError('incus_failed', 'no')
   await expect(node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })).rejects.toMatchObject({ code: 'provision_failed' })
   expect(runtimesIn(node.store, ['provisioning'])).toHaveLength(1)
-  await vi.waitFor(() => expect(runtimesIn(node.store, ['gone'])).toHaveLength(1), { timeout: 25_000, interval: 100 })
+  await vi.waitFor(() => expect(runtimesIn(node.store, ['gone'])).toHaveLength(1), { timeout: 40_000, interval: 100 })
   await vi.waitFor(() => expect([...world.sent.values()].map((refund) => refund.amountSats)).toEqual([100n]), WAIT)
   expect(deposits(node)).toEqual([])
-}, 40_000)
+}, 60_000)
+
+test('a run whose end could not be written is ended later, and costs its price once', async () => {
+  const node = await world.start({ failing: { label: 'move_runtime:teardown', times: 2 } })
+  const run = { command: 'run', runtime_class: 'small', entry_command: 'true', timeout_s: 60, lease_token: world.token(60n) } as const
+  const { payload, runtime } = await node.call(stranger.pubkey, run)
+  expect(payload).toMatchObject({ exit_code: 0 })
+  expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('ended')
+  await vi.waitFor(() => expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('gone'), { timeout: 40_000, interval: 100 })
+  expect(income(node)).toBe(60_000n)
+  expect(deposits(node)).toEqual([])
+}, 60_000)
 
 test('a run that takes all of its time is answered, not cut off by the end of its lease', async () => {
   const node = await world.start({ runtimes: SHORT })
