@@ -35,6 +35,8 @@ export interface PolicyFacts {
   /** Replies, DMs and reactions to the counterparty in the last hour. */
   readonly spokenRecently: number
   readonly repliesPerHour: number
+  /** Of a reply: whether it goes to somebody else's note that a zap for the agent named and that does not mention it. */
+  readonly isForeignZapped: boolean
   /** Of a payment: whether a key of this home or a listed one sent the invoice to the agent in this tick. */
   readonly invoiceFromTrusted: boolean
 }
@@ -65,6 +67,7 @@ function judgeCounterparty(action: Action, facts: PolicyFacts): Verdict | undefi
   if (TURNS.has(action.type) && facts.isOwnHome && facts.answersBefore >= MAX_TURNS) {
     return refuse(`agents of this home have answered each other ${MAX_TURNS} times in a row: this exchange is over`)
   }
+  if (facts.isForeignZapped) return refuse('the zap named a note that is not of this agent')
   const acquainted = facts.isOwnHome || facts.isListed || facts.hasContacted
   if (facts.autonomy === 'bounded' && NEEDS_ACQUAINTANCE.has(action.type) && !acquainted) {
     return refuse('the agent is bounded and this key neither contacted it, nor is of this home, nor on its allow list')

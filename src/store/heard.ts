@@ -102,6 +102,13 @@ export function hasHeardFrom(store: Store, pubkey: string, sender: string): bool
   return store.sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? LIMIT 1').get(pubkey, sender) !== undefined
 }
 
+/** Whether somebody has written to the agent by NIP-17. */
+export function hasWrittenSealed(store: Store, pubkey: string, sender: string): boolean {
+  return (
+    store.sql("SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? AND scheme = 'nip17' LIMIT 1").get(pubkey, sender) !== undefined
+  )
+}
+
 /** The event behind something heard, for replies to it. */
 export function heardEvent(store: Store, pubkey: string, id: string): unknown {
   const row = store.sql('SELECT event_json FROM heard WHERE agent_pubkey = ? AND id = ?').get(pubkey, id)

@@ -12,7 +12,7 @@ import type { EventTemplate, IdentifiedEvent } from '../../nostr/types.ts'
 import { type ActionRow, claimAction } from '../../store/actions.ts'
 import { type AgentRow, getAgent } from '../../store/agents.ts'
 import { all } from '../../store/commands.ts'
-import { heardEvent } from '../../store/heard.ts'
+import { hasWrittenSealed, heardEvent } from '../../store/heard.ts'
 import { enqueueEvent } from '../../store/outbox.ts'
 import { saidDigest } from '../observation.ts'
 import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
@@ -130,7 +130,7 @@ export class Publisher {
   async dm(agent: AgentRow, row: ActionRow, action: Of<'dm'>): Promise<void> {
     const { store, clock, nostr, keyring } = this.#deps
     const signer = keyring.signer(agent.pubkey)
-    const inbox = agent.dmScheme === 'nip04' ? undefined : await this.#dmRelays(action.to)
+    const inbox = agent.dmScheme === 'nip04' ? undefined : await this.#dmRelays(agent, action.to)
     if (inbox === undefined && agent.dmScheme === 'nip17') {
       throw new PylonError('action_refused', 'the peer has no DM relays (kind 10050) and dm_scheme nip17 allows nothing else')
     }
@@ -156,11 +156,14 @@ export class Publisher {
     nostr.nudgeOutbox()
   }
 
-  async #dmRelays(pubkey: string): Promise<readonly string[] | undefined> {
-    const neighbour = getAgent(this.#deps.store, pubkey)
+  /** Where the peer reads NIP-17. Who wrote so can read it, and is not answered by less because no relay tells its kind 10050 now. */
+  async #dmRelays(agent: AgentRow, pubkey: string): Promise<readonly string[] | undefined> {
+    const { store, nostr } = this.#deps
+    const neighbour = getAgent(store, pubkey)
     if (neighbour !== undefined) return relaysOf(this.#deps, neighbour)
-    const relays = await this.#deps.nostr.dmRelaysOf(pubkey)
-    return relays === undefined || relays.length === 0 ? undefined : relays
+    const relays = await nostr.dmRelaysOf(pubkey)
+    if (relays !== undefined && relays.length > 0) return relays
+    return hasWrittenSealed(store, agent.pubkey, pubkey) ? this.#reach(agent, pubkey) : undefined
   }
 
   async #reach(agent: AgentRow, pubkey: string): Promise<readonly string[]> {

@@ -88,9 +88,15 @@ function judge(
     hasContacted: counterparty !== undefined && hasHeardFrom(store, agent.pubkey, counterparty),
     spokenRecently: counterparty === undefined ? 0 : countSpokenTo(store, agent.pubkey, counterparty, clock.now() - HOUR_MS),
     repliesPerHour: host.replies_per_hour,
+    isForeignZapped: action.type === 'reply' && counterparty !== agent.pubkey && isOnlyZapped(action.to, observation),
     invoiceFromTrusted: action.type === 'pay_invoice' && isFromTrusted(agent, action.invoice, observation),
   })
   if (!verdict.allowed) throw new PylonError('action_refused', verdict.reason)
+}
+
+/** Whether a note came up by the request of a zap, whose sender may name any, and does not mention the agent. */
+function isOnlyZapped(noteId: string, { zaps, mentions }: Observation): boolean {
+  return zaps.some((zap) => zap.event_id === noteId) && !mentions.some((mention) => mention.id === noteId)
 }
 
 function isFromTrusted(agent: AgentRow, invoice: string, observation: Observation): boolean {

@@ -185,6 +185,7 @@ describe('policy', () => {
     answersBefore: 0,
     spokenRecently: 0,
     repliesPerHour: 6,
+    isForeignZapped: false,
     invoiceFromTrusted: false,
   }
   const zap = (amount: number) => ({ type: 'zap' as const, to: OTHER, sats: amount, comment: '' })
@@ -216,6 +217,7 @@ describe('policy', () => {
     ['a turn too many', dm, { isOwnHome: true, answersBefore: MAX_TURNS, autonomy: 'autonomous' as const }, false],
     ['thanks too many', zap(5), { isOwnHome: true, answersBefore: MAX_TURNS }, false],
     ['a stranger, however deep', reply, { answersBefore: MAX_TURNS }, true],
+    ["thanks under a note of somebody else's", reply, { isForeignZapped: true }, false],
     ['a post, paused meanwhile', post, { isPaused: true }, false],
     ['a post, supervised', post, { autonomy: 'supervised' as const }, false],
     ['nothing, supervised', { type: 'nothing' as const }, { autonomy: 'supervised' as const }, true],

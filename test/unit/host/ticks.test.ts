@@ -135,6 +135,19 @@ describe('triggers', () => {
     await world.close()
   })
 
+  it('answers by NIP-17 who wrote so, though no relay tells where its messages go', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    const ada = await spawnAda(world, { brain: rules({ on: 'dm', do: [{ type: 'dm', to: '{{dm.npub}}', text: 'got it' }] }) })
+    const [sent] = buildDm17(carol, [ada], 'between us', Math.floor(world.clock.now() / 1000)).wraps
+    if (sent !== undefined) await world.deliver(sent.event)
+    await world.host.tick('ada')
+    await settled(world)
+    expect(world.outside.ofKind(4, ada)).toEqual([])
+    const [wrap] = world.outside.ofKind(1059).filter((event) => event.tags.some((tag) => tag[1] === carol.pubkey))
+    expect(wrap === undefined ? undefined : unwrap(carol, wrap, createVerifier())).toMatchObject({ content: 'got it' })
+    await world.close()
+  })
+
   it('opens a wrap once, and hears no message that has expired', async () => {
     const dir = tempDir()
     const world = await startWorld({ dir })
