@@ -44,7 +44,8 @@ export async function bundle(outdir) {
     const main = await build({ ...common, entryPoints: { pylon: 'src/main.ts' }, splitting: true })
     const workers = await build({ ...common, entryPoints: WORKERS })
     mkdirSync(outdir, { recursive: true })
-    for (const { path, text } of [...main.outputFiles, ...workers.outputFiles]) await writeCommonJs(outdir, basename(path), text)
+    const files = [...main.outputFiles, ...workers.outputFiles]
+    await Promise.all(files.map(({ path, text }) => writeCommonJs(outdir, basename(path), text)))
   } catch (error) {
     throw new Error(error.message.split('\n')[0].replace(/:$/, ''))
   }
