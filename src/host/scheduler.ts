@@ -19,6 +19,8 @@ export class Scheduler {
   readonly #onTicked: (pubkey: string) => Promise<void>
   readonly #running = new Map<string, Promise<void>>()
   readonly #stalledUntil = new Map<string, number>()
+  /** Agents whose owner waits for a tick: what else is due of them comes after it. */
+  readonly #asked = new Map<string, number>()
   #cancelTimer: (() => void) | undefined
   #open = false
 
@@ -70,7 +72,7 @@ export class Scheduler {
     const ready: { readonly pubkey: string; readonly at: number; readonly run: () => Promise<void> }[] = []
     for (const agent of listAgents(store)) {
       const { pubkey } = agent
-      if (this.#running.has(pubkey)) continue
+      if (this.#running.has(pubkey) || this.#asked.has(pubkey)) continue
       const open = unfinished.get(pubkey)
       const due = open === undefined ? this.dueOf(agent) : undefined
       const at = Math.max(open === undefined ? (due?.at ?? Number.POSITIVE_INFINITY) : 0, this.#stalledUntil.get(pubkey) ?? 0)
@@ -85,11 +87,10 @@ export class Scheduler {
 
   /** A tick by the owner's word. @throws conflict when the agent's state forbids it, shutting_down */
   async tickNow(pubkey: string): Promise<string> {
-    for (;;) {
-      const running = this.#running.get(pubkey)
-      if (running === undefined) break
-      await running
-    }
+    this.#ask(pubkey, 1)
+    for (let running = this.#running.get(pubkey); running !== undefined; running = this.#running.get(pubkey)) await running
+    this.#ask(pubkey, -1)
+    // Nothing is awaited from here to the launch: two who waited would tick at once.
     const agent = getAgent(this.#deps.store, pubkey)
     if (agent === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
     if (!this.#open) throw new PylonError('shutting_down', 'The host does not run agents now.')
@@ -108,6 +109,12 @@ export class Scheduler {
     await this.#running.get(pubkey)
     if (failure !== undefined) throw failure
     return id
+  }
+
+  #ask(pubkey: string, change: 1 | -1): void {
+    const count = (this.#asked.get(pubkey) ?? 0) + change
+    if (count === 0) this.#asked.delete(pubkey)
+    else this.#asked.set(pubkey, count)
   }
 
   /** Resolves when the agent does not tick. */

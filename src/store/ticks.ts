@@ -35,7 +35,7 @@ export interface TickClaim {
   readonly heardId?: string | undefined
 }
 
-/** Claims the occasion and all that was said to the agent so far. Undefined when the occasion was claimed before. */
+/** Claims the occasion and what was said to the agent so far, messages and zaps before mentions, which anybody makes in any number. Undefined when the occasion was claimed before. */
 export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number | undefined => {
   const agent = sql('SELECT tick_count FROM agents WHERE pubkey = ? AND deleted_at IS NULL').get(p.agentPubkey)
   if (agent === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
@@ -51,7 +51,7 @@ export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number
   }
   sql(
     `UPDATE heard SET tick_id = @tick WHERE agent_pubkey = @agent AND id IN
-       (SELECT id FROM heard WHERE agent_pubkey = @agent AND tick_id IS NULL ORDER BY id = @cause DESC, wakes DESC, heard_at LIMIT 50)`,
+       (SELECT id FROM heard WHERE agent_pubkey = @agent AND tick_id IS NULL ORDER BY id = @cause DESC, wakes DESC, type = 'mention', heard_at LIMIT 50)`,
   ).run({ tick: p.id, agent: p.agentPubkey, cause: p.heardId ?? '' })
   return number
 })

@@ -66,6 +66,20 @@ describe('an agent in a flood', () => {
     await world.close()
   })
 
+  it('sees a message in its next tick, however many mentions wait before it', async () => {
+    const world = await startWorld({ dir: tempDir(), host: { debounce_s: 3600 } })
+    const brain = rules({ on: 'dm', do: [{ type: 'remember', text: '{{dm.text}}' }] })
+    const { pubkey } = await world.host.spawn({ name: 'ada', heartbeat_s: 86_400, brain })
+    await ticked(world, 1)
+    await world.store.write(all(...Array.from({ length: 300 }, (_, i) => hear(said(world, pubkey, i)))))
+    await world.store.write(
+      hear(said(world, pubkey, 999, { type: 'dm', scheme: 'nip17', content: 'are you well?', heardAt: world.clock.now() + 1 })),
+    )
+    await world.host.tick('ada')
+    expect(world.host.memory('ada')).toMatchObject([{ content: 'are you well?' }])
+    await world.close()
+  })
+
   it('hears others while one key talks without end, and zaps while mentions are over their bound', async () => {
     const world = await startWorld({ dir: tempDir(), host: { debounce_s: 3600 } })
     const { pubkey } = await world.host.spawn({ name: 'ada', heartbeat_s: 86_400, brain: QUIET })
@@ -101,6 +115,35 @@ describe('many agents', () => {
     const counts = world.host.list().map((agent) => agent.tick_count)
     expect(Math.max(...counts) - Math.min(...counts), JSON.stringify(counts)).toBeLessThanOrEqual(1)
     expect(Math.min(...counts)).toBeGreaterThan(2)
+    const closed = world.close()
+    await world.clock.advance(MINUTE)
+    await closed
+  })
+})
+
+describe('a busy agent', () => {
+  it('ticks when its owner asks, though it is due again each time that it ends', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    const { transfer } = world.deps.wallets
+    let running = 0
+    let most = 0
+    Object.assign(world.deps.wallets, {
+      transfer: async (...args: Parameters<typeof transfer>) => {
+        most = Math.max(most, ++running)
+        await world.clock.sleep(3000)
+        await transfer(...args)
+        running--
+      },
+    })
+    const { pubkey } = await world.host.spawn({ name: 'ada', heartbeat_s: 1, tick_fee_sats: 1, brain: QUIET })
+    await world.fund(pubkey, 10_000_000)
+    await world.clock.advance(10_000)
+    const ticked: string[] = []
+    const asked = [1, 2].map(() => world.host.tick('ada').then((tick) => void ticked.push(tick.trigger)))
+    await world.clock.advance(20_000)
+    expect(ticked).toEqual(['manual', 'manual'])
+    expect(most).toBe(1)
+    await Promise.all(asked)
     const closed = world.close()
     await world.clock.advance(MINUTE)
     await closed
