@@ -30,7 +30,7 @@ export interface LeasePaymentDeps {
   readonly mints: () => readonly string[]
 }
 
-export type Emit = (status: ControlStatus) => void
+type Emit = (status: ControlStatus) => void
 
 /** A legal step as a command. @throws Error for an illegal one, which is a fault of ours */
 export function stepLease(p: LeaseStep): Command<void> {
