@@ -477,6 +477,25 @@ describe('workers requests', () => {
     )
   })
 
+  test('a runtime that sends elsewhere, says too much or says nothing of the kind is not believed', async () => {
+    const { runtime, adapter } = await workers()
+    const elsewhere = await promptRuntime()
+    const { handle } = await adapter.provision(input(), noAbort)
+    const answers = [
+      [{ status: 307, headers: { location: `${elsewhere.url}/v1/runtime/prompt` } }, 'runtime_unreachable', 'redirect'],
+      [{ body: 'x'.repeat(5 * 1024 * 1024) }, 'runtime_unreachable', 'more than'],
+      [{ body: '<html>hello</html>', headers: { 'content-type': 'text/html' } }, 'runtime_failed', 'runtime-prompt.schema.json'],
+      [{ body: { schema_version: 2, session_id: 's', reply: 'hi', stop_reason: 'end_turn' } }, 'runtime_failed', 'schema'],
+      [{ status: 500, body: { error: 'invented', message: 'x' } }, 'runtime_failed', '500'],
+    ] as const
+    for (const [answer, code, words] of answers) {
+      runtime.once('POST', '/v1/runtime/prompt', answer)
+      await expect(adapter.prompt?.(handle, call, noAbort)).rejects.toSatisfy(refusedWith(code, words))
+    }
+    expect(elsewhere.requests).toEqual([])
+    expect(await adapter.prompt?.(handle, call, noAbort)).toMatchObject({ reply: 'hi' })
+  })
+
   test('a broker that is down is unreachable, named with the next step', async () => {
     const { server, adapter } = await workers()
     const { handle } = await adapter.provision(input(), noAbort)

@@ -91,6 +91,9 @@ test.each(['fly', 'microvm', 'workers'] as const)('%s serves pi and acp through 
     else expect(prompted.stderr).toContain('runtime_unsupported')
     expect((await rig.ok('runtime', 'teardown', id, '--json')).json<Answer>().payload).toMatchObject({ teardown: 'deleted' })
   }
+  const run = await rig.run(['runtime', 'run', '--provider', provider, '--json', '--', 'true'])
+  expect(run.code).toBe(1)
+  expect(run.stderr).toContain(provider)
   expect(substrate.server.calls().filter((call) => substrate.created.test(call))).toHaveLength(2)
   expect(substrate.left()).toBe(0)
   expect(rig.logs()).not.toMatch(new RegExp([FLY_TOKEN, BROKER_TOKEN, RUNTIME_TOKEN].join('|')))
