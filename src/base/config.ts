@@ -177,10 +177,30 @@ export function setConfigValue(path: string, key: string, text: string): Config 
     table = child
   }
   table[last] = tomlValue(text)
-  const source = toToml(raw)
-  const config = parseConfig(source, path)
+  const attempt = () => {
+    const source = toToml(raw)
+    return { source, config: parseConfig(source, path) }
+  }
+  const { source, config } = orElse(attempt, () => {
+    // A name such as 42 is meant as text, though it is also a TOML number.
+    table[last] = text
+    return attempt()
+  })
   writeFileAtomic(path, source)
   return config
+}
+
+/** The second where the first throws; where both do, the error of the first. */
+function orElse<T>(first: () => T, second: () => T): T {
+  try {
+    return first()
+  } catch (error) {
+    try {
+      return second()
+    } catch {
+      throw error
+    }
+  }
 }
 
 function tomlValue(text: string): unknown {

@@ -23,6 +23,12 @@ describe('config.toml', () => {
     expect(() => parseConfig(source)).toThrow(expect.objectContaining({ code: 'config_invalid', message: expect.stringMatching(problem) }))
   })
 
+  it('takes as text what is a TOML number too, where text is meant', () => {
+    const path = join(tempDir(), 'config.toml')
+    expect(setConfigValue(path, 'node.name', '42').node.name).toBe('42')
+    expect(() => setConfigValue(path, 'provider.job_timeout_s', 'soon')).toThrow(/job_timeout_s/)
+  })
+
   it('sets one key and keeps the others', () => {
     const path = join(tempDir(), 'config.toml')
     writeFileSync(path, '[node]\nname = "mine"\n')
