@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'n
 import { dirname, join } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
+import type { AdapterProbe } from '../adapter.ts'
 
 export interface GroupLimits {
   readonly memoryMib: number
@@ -152,4 +153,12 @@ export function joinGroup(dirs: readonly string[], argv: readonly string[]): str
   if (dirs.length === 0) return [...argv]
   const script = 'while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"'
   return ['/bin/sh', '-c', script, 'group', ...dirs, '--', ...argv]
+}
+
+/** Where this process may make no control groups. The kernel counts the processes of all users but root. */
+export function withoutGroups(): Pick<AdapterProbe, 'isolated' | 'reason' | 'nextStep'> {
+  const nextStep = 'Run the node as a systemd user service (docs/operations.md), or use Incus (docs/incus.md).'
+  return process.getuid?.() === 0
+    ? { isolated: false, reason: 'this node runs as root and may make no control groups: nothing bounds how many processes fork', nextStep }
+    : { isolated: true, reason: 'each process of a runtime is bounded, but not their memory together (no control groups)', nextStep }
 }

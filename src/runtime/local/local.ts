@@ -1,5 +1,5 @@
 /** Runtimes as child processes of this machine: the embedded default, shut in by bubblewrap where there is any. */
-import { closeSync, constants, existsSync, fstatSync, openSync } from 'node:fs'
+import { closeSync, existsSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
@@ -30,7 +30,7 @@ import { promptOverSocket } from '../prompt-client.ts'
 import { keepsVolume } from '../retention.ts'
 import { admit, type NetworkPolicy } from './admission.ts'
 import { type Bubblewrap, findBubblewrap } from './bubblewrap.ts'
-import { findGroupHome, type GroupHome, removeGroup } from './cgroups.ts'
+import { findGroupHome, type GroupHome, removeGroup, withoutGroups } from './cgroups.ts'
 import { DEFAULT_RESOURCES, type GuestProgram, memoryMibOf } from './enclosure.ts'
 import { runBounded } from './exec.ts'
 import { LocalInstances } from './instances.ts'
@@ -38,6 +38,7 @@ import { LocalLauncher } from './launcher.ts'
 import { endMarked } from './marked-processes.ts'
 import { volumesOf } from './mounts.ts'
 import { collectLocal, DiskWatch, judgeLocal } from './observation.ts'
+import { openSocket } from './prompt-socket.ts'
 import {
   handleOf,
   isSameRequest,
@@ -51,14 +52,6 @@ import {
 import { LocalVolumes, removeTree } from './volumes.ts'
 
 const MAX_EXEC_OUTPUT = 1024 * 1024
-
-/** Where this process may make no control groups. The kernel counts the processes of all users but root. */
-function ungrouped(): Pick<AdapterProbe, 'isolated' | 'reason' | 'nextStep'> {
-  const nextStep = 'Run the node as a systemd user service (docs/operations.md), or use Incus (docs/incus.md).'
-  return process.getuid?.() === 0
-    ? { isolated: false, reason: 'this node runs as root and may make no control groups: nothing bounds how many processes fork', nextStep }
-    : { isolated: true, reason: 'each process of a runtime is bounded, but not their memory together (no control groups)', nextStep }
-}
 
 export interface LocalOptions {
   /** Holds `<runtime id>/` and `volumes/`. */
@@ -112,7 +105,7 @@ export class LocalAdapter implements RuntimeAdapter {
     }
     const found = await this.#findBubblewrap()
     if (found.path === null) return { usable: true, isolated: false, reason: found.reason, nextStep: found.nextStep }
-    return { usable: true, isolated: true, ...(this.#groupHome === undefined ? ungrouped() : {}) }
+    return { usable: true, isolated: true, ...(this.#groupHome === undefined ? withoutGroups() : {}) }
   }
 
   async capacity(): Promise<Capacity> {
@@ -344,23 +337,4 @@ function provisioned(record: LocalRecord): Provisioned {
 
 function toHandle(handle: LocalHandle): RuntimeHandle {
   return { runtime_id: handle.runtime_id, volumes: [...handle.volumes] }
-}
-
-/** Linux: a descriptor that only names what it is of. */
-const O_PATH = 0o10000000
-
-/**
- * A socket by descriptor: what was looked at is what is connected to, whatever its guest puts in the place meanwhile; and a
- * path may be longer than a socket address. Undefined where there is no socket.
- */
-function openSocket(path: string): number | undefined {
-  let fd: number
-  try {
-    fd = openSync(path, O_PATH | constants.O_NOFOLLOW)
-  } catch {
-    return undefined
-  }
-  if (fstatSync(fd).isSocket()) return fd
-  closeSync(fd)
-  return undefined
 }
