@@ -14,7 +14,8 @@ function implicitClass(provider: ControlProvider): RuntimeClass {
     price_msats_per_hour: 0,
     min_lease_s: 60,
     max_lease_s: 366 * 86_400,
-    capacity: 10_000,
+    // As many as the substrate holds.
+    capacity: Number.POSITIVE_INFINITY,
     pi_command: 'pi --mode rpc',
     acp_command: '',
   }
@@ -63,7 +64,9 @@ export function chooseClass(classes: readonly RuntimeClass[], wanted: Wanted): R
   if (speaking === undefined) {
     throw new ControlError(
       'unsupported_protocol',
-      `choose among: ${named.flatMap((entry) => entry.protocols).join(', ')}`,
+      named.some((entry) => entry.protocols.length > 0)
+        ? `choose among: ${[...new Set(named.flatMap((entry) => entry.protocols))].join(', ')}`
+        : 'this class is for runs only: choose another class',
       `not ${wanted.protocol}`,
     )
   }

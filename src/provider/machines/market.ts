@@ -43,6 +43,8 @@ export function createMarket(deps: MarketDeps) {
     return runtimesIn(store, LIVING_STATES).filter((row) => row.runtimeClass === runtimeClass).length
   }
 
+  const total = ({ capacity, provider }: RuntimeClass) =>
+    Number.isFinite(capacity) ? capacity : deps.substrates().capacity(provider).instances
   const free = (entry: RuntimeClass) => freeOf(entry, livingOf(entry.name), deps.substrates().capacity(entry.provider).free)
 
   /** Whether strangers can rent it now, or why not. */
@@ -71,7 +73,7 @@ export function createMarket(deps: MarketDeps) {
       priceMsatsPerHour: BigInt(entry.price_msats_per_hour),
       minLeaseS: entry.min_lease_s,
       maxLeaseS: entry.max_lease_s,
-      capacity: { free: free(entry), total: entry.capacity },
+      capacity: { free: free(entry), total: total(entry) },
       resources: {
         ...(entry.vcpu_count === undefined ? {} : { vcpuCount: entry.vcpu_count }),
         ...(entry.memory_mib === undefined ? {} : { memoryMib: entry.memory_mib }),
@@ -132,7 +134,7 @@ export function createMarket(deps: MarketDeps) {
       protocols: entry.protocols,
       priceMsatsPerHour: BigInt(entry.price_msats_per_hour),
       free: free(entry),
-      total: entry.capacity,
+      total: total(entry),
       published: verdict.ok,
       ...(verdict.ok ? {} : { reason: verdict.reason }),
     }
