@@ -104,19 +104,17 @@ export class Upkeep {
     const action = event.cause.type === 'action' ? getAction(store, event.cause.id) : undefined
     if (action !== undefined && isSpend(action.type)) await onPaymentEvent(this.#deps, action, event)
     if (!this.#started || this.#closed) return
-    if (getAgent(store, event.owner.pubkey) === undefined) this.inBackground('bequest', () => this.#bequeath([event.owner.pubkey]))
+    if (getAgent(store, event.owner.pubkey) === undefined) this.inBackground('bequest', () => this.#bequeath(event.owner.pubkey))
     // A zap wakes by its receipt.
     else await this.lookAtWallet(event.owner.pubkey, event.cause.type !== 'zap')
   }
 
   /** What agents are paid after they were deleted is the node's. */
-  async #bequeath(pubkeys: readonly string[]): Promise<void> {
-    if (this.#deps.keyring.locked) return
-    for (const pubkey of pubkeys) {
-      if (this.#closed || this.#deps.wallets.of({ kind: 'agent', pubkey }).balance().balanceSats === 0n) continue
-      const movedSats = await moveFundsToNode(this.#deps, { pubkey })
-      if (movedSats > 0n) this.#deps.logger.info({ pubkey, moved_sats: movedSats }, 'sats of a deleted agent came to the node')
-    }
+  async #bequeath(pubkey: string): Promise<void> {
+    const { keyring, wallets, logger } = this.#deps
+    if (this.#closed || keyring.locked || wallets.of({ kind: 'agent', pubkey }).balance().balanceSats === 0n) return
+    const movedSats = await moveFundsToNode(this.#deps, { pubkey })
+    if (movedSats > 0n) logger.info({ pubkey, moved_sats: movedSats }, 'sats of a deleted agent came to the node')
   }
 
   /** Follows a balance that may have changed; what a hibernating agent was given wakes it for one tick. */
@@ -166,17 +164,21 @@ export class Upkeep {
 
   /** What no event tells: a balance that changed, an address still missing, publishing that nobody took, old rows. */
   async #check(): Promise<void> {
-    const { store, clock, config } = this.#deps
+    const { store, clock, config, logger } = this.#deps
     for (const agent of listAgents(store)) {
-      await this.lookAtWallet(agent.pubkey)
-      await this.introduce(agent.pubkey)
+      try {
+        await this.lookAtWallet(agent.pubkey)
+        await this.introduce(agent.pubkey)
+      } catch (error) {
+        logger.warn({ agent: agent.name, error: messageOf(error) }, 'an agent could not be looked after; it is tried again')
+      }
     }
     // Timers stand still while the machine sleeps, and do not follow a clock that is put right.
     this.#wake()
     const now = clock.now()
     if (now - this.#sweptAt < SWEEP_MS) return
     this.#sweptAt = now
-    this.inBackground('bequest', () => this.#bequeath(deletedAgents(store)))
+    for (const pubkey of deletedAgents(store)) this.inBackground('bequest', () => this.#bequeath(pubkey))
     for (const action of openActions(store)) {
       if (isSpend(action.type) || now - action.updatedAt < OUTBOX_DAYS * DAY_MS) continue
       await store.write(finishAction({ id: action.id, state: 'failed', reason: 'no relay took it in time', at: now }))

@@ -144,6 +144,25 @@ describe('the life of an agent', () => {
     await world.close()
   })
 
+  it('comes back when it is funded, though another agent cannot be looked after', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    const ada = await world.host.spawn({ name: 'ada' })
+    await world.clock.advance(MINUTE)
+    const bea = await world.host.spawn({ name: 'bea', tick_fee_sats: 10 })
+    expect(bea.state).toBe('dormant')
+    const { of } = world.deps.wallets
+    Object.assign(world.deps.wallets, {
+      of: (owner: Parameters<typeof of>[0]) => {
+        if (owner.pubkey === ada.pubkey) throw new PylonError('internal', 'This wallet is broken.')
+        return of(owner)
+      },
+    })
+    await world.fund(bea.pubkey, 100_000, false)
+    await world.clock.advance(2 * MINUTE)
+    expect(world.host.get('bea').state).toBe('active')
+    await world.close()
+  })
+
   it('leaves nothing behind that is worth its fee, though the mint asks much', async () => {
     const world = await startWorld({ dir: tempDir() })
     const { pubkey } = await world.host.spawn({ name: 'ada' })
