@@ -114,7 +114,7 @@ export class Upkeep {
     const { keyring, wallets, logger } = this.#deps
     if (this.#closed || keyring.locked || wallets.of({ kind: 'agent', pubkey }).balance().balanceSats === 0n) return
     const movedSats = await moveFundsToNode(this.#deps, { pubkey })
-    if (movedSats > 0n) logger.info({ pubkey, moved_sats: movedSats }, 'sats of a deleted agent came to the node')
+    if (movedSats > 0n) logger.info({ pubkey, moved_sats: Number(movedSats) }, 'sats of a deleted agent came to the node')
   }
 
   /** Follows a balance that may have changed; what a hibernating agent was given wakes it for one tick. */

@@ -55,8 +55,9 @@ async function counterpartyOf(publisher: Publisher, agent: AgentRow, action: Act
     case 'react':
       return (await publisher.find(agent, action.to)).pubkey
     case 'zap': {
-      const target = readZapTarget(action.to)
-      return target.pubkey ?? (await publisher.find(agent, target.eventId ?? '')).pubkey
+      const { eventId, pubkey } = readZapTarget(action.to)
+      // Whom a pointer calls the author is the word of who made the pointer.
+      return eventId === undefined ? pubkey : (await publisher.find(agent, eventId)).pubkey
     }
     default:
       return undefined

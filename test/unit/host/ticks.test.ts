@@ -1,3 +1,4 @@
+import { neventEncode } from 'nostr-tools/nip19'
 import { describe, expect, it, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
@@ -280,6 +281,15 @@ describe('exactly once', () => {
     )
     expect(outside.zaps).toHaveLength(1)
     await again.close()
+  })
+
+  it('zaps the author of a note, whomever the pointer to it names', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    const note = await world.say(carol, { content: 'worth a zap' })
+    const pointer = neventEncode({ id: note.id, author: bob.pubkey })
+    await spawnAda(world, { brain: rules({ on: 'tick', do: [{ type: 'zap', to: pointer, sats: 21 }] }), autonomy: 'autonomous' })
+    expect(world.outside.zaps).toMatchObject([{ recipient: carol.pubkey, eventId: note.id }])
+    await world.close()
   })
 
   it('learns the outcome of an unknown payment from the wallet', async () => {
