@@ -5,6 +5,7 @@ import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { buildDm04 } from '../../../src/nostr/nips/nip04.ts'
 import { buildDm17, unwrap, wrapRumor } from '../../../src/nostr/nips/nip59.ts'
 import { createVerifier } from '../../../src/nostr/verify.ts'
+import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { tempDir } from '../../support/temp.ts'
 import { Outside, startWorld, stranger, type World } from './world.ts'
 
@@ -451,6 +452,21 @@ describe('money requests', () => {
     const copies = world.outside.ofKind(1059).filter((event) => event.tags.some((tag) => tag[1] === bea))
     const rumor = copies[0] === undefined ? undefined : unwrap(world.keyring.signer(bea), copies[0], createVerifier())
     expect(rumor).toMatchObject({ pubkey: ada, content: expect.stringMatching(/^tea: 30 sats\nlnbcrt30n/) })
+    await world.close()
+  })
+
+  it('shows what a payment took in whole sats, as the ledger has it', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    const bytes = Buffer.alloc(32, 7)
+    const fields = {
+      network: 'bcrt',
+      amountMsats: 1500n,
+      timestampSeconds: Math.floor(world.clock.now() / 1000),
+      description: 'tea',
+    } as const
+    const invoice = encodeInvoice({ ...fields, paymentHash: bytes, paymentSecret: bytes }, bytes)
+    await spawnAda(world, { brain: rules({ on: 'tick', do: [{ type: 'pay_invoice', invoice }] }), autonomy: 'autonomous' })
+    expect(world.host.log('ada')).toMatchObject([{ cost_msats: 3000, actions: [{ state: 'done', cost_msats: 3000 }] }])
     await world.close()
   })
 
