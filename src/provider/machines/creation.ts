@@ -14,7 +14,7 @@ import { fail, toControlError } from './failures.ts'
 import { type Emit, type KeeperDeps, mustPersist } from './keeper.ts'
 import type { Market } from './market.ts'
 import { outputText, runAnswer } from './operations.ts'
-import { orderProvision, orderRun, volumesIn } from './order.ts'
+import { adapterInput, orderProvision, orderRun, volumesIn } from './order.ts'
 import type { Registry } from './registry.ts'
 import { type Claimed, leaseIdOf } from './requests.ts'
 import type { Views } from './views.ts'
@@ -76,6 +76,8 @@ export function createCreation(deps: {
     try {
       const order = command.command === 'provision' ? orderProvision(command, entry, context) : orderRun(command, entry, context)
       assertVolumesFree(requester, order.spec)
+      const asked = { runtimeId, ownerPubkey: requester, spec: order.spec, protocol: order.protocol }
+      keeper.substrates().get(entry.provider).assertPossible?.(adapterInput(asked, order.input))
       const leaseId = leaseIdOf(claimed)
       const seconds = leaseSeconds(entry, command)
       await mustPersist(

@@ -58,10 +58,11 @@ export function createMarket(deps: MarketDeps) {
     return { ok: true }
   }
 
-  /** What a runtime reaches: nothing, a bridge of the node, or all that the host does. */
-  function networkOf({ provider }: RuntimeClass): 'none' | 'bridge' | 'host' {
+  /** What a runtime reaches: nothing, a bridge of the node, all that the host does, or what its substrate elsewhere gives. */
+  function networkOf({ provider }: RuntimeClass): 'none' | 'bridge' | 'host' | 'remote' {
     if (provider === 'local') return config().local.network
-    return provider === 'incus' && config().incus.network !== '' ? 'bridge' : 'none'
+    if (provider === 'incus') return config().incus.network === '' ? 'none' : 'bridge'
+    return 'remote'
   }
 
   function offerOf(entry: RuntimeClass): RuntimeOffer {
@@ -95,6 +96,9 @@ export function createMarket(deps: MarketDeps) {
       throw fail('rate_limited', 'too many leases wait for payment', 'try later, or send a lease_token')
   }
 
+  /** Classes whose substrate runs one-shot commands. */
+  const runners = () => classes().filter(({ provider }) => deps.substrates().get(provider).collect !== undefined)
+
   /** @throws ControlError for what speaks against it before anything is spent */
   function admit(requester: string, command: CommandOf<'provision'> | CommandOf<'run'>): { entry: RuntimeClass; terms: Terms } {
     const theirs = terms(requester)
@@ -107,7 +111,12 @@ export function createMarket(deps: MarketDeps) {
         `use provider ${deps.substrates().providers.join(' or ') || '(none)'}`,
       )
     }
-    const entry = chooseClass(classes(), { provider: asked, runtimeClass: command.runtime_class, protocol, paid: theirs === 'lease' })
+    const entry = chooseClass(protocol === null ? runners() : classes(), {
+      provider: asked,
+      runtimeClass: command.runtime_class,
+      protocol,
+      paid: theirs === 'lease',
+    })
     const probe = deps.substrates().probe(entry.provider)
     if (!probe.usable)
       throw fail('provider_temporarily_disabled', `${entry.provider} is not usable now`, 'use another provider, or try later')
@@ -142,7 +151,7 @@ export function createMarket(deps: MarketDeps) {
 
   function jobClassOf(): { entry: RuntimeClass } | { reason: string } {
     const wanted = config().job_class
-    const fitting = classes().filter((entry) =>
+    const fitting = runners().filter((entry) =>
       wanted === '' ? entry.provider === 'incus' || entry.provider === 'local' : entry.name === wanted,
     )
     const entry = fitting.find((candidate) => {

@@ -163,12 +163,17 @@ export function broughtCommand(row: RuntimeRow): boolean {
 
 /** What an adapter is asked for, from a record. */
 export function provisionInputOf(row: RuntimeRow): ProvisionInput {
-  const { timeoutSecs, env, target, params } = storedInput.parse(row.input ?? {})
+  const { id: runtimeId, ownerPubkey, protocol } = row
+  return adapterInput({ runtimeId, ownerPubkey, protocol, spec: decodeRuntimeSpec(row.spec) }, storedInput.parse(row.input ?? {}))
+}
+
+/** The same before there is a record. */
+export function adapterInput(
+  who: Pick<ProvisionInput, 'runtimeId' | 'ownerPubkey' | 'protocol' | 'spec'>,
+  { timeoutSecs, env, target, params }: StoredInput,
+): ProvisionInput {
   return {
-    runtimeId: row.id,
-    ownerPubkey: row.ownerPubkey,
-    spec: decodeRuntimeSpec(row.spec),
-    protocol: row.protocol,
+    ...who,
     ...(timeoutSecs === undefined ? {} : { timeoutSecs }),
     ...(env === undefined ? {} : { env }),
     ...(target === undefined ? {} : { target }),

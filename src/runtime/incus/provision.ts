@@ -38,13 +38,19 @@ export interface ProvisionContext {
 /** On failure what this call made is gone again; a volume that was there before stays. */
 export async function provisionInstance(context: ProvisionContext, input: ProvisionInput, signal: AbortSignal): Promise<IncusHandle> {
   const { incus, settings } = context
-  const plan = buildRuntimePlan(input.spec)
-  checkMounts(plan, settings)
-  const params = decodeParams(input.params, settings, { alias: input.spec.incus?.image_alias, managed: input.protocol !== null })
+  const { plan, params } = decodeInput(input, settings)
   const name = instanceName(input.runtimeId)
   const [found, guest] = await Promise.all([getInstance(incus, name), guestOf(incus, params.imageAlias, input)])
   if (found !== undefined) return adopt(context, input, found.instance, signal)
   return make(context, input, plan, params, guest, signal)
+}
+
+/** What can be said without asking Incus. @throws spec_mount_refused, invalid_request */
+export function decodeInput(input: ProvisionInput, settings: IncusSettings): { plan: RuntimePlan; params: IncusParams } {
+  const plan = buildRuntimePlan(input.spec)
+  checkMounts(plan, settings)
+  const params = decodeParams(input.params, settings, { alias: input.spec.incus?.image_alias, managed: input.protocol !== null })
+  return { plan, params }
 }
 
 /** Which guest the image carries; its property `pylon.guest` says. @throws incus_image_missing, runtime_unsupported */

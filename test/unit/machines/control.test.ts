@@ -153,6 +153,15 @@ test('runtime_class_mismatch_fails_before_provision', async () => {
   expect(world.incus.calls).toEqual([])
 })
 
+test('what_a_substrate_never_could_do_is_refused_before_money_is_asked_for', async () => {
+  const node = await world.start()
+  world.incus.impossible = new PylonError('invalid_request', 'cpu is 16: this class gives at most 1.')
+  const sent = node.send(stranger.pubkey, PROVISION)
+  await failsWith(sent.result, 'invalid_command')
+  expect(sent.statuses.map(({ phase }) => phase)).toEqual(['queued', 'failed'])
+  expect([world.invoices.size, world.incus.calls]).toEqual([0, []])
+})
+
 test('post_provision_protocol_validation_triggers_cleanup', async () => {
   const node = await world.start()
   world.incus.protocols = ['pi']

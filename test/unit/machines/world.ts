@@ -50,6 +50,8 @@ export class Machinery implements RuntimeAdapter {
   protocols: Provisioned['protocols'] = ['pi', 'acp']
   runtimeClass: string | undefined
   failProvision: PylonError | undefined
+  /** What it refuses to begin with. */
+  impossible: PylonError | undefined
   failTeardown: PylonError | undefined
   /** What a new managed instance says of itself, and a one-shot one. */
   firstState: Readiness['state'] = 'ready'
@@ -74,6 +76,10 @@ export class Machinery implements RuntimeAdapter {
   async capacity(): Promise<Capacity> {
     const free = Math.max(0, this.places - this.instances.size)
     return { instances: this.places, vcpus: 64, memoryMib: 65_536, free: { instances: free, vcpus: 64, memoryMib: 65_536 } }
+  }
+
+  assertPossible(): void {
+    if (this.impossible !== undefined) throw this.impossible
   }
 
   async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
