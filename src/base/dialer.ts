@@ -17,6 +17,8 @@ export interface FetchOptions {
   /** The longest body that is read (default 1 MiB). */
   readonly maxBytes?: number
   readonly signal?: AbortSignal
+  /** A stranger chose the address: what the owner made an exception for itself (a mint, a spawner) is then none. */
+  readonly namedByStranger?: boolean
 }
 
 export interface FetchResponse {
@@ -31,8 +33,11 @@ export interface WebSocketOptions {
 }
 
 export interface Dialer {
-  /** Makes one origin an exact exception: what the owner configured, or the sandbox's own. ws and http of one host and port are one origin. */
-  allow(origin: string): void
+  /**
+   * Makes one origin an exact exception: what the owner configured, or the sandbox's own. ws and http of one host and port are one origin.
+   * @param forStrangers whether addresses that strangers name may be there too
+   */
+  allow(origin: string, forStrangers?: boolean): void
   /** Whether the origin of this URL is an exception. */
   isAllowed(url: string): boolean
   /** One exchange; redirects are errors. @throws address_refused, fetch_failed, both naming the URL. */
@@ -57,14 +62,15 @@ const resolveAll: Lookup = (hostname) =>
 export function createDialer(options: { allowedOrigins?: readonly string[]; lookup?: Lookup } = {}): Dialer {
   const resolve = options.lookup ?? resolveAll
   const allowed = new Set((options.allowedOrigins ?? []).map((origin) => originOf(parseUrl(origin))))
+  const allowedToStrangers = new Set<string>()
   const guardedLookup = guardLookup(resolve)
   const plainAgent = new Agent({ connect: { timeout: DEFAULT_TIMEOUT_MS }, headersTimeout: 0, bodyTimeout: 0 })
   const guardedAgent = new Agent({ connect: { timeout: DEFAULT_TIMEOUT_MS, lookup: guardedLookup }, headersTimeout: 0, bodyTimeout: 0 })
 
   /** Whether the URL is an exception; refuses what needs no resolving to be refused. */
-  function admit(url: string, secureScheme: 'https:' | 'wss:'): boolean {
+  function admit(url: string, secureScheme: 'https:' | 'wss:', exceptions: ReadonlySet<string> = allowed): boolean {
     const parsed = parseUrl(url)
-    if (allowed.has(originOf(parsed))) return true
+    if (exceptions.has(originOf(parsed))) return true
     if (parsed.protocol !== secureScheme) {
       throw refused(url, `only ${secureScheme}// is used for addresses that the owner did not configure`)
     }
@@ -75,10 +81,14 @@ export function createDialer(options: { allowedOrigins?: readonly string[]; look
   }
 
   return {
-    allow: (origin) => void allowed.add(originOf(parseUrl(origin))),
+    allow(origin, forStrangers = false) {
+      const exception = originOf(parseUrl(origin))
+      allowed.add(exception)
+      if (forStrangers) allowedToStrangers.add(exception)
+    },
     isAllowed: (url) => allowed.has(originOf(parseUrl(url))),
     async fetch(url, fetchOptions = {}) {
-      const isException = admit(url, 'https:')
+      const isException = admit(url, 'https:', fetchOptions.namedByStranger === true ? allowedToStrangers : allowed)
       return exchange(url, fetchOptions, isException ? plainAgent : guardedAgent)
     },
     connectWebSocket(url, { maxPayloadBytes = DEFAULT_MAX_BYTES, handshakeTimeoutMs = DEFAULT_TIMEOUT_MS } = {}) {

@@ -90,7 +90,12 @@ export async function requestZapInvoice(
 }
 
 async function ask<T>(dialer: Pick<Dialer, 'fetch'>, url: string, schema: z.ZodType<T>): Promise<T> {
-  const { text } = await dialer.fetch(url, { headers: { accept: 'application/json' }, timeoutMs: TIMEOUT_MS, maxBytes: MAX_ANSWER_BYTES })
+  const { text } = await dialer.fetch(url, {
+    headers: { accept: 'application/json' },
+    timeoutMs: TIMEOUT_MS,
+    maxBytes: MAX_ANSWER_BYTES,
+    namedByStranger: true,
+  })
   const json = parseJson(text)
   const refused = errorSchema.safeParse(json)
   if (refused.success) throw invalid(`the server says: ${refused.data.reason.slice(0, 200)}`)

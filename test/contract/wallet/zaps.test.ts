@@ -34,7 +34,7 @@ interface ZapHome extends TestHome {
 
 async function home(wrap: (dialer: Dialer) => Dialer = (dialer) => dialer): Promise<ZapHome> {
   const opened = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: testWords() })
-  opened.dialer.allow(sandbox.lnurlBaseUrl)
+  opened.dialer.allow(sandbox.lnurlBaseUrl, true)
   const { store, wallets, keyring, dialer } = opened
   const common = { store, clock: systemClock, logger: silentLogger, dialer: wrap(dialer), wallets }
   const addresses = new ZapAddresses({ ...common, nostr: { keyring }, baseUrl: sandbox.lnurlBaseUrl, mintUrl: sandbox.mintUrl })

@@ -89,6 +89,14 @@ describe('an exception of the owner', () => {
     expect([made.isAllowed(url.replace('http', 'ws')), made.isAllowed(other)]).toEqual([true, false])
   })
 
+  it('is none for an address that a stranger named, unless strangers may name it', async () => {
+    const { url } = await serve((_request, response) => response.end('of the owner'))
+    const made = dialer({ allowedOrigins: [url] })
+    await expect(made.fetch(url, { namedByStranger: true })).rejects.toMatchObject({ code: 'address_refused' })
+    made.allow(url, true)
+    expect(await made.fetch(url, { namedByStranger: true })).toMatchObject({ status: 200 })
+  })
+
   it('sends method, headers and body, and gives back any status', async () => {
     const { url } = await serve((request, response) => {
       let body = ''
