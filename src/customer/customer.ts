@@ -261,7 +261,7 @@ export class Customer {
     await this.#log.move(id, 'timeout', error.message, { error })
   }
 
-  /** Goes on with what was left between two steps, takes back tokens that nobody spent; forgets what is long over. */
+  /** Goes on with what was left between two steps, takes back tokens that nobody spent, redeems refunds that wait; forgets what is long over. */
   #sweepLater(): void {
     this.#turns.later(SWEEP_EVERY_MS, () => {
       const { store, clock, config, logger } = this.#deps

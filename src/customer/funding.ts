@@ -12,8 +12,8 @@ export interface FundingDeps {
 }
 
 /** What jobs cost, and what of it came back. */
-export const EXPENSE_ACCOUNT = 'customer/expense/job'
-/** After the deadline, before a token that nobody took is taken back. */
+export const JOB_EXPENSE_ACCOUNT = 'customer/expense/job'
+/** After the deadline of what it pays for, before a token that nobody took is ours again. */
 export const RECLAIM_AFTER_MS = 10 * 60_000
 /** What the mint may take for the proofs that a payment spends. */
 const INPUT_FEE_ALLOWANCE_SATS = 3n

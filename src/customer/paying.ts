@@ -9,7 +9,7 @@ import { listOffers, movePurchase, notePaid, type OfferRow, type PurchaseRow, pu
 import type { Store } from '../store/store.ts'
 import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts'
 import type { PaidProvider } from './discovery.ts'
-import { customerWallet, EXPENSE_ACCOUNT, maxFeeOf, RECLAIM_AFTER_MS, topUp } from './funding.ts'
+import { customerWallet, JOB_EXPENSE_ACCOUNT, maxFeeOf, RECLAIM_AFTER_MS, topUp } from './funding.ts'
 import { orderOf, type PurchaseLog, statusOf } from './purchase-log.ts'
 
 interface PayingDeps {
@@ -85,7 +85,7 @@ export class Paying {
         request: offer.bolt11 ?? '',
         amountMsats: offer.amountMsats,
         maxFeeSats,
-        debitAccount: EXPENSE_ACCOUNT,
+        debitAccount: JOB_EXPENSE_ACCOUNT,
       })
       if (outcome.state === 'paid') await this.#paid(row.id, offer)
     } catch (error) {
@@ -152,7 +152,7 @@ export class Paying {
       lockTo: provider.lockPubkey,
       refundAfter: row.deadlineAt + RECLAIM_AFTER_MS,
       coverReceiverFee: true,
-      debitAccount: EXPENSE_ACCOUNT,
+      debitAccount: JOB_EXPENSE_ACCOUNT,
     })
   }
 

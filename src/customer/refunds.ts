@@ -7,7 +7,7 @@ import type { Logger } from '../base/logger.ts'
 import { noteRefund, type PurchaseRow, purchasesWithRefund, purchasesWithTokenOut, purchaseTokenKey } from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { Wallet } from '../wallet/types.ts'
-import { customerWallet, EXPENSE_ACCOUNT, type FundingDeps, RECLAIM_AFTER_MS } from './funding.ts'
+import { customerWallet, type FundingDeps, JOB_EXPENSE_ACCOUNT, RECLAIM_AFTER_MS } from './funding.ts'
 import { type PurchaseLog, statusOf } from './purchase-log.ts'
 import { isSettled } from './states.ts'
 
@@ -54,7 +54,7 @@ export class Refunds {
         idempotencyKey: `purchase:${id}:refund:${createHash('sha256').update(token).digest('hex').slice(0, 16)}`,
         cause: { type: 'purchase', id },
         token,
-        creditAccount: EXPENSE_ACCOUNT,
+        creditAccount: JOB_EXPENSE_ACCOUNT,
         retryFailed: true,
       })
       await this.refunded(id, received.amountSats)

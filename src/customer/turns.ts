@@ -32,7 +32,7 @@ export class Turns {
     return mine
   }
 
-  /** A step that nobody waits for: what goes wrong is logged, and tried again when the node starts. */
+  /** A step that nobody waits for: what goes wrong is logged, and tried again by the next sweep or start. */
   background(id: string, step: () => Promise<void>): void {
     if (this.#closed) return
     this.run(id, step).catch((error: unknown) => this.#logger.warn({ purchase: id, err: messageOf(error) }, 'purchase step failed'))

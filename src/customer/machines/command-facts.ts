@@ -1,4 +1,4 @@
-/** What a command says of itself to whoever sends it: whether it may cost something, for how long, and how long an answer may take. Pure. */
+/** What can be told of a command before it is sent: whether it may cost something, for how long, and how long an answer may take. Pure. */
 import { PylonError } from '../../base/errors.ts'
 import { type ControlCommand, type ControlCommandInput, controlCommand } from '../../nostr/control/commands.ts'
 import type { ControlResult } from '../../nostr/control/envelopes.ts'
@@ -30,8 +30,8 @@ export function leaseSecondsOf(command: ControlCommandInput): number | undefined
   return command.command === 'provision' || command.command === 'extend_lease' ? command.lease_seconds : undefined
 }
 
-/** How long the node may take for it, in ms. */
-export function timeoutOf(command: ControlCommandInput): number {
+/** How long the node may take for it. */
+export function timeoutMsOf(command: ControlCommandInput): number {
   switch (command.command) {
     case 'provision':
       return PROVISION_MS
@@ -52,6 +52,7 @@ export function timeoutOf(command: ControlCommandInput): number {
   }
 }
 
+/** The id of the runtime that a command was about: the one it named, or the one it made. */
 export function runtimeOf(command: ControlCommandInput, { runtime }: ControlResult): string {
   return 'runtime_id' in command ? command.runtime_id : runtime.runtime_id
 }

@@ -7,7 +7,7 @@ import { npubOf } from '../../nostr/nips/nip19.ts'
 import { beginRentalPayment, getRental, markRentalPaid, type RentalRow } from '../../store/rentals.ts'
 import type { Store } from '../../store/store.ts'
 import { decodeInvoice } from '../../wallet/bolt11.ts'
-import { customerWallet, type FundingDeps, maxFeeOf, topUp } from '../funding.ts'
+import { customerWallet, type FundingDeps, maxFeeOf, RECLAIM_AFTER_MS, topUp } from '../funding.ts'
 import { type LeaseQuote, parseLeaseQuote } from './quote.ts'
 
 export interface LeasePaymentDeps extends FundingDeps {
@@ -25,9 +25,9 @@ export interface LeaseTerms {
 /** What was done about a quote: paid over Lightning (or on its way), or a token that is to go with the command. */
 export type LeasePaid = { readonly by: 'invoice' } | { readonly by: 'token'; readonly token: string }
 
-export const EXPENSE_ACCOUNT = 'customer/expense/lease'
-/** After the quote has expired, before a token that the node did not take is ours again. */
-const RECLAIM_AFTER_MS = 10 * 60_000
+/** What leases cost, and what of it came back. */
+export const LEASE_EXPENSE_ACCOUNT = 'customer/expense/lease'
+/** Of a quote that names no end. */
 const NO_EXPIRY_MS = 15 * 60_000
 
 /**
@@ -126,7 +126,7 @@ async function byToken(deps: LeasePaymentDeps, row: RentalRow, offer: Offer): Pr
     lockTo: quote.lockPubkey,
     refundAfter: (quote.expiresAt ?? deps.clock.now() + NO_EXPIRY_MS) + RECLAIM_AFTER_MS,
     coverReceiverFee: true,
-    debitAccount: EXPENSE_ACCOUNT,
+    debitAccount: LEASE_EXPENSE_ACCOUNT,
   })
   await paid(deps, row.id, satsToMsats(sent.amountSats))
   return { by: 'token', token: sent.token }
@@ -179,7 +179,7 @@ async function settle(deps: LeasePaymentDeps, id: string): Promise<LeasePaid> {
     cause: { type: 'purchase', id: `rental:${id}` },
     request: row.invoice,
     maxFeeSats,
-    debitAccount: EXPENSE_ACCOUNT,
+    debitAccount: LEASE_EXPENSE_ACCOUNT,
   })
   if (outcome.state === 'paid') await paid(deps, id, satsToMsats(amountSats))
   return { by: 'invoice' }
@@ -205,7 +205,7 @@ export async function redeemRefund(deps: LeasePaymentDeps, rentalId: string, tok
     idempotencyKey: `rental:${rentalId}:refund:${digest}`,
     cause: { type: 'purchase', id: `rental:${rentalId}` },
     token,
-    creditAccount: EXPENSE_ACCOUNT,
+    creditAccount: LEASE_EXPENSE_ACCOUNT,
   })
 }
 

@@ -1,5 +1,6 @@
 /** Looks after what may come back of leases that we paid: hears what nodes say unasked, asks them now and then, redeems refunds. */
 import { isPylonError, messageOf } from '../../base/errors.ts'
+import { asRecord } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { ControlCommandInput } from '../../nostr/control/commands.ts'
 import type { RuntimeDescriptor } from '../../nostr/control/descriptor.ts'
@@ -15,7 +16,7 @@ import {
   unwatchRental,
   watchedRentals,
 } from '../../store/rentals.ts'
-import { EXPENSE_ACCOUNT, type LeasePaymentDeps, learnPayment, redeemRefund } from './lease-payment.ts'
+import { LEASE_EXPENSE_ACCOUNT, type LeasePaymentDeps, learnPayment, redeemRefund } from './lease-payment.ts'
 
 const KEEP_MS = 90 * 24 * 3600_000
 const LOOK_EVERY_MS = 5 * 60_000
@@ -85,7 +86,7 @@ export class RentalWatch {
       // Spent: by us, before a crash.
       if (!isPylonError(error, 'token_spent')) return this.#warn(error, 'a refund of a lease could not be redeemed yet')
     }
-    await store.write(noteRentalRefund({ id: row.id, account: EXPENSE_ACCOUNT, at: clock.now() }))
+    await store.write(noteRentalRefund({ id: row.id, account: LEASE_EXPENSE_ACCOUNT, at: clock.now() }))
   }
 
   /** Anybody can send such an event: it counts only from a node that we paid, about what we paid for. */
@@ -95,7 +96,7 @@ export class RentalWatch {
     const row =
       rented.find(({ runtimeId }) => runtimeId !== null && runtimeId === status?.runtime_id) ??
       rented.find(({ requestId }) => requestId === status?.request_id)
-    const token = fieldsOf(fieldsOf(status?.progress)?.['refund'])?.['token']
+    const token = asRecord(asRecord(status?.progress)['refund'])['token']
     if (row !== undefined && typeof token === 'string') await this.#redeem(row, token)
   }
 
@@ -126,7 +127,7 @@ export class RentalWatch {
     for (const row of watchedRentals(store)) {
       const { id, server, runtimeId, createdAt } = row
       // A token that the node never took came back by itself.
-      await store.write(noteRentalRefund({ id, account: EXPENSE_ACCOUNT, at: row.updatedAt }))
+      await store.write(noteRentalRefund({ id, account: LEASE_EXPENSE_ACCOUNT, at: row.updatedAt }))
       if (clock.now() > createdAt + WATCH_MS && clock.now() > (row.leaseEndsAt ?? 0) + WATCH_MS) await store.write(unwatchRental({ id }))
       if (this.#closed || runtimeId === null) continue
       const command = { command: 'get_runtime', runtime_id: runtimeId } as const
@@ -146,8 +147,8 @@ export class RentalWatch {
 }
 
 function leaseOf({ metadata }: RuntimeDescriptor): { state: string; endsAt?: number; refundToken?: string } | undefined {
-  const lease = fieldsOf(fieldsOf(metadata)?.['lease'])
-  if (lease === undefined || typeof lease['state'] !== 'string') return undefined
+  const lease = asRecord(asRecord(metadata)['lease'])
+  if (typeof lease['state'] !== 'string') return undefined
   const endsAt = typeof lease['ends_at'] === 'string' ? Date.parse(lease['ends_at']) : Number.NaN
   const token = lease['refund_token']
   return {
@@ -155,8 +156,4 @@ function leaseOf({ metadata }: RuntimeDescriptor): { state: string; endsAt?: num
     ...(Number.isNaN(endsAt) ? {} : { endsAt }),
     ...(typeof token === 'string' ? { refundToken: token } : {}),
   }
-}
-
-function fieldsOf(value: unknown): Record<string, unknown> | undefined {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined
 }

@@ -14,7 +14,7 @@ import type { Nostr } from '../../nostr/types.ts'
 import { answerRental, claimRental, getRental, listRentals, openRentals, type RentalRow, rentalsOf } from '../../store/rentals.ts'
 import type { Store } from '../../store/store.ts'
 import type { Wallets } from '../../wallet/types.ts'
-import { decodeOrder, GRACE_MS, isPayable, leaseSecondsOf, runtimeOf, timeoutOf } from './command-facts.ts'
+import { decodeOrder, GRACE_MS, isPayable, leaseSecondsOf, runtimeOf, timeoutMsOf } from './command-facts.ts'
 import { exchange } from './exchange.ts'
 import { type LeaseTerms, learnPayment, payLease } from './lease-payment.ts'
 import { type FoundOffer, findOffers, type OfferFilter } from './offers.ts'
@@ -147,7 +147,7 @@ export class Tenant {
       requestId,
       idempotencyKey,
       command: () => current,
-      timeoutMs: order.timeoutMs ?? timeoutOf(command),
+      timeoutMs: order.timeoutMs ?? timeoutMsOf(command),
       signal: signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]),
       onStatus: async ({ schema: _schema, request_id: _request, ...status }) => {
         emit(status)
@@ -201,7 +201,7 @@ export class Tenant {
 export const newRequestId = (): string => `agent-ctl-${randomBytes(8).toString('hex')}`
 
 function stateOfRequest(payload: Json | undefined): string {
-  const found = typeof payload === 'object' && payload !== null && !Array.isArray(payload) ? payload['state'] : undefined
+  const found = asRecord(payload)['state']
   return typeof found === 'string' ? found : 'succeeded'
 }
 
