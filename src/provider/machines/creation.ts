@@ -14,7 +14,7 @@ import { fail, toControlError } from './failures.ts'
 import { type Emit, type KeeperDeps, mustPersist } from './keeper.ts'
 import type { Market } from './market.ts'
 import { outputText, runAnswer } from './operations.ts'
-import { adapterInput, orderProvision, orderRun, volumesIn } from './order.ts'
+import { adapterInput, type MachineCommand, orderProvision, orderRun, volumesIn } from './order.ts'
 import type { Registry } from './registry.ts'
 import { type Claimed, leaseIdOf } from './requests.ts'
 import type { Views } from './views.ts'
@@ -44,29 +44,28 @@ export function createCreation(deps: {
   const { keeper, keyring, market, registry, views } = deps
   const { store, clock, leases } = keeper
 
-  async function create(requester: string, command: CommandOf<'provision'> | CommandOf<'run'>, claimed: Claimed): Promise<string> {
-    let admitted: ReturnType<Market['admit']>
-    claimed.emit({ phase: 'queued', message: 'request queued', ...(command.provider === undefined ? {} : { provider: command.provider }) })
+  async function admit(requester: string, command: MachineCommand, emit: Emit): Promise<ReturnType<Market['admit']>> {
     try {
       await keeper
         .substrates()
         .lookAtCapacity(command.provider ?? market.classes()[0]?.provider ?? 'local')
         .catch(() => undefined)
-      admitted = market.admit(requester, command)
+      return market.admit(requester, command)
     } catch (error) {
       const failure = toControlError(error, 'provision_failed')
-      const progress =
-        failure.code === 'runtime_class_unavailable'
-          ? {
-              progress: {
-                requested_runtime_class: command.runtime_class ?? null,
-                available_runtime_class: market.classes().map((entry) => entry.name),
-              },
-            }
-          : {}
-      claimed.emit({ phase: 'failed', message: failure.message, ...progress })
+      const classes = {
+        requested_runtime_class: command.runtime_class ?? null,
+        available_runtime_class: market.classes().map((entry) => entry.name),
+      }
+      const progress = failure.code === 'runtime_class_unavailable' ? { progress: classes } : {}
+      emit({ phase: 'failed', message: failure.message, ...progress })
       throw failure
     }
+  }
+
+  async function create(requester: string, command: MachineCommand, claimed: Claimed): Promise<string> {
+    claimed.emit({ phase: 'queued', message: 'request queued', ...(command.provider === undefined ? {} : { provider: command.provider }) })
+    const admitted = await admit(requester, command, claimed.emit)
     const { entry } = admitted
     const runtimeId = `${entry.provider}-${randomBytes(8).toString('hex')}`
     const botPubkey =
@@ -111,7 +110,7 @@ export function createCreation(deps: {
   }
 
   /** A run is rented for its time at least. */
-  function leaseSeconds(entry: RuntimeClass, command: CommandOf<'provision'> | CommandOf<'run'>): number | undefined {
+  function leaseSeconds(entry: RuntimeClass, command: MachineCommand): number | undefined {
     if (command.command === 'provision') return command.lease_seconds
     return Math.max(entry.min_lease_s, command.lease_seconds ?? 0, command.timeout_s)
   }

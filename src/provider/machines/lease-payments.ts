@@ -93,7 +93,6 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
     return { phase: 'queued', runtime_id: lease.runtimeId, message: 'waiting for payment', progress }
   }
 
-  /** Looks at the books: what the deposit holds is what was paid, however often we are told. */
   async function take(id: string, mintUrl?: string): Promise<void> {
     for (let attempt = 0; attempt < 5; attempt++) {
       const lease = getLease(store, id)

@@ -1,7 +1,6 @@
 /** What this node rents out and to whom: terms, classes, places that are free, offers, and the class of jobs; looks, never changes. */
 import type { Clock } from '../../base/clock.ts'
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
-import type { CommandOf } from '../../nostr/control/commands.ts'
 import type { RuntimeOffer } from '../../nostr/control/offers.ts'
 import { parsePubkey } from '../../nostr/nips/nip19.ts'
 import type { Keyring } from '../../nostr/types.ts'
@@ -12,6 +11,7 @@ import { allowsUnisolated, assertIsolation, type Terms, termsOf } from './author
 import { chooseClass, classesOf, freeOf, type RuntimeClass } from './classes.ts'
 import { fail } from './failures.ts'
 import type { OfferStatus } from './machines.ts'
+import type { MachineCommand } from './order.ts'
 import { LIVING_STATES } from './states.ts'
 import type { Substrates } from './substrates.ts'
 
@@ -91,7 +91,8 @@ export function createMarket(deps: MarketDeps) {
   function assertMayOwe(tenant: string, token: string | undefined): void {
     const since = deps.clock.now() - config().payment_expiry_s * 1000
     const unpaid = countUnpaid(store, { tenant, since })
-    if (unpaid.theirs >= MAX_UNPAID_PER_TENANT) throw fail('rate_limited', `you have not paid for ${unpaid.theirs} leases`, 'try later')
+    if (unpaid.theirs >= MAX_UNPAID_PER_TENANT)
+      throw fail('rate_limited', `you have not paid for ${unpaid.theirs} leases`, 'pay for one of them, or try later')
     if (token === undefined && unpaid.all >= MAX_UNPAID)
       throw fail('rate_limited', 'too many leases wait for payment', 'try later, or send a lease_token')
   }
@@ -100,7 +101,7 @@ export function createMarket(deps: MarketDeps) {
   const runners = () => classes().filter(({ provider }) => deps.substrates().get(provider).collect !== undefined)
 
   /** @throws ControlError for what speaks against it before anything is spent */
-  function admit(requester: string, command: CommandOf<'provision'> | CommandOf<'run'>): { entry: RuntimeClass; terms: Terms } {
+  function admit(requester: string, command: MachineCommand): { entry: RuntimeClass; terms: Terms } {
     const theirs = terms(requester)
     const protocol = command.command === 'provision' ? command.protocol : null
     const asked = command.provider

@@ -84,7 +84,8 @@ export function orderRun(command: CommandOf<'run'>, entry: RuntimeClass, context
   }
 }
 
-type MachineCommand = CommandOf<'provision'> | CommandOf<'run'>
+/** What makes a runtime. */
+export type MachineCommand = CommandOf<'provision'> | CommandOf<'run'>
 
 function baseSpec(command: MachineCommand, entry: RuntimeClass, context: Context): RuntimeSpecInput {
   return {

@@ -75,7 +75,7 @@ export function createRegistry(deps: KeeperDeps): Registry {
     await driven.promise.catch(() => undefined)
   }
 
-  /** One at a time for each runtime, since its queue calls it. */
+  /** Runs work inside a runtime until it is cut off. One at a time for each runtime, since its queue calls it. */
   async function untilCut<T>(id: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (ending.has(id)) throw tornDown()
     const cut = new AbortController()
@@ -88,8 +88,8 @@ export function createRegistry(deps: KeeperDeps): Registry {
     }
   }
 
-  /** Runs work in the queue of a runtime before which nothing inside it is waited for. */
-  async function first<T>(id: string, work: () => Promise<T>): Promise<T> {
+  /** Runs what ends a runtime in its turn, but waits for nothing inside it: that is cut off. */
+  async function cutAndRun<T>(id: string, work: () => Promise<T>): Promise<T> {
     ending.add(id)
     cuts.get(id)?.abort(tornDown())
     return await queues.run(id, work).finally(() => ending.delete(id))
@@ -213,11 +213,11 @@ export function createRegistry(deps: KeeperDeps): Registry {
       }
       await stopDriving(id)
       // A tenant's own comes after what they asked for before.
-      return by === 'tenant' ? await queues.run(id, work) : await first(id, work)
+      return by === 'tenant' ? await queues.run(id, work) : await cutAndRun(id, work)
     },
 
     async expire(id) {
-      await first(id, async () => {
+      await cutAndRun(id, async () => {
         if ((getRuntime(store, id)?.expiresAt ?? Number.POSITIVE_INFINITY) > clock.now()) return
         await stopDriving(id)
         await takeDown(id, 'its time is up', 'time', {})
