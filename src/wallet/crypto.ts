@@ -49,7 +49,7 @@ export interface CryptoTasks {
    * The seed and `name` make them, so that the same name gives the same token: a mint signs it once, whatever we forgot.
    */
   locked: {
-    in: Lock & { seed: Uint8Array; name: string; keysetId: string; amounts: readonly number[] }
+    in: OutputLock & { seed: Uint8Array; name: string; keysetId: string; amounts: readonly number[] }
     out: BlindedOutput[]
   }
   /** Makes proofs of signatures; refuses any without a valid DLEQ (NUT-12): the mint could have signed with another key. */
@@ -60,7 +60,7 @@ export interface CryptoTasks {
   checkDleqs: { in: { proofs: readonly TokenProof[]; keysets: Readonly<Record<string, MintPublicKeys>> }; out: boolean }
 }
 
-export interface Lock {
+export interface OutputLock {
   readonly pubkey: string
   readonly locktime?: number
   readonly refundKey?: string
@@ -95,7 +95,7 @@ export function runCryptoTask<T extends CryptoTask>(task: T, input: CryptoTasks[
 }
 
 /** NUT-10 and 11. */
-function lockedSecret(nonce: string, { pubkey, locktime, refundKey }: Lock): string {
+function lockedSecret(nonce: string, { pubkey, locktime, refundKey }: OutputLock): string {
   const tags = [
     ...(locktime === undefined ? [] : [['locktime', String(locktime)]]),
     ...(refundKey === undefined ? [] : [['refund', refundKey]]),

@@ -57,30 +57,14 @@ export class Sending {
     if (lockTo !== undefined && !/^0[23][0-9a-f]{64}$/.test(lockTo)) {
       throw new PylonError('pubkey_invalid', 'The key to lock the token to must be 02 or 03 and 64 hex digits.')
     }
-    const amountsOf = async (mintUrl: string) => {
-      const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
-      const sizes = Object.keys(keyset.keys).map(BigInt)
-      const face = request.coverReceiverFee === true ? coverFee(request.amountSats, sizes, keyset.inputFeePpk) : request.amountSats
-      return { keyset, face }
-    }
     const owedToo = this.#desk.maySpendOwed(request)
     const mintUrl = await this.#desk.mintToSpend(request.mintUrl, request.amountSats, owedToo)
-    const { keyset, face: asked } = await amountsOf(mintUrl)
+    const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+    const sizes = Object.keys(keyset.keys).map(BigInt)
+    const asked = request.coverReceiverFee === true ? coverFee(request.amountSats, sizes, keyset.inputFeePpk) : request.amountSats
     const lock = lockOfSend(this.#desk.context, this.#desk.owner, request.idempotencyKey, request)
     if (!owedToo) this.#desk.assertNotOwed(mintUrl, asked)
-    let face = asked
-    const coins = await this.gather(mintUrl, request.idempotencyKey, (own) => {
-      face = asked
-      const exact = lockTo === undefined ? selectExact(own, face) : undefined
-      const fits =
-        exact !== undefined &&
-        exact.length <= MAX_INPUTS &&
-        (request.coverReceiverFee !== true || face - inputFee(exact) >= request.amountSats)
-      const chosen = fits ? exact : selectCoins(own, face)
-      if (chosen !== undefined || request.lessFeeIfShort !== true || sumOf(own) < asked) return chosen
-      face = sumOf(own) - inputFee(own)
-      return selectCoins(own, face)
-    })
+    const { coins, face } = await this.#coinsToSend(request, mintUrl, asked)
     const amountSats = face < request.amountSats ? sats(face) : request.amountSats
     const isExact = lockTo === undefined && sumOf(coins) === face
     const fee = isExact ? 0n : inputFee(coins)
@@ -114,6 +98,24 @@ export class Sending {
     }
     await this.#desk.insertSpend(operation, spend, isExact ? coins : undefined)
     return operation.id
+  }
+
+  /** Coins for a token worth `asked` sats, and what it will be worth: less than that only with `lessFeeIfShort`. Inside the queue of choosing. */
+  async #coinsToSend(request: SendRequest, mintUrl: string, asked: bigint): Promise<{ coins: readonly OwnCoin[]; face: bigint }> {
+    let face = asked
+    const coins = await this.gather(mintUrl, request.idempotencyKey, (own) => {
+      face = asked
+      const exact = request.lockTo === undefined ? selectExact(own, face) : undefined
+      const fits =
+        exact !== undefined &&
+        exact.length <= MAX_INPUTS &&
+        (request.coverReceiverFee !== true || face - inputFee(exact) >= request.amountSats)
+      const chosen = fits ? exact : selectCoins(own, face)
+      if (chosen !== undefined || request.lessFeeIfShort !== true || sumOf(own) < asked) return chosen
+      face = sumOf(own) - inputFee(own)
+      return selectCoins(own, face)
+    })
+    return { coins, face }
   }
 
   /**

@@ -38,13 +38,7 @@ export async function probeIncus(incus: IncusClient, settings: IncusSettings): P
     const [forAgents, forRuns] = await Promise.all([findImage(incus, managed), findImage(incus, oneShot)])
     if (forAgents === undefined && forRuns === undefined) return unusable(`Incus has no image ${managed} and no image ${oneShot}.`, BUILD)
     const usable = { usable: true, isolated: true }
-    const noAgents =
-      forAgents === undefined
-        ? `Incus has no image ${managed}`
-        : // After an update of this node; on another machine it can't be seen.
-          'socketPath' in settings.endpoint && !existsSync(settings.guest.hostDir)
-          ? `the guest program of this version is not in ${settings.guest.hostDir}`
-          : undefined
+    const noAgents = forAgents === undefined ? `Incus has no image ${managed}` : missingGuest(settings)
     if (noAgents !== undefined) return { ...usable, lacks: 'agents', reason: `Only runs work: ${noAgents}.`, nextStep: BUILD }
     if (forRuns === undefined)
       return { ...usable, lacks: 'runs', reason: `Runs must name an image: Incus has no image ${oneShot}.`, nextStep: `${BUILD} busybox` }
@@ -60,6 +54,12 @@ export async function probeIncus(incus: IncusClient, settings: IncusSettings): P
       : 'docs/incus.md says what Pylon needs.'
     return unusable(messageOf(error), next)
   }
+}
+
+/** The guest program is not there after an update of this node; on another machine it can't be seen. */
+function missingGuest({ endpoint, guest }: IncusSettings): string | undefined {
+  const isMissing = 'socketPath' in endpoint && !existsSync(guest.hostDir)
+  return isMissing ? `the guest program of this version is not in ${guest.hostDir}` : undefined
 }
 
 /** A pool that enforces no sizes lets one guest fill the disk of all. */
