@@ -45,6 +45,7 @@ function shapeOf(raw: unknown): ReturnType<typeof parseEvent> | undefined {
 /**
  * Reads what the relay has for the filter, newest first from `until`, until a page brings nothing new.
  * @param filter with `since`; `until` inclusive, as ties share a second.
+ * @param endsAt ms since the epoch; not read to the end by then, it is given up.
  * @returns whether all of it was read: every page ended in a real EOSE.
  */
 export async function readPages(
@@ -54,13 +55,16 @@ export async function readPages(
   until: number | undefined,
   ids: Set<string>,
   onEvent: (raw: unknown) => void,
+  endsAt = Number.POSITIVE_INFINITY,
 ): Promise<boolean> {
   let at = until
   for (let page = 0; page < MAX_PAGES; page++) {
+    const timeoutMs = Math.min(PAGE_TIMEOUT_MS, endsAt - clock.now())
+    if (timeoutMs <= 0) return false
     const limit = relay.limits.maxLimit ?? DEFAULT_PAGE
     const counter = new PageCounter(filter)
     const asked: Filter = { ...filter, limit, ...(at === undefined ? {} : { until: at }) }
-    const end = await collect(relay, clock, [asked], PAGE_TIMEOUT_MS, (raw) => {
+    const end = await collect(relay, clock, [asked], timeoutMs, (raw) => {
       counter.add(raw, ids)
       onEvent(raw)
     })

@@ -9,7 +9,7 @@ import type { Store } from '../store/store.ts'
 import { LruMap } from './lru.ts'
 import { isHex64, parseEvent, supersedes } from './nips/nip01.ts'
 import { DM_RELAYS_KIND, parseDmRelays, parseRelayList, RELAY_LIST_KIND } from './nips/nip65.ts'
-import { relayUrls } from './relay-url.ts'
+import { relayUrls, tryRelayUrl } from './relay-url.ts'
 import type { Filter, NostrEvent } from './types.ts'
 
 const KINDS = [0, RELAY_LIST_KIND, DM_RELAYS_KIND] as const
@@ -17,6 +17,7 @@ const FOUND_MS = 3_600_000
 const MISSING_MS = 120_000
 const LOOKUP_MS = 3000
 const REMEMBERED = 5000
+const MAX_TAGS_KEPT = 20
 /** Relays of one stranger that we go to, beside our own. */
 const MAX_FOREIGN = 6
 const MAX_HINTS = 3
@@ -82,7 +83,9 @@ export class Directory {
   }
 
   #isFresh(entry: Entry): boolean {
-    return this.#deps.clock.now() - entry.at < (entry.events.size > 0 ? FOUND_MS : MISSING_MS)
+    const ageMs = this.#deps.clock.now() - entry.at
+    // What was looked up in the future was so by a clock that has been set back.
+    return ageMs >= 0 && ageMs < (entry.events.size > 0 ? FOUND_MS : MISSING_MS)
   }
 
   #stored(pubkey: string): Entry | undefined {
@@ -107,7 +110,7 @@ export class Directory {
       const found = await this.#deps.query([{ kinds: [...KINDS], authors: [pubkey], limit: 20 }], { timeoutMs: LOOKUP_MS })
       for (const event of found.events) {
         const other = events.get(event.kind)
-        if (other === undefined || supersedes(event, other)) events.set(event.kind, event)
+        if (other === undefined || supersedes(event, other)) events.set(event.kind, slim(event))
       }
     } catch (error) {
       logger.debug({ pubkey, error: messageOf(error) }, 'a profile could not be looked up')
@@ -126,6 +129,13 @@ export class Directory {
         .catch((error: unknown) => logger.debug({ error: messageOf(error) }, 'a profile could not be stored'))
     }
   }
+}
+
+/** What is used of it and no more: a stranger decides how long its events are, and we keep them of many. The signature was checked. */
+function slim(event: NostrEvent): NostrEvent {
+  if (event.kind === 0) return { ...event, tags: [], content: JSON.stringify(parseProfile(event.content) ?? {}) }
+  const tags = event.tags.filter(([name, url = '']) => (name === 'r' || name === 'relay') && tryRelayUrl(url) !== undefined)
+  return { ...event, tags: tags.slice(0, MAX_TAGS_KEPT).map((tag) => tag.slice(0, 3)), content: '' }
 }
 
 /** The few fields of a kind 0 that we use, from a stranger's JSON. */

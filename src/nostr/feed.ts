@@ -37,7 +37,8 @@ export class Feed {
   #historic = 0
   /** Changes with every opening; what belongs to an older one no longer counts. */
   #epoch = 0
-  #sinceS = 0
+  /** The filters of this opening, as the relay was sent them. */
+  #asked: Filter[] = []
   #counters: PageCounter[] = []
   #ids = new Set<string>()
   #firstEose = false
@@ -55,7 +56,7 @@ export class Feed {
       clock: deps.clock,
       authSigners: () => deps.authSigners(),
       onOpen: () => this.#begin(),
-      filters: () => deps.filters.map((filter) => ({ ...filter, since: this.#sinceS })),
+      filters: () => this.#asked,
       onEvent: (raw) => this.#onRaw(raw),
       onEose: (hint) => void this.#onEose(hint),
     })
@@ -107,6 +108,8 @@ export class Feed {
 
   #begin(): void {
     const { clock, overlapS, backfillS, filters } = this.#deps
+    // Our clock went back: the cursor says nothing, and asked from there the relay would be silent until that time.
+    if (this.#cursor !== undefined && this.#cursor > clock.now()) this.#cursor = undefined
     this.#epoch++
     this.#caughtUp = false
     this.#firstEose = false
@@ -114,8 +117,9 @@ export class Feed {
     // What was under way before this opening counts as history now: the cursor waits for all of it.
     for (const token of this.#live.keys()) this.#demoted.add(token)
     this.#live.clear()
-    this.#sinceS = Math.max(0, Math.floor(this.#cursor === undefined ? clock.now() / 1000 - backfillS : this.#cursor / 1000 - overlapS))
-    this.#counters = filters.map((filter) => new PageCounter({ ...filter, since: this.#sinceS }))
+    const since = Math.max(0, Math.floor(this.#cursor === undefined ? clock.now() / 1000 - backfillS : this.#cursor / 1000 - overlapS))
+    this.#asked = filters.map((filter) => ({ ...filter, since }))
+    this.#counters = this.#asked.map((filter) => new PageCounter(filter))
     this.#ids = new Set()
   }
 
@@ -125,8 +129,9 @@ export class Feed {
   }
 
   #take(raw: unknown): void {
-    const { relay, delivery, clock, filters } = this.#deps
-    const event = admitEvent(this.#deps, raw, filters, (id) => delivery.isDone(id))
+    const { relay, delivery, clock } = this.#deps
+    // With its since: what is older was not asked for, and the claim on it may be forgotten already.
+    const event = admitEvent(this.#deps, raw, this.#asked, (id) => delivery.isDone(id))
     if (typeof event === 'string') return
     relay.lastEventAt = clock.now()
     const done = delivery.pending(event.id) ?? delivery.deliver(event, relay.url)
@@ -169,16 +174,14 @@ export class Feed {
 
   /** Pages through what the first answer may have left out. */
   async #readOlder(hint: string | undefined): Promise<boolean> {
-    const { relay, clock, filters } = this.#deps
+    const { relay, clock } = this.#deps
     if (hint === 'finish') return true
     const cap = relay.limits.maxLimit ?? SUSPICIOUS_COUNT
     const total = this.#counters.reduce((sum, counter) => sum + counter.count, 0)
     if (hint !== 'more' && total < cap) return true
     const counters = this.#counters
-    for (const [index, filter] of filters.entries()) {
-      const complete = await readPages(relay, clock, { ...filter, since: this.#sinceS }, counters[index]?.oldest, this.#ids, (raw) =>
-        this.#take(raw),
-      )
+    for (const [index, filter] of this.#asked.entries()) {
+      const complete = await readPages(relay, clock, filter, counters[index]?.oldest, this.#ids, (raw) => this.#take(raw))
       if (!complete) return false
     }
     return true

@@ -15,6 +15,10 @@ const OK_TIMEOUT_MS = 10_000
 const EPHEMERAL_OK_TIMEOUT_MS = 5000
 const MIN_RETRY_MS = 1000
 const MAX_RETRY_MS = 300_000
+/** A next try further ahead than this was set by a clock that has been set back since. */
+const MAX_AHEAD_MS = 2 * MAX_RETRY_MS
+/** The connection was lost so often while a message was under way: it may be the cause, and goes alone from then on. */
+const LOSSES_OF_SUSPECT = 2
 /** Refusals that another try would not change. */
 const FINAL_PREFIXES = new Set(['invalid', 'blocked', 'pow', 'restricted', 'mute'])
 
@@ -39,6 +43,8 @@ interface Job {
   /** When to try again, or when it was sent (ms). */
   at: number
   triedAuth: boolean
+  /** Connections that were lost while it was under way. */
+  losses: number
 }
 
 export interface LaneDeps {
@@ -83,8 +89,8 @@ export class Lane {
   add(item: OutboxItem, attempts: number, nextAt: number): void {
     item.lanes++
     this.newestId = Math.max(this.newestId, item.id)
-    const job: Job = { item, attempts, at: nextAt, triedAuth: false }
-    if (nextAt > this.#deps.clock.now()) this.#later.push(job)
+    const job: Job = { item, attempts, at: nextAt, triedAuth: false, losses: 0 }
+    if (isAhead(nextAt, this.#deps.clock.now())) this.#later.push(job)
     else this.#due.push(job)
   }
 
@@ -106,7 +112,7 @@ export class Lane {
       const job = this.#due[this.#head]
       if (job === undefined) break
       if (!this.#dropIfOver(job)) {
-        if (this.#flying.has(job.item.eventId)) break
+        if (this.#flying.has(job.item.eventId) || this.#mustGoAlone(job)) break
         if (!this.#send(relay, job)) break
       }
       this.#head++
@@ -123,7 +129,7 @@ export class Lane {
     const now = this.#deps.clock.now()
     for (const [id, job] of this.#flying) {
       const timeoutMs = job.item.ephemeral ? EPHEMERAL_OK_TIMEOUT_MS : OK_TIMEOUT_MS
-      if (now - job.at < timeoutMs) continue
+      if (Math.abs(now - job.at) < timeoutMs) continue
       this.#flying.delete(id)
       this.#hold?.relay.forgetOk(id)
       if (job.item.ephemeral) this.#settle(job, 'expired', 'no OK')
@@ -133,8 +139,8 @@ export class Lane {
     this.#later = []
     for (const job of later) {
       if (this.#dropIfOver(job)) continue
-      if (job.at <= now) this.#due.push(job)
-      else this.#later.push(job)
+      if (isAhead(job.at, now)) this.#later.push(job)
+      else this.#due.push(job)
     }
     if (this.#hold?.relay.connected === true) return
     const waiting = this.#due.splice(this.#head)
@@ -155,13 +161,23 @@ export class Lane {
     return this.#hold?.relay
   }
 
+  /** A suspect waits until nothing else is under way, and nothing follows it until it is answered. */
+  #mustGoAlone(job: Job): boolean {
+    const [underWay] = this.#flying.values()
+    return underWay !== undefined && Math.max(job.losses, underWay.losses) >= LOSSES_OF_SUSPECT
+  }
+
   /** What was under way when the connection went may or may not have arrived: it goes again, and a duplicate is a success. */
   #takeBack(): void {
     const jobs = [...this.#flying.values()]
     this.#flying.clear()
     this.#due.splice(0, this.#head)
     this.#head = 0
-    this.#due.unshift(...jobs)
+    for (const job of jobs) job.losses++
+    const [first] = jobs
+    // Some relays hang up on what they don't take: went one alone and is it so again, then the others come first.
+    if (first !== undefined && first.losses > LOSSES_OF_SUSPECT) this.#retry(first, 'the relay ended the connection')
+    else this.#due.unshift(...jobs)
   }
 
   /** False when the keys are locked. */
@@ -224,6 +240,7 @@ export class Lane {
   #retry(job: Job, error: string): void {
     const waitMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(job.attempts, 10))
     job.attempts++
+    job.triedAuth = false
     job.at = this.#deps.clock.now() + Math.round(waitMs * (0.7 + randomInt(600) / 1000))
     this.#later.push(job)
     this.#report(job, 'pending', error)
@@ -256,3 +273,6 @@ export class Lane {
     this.#deps.onOutcome(item, { messageId: item.id, relay: this.#deps.name, state, attempts, error, nextAt: state === 'pending' ? at : 0 })
   }
 }
+
+/** Whether that time is still to come, as far as our clock can be believed. */
+const isAhead = (at: number, now: number): boolean => at > now && at - now <= MAX_AHEAD_MS

@@ -72,7 +72,7 @@ async function askOne(
   for (const [index, filter] of filters.entries()) {
     // A limit of the caller's own is what it wants, not what the relay cut.
     if (filter.limit !== undefined || filter.ids !== undefined) continue
-    if (clock.now() >= until || !(await readPages(relay, clock, filter, counters[index]?.oldest, ids, onEvent))) return false
+    if (!(await readPages(relay, clock, filter, counters[index]?.oldest, ids, onEvent, until))) return false
   }
   return true
 }

@@ -162,7 +162,7 @@ export class Subscriptions {
   async #write(cursors: readonly Cursor[]): Promise<void> {
     if (cursors.length === 0) return
     try {
-      await this.#deps.store.write(putCursors({ cursors }))
+      await this.#deps.store.write(putCursors({ cursors, at: this.#deps.clock.now() }))
       for (const cursor of cursors) this.#written.set(`${cursor.relay} ${cursor.name}`, cursor.reachedAt)
     } catch (error) {
       this.#deps.logger.warn({ error: messageOf(error) }, 'cursors could not be written; they are written again')

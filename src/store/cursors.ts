@@ -10,12 +10,15 @@ export interface Cursor {
   readonly reachedAt: number
 }
 
-/** Moves cursors forward, many at once; none ever goes back. */
-export const putCursors = defineCommand('put_cursors', (sql, p: { cursors: readonly Cursor[] }) => {
+/** Moves cursors forward, many at once. None ever goes back, but for those that lie ahead of `at` (ms): our clock was wrong then. */
+export const putCursors = defineCommand('put_cursors', (sql, p: { cursors: readonly Cursor[]; at: number }) => {
   const statement = sql(
-    'INSERT INTO cursors (relay, name, reached_at) VALUES (?, ?, ?) ON CONFLICT (relay, name) DO UPDATE SET reached_at = MAX(reached_at, excluded.reached_at)',
+    `INSERT INTO cursors (relay, name, reached_at) VALUES (?, ?, ?) ON CONFLICT (relay, name)
+     DO UPDATE SET reached_at = CASE WHEN reached_at > ? THEN excluded.reached_at ELSE MAX(reached_at, excluded.reached_at) END`,
   )
-  for (const cursor of p.cursors) statement.run(cursor.relay, cursor.name, BigInt(Math.floor(cursor.reachedAt)))
+  for (const cursor of p.cursors) {
+    statement.run(cursor.relay, cursor.name, BigInt(Math.floor(cursor.reachedAt)), BigInt(Math.floor(p.at)))
+  }
 })
 
 export function cursorOf(store: Store, relay: string, name: string): number | undefined {
