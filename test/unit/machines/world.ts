@@ -1,8 +1,7 @@
-/** Machines over a real database, with a substrate, a wallet and a relay in memory that outlive a node; the node can die at any commit. */
+/** Machines over a real database, with a substrate, a mint and a relay in memory that outlive a node; the node can die at any commit. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Sats, sats } from '../../../src/base/amounts.ts'
 import { systemClock } from '../../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { type RuntimesConfig, runtimesConfig } from '../../../src/base/config-runtimes.ts'
@@ -27,12 +26,10 @@ import type {
   RuntimeHandle,
   Snapshot,
 } from '../../../src/runtime/adapter.ts'
-import { postEntry } from '../../../src/store/ledger.ts'
 import { pendingAfter } from '../../../src/store/outbox.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
-import type { Invoice, SentToken, Wallet, WalletEvent, Wallets } from '../../../src/wallet/types.ts'
+import { MemoryMint, MemoryWallets } from '../../support/memory-mint.ts'
 
-export const MINT = 'https://mint.test'
 export const key = (n: number) => createSigner(new Uint8Array(32).fill(n))
 export const node = key(1)
 export const owner = key(2)
@@ -204,22 +201,12 @@ export class Machinery implements RuntimeAdapter {
 }
 
 /** What outlives a node. */
-export class World {
+export class World extends MemoryMint {
   readonly dir = mkdtempSync(join(tmpdir(), 'pylon-machines-'))
   readonly incus = new Machinery('incus')
   readonly local = new Machinery('local')
-  readonly invoices = new Map<string, Invoice>()
-  readonly received = new Map<string, bigint>()
-  readonly sent = new Map<string, SentToken>()
-  readonly tokens = new Map<string, { sats: bigint; spentBy: string | undefined; lock: string | undefined }>()
   readonly #nodes: TestNode[] = []
   #serial = 0
-
-  token(amount: bigint, lock?: string): string {
-    const name = `cashuB${++this.#serial}`
-    this.tokens.set(name, { sats: amount, spentBy: undefined, lock })
-    return name
-  }
 
   name(): string {
     return `k-${++this.#serial}`
@@ -314,7 +301,7 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     walletSeed: () => new Uint8Array(64),
     walletSigner: () => node,
   }
-  const wallets = new FakeWallets(world, store, isDead)
+  const wallets = new MemoryWallets({ mint: world, store, clock: systemClock, pubkey: node.pubkey, cause: 'lease', isDead })
   const notices: TestNode['notices'] = []
   const machines = createMachines({
     store,
@@ -360,7 +347,7 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     send,
     call: (requester, command, idempotencyKey) => send(requester, command, idempotencyKey).result,
     published: () => pendingAfter(store, 0, 1000).map((message) => node.sign(message.event)),
-    pay: (leaseId) => wallets.pay(leaseId),
+    pay: (leaseId) => wallets.payInvoice(leaseId),
     claimRefund: (leaseId, nth) => wallets.claimRefund(leaseId, nth),
     isDead,
     async crash() {
@@ -370,138 +357,3 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     stop,
   }
 }
-
-class FakeWallets implements Wallets {
-  readonly world: World
-  readonly store: Store
-  readonly isDead: () => boolean
-  readonly #handlers: ((event: WalletEvent) => Promise<void>)[] = []
-
-  constructor(world: World, store: Store, isDead: () => boolean) {
-    this.world = world
-    this.store = store
-    this.isDead = isDead
-  }
-
-  of(): Wallet {
-    const { world } = this
-    return {
-      owner: { kind: 'node', pubkey: node.pubkey },
-      lockPubkey: `02${node.pubkey}`,
-      balance: () => ({ balanceSats: sats(0), owedSats: sats(0), atRiskSats: sats(0), mints: [] }),
-      createInvoice: async (request) => {
-        const known = world.invoices.get(request.idempotencyKey)
-        if (known !== undefined) return known
-        const invoice: Invoice = {
-          id: request.idempotencyKey,
-          request: `lnbcrt-${request.idempotencyKey}`,
-          quoteId: request.idempotencyKey,
-          paymentHash: '00'.repeat(32),
-          amountSats: request.amountSats,
-          mintUrl: MINT,
-          expiresAt: request.expiresAt ?? Date.now() + 3_600_000,
-          state: 'unpaid',
-        }
-        world.invoices.set(request.idempotencyKey, invoice)
-        return invoice
-      },
-      invoice: (idempotencyKey) => world.invoices.get(idempotencyKey),
-      inspectToken: async (token) => {
-        const found = world.tokens.get(token)
-        if (found === undefined) throw new PylonError('token_invalid', 'The token cannot be read.')
-        return { mintUrl: MINT, unit: 'sat', faceSats: sats(found.sats), netSats: sats(found.sats), lock: 'none' }
-      },
-      receiveToken: async (request) => {
-        const found = world.tokens.get(request.token)
-        if (found === undefined) throw new PylonError('token_invalid', 'The token cannot be read.')
-        if (found.spentBy !== undefined && found.spentBy !== request.idempotencyKey)
-          throw new PylonError('token_spent', 'The token was spent.')
-        if (request.minNetSats !== undefined && found.sats < request.minNetSats)
-          throw new PylonError('token_amount', 'The token is too small.')
-        found.spentBy = request.idempotencyKey
-        world.received.set(request.idempotencyKey, found.sats)
-        await this.#credit(request.idempotencyKey, request.cause.id, found.sats)
-        return { amountSats: sats(found.sats), mintUrl: MINT }
-      },
-      sendToken: async (request) => {
-        const known = world.sent.get(request.idempotencyKey)
-        if (known !== undefined) return known
-        const token = world.token(request.amountSats, request.lockTo)
-        const sent: SentToken = {
-          operationId: request.idempotencyKey,
-          token,
-          amountSats: request.amountSats,
-          mintUrl: MINT,
-          state: 'pending',
-        }
-        await this.#post(`send:${request.idempotencyKey}`, request.cause.id, -request.amountSats * 1000n, request.debitAccount)
-        world.sent.set(request.idempotencyKey, sent)
-        return sent
-      },
-      sentToken: (idempotencyKey) => world.sent.get(idempotencyKey),
-      reclaim: () => Promise.reject(new PylonError('conflict', 'not here')),
-      pay: () => Promise.reject(new PylonError('payment_failed', 'not here')),
-      payment: () => undefined,
-    }
-  }
-
-  mints = () => [{ url: MINT, capSats: sats(100_000), addedAt: 0 }]
-  addMint = () => Promise.reject(new PylonError('mint_unreachable', 'not here'))
-  removeMint = () => Promise.resolve()
-  transfer = () => Promise.resolve()
-  restore = () => Promise.reject(new PylonError('mint_unreachable', 'not here'))
-  start = () => Promise.resolve()
-  close = () => Promise.resolve()
-
-  onEvent(_type: string, handler: (event: WalletEvent) => Promise<void>): void {
-    this.#handlers.push(handler)
-  }
-
-  async pay(leaseId: string): Promise<void> {
-    const invoiceKey = `lease:${leaseId}:invoice`
-    const invoice = this.world.invoices.get(invoiceKey)
-    if (invoice === undefined) throw new Error(`no invoice of ${leaseId}`)
-    this.world.invoices.set(invoiceKey, { ...invoice, state: 'settled' })
-    await this.announceSettled()
-  }
-
-  async claimRefund(leaseId: string, nth = 1): Promise<void> {
-    const refundKey = `lease:${leaseId}:refund${nth > 1 ? `:${nth}` : ''}`
-    const sent = this.world.sent.get(refundKey)
-    if (sent === undefined) throw new Error(`no refund of ${leaseId}`)
-    this.world.sent.set(refundKey, { ...sent, state: 'claimed' })
-    await this.#emit({ type: 'sent_claimed', ...about(leaseId), idempotencyKey: refundKey })
-  }
-
-  /** At least once, again after a restart. */
-  async announceSettled(): Promise<void> {
-    for (const [name, invoice] of this.world.invoices) {
-      if (invoice.state !== 'settled') continue
-      const id = name.split(':')[1] ?? ''
-      await this.#credit(name, id, invoice.amountSats)
-      await this.#emit({ type: 'invoice_settled', ...about(id), amountSats: invoice.amountSats, idempotencyKey: name })
-    }
-    for (const [name, amount] of this.world.received) {
-      const id = name.split(':')[1] ?? ''
-      await this.#credit(name, id, amount)
-      await this.#emit({ type: 'token_received', ...about(id), amountSats: sats(amount), idempotencyKey: name })
-    }
-  }
-
-  async #emit(event: WalletEvent): Promise<void> {
-    for (const handler of this.#handlers) await handler(event)
-  }
-
-  #credit = (name: string, leaseId: string, amount: bigint | Sats) =>
-    this.#post(`receive:${name}`, leaseId, amount * 1000n, `node/deposit/lease:${leaseId}`)
-
-  #post(id: string, leaseId: string, amountMsats: bigint, account: string): Promise<boolean> {
-    const postings = [
-      { account: `node/wallet/${MINT}`, amountMsats },
-      { account, amountMsats: -amountMsats },
-    ]
-    return this.store.write(postEntry({ id, cause: { type: 'lease', id: leaseId }, at: Date.now(), postings }))
-  }
-}
-
-const about = (id: string) => ({ cause: { type: 'lease' as const, id }, owner: { kind: 'node' as const, pubkey: node.pubkey } })
