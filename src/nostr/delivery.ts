@@ -7,6 +7,8 @@ import type { NostrEvent } from './types.ts'
 
 const MAX_AT_ONCE = 256
 const MAX_WAITING = 20_000
+/** Characters of the events that wait, at most: one may be long. */
+const MAX_WAITING_CHARS = 64 * 1024 * 1024
 const REMEMBERED = 50_000
 const MIN_RETRY_MS = 1000
 const MAX_RETRY_MS = 60_000
@@ -32,6 +34,7 @@ export class Delivery {
   readonly #done = new LruMap<string, true>(REMEMBERED)
   readonly #pending = new Map<string, Waiting>()
   readonly #queue: Waiting[] = []
+  #waitingChars = 0
   #running = 0
   #failing = 0
   #closed = false
@@ -56,13 +59,14 @@ export class Delivery {
 
   /** Resolves once the handler has; undefined when too many wait, so the event is to be asked for again. */
   deliver(event: NostrEvent, relay: string): Promise<void> | undefined {
-    if (this.#closed || this.#pending.size >= MAX_WAITING) return undefined
+    if (this.#closed || this.#pending.size >= MAX_WAITING || this.#waitingChars >= MAX_WAITING_CHARS) return undefined
     let resolve = () => {}
     const done = new Promise<void>((fulfil) => {
       resolve = fulfil
     })
     const waiting: Waiting = { event, relay, attempts: 0, done, resolve }
     this.#pending.set(event.id, waiting)
+    this.#waitingChars += charsOf(event)
     this.#queue.push(waiting)
     this.#pump()
     return done
@@ -88,6 +92,7 @@ export class Delivery {
       if (waiting.attempts > 0) this.#failing--
       this.#done.set(waiting.event.id, true)
       this.#pending.delete(waiting.event.id)
+      this.#waitingChars -= charsOf(waiting.event)
       waiting.resolve()
     } catch (error) {
       this.#retryLater(waiting, error)
@@ -112,4 +117,10 @@ export class Delivery {
       this.#pump()
     })
   }
+}
+
+function charsOf({ content, tags }: NostrEvent): number {
+  let chars = content.length
+  for (const tag of tags) for (const value of tag) chars += value.length
+  return chars
 }

@@ -6,6 +6,8 @@ const SLICE_MS = 8
 /** The socket is not read further while so many frames wait. */
 const PAUSE_FRAMES = 2000
 const RESUME_FRAMES = 200
+/** Nor while they hold so many bytes: a frame may be large. */
+const PAUSE_BYTES = 16 * 1024 * 1024
 
 export interface InboxOwner {
   onFrame(frame: RelayFrame): void
@@ -16,6 +18,7 @@ export interface InboxOwner {
 export class FrameInbox {
   readonly #owner: InboxOwner
   #waiting: Buffer[] = []
+  #bytes = 0
   #scheduled = false
   #paused = false
 
@@ -30,7 +33,8 @@ export class FrameInbox {
 
   push(data: Buffer): void {
     this.#waiting.push(data)
-    if (this.#waiting.length > PAUSE_FRAMES && !this.#paused) {
+    this.#bytes += data.length
+    if ((this.#waiting.length > PAUSE_FRAMES || this.#bytes > PAUSE_BYTES) && !this.#paused) {
       this.#paused = true
       this.#owner.pause()
     }
@@ -40,6 +44,7 @@ export class FrameInbox {
   /** Drops what waits: the connection is gone. */
   clear(): void {
     this.#waiting = []
+    this.#bytes = 0
     this.#paused = false
   }
 
@@ -66,8 +71,8 @@ export class FrameInbox {
       if (this.#waiting.length > 0) this.#schedule()
       return
     }
-    waiting.splice(0, at)
-    if (this.#paused && waiting.length < RESUME_FRAMES) {
+    for (const { length } of waiting.splice(0, at)) this.#bytes -= length
+    if (this.#paused && waiting.length < RESUME_FRAMES && this.#bytes < PAUSE_BYTES / 2) {
       this.#paused = false
       this.#owner.resume()
     }

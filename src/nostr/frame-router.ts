@@ -3,6 +3,9 @@ import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { RelayFrame } from './relay-frames.ts'
 
+/** Notices of one connection that are logged: a relay may send them without end. */
+const MAX_NOTICES = 20
+
 export interface ReqHandler {
   onEvent(event: unknown): void
   /** @param hint of NIP-67: `finish` or `more` */
@@ -23,6 +26,7 @@ export class FrameRouter {
   readonly #deps: FrameRouterDeps
   readonly #reqs = new Map<string, ReqHandler>()
   readonly #oks = new Map<string, OkHandler[]>()
+  #notices = 0
 
   constructor(deps: FrameRouterDeps) {
     this.#deps = deps
@@ -55,6 +59,7 @@ export class FrameRouter {
   clear(): void {
     this.#reqs.clear()
     this.#oks.clear()
+    this.#notices = 0
   }
 
   /** A handler that throws is logged: it ends neither the connection nor what comes after. */
@@ -91,6 +96,7 @@ export class FrameRouter {
         this.#deps.onChallenge(frame.challenge)
         break
       case 'NOTICE':
+        if (this.#notices++ >= MAX_NOTICES) break
         this.#deps.logger.info({ relay: this.#deps.url, notice: frame.message }, 'notice from the relay')
     }
   }

@@ -20,6 +20,8 @@ const HANDSHAKE_TIMEOUT_MS = 10_000
 const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 const CLOSE_MS = 500
 const LIMITS_MAX_AGE_MS = 3_600_000
+/** Each challenge costs signatures and new requests: a relay that asks more often on one connection is left for a while. */
+const MAX_CHALLENGES = 50
 
 export interface RelayListener {
   onUp?(): void
@@ -56,6 +58,7 @@ export class Relay {
   #cancelTimer: () => void = () => {}
   #cancelPing: () => void = () => {}
   #awaitingPong = false
+  #challenges = 0
   #reason: string | undefined = 'not started'
   #limits = NO_LIMITS
   #limitsAt = 0
@@ -268,6 +271,7 @@ export class Relay {
     this.#cancelPing()
     this.#reason = reason
     this.#inbox.clear()
+    this.#challenges = 0
     this.#auth.challenge(undefined)
     this.#router.clear()
     this.provenAt = undefined
@@ -296,6 +300,10 @@ export class Relay {
   }
 
   #onChallenge(challenge: string): void {
+    if (++this.#challenges > MAX_CHALLENGES) {
+      this.reconnect('the relay asks for AUTH without end')
+      return
+    }
     this.#auth.challenge(challenge)
     const signer = this.#deps.mayAuth(this.url) ? this.#deps.authSigner() : undefined
     if (signer !== undefined) void this.auth(signer)

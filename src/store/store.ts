@@ -98,7 +98,7 @@ export class Store {
     try {
       const labels = batch.flatMap((pending) => labelsOf(pending.command))
       const outcomes = this.#commit(batch, labels)
-      this.#hook.afterCommit?.(labels)
+      this.#tellOf(labels)
       this.#health = { state: 'ok' }
       batch.forEach((pending, index) => {
         const outcome = outcomes[index] as Outcome
@@ -109,6 +109,15 @@ export class Store {
       const failure = storeError(error)
       if (failure.code === 'disk_full') this.#health = { state: 'degraded', reason: failure.message }
       for (const pending of batch) pending.reject(failure)
+    }
+  }
+
+  /** What is on disk is so, whatever a listener makes of it: nobody may take it for undone. */
+  #tellOf(labels: readonly string[]): void {
+    try {
+      this.#hook.afterCommit?.(labels)
+    } catch {
+      // It is the listener's own loss.
     }
   }
 

@@ -236,3 +236,22 @@ describe('a query', () => {
     expect(found?.events.length).toBe(60)
   })
 })
+
+describe('a relay that asks for AUTH without end', () => {
+  it('is left for a while, and answered no more often than that', async () => {
+    let serial = 0
+    const one = await relay({
+      onConnect: (connection) => connection.send(['AUTH', `c${serial++}`]),
+      onFrame(frame, connection) {
+        if (frame[0] !== 'AUTH') return false
+        connection.send(['OK', (frame[1] as NostrEvent).id, true, ''])
+        connection.send(['AUTH', `c${serial++}`])
+        return true
+      },
+    })
+    const clock = new ManualClock(Date.now())
+    const at = node({ relays: [one.url], clock })
+    await until(() => expect(at.nostr.health()[0]).toMatchObject({ state: 'down', reason: expect.stringContaining('AUTH without end') }))
+    expect(one.received('AUTH').length).toBe(50)
+  })
+})

@@ -1,7 +1,7 @@
 /** Processes told apart, fault orders, the order of closing, the log read back. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFileSync, renameSync, writeFileSync } from 'node:fs'
+import { appendFileSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { silentLogger } from '../../../src/base/logger.ts'
@@ -116,4 +116,14 @@ test('a log file is reopened by name, rotated when large, and survives a write t
   rotateLog(path)
   expect(() => writeFileSync(path, '', { flag: 'wx' })).not.toThrow()
   expect(() => new LogFile('/dev/full', false).write('x')).not.toThrow()
+})
+
+test('a log that grows is moved aside while the node runs', () => {
+  const path = join(tempDir(), 'log')
+  const log = new LogFile(path, false)
+  const line = `${'x'.repeat(1024 * 1024 - 1)}\n`
+  for (let n = 0; n < 25; n++) log.write(line)
+  log.write('last\n')
+  expect(statSync(path).size + statSync(`${path}.1`).size).toBeLessThan(22 * 1024 * 1024)
+  expect(readFileSync(path, 'utf8').endsWith('last\n')).toBe(true)
 })

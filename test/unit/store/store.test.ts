@@ -74,6 +74,19 @@ describe('the write queue', () => {
     store.close()
   })
 
+  it('takes nothing for undone because a listener failed after the commit', async () => {
+    const store = Store.open(join(tempDir(), 'a.db'), {
+      hook: {
+        afterCommit: () => {
+          throw new Error('listener')
+        },
+      },
+    })
+    await expect(store.write(put('a', 1))).resolves.toBeUndefined()
+    expect(getSetting(store, 'a')).toBe(1)
+    store.close()
+  })
+
   it('writes what is still queued when it closes, and refuses what comes after', async () => {
     const path = join(tempDir(), 'a.db')
     const store = Store.open(path)

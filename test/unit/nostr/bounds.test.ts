@@ -1,0 +1,63 @@
+/** What one relay can make us hold in memory has a bound in bytes, whatever the size of what it sends. */
+import { expect, it, vi } from 'vitest'
+import { ManualClock } from '../../../src/base/clock.ts'
+import { silentLogger } from '../../../src/base/logger.ts'
+import { Delivery } from '../../../src/nostr/delivery.ts'
+import { FrameInbox } from '../../../src/nostr/frame-inbox.ts'
+import { FrameRouter } from '../../../src/nostr/frame-router.ts'
+
+it('the socket is held back while few but huge frames wait, and read on once they are handled', async () => {
+  const calls: string[] = []
+  let frames = 0
+  const inbox = new FrameInbox({ onFrame: () => frames++, pause: () => calls.push('pause'), resume: () => calls.push('resume') })
+  const frame = Buffer.from(JSON.stringify(['NOTICE', 'x'.repeat(1024 * 1024)]))
+  for (let n = 0; n < 15; n++) inbox.push(frame)
+  expect(calls).toEqual([])
+  for (let n = 0; n < 5; n++) inbox.push(frame)
+  expect(calls).toEqual(['pause'])
+  await vi.waitFor(() => expect(frames).toBe(20), { timeout: 10_000 })
+  expect(calls).toEqual(['pause', 'resume'])
+  for (let n = 0; n < 15; n++) inbox.push(frame)
+  expect(calls).toEqual(['pause', 'resume'])
+  inbox.clear()
+})
+
+it('events that wait for their handler are counted by their length too, and make room once handled', async () => {
+  let release = () => {}
+  const gate = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  const delivery = new Delivery({ name: 'test', clock: new ManualClock(), logger: silentLogger, onEvent: () => gate })
+  const content = 'x'.repeat(500_000)
+  const event = (n: number) => ({
+    id: n.toString(16).padStart(64, '0'),
+    pubkey: '',
+    created_at: 0,
+    kind: 1,
+    tags: [['t', content]],
+    content,
+    sig: '',
+  })
+  const taken: Promise<void>[] = []
+  for (let n = 0; n < 300; n++) {
+    const done = delivery.deliver(event(n), 'wss://relay.example')
+    if (done !== undefined) taken.push(done)
+  }
+  expect(taken.length).toBeGreaterThan(50)
+  expect(taken.length).toBeLessThan(80)
+  release()
+  await Promise.all(taken)
+  expect(delivery.deliver(event(300), 'wss://relay.example')).toBeDefined()
+  delivery.close()
+})
+
+it('notices are logged a few times a connection, not without end', () => {
+  let logged = 0
+  const logger = Object.assign(Object.create(silentLogger) as typeof silentLogger, { info: () => logged++ })
+  const router = new FrameRouter({ url: 'wss://relay.example', logger, onChallenge: () => {} })
+  for (let n = 0; n < 1000; n++) router.route({ type: 'NOTICE', message: `${n}` })
+  expect(logged).toBe(20)
+  router.clear()
+  router.route({ type: 'NOTICE', message: 'on a new connection' })
+  expect(logged).toBe(21)
+})
