@@ -176,7 +176,7 @@ export function lastMessageId(store: Store): number {
   return row === undefined ? 0 : int(row, 'id')
 }
 
-/** What became of a message on each relay: for tests and `logs`. */
+/** What became of a message on each relay: only tests ask. */
 export function deliveriesOf(
   store: Store,
   key: string,

@@ -153,13 +153,13 @@ export function createMachinesOnNostr(deps: MachinesOnNostrDeps): OwnMachines {
 
 /** Counts answers that cost us a signature and a send, and a stranger nothing; forgets with each window. */
 function createRefusals() {
-  let until = 0
+  let windowEndsAt = 0
   let total = 0
   const byRequester = new Map<string, number>()
   return {
     mayAnswer(requester: string, now: number): boolean {
-      if (now >= until) {
-        until = now + REFUSAL_WINDOW_MS
+      if (now >= windowEndsAt) {
+        windowEndsAt = now + REFUSAL_WINDOW_MS
         total = 0
         byRequester.clear()
       }

@@ -14,7 +14,7 @@ export const INLINE_BYTES = 32 * 1024
 /** By name, of a runtime that somebody rents: each takes room on the disk of the node. */
 const MAX_LEASED_SNAPSHOTS = 16
 /** Of what is quoted inside JSON: an answer never outgrows NIP-44, whatever it is made of. */
-const MAX_QUOTED = 48 * 1024
+const MAX_QUOTED_BYTES = 48 * 1024
 
 interface Open {
   readonly adapter: RuntimeAdapter
@@ -49,8 +49,8 @@ export async function exec(deps: KeeperDeps, row: RuntimeRow, command: CommandOf
   const ran = await adapter.exec(handle, call).catch((error: unknown) => {
     throw toControlError(error, 'operation_failed')
   })
-  const stdout = cutToFit(ran.stdout, MAX_QUOTED / 2)
-  const stderr = cutToFit(ran.stderr, MAX_QUOTED / 2)
+  const stdout = cutToFit(ran.stdout, MAX_QUOTED_BYTES / 2)
+  const stderr = cutToFit(ran.stderr, MAX_QUOTED_BYTES / 2)
   const truncated = ran.truncated || stdout.truncated || stderr.truncated
   return { operation: 'exec', exit_code: ran.exitCode, stdout: stdout.text, stderr: stderr.text, truncated }
 }
@@ -77,7 +77,7 @@ export async function prompt(
   const answer = await adapter.prompt(handle, call, signal).catch((error: unknown) => {
     throw toControlError(error, 'operation_failed')
   })
-  const reply = cutToFit(answer.reply, MAX_QUOTED)
+  const reply = cutToFit(answer.reply, MAX_QUOTED_BYTES)
   return {
     operation: 'prompt',
     session_id: answer.session_id,
@@ -103,7 +103,7 @@ export async function logs(deps: KeeperDeps, row: RuntimeRow, command: CommandOf
 function logAnswer(text: string, tailBytes: number): Json {
   const tail = Buffer.from(text).subarray(-tailBytes).toString('utf8')
   let log = tail
-  while (Buffer.byteLength(JSON.stringify(log)) > MAX_QUOTED) log = log.slice(Math.ceil(log.length * 0.2))
+  while (Buffer.byteLength(JSON.stringify(log)) > MAX_QUOTED_BYTES) log = log.slice(Math.ceil(log.length * 0.2))
   return { operation: 'logs', log, truncated: log.length < text.length }
 }
 
