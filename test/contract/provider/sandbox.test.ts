@@ -150,6 +150,7 @@ async function lockedToken(amount: bigint, lockTo = node.wallets.of({ kind: 'nod
 
 test('the customer is funded', async () => {
   await fund(buyer, buyer.customer, sandbox.mintUrl, 200)
+  expect(buyer.customer.balance().balanceSats).toBe(200n)
 })
 
 test('a free job by a command, sent five times: one result', async () => {

@@ -68,6 +68,7 @@ test.each(['move_runtime:teardown', 'move_runtime:gone'].flatMap((label) => [tru
     const { runtime } = await first.call(owner.pubkey, PROVISION)
     const down = { command: 'teardown', runtime_id: runtime.runtime_id } as const
     await first.call(owner.pubkey, down, 'down').catch(() => undefined)
+    await vi.waitFor(() => expect(first.isDead()).toBe(true), WAIT)
     await first.crash()
     const node = await world.start()
     expect((await node.call(owner.pubkey, down, 'down')).runtime.lifecycle_phase).toBe('teardown')
