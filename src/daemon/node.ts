@@ -144,13 +144,15 @@ export class PylonNode implements Services {
 
   /** Builds and starts what needs the keys; resolves when that runs, or after a short while when others are slow to answer. */
   async startParts(): Promise<void> {
+    if (this.#deps.shutdown.signal.aborted) throw new PylonError('shutting_down', 'The node is ending: start it again first.')
     this.#starting ??= this.#startParts()
     await this.#starting
   }
 
   /** @throws passphrase_wrong */
   async unlock(passphrase: string): Promise<void> {
-    if (!this.keyring.locked) return
+    // Opened already: then what that started is waited for as well.
+    if (!this.keyring.locked) return void (await this.#starting)
     this.keyring.unlock(await unlockIdentity(this.identity, passphrase))
     this.events.emit('unlocked')
     await this.startParts()
@@ -201,7 +203,9 @@ export class PylonNode implements Services {
     const { nostr, wallets, customer, provider, zapAddresses, host, tenant, machines } = this.parts
     await nostr.run(logger, (nostr) => nostr.start())
     // Before anything can spend: what a restored database holds may be long gone.
-    await askMintsAfterRestore(this, this.#deps.shutdown.signal)
+    const ending = this.#deps.shutdown.signal
+    await askMintsAfterRestore(this, ending)
+    if (ending.aborted) return
     const started = Promise.all([
       wallets.run(logger, (wallets) => wallets.start()),
       machines.run(logger, (machines) => machines.start()),
@@ -212,7 +216,7 @@ export class PylonNode implements Services {
       tenant.run(logger, (tenant) => tenant.start()),
     ])
     const waited = new AbortController()
-    await Promise.race([started, this.clock.sleep(START_WAIT_MS, waited.signal).catch(() => undefined)])
+    await Promise.race([started, this.clock.sleep(START_WAIT_MS, AbortSignal.any([waited.signal, ending])).catch(() => undefined)])
     waited.abort()
     for (const url of this.surroundings.mints) void this.#addMint(url)
   }
@@ -281,6 +285,8 @@ export class PylonNode implements Services {
 
   /** No new work; what runs finishes or is parked within the drain time, then the parts close. */
   async close(): Promise<void> {
+    // An unlock may have come just before: nothing is started after its end.
+    await this.#starting?.catch(() => undefined)
     const { nostr, wallets, customer, provider, zapAddresses, host, tenant, machines } = this.parts
     await Promise.allSettled([
       customer.peek()?.close(),

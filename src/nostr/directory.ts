@@ -18,6 +18,8 @@ const MISSING_MS = 120_000
 const LOOKUP_MS = 3000
 const REMEMBERED = 5000
 const MAX_TAGS_KEPT = 20
+/** Keys are cheap: relays close requests where too many are open, our own subscriptions among them. */
+const LOOKUPS_AT_ONCE = 8
 /** Relays of one stranger that we go to, beside our own. */
 const MAX_FOREIGN = 6
 const MAX_HINTS = 3
@@ -41,6 +43,9 @@ export class Directory {
   readonly #deps: DirectoryDeps
   readonly #known = new LruMap<string, Entry>(REMEMBERED)
   readonly #running = new Map<string, Promise<Entry>>()
+  /** Look-ups that wait for their turn. */
+  readonly #queue: (() => void)[] = []
+  #asking = 0
 
   constructor(deps: DirectoryDeps) {
     this.#deps = deps
@@ -77,9 +82,22 @@ export class Directory {
     if (known !== undefined && this.#isFresh(known)) return Promise.resolve(known)
     const running = this.#running.get(pubkey)
     if (running !== undefined) return running
-    const lookup = this.#fetch(pubkey, known).finally(() => this.#running.delete(pubkey))
+    const lookup = this.#inTurn(() => this.#fetch(pubkey, known)).finally(() => this.#running.delete(pubkey))
     this.#running.set(pubkey, lookup)
     return lookup
+  }
+
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#asking < LOOKUPS_AT_ONCE) this.#asking++
+    else await new Promise<void>((resolve) => this.#queue.push(resolve))
+    try {
+      return await work()
+    } finally {
+      // Who waits takes the place over.
+      const next = this.#queue.shift()
+      if (next === undefined) this.#asking--
+      else next()
+    }
   }
 
   #isFresh(entry: Entry): boolean {

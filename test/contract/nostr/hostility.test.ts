@@ -210,6 +210,31 @@ describe('what strangers publish about themselves', () => {
   })
 })
 
+describe('a flood of strangers', () => {
+  it('has only so many looked up at once, and all in the end', async () => {
+    const open: (() => void)[] = []
+    let answering = false
+    const one = await relay({
+      onFrame(frame, connection) {
+        if (frame[0] !== 'REQ' || answering) return false
+        open.push(() => connection.send(['EOSE', frame[1]]))
+        return true
+      },
+    })
+    const clock = new ManualClock(Date.now())
+    const at = node({ relays: [one.url], clock })
+    await until(() => expect(at.nostr.health()[0]?.state).toBe('connected'))
+    const found = Promise.all(Array.from({ length: 40 }, (_, n) => at.nostr.relaysToReach((n + 1).toString(16).padStart(64, '0'))))
+    // An answer to what was asked last shows that the relay has seen all that was sent before it.
+    void at.nostr.query([{ kinds: [7777] }], { timeoutMs: 3_600_000 })
+    await until(() => expect(one.received('REQ').some((frame) => JSON.stringify(frame).includes('7777'))).toBe(true))
+    expect(open.length).toBeLessThan(15)
+    answering = true
+    for (const answer of open) answer()
+    expect((await found).length).toBe(40)
+  })
+})
+
 describe('a query', () => {
   it('ends in its time though a relay never ends its pages', async () => {
     let serial = 0
