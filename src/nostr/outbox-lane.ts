@@ -15,6 +15,8 @@ const OK_TIMEOUT_MS = 10_000
 const EPHEMERAL_OK_TIMEOUT_MS = 5000
 const MIN_RETRY_MS = 1000
 const MAX_RETRY_MS = 300_000
+/** A relay that somebody named and that cannot be reached gives up its place in the pool for so long. */
+const REST_MS = 30_000
 /** A next try further ahead than this was set by a clock that has been set back since. */
 const MAX_AHEAD_MS = 2 * MAX_RETRY_MS
 /** The connection was lost so often while a message was under way: it may be the cause, and goes alone from then on. */
@@ -52,6 +54,8 @@ export interface LaneDeps {
   /** As the rows name the relay. */
   readonly name: string
   hold(): Hold | undefined
+  /** Not one of our own relays: its place is wanted by others. */
+  readonly foreign: boolean
   /** The author's key where it is ours and unlocked. */
   signerOf(pubkey: string): Signer | undefined
   onOutcome(item: OutboxItem, outcome: DeliveryOutcome): void
@@ -70,6 +74,7 @@ export class Lane {
   #hold: Hold | undefined
   #unlisten: () => void = () => {}
   #lockedNow = false
+  #restsUntil = 0
   /** The newest message that was taken in; those after it are in the table only, when `overflow` is set. */
   newestId = 0
   overflow = false
@@ -151,14 +156,23 @@ export class Lane {
 
   #connection(): Relay | undefined {
     if (this.#hold === undefined) {
+      if (isAhead(this.#restsUntil, this.#deps.clock.now())) return undefined
       this.#hold = this.#deps.hold()
       this.#unlisten =
         this.#hold?.relay.listen({
           onUp: () => this.pump(),
           onDown: () => this.#takeBack(),
+          onFailed: () => this.#rest(),
         }) ?? (() => {})
     }
     return this.#hold?.relay
+  }
+
+  #rest(): void {
+    // An address that is refused is reported by the next pump.
+    if (!this.#deps.foreign || this.#hold?.relay.refused !== undefined) return
+    this.close()
+    this.#restsUntil = this.#deps.clock.now() + REST_MS
   }
 
   /** A suspect waits until nothing else is under way, and nothing follows it until it is answered. */

@@ -173,6 +173,7 @@ export class Outbox {
       clock,
       name: relay,
       hold: () => pool.hold(relay),
+      foreign: !pool.isOwn(tryRelayUrl(relay) ?? relay),
       signerOf: (pubkey) => ownSigner(keyring, pubkey),
       onOutcome: (item, outcome) => this.#onOutcome(item, outcome),
       onLocked: () => this.#onLocked(),

@@ -163,6 +163,21 @@ describe('the outbox', () => {
     await until(() => expect(deliveriesOf(at.store, 'after')[0]?.state).toBe('accepted'), 30_000)
   })
 
+  it('reaches a relay that answers past many that strangers named and that do not', async () => {
+    const own = await relay()
+    const theirs = await relay()
+    const dead = await ScriptedRelay.start()
+    await dead.stop()
+    const at = node({ relays: [own.url] })
+    at.dialer.allow(dead.url)
+    at.dialer.allow(theirs.url)
+    const many = Array.from({ length: 100 }, (_, n) => `${dead.url}/${n}`)
+    await enqueue(at, 'k', [...many, theirs.url])
+    const stateOf = (url: string) => deliveriesOf(at.store, 'k').find((delivery) => delivery.relay === url)?.state
+    await until(() => expect(stateOf(theirs.url)).toBe('accepted'))
+    expect(stateOf(`${dead.url}/0`)).toBe('pending')
+  })
+
   it('proves the author again where the challenge came late', async () => {
     let authed = false
     let asked = false
