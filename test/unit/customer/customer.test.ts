@@ -181,12 +181,17 @@ class World {
     return this.#tell(event)
   }
 
-  async until(check: () => void): Promise<void> {
+  /** @param stepMs passes before each look: what waits for the clock may not have begun to when an offer is seen */
+  async until(check: () => void, stepMs = 0): Promise<void> {
     await expect
-      .poll(() => {
-        check()
-        return true
-      })
+      .poll(
+        async () => {
+          if (stepMs > 0) await this.clock.advance(stepMs)
+          check()
+          return true
+        },
+        { timeout: 10_000 },
+      )
       .toBe(true)
   }
 }
@@ -202,8 +207,7 @@ it('pays no second offer while the first payment may have been made, whatever er
   world.offer(eventId, provider, 10)
   world.offer(eventId, other, 20)
   await world.until(() => expect(world.customer.get(id).offers).toHaveLength(2))
-  await world.clock.advance(2000)
-  await world.until(() => expect(world.asked).toHaveLength(1))
+  await world.until(() => expect(world.asked).toHaveLength(1), 2000)
   await world.clock.advance(120_000)
   expect(world.customer.get(id).status).toBe('paying')
   expect(world.asked).toHaveLength(1)
@@ -227,8 +231,7 @@ it.each([
     await world.until(() => expect(world.customer.get(id).offers).toHaveLength(1))
     world.offer(eventId, second, 10)
     await world.until(() => expect(world.customer.get(id).offers.map((offer) => offer.state)).toEqual(['open', 'unusable']))
-    await world.clock.advance(2000)
-    await world.until(() => expect(world.customer.get(id).status).toBe('paid'))
+    await world.until(() => expect(world.customer.get(id).status).toBe('paid'), 2000)
     expect(world.asked).toHaveLength(1)
     world.hear(
       provider.sign(
@@ -338,8 +341,7 @@ it('tops up and pays again when another purchase took the sats meanwhile', async
   }
   world.offer(eventId, provider, 10)
   await world.until(() => expect(world.customer.get(id).offers).toHaveLength(1))
-  await world.clock.advance(1)
-  await world.until(() => expect(world.customer.get(id).status).toBe('paid'))
+  await world.until(() => expect(world.customer.get(id).status).toBe('paid'), 1)
   expect(world.asked.map((request) => request.idempotencyKey)).toEqual([world.asked[0]?.idempotencyKey, world.asked[0]?.idempotencyKey])
 })
 
@@ -355,8 +357,7 @@ it('ends when a payment fails after the deadline', async () => {
   world.offer(eventId, provider, 10)
   world.offer(eventId, provider, 11)
   await world.until(() => expect(world.customer.get(id).offers).toHaveLength(2))
-  await world.clock.advance(1)
-  await world.until(() => expect(world.asked).toHaveLength(1))
+  await world.until(() => expect(world.asked).toHaveLength(1), 1)
   await world.clock.advance(700_000)
   expect(world.customer.get(id).status).toBe('paying')
   const idempotencyKey = world.asked[0]?.idempotencyKey ?? ''
@@ -434,8 +435,7 @@ it.each([
   }
   world.offer(eventId, provider, 10)
   await world.until(() => expect(world.customer.get(id).offers).toHaveLength(1))
-  await world.clock.advance(1)
-  await world.until(() => expect(world.asked).toHaveLength(1))
+  await world.until(() => expect(world.asked).toHaveLength(1), 1)
   const request = { ...me.sign({ kind: 5001, created_at: 1, tags: [], content: '' }), id: eventId }
   if (what === 'the result') world.hear(provider.sign(buildResult({ request, content: 'done', createdAtS: 2 })))
   else world.answer(eventId, provider, { status: 'error', extra: 'backend_failed' })
