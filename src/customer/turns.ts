@@ -1,13 +1,13 @@
 /** Who is at work on which purchase: one purchase does one thing at a time, and some things are done later. */
 import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
+import { KeyedQueue } from '../base/keyed-queue.ts'
 import type { Logger } from '../base/logger.ts'
 
 export class Turns {
   readonly #clock: Clock
   readonly #logger: Logger
-  /** The last step of each purchase. */
-  readonly #turns = new Map<string, Promise<unknown>>()
+  readonly #queue = new KeyedQueue()
   readonly #timers = new Set<() => void>()
   #closed = false
 
@@ -22,14 +22,7 @@ export class Turns {
 
   /** Runs a step after those of the same purchase that were asked for before. */
   run<T>(id: string, step: () => Promise<T>): Promise<T> {
-    const before = this.#turns.get(id) ?? Promise.resolve()
-    const mine = before.catch(() => undefined).then(step)
-    this.#turns.set(id, mine)
-    const done = () => {
-      if (this.#turns.get(id) === mine) this.#turns.delete(id)
-    }
-    mine.then(done, done)
-    return mine
+    return this.#queue.run(id, step)
   }
 
   /** A step that nobody waits for: what goes wrong is logged, and tried again by the next sweep or start. */
@@ -54,6 +47,6 @@ export class Turns {
 
   /** Resolves when what runs has ended. */
   async settled(): Promise<void> {
-    await Promise.allSettled(this.#turns.values())
+    await this.#queue.idle()
   }
 }

@@ -48,19 +48,3 @@ export const msatsOf = (sats: bigint | number): bigint => BigInt(sats) * 1000n
 
 /** `2026-01-31`, UTC. */
 export const utcDay = (ms: number): string => new Date(ms).toISOString().slice(0, 10)
-
-/** Runs tasks of one key one after the other. */
-export class KeyedQueue {
-  readonly #tails = new Map<string, Promise<unknown>>()
-
-  run<T>(key: string, task: () => Promise<T>): Promise<T> {
-    const before = this.#tails.get(key) ?? Promise.resolve()
-    const mine = before.then(task, task)
-    this.#tails.set(key, mine)
-    const clean = () => {
-      if (this.#tails.get(key) === mine) this.#tails.delete(key)
-    }
-    mine.then(clean, clean)
-    return mine
-  }
-}

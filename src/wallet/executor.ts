@@ -1,9 +1,10 @@
 /** Runs money operations: submits what is stored, and where the answer is missing finds out what happened before doing anything else. */
 import { hash } from 'node:crypto'
 import { messageOf, PylonError } from '../base/errors.ts'
+import { KeyedQueue } from '../base/keyed-queue.ts'
 import { all } from '../store/commands.ts'
 import { getOperation, moveOperation, type OperationRow } from '../store/operations.ts'
-import { KeyedQueue, type WalletContext } from './context.ts'
+import type { WalletContext } from './context.ts'
 import { findEarlierToken } from './earlier-token.ts'
 import { findOut, type Outcome } from './findings.ts'
 import { MELT_TIMEOUT_MS, type MintReply, meltQuoteSchema, signaturesSchema } from './mint-client.ts'

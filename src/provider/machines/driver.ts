@@ -1,5 +1,6 @@
 /** Drives one runtime through its life: payment, provisioning, checks, readiness, and for a one-shot run its end. */
 import { messageOf } from '../../base/errors.ts'
+import type { KeyedQueue } from '../../base/keyed-queue.ts'
 import { ControlError } from '../../nostr/control/vocabulary.ts'
 import type { Provisioned, Readiness, RuntimeHandle } from '../../runtime/adapter.ts'
 import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
@@ -8,7 +9,7 @@ import { leasesOf } from '../../store/leases.ts'
 import { getRuntime, patchRuntime, type RuntimePatch, type RuntimeRow } from '../../store/runtimes.ts'
 import { persist } from '../jobs/context.ts'
 import { fail, toControlError } from './failures.ts'
-import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, mustPersist, type Queues, resultOf, step } from './keeper.ts'
+import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, mustPersist, resultOf, step } from './keeper.ts'
 import { broughtCommand, provisionInputOf } from './order.ts'
 import type { EndedBy } from './settlement.ts'
 
@@ -17,7 +18,7 @@ const MAX_POLL_MS = 1000
 
 export interface DriverDeps extends KeeperDeps {
   /** Places are counted and taken one after the other. */
-  readonly placing: Queues
+  readonly placing: KeyedQueue
   readonly tearDown: (id: string, reason: string, by: EndedBy) => Promise<unknown>
 }
 

@@ -1,4 +1,4 @@
-/** What the parts of the registry share: dependencies, legal steps, one queue a runtime, and the collecting of outputs. */
+/** What the parts of the registry share: dependencies, legal steps, and the collecting of outputs. */
 import type { Clock } from '../../base/clock.ts'
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
@@ -51,26 +51,6 @@ export function mustGet(store: Store, id: string): RuntimeRow {
   const row = getRuntime(store, id)
   if (row === undefined) throw runtimeNotFound(id)
   return row
-}
-
-/** Runs work on one key in order of its coming. */
-export class Queues {
-  readonly #tails = new Map<string, Promise<unknown>>()
-
-  run<T>(key: string, work: () => Promise<T>): Promise<T> {
-    const result = (this.#tails.get(key) ?? Promise.resolve()).then(work)
-    const tail = result
-      .catch(() => undefined)
-      .then(() => {
-        if (this.#tails.get(key) === tail) this.#tails.delete(key)
-      })
-    this.#tails.set(key, tail)
-    return result
-  }
-
-  async idle(): Promise<void> {
-    await Promise.allSettled([...this.#tails.values()])
-  }
 }
 
 /** Asks the substrate for what the runtime leaves; undefined where it can't be had. Never rejects. */

@@ -1,6 +1,7 @@
 /** The runtimes of this node: drives each through its life, tears down, recovers, and knows what is under way. */
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
+import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { ControlError } from '../../nostr/control/vocabulary.ts'
 import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
 import { destroysItself } from '../../runtime/retention.ts'
@@ -9,7 +10,7 @@ import { getRuntime, type RuntimeRow, type RuntimeState, runtimesIn } from '../.
 import { persist } from '../jobs/context.ts'
 import { type DriveOptions, type DriverDeps, drive, untilReady } from './driver.ts'
 import { fail, toControlError } from './failures.ts'
-import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, Queues, resultOf, step } from './keeper.ts'
+import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, resultOf, step } from './keeper.ts'
 import type { EndedBy } from './settlement.ts'
 import { mayHaveInstance } from './states.ts'
 
@@ -46,12 +47,12 @@ export interface Registry {
 export function createRegistry(deps: KeeperDeps): Registry {
   const { store, clock, logger } = deps
   const drives = new Map<string, { promise: Promise<RuntimeRow>; abort: AbortController }>()
-  const queues = new Queues()
+  const queues = new KeyedQueue()
   /** What runs inside a runtime now, and the runtimes that are being ended whatever runs inside. */
   const cuts = new Map<string, AbortController>()
   const ending = new Set<string>()
   const closing = new AbortController()
-  const driver: DriverDeps = { ...deps, placing: new Queues(), tearDown: (id, reason, by) => takeDown(id, reason, by, {}) }
+  const driver: DriverDeps = { ...deps, placing: new KeyedQueue(), tearDown: (id, reason, by) => takeDown(id, reason, by, {}) }
 
   function start(id: string, options: Parameters<Registry['drive']>[1]): Promise<RuntimeRow> {
     const known = drives.get(id)

@@ -2,6 +2,7 @@
 import type { Clock } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import { messageOf } from '../../base/errors.ts'
+import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { Logger } from '../../base/logger.ts'
 import { type CommandName, type ControlCommand, READING_COMMANDS } from '../../nostr/control/commands.ts'
 import type { CommandEnvelope, ControlResult, ControlStatus } from '../../nostr/control/envelopes.ts'
@@ -16,7 +17,7 @@ import type { Wallets } from '../../wallet/types.ts'
 import { createCommands } from './commands.ts'
 import { createCreation, type ScriptResult, type ScriptRun } from './creation.ts'
 import { fail, toControlError } from './failures.ts'
-import { type Emit, type KeeperDeps, Queues } from './keeper.ts'
+import type { Emit, KeeperDeps } from './keeper.ts'
 import { createLeaseDesk } from './lease-desk.ts'
 import type { Machines, MachinesStatus } from './machines.ts'
 import { createMarket } from './market.ts'
@@ -84,7 +85,7 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
   const requests = createRequestDesk({ store, clock, logger })
   const upkeep = createUpkeep(keeper, registry, deps.healthEveryMs)
   const offers = createOfferDesk({ store, clock, nostr })
-  const turns = new Queues()
+  const turns = new KeyedQueue()
   const closing = new AbortController()
   deps.wallets.onEvent('lease', leases.onWalletEvent)
   const market = createMarket({

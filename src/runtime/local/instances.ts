@@ -1,6 +1,7 @@
 /** The runtimes that the local substrate holds: their folders and records, which of them live; work on one goes in order. */
 import { existsSync, readdirSync } from 'node:fs'
 import { PylonError } from '../../base/errors.ts'
+import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { isSameProcess } from '../../base/process-identity.ts'
 import type { RuntimeHandle } from '../adapter.ts'
 import { findMarked } from './marked-processes.ts'
@@ -8,7 +9,7 @@ import { handleOf, type LocalLayout, type LocalRecord, layoutOf, RUNTIME_ID, rea
 
 export class LocalInstances {
   readonly #dir: string
-  readonly #queues = new Map<string, Promise<unknown>>()
+  readonly #queue = new KeyedQueue()
 
   /** @param dir holds `<runtime id>/` */
   constructor(dir: string) {
@@ -57,13 +58,6 @@ export class LocalInstances {
   }
 
   inOrder<T>(runtimeId: string, work: () => Promise<T>): Promise<T> {
-    const result = (this.#queues.get(runtimeId) ?? Promise.resolve()).then(work)
-    const tail = result
-      .catch(() => undefined)
-      .then(() => {
-        if (this.#queues.get(runtimeId) === tail) this.#queues.delete(runtimeId)
-      })
-    this.#queues.set(runtimeId, tail)
-    return result
+    return this.#queue.run(runtimeId, work)
   }
 }
