@@ -267,6 +267,19 @@ export class Lane {
     return true
   }
 
+  /** Its relay could not be reached and is not tried for a while. */
+  get resting(): boolean {
+    return this.#hold === undefined && this.#flying.size === 0 && isAhead(this.#restsUntil, this.#deps.clock.now())
+  }
+
+  /** Ends it and gives back what waits, which stays in the table. */
+  unload(): OutboxItem[] {
+    this.close()
+    const items = [...this.#due.splice(this.#head), ...this.#later.splice(0)].map(({ item }) => item)
+    for (const item of items) item.lanes--
+    return items
+  }
+
   /** Gives up all that waits. */
   rejectAll(reason: string): void {
     const jobs = [...this.#due.splice(this.#head), ...this.#later]

@@ -26,6 +26,8 @@ const SWEEP_TICKS = 30
 const READ_LIMIT = 2000
 /** Deliveries that one lane keeps in memory; the rest stays in the table until there is room. */
 const LANE_LIMIT = 5000
+/** Lanes in memory, beside those of our own relays: strangers name as many as they like. The others wait in the table for their turn. */
+const MAX_LANES = 200
 /** Ephemeral events are worth sending for so long. */
 const EPHEMERAL_MS = 10_000
 const CLOSE_MS = 2000
@@ -51,6 +53,9 @@ export class Outbox {
   #outcomes: { item: OutboxItem; outcome: DeliveryOutcome }[] = []
   #newestId = 0
   #ticks = 0
+  /** Some relays have no lane for want of room. */
+  #left = false
+  #loadedUpTo = ''
   #started = false
   #closed = false
   #reading = false
@@ -68,12 +73,7 @@ export class Outbox {
     const { store } = this.#deps
     this.#started = true
     this.#newestId = lastMessageId(store)
-    for (const relay of outboxDepths(store).keys()) {
-      const lane = this.#lane(relay)
-      lane.overflow = true
-      this.#refill(relay, lane)
-      lane.pump()
-    }
+    this.#load()
     this.#notices.start()
     this.#scheduleTick()
   }
@@ -123,6 +123,10 @@ export class Outbox {
   #take(message: PendingMessage): void {
     for (const { relay, attempts, nextAt } of message.deliveries) {
       const lane = this.#lane(relay)
+      if (lane === undefined) {
+        this.#left = true
+        continue
+      }
       if (message.id <= lane.newestId) continue
       if (lane.overflow || lane.depth >= LANE_LIMIT) lane.overflow = true
       else lane.add(this.#item(message), attempts, nextAt)
@@ -165,15 +169,46 @@ export class Outbox {
     this.#newestOfKey.set(item.key, item)
   }
 
-  #lane(relay: string): Lane {
+  /** Gives lanes to the relays in the table that have none, by turns. */
+  #load(): void {
+    const waiting = [...outboxDepths(this.#deps.store).keys()].filter((relay) => !this.#lanes.has(relay)).sort()
+    const next = waiting.findIndex((relay) => relay > this.#loadedUpTo)
+    this.#left = false
+    for (const relay of [...waiting.slice(Math.max(0, next)), ...waiting.slice(0, Math.max(0, next))]) {
+      const lane = this.#lane(relay)
+      if (lane === undefined) {
+        this.#left = true
+        continue
+      }
+      this.#loadedUpTo = relay
+      lane.overflow = true
+      this.#refill(relay, lane)
+      lane.pump()
+    }
+  }
+
+  /** Lanes of relays that could not be reached make room for those that wait. */
+  #takeTurns(): void {
+    for (const [name, lane] of this.#lanes) {
+      if (!lane.resting) continue
+      for (const item of lane.unload()) if (item.lanes === 0) this.#forget(item)
+      this.#lanes.delete(name)
+    }
+    this.#load()
+  }
+
+  /** Undefined when there are too many. */
+  #lane(relay: string): Lane | undefined {
     const known = this.#lanes.get(relay)
     if (known !== undefined) return known
     const { clock, pool, keyring } = this.#deps
+    const foreign = !pool.isOwn(tryRelayUrl(relay) ?? relay)
+    if (foreign && this.#lanes.size >= MAX_LANES) return undefined
     const lane: Lane = new Lane({
       clock,
       name: relay,
       hold: () => pool.hold(relay),
-      foreign: !pool.isOwn(tryRelayUrl(relay) ?? relay),
+      foreign,
       signerOf: (pubkey) => ownSigner(keyring, pubkey),
       onOutcome: (item, outcome) => this.#onOutcome(item, outcome),
       onLocked: () => this.#onLocked(),
@@ -216,6 +251,7 @@ export class Outbox {
       }
     }
     this.#readNew()
+    if (this.#left && this.#ticks % SWEEP_TICKS === 0) this.#takeTurns()
     if (this.#ticks % SWEEP_TICKS === 0) this.#track(this.#expire())
   }
 

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { buildRelayList } from '../../../src/nostr/nips/nip65.ts'
+import { RelayPool } from '../../../src/nostr/pool.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { cursorOf, putCursors } from '../../../src/store/cursors.ts'
 import { type DeliveryOutcome, deliveriesOf, enqueueEvent, lastMessageId, recordDeliveries } from '../../../src/store/outbox.ts'
@@ -176,6 +177,33 @@ describe('the outbox', () => {
     const stateOf = (url: string) => deliveriesOf(at.store, 'k').find((delivery) => delivery.relay === url)?.state
     await until(() => expect(stateOf(theirs.url)).toBe('accepted'))
     expect(stateOf(`${dead.url}/0`)).toBe('pending')
+  })
+
+  it('keeps few of the relays that strangers named in memory, and each has its turn', async () => {
+    const theirs = await relay()
+    const dead = await ScriptedRelay.start()
+    await dead.stop()
+    const at = node({ relays: [], start: false })
+    const clock = new ManualClock(Date.now())
+    const hold = vi.spyOn(RelayPool.prototype, 'hold')
+    cleanups.push(async () => hold.mockRestore())
+    const many = Array.from({ length: 500 }, (_, n) => `${dead.url}/${n}`)
+    await enqueue(at, 'k', [...many, `${theirs.url}/zz`])
+    const working = node({ relays: [], dir: at.dir, clock, start: false })
+    working.dialer.allow(dead.url)
+    working.dialer.allow(theirs.url)
+    working.nostr.start()
+    await clock.advance(5000)
+    expect(new Set(hold.mock.calls.map(([url]) => url)).size).toBe(200)
+    await vi.waitFor(
+      async () => {
+        await clock.advance(1000)
+        const accepted = deliveriesOf(working.store, 'k').filter(({ state }) => state === 'accepted')
+        expect(accepted.map((delivery) => delivery.relay)).toEqual([`${theirs.url}/zz`])
+        expect(new Set(hold.mock.calls.map(([url]) => url)).size).toBe(501)
+      },
+      { timeout: 20_000, interval: 10 },
+    )
   })
 
   it('proves the author again where the challenge came late', async () => {
