@@ -48,9 +48,9 @@ export function createRegistry(deps: KeeperDeps): Registry {
   const { store, clock, logger } = deps
   const drives = new Map<string, { promise: Promise<RuntimeRow>; abort: AbortController }>()
   const queues = new KeyedQueue()
-  /** What runs inside a runtime now, and the runtimes that are being ended whatever runs inside. */
+  /** What runs inside a runtime now, and by how many a runtime is being ended whatever runs inside. */
   const cuts = new Map<string, AbortController>()
-  const ending = new Set<string>()
+  const ending = new Map<string, number>()
   const closing = new AbortController()
   const driver: DriverDeps = { ...deps, placing: new KeyedQueue(), tearDown: (id, reason, by) => takeDown(id, reason, by, {}) }
 
@@ -91,9 +91,15 @@ export function createRegistry(deps: KeeperDeps): Registry {
 
   /** Runs what ends a runtime in its turn, but waits for nothing inside it: that is cut off. */
   async function cutAndRun<T>(id: string, work: () => Promise<T>): Promise<T> {
-    ending.add(id)
+    ending.set(id, (ending.get(id) ?? 0) + 1)
     cuts.get(id)?.abort(tornDown())
-    return await queues.run(id, work).finally(() => ending.delete(id))
+    try {
+      return await queues.run(id, work)
+    } finally {
+      const others = (ending.get(id) ?? 1) - 1
+      if (others === 0) ending.delete(id)
+      else ending.set(id, others)
+    }
   }
 
   async function takeDown(id: string, reason: string, by: EndedBy, options: { keepVolume?: boolean }): Promise<TeardownOutcome> {
