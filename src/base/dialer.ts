@@ -30,6 +30,8 @@ export interface FetchResponse {
 export interface WebSocketOptions {
   readonly maxPayloadBytes?: number
   readonly handshakeTimeoutMs?: number
+  /** As for a fetch. */
+  readonly namedByStranger?: boolean
 }
 
 export interface Dialer {
@@ -68,9 +70,9 @@ export function createDialer(options: { allowedOrigins?: readonly string[]; look
   const guardedAgent = new Agent({ connect: { timeout: DEFAULT_TIMEOUT_MS, lookup: guardedLookup }, headersTimeout: 0, bodyTimeout: 0 })
 
   /** Whether the URL is an exception; refuses what needs no resolving to be refused. */
-  function admit(url: string, secureScheme: 'https:' | 'wss:', exceptions: ReadonlySet<string> = allowed): boolean {
+  function admit(url: string, secureScheme: 'https:' | 'wss:', namedByStranger = false): boolean {
     const parsed = parseUrl(url)
-    if (exceptions.has(originOf(parsed))) return true
+    if ((namedByStranger ? allowedToStrangers : allowed).has(originOf(parsed))) return true
     if (parsed.protocol !== secureScheme) {
       throw refused(url, `only ${secureScheme}// is used for addresses that the owner did not configure`)
     }
@@ -88,11 +90,11 @@ export function createDialer(options: { allowedOrigins?: readonly string[]; look
     },
     isAllowed: (url) => allowed.has(originOf(parseUrl(url))),
     async fetch(url, fetchOptions = {}) {
-      const isException = admit(url, 'https:', fetchOptions.namedByStranger === true ? allowedToStrangers : allowed)
+      const isException = admit(url, 'https:', fetchOptions.namedByStranger)
       return exchange(url, fetchOptions, isException ? plainAgent : guardedAgent)
     },
-    connectWebSocket(url, { maxPayloadBytes = DEFAULT_MAX_BYTES, handshakeTimeoutMs = DEFAULT_TIMEOUT_MS } = {}) {
-      const isException = admit(url, 'wss:')
+    connectWebSocket(url, { maxPayloadBytes = DEFAULT_MAX_BYTES, handshakeTimeoutMs = DEFAULT_TIMEOUT_MS, namedByStranger } = {}) {
+      const isException = admit(url, 'wss:', namedByStranger)
       return new WebSocket(url, {
         maxPayload: maxPayloadBytes,
         handshakeTimeout: handshakeTimeoutMs,

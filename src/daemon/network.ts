@@ -39,9 +39,9 @@ const JOIN_KEY = 'sandbox_join'
 export async function settleSurroundings(deps: Deps): Promise<Surroundings> {
   const found = deps.network === 'live' ? ofLive(deps) : await ofSandbox(deps)
   const urls = found.sandbox?.urls
-  for (const origin of [...found.relays, ...found.mints]) deps.dialer.allow(origin)
-  // Profiles of the sandbox name it.
-  if (urls !== undefined) deps.dialer.allow(urls.lnurlBaseUrl, true)
+  for (const mint of found.mints) deps.dialer.allow(mint)
+  // Others name these too, in relay lists and profiles.
+  for (const origin of [...found.relays, ...(urls === undefined ? [] : [urls.lnurlBaseUrl])]) deps.dialer.allow(origin, true)
   return found
 }
 

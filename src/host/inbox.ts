@@ -45,7 +45,7 @@ export class Inbox {
   /** Listens for the agent, anew when it listens already. */
   watch(agent: AgentRow): void {
     this.unwatch(agent.pubkey)
-    for (const relay of agent.relays) this.#deps.dialer.allow(relay)
+    for (const relay of agent.relays) this.#deps.dialer.allow(relay, true)
     const short = agent.pubkey.slice(0, 16)
     const relays = agent.relays.length > 0 ? { relays: agent.relays } : {}
     const onEvent = (event: NostrEvent) => this.receive(agent.pubkey, event)

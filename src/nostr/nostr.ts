@@ -33,7 +33,7 @@ export interface NostrDeps {
 export function createNostr(deps: NostrDeps): Nostr {
   const { store, clock, logger, dialer, keyring } = deps
   const relays = [...new Set(deps.relays.map(relayUrl))]
-  for (const url of relays) dialer.allow(url)
+  for (const url of relays) dialer.allow(url, true)
   const verifier = deps.verifier ?? createVerifier()
   const own = new Set(relays)
   const pool = new RelayPool(relays, {

@@ -191,6 +191,7 @@ export class Relay {
     let socket: WebSocket
     try {
       socket = this.#deps.dialer.connectWebSocket(this.url, {
+        namedByStranger: true,
         maxPayloadBytes: MAX_PAYLOAD_BYTES,
         handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
       })

@@ -39,8 +39,8 @@ async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
   const common = { store: Store.open(join(dir, 'pylon.db')), clock: systemClock, logger: silentLogger, config: () => config }
   const keyring = new HomeKeyring({ ...common, nodePubkey: TEST_PUBKEY })
   keyring.unlock(TEST_WORDS)
-  const dialer = createDialer({ allowedOrigins: [sandbox.relayUrl, sandbox.mintUrl] })
-  dialer.allow(sandbox.lnurlBaseUrl, true)
+  const dialer = createDialer({ allowedOrigins: [sandbox.mintUrl] })
+  for (const origin of [sandbox.relayUrl, sandbox.lnurlBaseUrl]) dialer.allow(origin, true)
   const nostr = createNostr({ ...common, dialer, keyring, relays: [sandbox.relayUrl] })
   const wallets = createWallets({ ...common, dialer, nostr, invoiceNetwork: 'bcrt' })
   const zapAddresses = new ZapAddresses({ ...common, dialer, nostr, wallets, baseUrl: sandbox.lnurlBaseUrl, mintUrl: sandbox.mintUrl })

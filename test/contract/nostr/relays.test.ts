@@ -247,7 +247,7 @@ describe('subscriptions', () => {
     await until(() => expect(events.length).toBe(1))
     expect(proven).toBe(at.keyring.node().pubkey)
     const stranger = await relay({ onConnect: (connection) => connection.send(['AUTH', 'challenge']) })
-    at.dialer.allow(stranger.url)
+    at.dialer.allow(stranger.url, true)
     await at.nostr.query([{ kinds: [1] }], { relays: [stranger.url] })
     expect(stranger.received('AUTH')).toEqual([])
   })

@@ -153,7 +153,7 @@ describe('other people', () => {
       peer.sign({ ...buildDmRelays(['wss://old.example'], nowS - 10) }),
     )
     const at = node({ relays: [own.url] })
-    at.dialer.allow(theirs.url)
+    at.dialer.allow(theirs.url, true)
     expect(await at.nostr.relaysToReach(peer.pubkey, ['wss://hint.example', 'ws://127.0.0.1:8', 'nonsense'])).toEqual([
       own.url,
       'wss://hint.example',
@@ -174,7 +174,7 @@ describe('other people', () => {
     const theirs = await relay({ onConnect: (connection) => connection.send(['AUTH', 'who']) })
     const inside = await relay()
     const at = node({ relays: [own.url] })
-    at.dialer.allow(theirs.url)
+    at.dialer.allow(theirs.url, true)
     const event = identify(at.keyring.node().pubkey, { kind: 1, created_at: Math.floor(Date.now() / 1000), tags: [], content: 'x' })
     await at.store.write(
       enqueueEvent({ key: 'k', event, relays: [theirs.url, inside.url, 'nonsense'], notAfter: Date.now() + 60_000, at: Date.now() }),

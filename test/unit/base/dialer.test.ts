@@ -93,6 +93,7 @@ describe('an exception of the owner', () => {
     const { url } = await serve((_request, response) => response.end('of the owner'))
     const made = dialer({ allowedOrigins: [url] })
     await expect(made.fetch(url, { namedByStranger: true })).rejects.toMatchObject({ code: 'address_refused' })
+    expect(() => made.connectWebSocket(url.replace('http', 'ws'), { namedByStranger: true })).toThrow('did not configure')
     made.allow(url, true)
     expect(await made.fetch(url, { namedByStranger: true })).toMatchObject({ status: 200 })
   })
