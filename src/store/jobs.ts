@@ -170,14 +170,16 @@ export function jobIdsWithPrefix(store: Store, prefix: string): string[] {
 export function listJobs(store: Store, options: { states?: readonly JobState[]; limit: number; before?: number }): JobRow[] {
   const states = JSON.stringify(options.states ?? JOB_STATES)
   return store
-    .sql('SELECT * FROM jobs WHERE status IN (SELECT value FROM json_each(?)) AND created_at < ? ORDER BY created_at DESC, id LIMIT ?')
+    .sql(
+      'SELECT * FROM jobs WHERE status IN (SELECT value FROM json_each(?)) AND created_at < ? ORDER BY created_at DESC, rowid DESC LIMIT ?',
+    )
     .all(states, BigInt(options.before ?? Number.MAX_SAFE_INTEGER), BigInt(options.limit))
     .map(decode)
 }
 
 /** Oldest first, so that work goes on in the order it came. */
 export function jobsInState(store: Store, state: JobState, limit = 100_000): JobRow[] {
-  return store.sql('SELECT * FROM jobs WHERE status = ? ORDER BY created_at, id LIMIT ?').all(state, BigInt(limit)).map(decode)
+  return store.sql('SELECT * FROM jobs WHERE status = ? ORDER BY created_at, rowid LIMIT ?').all(state, BigInt(limit)).map(decode)
 }
 
 export function transitionsOf(store: Store, id: string): JobTransitionRow[] {

@@ -142,12 +142,12 @@ export function getLease(store: Store, id: string): LeaseRow | undefined {
 
 /** Oldest first. */
 export function leasesOf(store: Store, runtimeId: string): LeaseRow[] {
-  return store.sql('SELECT * FROM leases WHERE runtime_id = ? ORDER BY created_at, id').all(runtimeId).map(decodeLease)
+  return store.sql('SELECT * FROM leases WHERE runtime_id = ? ORDER BY created_at, rowid').all(runtimeId).map(decodeLease)
 }
 
 export function leasesIn(store: Store, states: readonly LeaseState[]): LeaseRow[] {
   return store
-    .sql('SELECT * FROM leases WHERE state IN (SELECT value FROM json_each(?)) ORDER BY created_at, id')
+    .sql('SELECT * FROM leases WHERE state IN (SELECT value FROM json_each(?)) ORDER BY created_at, rowid')
     .all(JSON.stringify(states))
     .map(decodeLease)
 }

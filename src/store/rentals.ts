@@ -121,7 +121,7 @@ export function getRental(store: Store, id: string): RentalRow | undefined {
 
 /** Newest first. */
 export function listRentals(store: Store, options: { limit: number }): RentalRow[] {
-  return store.sql('SELECT * FROM rentals ORDER BY created_at DESC, id LIMIT ?').all(BigInt(options.limit)).map(decode)
+  return store.sql('SELECT * FROM rentals ORDER BY created_at DESC, rowid DESC LIMIT ?').all(BigInt(options.limit)).map(decode)
 }
 
 /** Those that were sent and have no answer yet, from after a time. */

@@ -97,7 +97,7 @@ function limited(deps: DriverDeps, signal: AbortSignal): { signal: AbortSignal; 
 }
 
 async function provision(deps: DriverDeps, row: RuntimeRow, options: DriveOptions): Promise<void> {
-  const progress = { provider: row.provider, protocol: row.protocol }
+  const progress = { provider: row.provider, protocol: row.protocol, startup_phase: 'provisioning_vm' satisfies StartupPhase }
   options.emit({ phase: 'provisioning', runtime_id: row.id, provider: row.provider, message: 'provisioning', progress })
   const limit = limited(deps, options.signal)
   try {
@@ -180,6 +180,14 @@ async function giveUp(deps: DriverDeps, row: RuntimeRow, error: unknown): Promis
   }
 }
 
+/** AgentStartupPhase, as far as the phase of a status does not say it: `requested`, `ready` and `failed` are phases themselves. */
+type StartupPhase = 'provisioning_vm' | 'booting_guest' | 'waiting_for_service_ready'
+
+/** A guest whose status is believed has booted. */
+function startupPhaseOf({ status }: Pick<Readiness, 'status'>): StartupPhase {
+  return status === undefined ? 'booting_guest' : 'waiting_for_service_ready'
+}
+
 /** @throws ControlError provision_failed; the signal's reason */
 export async function untilReady(deps: KeeperDeps, row: RuntimeRow, handle: RuntimeHandle, signal: AbortSignal, emit: Emit): Promise<void> {
   const adapter = deps.substrates().get(row.provider)
@@ -192,7 +200,8 @@ export async function untilReady(deps: KeeperDeps, row: RuntimeRow, handle: Runt
     }
     if (readiness.message !== said) {
       said = readiness.message
-      emit({ phase: 'provisioning', runtime_id: row.id, provider: row.provider, message: said })
+      const progress = { startup_phase: startupPhaseOf(readiness) }
+      emit({ phase: 'provisioning', runtime_id: row.id, provider: row.provider, message: said, progress })
     }
     await deps.clock.sleep(waitMs, signal)
   }

@@ -372,6 +372,24 @@ test('get_request tells what became of a command, to its requester alone', async
   await failsWith(node.call(stranger.pubkey, { command: 'get_request', key: 'one' }), 'request_not_found')
 })
 
+test('statuses say how far a provision is', async () => {
+  const node = await world.start()
+  world.incus.firstState = 'starting'
+  const sent = node.send(owner.pubkey, PROVISION)
+  const phases = () => sent.statuses.flatMap(({ progress }) => (progress as { startup_phase?: string } | undefined)?.startup_phase ?? [])
+  await vi.waitFor(() => expect(phases()).toEqual(['provisioning_vm', 'booting_guest']), { timeout: 20_000 })
+  world.incus.guest = {
+    schema_version: 1,
+    state: 'starting',
+    message: 'the agent starts',
+    updated_at: '2026-01-01T00:00:00Z',
+    boot_id: 'b',
+  }
+  await vi.waitFor(() => expect(phases()).toEqual(['provisioning_vm', 'booting_guest', 'waiting_for_service_ready']), { timeout: 20_000 })
+  for (const instance of world.incus.instances.values()) instance.state = 'ready'
+  expect((await sent.result).runtime.lifecycle_phase).toBe('ready')
+})
+
 test('what one requester sends is taken in order, what another sends does not wait', async () => {
   const node = await world.start()
   world.incus.gate = new Promise(() => {})

@@ -26,6 +26,7 @@ import type {
   RuntimeHandle,
   Snapshot,
 } from '../../../src/runtime/adapter.ts'
+import type { RuntimeStatusSnapshot } from '../../../src/runtime/contract/lifecycle.ts'
 import { pendingAfter } from '../../../src/store/outbox.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
 import { MemoryMint, MemoryWallets } from '../../support/memory-mint.ts'
@@ -60,6 +61,8 @@ export class Machinery implements RuntimeAdapter {
   gate: Promise<void> = Promise.resolve()
   /** Holds commands inside instances up until it is resolved. */
   execGate: Promise<void> = Promise.resolve()
+  /** What guests say of themselves. */
+  guest: RuntimeStatusSnapshot | undefined
   isDead: () => boolean = () => false
 
   constructor(provider: ControlProvider = 'incus') {
@@ -104,6 +107,7 @@ export class Machinery implements RuntimeAdapter {
 
   async readiness(handle: RuntimeHandle): Promise<Readiness> {
     const { entry } = this.#of(handle)
+    if (this.guest !== undefined) return { state: entry.state, message: this.guest.message, status: this.guest }
     return { state: entry.state, message: `it is ${entry.state}` }
   }
 
