@@ -95,7 +95,7 @@ export function waitingTriggers(store: Store, pubkey: string): { id: string; typ
 
 /** What a tick observes of what was said to the agent: what may wake it first, so that nobody over a cap stands before the others; then oldest first. */
 export function heardInTick(store: Store, tickId: string): HeardRow[] {
-  return store.sql('SELECT * FROM heard WHERE tick_id = ? ORDER BY wakes DESC, heard_at, id').all(tickId).map(decodeHeard)
+  return store.sql('SELECT * FROM heard WHERE tick_id = ? ORDER BY wakes DESC, heard_at, rowid').all(tickId).map(decodeHeard)
 }
 
 export function hasHeardFrom(store: Store, pubkey: string, sender: string): boolean {
