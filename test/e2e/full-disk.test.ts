@@ -22,7 +22,7 @@ test('a full disk', async ({ skip }) => {
   await using rig = new Rig()
   const disk = join(rig.dir, 'd')
   mkdirSync(disk)
-  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', disk], { encoding: 'utf8' })
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', disk], { encoding: 'utf8' })
   skip(mounted.status !== 0, `a small file system needs root and mount: ${mounted.stderr?.trim() ?? mounted.error?.message}`)
   const rubbish = join(disk, 'rubbish')
   const env = { PYLON_HOME: join(disk, 'h') }
