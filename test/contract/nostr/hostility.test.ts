@@ -1,5 +1,5 @@
 /** Relays that mean harm, relays that are merely broken, and a clock that was wrong. */
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { buildRelayList } from '../../../src/nostr/nips/nip65.ts'
@@ -8,26 +8,12 @@ import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { cursorOf, putCursors } from '../../../src/store/cursors.ts'
 import { type DeliveryOutcome, deliveriesOf, enqueueEvent, lastMessageId, recordDeliveries } from '../../../src/store/outbox.ts'
 import { relayListOf } from '../../../src/store/relay-lists.ts'
-import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
-import { ScriptedRelay, type ScriptedRelayOptions } from '../../support/scripted-relay.ts'
+import { nostrBench } from '../../support/nostr-bench.ts'
+import type { TestNostr } from '../../support/nostr-node.ts'
+import { ScriptedRelay } from '../../support/scripted-relay.ts'
 import { testSigner } from '../../support/test-signer.ts'
 
-const cleanups: (() => Promise<unknown>)[] = []
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
-})
-
-async function relay(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
-  const started = await ScriptedRelay.start(options)
-  cleanups.push(() => started.stop())
-  return started
-}
-
-function node(options: Parameters<typeof startNostr>[0]): TestNostr {
-  const started = startNostr(options)
-  cleanups.push(() => started.stop())
-  return started
-}
+const { relay, node, cleanups } = nostrBench()
 
 const until = (check: () => void, timeout = 10_000) => vi.waitFor(check, { timeout, interval: 20 })
 const nowS = () => Math.floor(Date.now() / 1000)

@@ -1,5 +1,5 @@
 /** What is noticed and mended without being told: deaf relays, missing EOSE, private events, foreign relays, old rows. */
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
@@ -13,27 +13,13 @@ import { createVerifier } from '../../../src/nostr/verify.ts'
 import { cursorOf } from '../../../src/store/cursors.ts'
 import { deliveriesOf, enqueueEvent } from '../../../src/store/outbox.ts'
 import { claimEvent } from '../../../src/store/seen-events.ts'
-import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
+import { nostrBench } from '../../support/nostr-bench.ts'
+import type { TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox } from '../../support/sandbox.ts'
-import { ScriptedRelay, type ScriptedRelayOptions } from '../../support/scripted-relay.ts'
+import { ScriptedRelay } from '../../support/scripted-relay.ts'
 import { testSigner } from '../../support/test-signer.ts'
 
-const cleanups: (() => Promise<unknown>)[] = []
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
-})
-
-async function relay(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
-  const started = await ScriptedRelay.start(options)
-  cleanups.push(() => started.stop())
-  return started
-}
-
-function node(options: Parameters<typeof startNostr>[0]): TestNostr {
-  const started = startNostr(options)
-  cleanups.push(() => started.stop())
-  return started
-}
+const { relay, node, cleanups } = nostrBench()
 
 const until = (check: () => void) => vi.waitFor(check, { timeout: 8000, interval: 20 })
 const isTestReq = (frame: unknown[]) => frame[0] === 'REQ' && JSON.stringify(frame).includes('"kinds":[1]')
