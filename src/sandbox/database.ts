@@ -11,6 +11,18 @@ CREATE TABLE IF NOT EXISTS keysets (
   position INTEGER PRIMARY KEY,
   active INTEGER NOT NULL CHECK (active IN (0, 1))
 ) STRICT;
+CREATE TABLE IF NOT EXISTS keyset_fees (
+  position INTEGER PRIMARY KEY,
+  input_fee_ppk INTEGER NOT NULL CHECK (input_fee_ppk >= 0)
+) STRICT;
+CREATE TABLE IF NOT EXISTS held_melts (
+  quote_id TEXT PRIMARY KEY,
+  body TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS pending_proofs (
+  y TEXT PRIMARY KEY,
+  quote_id TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS proofs (
   y TEXT PRIMARY KEY,
   amount INTEGER NOT NULL CHECK (amount > 0),

@@ -7,6 +7,9 @@
  *          {"fail": {"path": "/v1/swap", "status": 500, "body": {}, "count": 1}}  answer this, do nothing
  *          {"mint_down": true}                                               close every connection but this; false heals
  *          {"rotate_keyset": true}                                           once: a new keyset, the old one goes inactive
+ *          {"input_fee_ppk": 1000}                                           once: the same, and each input of it costs this
+ *          {"hold_melts": 1}                                                 the next payments stay PENDING, their inputs too
+ *          {"release_melts": "paid"}                                         once: those go through; "failed": they are UNPAID again
  *   relay  {"drop_ok": 3}               store the next 3 events but do not send their OK
  *          {"close_subs": true}         once: CLOSED to every open subscription
  *          {"drop_connections": true}   once: cut every connection
@@ -26,6 +29,9 @@ export const faultsSchema = z.strictObject({
   fail: z.strictObject({ path, status: z.int().min(400).max(599), body: z.unknown(), count }).optional(),
   mint_down: z.boolean().optional(),
   rotate_keyset: z.boolean().optional(),
+  input_fee_ppk: z.int().min(0).max(100_000).optional(),
+  hold_melts: z.int().min(0).max(1_000_000).optional(),
+  release_melts: z.enum(['paid', 'failed']).optional(),
   drop_ok: z.int().min(0).max(1_000_000).optional(),
   close_subs: z.boolean().optional(),
   drop_connections: z.boolean().optional(),
@@ -46,12 +52,13 @@ export class Faults {
   relayDown = false
   deliverDuplicates = false
   #dropOk = 0
+  #holdMelts = 0
   #dropResponses: Counted[] = []
   #delays: (Counted & { ms: number })[] = []
   #failures: (Counted & { status: number; body: unknown })[] = []
   #onOrder: (orders: FaultOrders) => void = () => {}
 
-  /** Tells the servers about one-off orders (close_subs, drop_connections, relay_down, rotate_keyset). */
+  /** Tells the servers about one-off orders (close_subs, drop_connections, relay_down, rotate_keyset, input_fee_ppk, release_melts). */
   onOrder(listener: (orders: FaultOrders) => void): void {
     this.#onOrder = listener
   }
@@ -66,6 +73,7 @@ export class Faults {
     this.relayDown = orders.relay_down ?? this.relayDown
     this.deliverDuplicates = orders.deliver_duplicates ?? this.deliverDuplicates
     this.#dropOk = orders.drop_ok ?? this.#dropOk
+    this.#holdMelts = orders.hold_melts ?? this.#holdMelts
     this.#onOrder(orders)
   }
 
@@ -73,6 +81,13 @@ export class Faults {
   takeDropOk(): boolean {
     if (this.#dropOk === 0) return false
     this.#dropOk--
+    return true
+  }
+
+  /** Whether the payment that is asked for hangs. */
+  takeHeldMelt(): boolean {
+    if (this.#holdMelts === 0) return false
+    this.#holdMelts--
     return true
   }
 

@@ -63,7 +63,7 @@ async function startServers(options: SandboxOptions, closers: (() => unknown)[])
 
   const database = new SandboxDatabase(join(dir, 'sandbox.db'))
   closers.push(() => database.close())
-  const mint = new Mint(database, clock)
+  const mint = new Mint(database, clock, () => faults.takeHeldMelt())
   const relay = await startRelay({
     ...common,
     databasePath: join(dir, 'relay.db'),
@@ -99,5 +99,6 @@ async function startServers(options: SandboxOptions, closers: (() => unknown)[])
 function applyOnce(orders: FaultOrders, relay: RelayServer, mint: Mint): void {
   if (orders.close_subs === true) relay.closeAllSubscriptions()
   if (orders.drop_connections === true || orders.relay_down === true) relay.dropConnections()
-  if (orders.rotate_keyset === true) mint.rotateKeyset()
+  if (orders.rotate_keyset === true || orders.input_fee_ppk !== undefined) mint.rotateKeyset(orders.input_fee_ppk)
+  if (orders.release_melts !== undefined) mint.releaseMelts(orders.release_melts)
 }

@@ -6,14 +6,15 @@ import type { SandboxDatabase } from '../database.ts'
 import { MintError } from './errors.ts'
 
 export const UNIT = 'sat'
-/** What an input costs, in thousandths of a sat. */
-export const INPUT_FEE_PPK = 100
+/** What an input costs, in thousandths of a sat, unless a keyset was made to cost something else. */
+const INPUT_FEE_PPK = 100
 /** Amounts 1, 2, 4, ... up to 2^31 sats. */
 const DENOMINATIONS = 32
 
 export interface Keyset {
   readonly id: string
   readonly active: boolean
+  readonly inputFeePpk: number
   /** Amount in sats to its private key. */
   readonly privateKeys: ReadonlyMap<number, Uint8Array>
   /** Amount in sats to its public key as hex: what wallets see. */
@@ -46,28 +47,36 @@ export class Keysets {
     return keyset
   }
 
+  /** NUT-02: what spending these costs, in sats, rounded up once over all. @throws keyset_unknown */
+  inputFee(inputs: readonly { readonly id: string }[]): number {
+    return Math.ceil(inputs.reduce((sum, { id }) => sum + this.get(id).inputFeePpk, 0) / 1_000)
+  }
+
   /** Deactivates the present keyset and starts a new one. */
-  rotate(): void {
+  rotate(inputFeePpk?: number): void {
     this.#database.transaction(() => {
       this.#database.sql('UPDATE keysets SET active = 0').run()
       this.#database.sql('INSERT INTO keysets (position, active) SELECT max(position) + 1, 1 FROM keysets').run()
+      if (inputFeePpk === undefined) return
+      const fee = this.#database.sql('INSERT INTO keyset_fees (position, input_fee_ppk) SELECT max(position), ? FROM keysets')
+      fee.run(inputFeePpk)
     })
     this.#active = this.#load()
   }
 
   #load(): Keyset {
     const seed = this.#database.secret('mint_seed')
-    const rows = this.#database.sql('SELECT position, active FROM keysets ORDER BY position').all() as {
-      position: number
-      active: number
-    }[]
-    const keysets = rows.map((row) => deriveKeyset(seed, row.position, row.active === 1))
+    const sql = this.#database.sql(
+      'SELECT position, active, input_fee_ppk FROM keysets LEFT JOIN keyset_fees USING (position) ORDER BY position',
+    )
+    const rows = sql.all() as { position: number; active: number; input_fee_ppk: number | null }[]
+    const keysets = rows.map((row) => deriveKeyset(seed, row.position, row.active === 1, row.input_fee_ppk ?? INPUT_FEE_PPK))
     for (const keyset of keysets) this.#byId.set(keyset.id, keyset)
     return keysets.at(-1) as Keyset
   }
 }
 
-function deriveKeyset(seed: Uint8Array, position: number, active: boolean): Keyset {
+function deriveKeyset(seed: Uint8Array, position: number, active: boolean, inputFeePpk: number): Keyset {
   const privateKeys = new Map<number, Uint8Array>()
   const publicKeys: Record<string, string> = {}
   for (let i = 0; i < DENOMINATIONS; i++) {
@@ -76,8 +85,8 @@ function deriveKeyset(seed: Uint8Array, position: number, active: boolean): Keys
     privateKeys.set(amount, key)
     publicKeys[amount] = Buffer.from(pointFromScalar(key, true) as Uint8Array).toString('hex')
   }
-  const id = deriveKeysetId(publicKeys, { unit: UNIT, input_fee_ppk: INPUT_FEE_PPK, versionByte: 1 })
-  return { id, active, privateKeys, publicKeys }
+  const id = deriveKeysetId(publicKeys, { unit: UNIT, input_fee_ppk: inputFeePpk, versionByte: 1 })
+  return { id, active, inputFeePpk, privateKeys, publicKeys }
 }
 
 function deriveKey(seed: Uint8Array, path: string): Uint8Array {

@@ -1,22 +1,23 @@
 /** The mint: each operation is one transaction, told to listeners only after it is on the disk. */
 import type { z } from 'zod'
 import type { Clock } from '../../base/clock.ts'
+import { parseJson, stringify } from '../../base/json.ts'
 import type { SandboxDatabase } from '../database.ts'
 import { checkSpendingConditions } from './conditions.ts'
 import { MintError } from './errors.ts'
-import { INPUT_FEE_PPK, type Keyset, Keysets, UNIT } from './keysets.ts'
+import { type Keyset, Keysets, UNIT } from './keysets.ts'
 import { checkQuoteSignature, type MeltQuote, type MintQuote, meltQuoteBody, mintQuoteBody, Quotes } from './quotes.ts'
-import type {
-  checkStateSchema,
-  meltQuoteSchema,
+import {
+  type checkStateSchema,
+  type meltQuoteSchema,
   meltSchema,
-  mintQuoteSchema,
-  mintSchema,
-  OutputInput,
-  restoreSchema,
-  swapSchema,
+  type mintQuoteSchema,
+  type mintSchema,
+  type OutputInput,
+  type restoreSchema,
+  type swapSchema,
 } from './requests.ts'
-import { type BlindSignature, inputFee, type ProofState, sumOf, Tokens } from './tokens.ts'
+import { type BlindSignature, type ProofState, sumOf, Tokens } from './tokens.ts'
 
 /** Something whose state changed; ids as NUT-17 filters name them. */
 export interface MintChange {
@@ -29,12 +30,15 @@ export class Mint {
   readonly #keysets: Keysets
   readonly #quotes: Quotes
   readonly #tokens: Tokens
+  readonly #isHeld: () => boolean
   readonly #listeners: ((change: MintChange) => void)[] = []
   #changes: MintChange[] = []
   #depth = 0
 
-  constructor(database: SandboxDatabase, clock: Clock) {
+  /** @param isHeld whether the payment that begins now hangs */
+  constructor(database: SandboxDatabase, clock: Clock, isHeld: () => boolean = () => false) {
     this.#database = database
+    this.#isHeld = isHeld
     this.#keysets = new Keysets(database)
     this.#quotes = new Quotes(database, clock)
     this.#tokens = new Tokens(database, this.#keysets, clock)
@@ -77,11 +81,11 @@ export class Mint {
   }
 
   keysets(): unknown {
-    return { keysets: this.#keysets.all().map(({ id, active }) => ({ id, unit: UNIT, active, input_fee_ppk: INPUT_FEE_PPK })) }
+    return { keysets: this.#keysets.all().map(({ id, active, inputFeePpk }) => ({ id, unit: UNIT, active, input_fee_ppk: inputFeePpk })) }
   }
 
-  rotateKeyset(): void {
-    this.#keysets.rotate()
+  rotateKeyset(inputFeePpk?: number): void {
+    this.#keysets.rotate(inputFeePpk)
   }
 
   /** NUT-03. */
@@ -90,8 +94,9 @@ export class Mint {
       this.#tokens.checkOutputs(outputs)
       checkSpendingConditions(inputs, outputs)
       const ys = this.#tokens.spend(inputs)
-      if (sumOf(inputs) - inputFee(inputs) !== sumOf(outputs)) {
-        throw new MintError('unbalanced', `inputs (${sumOf(inputs)}) less fees (${inputFee(inputs)}) are not outputs (${sumOf(outputs)})`)
+      const fee = this.#keysets.inputFee(inputs)
+      if (sumOf(inputs) - fee !== sumOf(outputs)) {
+        throw new MintError('unbalanced', `inputs (${sumOf(inputs)}) less fees (${fee}) are not outputs (${sumOf(outputs)})`)
       }
       this.#changed('proof_state', ...ys)
       return { signatures: this.#tokens.sign(outputs) }
@@ -143,7 +148,8 @@ export class Mint {
   }
 
   /** NUT-05 and 08: pays an invoice of this mint and settles its quote in the same transaction. */
-  melt({ quote: id, inputs, outputs }: z.output<typeof meltSchema>): Record<string, unknown> {
+  melt(body: z.output<typeof meltSchema>, mayBeHeld = true): Record<string, unknown> {
+    const { quote: id, inputs, outputs } = body
     return this.atomically(() => {
       const blanks = outputs ?? []
       const quote = this.#quotes.meltQuote(id)
@@ -151,15 +157,48 @@ export class Mint {
       this.#tokens.checkOutputs(blanks)
       checkSpendingConditions(inputs, blanks, id)
       const ys = this.#tokens.spend(inputs)
-      const needed = quote.amount + quote.fee_reserve + inputFee(inputs)
+      const fee = this.#keysets.inputFee(inputs)
+      const needed = quote.amount + quote.fee_reserve + fee
       if (sumOf(inputs) < needed) throw new MintError('unbalanced', `inputs (${sumOf(inputs)}) are less than needed (${needed})`)
+      if (mayBeHeld && this.#isHeld()) return this.#hold(body, ys)
       const preimage = this.#payInvoice(quote)
-      const change = this.#tokens.sign(shareChange(sumOf(inputs) - inputFee(inputs) - quote.amount, blanks))
+      const change = this.#tokens.sign(shareChange(sumOf(inputs) - fee - quote.amount, blanks))
       this.#quotes.markMelted(id, preimage, change)
       this.#changed('proof_state', ...ys)
       this.#changed('bolt11_melt_quote', id)
       return meltQuoteBody(this.#quotes.meltQuote(id))
     })
+  }
+
+  /** The payment hangs: its quote and inputs are pending until it is released. */
+  #hold(body: z.output<typeof meltSchema>, ys: readonly string[]): Record<string, unknown> {
+    for (const y of ys) {
+      this.#database.sql('DELETE FROM proofs WHERE y = ?').run(y)
+      this.#database.sql('INSERT INTO pending_proofs (y, quote_id) VALUES (?, ?)').run(y, body.quote)
+    }
+    this.#database.sql('INSERT INTO held_melts (quote_id, body) VALUES (?, ?)').run(body.quote, stringify(body))
+    this.#changed('proof_state', ...ys)
+    this.#changed('bolt11_melt_quote', body.quote)
+    return meltQuoteBody(this.#quotes.meltQuote(body.quote))
+  }
+
+  /** Ends every payment that hangs: it goes through, or it failed and its quote is unpaid again. */
+  releaseMelts(end: 'paid' | 'failed'): void {
+    const held = this.#database.sql('SELECT quote_id, body FROM held_melts').all() as { quote_id: string; body: string }[]
+    for (const { quote_id, body } of held) {
+      this.atomically(() => {
+        this.#database.sql('DELETE FROM held_melts WHERE quote_id = ?').run(quote_id)
+        this.#database.sql('DELETE FROM pending_proofs WHERE quote_id = ?').run(quote_id)
+        this.#changed('bolt11_melt_quote', quote_id)
+      })
+      if (end === 'failed') continue
+      try {
+        this.melt(meltSchema.parse(parseJson(body)), false)
+      } catch (error) {
+        // As a Lightning payment that fails in the end: the invoice was paid by another, or ran out.
+        if (!(error instanceof MintError)) throw error
+      }
+    }
   }
 
   #payInvoice(quote: MeltQuote): string {
@@ -197,8 +236,8 @@ export class Mint {
   }
 }
 
-function keysBody({ id, publicKeys, active }: Keyset): Record<string, unknown> {
-  return { id, unit: UNIT, active, input_fee_ppk: INPUT_FEE_PPK, keys: publicKeys }
+function keysBody({ id, publicKeys, active, inputFeePpk }: Keyset): Record<string, unknown> {
+  return { id, unit: UNIT, active, input_fee_ppk: inputFeePpk, keys: publicKeys }
 }
 
 function assertUnit(unit: string): void {

@@ -29,7 +29,7 @@ export interface MeltQuote {
   readonly payment_hash: string
   readonly preimage: string | null
   readonly change: string | null
-  readonly state: 'UNPAID' | 'PAID'
+  readonly state: 'UNPAID' | 'PENDING' | 'PAID'
   readonly expiry: number
 }
 
@@ -126,11 +126,13 @@ export class Quotes {
   meltQuote(id: string): MeltQuote {
     const row = this.#database.sql('SELECT * FROM melt_quotes WHERE id = ?').get(id) as MeltQuote | undefined
     if (row === undefined) throw new MintError('invalid_request', 'quote not found')
-    return row
+    const isHeld = this.#database.sql('SELECT 1 FROM held_melts WHERE quote_id = ?').get(id) !== undefined
+    return isHeld ? { ...row, state: 'PENDING' } : row
   }
 
-  /** @throws invoice_paid, quote_expired */
+  /** @throws invoice_paid, quote_pending, quote_expired */
   assertMeltable(quote: MeltQuote): void {
+    if (quote.state === 'PENDING') throw new MintError('quote_pending', 'the payment is under way')
     if (quote.state === 'PAID') throw new MintError('invoice_paid', 'the quote is already paid')
     if (quote.expiry <= unixSeconds(this.#clock)) throw new MintError('quote_expired', 'the quote has expired')
   }

@@ -149,7 +149,10 @@ function execute(found: { route: Route; parameter: string }, path: string, body:
     const stored = database.sql('SELECT body FROM responses WHERE key = ?').pluck().get(key)
     if (typeof stored === 'string') return { status: 200, json: stored }
     const json = mint.atomically(() => {
-      const text = stringify(found.route(body, found.parameter))
+      const answer = found.route(body, found.parameter)
+      const text = stringify(answer)
+      // What is under way has no answer yet that could be repeated.
+      if ((answer as { state?: unknown }).state === 'PENDING') return text
       database.sql('INSERT INTO responses (key, body, stored_at) VALUES (?, ?, ?)').run(key, text, unixSeconds(clock))
       return text
     })

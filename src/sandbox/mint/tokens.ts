@@ -4,7 +4,7 @@ import { stringify } from '../../base/json.ts'
 import type { SandboxDatabase } from '../database.ts'
 import { hashToCurve, isPointHex, signOutput, verifyProof } from './blind-signatures.ts'
 import { MintError } from './errors.ts'
-import { INPUT_FEE_PPK, type Keysets } from './keysets.ts'
+import type { Keysets } from './keysets.ts'
 import { MAX_INPUTS, MAX_OUTPUTS, type OutputInput, type ProofInput } from './requests.ts'
 
 /** A blind signature as it goes over the wire. */
@@ -17,7 +17,7 @@ export interface BlindSignature {
 
 export interface ProofState {
   readonly Y: string
-  readonly state: 'UNSPENT' | 'SPENT'
+  readonly state: 'UNSPENT' | 'PENDING' | 'SPENT'
   readonly witness: string | null
 }
 
@@ -30,8 +30,6 @@ interface SignatureRow {
 }
 
 export const sumOf = (items: readonly { amount: number }[]): number => items.reduce((sum, item) => sum + item.amount, 0)
-/** What spending that many inputs costs, in sats. */
-export const inputFee = (inputs: readonly unknown[]): number => Math.ceil((inputs.length * INPUT_FEE_PPK) / 1_000)
 
 export class Tokens {
   readonly #database: SandboxDatabase
@@ -46,7 +44,7 @@ export class Tokens {
 
   /**
    * Marks the inputs as spent, within the open transaction. Returns their Y.
-   * @throws too_many_inputs, duplicate_inputs, proof_invalid, proof_spent, keyset_unknown
+   * @throws too_many_inputs, duplicate_inputs, proof_invalid, proof_spent, proof_pending, keyset_unknown
    */
   spend(inputs: readonly ProofInput[]): string[] {
     if (inputs.length > MAX_INPUTS) throw new MintError('too_many_inputs', `at most ${MAX_INPUTS} inputs`)
@@ -54,6 +52,7 @@ export class Tokens {
       throw new MintError('duplicate_inputs', 'the same proof is given twice')
     }
     const find = this.#database.sql('SELECT 1 FROM proofs WHERE y = ?')
+    const findPending = this.#database.sql('SELECT 1 FROM pending_proofs WHERE y = ?')
     const insert = this.#database.sql(
       'INSERT INTO proofs (y, amount, keyset_id, secret, c, witness, spent_at) VALUES (?, ?, ?, ?, ?, ?, ?)',
     )
@@ -64,6 +63,7 @@ export class Tokens {
       const point = hashToCurve(Buffer.from(input.secret))
       const y = Buffer.from(point).toString('hex')
       if (find.get(y) !== undefined) throw new MintError('proof_spent', 'Token already spent.')
+      if (findPending.get(y) !== undefined) throw new MintError('proof_pending', 'a proof is in a payment that is under way')
       if (!verifyProof(point, input.C, key)) throw new MintError('proof_invalid', 'a proof is not signed by this mint')
       const witness = input.witness == null ? null : typeof input.witness === 'string' ? input.witness : stringify(input.witness)
       insert.run(y, input.amount, input.id, input.secret, input.C, witness, now)
@@ -100,9 +100,11 @@ export class Tokens {
 
   states(ys: readonly string[]): ProofState[] {
     const find = this.#database.sql('SELECT witness FROM proofs WHERE y = ?')
+    const findPending = this.#database.sql('SELECT 1 FROM pending_proofs WHERE y = ?')
     return ys.map((Y) => {
       const row = find.get(Y) as { witness: string | null } | undefined
-      return { Y, state: row === undefined ? 'UNSPENT' : 'SPENT', witness: row?.witness ?? null }
+      const state = row !== undefined ? 'SPENT' : findPending.get(Y) === undefined ? 'UNSPENT' : 'PENDING'
+      return { Y, state, witness: row?.witness ?? null }
     })
   }
 
