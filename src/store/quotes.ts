@@ -28,16 +28,18 @@ export interface QuoteRow {
   readonly attempts: number
   readonly nextCheckAt: number | null
   readonly createdAt: number
+  /** Made for somebody who has not paid here before. */
+  readonly ofStranger: boolean
 }
 
 /** False when the key or the quote is there already. */
 export const insertQuote = defineCommand(
   'insert_quote',
-  (sql, p: Omit<QuoteRow, 'reason' | 'attempts'>): boolean =>
+  (sql, p: Omit<QuoteRow, 'reason' | 'attempts' | 'ofStranger'> & Partial<Pick<QuoteRow, 'ofStranger'>>): boolean =>
     sql(
       `INSERT INTO mint_quotes (id, idempotency_key, request_digest, owner_kind, owner_pubkey, mint_url, quote_id, quote_pubkey, request,
-         payment_hash, amount_sats, credit_account, cause_type, cause_id, state, expires_at, next_check_at, created_at, updated_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+         payment_hash, amount_sats, credit_account, cause_type, cause_id, state, expires_at, next_check_at, created_at, updated_at, of_stranger)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
     ).run(
       p.id,
       p.idempotencyKey,
@@ -58,6 +60,7 @@ export const insertQuote = defineCommand(
       p.nextCheckAt === null ? null : BigInt(p.nextCheckAt),
       BigInt(p.createdAt),
       BigInt(p.createdAt),
+      p.ofStranger === true ? 1n : 0n,
     ).changes > 0,
 )
 
@@ -116,9 +119,15 @@ export function dueQuotes(store: Store, now: number): QuoteRow[] {
     .map(decode)
 }
 
-/** Quotes that somebody may still pay in time. */
+/** How many invoices of strangers are in that state. */
+export function countStrangersQuotes(store: Store, state: 'unpaid' | 'expired'): number {
+  const row = store.sql('SELECT count(*) AS n FROM mint_quotes WHERE of_stranger = 1 AND state = ?').get(state)
+  return row === undefined ? 0 : int(row, 'n')
+}
+
+/** Quotes that somebody may still pay in time, those of strangers last. */
 export function watchedQuotes(store: Store): QuoteRow[] {
-  return store.sql(`SELECT * FROM mint_quotes WHERE state = 'unpaid' ORDER BY created_at DESC LIMIT 900`).all().map(decode)
+  return store.sql(`SELECT * FROM mint_quotes WHERE state = 'unpaid' ORDER BY of_stranger, created_at DESC LIMIT 900`).all().map(decode)
 }
 
 function decode(row: Row): QuoteRow {
@@ -141,5 +150,6 @@ function decode(row: Row): QuoteRow {
     attempts: int(row, 'attempts'),
     nextCheckAt: intOrNull(row, 'next_check_at'),
     createdAt: int(row, 'created_at'),
+    ofStranger: int(row, 'of_stranger') === 1,
   }
 }

@@ -7,25 +7,21 @@ import type { EntryCause } from '../store/ledger.ts'
 import type { MintRow } from '../store/mints.ts'
 import { insertOperation, operationByKey, paidByUs } from '../store/operations.ts'
 import { heldSats } from '../store/proofs.ts'
-import { getQuote, insertQuote, moveQuote, type QuoteRow, quoteAtMint, quoteByKey } from '../store/quotes.ts'
+import { countStrangersQuotes, getQuote, insertQuote, moveQuote, type QuoteRow, quoteAtMint, quoteByKey } from '../store/quotes.ts'
+import { decodeInvoice } from './bolt11.ts'
 import { newId, requestDigest, type WalletContext } from './context.ts'
 import type { Executor } from './executor.ts'
 import { mintQuoteSchema, unwrap } from './mint-client.ts'
 import { checkQuote, descriptionFor } from './mint-quotes.ts'
 import { assertUnderCap } from './mints.ts'
 import type { MintPlan } from './operations.ts'
+import { nextCheck } from './quote-checks.ts'
 import { amountsFor, makeOutputs, mintBody } from './requests.ts'
 import type { Invoice, InvoiceRequest, WalletOwner } from './types.ts'
 
-/** A payment that comes later than this after the invoice expired is not looked for any more. */
-const LATE_GRACE_MS = 7 * 86_400_000
-/** The same where the mint does not say: it may have been paid before the mint fell silent. */
-const SILENT_GRACE_MS = 90 * 86_400_000
-/** Between two looks for a late payment, at least and at most. */
-const MIN_LATE_CHECK_MS = 15_000
-const MAX_LATE_CHECK_MS = 600_000
 const MIN_CHECK_MS = 1000
-const MAX_CHECK_MS = 60_000
+/** What is paid and cannot be minted now. */
+const POSTPONE_MS = 15_000
 
 /** A quote that somebody else asked for us, locked to our key. */
 export interface AdoptedQuote {
@@ -102,6 +98,7 @@ export class Invoices {
       attempts: 0,
       nextCheckAt: now + MIN_CHECK_MS,
       createdAt: now,
+      ofStranger: request.ofStranger === true,
     }
     if (!(await store.write(insertQuote(row)))) throw new PylonError('mint_rejected', `${mint.url} gave a quote that it had given before.`)
     this.onAdded()
@@ -160,6 +157,7 @@ export class Invoices {
       attempts: 0,
       nextCheckAt: now,
       createdAt: now,
+      ofStranger: false,
     }
     await store.write(insertQuote(row))
     return asInvoice((await this.check(row.id)) ?? row)
@@ -178,7 +176,7 @@ export class Invoices {
       const reply = await mints.client(quote.mintUrl).get(`/v1/mint/quote/bolt11/${encodeURIComponent(quote.quoteId)}`, mintQuoteSchema)
       await mints.note(quote.mintUrl, reply)
       if (reply.kind !== 'ok' || reply.value.state === 'UNPAID') {
-        await this.#defer(quote, reply.kind === 'ok' ? LATE_GRACE_MS : SILENT_GRACE_MS)
+        await this.#defer(quote, reply.kind === 'ok')
         return getQuote(store, id)
       }
     }
@@ -197,7 +195,7 @@ export class Invoices {
     const { store, clock } = this.#context
     const at = clock.now()
     if (getQuote(store, id)?.state === state)
-      await store.write(moveQuote({ id, from: [state], to: state, nextCheckAt: at + MIN_LATE_CHECK_MS, at }))
+      await store.write(moveQuote({ id, from: [state], to: state, nextCheckAt: at + POSTPONE_MS, at }))
   }
 
   async #prepareMint(quote: QuoteRow): Promise<string> {
@@ -245,24 +243,14 @@ export class Invoices {
     return paidByUs(this.#context.store, quote.paymentHash, quote.createdAt)
   }
 
-  /** The next look: soon at first, then the older the rarer; long after the expiry not at all. */
-  async #defer(quote: QuoteRow, graceMs: number): Promise<void> {
+  /** The next look: soon at first, then the older the rarer; after the invoice ran out not at all. */
+  async #defer(quote: QuoteRow, answered: boolean): Promise<void> {
     const { store, clock } = this.#context
     const at = clock.now()
-    const age = at - quote.createdAt
-    const over = at > quote.expiresAt + graceMs
-    const to = over ? 'closed' : at > quote.expiresAt ? 'expired' : 'unpaid'
-    const late = Math.min(MAX_LATE_CHECK_MS, Math.max(MIN_LATE_CHECK_MS, (at - quote.expiresAt) / 5))
-    const delay = to === 'expired' ? late : Math.min(MAX_CHECK_MS, Math.max(MIN_CHECK_MS, age / 10))
+    const strangers = quote.ofStranger ? countStrangersQuotes(store, at > quote.expiresAt ? 'expired' : 'unpaid') : 0
+    const next = nextCheck({ ...quote, payableUntil: decodeInvoice(quote.request).expiresAt }, at, answered, strangers)
     await store.write(
-      moveQuote({
-        id: quote.id,
-        from: [quote.state],
-        to,
-        attempts: quote.attempts + 1,
-        nextCheckAt: over ? null : Math.ceil(at + delay),
-        at,
-      }),
+      moveQuote({ id: quote.id, from: [quote.state], to: next.state, attempts: quote.attempts + 1, nextCheckAt: next.nextCheckAt, at }),
     )
   }
 }

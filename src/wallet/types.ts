@@ -30,6 +30,8 @@ export interface InvoiceRequest extends Operation {
   readonly creditAccount: Account
   /** Milliseconds since the epoch after which we no longer wait (a late payment is still claimed). */
   readonly expiresAt?: number
+  /** For somebody who has not paid here before: the mint is asked about all of these together only so often. */
+  readonly ofStranger?: boolean
 }
 
 export interface Invoice {
