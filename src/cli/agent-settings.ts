@@ -25,6 +25,7 @@ function withSettings<T>(yargs: Argv<T>) {
     .option('model', { type: 'string', nargs: 1, describe: 'openai: the model' })
     .option('base-url', { type: 'string', nargs: 1, describe: 'openai: the server; local ones are found by themselves' })
     .option('api-key-file', { type: 'string', nargs: 1, describe: 'openai: the file that holds the key' })
+    .option('max-tokens', { type: 'string', nargs: 1, describe: 'openai: the most that one thought may take, reasoning included (2000)' })
     .option('heartbeat', { type: 'string', nargs: 1, describe: 'Seconds between ticks (900)' })
     .option('relay', { type: 'string', nargs: 1, describe: "A relay of its own; may be repeated (the node's by default)" })
     .option('autonomy', {
@@ -48,6 +49,7 @@ interface SettingsArgs {
   readonly model: string | undefined
   readonly baseUrl: string | undefined
   readonly apiKeyFile: string | undefined
+  readonly maxTokens: string | undefined
   readonly heartbeat: string | undefined
   readonly relay: string | undefined
   readonly autonomy: 'bounded' | 'autonomous' | 'supervised' | undefined
@@ -88,7 +90,12 @@ function brainOf(args: SettingsArgs): Brain | undefined {
       zap_sats: wholeNumberIf(args.zapSats, '--zap-sats', 0),
     }),
     exec: given({ command: args.command }),
-    openai: given({ model: args.model, base_url: args.baseUrl, api_key_file: args.apiKeyFile }),
+    openai: given({
+      model: args.model,
+      base_url: args.baseUrl,
+      api_key_file: args.apiKeyFile,
+      max_tokens: wholeNumberIf(args.maxTokens, '--max-tokens'),
+    }),
   }
   const named = (['script', 'exec', 'openai'] as const).filter((type) => Object.keys(parts[type]).length > 0)
   const type = args.brain ?? named[0]

@@ -84,9 +84,7 @@ export class Ticker {
 
   async #fail(agent: AgentRow, tick: TickRow, error: unknown): Promise<void> {
     const { store, clock, logger } = this.#deps
-    const details = error instanceof PylonError ? error.details : {}
-    const stderr = typeof details['stderr'] === 'string' && details['stderr'] !== '' ? ` ${details['stderr'].slice(0, 300)}` : ''
-    const reason = `${messageOf(error)}${stderr}`
+    const reason = messageOf(error)
     const at = clock.now()
     await store.write(failTick({ id: tick.id, error: reason, at, retryAt: at + backoffMs(agent.failures + 1) }))
     logger.warn({ agent: agent.name, tick: tick.number, error: reason }, 'a tick failed')

@@ -20,7 +20,9 @@ export interface CommandRun {
   readonly signal?: AbortSignal
 }
 
+/** The end of it: what went wrong stands last. */
 const STDERR_KEPT = 2000
+const STDERR_TOLD = 300
 /** Between SIGTERM and SIGKILL to the group. */
 const KILL_GRACE_MS = 500
 /** The most that a value in the environment may hold, in bytes. */
@@ -113,7 +115,7 @@ function spawnAndCollect(spec: CommandSpec, run: CommandRun, cwd: string, clock:
       } else chunks.push(chunk)
     })
     child.stderr.on('data', (chunk: Buffer) => {
-      if (stderr.length < STDERR_KEPT) stderr += chunk.toString('utf8').slice(0, STDERR_KEPT - stderr.length)
+      stderr = `${stderr}${chunk.toString('utf8')}`.slice(-STDERR_KEPT)
     })
     // A command that does not read its input closes the pipe: that is its right.
     child.stdin.on('error', () => undefined)
@@ -146,5 +148,8 @@ function spawnAndCollect(spec: CommandSpec, run: CommandRun, cwd: string, clock:
 
 function badExit(file: string, code: number | null, signal: NodeJS.Signals | null, stderr: string): PylonError {
   const how = signal === null ? `exited with ${code}` : `was killed by ${signal}`
-  return new PylonError('backend_failed', `The command ${file} ${how}.`, { details: { exit_code: code, signal, stderr: stderr.trim() } })
+  const words = stderr.trim().slice(-STDERR_TOLD)
+  return new PylonError('backend_failed', `The command ${file} ${how}${words === '' ? '.' : `: ${words}`}`, {
+    details: { exit_code: code, signal, stderr: stderr.trim() },
+  })
 }

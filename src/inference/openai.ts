@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'
+import { type ChatAnswer, errorWords, readCompletion } from './completion.ts'
 
 /** Where the common local servers listen: name and base URL, in the order they are asked. */
 export const LOCAL_SERVERS: readonly { readonly name: string; readonly baseUrl: string }[] = [
@@ -36,26 +37,12 @@ export interface ChatRequest {
   readonly stop?: readonly string[]
 }
 
-export interface ChatAnswer {
-  readonly content: string
-  readonly model: string
-  readonly finishReason: string | undefined
-  /** As the server counted, when it does. */
-  readonly promptTokens: number | undefined
-  readonly completionTokens: number | undefined
-}
-
 const MAX_ANSWER_BYTES = 8_000_000
 const PROBE_TIMEOUT_MS = 1500
 
-const modelList = z.object({ data: z.array(z.object({ id: z.string().min(1).max(300) })).max(10_000) })
-const completion = z.object({
-  model: z.string().optional(),
-  choices: z
-    .array(z.object({ message: z.object({ content: z.string().nullable().optional() }), finish_reason: z.string().nullable().optional() }))
-    .min(1),
-  usage: z.object({ prompt_tokens: z.int().optional(), completion_tokens: z.int().optional() }).nullable().optional(),
-})
+const modelList = z.object({ data: z.array(z.unknown()) })
+const modelEntry = z.object({ id: z.string().min(1).max(300) })
+const MAX_MODELS = 10_000
 
 /** The key in a file, one line. @throws config_invalid when the file cannot be read or is empty. */
 export function readApiKey(path: string): string | undefined {
@@ -74,10 +61,10 @@ export function readApiKey(path: string): string | undefined {
 export async function listModels(server: OpenAiServer, signal?: AbortSignal): Promise<string[]> {
   const deadline = AbortSignal.timeout(PROBE_TIMEOUT_MS)
   const answer = await call(server, 'models', undefined, signal === undefined ? deadline : AbortSignal.any([signal, deadline]))
-  const parsed = modelList.safeParse(answer)
+  const parsed = modelList.safeParse(parseJson(answer))
   if (!parsed.success)
     throw new PylonError('backend_unavailable', `${server.baseUrl} does not list models as an OpenAI-compatible server does.`)
-  return parsed.data.data.map((model) => model.id)
+  return parsed.data.data.slice(0, MAX_MODELS).flatMap((entry) => modelEntry.safeParse(entry).data?.id ?? [])
 }
 
 /** The servers of the list that answer with at least one model, in its order. */
@@ -110,18 +97,7 @@ export async function chat(server: OpenAiServer, request: ChatRequest, signal: A
     seed: request.seed,
     stop: request.stop,
   }
-  const parsed = completion.safeParse(await call(server, 'chat/completions', body, signal))
-  const choice = parsed.data?.choices[0]
-  if (!parsed.success || choice === undefined) {
-    throw new PylonError('backend_failed', `${server.name} answered with something that is no chat completion.`)
-  }
-  return {
-    content: choice.message.content ?? '',
-    model: parsed.data.model ?? request.model,
-    finishReason: choice.finish_reason ?? undefined,
-    promptTokens: parsed.data.usage?.prompt_tokens,
-    completionTokens: parsed.data.usage?.completion_tokens,
-  }
+  return readCompletion(await call(server, 'chat/completions', body, signal), request.maxTokens)
 }
 
 function endpoint(baseUrl: string, path: string): string {
@@ -129,7 +105,7 @@ function endpoint(baseUrl: string, path: string): string {
   return `${/\/v\d+$/.test(root) ? root : `${root}/v1`}/${path}`
 }
 
-async function call(server: OpenAiServer, path: string, body: unknown, signal: AbortSignal): Promise<unknown> {
+async function call(server: OpenAiServer, path: string, body: unknown, signal: AbortSignal): Promise<string> {
   const url = endpoint(server.baseUrl, path)
   let response: Response
   let text: string
@@ -152,7 +128,7 @@ async function call(server: OpenAiServer, path: string, body: unknown, signal: A
     throw new PylonError('backend_unavailable', `${server.name} at ${server.baseUrl} does not answer: ${causeOf(error)}.`, { cause: error })
   }
   if (!response.ok) throw httpError(server, response.status, text)
-  return parseJson(text)
+  return text
 }
 
 async function readCapped(response: Response): Promise<string> {
@@ -167,10 +143,10 @@ async function readCapped(response: Response): Promise<string> {
 }
 
 function httpError(server: OpenAiServer, status: number, text: string): PylonError {
-  const said = z.object({ error: z.union([z.string(), z.object({ message: z.string() })]) }).safeParse(parseJson(text))
-  const words = said.success ? (typeof said.data.error === 'string' ? said.data.error : said.data.error.message).slice(0, 300) : ''
+  const plain = /^\s*</.test(text) ? '' : text.trim().slice(0, 300)
+  const words = errorWords(parseJson(text)) ?? plain
   const code = status >= 500 || status === 429 || status === 401 || status === 403 ? 'backend_unavailable' : 'backend_failed'
-  return new PylonError(code, `${server.name} answered ${status}${words === '' ? '' : `: ${words}`}.`, { details: { status } })
+  return new PylonError(code, `${server.name} answered ${status}${words === '' ? '.' : `: ${words}`}`, { details: { status } })
 }
 
 function causeOf(error: unknown): string {

@@ -69,7 +69,7 @@ const brainSettings = z.strictObject({
   base_url: z.string().max(2048).optional().describe('openai: the server; a local one is found by itself.'),
   model: z.string().max(200).optional().describe('openai: its first model by default.'),
   api_key_file: z.string().max(1000).optional().describe('openai: the file that holds the key.'),
-  max_tokens: z.int().min(16).max(32_000).optional().describe('openai: of one thought.'),
+  max_tokens: z.int().min(16).max(32_000).optional().describe('openai: of one thought, its reasoning included (2000).'),
 })
 
 const settings = {

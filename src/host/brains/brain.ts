@@ -42,7 +42,8 @@ const schema = z.discriminatedUnion('type', [
     /** Empty: the first that the server has. */
     model: z.string().max(200).default(''),
     api_key_file: z.string().max(1000).default(''),
-    max_tokens: z.int().min(16).max(32_000).default(800),
+    /** Reasoning counts too, and an answer that is cut off is not acted on. */
+    max_tokens: z.int().min(16).max(32_000).default(2000),
   }),
 ])
 

@@ -30,7 +30,9 @@ export function parseLines(answer: string): ParsedAnswer {
   const actions: RawAction[] = []
   const thought: string[] = []
   const problems: string[] = []
-  for (const line of answer.split(/\r\n|\r|\n/).slice(0, MAX_LINES)) {
+  const lines = answer.split(/\r\n|\r|\n/)
+  if (lines.length > MAX_LINES) problems.push(`only the first ${MAX_LINES} of ${lines.length} lines are read`)
+  for (const line of lines.slice(0, MAX_LINES)) {
     if (NOTHING.test(line)) {
       actions.push({ type: 'nothing' })
       continue

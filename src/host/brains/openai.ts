@@ -1,7 +1,8 @@
 /** A language model thinks: any OpenAI-compatible server, the line grammar as the way to act. */
 import { PylonError } from '../../base/errors.ts'
+import type { Lack } from '../../inference/completion.ts'
 import { chat, listModels, type OpenAiServer, probeServers, readApiKey } from '../../inference/openai.ts'
-import { readAnswer } from './answer.ts'
+import { joinThoughts, readAnswer } from './answer.ts'
 import type { Brain, BrainDeps, BrainSettings } from './brain.ts'
 import { promptOf } from './prompt.ts'
 
@@ -12,10 +13,15 @@ export function createOpenAiBrain(settings: Settings, deps: BrainDeps): Brain {
     async think(observation, signal) {
       const { server, model } = await findServer(settings, deps, signal)
       const answer = await chat(server, { model, messages: promptOf(observation), maxTokens: settings.max_tokens }, signal)
-      return readAnswer(answer.content, false)
+      if (answer.lack !== undefined)
+        throw new PylonError('brain_failed', `Nothing was done: ${answer.lack.words}${remedy(answer.lack.kind)}.`)
+      const thought = readAnswer(answer.content, false)
+      return { ...thought, text: joinThoughts(answer.reasoning, thought.text) }
     },
   }
 }
+
+const remedy = (kind: Lack): string => (kind === 'cut' ? '; a higher --max-tokens gives it room' : '')
 
 async function findServer(settings: Settings, deps: BrainDeps, signal: AbortSignal): Promise<{ server: OpenAiServer; model: string }> {
   const { openai_base_url, openai_api_key_file, openai_model } = deps.config().provider

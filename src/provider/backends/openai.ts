@@ -93,7 +93,13 @@ export function createOpenAiBackend(config: Config['provider'], servers: readonl
         ...parseNumbers(work.params),
       }
       const answer = await chat(found.server, request, signal)
-      if (answer.content.trim() === '') throw new PylonError('backend_failed', 'The model answered with nothing.')
+      // Where the text is cut is what max_tokens says; anything else that is not whole is no result.
+      if (answer.lack !== undefined && (answer.lack.kind !== 'cut' || answer.content === '')) {
+        throw new PylonError('backend_failed', `The model gave no result: ${answer.lack.words}.`)
+      }
+      if (answer.content === '') {
+        throw new PylonError('backend_failed', `The model answered with nothing${answer.reasoning === '' ? '' : ' but its reasoning'}.`)
+      }
       return answer.content
     },
     health: () => health,

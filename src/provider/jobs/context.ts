@@ -87,6 +87,8 @@ export async function persistIfUnmoved(
 const PRIVATE_REASONS: Partial<Record<ErrorCode, string>> = {
   internal: 'The node had a fault of its own.',
   backend_unavailable: 'What serves this kind is not reachable now; try again later.',
+  backend_failed: 'What serves this kind failed on this request, or took too long.',
+  output_too_large: 'The result is over the output limit.',
   config_invalid: 'The node is not set up for this kind.',
   locked: 'The node is locked.',
 }

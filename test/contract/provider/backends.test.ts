@@ -239,11 +239,25 @@ describe('openai', () => {
     ['a refusal', { status: 400, body: '{"error":"context too long"}' }, 'backend_failed'],
     ['no JSON', { status: 200, body: '<html>' }, 'backend_failed'],
     ['another shape', { status: 200, body: '{"choices":[]}' }, 'backend_failed'],
+    ['only reasoning', { status: 200, body: '{"choices":[{"message":{"content":null,"reasoning_content":"hm"}}]}' }, 'backend_failed'],
+    ['reasoning without an end', { status: 200, body: '{"choices":[{"message":{"content":"So <think>hm"}}]}' }, 'backend_failed'],
+    ['a filter', { status: 200, body: '{"choices":[{"message":{"content":"a"},"finish_reason":"content_filter"}]}' }, 'backend_failed'],
     ['an empty answer', { status: 200, body: '{"choices":[{"message":{"content":" "}}]}' }, 'backend_failed'],
   ])('%s is a typed error', async (_what, answer, code) => {
     const backend = await openai()
     server.answer = answer
     await expect(backend.run(work(5050), never)).rejects.toMatchObject({ code })
+    server.answer = undefined
+  })
+
+  test.each([
+    ['without its reasoning', { content: '<think>\nhm\n</think>\n\nYes.' }, 'stop', 'Yes.'],
+    ['of parts', { content: [{ type: 'text', text: 'Yes.' }] }, 'stop', 'Yes.'],
+    ['up to where max_tokens cuts it', { content: 'Yes, bu' }, 'length', 'Yes, bu'],
+  ])('sells the answer %s', async (_what, message, finish_reason, sold) => {
+    const backend = await openai()
+    server.answer = { status: 200, body: JSON.stringify({ choices: [{ message, finish_reason }] }) }
+    expect(await backend.run(work(5050), never)).toBe(sold)
     server.answer = undefined
   })
 

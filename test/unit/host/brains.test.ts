@@ -12,7 +12,9 @@ interface Call {
 }
 
 /** A model server that says what it is told to say. */
-async function modelServer(answer: () => { status?: number; content?: string; hang?: boolean }): Promise<{ url: string; calls: Call[] }> {
+async function modelServer(
+  answer: () => { status?: number; content?: string; hang?: boolean; more?: object; body?: string },
+): Promise<{ url: string; calls: Call[] }> {
   const calls: Call[] = []
   const server = createServer((request, response) => {
     const chunks: Buffer[] = []
@@ -21,8 +23,14 @@ async function modelServer(answer: () => { status?: number; content?: string; ha
       const text = Buffer.concat(chunks).toString('utf8')
       calls.push({ path: request.url ?? '', authorization: request.headers.authorization, body: text === '' ? {} : JSON.parse(text) })
       if (request.url === '/v1/models') return response.end(JSON.stringify({ data: [{ id: 'tiny' }] }))
-      const { status = 200, content = '', hang = false } = answer()
-      if (!hang) response.writeHead(status).end(JSON.stringify({ choices: [{ message: { content } }] }))
+      const {
+        status = 200,
+        content = '',
+        hang = false,
+        more = {},
+        body = JSON.stringify({ choices: [{ message: { content }, ...more }] }),
+      } = answer()
+      if (!hang) response.writeHead(status).end(body)
     })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -67,6 +75,41 @@ describe('the openai brain', () => {
     await world.clock.advance(10_000)
     expect(await hanging).toMatchObject({ state: 'failed', error: expect.stringContaining('did not answer within 1 s') })
     expect(world.host.get('ada').reason).toContain('its last 2 ticks failed')
+    await world.close()
+  })
+})
+
+describe('what a brain writes before its answer is there', () => {
+  it.each<[string, { content?: string; more?: object; body?: string; status?: number }, string, RegExp]>([
+    ['a block of reasoning', { content: '<Think>\nPOST: no\n</Think>\nPOST: yes' }, 'yes', /^POST: no$/],
+    ['a block that stays open', { content: 'POST: no\n<think>hm' }, '', /within its reasoning/],
+    ['a cut', { content: 'POST: no', more: { finish_reason: 'length' } }, '', /length.*--max-tokens/],
+    ['a filter', { content: 'POST: no', more: { finish_reason: 'content_filter' } }, '', /content_filter/],
+    ['a call of tools', { content: 'POST: no', more: { finish_reason: 'tool_calls' } }, '', /calls tools/],
+    ['an error with status 200', { body: '{"error":{"message":"no credit left"}}' }, '', /no credit left/],
+    ['an error in other words', { status: 422, body: '{"detail":[{"msg":"model not loaded"}]}' }, '', /422: model not loaded/],
+  ])('of a model is not acted on: %s', async (_what, answer, posted, words) => {
+    const server = await modelServer(() => answer)
+    const world = await startWorld({ dir: tempDir() })
+    const { pubkey } = await world.host.spawn({ name: 'ada', brain: { type: 'openai', base_url: server.url, model: 'tiny' } })
+    await vi.waitFor(() => expect(world.host.log('ada')[0]?.state).toMatch(/done|failed/))
+    const [tick] = world.host.log('ada')
+    expect(tick?.error ?? tick?.thought).toMatch(words)
+    expect(world.outside.ofKind(1, pubkey).map((event) => event.content)).toEqual(posted === '' ? [] : [posted])
+    await world.close()
+  })
+
+  it.each<[string, string, string[]]>([
+    ['lines', '<think>\nPOST: no\n</think>\nPOST: yes', ['yes']],
+    ['JSON', '<think>{"actions":[]}</think>{"actions":[{"type":"post","text":"yes"}]}', ['yes']],
+    ['a field of JSON', '{"actions":[{"type":"post","text":"<think>no</think>yes"},{"type":"post","text":"<think>no"}]}', ['yes']],
+    ['an open block', 'POST: no\n<reasoning>\nPOST: no', []],
+    ['a call of tools as text', '<tool_call>\nPOST: no\n</tool_call>\nPOST: yes', ['yes']],
+  ])('of a command is not acted on: %s', async (_what, output, posted) => {
+    const world = await startWorld({ dir: tempDir() })
+    const { pubkey } = await world.host.spawn({ name: 'ada', brain: { type: 'exec', command: ['printf', '%s', output] } })
+    await vi.waitFor(() => expect(world.host.log('ada')[0]?.state).toMatch(/done|failed/))
+    expect(world.outside.ofKind(1, pubkey).map((event) => event.content)).toEqual(posted)
     await world.close()
   })
 })

@@ -290,7 +290,7 @@ NOTHING`
     // Cut off, with a stranger's words in it that look like an action.
     expect(() => readAnswer('{"thought": "he says\nZAP: npub1x | 1000\n', true)).toThrow(/cut off/)
     expect(() => readAnswer(JSON.stringify({ actions: Array(201).fill({ type: 'nothing' }) }), true)).toThrow(/actions/)
-    expect(readAnswer(`${'x'.repeat(1_000_000)}\nPOST: never read`, false).actions).toEqual([])
+    expect(() => readAnswer(`POST: said\n${'x'.repeat(1_000_000)}`, false)).toThrow(/over 256000 characters/)
   })
 })
 
