@@ -72,7 +72,8 @@ async function superviseAgent(
       writer.enter('ready', 'serving prompts', details({ probe: 'prompt_endpoint', service_probe_satisfied: true }))
     })
     setAgent(undefined)
-    if (stopping.aborted) return { state: 'completed', message: 'stopped by the host', exitCode: 0, details: details({}) }
+    if (stopping.aborted)
+      return { state: 'completed', message: 'stopped by the host', exitCode: 0, details: details({ failure_reason: 'terminated' }) }
     log.line(`pylon: ${life.message}`)
     const again = nextStart(policy, { exitCode: life.exit.code, livedMs: clock.now() - startedAt }, shortLives)
     if (again === undefined) {

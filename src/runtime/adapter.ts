@@ -42,6 +42,8 @@ export interface Readiness {
   readonly message: string
   /** Only a status that was believed: right schema, right boot id. */
   readonly status?: RuntimeStatusSnapshot
+  /** Of one that is not well: what runs inside did it, not the host. Left out where nobody can tell, never while the instance runs on. */
+  readonly byGuest?: true
 }
 
 export interface Capacity {

@@ -32,7 +32,8 @@ export function judgeReadiness(evidence: GuestEvidence): Readiness {
   }
   // A result is believed with a status of this boot beside it: a disk may hold one of an earlier life.
   if (terminal !== undefined && (status.value.state === 'completed' || status.value.state === 'failed')) {
-    return { ...boot, state: terminal.status, message: terminal.message, status: status.value }
+    // Whatever it says: while its instance runs, its tenant has it.
+    return { ...boot, ...lastWord(terminal), byGuest: true, status: status.value }
   }
   return { ...boot, ...running(status.value, evidence.protocol), status: status.value }
 }
@@ -41,8 +42,15 @@ function withStatus(status: RuntimeStatusSnapshot | undefined): { status?: Runti
   return status === undefined ? {} : { status }
 }
 
-function ended(result: RuntimeTerminalResult | undefined, problem: string | undefined): Pick<Readiness, 'state' | 'message'> {
-  if (result !== undefined) return { state: result.status, message: result.message }
+/** Ends that the guest program writes down and that what runs inside has not chosen: the program died, was told to stop, or booted anew. */
+const NOT_BY_GUEST: readonly unknown[] = ['guest_died', 'guest_bootstrap_failed', 'terminated', 'instance_restarted']
+
+function lastWord({ status, message, details }: RuntimeTerminalResult): Pick<Readiness, 'state' | 'message' | 'byGuest'> {
+  return { state: status, message, ...(NOT_BY_GUEST.includes(details?.['failure_reason']) ? {} : { byGuest: true }) }
+}
+
+function ended(result: RuntimeTerminalResult | undefined, problem: string | undefined): Pick<Readiness, 'state' | 'message' | 'byGuest'> {
+  if (result !== undefined) return lastWord(result)
   return { state: 'failed', message: problem ?? 'the guest ended and left no result' }
 }
 

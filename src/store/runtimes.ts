@@ -9,6 +9,10 @@ import type { Store } from './store.ts'
 export const RUNTIME_STATES = ['requested', 'provisioning', 'ready', 'unreachable', 'ended', 'failed', 'teardown', 'gone'] as const
 export type RuntimeState = (typeof RUNTIME_STATES)[number]
 
+/** Who failed a runtime that is not well: its guest ended by itself, its host lost it, or nobody reaches it. */
+export const AWAY_CAUSES = ['guest', 'host', 'network'] as const
+export type AwayCause = (typeof AWAY_CAUSES)[number]
+
 export interface RuntimeRow {
   /** `<provider>-<16 hex>` */
   readonly id: string
@@ -35,6 +39,9 @@ export interface RuntimeRow {
   readonly result: Json | null
   readonly expiresAt: number | null
   readonly lastSnapshotAt: number | null
+  /** Null while it is well, as is awaySince. */
+  readonly awayCause: AwayCause | null
+  readonly awaySince: number | null
   readonly createdAt: number
   readonly updatedAt: number
 }
@@ -66,6 +73,8 @@ export interface RuntimePatch {
   readonly deadline?: number | null
   readonly result?: Json | null
   readonly expiresAt?: number | null
+  readonly awayCause?: AwayCause | null
+  readonly awaySince?: number | null
 }
 
 export interface RuntimeStep {
@@ -94,6 +103,8 @@ const COLUMN_OF: Readonly<Record<keyof RuntimePatch, string>> = {
   deadline: 'deadline',
   result: 'result',
   expiresAt: 'expires_at',
+  awayCause: 'away_cause',
+  awaySince: 'away_since',
 }
 const JSON_COLUMNS: readonly (keyof RuntimePatch)[] = ['input', 'handle', 'protocols', 'metadata', 'result']
 
@@ -264,6 +275,8 @@ function decodeRuntime(row: Row): RuntimeRow {
     result: jsonOrNull(row, 'result'),
     expiresAt: intOrNull(row, 'expires_at'),
     lastSnapshotAt: intOrNull(row, 'last_snapshot_at'),
+    awayCause: textOrNull(row, 'away_cause') as RuntimeRow['awayCause'],
+    awaySince: intOrNull(row, 'away_since'),
     createdAt: int(row, 'created_at'),
     updatedAt: int(row, 'updated_at'),
   }

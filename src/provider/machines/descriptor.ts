@@ -34,6 +34,7 @@ export function describe(row: RuntimeRow, extras: Extras): RuntimeDescriptor {
       created_at: rfc3339(row.createdAt),
       updated_at: rfc3339(row.updatedAt),
       ...(row.protocol === null ? { one_shot: true } : { protocol: row.protocol }),
+      ...(row.awayCause === null || row.awaySince === null ? {} : { outage: { cause: row.awayCause, since: rfc3339(row.awaySince) } }),
       ...(row.expiresAt === null ? {} : { expires_at: rfc3339(row.expiresAt) }),
       ...(row.result === null ? {} : { result: row.result }),
       ...(lease === undefined ? {} : { lease }),

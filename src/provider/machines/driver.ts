@@ -10,6 +10,7 @@ import { getRuntime, patchRuntime, type RuntimePatch, type RuntimeRow } from '..
 import { persist } from '../jobs/context.ts'
 import { fail, toControlError } from './failures.ts'
 import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, mustPersist, resultOf, step } from './keeper.ts'
+import { patchOfAway, WELL } from './lookout.ts'
 import { broughtCommand, provisionInputOf } from './order.ts'
 import type { EndedBy } from './settlement.ts'
 
@@ -154,12 +155,14 @@ async function settleIn(deps: DriverDeps, row: RuntimeRow): Promise<void> {
   }
   const timeoutS = input.timeoutSecs
   const patch: RuntimePatch = {
+    ...WELL,
     input: timeoutS === undefined ? kept : { ...kept, timeoutSecs: timeoutS },
     ...(row.protocol === null && timeoutS !== undefined ? { deadline: at + (timeoutS + deps.config().watchdog_grace_s) * 1000 } : {}),
   }
   // A run that takes all of its time is answered: the host's grace is not paid for.
   const notBefore = patch.deadline ?? 0
   await mustPersist(deps, step(row.id, 'provisioning', 'ready', 'runtime ready', at, patch), ...deps.leases.activate(row.id, at, notBefore))
+  deps.lookout.seenWell(row.id)
   deps.onChange()
 }
 
@@ -214,20 +217,31 @@ async function untilEnded(deps: DriverDeps, row: RuntimeRow, signal: AbortSignal
   const handle = row.handle
   for (let waitMs = FIRST_POLL_MS; ; waitMs = Math.min(waitMs * 2, MAX_POLL_MS)) {
     const readiness = await look(() => adapter.readiness(handle, signal), signal)
+    const { away } = readiness.state === 'completed' ? { away: null } : deps.lookout.judge(row, readiness)
+    const patch = patchOfAway(away)
     const isLate = row.deadline !== null && clock.now() > row.deadline
     if (readiness.state === 'completed' || readiness.state === 'failed' || isLate) {
       const outputs = await collectFrom(deps, row)
-      const reason = isLate ? 'the run took longer than it may and was ended by the host' : readiness.message
-      const end = step(row.id, row.state, 'ended', reason, clock.now(), { result: resultOf(outputs) })
+      const reason = isLate ? lateReason(readiness) : readiness.message
+      const end = step(row.id, row.state, 'ended', reason, clock.now(), { ...patch, result: resultOf(outputs) })
       await persist(deps, ...keepOutputs(row, outputs), end)
       return
     }
     if (readiness.state === 'stopped') {
-      await persist(deps, step(row.id, row.state, 'failed', `the run was lost: ${readiness.message}`, clock.now()))
+      await persist(deps, step(row.id, row.state, 'failed', `the run was lost: ${readiness.message}`, clock.now(), patch))
       return
     }
+    // Who ends it meanwhile has to know.
+    const state = away === null ? 'ready' : 'unreachable'
+    if (state !== row.state) return await persist(deps, step(row.id, row.state, state, readiness.message, clock.now(), patch))
     await clock.sleep(waitMs, signal)
   }
+}
+
+function lateReason({ state, message }: Readiness): string {
+  return state === 'unreachable'
+    ? `nobody reached the run until its time was over: ${message}`
+    : 'the run took longer than it may and was ended by the host'
 }
 
 /** A substrate that does not answer for a moment says nothing about the run. */

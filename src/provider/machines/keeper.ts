@@ -13,6 +13,7 @@ import type { Store } from '../../store/store.ts'
 import { persist } from '../jobs/context.ts'
 import { runtimeNotFound, toControlError } from './failures.ts'
 import type { LeaseDesk } from './lease-desk.ts'
+import type { Lookout } from './lookout.ts'
 import { canStep } from './states.ts'
 import type { Substrates } from './substrates.ts'
 
@@ -25,6 +26,7 @@ export interface KeeperDeps {
   /** How many more of a class there may be now. */
   readonly placesOf: (runtimeClass: string) => number
   readonly leases: LeaseDesk
+  readonly lookout: Lookout
   readonly notify: (tenant: string, runtimeId: string, status: ControlStatus) => readonly Command<unknown>[]
   readonly nudge: () => void
   /** Capacity or runtimes changed: offers want another look. */

@@ -6,12 +6,14 @@ import { ControlError } from '../../nostr/control/vocabulary.ts'
 import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
 import { destroysItself } from '../../runtime/retention.ts'
 import type { Command } from '../../store/commands.ts'
+import { leasesOf } from '../../store/leases.ts'
 import { getRuntime, type RuntimeRow, type RuntimeState, runtimesIn } from '../../store/runtimes.ts'
 import { persist } from '../jobs/context.ts'
 import { type DriveOptions, type DriverDeps, drive, untilReady } from './driver.ts'
 import { fail, toControlError } from './failures.ts'
 import { collectFrom, type Emit, type KeeperDeps, keepOutputs, mustGet, resultOf, step } from './keeper.ts'
-import type { EndedBy } from './settlement.ts'
+import { type Away, awayOf, patchOfAway, WELL } from './lookout.ts'
+import { type EndedBy, endingOf } from './settlement.ts'
 import { mayHaveInstance } from './states.ts'
 
 export interface TeardownOutcome {
@@ -103,6 +105,7 @@ export function createRegistry(deps: KeeperDeps): Registry {
   }
 
   async function takeDown(id: string, reason: string, by: EndedBy, options: { keepVolume?: boolean }): Promise<TeardownOutcome> {
+    const away = await awayAtEnd(mustGet(store, id), by)
     const row = mustGet(store, id)
     const at = clock.now()
     if (row.state === 'gone') return { payload: { teardown: 'deleted', runtime_id: id, already: true } }
@@ -114,11 +117,11 @@ export function createRegistry(deps: KeeperDeps): Registry {
     const keepVolume = options.keepVolume ?? row.keepVolume
     const collected = row.protocol === null && row.result === null && row.state !== 'teardown' ? await collectFrom(deps, row) : undefined
     const kept = keepOutputs(row, collected)
-    const patch = { keepVolume, ...(collected === undefined ? {} : { result: resultOf(collected) }) }
-    const toTeardown = (from: RuntimeState, when: number) => [
-      step(id, from, 'teardown', reason, when, patch),
-      ...deps.leases.end(id, by, when),
-    ]
+    const patch = { keepVolume, ...patchOfAway(away), ...(collected === undefined ? {} : { result: resultOf(collected) }) }
+    const toTeardown = (from: RuntimeState, when: number) => {
+      const end = endingOf(away, by, when)
+      return [step(id, from, 'teardown', reason, when, patch), ...deps.leases.end(id, end.by, end.at)]
+    }
     let persistError: string | undefined
     const write = async (...commands: readonly Command<unknown>[]) => {
       try {
@@ -142,8 +145,17 @@ export function createRegistry(deps: KeeperDeps): Registry {
       )
       deps.leases.wake()
     }
+    deps.lookout.forget(id)
     deps.onChange()
     return persistError === undefined ? { payload } : { payload, persistError }
+  }
+
+  /** A last look where money depends on it: one that died a moment ago was not had to its end. */
+  async function awayAtEnd(row: RuntimeRow, by: EndedBy): Promise<Away | null> {
+    const isRunning = row.state === 'ready' || row.state === 'unreachable'
+    const isPaid = leasesOf(store, row.id).some((lease) => lease.state === 'active')
+    if (!isRunning || !isPaid || (by !== 'time' && by !== 'tenant') || row.handle === null) return awayOf(row)
+    return (await deps.lookout.look(row)).away
   }
 
   async function remove(row: RuntimeRow, keepVolume: boolean): Promise<Json> {
@@ -168,10 +180,11 @@ export function createRegistry(deps: KeeperDeps): Registry {
     } catch (error) {
       if (!isPylonError(error, 'runtime_gone')) throw toControlError(error, 'operation_failed')
       cut.throwIfAborted()
-      await persist(deps, step(id, row.state, 'provisioning', 'the instance is gone and is made anew', clock.now()))
+      const away = awayOf(row) ?? { cause: 'host', since: clock.now() }
+      await persist(deps, step(id, row.state, 'provisioning', 'the instance is gone and is made anew', clock.now(), patchOfAway(away)))
       return await start(id, { emit })
     }
-    if (row.state === 'unreachable') await persist(deps, step(id, 'unreachable', 'ready', 'recovered', clock.now()))
+    if (row.state === 'unreachable') await persist(deps, step(id, 'unreachable', 'ready', 'recovered', clock.now(), WELL))
     return mustGet(store, id)
   }
 

@@ -19,6 +19,7 @@ import { createCreation, type ScriptResult, type ScriptRun } from './creation.ts
 import { fail, toControlError } from './failures.ts'
 import type { Emit, KeeperDeps } from './keeper.ts'
 import { createLeaseDesk } from './lease-desk.ts'
+import { createLookout } from './lookout.ts'
 import type { Machines, MachinesStatus } from './machines.ts'
 import { createMarket } from './market.ts'
 import { createOfferDesk } from './offer-desk.ts'
@@ -77,6 +78,7 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
   const leases = createLeaseDesk({ store, clock, logger, config, wallet, mints, notify, nudge })
   const keeper: KeeperDeps = {
     ...{ store, clock, logger, config, leases, notify, nudge },
+    lookout: createLookout({ clock, substrates: () => substrates }),
     substrates: () => substrates,
     placesOf: (runtimeClass) => market.placesOf(runtimeClass),
     onChange: () => refreshSoon(100),

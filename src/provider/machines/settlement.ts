@@ -2,6 +2,7 @@
 import { type Msats, msats, msatsToSatsDown, msatsToSatsUp, satsToMsats } from '../../base/amounts.ts'
 import type { LeaseRow } from '../../store/leases.ts'
 import type { Entry } from '../../store/ledger.ts'
+import type { Away } from './lookout.ts'
 
 /** Why a lease ends: the tenant left, its time is up, its run is over, or the node failed it. */
 export type EndedBy = 'tenant' | 'time' | 'completed' | 'node'
@@ -12,6 +13,14 @@ export const depositAccount = (leaseId: string): string => `node/deposit/lease:$
 export const invoiceKey = (leaseId: string): string => `lease:${leaseId}:invoice`
 /** @param nth the first, or of what came after the first was spent */
 export const refundKey = (leaseId: string, nth: number): string => `lease:${leaseId}:refund${nth > 1 ? `:${nth}` : ''}`
+
+/**
+ * Who failed decides, not who ends it: a runtime that its host lost, or that nobody reached again, was had only until then.
+ * One whose guest ended by itself was had to its end, for its tenant could have started it again.
+ */
+export function endingOf(away: Away | null, by: EndedBy, at: number): { readonly by: EndedBy; readonly at: number } {
+  return away === null || away.cause === 'guest' ? { by, at } : { by: 'node', at: Math.min(at, away.since) }
+}
 
 export interface Settlement {
   readonly earnedMsats: Msats

@@ -1,13 +1,13 @@
 /** What is due for runtimes by the clock: the health of managed ones, ends of leases, snapshots with retention, sweeps, forgetting. */
 import { isPylonError, messageOf } from '../../base/errors.ts'
-import type { Readiness } from '../../runtime/adapter.ts'
 import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
 import { destroysItself } from '../../runtime/retention.ts'
 import { pruneRequests } from '../../store/control-requests.ts'
-import { noteSnapshot, pruneRuntimes, type RuntimeRow, runtimesIn, runtimeTransitions } from '../../store/runtimes.ts'
+import { noteSnapshot, patchRuntime, pruneRuntimes, type RuntimeRow, runtimesIn } from '../../store/runtimes.ts'
 import { persist, persistIfUnmoved } from '../jobs/context.ts'
 import { scheduledName, surplusSnapshots } from './backups.ts'
 import { type KeeperDeps, step } from './keeper.ts'
+import { type Away, patchOfAway, WELL } from './lookout.ts'
 import type { Registry } from './registry.ts'
 
 const TICK_MS = 1000
@@ -15,7 +15,6 @@ const HEALTH_EVERY_MS = 10_000
 const SWEEP_EVERY_MS = 600_000
 const RETRY_TEARDOWN_MS = 15_000
 const PRUNE_EVERY_MS = 600_000
-const HEALTH_MS = 15_000
 const DAY_MS = 86_400_000
 
 export interface Upkeep {
@@ -78,48 +77,35 @@ export function createUpkeep(deps: KeeperDeps, registry: Registry, healthEveryMs
 
   async function lookAt(row: RuntimeRow): Promise<void> {
     if (row.handle === null) return
-    const signal = AbortSignal.timeout(HEALTH_MS)
-    const seen: Readiness | 'gone' = await deps
-      .substrates()
-      .get(row.provider)
-      .readiness(row.handle, signal)
-      .catch((error: unknown) =>
-        isPylonError(error, 'runtime_gone') ? ('gone' as const) : { state: 'unreachable' as const, message: messageOf(error) },
-      )
+    const { away, isGone, message } = await deps.lookout.look(row)
     if (closed) return
-    if (seen === 'gone') return await lose(row, 'the instance is gone')
-    const isWell = seen.state === 'ready' || seen.state === 'starting'
-    if (isWell && row.state === 'unreachable') {
-      await persistIfUnmoved(
-        deps,
-        step(row.id, 'unreachable', 'ready', 'reachable again', clock.now()),
-        ...tell(row, 'ready', 'reachable again'),
-      )
+    if (isGone) return await lose(row, message, away)
+    if (away === null) {
+      if (row.state === 'ready') return
+      const well = step(row.id, 'unreachable', 'ready', 'reachable again', clock.now(), WELL)
+      await persistIfUnmoved(deps, well, ...tell(row, 'ready', 'reachable again'))
       deps.nudge()
-    } else if (!isWell && row.state === 'ready') {
-      const reason = `${seen.state}: ${seen.message}`
-      await persistIfUnmoved(
-        deps,
-        step(row.id, 'ready', 'unreachable', reason, clock.now()),
-        ...tell(row, 'ready', `unreachable: ${reason}`),
-      )
+    } else if (row.state === 'ready') {
+      const toAway = step(row.id, 'ready', 'unreachable', message, clock.now(), patchOfAway(away))
+      await persistIfUnmoved(deps, toAway, ...tell(row, 'ready', `unreachable: ${message}`))
       deps.nudge()
-    } else if (!isWell && clock.now() - unreachableSince(row) > deps.config().unreachable_after_s * 1000 && row.expiresAt !== null) {
-      await lose(row, `unreachable for too long: ${seen.message}`)
+    } else if (isTooLong(away) && row.expiresAt !== null) {
+      await lose(row, `unreachable for too long: ${message}`, away)
+    } else if (away.cause !== row.awayCause) {
+      await persist(deps, patchRuntime({ id: row.id, patch: patchOfAway(away), at: clock.now() }))
     }
   }
+
+  /** One that ended by itself waits for its tenant as long as its lease runs. */
+  const isTooLong = ({ cause, since }: Away) => cause !== 'guest' && clock.now() - since > deps.config().unreachable_after_s * 1000
 
   const tell = (row: RuntimeRow, phase: 'ready' | 'failed', message: string) =>
     deps.notify(row.ownerPubkey, row.id, { phase, runtime_id: row.id, provider: row.provider, message })
 
-  function unreachableSince(row: RuntimeRow): number {
-    return runtimeTransitions(store, row.id).findLast((entry) => entry.to === 'unreachable')?.at ?? row.updatedAt
-  }
-
   /** The node could not keep it: what was not had is paid back. */
-  async function lose(row: RuntimeRow, reason: string): Promise<void> {
-    const at = clock.now()
-    if (!(await persistIfUnmoved(deps, step(row.id, row.state, 'failed', reason, at), ...tell(row, 'failed', reason)))) return
+  async function lose(row: RuntimeRow, reason: string, away: Away | null): Promise<void> {
+    const toFailed = step(row.id, row.state, 'failed', reason, clock.now(), patchOfAway(away))
+    if (!(await persistIfUnmoved(deps, toFailed, ...tell(row, 'failed', reason)))) return
     deps.nudge()
     await registry.tearDown(row.id, reason, 'node')
   }

@@ -117,7 +117,7 @@ function onceOnly(statusPath: string, resultPath: string): string {
     `if ! mkdir ${at('begun')} 2>/dev/null; then`,
     `  [ -e ${quote(resultPath)} ] && exit 0`,
     '  now=$(date -u +%Y-%m-%dT%H:%M:%SZ) boot=$(cat /proc/sys/kernel/random/boot_id)',
-    `  printf '{"schema_version":1,"status":"failed","finished_at":"%s","message":"${words}"}\\n' "$now" >${quote(resultPath)}`,
+    `  printf '{"schema_version":1,"status":"failed","finished_at":"%s","message":"${words}","details":{"failure_reason":"instance_restarted"}}\\n' "$now" >${quote(resultPath)}`,
     `  printf '{"schema_version":1,"state":"failed","updated_at":"%s","message":"${words}","boot_id":"%s"}\\n' "$now" "$boot" >${quote(statusPath)}`,
     '  exit 0',
     'fi',

@@ -1,5 +1,5 @@
 /** Looks at an instance from outside: what Incus says of it, and the guest's files with the boot id that the host itself reads. */
-import { isPylonError, messageOf } from '../../base/errors.ts'
+import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import type { Readiness } from '../adapter.ts'
 import { judgeReadiness, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
 import type { IncusClient } from './client.ts'
@@ -7,6 +7,8 @@ import { readGuestFile, readUnsized } from './files.ts'
 import { instanceStatus } from './instances.ts'
 import type { IncusHandle } from './names.ts'
 
+/** What a guest does with its files holds no look up for longer. */
+const FILES_MS = 8000
 const BOOT_ID_PATH = '/proc/sys/kernel/random/boot_id'
 
 /** Undefined when the instance is no more. */
@@ -18,11 +20,11 @@ export async function observe(incus: IncusClient, handle: IncusHandle): Promise<
     if (status === 'Stopped') return await observeStopped(incus, handle)
     if (status === 'Running') return await observeRunning(incus, handle)
   } catch (error) {
+    // The daemon says that it runs: a machine that stops just now, one whose agent is not up yet, or files that its tenant holds up.
+    if (status === 'Running') return { state: 'starting', message: `The guest cannot be looked at yet: ${messageOf(error)}` }
     if (isPylonError(error, 'incus_unreachable') || isPylonError(error, 'timeout') || isPylonError(error, 'incus_untrusted')) {
       return { state: 'unreachable', message: error.message }
     }
-    // A machine that stops just now, or a virtual machine whose agent is not up yet.
-    if (status === 'Running') return { state: 'starting', message: `The guest cannot be looked at yet: ${messageOf(error)}` }
     throw error
   }
   // Also what the instances of a dead cluster member show, while they may well run on.
@@ -31,11 +33,18 @@ export async function observe(incus: IncusClient, handle: IncusHandle): Promise<
 }
 
 async function observeRunning(incus: IncusClient, handle: IncusHandle): Promise<Readiness> {
-  const [status, result, boot] = await Promise.all([
+  const done = new AbortController()
+  const late = incus.clock.sleep(FILES_MS, done.signal).then(() => {
+    throw new PylonError('timeout', `Its files are not readable within ${FILES_MS / 1000} s.`)
+  })
+  const files = Promise.all([
     readGuestFile(incus, handle.instance, handle.status_path, MAX_STATUS_BYTES),
     readGuestFile(incus, handle.instance, handle.result_path, MAX_RESULT_BYTES),
     readUnsized(incus, handle.instance, BOOT_ID_PATH, 128),
   ])
+  // Whichever comes second is nobody's any more.
+  for (const one of [late, files]) one.catch(() => undefined)
+  const [status, result, boot] = await Promise.race([files, late]).finally(() => done.abort())
   const bootId = boot?.data.toString('utf8').trim()
   return judgeReadiness({
     alive: true,
@@ -46,9 +55,9 @@ async function observeRunning(incus: IncusClient, handle: IncusHandle): Promise<
   })
 }
 
-/** A one-shot run may have ended its machine with its last word; anything else that stopped is stopped. */
+/** It may have ended its machine with its last word; anything else that stopped is stopped. */
 async function observeStopped(incus: IncusClient, handle: IncusHandle): Promise<Readiness> {
-  const result = handle.protocol === null ? await readGuestFile(incus, handle.instance, handle.result_path, MAX_RESULT_BYTES) : undefined
+  const result = await readGuestFile(incus, handle.instance, handle.result_path, MAX_RESULT_BYTES)
   if (result === undefined) return { state: 'stopped', message: 'The instance is stopped.' }
   const resultText = result.data.toString('utf8')
   return judgeReadiness({ alive: false, bootId: undefined, statusText: undefined, resultText, protocol: null })

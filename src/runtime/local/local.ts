@@ -172,7 +172,7 @@ export class LocalAdapter implements RuntimeAdapter {
   async readiness(handle: RuntimeHandle, signal: AbortSignal): Promise<Readiness> {
     signal.throwIfAborted()
     const { layout, record } = this.#instances.open(handle)
-    if (record.ended !== null) return { state: 'failed', message: record.ended }
+    if (record.ended !== null) return { state: 'failed', message: record.ended, byGuest: true }
     const alive = this.#instances.isAlive(record)
     if (alive && (await this.#disk.isOver(layout, record))) return await this.#endForDisk(layout, record)
     return judgeLocal(layout, record, alive)
@@ -307,7 +307,7 @@ export class LocalAdapter implements RuntimeAdapter {
     await this.#stop(record)
     record.ended = 'the runtime took more disk than its root_disk_gib and was stopped'
     writeRecord(layout, record)
-    return { state: 'failed', message: record.ended }
+    return { state: 'failed', message: record.ended, byGuest: true }
   }
 
   #volumeOf(handle: RuntimeHandle): string {

@@ -6,8 +6,8 @@ import { parseOffer } from '../../../src/nostr/control/offers.ts'
 import { earningsSummary } from '../../../src/store/earnings.ts'
 import { getLease, leasesOf } from '../../../src/store/leases.ts'
 import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/ledger.ts'
-import { getRuntime } from '../../../src/store/runtimes.ts'
-import { type Sent, stranger, type TestNode, World } from './world.ts'
+import { getRuntime, runtimesIn } from '../../../src/store/runtimes.ts'
+import { key, PAID_CLASS, type Sent, stranger, type TestNode, World } from './world.ts'
 
 const RENT = { command: 'provision', provider: 'incus', protocol: 'acp', runtime_class: 'small', lease_seconds: 100 } as const
 const WAIT = { timeout: 5000, interval: 20 }
@@ -136,6 +136,95 @@ test('an instance that is lost is refunded by the time that was left', async () 
   expect(deposits).toEqual([])
   expect(income).toBeGreaterThan(0n)
 }, 30_000)
+
+/** A thousand sats a second, for a second at least. */
+const DEAR = { classes: [{ ...PAID_CLASS, capacity: 10, min_lease_s: 1, price_msats_per_hour: 3_600_000_000 }] }
+
+async function rentFor(node: TestNode, n: number, seconds: number) {
+  const lease_token = world.token(BigInt(seconds) * 1000n)
+  const { runtime } = await node.call(key(n).pubkey, { ...RENT, lease_seconds: seconds, lease_token })
+  const instance = world.incus.instances.get(runtime.runtime_id)
+  const [lease] = leasesOf(node.store, runtime.runtime_id)
+  if (instance === undefined || lease === undefined) throw new Error('no instance, or no lease')
+  return { id: runtime.runtime_id, tenant: key(n).pubkey, leaseId: lease.id, instance }
+}
+
+test('who failed decides about the money, in a lease shorter than unreachable_after_s too, and whoever ends it', async () => {
+  const node = await world.start({ runtimes: DEAR })
+  const [byItself, byHost, away, back, left] = await Promise.all([11, 12, 13, 14, 15].map((n) => rentFor(node, n, 4)))
+  if (byItself === undefined || byHost === undefined || away === undefined || back === undefined || left === undefined) throw new Error()
+  Object.assign(byItself.instance, { state: 'failed', byGuest: true })
+  byHost.instance.state = 'stopped'
+  away.instance.state = 'unreachable'
+  back.instance.state = 'unreachable'
+  left.instance.state = 'failed'
+  const outage = (id: string) => getRuntime(node.store, id)?.awayCause
+  await vi.waitFor(() => {
+    expect([byItself, byHost, away, back, left].map(({ id }) => outage(id))).toEqual(['guest', 'host', 'network', 'network', 'host'])
+  }, WAIT)
+  const { runtime } = await node.call(away.tenant, { command: 'get_runtime', runtime_id: away.id })
+  expect(runtime.metadata).toMatchObject({ state: 'unreachable', outage: { cause: 'network', since: expect.any(String) } })
+  back.instance.state = 'ready'
+  await vi.waitFor(() => expect(getRuntime(node.store, back.id)).toMatchObject({ state: 'ready', awayCause: null, awaySince: null }), WAIT)
+  // Its tenant is the first to act: that makes it nobody else's failure.
+  await node.call(left.tenant, { command: 'teardown', runtime_id: left.id })
+  for (const { id } of [byItself, byHost, away, back])
+    await vi.waitFor(() => expect(getRuntime(node.store, id)?.state).toBe('gone'), { timeout: 10_000, interval: 50 })
+  const refunded = ({ leaseId }: { leaseId: string }) => world.sent.get(`lease:${leaseId}:refund`)?.amountSats
+  await vi.waitFor(() => expect(world.sent.size).toBe(3), WAIT)
+  for (const lease of [byHost, away, left]) expect(refunded(lease)).toBeGreaterThan(2000n)
+  for (const lease of [byItself, back]) expect(refunded(lease)).toBeUndefined()
+  expect(books(node).deposits).toEqual([])
+}, 30_000)
+
+test('a machine that died unseen just before its lease ends was not had to its end', async () => {
+  const node = await world.start({ runtimes: DEAR, healthEveryMs: 3_600_000 })
+  const { id, leaseId } = await rentFor(node, 11, 2)
+  const lost = await rentFor(node, 12, 2)
+  world.incus.instances.delete(lost.id)
+  for (const one of [id, lost.id])
+    await vi.waitFor(() => expect(getRuntime(node.store, one)?.state).toBe('gone'), { timeout: 10_000, interval: 50 })
+  expect(getRuntime(node.store, lost.id)).toMatchObject({ awayCause: 'host' })
+  expect(getLease(node.store, leaseId)?.state).toBe('ended')
+  // Nobody saw it since it was ready.
+  await vi.waitFor(() => expect(world.sent.get(`lease:${lost.leaseId}:refund`)?.amountSats).toBeGreaterThan(1900n), WAIT)
+  expect(books(node).deposits).toEqual([])
+}, 20_000)
+
+test('one that ended by itself is never given up by the node: its tenant may start it again while the lease runs', async () => {
+  const node = await world.start({ runtimes: { ...DEAR, unreachable_after_s: 1 } })
+  const { id, tenant, instance } = await rentFor(node, 11, 4)
+  const lost = await rentFor(node, 12, 100)
+  Object.assign(instance, { state: 'completed', byGuest: true })
+  lost.instance.state = 'unreachable'
+  await vi.waitFor(() => expect(getRuntime(node.store, lost.id)?.state).toBe('gone'), { timeout: 10_000, interval: 50 })
+  await vi.waitFor(() => expect(world.sent.get(`lease:${lost.leaseId}:refund`)?.amountSats).toBeGreaterThan(98_000n), WAIT)
+  expect(getRuntime(node.store, id)).toMatchObject({ state: 'unreachable', awayCause: 'guest' })
+  await node.call(tenant, { command: 'recover', runtime_id: id })
+  expect(getRuntime(node.store, id)).toMatchObject({ state: 'ready', awayCause: null })
+}, 20_000)
+
+test('a run that the host lost, or never reached again, costs what was had of it; one that failed costs its time', async () => {
+  const node = await world.start({ runtimes: { ...DEAR, watchdog_grace_s: 1 } })
+  world.incus.runState = 'ready'
+  const run = { command: 'run', runtime_class: 'small', entry_command: 'true', timeout_s: 3 } as const
+  const sent = [11, 12, 13].map((n) => node.send(key(n).pubkey, { ...run, lease_token: world.token(3000n) }))
+  const rows = await vi.waitFor(() => {
+    const found = runtimesIn(node.store, ['ready'])
+    expect(found).toHaveLength(3)
+    return found.sort((a, b) => (a.ownerPubkey === key(11).pubkey ? -1 : b.ownerPubkey === key(11).pubkey ? 1 : 0))
+  }, WAIT)
+  const of = (n: number) => rows.find((row) => row.ownerPubkey === key(n).pubkey)?.id ?? ''
+  Object.assign(world.incus.instances.get(of(11)) ?? {}, { state: 'failed', byGuest: true })
+  Object.assign(world.incus.instances.get(of(12)) ?? {}, { state: 'failed' })
+  Object.assign(world.incus.instances.get(of(13)) ?? {}, { state: 'unreachable' })
+  await Promise.allSettled(sent.map(({ result }) => result))
+  const refunded = (n: number) => world.sent.get(`lease:${leasesOf(node.store, of(n))[0]?.id}:refund`)?.amountSats
+  await vi.waitFor(() => expect(world.sent.size).toBe(2), WAIT)
+  expect(refunded(11)).toBeUndefined()
+  for (const n of [12, 13]) expect(refunded(n)).toBeGreaterThan(1500n)
+  expect(books(node).deposits).toEqual([])
+}, 20_000)
 
 test('a lease ends with notice, is torn down, and is income', async () => {
   const node = await world.start({

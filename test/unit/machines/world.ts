@@ -40,7 +40,10 @@ export const friend = key(4)
 /** A substrate that keeps its instances in memory and does as it is told. */
 export class Machinery implements RuntimeAdapter {
   readonly provider: ControlProvider
-  readonly instances = new Map<string, { handle: RuntimeHandle; input: ProvisionInput; state: Readiness['state']; snapshots: Snapshot[] }>()
+  readonly instances = new Map<
+    string,
+    { handle: RuntimeHandle; input: ProvisionInput; state: Readiness['state']; byGuest?: true; snapshots: Snapshot[] }
+  >()
   /** Volumes that outlive instances. */
   readonly volumes = new Set<string>()
   calls: string[] = []
@@ -108,7 +111,7 @@ export class Machinery implements RuntimeAdapter {
   async readiness(handle: RuntimeHandle): Promise<Readiness> {
     const { entry } = this.#of(handle)
     if (this.guest !== undefined) return { state: entry.state, message: this.guest.message, status: this.guest }
-    return { state: entry.state, message: `it is ${entry.state}` }
+    return { state: entry.state, message: `it is ${entry.state}`, ...(entry.byGuest === undefined ? {} : { byGuest: true }) }
   }
 
   async processWelcome(): Promise<Json> {
@@ -231,6 +234,7 @@ export class World extends MemoryMint {
 export interface NodeOptions {
   readonly runtimes?: Record<string, unknown>
   readonly network?: 'sandbox' | 'live'
+  readonly healthEveryMs?: number
   /** Dies right after the commit that holds this label, or before it. */
   readonly dieAt?: string
   readonly before?: boolean
@@ -313,7 +317,7 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     logger: silentLogger,
     config: () => config,
     network: options.network ?? 'live',
-    healthEveryMs: 300,
+    healthEveryMs: options.healthEveryMs ?? 300,
     nostr: { keyring, relays: ['wss://relay.test'], nudgeOutbox: () => undefined },
     wallets,
     adapters: () => [world.incus, world.local],

@@ -46,6 +46,19 @@ describe('readiness', () => {
     expect(judgeReadiness({ ...evidence, resultText: JSON.stringify(result) }).state).toBe('ready')
   })
 
+  test('says that the guest did it where it left a last word, or while its instance runs on', () => {
+    const died = (reason: string) => JSON.stringify({ ...result, details: { failure_reason: reason } })
+    const ended = { ...evidence, alive: false }
+    expect(judgeReadiness({ ...ended, resultText: JSON.stringify(result) }).byGuest).toBe(true)
+    expect(judgeReadiness({ ...ended, resultText: died('agent_crash_loop') }).byGuest).toBe(true)
+    for (const reason of ['guest_died', 'guest_bootstrap_failed', 'terminated', 'instance_restarted']) {
+      expect(judgeReadiness({ ...ended, resultText: died(reason) }).byGuest).toBeUndefined()
+      // Anybody inside can write that down and go on.
+      expect(judgeReadiness({ ...evidence, statusText: withStatus({ state: 'failed' }), resultText: died(reason) }).byGuest).toBe(true)
+    }
+    expect(judgeReadiness(ended).byGuest).toBeUndefined()
+  })
+
   test('of what has ended is its result, or failed', () => {
     const ended = { ...evidence, alive: false }
     expect(judgeReadiness({ ...ended, resultText: JSON.stringify({ ...result, status: 'completed' }) }).state).toBe('completed')
