@@ -170,7 +170,11 @@ const receive = defineCommand({
     const token = secretFrom(args.token)
     if (token === '') throw new PylonError('usage', 'There is no token on standard input.')
     const answer = await callNode(args, walletRoutes.receiveToken, { wallet: one(args.wallet, '--wallet'), token }, spendingCall(args))
-    printAnswer(args, answer, (got) => `Received ${sats(got.amount_sats)} at ${got.mint_url}.`)
+    printAnswer(args, answer, (got) => {
+      const received = `Received ${sats(got.amount_sats)} at ${got.mint_url}.`
+      if (got.held_before_sats === 0n) return received
+      return `${received} ${sats(got.held_before_sats)} of it lay in this node's wallets already: they were swapped for new coins, the balance did not grow by them.`
+    })
   },
 })
 

@@ -1,7 +1,7 @@
 /** Proofs: the ecash of every wallet of this home, each known by its Y and its secret once and for ever. */
 import { PylonError } from '../base/errors.ts'
 import { defineCommand, type Row } from './commands.ts'
-import { amount, jsonOrNull, text, textOrNull } from './row.ts'
+import { amount, intOrNull, jsonOrNull, text, textOrNull } from './row.ts'
 import type { Store } from './store.ts'
 
 export type ProofState = 'unspent' | 'reserved' | 'sent' | 'spent'
@@ -70,10 +70,12 @@ export function proofsOfOperation(store: Store, operationId: string, state: Proo
   return store.sql('SELECT * FROM proofs WHERE operation_id = ? AND state = ? ORDER BY amount_sats, y').all(operationId, state).map(decode)
 }
 
-/** The Ys among these that are known here, in any state. */
-export function knownYs(store: Store, ys: readonly string[]): Set<string> {
-  const find = store.sql('SELECT 1 AS known FROM proofs WHERE y = ?')
-  return new Set(ys.filter((y) => find.get(y) !== undefined))
+/** When the oldest free proof of a wallet at a mint came in. */
+export function oldestUnspentAt(store: Store, owner: { pubkey: string; mintUrl: string }): number | undefined {
+  const row = store
+    .sql(`SELECT min(created_at) AS at FROM proofs WHERE owner_pubkey = ? AND mint_url = ? AND state = 'unspent'`)
+    .get(owner.pubkey, owner.mintUrl)
+  return row === undefined ? undefined : (intOrNull(row, 'at') ?? undefined)
 }
 
 function decode(row: Row): ProofRow {

@@ -6,6 +6,7 @@ import type { Dialer } from '../base/dialer.ts'
 import { stringify } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Keyring } from '../nostr/types.ts'
+import { restoreAccountOf } from '../store/proof-books.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from './crypto-pool.ts'
 import type { Mints } from './mints.ts'
@@ -35,7 +36,7 @@ export const feeAccount = (owner: WalletOwner): string => `${accountOwner(owner)
 /** Ecash that turned out to be spent elsewhere, as after restoring an old backup. */
 export const lostAccount = (owner: WalletOwner): string => `${accountOwner(owner)}/expense/lost`
 /** What a restore found, or found missing. */
-export const restoreAccount = (owner: WalletOwner): string => `${accountOwner(owner)}/equity/restore`
+export const restoreAccount = (owner: WalletOwner): string => restoreAccountOf(accountOwner(owner))
 
 export const newId = (): string => randomUUID()
 

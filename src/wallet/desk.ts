@@ -10,6 +10,7 @@ import { listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
 import { accountOwner, utcDay, type WalletContext } from './context.ts'
 import type { Executor } from './executor.ts'
 import type { Plan } from './operations.ts'
+import type { Restores } from './restores.ts'
 import { completion, holding } from './settlement.ts'
 import type { Balance, Spend, WalletOwner } from './types.ts'
 
@@ -28,10 +29,13 @@ export class WalletDesk {
   /** An idempotency key is used by one call at a time. */
   readonly keys = new KeyedQueue()
 
-  constructor(owner: WalletOwner, context: WalletContext, executor: Executor) {
+  readonly #restores: Restores
+
+  constructor(owner: WalletOwner, parts: { readonly context: WalletContext; readonly executor: Executor; readonly restores: Restores }) {
     this.owner = owner
-    this.context = context
-    this.executor = executor
+    this.context = parts.context
+    this.executor = parts.executor
+    this.#restores = parts.restores
   }
 
   balance(): Balance {
@@ -156,9 +160,10 @@ export class WalletDesk {
     await store.write(all(...commands))
   }
 
-  /** Chooses among free proofs; where change is on its way back, waits for it. @throws insufficient_funds */
+  /** Chooses among free proofs; where change is on its way back, waits for it. @throws insufficient_funds, mint_unreachable */
   async chooseCoins(mintUrl: string, choose: (coins: readonly OwnCoin[]) => readonly OwnCoin[] | undefined): Promise<readonly OwnCoin[]> {
     const { clock } = this.context
+    await this.#restores.ensureChecked(this.owner, mintUrl)
     const until = clock.now() + CHANGE_WAIT_MS
     for (;;) {
       const own = this.withFees(mintUrl, listProofs(this.context.store, { pubkey: this.owner.pubkey, mintUrl, state: 'unspent' }))

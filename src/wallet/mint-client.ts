@@ -123,7 +123,7 @@ export class MintClient {
     const found: ProofSpendState[] = []
     for (let i = 0; i < ys.length; i += BATCH) {
       const batch = ys.slice(i, i + BATCH)
-      const reply = await this.post('/v1/checkstate', JSON.stringify({ Ys: batch }), statesSchema)
+      const reply = await this.#ask('/v1/checkstate', JSON.stringify({ Ys: batch }), statesSchema)
       if (reply.kind !== 'ok') return reply
       const byY = new Map(reply.value.states.map(({ Y, state }) => [Y, state]))
       for (const y of batch) {
@@ -142,12 +142,20 @@ export class MintClient {
     const found: (z.output<typeof signatureSchema> | undefined)[] = []
     for (let i = 0; i < outputs.length; i += BATCH) {
       const batch = outputs.slice(i, i + BATCH).map(({ amount, id, B_ }) => ({ amount, id, B_ }))
-      const reply = await this.post('/v1/restore', JSON.stringify({ outputs: batch }), restoreSchema)
+      const reply = await this.#ask('/v1/restore', JSON.stringify({ outputs: batch }), restoreSchema)
       if (reply.kind !== 'ok') return reply
       const byB = new Map(reply.value.outputs.map(({ B_ }, index) => [B_, reply.value.signatures[index]]))
       found.push(...batch.map(({ B_ }) => byB.get(B_)))
     }
     return { kind: 'ok', value: found }
+  }
+
+  /** A question that changes nothing is asked once more when the connection broke: one of many in a row may meet a socket that was just closed. */
+  async #ask<T>(path: string, body: string, schema: z.ZodType<T>): Promise<MintReply<T>> {
+    const reply = await this.post(path, body, schema)
+    return reply.kind === 'unknown' && /ECONNRESET|socket hang up|other side closed/i.test(reply.reason)
+      ? this.post(path, body, schema)
+      : reply
   }
 
   async #call<T>(

@@ -1,8 +1,9 @@
 /** Takes tokens in: reads them with care, swaps them at their mint, and only then calls them ours. */
-import { type Sats, sats } from '../base/amounts.ts'
+import { sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import type { KeysetRow, MintRow } from '../store/mints.ts'
 import { insertOperation, type OperationRow } from '../store/operations.ts'
+import { returnedSats } from '../store/proof-books.ts'
 import { heldSats } from '../store/proofs.ts'
 import { inputFee, sumOf } from './coins.ts'
 import { newId, requestDigest } from './context.ts'
@@ -13,7 +14,7 @@ import type { ReceivePlan } from './operations.ts'
 import { storedError, unknownOutcome } from './outcomes.ts'
 import { amountsFor, makeOutputs, signerForLock, swapBody, unlockInputs } from './requests.ts'
 import { readTokenHead, readTokenProofs, type TokenHead } from './token.ts'
-import type { ReceiveRequest, TokenInspection } from './types.ts'
+import type { ReceivedToken, ReceiveRequest, TokenInspection } from './types.ts'
 
 type FaceCoin = { readonly amountSats: bigint; readonly feePpk: number }
 
@@ -35,7 +36,7 @@ export class Receiving {
     }
   }
 
-  receiveToken(request: ReceiveRequest): Promise<{ amountSats: Sats; mintUrl: string }> {
+  receiveToken(request: ReceiveRequest): Promise<ReceivedToken> {
     const { token, creditAccount, requireLock = false, cause } = request
     const digest = requestDigest('receive', { owner: this.#desk.owner.pubkey, token: token.trim(), creditAccount, requireLock, cause })
     return this.#desk.keys.run(request.idempotencyKey, async () => {
@@ -46,11 +47,16 @@ export class Receiving {
     })
   }
 
-  #received(operation: OperationRow): { amountSats: Sats; mintUrl: string } {
+  #received(operation: OperationRow): ReceivedToken {
     if (operation.state === 'failed') throw storedError(operation)
     if (operation.state !== 'completed') throw unknownOutcome(operation, 'The token was sent to its mint')
     const { amount_sats } = operation.result as { amount_sats: number }
-    return { amountSats: sats(amount_sats), mintUrl: operation.mintUrl }
+    const heldBefore = returnedSats(this.#desk.context.store, operation.id)
+    return {
+      amountSats: sats(amount_sats),
+      mintUrl: operation.mintUrl,
+      ...(heldBefore === 0n ? {} : { heldBeforeSats: sats(heldBefore) }),
+    }
   }
 
   async #prepareReceive(request: ReceiveRequest, digest: string): Promise<string> {

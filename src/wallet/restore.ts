@@ -1,10 +1,10 @@
 /** NUT-09 and 13: finds ecash that a wallet's seed made and that the database does not know, as after losing the database. */
 import { sats } from '../base/amounts.ts'
 import { all } from '../store/commands.ts'
-import { postEntry } from '../store/ledger.ts'
 import { type KeysetRow, nextCounter, raiseCounter } from '../store/mints.ts'
-import { insertProofs, knownYs, listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
-import { msatsOf, newId, restoreAccount, type WalletContext, walletAccount } from './context.ts'
+import { adoptProofs, dropProofs } from '../store/proof-books.ts'
+import { listProofs, type ProofRow } from '../store/proofs.ts'
+import { accountOwner, newId, type WalletContext } from './context.ts'
 import type { BlindedOutput, BlindSignature, FreshProof } from './crypto.ts'
 import { unwrap } from './mint-client.ts'
 import type { WalletOwner } from './types.ts'
@@ -21,36 +21,23 @@ const EMPTY_BATCHES = 10
 export async function restoreWallet(context: WalletContext, owner: WalletOwner, mintUrl: string, refusedOperation = ''): Promise<bigint> {
   const mint = context.mints.get(mintUrl)
   await context.mints.refreshKeysets(mint.url)
-  if (refusedOperation === '') await forgetSpent(context, owner, mint.url)
+  if (refusedOperation === '') {
+    const { pubkey } = owner
+    await forgetSpent(context, mint.url, listProofs(context.store, { pubkey, mintUrl: mint.url, state: 'unspent' }))
+  }
   let total = 0n
   for (const keyset of context.mints.keysets(mint.url)) total += await restoreKeyset(context, owner, keyset, refusedOperation)
   return sats(total)
 }
 
-/** NUT-07: ecash that the database holds and the mint has seen spent, as after putting an old backup back. */
-async function forgetSpent({ store, clock, mints }: WalletContext, owner: WalletOwner, mintUrl: string): Promise<void> {
-  const held = listProofs(store, { pubkey: owner.pubkey, mintUrl, state: 'unspent' })
-  if (held.length === 0) return
+/** NUT-07: which of these coins of ours their mint has seen spent leave the books, as after putting an old backup back. Returns the sats. @throws mint_unreachable, mint_rejected */
+export async function forgetSpent({ store, clock, mints }: WalletContext, mintUrl: string, held: readonly ProofRow[]): Promise<bigint> {
+  if (held.length === 0) return 0n
   const states = unwrap(mintUrl, await mints.client(mintUrl).checkStates(held.map((proof) => proof.y)))
-  const spent = held.filter((_, i) => states[i] === 'SPENT')
-  if (spent.length === 0) return
-  const at = clock.now()
-  const total = spent.reduce((sum, proof) => sum + proof.amountSats, 0n)
-  await store.write(
-    all(
-      moveProofs({ ys: spent.map((proof) => proof.y), from: 'unspent', to: 'spent', operationId: null, at }),
-      postEntry({
-        id: `restore:${newId()}`,
-        cause: { type: 'owner', id: 'restore' },
-        at,
-        memo: 'spent elsewhere, as the mint says',
-        postings: [
-          { account: walletAccount(owner, mintUrl), amountMsats: -msatsOf(total) },
-          { account: restoreAccount(owner), amountMsats: msatsOf(total) },
-        ],
-      }),
-    ),
-  )
+  const spent = held.filter((_, i) => states[i] === 'SPENT').map((proof) => proof.y)
+  if (spent.length === 0) return 0n
+  const entry = { entryId: `restore:${newId()}`, cause: { type: 'owner', id: 'restore' }, at: clock.now() } as const
+  return store.write(dropProofs({ ...entry, ys: spent, memo: 'spent elsewhere, as the mint says' }))
 }
 
 async function restoreKeyset(context: WalletContext, owner: WalletOwner, keyset: KeysetRow, refusedOperation: string): Promise<bigint> {
@@ -109,46 +96,25 @@ async function keep(
 ): Promise<bigint> {
   const { store, clock } = context
   const at = clock.now()
-  const raise = raiseCounter({ ownerPubkey: owner.pubkey, keysetId: keyset.id, next })
-  const known = knownYs(
-    store,
-    proofs.map((proof) => proof.y),
+  const rows = proofs.map(
+    (proof): ProofRow => ({
+      y: proof.y,
+      secret: proof.secret,
+      keysetId: proof.id,
+      amountSats: BigInt(proof.amount),
+      c: proof.C,
+      dleq: proof.dleq,
+      mintUrl: keyset.mintUrl,
+      ownerPubkey: owner.pubkey,
+      state: 'unspent',
+      operationId: null,
+    }),
   )
-  const rows = proofs
-    .filter((proof) => !known.has(proof.y))
-    .map(
-      (proof): ProofRow => ({
-        y: proof.y,
-        secret: proof.secret,
-        keysetId: proof.id,
-        amountSats: BigInt(proof.amount),
-        c: proof.C,
-        dleq: proof.dleq,
-        mintUrl: keyset.mintUrl,
-        ownerPubkey: owner.pubkey,
-        state: 'unspent',
-        operationId: null,
-      }),
-    )
-  const total = rows.reduce((sum, row) => sum + row.amountSats, 0n)
-  if (rows.length === 0) {
-    await store.write(raise)
-    return 0n
-  }
-  await store.write(
+  const entry = { entryId: `restore:${newId()}`, cause: { type: 'owner', id: 'restore' }, at, memo: 'restored from the seed' } as const
+  const [, total] = await store.write(
     all(
-      raise,
-      insertProofs({ proofs: rows, at }),
-      postEntry({
-        id: `restore:${newId()}`,
-        cause: { type: 'owner', id: 'restore' },
-        at,
-        memo: 'restored from the seed',
-        postings: [
-          { account: walletAccount(owner, keyset.mintUrl), amountMsats: msatsOf(total) },
-          { account: restoreAccount(owner), amountMsats: -msatsOf(total) },
-        ],
-      }),
+      raiseCounter({ ownerPubkey: owner.pubkey, keysetId: keyset.id, next }),
+      adoptProofs({ ...entry, accountOwner: accountOwner(owner), mintUrl: keyset.mintUrl, proofs: rows }),
     ),
   )
   return total

@@ -8,6 +8,7 @@ import { assertPositive, type OwnCoin, plannedInput, type WalletDesk } from './d
 import type { SendPlan, TransferPlan } from './operations.ts'
 import { asSentToken, storedError, unknownOutcome } from './outcomes.ts'
 import { amountsFor, inputsOf, lockOfSend, makeOutputs, swapBody } from './requests.ts'
+import { forgetSpent } from './restore.ts'
 import type { SendRequest, SentToken, Spend, WalletOwner } from './types.ts'
 
 /** Inputs of one request, and proofs of one token: mints take at most a thousand, our own reading of tokens two hundred. */
@@ -64,7 +65,7 @@ export class Sending {
     const asked = request.coverReceiverFee === true ? coverFee(request.amountSats, sizes, keyset.inputFeePpk) : request.amountSats
     const lock = lockOfSend(this.#desk.context, this.#desk.owner, request.idempotencyKey, request)
     if (!owedToo) this.#desk.assertNotOwed(mintUrl, asked)
-    const { coins, face } = await this.#coinsToSend(request, mintUrl, asked)
+    const { coins, face } = await this.#soundCoins(lockTo === undefined, mintUrl, () => this.#coinsToSend(request, mintUrl, asked))
     const amountSats = face < request.amountSats ? sats(face) : request.amountSats
     const isExact = lockTo === undefined && sumOf(coins) === face
     const fee = isExact ? 0n : inputFee(coins)
@@ -98,6 +99,22 @@ export class Sending {
     }
     await this.#desk.insertSpend(operation, spend, isExact ? coins : undefined)
     return operation.id
+  }
+
+  /** Coins that go out as they are meet no mint on their way: it is asked first, so that no token is made of what was spent elsewhere. */
+  async #soundCoins(
+    mayBeExact: boolean,
+    mintUrl: string,
+    choose: () => Promise<{ coins: readonly OwnCoin[]; face: bigint }>,
+  ): Promise<{ coins: readonly OwnCoin[]; face: bigint }> {
+    for (;;) {
+      const chosen = await choose()
+      if (!mayBeExact || sumOf(chosen.coins) !== chosen.face) return chosen
+      // Where it does not answer the coins are as good as the books say.
+      const gone = await forgetSpent(this.#desk.context, mintUrl, chosen.coins).catch(() => 0n)
+      if (gone === 0n) return chosen
+      this.#desk.context.logger.warn({ mint: mintUrl, sats: Number(gone) }, 'coins that the books held are spent at their mint')
+    }
   }
 
   /** Coins for a token worth `asked` sats, and what it will be worth: less than that only with `lessFeeIfShort`. Inside the queue of choosing. */

@@ -5,6 +5,7 @@ import { settleSpend } from '../store/budgets.ts'
 import type { Command } from '../store/commands.ts'
 import { type Posting, postEntry } from '../store/ledger.ts'
 import { moveOperation, type OperationRow, setTokenState } from '../store/operations.ts'
+import { dropProofs, returnedEntry } from '../store/proof-books.ts'
 import { insertProofs, moveProofs, type ProofRow, type ProofState } from '../store/proofs.ts'
 import { moveQuote } from '../store/quotes.ts'
 import { insertWalletEvent } from '../store/wallet-events.ts'
@@ -103,7 +104,10 @@ function completeReceive({ operation, proofs, at }: Ending, plan: ReceivePlan): 
       amountSats: sats(amount),
       idempotencyKey: operation.idempotencyKey,
     }
-    return { postings: credited(operation, amount, plan.creditAccount), result, commands: [tell(event, at)] }
+    // Ours already, as after restoring a backup that is older than the token: the books give them up before they get them.
+    const ys = plan.inputs.map((input) => input.y)
+    const returned = { entryId: returnedEntry(operation.id), cause: operation.cause, memo: 'came back as a token', at, ys }
+    return { postings: credited(operation, amount, plan.creditAccount), result, commands: [dropProofs(returned), tell(event, at)] }
   }
   const fee = BigInt(plan.faceSats) - amount
   return {
@@ -222,6 +226,8 @@ export function failure(
   const back = ours.filter((input) => !spentYs.has(input.y)).map((input) => input.y)
   const base = { id: operation.id, at }
   const event = { ...eventBase(operation), idempotencyKey: operation.idempotencyKey, reason }
+  const memo = 'spent elsewhere, as the mint says'
+  const elsewhere = { entryId: returnedEntry(operation.id), cause: operation.cause, memo, at, ys: [...spentYs] }
   return [
     moveOperation({ ...base, from: statesBefore('failed'), to: 'failed', reason, nextTryAt: null, error: { code, message: reason } }),
     moveProofs({ ys: back, from: 'reserved', to: 'unspent', operationId: null, at }),
@@ -238,6 +244,7 @@ export function failure(
       ],
     }),
     settleSpend({ operationId: operation.id, state: 'released', amountSats: 0n }),
+    ...(plan.kind === 'receive' && spentYs.size > 0 ? [dropProofs(elsewhere)] : []),
     ...(plan.kind === 'melt' ? [tell({ type: 'payment_failed', ...event }, at)] : []),
     ...(plan.kind === 'receive' && plan.reclaims === undefined ? [tell({ type: 'receive_failed', ...event }, at)] : []),
     ...(plan.kind === 'mint'

@@ -67,6 +67,13 @@ export interface ReceiveRequest extends Operation {
   readonly retryFailed?: boolean
 }
 
+export interface ReceivedToken {
+  readonly amountSats: Sats
+  readonly mintUrl: string
+  /** How much of it lay in wallets of this home before, as after restoring a backup that is older than the token: swapped, not gained. */
+  readonly heldBeforeSats?: Sats
+}
+
 export interface SendRequest extends Operation {
   readonly amountSats: Sats
   readonly mintUrl?: string
@@ -148,7 +155,7 @@ export interface Wallet {
   /** Reads a token without contacting anyone but allowlisted mints. @throws token_invalid, mint_not_allowed */
   inspectToken(token: string): Promise<TokenInspection>
   /** @throws token_invalid, token_spent, token_locked, token_amount, mint_not_allowed, payment_unknown */
-  receiveToken(request: ReceiveRequest): Promise<{ amountSats: Sats; mintUrl: string }>
+  receiveToken(request: ReceiveRequest): Promise<ReceivedToken>
   /** @throws insufficient_funds, funds_owed, budget_exceeded, mint_rejected, payment_unknown */
   sendToken(request: SendRequest, spend?: Spend): Promise<SentToken>
   sentToken(idempotencyKey: string): SentToken | undefined

@@ -7,6 +7,7 @@ import type { Invoices } from './invoices.ts'
 import { Paying } from './paying.ts'
 import { Receiving } from './receiving.ts'
 import { Reclaiming } from './reclaiming.ts'
+import type { Restores } from './restores.ts'
 import { Sending } from './sending.ts'
 import type { SentTokens } from './sent-tokens.ts'
 import type {
@@ -15,6 +16,7 @@ import type {
   InvoiceRequest,
   PayRequest,
   PayResult,
+  ReceivedToken,
   ReceiveRequest,
   SendRequest,
   SentToken,
@@ -29,6 +31,7 @@ export interface WalletParts {
   readonly executor: Executor
   readonly invoices: Invoices
   readonly sentTokens: SentTokens
+  readonly restores: Restores
 }
 
 export class CashuWallet implements Wallet {
@@ -44,7 +47,7 @@ export class CashuWallet implements Wallet {
   constructor(owner: WalletOwner, parts: WalletParts) {
     this.owner = owner
     this.#context = parts.context
-    this.#desk = new WalletDesk(owner, parts.context, parts.executor)
+    this.#desk = new WalletDesk(owner, parts)
     this.#invoices = parts.invoices
     this.#receiving = new Receiving(this.#desk)
     this.#sending = new Sending(this.#desk)
@@ -72,7 +75,7 @@ export class CashuWallet implements Wallet {
     return this.#receiving.inspectToken(token)
   }
 
-  receiveToken(request: ReceiveRequest): Promise<{ amountSats: Sats; mintUrl: string }> {
+  receiveToken(request: ReceiveRequest): Promise<ReceivedToken> {
     return this.#receiving.receiveToken(request)
   }
 

@@ -6,17 +6,19 @@ import type { Dialer } from '../base/dialer.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Keyring } from '../nostr/types.ts'
+import { walletOwners } from '../store/held-value.ts'
 import { putWalletOwner } from '../store/mints.ts'
 import { dueOperations, nextWalletDue, openOperations, sweepMoney } from '../store/operations.ts'
 import { dueQuotes } from '../store/quotes.ts'
 import type { Store } from '../store/store.ts'
+import { auditCoins, type CoinAudit } from './coin-audit.ts'
 import { accountOwner, type WalletContext } from './context.ts'
 import { type Crypto, createCrypto } from './crypto-pool.ts'
 import { Executor } from './executor.ts'
 import { type AdoptedQuote, Invoices } from './invoices.ts'
 import { MintSockets } from './mint-sockets.ts'
 import { Mints } from './mints.ts'
-import { restoreWallet } from './restore.ts'
+import { Restores } from './restores.ts'
 import { SentTokens } from './sent-tokens.ts'
 import type { Invoice, Wallet, WalletOwner, Wallets } from './types.ts'
 import { CashuWallet, type WalletParts } from './wallet.ts'
@@ -39,6 +41,10 @@ export interface WalletsDeps {
 export interface OwnWallets extends Wallets {
   /** Takes over a quote that is locked to the wallet's key. @throws mint_not_allowed, mint_unreachable, mint_rejected, invoice_invalid */
   adoptQuote(owner: WalletOwner, quote: AdoptedQuote): Promise<Invoice>
+  /** After the database was put back from a backup: every wallet asks every mint for what it made since. False while one did not answer. */
+  askAfterRestore(): Promise<boolean>
+  /** Which coins of the books their mints have seen spent. */
+  auditCoins(): Promise<CoinAudit[]>
 }
 
 /** The longest nap between two looks at what is due. */
@@ -74,6 +80,7 @@ class HomeWallets implements OwnWallets {
   readonly #parts: WalletParts
   readonly #events: WalletEvents
   readonly #sockets: MintSockets
+  readonly #restores: Restores
   readonly #open = new Map<string, CashuWallet>()
   readonly #tasks = new Set<Promise<void>>()
   readonly #taskKeys = new Set<string>()
@@ -87,7 +94,8 @@ class HomeWallets implements OwnWallets {
     this.#context = context
     const executor = new Executor(context)
     const invoices = new Invoices(context, executor)
-    this.#parts = { context, executor, invoices, sentTokens: new SentTokens(context) }
+    this.#restores = new Restores(context)
+    this.#parts = { context, executor, invoices, sentTokens: new SentTokens(context), restores: this.#restores }
     this.#events = new WalletEvents(context)
     this.#sockets = new MintSockets(context, (quoteRow) =>
       this.#task(`quote:${quoteRow}`, async () => void (await invoices.check(quoteRow))),
@@ -141,8 +149,29 @@ class HomeWallets implements OwnWallets {
     this.#wallet(owner)
     const urls = mintUrl === undefined ? this.#context.mints.list().map((mint) => mint.url) : [mintUrl]
     let total = 0n
-    for (const url of urls) total += await restoreWallet(this.#context, owner, url)
+    for (const url of urls) total += await this.#restores.restore(owner, url)
     return sats(total)
+  }
+
+  auditCoins(): Promise<CoinAudit[]> {
+    return auditCoins(this.#context)
+  }
+
+  async askAfterRestore(): Promise<boolean> {
+    const { store, mints, logger } = this.#context
+    let isDone = true
+    for (const owner of walletOwners(store)) {
+      for (const { url } of mints.list().filter((mint) => this.#restores.isDue(owner, mint.url))) {
+        try {
+          const found = await this.#restores.restore(owner, url)
+          logger.info({ owner: owner.kind, mint: url, found_sats: Number(found) }, 'asked a mint after the restore')
+        } catch (error) {
+          isDone = false
+          logger.warn({ owner: owner.kind, mint: url, reason: messageOf(error) }, 'a mint could not be asked after the restore yet')
+        }
+      }
+    }
+    return isDone
   }
 
   async start(): Promise<void> {

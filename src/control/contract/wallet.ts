@@ -135,7 +135,13 @@ export const walletRoutes = defineRoutes({
     path: '/v1/wallets/:wallet/received',
     summary: 'Swaps a Cashu token of an allowed mint into the wallet.',
     request: z.strictObject({ wallet, token: z.string().min(1).max(500_000) }),
-    response: z.strictObject({ amount_sats: satsField, mint_url: z.string() }),
+    response: z.strictObject({
+      amount_sats: satsField,
+      mint_url: z.string(),
+      held_before_sats: satsField.describe(
+        'How much of it wallets of this node held already, as after restoring a backup that is older than the token: swapped for new coins, not gained.',
+      ),
+    }),
     errors: ['token_invalid', 'token_spent', 'token_locked', 'mint_not_allowed', 'payment_unknown'],
   },
   walletHistory: {

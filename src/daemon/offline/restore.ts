@@ -11,8 +11,8 @@ import { readIdentity } from '../../nostr/identity.ts'
 import { text } from '../../store/row.ts'
 import { putSetting } from '../../store/settings.ts'
 import { Store } from '../../store/store.ts'
+import { RESTORED_AT_KEY } from '../../wallet/restores.ts'
 import { BACKUP_FILES } from '../backup.ts'
-import { RESTORED_AT_KEY } from '../restored.ts'
 import { withHome } from './with-home.ts'
 
 const manifestSchema = z.object({ format: z.literal(1), version: z.string(), network: z.enum(['sandbox', 'live']), created_at: z.string() })

@@ -63,7 +63,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
         token: request.token.trim(),
         creditAccount: `${accountOwner(wallet.owner)}/equity/funding`,
       })
-      return { amount_sats: received.amountSats, mint_url: received.mintUrl }
+      return { amount_sats: received.amountSats, mint_url: received.mintUrl, held_before_sats: received.heldBeforeSats ?? sats(0) }
     },
     walletHistory: ({ wallet, limit }) => ({
       wallet,
