@@ -21,6 +21,7 @@ import { wakes } from './schedule.ts'
 
 const DAY_S = 86_400
 const HOUR_MS = 3_600_000
+const MINUTE_MS = 60_000
 const MAX_CONTENT_CHARS = 4000
 const MAX_KEPT_TAGS = 50
 const MAX_KEPT_VALUES = 5
@@ -35,6 +36,7 @@ export class Inbox {
   readonly #onHeard: (agent: AgentRow) => void
   readonly #verifier = createVerifier()
   readonly #subscriptions = new Map<string, Subscription[]>()
+  readonly #dropped = new Map<string, { readonly count: number; readonly toldAt: number }>()
 
   /** @param onHeard called after something new was committed. */
   constructor(deps: HostDeps, onHeard: (agent: AgentRow) => void) {
@@ -98,8 +100,17 @@ export class Inbox {
       }),
     }
     const opened = event.kind === WRAP_KIND ? [markWrapOpened({ agentPubkey: pubkey, id: event.id, at: nowMs })] : []
-    const [isNew] = await store.write(all(hear(row), ...opened))
-    if (isNew) this.#onHeard(agent)
+    const [outcome] = await store.write(all(hear(row), ...opened))
+    if (outcome === 'new') this.#onHeard(agent)
+    if (outcome === 'full') this.#nameDropped(agent, nowMs)
+  }
+
+  /** What finds no place is named, once a minute however much it is. */
+  #nameDropped(agent: AgentRow, nowMs: number): void {
+    const { count, toldAt } = this.#dropped.get(agent.pubkey) ?? { count: 0, toldAt: 0 }
+    const isDue = nowMs - toldAt >= MINUTE_MS
+    this.#dropped.set(agent.pubkey, { count: isDue ? 0 : count + 1, toldAt: isDue ? nowMs : toldAt })
+    if (isDue) this.#deps.logger.warn({ agent: agent.name, count: count + 1 }, 'too much waits for an agent: what came is left unanswered')
   }
 
   async #read(agent: AgentRow, event: NostrEvent): Promise<Heard | undefined> {

@@ -40,7 +40,7 @@ export interface HeardMark {
   readonly id: string
   readonly type: 'mention' | 'dm' | 'zap'
   readonly heardAt: number
-  /** Ticks that failed over it. */
+  /** Ticks that failed over it or left it for a later one. */
   readonly tries: number
 }
 

@@ -35,6 +35,7 @@ import type { Publisher } from './actions/publish.ts'
 import { runAction } from './actions/run.ts'
 import { parseBrain, type Thought } from './brains/brain.ts'
 import { createBrain } from './brains/create-brain.ts'
+import { whatIsLeft } from './left.ts'
 import { cleanText, memoryTexts, type Observation, type Quote, withSeen } from './observation.ts'
 import { type HostDeps, ownerOf, relaysOf } from './parts.ts'
 import { backoffMs } from './schedule.ts'
@@ -107,17 +108,20 @@ export class Ticker {
     const observation = tick.observation === null ? await this.#observe(agent, tick) : (tick.observation as Observation)
     await store.write(beginThinking({ id: tick.id, observation }))
     const thought = await this.#ask(agent, observation)
-    const actions = thought.actions.slice(0, MAX_STORED_ACTIONS).map(planOf)
-    const left = thought.actions.length - actions.length
-    const problems = [...thought.problems, ...(left > 0 ? [`${left} actions more than ${MAX_STORED_ACTIONS} are left out`] : [])]
-    const notes = problems.length === 0 ? '' : `\n[not understood] ${problems.join('; ')}`
+    const wanted = thought.actions.map(planOf)
+    const actions = wanted.slice(0, MAX_STORED_ACTIONS)
+    const over = wanted.length - actions.length
+    const problems = [...thought.problems, ...(over > 0 ? [`${over} actions more than ${MAX_STORED_ACTIONS} are left out`] : [])]
+    const left = whatIsLeft(heardInTick(store, tick.id), thought.left, wanted, this.#deps.config().host.actions_per_tick)
+    const notes = [problems.length === 0 ? '' : `[not understood] ${problems.join('; ')}`, left.words]
     await store.write(
       planTick({
         id: tick.id,
         agentPubkey: agent.pubkey,
-        thought: `${thought.text}${notes}`,
+        thought: [thought.text, ...notes].filter((words) => words !== '').join('\n'),
         costMsats: thought.costMsats,
         actions,
+        left: left.again,
         at: clock.now(),
       }),
     )

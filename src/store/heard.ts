@@ -19,20 +19,27 @@ export interface HeardRow {
   readonly heardAt: number
 }
 
+/** As it is stored. */
+export interface KeptHeard extends HeardRow {
+  /** Ticks that left it for a later one. */
+  readonly passed: number
+}
+
 /** What waits of one type for an agent's ticks at most: a flood of mentions is cut off, not stored, and drives out no zap. */
 const MAX_WAITING = 1000
 /** Of these what one sender may take. */
 const MAX_WAITING_OF_ONE = 50
 
-/** Claims what was said to an agent: false when it was heard before, or when too much waits already. */
-export const hear = defineCommand('hear', (sql, p: HeardRow): boolean => {
+/** Claims what was said to an agent, unless it was heard before or too much waits already. */
+export const hear = defineCommand('hear', (sql, p: HeardRow): 'new' | 'known' | 'full' => {
+  if (sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND id = ?').get(p.agentPubkey, p.id) !== undefined) return 'known'
   const waiting = sql(
     'SELECT count(*) AS n, count(CASE WHEN sender = ? THEN 1 END) AS of_sender FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND type = ?',
   ).get(p.sender, p.agentPubkey, p.type)
-  if (waiting !== undefined && (int(waiting, 'n') >= MAX_WAITING || int(waiting, 'of_sender') >= MAX_WAITING_OF_ONE)) return false
-  const inserted = sql(
+  if (waiting !== undefined && (int(waiting, 'n') >= MAX_WAITING || int(waiting, 'of_sender') >= MAX_WAITING_OF_ONE)) return 'full'
+  sql(
     `INSERT INTO heard (agent_pubkey, id, type, sender, content, scheme, amount_msats, event_json, wakes, created_at, heard_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   ).run(
     p.agentPubkey,
     p.id,
@@ -46,7 +53,7 @@ export const hear = defineCommand('hear', (sql, p: HeardRow): boolean => {
     BigInt(p.createdAt),
     BigInt(p.heardAt),
   )
-  return inserted.changes > 0
+  return 'new'
 })
 
 export const markWrapOpened = defineCommand('mark_wrap_opened', (sql, p: { agentPubkey: string; id: string; at: number }) => {
@@ -61,7 +68,7 @@ export function wasHeard(store: Store, agentPubkey: string, id: string): boolean
   return store.sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND id = ?').get(agentPubkey, id) !== undefined
 }
 
-function decodeHeard(row: Row): HeardRow {
+function decodeHeard(row: Row): KeptHeard {
   return {
     agentPubkey: text(row, 'agent_pubkey'),
     id: text(row, 'id'),
@@ -74,6 +81,7 @@ function decodeHeard(row: Row): HeardRow {
     wakes: int(row, 'wakes') === 1,
     createdAt: int(row, 'created_at'),
     heardAt: int(row, 'heard_at'),
+    passed: int(row, 'passed'),
   }
 }
 
@@ -81,7 +89,7 @@ function decodeHeard(row: Row): HeardRow {
 export function waitingTriggers(store: Store, pubkey: string): { id: string; type: HeardRow['type']; heardAt: number; tries: number }[] {
   return store
     .sql(
-      `SELECT id, type, min(heard_at) AS heard_at, tries FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND wakes = 1
+      `SELECT id, type, min(heard_at) AS heard_at, tries + passed AS tries FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND wakes = 1
        GROUP BY type ORDER BY heard_at`,
     )
     .all(pubkey)
@@ -94,7 +102,7 @@ export function waitingTriggers(store: Store, pubkey: string): { id: string; typ
 }
 
 /** What a tick observes of what was said to the agent: what may wake it first, so that nobody over a cap stands before the others; then oldest first. */
-export function heardInTick(store: Store, tickId: string): HeardRow[] {
+export function heardInTick(store: Store, tickId: string): KeptHeard[] {
   return store.sql('SELECT * FROM heard WHERE tick_id = ? ORDER BY wakes DESC, heard_at, rowid').all(tickId).map(decodeHeard)
 }
 

@@ -77,14 +77,26 @@ export interface PlannedAction {
   readonly refused?: string
 }
 
-/** Stores what the brain wants, whole, before any of it is done. */
+/** Stores what the brain wants, whole, before any of it is done, and gives back what was heard and shall wait for the next tick. */
 export const planTick = defineCommand(
   'plan_tick',
-  (sql, p: { id: string; agentPubkey: string; thought: string; costMsats: bigint; actions: readonly PlannedAction[]; at: number }) => {
+  (
+    sql,
+    p: {
+      id: string
+      agentPubkey: string
+      thought: string
+      costMsats: bigint
+      actions: readonly PlannedAction[]
+      left: readonly string[]
+      at: number
+    },
+  ) => {
     const changed = sql(
       "UPDATE ticks SET state = 'acting', thought = ?, cost_msats = cost_msats + ? WHERE id = ? AND state = 'thinking'",
     ).run(p.thought, p.costMsats, p.id)
     if (changed.changes === 0) throw new PylonError('conflict', 'The tick is not thinking.')
+    for (const id of p.left) sql('UPDATE heard SET tick_id = NULL, passed = passed + 1 WHERE tick_id = ? AND id = ?').run(p.id, id)
     p.actions.forEach((action, index) => {
       sql(
         `INSERT INTO actions (id, tick_id, agent_pubkey, idx, type, params_json, state, reason, created_at, updated_at)
@@ -128,7 +140,15 @@ export const failTick = defineCommand('fail_tick', (sql, p: { id: string; error:
     sql(
       "UPDATE actions SET state = 'failed', reason = 'the tick failed before it', updated_at = ? WHERE tick_id = ? AND state = 'planned'",
     ).run(BigInt(p.at), p.id)
-  } else sql('UPDATE heard SET tick_id = NULL, tries = tries + 1 WHERE tick_id = ? AND tries + 1 < ?').run(p.id, BigInt(MAX_TRIES))
+  } else {
+    sql('UPDATE heard SET tick_id = NULL, tries = tries + 1 WHERE tick_id = ? AND tries + 1 < ?').run(p.id, BigInt(MAX_TRIES))
+    const left = sql('SELECT count(*) AS n FROM heard WHERE tick_id = ?').get(p.id)
+    const given = left === undefined ? 0 : int(left, 'n')
+    if (given > 0) {
+      const words = ` ${given} of what it heard had ${MAX_TRIES} such ticks and ${given === 1 ? 'is' : 'are'} left unanswered.`
+      sql('UPDATE ticks SET error = error || ? WHERE id = ?').run(words, p.id)
+    }
+  }
   sql('UPDATE agents SET failures = failures + 1, retry_at = ? WHERE pubkey = ?').run(
     p.retryAt === null ? null : BigInt(p.retryAt),
     text(row, 'agent_pubkey'),

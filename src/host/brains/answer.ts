@@ -21,7 +21,7 @@ const jsonAnswer = z.object({
  *   read as lines: the words of others that it quotes might look like actions.
  * @throws brain_failed for a broken object, and for what ends within its reasoning
  */
-export function readAnswer(text: string, allowJson: boolean): Thought {
+export function readAnswer(text: string, allowJson: boolean): Omit<Thought, 'left'> {
   if (text.length > MAX_ANSWER_CHARS)
     throw new PylonError('brain_failed', `Nothing was done: the answer is over ${MAX_ANSWER_CHARS} characters.`)
   if (allowJson && text.trimStart().startsWith('{')) return readJson(text)
@@ -41,7 +41,7 @@ export function joinThoughts(reasoning: string, said: string): string {
   return [reasoning.slice(0, room), said.slice(0, MAX_THOUGHT_CHARS)].filter((text) => text !== '').join('\n')
 }
 
-function readJson(text: string): Thought {
+function readJson(text: string): Omit<Thought, 'left'> {
   const parsed = jsonAnswer.safeParse(parseJson(text))
   if (!parsed.success) throw new PylonError('brain_failed', `The brain answered with JSON that is broken: ${problemOf(parsed.error)}.`)
   const problems: string[] = []

@@ -11,6 +11,8 @@ import { parseScript } from './script.ts'
 export interface Thought {
   readonly text: string
   readonly actions: readonly RawAction[]
+  /** Ids of what was heard and this answer has not dealt with: for the next tick. */
+  readonly left: readonly string[]
   /** What could not be read of the answer, in words. */
   readonly problems: readonly string[]
   /** What thinking took from the agent's wallet. */

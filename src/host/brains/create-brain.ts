@@ -20,9 +20,9 @@ function createScriptBrain(source: string): Brain {
   const script = parseScript(source)
   return {
     async think(observation) {
-      const { actions, applied } = runScript(script, observation)
+      const { actions, applied, left } = runScript(script, observation)
       const text = applied.length === 0 ? 'No rule applied.' : `Rules applied: ${applied.join('; ')}.`
-      return { text, actions, problems: [], costMsats: 0n }
+      return { text, actions, left, problems: [], costMsats: 0n }
     },
   }
 }

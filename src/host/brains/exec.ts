@@ -12,7 +12,7 @@ export function createExecBrain(settings: Extract<BrainSettings, { type: 'exec' 
     async think(observation, signal) {
       const spec = { command, timeoutMs: deps.config().host.think_timeout_s * 1000, maxOutputBytes: MAX_OUTPUT_BYTES }
       const answer = await runCommand(spec, { input: stringify(observation), signal }, deps.clock)
-      return readAnswer(answer, true)
+      return { ...readAnswer(answer, true), left: [] }
     },
   }
 }

@@ -4,7 +4,7 @@ import type { Lack } from '../../inference/completion.ts'
 import { chat, listModels, type OpenAiServer, probeServers, readApiKey } from '../../inference/openai.ts'
 import { joinThoughts, readAnswer } from './answer.ts'
 import type { Brain, BrainDeps, BrainSettings } from './brain.ts'
-import { promptOf } from './prompt.ts'
+import { notTold, promptOf } from './prompt.ts'
 
 type Settings = Extract<BrainSettings, { type: 'openai' }>
 
@@ -16,7 +16,7 @@ export function createOpenAiBrain(settings: Settings, deps: BrainDeps): Brain {
       if (answer.lack !== undefined)
         throw new PylonError('brain_failed', `Nothing was done: ${answer.lack.words}${remedy(answer.lack.kind)}.`)
       const thought = readAnswer(answer.content, false)
-      return { ...thought, text: joinThoughts(answer.reasoning, thought.text) }
+      return { ...thought, text: joinThoughts(answer.reasoning, thought.text), left: notTold(observation) }
     },
   }
 }

@@ -63,6 +63,11 @@ function situation(o: Observation): string {
     .join('\n\n')
 }
 
+/** Ids of what was heard and is not in the prompt: a model is told only so much at once. */
+export function notTold(o: Observation): string[] {
+  return [o.mentions, o.dms, o.zaps].flatMap((heard) => heard.slice(MAX_QUOTES).map((quote) => quote.id))
+}
+
 const section = (title: string, lines: readonly string[]): string => (lines.length === 0 ? '' : `${title}:\n${lines.join('\n')}`)
 const quotes = (list: readonly Quote[]): string[] =>
   list.slice(0, MAX_QUOTES).map((quote) => `${noteOf(quote.id)} by ${quote.npub}:\n${fence(quote.text)}`)

@@ -134,17 +134,28 @@ const REQUIRED: Partial<Record<ActionType, readonly string[]>> = {
 const unknownField = (field: string, fields: readonly string[]): string =>
   `there is no field ${JSON.stringify(field)} here; there are ${fields.join(', ')}`
 
+/** Occasions that a tick takes up once: what no rule had room for waits for the next. */
+const HEARD: ReadonlySet<Occasion> = new Set(['mention', 'dm', 'zap'])
+
 /** What the rules want, in their order; what two of them want alike is wanted once. */
-export function runScript(script: Script, observation: Observation): { actions: RawAction[]; applied: string[] } {
+export function runScript(script: Script, observation: Observation): { actions: RawAction[]; applied: string[]; left: string[] } {
   const actions = new Map<string, RawAction>()
   const applied: string[] = []
+  const taken = new Set<string>()
+  const beyond = new Set<string>()
   script.rules.forEach((entry, index) => {
     if (observation.tick.number % entry.every !== 0) return
     let times = 0
     for (const item of itemsOf(entry.on, observation)) {
       const values = valuesOf(observation, entry.on, item)
-      if (times >= entry.max || !entry.when.every((check) => holds(check.op, values.get(check.field), check.value))) continue
+      if (!entry.when.every((check) => holds(check.op, values.get(check.field), check.value))) continue
+      const heardId = HEARD.has(entry.on) ? item?.id : undefined
+      if (times >= entry.max) {
+        if (heardId !== undefined) beyond.add(heardId)
+        continue
+      }
       times++
+      if (heardId !== undefined) taken.add(heardId)
       for (const action of entry.do) {
         const filled = fill(action, values)
         actions.set(JSON.stringify(filled), filled)
@@ -152,7 +163,7 @@ export function runScript(script: Script, observation: Observation): { actions: 
     }
     if (times > 0) applied.push(`${ruleName(entry, index)}${times > 1 ? ` x${times}` : ''}`)
   })
-  return { actions: [...actions.values()], applied }
+  return { actions: [...actions.values()], applied, left: [...beyond].filter((id) => !taken.has(id)) }
 }
 
 function itemsOf(on: Occasion, observation: Observation): readonly (Quote | undefined)[] {
