@@ -57,6 +57,8 @@ export interface AdapterProbe {
   readonly usable: boolean
   /** Whether strangers may run on it. */
   readonly isolated: boolean
+  /** What a runtime reaches that asks for nothing else: only a loopback of its own, a bridge of the node, or all that the host does. */
+  readonly network?: 'none' | 'bridge' | 'host'
   /** What a usable substrate can't do yet: serve agents, or run without being told an image. */
   readonly lacks?: 'agents' | 'runs'
   readonly reason?: string
@@ -131,8 +133,8 @@ export interface RuntimeAdapter {
   /** Usable here? with reason and next step: doctor prints it. Never throws. */
   probe(): Promise<AdapterProbe>
   capacity(): Promise<Capacity>
-  /** Refuses what provision never could do here, without asking anybody: before money is taken. @throws as provision does for it */
-  assertPossible?(input: ProvisionInput): void
+  /** Refuses what provision would refuse now, and makes nothing: asked before money is. @throws as provision does for it */
+  assertPossible(input: ProvisionInput): Promise<void>
   /** Idempotent by runtimeId: again after a crash it adopts what exists. On failure nothing is left behind. */
   provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned>
   /** Never throws for a runtime that is merely unwell: that is a state. */

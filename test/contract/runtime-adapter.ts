@@ -210,11 +210,24 @@ export function runtimeAdapterContract(name: string, abilities: Abilities, makeB
       })
     }
 
+    test('refuses what it does not know before it makes anything, whether it is asked or told', async () => {
+      const bench = await makeBench()
+      const { adapter } = bench
+      const use = firstUse(bench, abilities)
+      for (const more of [{ target: 'nowhere' }, { params: { ...bench.params, surprise: true } }]) {
+        const input = inputOf(bench, { ...use, ...more }, firstSpec(bench, abilities))
+        await expect(adapter.assertPossible(input)).rejects.toEqual(expect.objectContaining({ code: 'invalid_request' }))
+        await expect(adapter.provision(input, noAbort)).rejects.toSatisfy((error) => isPylonError(error, 'invalid_request'))
+      }
+      expect((await adapter.listOwned?.()) ?? []).toEqual([])
+      await adapter.assertPossible(inputOf(bench, use, firstSpec(bench, abilities)))
+    })
+
     if (!abilities.oneShot) {
       test('refuses a one-shot run before it makes anything, and is known by having nothing to collect', async () => {
         const { adapter, ...bench } = await makeBench()
         const input = inputOf({ adapter, ...bench }, { timeoutSecs: 5 }, { entry_command: 'true' })
-        expect(() => adapter.assertPossible?.(input)).toThrow(expect.objectContaining({ code: 'runtime_unsupported' }))
+        await expect(adapter.assertPossible(input)).rejects.toEqual(expect.objectContaining({ code: 'runtime_unsupported' }))
         await expect(adapter.provision(input, noAbort)).rejects.toSatisfy((error) => isPylonError(error, 'runtime_unsupported'))
         expect(adapter.collect).toBeUndefined()
         expect((await adapter.listOwned?.()) ?? []).toEqual([])
@@ -226,7 +239,7 @@ export function runtimeAdapterContract(name: string, abilities: Abilities, makeB
         const { adapter, ...bench } = await makeBench()
         const mounts = [{ kind: 'persistent_volume', guest_path: '/data', source: 'v', mode: 'read_write' }] as const
         const input = inputOf({ adapter, ...bench }, firstUse({ adapter, ...bench }, abilities), { mounts: [...mounts] })
-        expect(() => adapter.assertPossible?.(input)).toThrow(expect.objectContaining({ code: 'spec_mount_refused' }))
+        await expect(adapter.assertPossible(input)).rejects.toEqual(expect.objectContaining({ code: 'spec_mount_refused' }))
         await expect(adapter.provision(input, noAbort)).rejects.toSatisfy((error) => isPylonError(error, 'spec_mount_refused'))
         expect((await adapter.listOwned?.()) ?? []).toEqual([])
       })

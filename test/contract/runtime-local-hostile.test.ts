@@ -352,7 +352,11 @@ describe('a request that', () => {
     expect(await codeOf(bare.provision(inputOf('true', { params: { other: 1 } }), calm))).toBe('invalid_request')
     const { adapter } = localRuntimes()
     if (!(await adapter.probe()).isolated) skip('bubblewrap does not work here')
-    expect(await codeOf(adapter.provision(inputOf('true', { params: { network: 'host' } }), calm))).toBe('runtime_unsupported')
+    for (const how of ['assertPossible', 'provision'] as const)
+      expect(await codeOf(adapter[how](inputOf('true', { params: { network: 'host' } }), calm))).toBe('runtime_unsupported')
+    // What has no network namespace has the host's network, whatever it asked for.
+    const { metadata } = await bare.provision(inputOf('true', { params: { network: 'none' } }), calm)
+    expect(metadata).toMatchObject({ isolated: false, network: 'host' })
   })
 
   test('is for nobody we know is gone', async () => {

@@ -1,6 +1,7 @@
 /** Kind 5930: a shell script, run once in an ephemeral runtime that nothing of it outlives. */
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import { ControlError } from '../../nostr/control/vocabulary.ts'
+import type { ScriptRun } from '../machines/creation.ts'
 import type { OwnMachines } from '../machines/service.ts'
 import type { Backend, Checkable, JobParams } from './backend.ts'
 
@@ -12,7 +13,10 @@ const MAX_SCRIPT_BYTES = 32_768
 const KNOWN_PARAMS: readonly string[] = ['timeout_s', 'image']
 
 /** The result is JSON: `{"exit_code", "stdout", "stderr"}`; exit_code is null when the host ended the run. */
-export function createRuntimeBackend(machines: Pick<OwnMachines, 'jobClass' | 'runScript'>, jobTimeoutS: () => number): Backend {
+export function createRuntimeBackend(
+  machines: Pick<OwnMachines, 'jobClass' | 'checkScript' | 'runScript'>,
+  jobTimeoutS: () => number,
+): Backend {
   const timeoutOf = (params: JobParams) => {
     const text = params['timeout_s']?.[0]
     if (text === undefined) return Math.min(DEFAULT_TIMEOUT_S, jobTimeoutS())
@@ -30,12 +34,21 @@ export function createRuntimeBackend(machines: Pick<OwnMachines, 'jobClass' | 'r
     return image
   }
 
+  function assertTaken(run: ScriptRun): void {
+    try {
+      machines.checkScript(run)
+    } catch (error) {
+      throw new PylonError(codeOf(error), messageOf(error), { cause: error })
+    }
+  }
+
   function check(work: Checkable): void {
     const unknown = Object.keys(work.params).find((name) => !KNOWN_PARAMS.includes(name))
     if (unknown !== undefined)
       throw new PylonError('param_invalid', `The kind 5930 takes timeout_s and image, not ${unknown.slice(0, 64)}.`)
-    timeoutOf(work.params)
-    imageOf(work.params)
+    const image = imageOf(work.params)
+    const run = { script: work.input ?? 'true', timeoutS: timeoutOf(work.params), ...(image === undefined ? {} : { image }) }
+    if (image !== undefined && !('reason' in machines.jobClass())) assertTaken(run)
     if (work.input === undefined) return
     if (work.input.trim() === '' || work.input.includes('\0')) throw new PylonError('input_invalid', 'The input must be a shell script.')
     if (Buffer.byteLength(work.input) > MAX_SCRIPT_BYTES)

@@ -76,7 +76,7 @@ export function createCreation(deps: {
       const order = command.command === 'provision' ? orderProvision(command, entry, context) : orderRun(command, entry, context)
       assertVolumesFree(requester, order.spec)
       const asked = { runtimeId, ownerPubkey: requester, spec: order.spec, protocol: order.protocol }
-      keeper.substrates().get(entry.provider).assertPossible?.(adapterInput(asked, order.input))
+      await keeper.substrates().assertPossible(entry.provider, adapterInput(asked, order.input))
       const leaseId = leaseIdOf(claimed)
       const seconds = leaseSeconds(entry, command)
       await mustPersist(
@@ -153,13 +153,17 @@ export function createCreation(deps: {
     return row === undefined ? {} : { provider: row.provider }
   }
 
-  async function runScript(run: ScriptRun, signal: AbortSignal): Promise<ScriptResult> {
+  /** @throws ControlError provider_temporarily_disabled, invalid_command */
+  function orderScript(run: ScriptRun) {
     const found = market.jobClass()
     if ('reason' in found) throw fail('provider_temporarily_disabled', found.reason)
     const { entry } = found
-    if (market.free(entry) < 1) throw fail('capacity_exhausted', 'no place for the script is free now')
     const runtimeId = `${entry.provider}-${randomBytes(8).toString('hex')}`
     const owner = keyring.node().pubkey
+    const { incus } = keeper.config()
+    const images = [entry.image, incus.image, incus.run_image, ...incus.images]
+    if (run.image !== undefined && entry.provider === 'incus' && !images.includes(run.image))
+      throw fail('invalid_command', `image: this node has no image ${run.image}`)
     const image = run.image === undefined ? {} : { image: run.image }
     const command: CommandOf<'run'> = {
       command: 'run',
@@ -170,7 +174,12 @@ export function createCreation(deps: {
       ...image,
     }
     const context = { runtimeId, owner, botPubkey: null, requireIsolation: !market.mayUnisolated(), isLeased: true }
-    const order = orderRun(command, entry, context)
+    return { entry, runtimeId, owner, order: orderRun(command, entry, context) }
+  }
+
+  async function runScript(run: ScriptRun, signal: AbortSignal): Promise<ScriptResult> {
+    const { entry, runtimeId, owner, order } = orderScript(run)
+    if (market.free(entry) < 1) throw fail('capacity_exhausted', 'no place for the script is free now')
     await persist(
       keeper,
       insertRuntime({
@@ -192,7 +201,10 @@ export function createCreation(deps: {
     }
   }
 
-  return { create, finish, runScript }
+  /** Before a price is named. @throws ControlError */
+  const checkScript = (run: ScriptRun): void => void orderScript(run)
+
+  return { create, finish, checkScript, runScript }
 }
 
 /** @throws ControlError invalid_command */

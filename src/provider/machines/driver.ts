@@ -124,7 +124,8 @@ async function provision(deps: DriverDeps, row: RuntimeRow, options: DriveOption
 function patchOf(row: RuntimeRow, provisioned: Provisioned): RuntimePatch {
   return {
     handle: provisioned.handle,
-    protocols: provisioned.protocols,
+    // What its agent speaks, not all that the substrate could have served.
+    protocols: provisioned.protocols.filter((protocol) => protocol === row.protocol),
     metadata: provisioned.metadata,
     region: row.region === null || row.region === '' ? (provisioned.region ?? null) : row.region,
   }

@@ -58,13 +58,6 @@ export function createMarket(deps: MarketDeps) {
     return { ok: true }
   }
 
-  /** What a runtime reaches: nothing, a bridge of the node, all that the host does, or what its substrate elsewhere gives. */
-  function networkOf({ provider }: RuntimeClass): 'none' | 'bridge' | 'host' | 'remote' {
-    if (provider === 'local') return config().local.network
-    if (provider === 'incus') return config().incus.network === '' ? 'none' : 'bridge'
-    return 'remote'
-  }
-
   function offerOf(entry: RuntimeClass): RuntimeOffer {
     return {
       runtimeClass: entry.name,
@@ -83,7 +76,7 @@ export function createMarket(deps: MarketDeps) {
       isolated: deps.substrates().probe(entry.provider).isolated,
       mints: mints(),
       lockPubkey: deps.lockPubkey(),
-      policyConstraints: { network: networkOf(entry), max_per_owner: config().max_per_owner },
+      policyConstraints: { network: deps.substrates().probe(entry.provider).network ?? 'remote', max_per_owner: config().max_per_owner },
     }
   }
 

@@ -54,6 +54,8 @@ export interface MachinesDeps {
 export interface OwnMachines extends Machines {
   /** The class that jobs of kind 5930 run in, or why there is none. */
   jobClass(): { readonly runtimeClass: string } | { readonly reason: string }
+  /** Whether its class takes this script. @throws ControlError */
+  checkScript(run: ScriptRun): void
   /** Runs a script of a paying stranger in an ephemeral runtime. @throws ControlError, the signal's reason */
   runScript(run: ScriptRun, signal: AbortSignal): Promise<ScriptResult>
 }
@@ -259,6 +261,7 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
       return 'entry' in found ? { runtimeClass: found.entry.name } : found
     },
 
+    checkScript: creation.checkScript,
     runScript: creation.runScript,
   }
 

@@ -2,7 +2,7 @@
 import type { Clock } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import type { ControlProvider } from '../../nostr/control/vocabulary.ts'
-import type { AdapterProbe, Capacity, RuntimeAdapter } from '../../runtime/adapter.ts'
+import type { AdapterProbe, Capacity, ProvisionInput, RuntimeAdapter } from '../../runtime/adapter.ts'
 import type { SubstrateStatus } from './machines.ts'
 
 const NO_CAPACITY: Capacity = { instances: 0, vcpus: 0, memoryMib: 0, free: { instances: 0, vcpus: 0, memoryMib: 0 } }
@@ -64,6 +64,11 @@ export class Substrates {
     const capacity = usable ? await this.#withinTime(this.get(provider).capacity()).catch(() => NO_CAPACITY) : NO_CAPACITY
     this.#capacities.set(provider, capacity)
     return capacity
+  }
+
+  /** Whether it would make this, as it says itself. @throws as its provision does; runtime_unreachable */
+  async assertPossible(provider: ControlProvider, input: ProvisionInput): Promise<void> {
+    await this.#withinTime(this.get(provider).assertPossible(input))
   }
 
   status(): SubstrateStatus[] {

@@ -65,7 +65,7 @@ export function createFlyAdapter(
     provider: 'fly',
     probe: () => fly.probe(),
     capacity: () => fly.capacity(),
-    assertPossible: (input) => void decodeRequest(input),
+    assertPossible: async (input) => void decodeRequest(input),
     provision: (input, signal) => provisioning.do(input.runtimeId, () => fly.provision(input, signal)),
     readiness: (raw, signal) => fly.readiness(decodeHandle(raw), signal),
     processWelcome: async () => ({ processed: false, reason: 'fly runtime does not require explicit welcome hook' }),

@@ -19,7 +19,7 @@ import { observe } from './observe.ts'
 import { collectOutputs } from './outputs.ts'
 import { createPlacement } from './placement.ts'
 import { probeIncus } from './probe.ts'
-import { decodeInput, provisionInstance } from './provision.ts'
+import { assertPossible, provisionInstance } from './provision.ts'
 import { recoverInstance } from './recovery.ts'
 import { removeRuntime } from './removal.ts'
 import { inRuntimeTerms } from './runtime-errors.ts'
@@ -136,7 +136,7 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
     provider: 'incus',
     probe: (): Promise<AdapterProbe> => probeIncus(incus, settings),
     capacity: () => inRuntimeTerms(capacity()),
-    assertPossible: (input) => void decodeInput(input, settings),
+    assertPossible: (input) => inRuntimeTerms(assertPossible(context, input)),
     async provision(input, signal) {
       const under = provisioning.get(input.runtimeId) ?? provisionInstance(context, input, signal)
       provisioning.set(input.runtimeId, under)

@@ -18,7 +18,9 @@ export interface Place {
 }
 
 export interface Placement {
-  /** @throws incus_limit_reached, incus_unreachable for a member that is not online */
+  /** @throws invalid_request for one that is no member here, incus_unreachable for one that is not online, or where none is */
+  assertTarget(target: string | undefined): Promise<void>
+  /** @throws incus_limit_reached, and as assertTarget does */
   reserve(wanted: { readonly target?: string; readonly expose: readonly number[] }): Promise<Place>
 }
 
@@ -39,12 +41,12 @@ export function createPlacement(incus: IncusClient, settings: IncusSettings): Pl
   let gateway: string | undefined
 
   async function decide(wanted: { readonly target?: string; readonly expose: readonly number[] }): Promise<Place> {
-    isClustered ??= parse(serverShape, (await incus.call('GET', '/1.0')).metadata, '/1.0').environment.server_clustered
+    await learnCluster()
     const limit = settings.limits?.instances
-    const mustCompare = settings.network !== undefined || wanted.expose.length > 0 || limit !== undefined || isClustered
+    const mustCompare = settings.network !== undefined || wanted.expose.length > 0 || limit !== undefined || isClustered === true
     const existing = mustCompare ? await listInstances(incus) : []
     if (limit !== undefined) checkCount(existing, limit)
-    const target = isClustered ? await member(wanted.target, existing) : undefined
+    const target = await member(wanted.target, existing)
     const taken = takenBy(existing)
     const under = [...pending]
     const ports = choosePorts(
@@ -76,16 +78,27 @@ export function createPlacement(incus: IncusClient, settings: IncusSettings): Pl
     )
   }
 
-  async function member(asked: string | undefined, existing: readonly Instance[]): Promise<string> {
+  async function learnCluster(): Promise<boolean> {
+    isClustered ??= parse(serverShape, (await incus.call('GET', '/1.0')).metadata, '/1.0').environment.server_clustered
+    return isClustered
+  }
+
+  /** Undefined on a single machine. */
+  async function member(asked: string | undefined, existing: readonly Instance[]): Promise<string | undefined> {
+    if (!(await learnCluster())) {
+      if (asked === undefined) return undefined
+      throw unknownTarget(`This Incus is no cluster and has no member ${asked}: leave the target out.`)
+    }
     const { metadata } = await incus.call('GET', '/1.0/cluster/members', { query: { recursion: '1' } })
     const members = parse(z.array(memberShape), metadata, '/1.0/cluster/members')
-    if (asked !== undefined) {
-      const found = members.find(({ server_name }) => server_name === asked)
-      if (found?.status === 'Online') return asked
-      const why = found === undefined ? 'is no member of this cluster' : `is ${found.status} (${found.message})`
-      throw new PylonError('incus_unreachable', `The cluster member ${asked} ${why}: choose another target.`)
-    }
     const online = members.filter(({ status }) => status === 'Online').map(({ server_name }) => server_name)
+    if (asked !== undefined) {
+      if (online.includes(asked)) return asked
+      const found = members.find(({ server_name }) => server_name === asked)
+      const others = `choose another target${online.length === 0 ? '' : ` (${online.join(', ')})`}`
+      if (found === undefined) throw unknownTarget(`${asked} is no member of this cluster: ${others}.`)
+      throw new PylonError('incus_unreachable', `The cluster member ${asked} is ${found.status} (${found.message}): ${others}.`)
+    }
     const chosen = chooseMember(online, [...existing.map(({ location }) => location), ...[...pending].flatMap((p) => p.target ?? [])])
     if (chosen === undefined) throw new PylonError('incus_unreachable', 'No member of the Incus cluster is online.')
     return chosen
@@ -100,10 +113,15 @@ export function createPlacement(incus: IncusClient, settings: IncusSettings): Pl
   }
 
   return {
+    assertTarget: async (target) => void (await member(target, [])),
     reserve(wanted) {
       const turn = queue.then(() => decide(wanted))
       queue = turn.catch(() => undefined)
       return turn
     },
   }
+}
+
+function unknownTarget(words: string): PylonError {
+  return new PylonError('invalid_request', words, { details: { field: 'target' } })
 }

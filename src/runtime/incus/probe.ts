@@ -16,6 +16,8 @@ const QUOTA_DRIVERS = ['btrfs', 'zfs', 'lvm', 'lvmcluster', 'ceph', 'cephfs', 'l
 
 const BUILD = 'pylon runtime image build'
 
+const networkOf = ({ network }: IncusSettings) => (network === undefined ? 'none' : 'bridge')
+
 const unusable = (reason: string, nextStep: string): AdapterProbe => ({ usable: false, isolated: true, reason, nextStep })
 
 /** Never throws. */
@@ -37,7 +39,7 @@ export async function probeIncus(incus: IncusClient, settings: IncusSettings): P
     const { managed, oneShot } = settings.images
     const [forAgents, forRuns] = await Promise.all([findImage(incus, managed), findImage(incus, oneShot)])
     if (forAgents === undefined && forRuns === undefined) return unusable(`Incus has no image ${managed} and no image ${oneShot}.`, BUILD)
-    const usable = { usable: true, isolated: true }
+    const usable = { usable: true, isolated: true, network: networkOf(settings) } as const
     const noAgents = forAgents === undefined ? `Incus has no image ${managed}` : missingGuest(settings)
     if (noAgents !== undefined) return { ...usable, lacks: 'agents', reason: `Only runs work: ${noAgents}.`, nextStep: BUILD }
     if (forRuns === undefined)

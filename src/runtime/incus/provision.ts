@@ -1,4 +1,5 @@
 /** Makes the instance of a runtime, or finishes what an earlier try began: every step may have been done already. */
+import { z } from 'zod'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import type { ProvisionInput } from '../adapter.ts'
 import { pathsUnder } from '../contract/paths.ts'
@@ -8,7 +9,7 @@ import type { IncusClient } from './client.ts'
 import { linkGuestFile, makeGuestDir, statGuestPath, writeGuestFile } from './files.ts'
 import { findImage } from './images.ts'
 import { checkMounts, configOf, devicesOf, volumesOf } from './instance-config.ts'
-import { createInstance, getInstance, type Instance, setInstanceState } from './instances.ts'
+import { createInstance, getInstance, type Instance, parse, setInstanceState } from './instances.ts'
 import { BOOT_PATH, launchFiles, START_PATH } from './launch-files.ts'
 import {
   GUEST_CONFIG_DIR,
@@ -45,8 +46,27 @@ export async function provisionInstance(context: ProvisionContext, input: Provis
   return make(context, input, plan, params, guest, signal)
 }
 
+/** What can be said of a request before anything is made for it. @throws as provisionInstance does */
+export async function assertPossible({ incus, settings, placement }: ProvisionContext, input: ProvisionInput): Promise<void> {
+  const { params } = decodeInput(input, settings)
+  await Promise.all([guestOf(incus, params.imageAlias, input), assertType(incus, params.type), placement.assertTarget(input.target)])
+}
+
+const driversShape = z.looseObject({ environment: z.looseObject({ driver: z.string().default('') }) })
+const projectShape = z.looseObject({ config: z.record(z.string(), z.string()).default({}) })
+
+/** Virtual machines need a driver of their own and a project that allows them. @throws runtime_unsupported */
+async function assertType(incus: IncusClient, type: IncusParams['type']): Promise<void> {
+  if (type === 'container') return
+  const [server, project] = await Promise.all([incus.call('GET', '/1.0'), incus.call('GET', `/1.0/projects/${incus.project}`)])
+  const { driver } = parse(driversShape, server.metadata, '/1.0').environment
+  const { config } = parse(projectShape, project.metadata, `/1.0/projects/${incus.project}`)
+  if (driver.split(' | ').includes('qemu') && config['limits.virtual-machines'] !== '0') return
+  throw new PylonError('runtime_unsupported', 'This Incus runs no virtual machines: leave the type out, or ask for a container.')
+}
+
 /** What can be said without asking Incus. @throws spec_mount_refused, invalid_request */
-export function decodeInput(input: ProvisionInput, settings: IncusSettings): { plan: RuntimePlan; params: IncusParams } {
+function decodeInput(input: ProvisionInput, settings: IncusSettings): { plan: RuntimePlan; params: IncusParams } {
   const plan = buildRuntimePlan(input.spec)
   checkMounts(plan, settings)
   const params = decodeParams(input.params, settings, { alias: input.spec.incus?.image_alias, managed: input.protocol !== null })

@@ -39,6 +39,9 @@ export function admit(input: ProvisionInput, { isolated, network: policy, free }
       'invalid_request',
       'The parameters of the local substrate are network (none or host) and isolation (required or any).',
     )
+  if (input.target !== undefined) {
+    throw new PylonError('invalid_request', 'local has no cluster members: leave the target out.', { details: { field: 'target' } })
+  }
   buildRuntimePlan(input.spec)
   if (input.spec.entry_command === undefined) {
     throw new PylonError('spec_empty_field', 'entry_command must not be empty.', { details: { field: 'entry_command' } })
@@ -62,7 +65,8 @@ export function admit(input: ProvisionInput, { isolated, network: policy, free }
     spec: input.spec,
     protocol: input.protocol,
     timeout_secs: input.timeoutSecs ?? null,
-    network,
+    // Without an enclosure it has all of the host's network, whatever it asked for.
+    network: isolated ? network : 'host',
     isolated,
     env: { ...input.env },
     ticket_key: newTicketKey(),

@@ -104,8 +104,9 @@ export class LocalAdapter implements RuntimeAdapter {
       }
     }
     const found = await this.#findBubblewrap()
-    if (found.path === null) return { usable: true, isolated: false, reason: found.reason, nextStep: found.nextStep }
-    return { usable: true, isolated: true, ...(this.#groupHome === undefined ? withoutGroups() : {}) }
+    if (found.path === null) return { usable: true, isolated: false, network: 'host', reason: found.reason, nextStep: found.nextStep }
+    const network = this.#options.network?.byDefault ?? 'none'
+    return { usable: true, isolated: true, network, ...(this.#groupHome === undefined ? withoutGroups() : {}) }
   }
 
   async capacity(): Promise<Capacity> {
@@ -131,6 +132,14 @@ export class LocalAdapter implements RuntimeAdapter {
     }
   }
 
+  async assertPossible(input: ProvisionInput): Promise<void> {
+    this.#admit(input, (await this.#findBubblewrap()).path !== null)
+  }
+
+  #admit(input: ProvisionInput, isolated: boolean): LocalRecord {
+    return admit(input, { isolated, network: this.#options.network, free: this.#capacity().free })
+  }
+
   async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
     return await this.#instances.inOrder(input.runtimeId, async () => {
       const layout = layoutOf(this.#options.dir, input.runtimeId)
@@ -149,7 +158,8 @@ export class LocalAdapter implements RuntimeAdapter {
       // What a crash left half made has never run.
       await removeTree(layout.dir)
       const isolated = (await this.#findBubblewrap()).path !== null
-      const record = admit(input, { isolated, network: this.#options.network, free: this.#capacity().free })
+      // From this look to the place that is taken nothing else runs.
+      const record = this.#admit(input, isolated)
       // What a failure may take away again: never a volume that was there before.
       const fresh = volumesOf(record.spec).filter((name) => !this.#volumes.exists(name))
       // Its place is taken from here on, before it has a process to be counted by.

@@ -88,7 +88,7 @@ export function createMicrovmAdapter(
     provider: 'microvm',
     probe: () => microvm.probe(),
     capacity: () => microvm.capacity(),
-    assertPossible: (input) => void microvm.decodeRequest(input),
+    assertPossible: async (input) => void microvm.decodeRequest(input),
     provision: (input, signal) => provisioning.do(input.runtimeId, () => microvm.provision(input, signal)),
     async readiness(raw, signal) {
       const { spawner, handle } = at(raw)

@@ -83,7 +83,7 @@ export function createWorkersAdapter(
       const all = { instances, vcpus: instances, memoryMib: instances * 128 }
       return { ...all, free: all }
     },
-    assertPossible: (input) => void decodeRequest(input),
+    assertPossible: async (input) => void decodeRequest(input),
     provision: (input, signal) => provisioning.do(input.runtimeId, () => workers.provision(input, signal)),
     readiness: (raw, signal) => workers.readiness(decodeHandle(raw), signal),
     processWelcome: (raw, welcome) => workers.processWelcome(decodeHandle(raw), welcome),

@@ -287,7 +287,7 @@ test('descriptor_fields_flow_through_provision_result', async () => {
     lifecycle_phase: 'ready',
     runtime_class: 'small',
     region: 'lab',
-    protocol_compatibility: ['pi', 'acp'],
+    protocol_compatibility: ['acp'],
     bot_pubkey: expect.stringMatching(/^[0-9a-f]{64}$/),
     metadata: { made: true, state: 'ready', status: { status: 'running', guest_ready: true } },
   })

@@ -263,12 +263,14 @@ test('lengths beyond what the class rents for are refused', async () => {
 })
 
 test('offers say what is free now, change with it, and are withdrawn', async () => {
+  world.incus.probed = { usable: true, isolated: true, network: 'bridge' }
   const node = await world.start()
   const offers = () => node.published().flatMap((event) => parseOffer(event) ?? [])
   expect(offers()).toMatchObject([
     { runtimeClass: 'small', provider: 'incus', region: 'lab', protocols: ['pi', 'acp'], priceMsatsPerHour: 3_600_000n, isolated: true },
   ])
   expect(offers()[0]?.capacity).toEqual({ free: 3, total: 3 })
+  expect(offers()[0]?.policyConstraints).toMatchObject({ network: 'bridge' })
   await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })
   await vi.waitFor(() => expect(offers().at(-1)?.capacity.free).toBe(2), WAIT)
   await node.machines.withdraw()

@@ -81,7 +81,7 @@ export class Machinery implements RuntimeAdapter {
     return { instances: this.places, vcpus: 64, memoryMib: 65_536, free: { instances: free, vcpus: 64, memoryMib: 65_536 } }
   }
 
-  assertPossible(): void {
+  async assertPossible(): Promise<void> {
     if (this.impossible !== undefined) throw this.impossible
   }
 

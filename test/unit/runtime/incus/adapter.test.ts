@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import type { PylonError } from '../../../../src/base/errors.ts'
 import type { ProvisionInput, RuntimeAdapter } from '../../../../src/runtime/adapter.ts'
 import { decodeRuntimeSpec, type RuntimeSpecInput } from '../../../../src/runtime/contract/spec.ts'
 import { createIncusAdapter } from '../../../../src/runtime/incus/adapter.ts'
@@ -109,6 +110,35 @@ describe('an instance', () => {
     )
     expect(order).toEqual(['start', 'files'])
     await adapter.teardown(handle, { keepVolume: false })
+  })
+
+  test('that cannot be had is refused before it is asked for money: members, images, machines', async () => {
+    const { server, adapter } = await rig()
+    const cluster = { type: 'sync', metadata: { auth: 'trusted', environment: { server_clustered: true, driver: 'lxc' } } }
+    const members = (status: string) => ({
+      type: 'sync',
+      metadata: [
+        { server_name: 'n1', status: 'Online', message: 'Fully operational' },
+        { server_name: 'n2', status, message: 'No heartbeat for 21s' },
+      ],
+    })
+    const asked = async (more: Partial<ProvisionInput>, status = 'Offline') => {
+      server.answerOnce('GET', /members/, 200, members(status))
+      return await adapter.assertPossible(inputOf({}, more)).then(
+        () => 'possible',
+        (error: PylonError) => `${error.code}: ${error.message}`,
+      )
+    }
+    server.answerOnce('GET', /^\/1\.0\?/, 200, cluster)
+    expect(await asked({ target: 'n2' })).toMatch(/^runtime_unreachable: .*n2 is Offline.*choose another target \(n1\)/)
+    expect(await asked({ target: 'n3' })).toMatch(/^invalid_request: n3 is no member.*\(n1\)/)
+    expect(await asked({ target: 'n2' }, 'Online')).toBe('possible')
+    server.answerOnce('GET', /^\/1\.0\?/, 200, cluster)
+    expect(await asked({ params: { type: 'virtual-machine' } })).toMatch(/^runtime_unsupported/)
+    expect(await asked({ protocol: 'acp', params: { image_alias: 'busybox' } })).toMatch(/^runtime_unsupported/)
+    server.images.delete('busybox')
+    expect(await asked({})).toMatch(/^runtime_failed: .*no image busybox/)
+    expect(server.requests.filter(({ method }) => method !== 'GET')).toEqual([])
   })
 
   test('gets an address and ports that nobody else has, also at once', async () => {
@@ -278,7 +308,7 @@ test('a probe says what is missing and what to do', async () => {
   const updated = createIncusAdapter({ ...settings, guest: { ...settings.guest, hostDir: '/none/of/this/version' } })
   onTestFinished(() => updated.close?.())
   expect(await updated.probe()).toMatchObject({ usable: true, lacks: 'agents', reason: expect.stringContaining('/none/of/this/version') })
-  expect(await adapter.probe()).toEqual({ usable: true, isolated: true })
+  expect(await adapter.probe()).toEqual({ usable: true, isolated: true, network: 'none' })
   server.answerOnce('GET', /storage-pools/, 200, { type: 'sync', metadata: { driver: 'dir' } })
   expect(await adapter.probe()).toMatchObject({ usable: true, reason: expect.stringContaining('enforces no sizes') })
   server.answerOnce('GET', /storage-pools/, 404, { type: 'error', error: 'Storage pool not found', error_code: 404 })
