@@ -56,6 +56,7 @@ export const ERRORS = define({
   restore_refused: e(409, 'The restore was refused; the message says why and how to go on.'),
   // Nostr
   relay_unreachable: e(502, 'The relay does not answer; check the URL and the network.', true),
+  relay_refused: e(502, 'Every relay refused the event; the message has their words: mend what they name, or use other relays.'),
   relay_invalid: e(400, 'A relay URL must be ws:// or wss:// and nothing else.'),
   event_invalid: e(400, 'The event has a wrong shape, id or signature.'),
   pubkey_invalid: e(400, 'Expected an npub or 64 hex digits.'),

@@ -47,7 +47,7 @@ async function show(args: { json: boolean; sandbox: boolean; watch: boolean }): 
 }
 
 function human(status: Status): string {
-  const blocks = [head(status), agents(status), provider(status), runtimes(status), relays(status), wallet(status)]
+  const blocks = [head(status), agents(status), provider(status), runtimes(status), relays(status), refused(status), wallet(status)]
   return blocks.filter((block) => block !== '').join('\n\n')
 }
 
@@ -128,6 +128,14 @@ function relays({ relays }: Status): string {
     plain(relay.reason ?? ''),
   ])
   return `Relays\n${table(rows, ['url', 'state', 'last event', 'outbox', ''])}`
+}
+
+function refused({ refused }: Status): string {
+  if (refused.length === 0) return ''
+  const rows = refused
+    .slice(0, 10)
+    .map(({ relay, reason, events, last_at, words }) => [relay, reason, String(events), last_at, plain(words)])
+  return `Refused by relays\n${table(rows, ['url', 'reason', 'events', 'last', ''])}`
 }
 
 function wallet({ wallet }: Status): string {

@@ -8,7 +8,7 @@ import { identify } from '../nostr/nips/nip01.ts'
 import { buildCancel } from '../nostr/nips/nip90.ts'
 import type { Nostr } from '../nostr/types.ts'
 import { all } from '../store/commands.ts'
-import { enqueueEvent } from '../store/outbox.ts'
+import { enqueueEvent, wasTaken, whyRefused } from '../store/outbox.ts'
 import {
   getPurchase,
   insertPurchase,
@@ -62,6 +62,7 @@ export class Customer {
     const inbox = new Inbox(deps, { log: this.#log, turns: this.#turns, paying: this.#paying, refunds: this.#refunds })
     this.#listener = new AnswerListener(deps, (event) => inbox.hear(event))
     deps.wallets.onEvent('purchase', (event) => this.#onWalletEvent(event))
+    deps.nostr.onGivenUp('purchase:', (key, why) => this.#onGivenUp(key, why))
   }
 
   /** Takes up every purchase that is not over. */
@@ -225,6 +226,19 @@ export class Customer {
       this.#turns.background(row.id, () => this.#paying.payBest(row.id))
   }
 
+  /** The request reached nobody: waiting for answers is over, and a token that went along is ours again. */
+  async #onGivenUp(key: string, why: string): Promise<void> {
+    const id = /^purchase:(.*):request$/s.exec(key)?.[1]
+    const row = id === undefined ? undefined : getPurchase(this.#deps.store, id)
+    if (row === undefined) return
+    await this.#turns.run(row.id, async () => {
+      const status = statusOf(this.#log.row(row.id))
+      if (status !== 'requested' && status !== 'paid') return
+      await this.#log.fail(row.id, unsent(this.#deps.store, key, why))
+      await this.#refunds.takeBack(this.#log.row(row.id), { unsent: true })
+    })
+  }
+
   async #sendCancel(id: string): Promise<void> {
     const { store, clock, nostr } = this.#deps
     const row = this.#log.row(id)
@@ -254,11 +268,14 @@ export class Customer {
     const row = this.#log.row(id)
     if (row.paidMsats > 0n || !['requested', 'offered', 'processing'].includes(row.status)) return
     const dear = listOffers(this.#deps.store, id).find((offer) => offer.state === 'unusable')
+    const key = `purchase:${id}:request`
     const error =
-      dear === undefined
-        ? { code: 'no_offer', message: 'No provider answered in time: try another relay, provider or kind.' }
-        : { code: 'price_too_high', message: `No offer could be paid: the provider ${dear.reason}.` }
-    await this.#log.move(id, 'timeout', error.message, { error })
+      dear === undefined && !wasTaken(this.#deps.store, key)
+        ? unsent(this.#deps.store, key, 'they could not be reached')
+        : dear === undefined
+          ? { code: 'no_offer', message: 'No provider answered in time: try another relay, provider or kind.' }
+          : { code: 'price_too_high', message: `No offer could be paid: the provider ${dear.reason}.` }
+    await this.#log.move(id, 'timeout', error.message, { error: { code: error.code, message: error.message } })
   }
 
   /** Goes on with what was left between two steps, takes back tokens that nobody spent, redeems refunds that wait; forgets what is long over. */
@@ -279,4 +296,10 @@ export class Customer {
       this.#sweepLater()
     })
   }
+}
+
+function unsent(store: Store, key: string, why: string): PylonError {
+  const refusal = whyRefused(store, key)
+  if (refusal !== undefined) return new PylonError('relay_refused', `No relay took the request: ${refusal}`)
+  return new PylonError('relay_unreachable', `No relay took the request: ${why}`)
 }

@@ -71,9 +71,9 @@ export class Refunds {
     await this.#log.move(id, 'refunded', `${amountSats} sats came back`)
   }
 
-  /** Takes back the token of a purchase that its provider left alone. */
-  async takeBack(row: PurchaseRow): Promise<void> {
-    if (statusOf(row) === 'preparing' || this.#deps.clock.now() < row.deadlineAt + RECLAIM_AFTER_MS) return
+  /** Takes back the token of a purchase that its provider left alone, or whose request no relay took. */
+  async takeBack(row: PurchaseRow, { unsent = false } = {}): Promise<void> {
+    if (statusOf(row) === 'preparing' || (!unsent && this.#deps.clock.now() < row.deadlineAt + RECLAIM_AFTER_MS)) return
     if (this.#wallet().sentToken(purchaseTokenKey(row.id))?.state !== 'pending') return
     const token = await this.#wallet().reclaim(purchaseTokenKey(row.id))
     if (token.state !== 'reclaimed') return

@@ -10,6 +10,7 @@ import { getAgent } from '../store/agents.ts'
 import { unsentRefunds } from '../store/held-value.ts'
 import { auditLedger, balancesByPrefix } from '../store/ledger.ts'
 import { listMints } from '../store/mints.ts'
+import { countGivenUp, listRefusals } from '../store/outbox.ts'
 import { purchasesWithRefund } from '../store/purchases.ts'
 import { text } from '../store/row.ts'
 import type { Store } from '../store/store.ts'
@@ -25,11 +26,12 @@ const LOW_DISK_BYTES = 200 * 1024 * 1024
 const FULL_DISK_BYTES = 1_000_000
 const MIN_NODE = [22, 19] as const
 const MAX_SKEW_S = 30
+const DAY_MS = 86_400_000
 
 /** @param node the running node; without it what only a running one can tell is skipped. */
 export async function examine(read: ReadServices, node?: PylonNode): Promise<Report> {
   const checks = [checkNodeVersion(), checkHome(read), checkDisk(read), checkConfig(read), checkIdentity(read)]
-  checks.push(checkDatabase(read), checkLedger(read), checkRefunds(read), ...(await checkMints(read, node)))
+  checks.push(checkDatabase(read), checkLedger(read), checkRefunds(read), checkPublishing(read), ...(await checkMints(read, node)))
   if (node !== undefined) checks.push(...(await checkCoins(node)))
   if (node === undefined) checks.push({ name: 'relays', state: 'skipped', message: 'The node is stopped.', next_step: 'pylon start' })
   else checks.push(...checkRelays(node), ...checkBackends(node), ...checkSubstrates(node))
@@ -118,6 +120,26 @@ function checkRefunds({ store }: ReadServices): Check {
     'refunds',
     problems.join(' '),
     count === 0 ? 'pylon wallet mints list' : 'pylon wallet balance; pylon logs says why each waits',
+  )
+}
+
+/** What relays took of what we published, in the last day. */
+function checkPublishing({ store, clock }: ReadServices): Check {
+  const since = clock.now() - DAY_MS
+  const lost = countGivenUp(store, since)
+  const refusals = listRefusals(store, 100).filter(({ lastAt }) => lastAt > since)
+  if (lost === 0 && refusals.length === 0) return ok('publishing', 'Relays took all that was published in the last day.')
+  const said = refusals
+    .slice(0, 5)
+    .map(({ relay, reason, events, words }) => `${relay} refused ${events} (${reason}), last: ${words || 'no words'}.`)
+  const reached = lost === 0 ? 'All of it reached some relay.' : `${lost} messages of the last day were taken by no relay.`
+  const dates = refusals.some(({ words }) => /creat|date|future|time/i.test(words))
+  return warning(
+    'publishing',
+    [reached, ...said].join(' '),
+    dates
+      ? 'Set the time (timedatectl), or use other relays: pylon config set node.relays \'["wss://..."]\''
+      : 'Mend what they name, or use other relays: pylon config set node.relays \'["wss://..."]\'',
   )
 }
 

@@ -9,6 +9,7 @@ import { listAgents } from '../store/agents.ts'
 import { earningsSummary } from '../store/earnings.ts'
 import { type HeldValue, heldValue } from '../store/held-value.ts'
 import { countJobs } from '../store/jobs.ts'
+import { listRefusals } from '../store/outbox.ts'
 import { countRuntimes } from '../store/runtimes.ts'
 import { type Health, healthFields, OK } from './health.ts'
 import type { PylonNode } from './node.ts'
@@ -16,6 +17,7 @@ import { agentSummary } from './routes/agents.ts'
 
 type Status = Output<typeof nodeRoutes.status>
 
+const MAX_REFUSALS = 50
 const NO_MINT: Health = { state: 'degraded', reason: 'no_mint', nextStep: 'pylon wallet mints add URL' }
 
 export function statusOf(node: PylonNode): Status {
@@ -34,6 +36,11 @@ export function statusOf(node: PylonNode): Status {
     host: hostOf(node),
     provider: providerOf(node),
     relays: relaysOf(node),
+    refused: listRefusals(node.store, MAX_REFUSALS).map(({ relay, reason, events, firstAt, lastAt, words }) => ({
+      ...{ relay, reason, events, words },
+      since: rfc3339(firstAt),
+      last_at: rfc3339(lastAt),
+    })),
     wallet: walletOf(node, held),
     store: healthFields(storeHealth(node)),
     earnings: { total_msats: msats(earningsSummary(node.store, { limit: 0 }).totalMsats) },

@@ -1,6 +1,6 @@
 /** What keeps agents going besides their ticks: introductions, wallets watched, outcomes that come late, old rows swept. */
 import { messageOf } from '../base/errors.ts'
-import { finishAction, getAction, openActions } from '../store/actions.ts'
+import { failPublication, finishAction, getAction, openActions } from '../store/actions.ts'
 import { deletedAgents, getAgent, listAgents, patchAgent } from '../store/agents.ts'
 import { getTick, sweepTicks } from '../store/ticks.ts'
 import type { WalletEvent } from '../wallet/types.ts'
@@ -39,6 +39,7 @@ export class Upkeep {
     this.#deps = deps
     this.#wake = wake
     deps.nostr.onPublished('action:', (key, eventId) => this.#onPublished(key, eventId))
+    deps.nostr.onGivenUp('action:', (key, why) => this.#onGivenUp(key, why))
     // A payment of an action that ends late, and anything that may change what an agent holds.
     for (const cause of ['action', 'zap', 'transfer', 'owner', 'tick'] as const)
       deps.wallets.onEvent(cause, (event) => this.#onWalletEvent(event))
@@ -96,6 +97,15 @@ export class Upkeep {
     const [, id = '', copy] = key.split(':')
     if (copy !== undefined) return
     await this.#deps.store.write(finishAction({ id, state: 'published', reason: null, eventId, at: this.#deps.clock.now() }))
+  }
+
+  /** The agent's own copy of a message may fail: what counts is what the peer gets. */
+  async #onGivenUp(key: string, why: string): Promise<void> {
+    const [, id = '', copy] = key.split(':')
+    if (copy !== undefined) return
+    const { store, clock, logger } = this.#deps
+    logger.warn({ action: id, why }, 'what an agent published was taken by no relay')
+    await store.write(failPublication({ id, reason: `no relay took it: ${why}`.slice(0, 500), at: clock.now() }))
   }
 
   async #onWalletEvent(event: WalletEvent): Promise<void> {

@@ -3,13 +3,16 @@ import { randomInt } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
 import { isPylonError, messageOf } from '../base/errors.ts'
 import type { DeliveryOutcome, DeliveryState } from '../store/outbox.ts'
+import { isAhead, type Job, LaneQueue } from './lane-queue.ts'
+import { Pace } from './pace.ts'
 import type { Hold } from './pool.ts'
 import type { Relay } from './relay.ts'
 import { prefixOf } from './relay-frames.ts'
 import type { Signer } from './types.ts'
+import { judgeOk, reasonOfRefusal } from './verdict.ts'
 
-/** Events sent and not yet answered, at most. */
-const WINDOW = 256
+/** Where fewer wait, more comes from the table. */
+const REFILL_BELOW = 256
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024
 const OK_TIMEOUT_MS = 10_000
 const EPHEMERAL_OK_TIMEOUT_MS = 5000
@@ -17,17 +20,17 @@ const MIN_RETRY_MS = 1000
 const MAX_RETRY_MS = 300_000
 /** A relay that somebody named and that cannot be reached gives up its place in the pool for so long. */
 const REST_MS = 30_000
-/** A next try further ahead than this was set by a clock that has been set back since. */
-const MAX_AHEAD_MS = 2 * MAX_RETRY_MS
 /** The connection was lost so often while a message was under way: it may be the cause, and goes alone from then on. */
 const LOSSES_OF_SUSPECT = 2
-/** Refusals that another try would not change. */
-const FINAL_PREFIXES = new Set(['invalid', 'blocked', 'pow', 'restricted', 'mute'])
+/** So often a relay may refuse an event in words that mean nothing to us; some minutes go by until then. */
+const MAX_UNEXPLAINED = 8
 
 export interface OutboxItem {
   readonly id: number
   readonly key: string
+  /** Another one when a wrap was made again. */
   readonly eventId: string
+  /** Whose key stands for it: of a wrap the one that sealed it. */
   readonly author: string
   readonly ephemeral: boolean
   readonly notAfter: number
@@ -39,16 +42,6 @@ export interface OutboxItem {
   frame(): string
 }
 
-interface Job {
-  readonly item: OutboxItem
-  attempts: number
-  /** When to try again, or when it was sent (ms). */
-  at: number
-  triedAuth: boolean
-  /** Connections that were lost while it was under way. */
-  losses: number
-}
-
 export interface LaneDeps {
   readonly clock: Clock
   /** As the rows name the relay. */
@@ -58,6 +51,8 @@ export interface LaneDeps {
   readonly foreign: boolean
   /** The author's key where it is ours and unlocked. */
   signerOf(pubkey: string): Signer | undefined
+  /** Makes an event that was refused in these words anew, where that can be; resolves when the item has it (or has not, and it goes as it was). */
+  remake(item: OutboxItem, message: string): Promise<void> | undefined
   onOutcome(item: OutboxItem, outcome: DeliveryOutcome): void
   /** The keys are locked: everything waits. */
   onLocked(): void
@@ -67,14 +62,18 @@ export interface LaneDeps {
 
 export class Lane {
   readonly #deps: LaneDeps
-  readonly #due: Job[] = []
-  #head = 0
-  #later: Job[] = []
+  readonly #queue = new LaneQueue()
   readonly #flying = new Map<string, Job>()
+  /** Neither due nor under way: a key is being proven for it, or it is being made again. */
+  readonly #aside = new Set<Job>()
+  readonly #pace = new Pace()
+  #cancelPause: (() => void) | undefined
+  #ended = false
   #hold: Hold | undefined
   #unlisten: () => void = () => {}
   #lockedNow = false
   #restsUntil = 0
+  #whyResting: string | null = null
   /** The newest message that was taken in; those after it are in the table only, when `overflow` is set. */
   newestId = 0
   overflow = false
@@ -84,7 +83,7 @@ export class Lane {
   }
 
   get depth(): number {
-    return this.#due.length - this.#head + this.#later.length + this.#flying.size
+    return this.#queue.size + this.#flying.size + this.#aside.size
   }
 
   get idle(): boolean {
@@ -94,12 +93,18 @@ export class Lane {
   add(item: OutboxItem, attempts: number, nextAt: number): void {
     item.lanes++
     this.newestId = Math.max(this.newestId, item.id)
-    const job: Job = { item, attempts, at: nextAt, triedAuth: false, losses: 0 }
-    if (isAhead(nextAt, this.#deps.clock.now())) this.#later.push(job)
-    else this.#due.push(job)
+    const job: Job = { item, attempts, at: nextAt, sentId: '', lastError: undefined, unexplained: 0, triedAuth: false, losses: 0 }
+    this.#queue.add(job, this.#deps.clock.now())
   }
 
-  close(): void {
+  /** For good. */
+  end(): void {
+    this.#ended = true
+    this.#cancelPause?.()
+    this.#leave()
+  }
+
+  #leave(): void {
     this.#unlisten()
     this.#hold?.release()
     this.#hold = undefined
@@ -107,26 +112,33 @@ export class Lane {
 
   /** Sends what is due as far as the window allows. */
   pump(): void {
-    const relay = this.#connection()
+    const relay = this.#ended ? undefined : this.#connection()
     if (relay === undefined) return
     if (relay.refused !== undefined) {
       this.rejectAll(relay.refused)
       return
     }
-    while (relay.connected && this.#flying.size < WINDOW && relay.bufferedBytes < MAX_BUFFERED_BYTES) {
-      const job = this.#due[this.#head]
+    while (relay.connected && relay.bufferedBytes < MAX_BUFFERED_BYTES) {
+      const job = this.#queue.peek()
       if (job === undefined) break
       if (!this.#dropIfOver(job)) {
+        if (!this.#pace.mayGo(this.#flying.size, this.#deps.clock.now())) break
         if (this.#flying.has(job.item.eventId) || this.#mustGoAlone(job)) break
         if (!this.#send(relay, job)) break
       }
-      this.#head++
+      this.#queue.shift()
     }
-    if (this.#head > 1000 && this.#head * 2 > this.#due.length) {
-      this.#due.splice(0, this.#head)
-      this.#head = 0
-    }
-    if (this.overflow && this.#due.length - this.#head < WINDOW) this.#deps.onRoom()
+    this.#pumpAfterPause()
+    if (this.overflow && this.#queue.due < REFILL_BELOW) this.#deps.onRoom()
+  }
+
+  #pumpAfterPause(): void {
+    const waitMs = this.#pace.waitMs(this.#deps.clock.now())
+    if (waitMs === 0 || this.#queue.due === 0 || this.#cancelPause !== undefined) return
+    this.#cancelPause = this.#deps.clock.after(waitMs, () => {
+      this.#cancelPause = undefined
+      this.pump()
+    })
   }
 
   /** Once a second: answers that did not come, tries that are due, messages nobody wants any more. */
@@ -137,21 +149,12 @@ export class Lane {
       if (Math.abs(now - job.at) < timeoutMs) continue
       this.#flying.delete(id)
       this.#hold?.relay.forgetOk(id)
+      this.#pace.failed(job.at, now)
       if (job.item.ephemeral) this.#settle(job, 'expired', 'no OK')
       else this.#retry(job, 'no OK in time')
     }
-    const later = this.#later
-    this.#later = []
-    for (const job of later) {
-      if (this.#dropIfOver(job)) continue
-      if (isAhead(job.at, now)) this.#later.push(job)
-      else this.#due.push(job)
-    }
-    if (this.#hold?.relay.connected === true) return
-    const waiting = this.#due.splice(this.#head)
-    this.#due.length = 0
-    this.#head = 0
-    for (const job of waiting) if (!this.#dropIfOver(job)) this.#due.push(job)
+    this.#queue.wake(now, (job) => this.#dropIfOver(job))
+    if (this.#hold?.relay.connected !== true || this.#pace.waitMs(now) > 0) this.#queue.prune((job) => this.#dropIfOver(job))
   }
 
   #connection(): Relay | undefined {
@@ -171,7 +174,8 @@ export class Lane {
   #rest(): void {
     // An address that is refused is reported by the next pump.
     if (!this.#deps.foreign || this.#hold?.relay.refused !== undefined) return
-    this.close()
+    this.#whyResting = this.#hold?.relay.reason ?? null
+    this.#leave()
     this.#restsUntil = this.#deps.clock.now() + REST_MS
   }
 
@@ -185,13 +189,11 @@ export class Lane {
   #takeBack(): void {
     const jobs = [...this.#flying.values()]
     this.#flying.clear()
-    this.#due.splice(0, this.#head)
-    this.#head = 0
     for (const job of jobs) job.losses++
     const [first] = jobs
     // Some relays hang up on what they don't take: went one alone and is it so again, then the others come first.
     if (first !== undefined && first.losses > LOSSES_OF_SUSPECT) this.#retry(first, 'the relay ended the connection')
-    else this.#due.unshift(...jobs)
+    else this.#queue.putFirst(jobs)
   }
 
   /** False when the keys are locked. */
@@ -205,7 +207,9 @@ export class Lane {
       return true
     }
     job.at = this.#deps.clock.now()
+    job.sentId = item.eventId
     this.#flying.set(item.eventId, job)
+    this.#pace.sent(job.at)
     relay.sendEvent(frame, item.eventId, (ok, message) => this.#onOk(relay, job, ok, message))
     return true
   }
@@ -223,30 +227,85 @@ export class Lane {
   }
 
   #onOk(relay: Relay, job: Job, ok: boolean, message: string): void {
-    if (this.#flying.get(job.item.eventId) !== job) return
-    this.#flying.delete(job.item.eventId)
-    const prefix = prefixOf(message)
-    if (ok || prefix === 'duplicate') this.#settle(job, 'accepted', null)
-    else if (prefix === 'auth-required') this.#authThenRetry(relay, job, message)
-    else if (FINAL_PREFIXES.has(prefix)) this.#settle(job, 'rejected', message)
-    else if (job.item.ephemeral) this.#settle(job, 'rejected', message)
-    else this.#retry(job, message || 'refused without a reason')
+    if (this.#flying.get(job.sentId) !== job) return
+    this.#flying.delete(job.sentId)
+    const now = this.#deps.clock.now()
+    const words = message || 'refused without a reason'
+    switch (judgeOk(ok, message)) {
+      case 'taken':
+        this.#pace.accepted()
+        this.#settle(job, 'accepted', null)
+        break
+      case 'too_fast':
+        this.#pace.limited(job.at, now)
+        this.#putBack(job, words)
+        break
+      case 'log_in':
+        this.#authThenRetry(relay, job, words)
+        break
+      case 'final':
+        this.#pace.refused()
+        this.#refused(relay, job, words)
+        break
+      case 'later':
+        this.#pace.failed(job.at, now)
+        if (job.item.ephemeral || isUnexplained(job, message)) this.#refused(relay, job, words)
+        else this.#retryAnew(job, words)
+        break
+    }
     this.pump()
   }
 
-  #authThenRetry(relay: Relay, job: Job, message: string): void {
+  /** A refusal that the same again would not change: another event may, or another key. */
+  #refused(relay: Relay, job: Job, message: string): void {
+    const remade = this.#deps.remake(job.item, message)
+    if (remade !== undefined) this.#setAside(job, remade)
+    // Some say so to whom they have not asked to log in.
+    else if (message.startsWith('restricted:') && !job.triedAuth) this.#authThenRetry(relay, job, message, true)
+    else this.#settle(job, 'rejected', message)
+  }
+
+  #retryAnew(job: Job, message: string): void {
+    const remade = this.#deps.remake(job.item, message)
+    if (remade === undefined) this.#retry(job, message)
+    else this.#setAside(job, remade)
+  }
+
+  /** It keeps its place before those that came after it. */
+  #putBack(job: Job, message: string): void {
+    this.#queue.putBack(job)
+    if (job.lastError === message) return
+    job.at = 0
+    this.#report(job, 'pending', message)
+  }
+
+  #setAside(job: Job, until: Promise<void>): void {
+    this.#aside.add(job)
+    void until.then(() => {
+      if (!this.#aside.delete(job)) return
+      this.#queue.putLast(job)
+      this.pump()
+    })
+  }
+
+  /** @param final the refusal stands when no key can be proven */
+  #authThenRetry(relay: Relay, job: Job, message: string, final = false): void {
     const signer = this.#deps.signerOf(job.item.author)
+    const giveWay = () => {
+      this.#pace.failed(job.at, this.#deps.clock.now())
+      if (final) this.#settle(job, 'rejected', message)
+      else this.#retry(job, message)
+    }
     if (signer === undefined || job.triedAuth) {
-      this.#retry(job, message)
+      giveWay()
       return
     }
     job.triedAuth = true
+    this.#aside.add(job)
     void relay.auth(signer).then((proven) => {
-      if (!proven) {
-        this.#retry(job, message)
-        return
-      }
-      this.#due.push(job)
+      if (!this.#aside.delete(job)) return
+      if (proven) this.#queue.putLast(job)
+      else giveWay()
       this.pump()
     })
   }
@@ -256,36 +315,41 @@ export class Lane {
     job.attempts++
     job.triedAuth = false
     job.at = this.#deps.clock.now() + Math.round(waitMs * (0.7 + randomInt(600) / 1000))
-    this.#later.push(job)
+    this.#queue.wait(job)
     this.#report(job, 'pending', error)
   }
 
   #dropIfOver(job: Job): boolean {
     if (job.item.superseded) this.#settle(job, 'superseded', null)
-    else if (job.item.notAfter < this.#deps.clock.now()) this.#settle(job, 'expired', null)
+    else if (job.item.notAfter < this.#deps.clock.now()) this.#settle(job, 'expired', this.#whyLate(job))
     else return false
     return true
   }
 
+  /** What the relay said of it last stays; without that, why the relay is not there. */
+  #whyLate(job: Job): string | null {
+    const relay = this.#hold?.relay
+    if (job.lastError !== undefined || relay?.connected === true) return null
+    return relay?.reason ?? this.#whyResting
+  }
+
   /** Its relay could not be reached and is not tried for a while. */
   get resting(): boolean {
-    return this.#hold === undefined && this.#flying.size === 0 && isAhead(this.#restsUntil, this.#deps.clock.now())
+    return this.#hold === undefined && this.#flying.size + this.#aside.size === 0 && isAhead(this.#restsUntil, this.#deps.clock.now())
   }
 
   /** Ends it and gives back what waits, which stays in the table. */
   unload(): OutboxItem[] {
-    this.close()
-    const items = [...this.#due.splice(this.#head), ...this.#later.splice(0)].map(({ item }) => item)
+    this.end()
+    const items = this.#queue.drain().map(({ item }) => item)
     for (const item of items) item.lanes--
     return items
   }
 
   /** Gives up all that waits. */
   rejectAll(reason: string): void {
-    const jobs = [...this.#due.splice(this.#head), ...this.#later]
-    this.#due.length = 0
-    this.#head = 0
-    this.#later = []
+    const jobs = [...this.#queue.drain(), ...this.#aside]
+    this.#aside.clear()
     for (const job of jobs) this.#settle(job, 'rejected', reason)
   }
 
@@ -297,9 +361,14 @@ export class Lane {
 
   #report(job: Job, state: DeliveryState, error: string | null): void {
     const { item, attempts, at } = job
-    this.#deps.onOutcome(item, { messageId: item.id, relay: this.#deps.name, state, attempts, error, nextAt: state === 'pending' ? at : 0 })
+    if (error !== null) job.lastError = error
+    const reason = state === 'rejected' ? { reason: reasonOfRefusal(error ?? '') } : {}
+    const nextAt = state === 'pending' ? at : 0
+    this.#deps.onOutcome(item, { messageId: item.id, relay: this.#deps.name, state, attempts, error, nextAt, ...reason })
   }
 }
 
-/** Whether that time is still to come, as far as our clock can be believed. */
-const isAhead = (at: number, now: number): boolean => at > now && at - now <= MAX_AHEAD_MS
+/** A relay that goes on refusing in words that are no prefix of NIP-01 means it; `error:` is its own trouble, which may end. */
+function isUnexplained(job: Job, message: string): boolean {
+  return prefixOf(message) !== 'error' && ++job.unexplained >= MAX_UNEXPLAINED
+}

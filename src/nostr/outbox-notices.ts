@@ -1,21 +1,16 @@
-/** Telling the parts of the node that what they published was accepted: at least once, also after a restart. */
+/** Telling the parts of the node what became of what they published, accepted or given up: at least once, also after a restart. */
 import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { markNotified, unnotified } from '../store/outbox.ts'
+import { type Ended, markNotified, unnotified } from '../store/outbox.ts'
 import type { Store } from '../store/store.ts'
 
 const PAGE = 500
 const RETRY_MS = 10_000
 const GATHER_MS = 50
 
-export type PublishedHandler = (key: string, eventId: string) => Promise<void>
-
-export interface Published {
-  readonly id: number
-  readonly key: string
-  readonly eventId: string
-}
+export type EndedHandler = (message: Ended) => Promise<void>
+export type Outcome = 'accepted' | 'given_up'
 
 export interface NoticesDeps {
   readonly store: Store
@@ -24,8 +19,11 @@ export interface NoticesDeps {
 }
 
 interface Listener {
+  readonly outcome: Outcome
   readonly prefix: string
-  readonly handler: PublishedHandler
+  readonly handler: EndedHandler
+  /** It failed and is called again after a while. */
+  failing: boolean
 }
 
 export class OutboxNotices {
@@ -34,6 +32,7 @@ export class OutboxNotices {
   readonly #running = new Set<Promise<void>>()
   #told: number[] = []
   #marking = false
+  #looking = false
   #started = false
   #closed = false
 
@@ -53,21 +52,33 @@ export class OutboxNotices {
     await this.#mark()
   }
 
-  listen(prefix: string, handler: PublishedHandler): void {
-    const listener = { prefix, handler }
+  listen(outcome: Outcome, prefix: string, handler: EndedHandler): void {
+    const listener = { outcome, prefix, handler, failing: false }
     this.#listeners.push(listener)
     if (this.#started) this.#track(this.#tellStored(listener))
   }
 
-  /** Tells of messages that were just accepted for the first time. */
-  tell(messages: readonly Published[]): void {
-    if (messages.length > 0) this.#track(this.#tellAll(messages))
+  /** Tells of messages that have just ended. */
+  tell(outcome: Outcome, messages: readonly Ended[]): void {
+    if (messages.length > 0) this.#track(this.#tellAll(outcome, messages))
   }
 
-  async #tellAll(messages: readonly Published[]): Promise<void> {
+  /** Tells of what ended in the table only: given up for want of a relay, or while no lane held it. */
+  tellStored(): void {
+    if (!this.#started || this.#closed || this.#looking) return
+    this.#looking = true
+    const given = this.#listeners.filter(({ outcome, failing }) => outcome === 'given_up' && !failing)
+    this.#track(
+      Promise.all(given.map((listener) => this.#tellStored(listener))).then(() => {
+        this.#looking = false
+      }),
+    )
+  }
+
+  async #tellAll(outcome: Outcome, messages: readonly Ended[]): Promise<void> {
     await Promise.all(
       messages.map(async (message) => {
-        if (await this.#tellOne(message)) this.#told.push(message.id)
+        if (await this.#tellOne(outcome, message)) this.#told.push(message.id)
       }),
     )
     this.#markSoon()
@@ -93,11 +104,11 @@ export class OutboxNotices {
   }
 
   /** Whether somebody was told and has dealt with it. */
-  async #tellOne(message: Published): Promise<boolean> {
-    const wanted = this.#listeners.filter(({ prefix }) => message.key.startsWith(prefix))
+  async #tellOne(outcome: Outcome, message: Ended): Promise<boolean> {
+    const wanted = this.#listeners.filter((listener) => listener.outcome === outcome && message.key.startsWith(listener.prefix))
     if (wanted.length === 0) return false
     try {
-      for (const { handler } of wanted) await handler(message.key, message.eventId)
+      for (const { handler } of wanted) await handler(message)
       return true
     } catch (error) {
       for (const listener of wanted) this.#retryLater(listener, error)
@@ -105,14 +116,14 @@ export class OutboxNotices {
     }
   }
 
-  /** Tells of what was accepted while nobody listened: before a restart, or before this handler came. */
+  /** Tells of what ended while nobody listened: before a restart, or before this handler came. */
   async #tellStored(listener: Listener): Promise<void> {
     const { store } = this.#deps
     try {
       for (;;) {
-        const messages = this.#closed ? [] : unnotified(store, listener.prefix, PAGE)
+        const messages = this.#closed ? [] : unnotified(store, listener.outcome, listener.prefix, PAGE)
         if (messages.length === 0) return
-        for (const { key, eventId } of messages) await listener.handler(key, eventId)
+        for (const message of messages) await listener.handler(message)
         await store.write(markNotified({ messageIds: messages.map(({ id }) => id) }))
       }
     } catch (error) {
@@ -122,8 +133,14 @@ export class OutboxNotices {
 
   #retryLater(listener: Listener, error: unknown): void {
     const { clock, logger } = this.#deps
-    logger.error({ prefix: listener.prefix, error: messageOf(error) }, 'a publication could not be reported; it is reported again')
+    if (listener.failing) return
+    listener.failing = true
+    logger.error(
+      { prefix: listener.prefix, error: messageOf(error) },
+      'the end of a publication could not be reported; it is reported again',
+    )
     clock.after(RETRY_MS, () => {
+      listener.failing = false
       if (!this.#closed) this.#track(this.#tellStored(listener))
     })
   }

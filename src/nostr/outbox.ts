@@ -1,24 +1,29 @@
 /** The outbox at work: takes new messages from the table after each commit, sends them by a lane a relay, records what came of it. */
-import type { Clock } from '../base/clock.ts'
+import { type Clock, unixSeconds } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import {
   type DeliveryOutcome,
   expireDeliveries,
+  type GivenUp,
   lastMessageId,
   outboxDepths,
   type PendingMessage,
   pendingAfter,
   pendingFor,
   recordDeliveries,
+  remakeMessage,
+  type StoredEvent,
 } from '../store/outbox.ts'
 import type { Store } from '../store/store.ts'
-import { isAddressable, isEphemeral, isReplaceable } from './nips/nip01.ts'
+import { isAddressable, isEphemeral, isReplaceable, parseEvent, tagValue } from './nips/nip01.ts'
+import { wrapSeal } from './nips/nip59.ts'
 import { Lane, type OutboxItem } from './outbox-lane.ts'
-import { OutboxNotices, type PublishedHandler } from './outbox-notices.ts'
+import { type EndedHandler, OutboxNotices, type Outcome } from './outbox-notices.ts'
 import type { RelayPool } from './pool.ts'
 import { tryRelayUrl } from './relay-url.ts'
 import type { Keyring, Signer } from './types.ts'
+import { mayBeAboutDate } from './verdict.ts'
 
 const TICK_MS = 1000
 /** How often the table is looked at though nobody nudged, in ticks. */
@@ -28,6 +33,8 @@ const READ_LIMIT = 2000
 const LANE_LIMIT = 5000
 /** Lanes in memory, beside those of our own relays: strangers name as many as they like. The others wait in the table for their turn. */
 const MAX_LANES = 200
+/** A wrap that is older than this and refused for its date is made again. */
+const FRESH_S = 60
 /** Ephemeral events are worth sending for so long. */
 const EPHEMERAL_MS = 10_000
 const CLOSE_MS = 2000
@@ -42,13 +49,20 @@ export interface OutboxDeps {
   readonly keyring: Keyring
 }
 
+interface Item extends OutboxItem {
+  readonly event: StoredEvent
+  readonly seal: StoredEvent | undefined
+  remaking: Promise<void> | undefined
+  replace(newer: StoredEvent): void
+}
+
 export class Outbox {
   readonly #deps: OutboxDeps
   readonly #lanes = new Map<string, Lane>()
   /** Messages that some lane holds. */
-  readonly #items = new Map<number, OutboxItem>()
+  readonly #items = new Map<number, Item>()
   /** The newest message of a key, where newer ones replace older ones. */
-  readonly #newestOfKey = new Map<string, OutboxItem>()
+  readonly #newestOfKey = new Map<string, Item>()
   readonly #notices: OutboxNotices
   #outcomes: { item: OutboxItem; outcome: DeliveryOutcome }[] = []
   #newestId = 0
@@ -82,7 +96,7 @@ export class Outbox {
   async close(): Promise<void> {
     this.#closed = true
     this.#cancelTick()
-    for (const lane of this.#lanes.values()) lane.close()
+    for (const lane of this.#lanes.values()) lane.end()
     this.#track(this.#flush())
     // A handler that waits for something that is closing already must not hold the shutdown: it is called again after the start.
     const settled = Promise.allSettled([...this.#running]).then(() => this.#notices.close())
@@ -98,8 +112,8 @@ export class Outbox {
     })
   }
 
-  onPublished(prefix: string, handler: PublishedHandler): void {
-    this.#notices.listen(prefix, handler)
+  listen(outcome: Outcome, prefix: string, handler: EndedHandler): void {
+    this.#notices.listen(outcome, prefix, handler)
   }
 
   /** Deliveries in memory that wait for this relay (normal URL). */
@@ -133,24 +147,36 @@ export class Outbox {
     }
   }
 
-  #item(message: PendingMessage): OutboxItem {
+  #item(message: PendingMessage): Item {
     const known = this.#items.get(message.id)
     if (known !== undefined) return known
     const { event } = message
     const ephemeral = isEphemeral(event.kind)
     const { keyring, clock } = this.#deps
     let frame: string | undefined
-    const item: OutboxItem = {
+    let current = event
+    const item: Item = {
       id: message.id,
       key: message.key,
-      eventId: event.id,
-      author: event.pubkey,
+      get eventId() {
+        return current.id
+      },
+      get event() {
+        return current
+      },
+      author: message.seal?.pubkey ?? event.pubkey,
       ephemeral,
       notAfter: ephemeral ? Math.min(message.notAfter, clock.now() + EPHEMERAL_MS) : message.notAfter,
+      seal: message.seal,
+      remaking: undefined,
       superseded: false,
       lanes: 0,
+      replace(newer) {
+        current = newer
+        frame = undefined
+      },
       frame() {
-        frame ??= JSON.stringify(['EVENT', event.sig === undefined ? keyring.signer(event.pubkey).sign(event) : event])
+        frame ??= JSON.stringify(['EVENT', current.sig === undefined ? keyring.signer(current.pubkey).sign(current) : current])
         return frame
       },
     }
@@ -159,7 +185,7 @@ export class Outbox {
     return item
   }
 
-  #supersede(item: OutboxItem): void {
+  #supersede(item: Item): void {
     const other = this.#newestOfKey.get(item.key)
     if (other !== undefined && other.id > item.id) {
       item.superseded = true
@@ -210,6 +236,7 @@ export class Outbox {
       hold: () => pool.hold(relay),
       foreign,
       signerOf: (pubkey) => ownSigner(keyring, pubkey),
+      remake: (item, words) => this.#remake(item.id, words),
       onOutcome: (item, outcome) => this.#onOutcome(item, outcome),
       onLocked: () => this.#onLocked(),
       onRoom: () => this.#refill(relay, lane),
@@ -225,6 +252,27 @@ export class Outbox {
     for (const message of messages) {
       for (const { attempts, nextAt } of message.deliveries) lane.add(this.#item(message), attempts, nextAt)
     }
+  }
+
+  /** A wrap that a relay refuses for its back-dated time is made again, dated now, for all that have not taken it yet; stored before it is sent. */
+  #remake(id: number, words: string): Promise<void> | undefined {
+    const { clock, store, logger } = this.#deps
+    const item = this.#items.get(id)
+    if (item?.seal === undefined || !mayBeAboutDate(words)) return undefined
+    if (item.remaking !== undefined) return item.remaking
+    const nowS = unixSeconds(clock)
+    if (item.event.created_at > nowS - FRESH_S) return undefined
+    const event = wrapSeal(parseEvent(item.seal), tagValue(item.event, 'p') ?? '', nowS, 'now')
+    item.remaking = store
+      .write(remakeMessage({ messageId: id, event }))
+      .then(() => item.replace(event))
+      .catch((error: unknown) =>
+        logger.warn({ key: item.key, error: messageOf(error) }, 'a wrap could not be made again; it is tried again'),
+      )
+      .finally(() => {
+        item.remaking = undefined
+      })
+    return item.remaking
   }
 
   #onLocked(): void {
@@ -246,11 +294,12 @@ export class Outbox {
       if (tryRelayUrl(name) === undefined) lane.rejectAll('this is no relay URL')
       if (!lane.idle) lane.pump()
       else if (!this.#deps.pool.isOwn(tryRelayUrl(name) ?? name)) {
-        lane.close()
+        lane.end()
         this.#lanes.delete(name)
       }
     }
     this.#readNew()
+    this.#notices.tellStored()
     if (this.#left && this.#ticks % SWEEP_TICKS === 0) this.#takeTurns()
     if (this.#ticks % SWEEP_TICKS === 0) this.#track(this.#expire())
   }
@@ -259,7 +308,13 @@ export class Outbox {
     const { store, clock, logger } = this.#deps
     await store
       .write(expireDeliveries({ now: clock.now() }))
+      .then((givenUp) => this.#logGivenUp(givenUp))
       .catch((error: unknown) => logger.warn({ error: messageOf(error) }, 'the outbox could not be swept'))
+  }
+
+  #logGivenUp(givenUp: readonly GivenUp[]): void {
+    for (const { id, why } of givenUp)
+      this.#deps.logger.warn({ key: this.#items.get(id)?.key, id, why }, 'a message was given up: no relay takes it')
   }
 
   #onOutcome(item: OutboxItem, outcome: DeliveryOutcome): void {
@@ -285,10 +340,22 @@ export class Outbox {
     this.#outcomes = []
     const { store, clock, logger } = this.#deps
     try {
-      const first = new Set(await store.write(recordDeliveries({ outcomes: batch.map(({ outcome }) => outcome), at: clock.now() })))
-      const accepted = new Map(batch.filter(({ item }) => first.has(item.id)).map(({ item }) => [item.id, item]))
+      const { accepted, givenUp } = await store.write(recordDeliveries({ outcomes: batch.map(({ outcome }) => outcome), at: clock.now() }))
+      const items = new Map(batch.map(({ item }) => [item.id, item]))
+      const ended = (id: number, why: string | null) => {
+        const item = items.get(id)
+        return item === undefined ? [] : [{ id, key: item.key, eventId: item.eventId, why }]
+      }
+      this.#logGivenUp(givenUp)
       for (const { item } of batch) if (item.lanes === 0) this.#forget(item)
-      this.#notices.tell([...accepted.values()])
+      this.#notices.tell(
+        'accepted',
+        accepted.flatMap((id) => ended(id, null)),
+      )
+      this.#notices.tell(
+        'given_up',
+        givenUp.flatMap(({ id, why }) => ended(id, why)),
+      )
     } catch (error) {
       // The rows still say pending: what was accepted is sent again after a restart, and answered as a duplicate.
       logger.error({ error: messageOf(error), deliveries: batch.length }, 'deliveries could not be recorded')

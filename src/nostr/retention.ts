@@ -4,7 +4,7 @@ import type { Config } from '../base/config.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Command } from '../store/commands.ts'
-import { sweepOutbox } from '../store/outbox.ts'
+import { sweepOutbox, sweepRefusals } from '../store/outbox.ts'
 import { sweepRelayLists } from '../store/relay-lists.ts'
 import { sweepSeenEvents } from '../store/seen-events.ts'
 import type { Store } from '../store/store.ts'
@@ -52,6 +52,7 @@ export async function sweepOnce(deps: RetentionDeps, isStopped: () => boolean = 
   const sweeps: (() => Command<number>)[] = [
     () => sweepSeenEvents({ before: before(seen_events_days), limit: LIMIT }),
     () => sweepOutbox({ before: before(outbox_days), limit: LIMIT }),
+    () => sweepRefusals({ before: before(outbox_days), limit: LIMIT }),
     () => sweepRelayLists({ before: before(RELAY_LISTS_DAYS), limit: LIMIT }),
   ]
   for (const sweep of sweeps) while (!isStopped() && (await store.write(sweep())) >= LIMIT);

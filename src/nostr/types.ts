@@ -107,6 +107,8 @@ export interface OutboxEntry {
   readonly relays: readonly string[]
   /** Milliseconds since the epoch after which nobody wants it. */
   readonly notAfter: number
+  /** Of a gift wrap: what it holds, so that it can be made again for a relay that refuses its date. */
+  readonly seal?: NostrEvent
 }
 
 export interface Nostr {
@@ -136,6 +138,11 @@ export interface Nostr {
   nudgeOutbox(): void
   /** Called (at least once, also after a restart for what was accepted meanwhile) when the first relay accepted an entry whose key begins so. */
   onPublished(keyPrefix: string, handler: (key: string, eventId: string) => Promise<void>): void
+  /**
+   * Called (at least once, as above) when an entry whose key begins so will be taken by no relay: each refused it for good, or its
+   * time was over, or there was none. `why` has the words of the relays.
+   */
+  onGivenUp(keyPrefix: string, handler: (key: string, why: string) => Promise<void>): void
   /** Where to send what concerns this key: own write relays, its read relays (10002) and the hints; capped and guarded. */
   relaysToReach(pubkey: string, hints?: readonly string[]): Promise<string[]>
   /** Its DM relays (10050), or undefined when it publishes none. */

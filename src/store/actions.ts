@@ -70,6 +70,16 @@ export const finishAction = defineCommand(
   },
 )
 
+/** Ends what was to be published and that no relay takes: failed, in the relays' words. The agent may say the same again. */
+export const failPublication = defineCommand('fail_publication', (sql, p: { id: string; reason: string; at: number }) => {
+  const { changes } = sql(`UPDATE actions SET state = 'failed', reason = ?, updated_at = ? WHERE id = ? AND state = 'claimed'`).run(
+    p.reason,
+    BigInt(p.at),
+    p.id,
+  )
+  if (changes > 0) sql('DELETE FROM said WHERE action_id = ?').run(p.id)
+})
+
 function decodeAction(row: Row): ActionRow {
   return {
     id: text(row, 'id'),

@@ -51,6 +51,18 @@ const status = z.strictObject({
       outbox_depth: z.int(),
     }),
   ),
+  refused: z
+    .array(
+      z.strictObject({
+        relay: z.string(),
+        reason: z.string().describe('The prefix of NIP-01 (`invalid`, `blocked`, ...), `other`, or `not-taken-in-time`.'),
+        events: z.int(),
+        since: timeField,
+        last_at: timeField,
+        words: z.string().describe('What the relay said last.'),
+      }),
+    )
+    .describe('Events of this node that relays refused for good, counted by relay and reason, the newest first (at most 50).'),
   wallet: z.strictObject({
     ...part,
     balance_sats: satsField,

@@ -21,7 +21,7 @@ import {
 import { identify } from '../../nostr/nips/nip01.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import type { Nostr, NostrEvent } from '../../nostr/types.ts'
-import { enqueueEvent } from '../../store/outbox.ts'
+import { enqueueEvent, whyRefused } from '../../store/outbox.ts'
 import type { Store } from '../../store/store.ts'
 import { errorOfNode } from './node-error.ts'
 
@@ -57,6 +57,8 @@ const FIRST_REPEAT_MS = 2_000
 const MAX_REPEAT_MS = 15_000
 /** Errors that say: the same again, later. */
 const TRANSIENT = new Set(['shutting_down', 'rate_limited'])
+/** A command that every relay refused so often in a row is not worth another try. */
+const REFUSED_ROUNDS = 2
 /** Different statuses of one command that are listened to: no honest node has so many to tell. */
 const MAX_STATUSES = 512
 
@@ -83,12 +85,18 @@ export async function exchange(deps: ExchangeDeps, order: ExchangeOrder): Promis
   })
   const until = clock.now() + order.timeoutMs
   try {
+    let refused = 0
     for (let round = 0, waitMs = FIRST_REPEAT_MS; ; round++, waitMs = Math.min(waitMs * 2, MAX_REPEAT_MS)) {
       order.signal?.throwIfAborted()
       await publish(deps, order, relays, round)
       const leftMs = until - clock.now()
       const reply = await replies.next(Math.min(waitMs, leftMs))
       if (reply !== undefined) return reply
+      const refusal = whyRefused(deps.store, keyOf(order, round))
+      refused = refusal === undefined ? 0 : refused + 1
+      if (refusal !== undefined && refused >= REFUSED_ROUNDS && replies.lastSaid === undefined) {
+        throw new PylonError('relay_refused', `No relay takes the command: ${refusal}`)
+      }
       if (clock.now() >= until) throw unanswered(order, relays, replies.lastSaid)
     }
   } finally {
@@ -96,6 +104,8 @@ export async function exchange(deps: ExchangeDeps, order: ExchangeOrder): Promis
     subscription.close()
   }
 }
+
+const keyOf = ({ requestId }: ExchangeOrder, round: number): string => `control:${requestId}:${round}`
 
 async function relaysTo({ nostr, logger }: ExchangeDeps, server: string): Promise<string[]> {
   try {
@@ -119,7 +129,7 @@ async function publish(deps: ExchangeDeps, order: ExchangeOrder, relays: readonl
   }
   const event = identify(signer.pubkey, sealEnvelope(signer, server, CONTROL_CMD_KIND, text, unixSeconds(clock)))
   const at = clock.now()
-  await store.write(enqueueEvent({ key: `control:${requestId}:${round}`, event, relays, notAfter: at + COMMAND_LIFETIME_MS, at }))
+  await store.write(enqueueEvent({ key: keyOf(order, round), event, relays, notAfter: at + COMMAND_LIFETIME_MS, at }))
   nostr.nudgeOutbox()
 }
 

@@ -147,10 +147,10 @@ export class Publisher {
     const at = clock.now()
     const { rumor, wraps } = buildDm17(signer, [action.to], action.text, unixSeconds(clock))
     const claim = claimAction({ id: row.id, counterparty: action.to, eventId: rumor.id, digest: null, at })
-    const commands = wraps.map(({ recipient, event }) => {
+    const commands = wraps.map(({ recipient, event, seal }) => {
       const own = recipient === agent.pubkey
       const relays = own ? relaysOf(this.#deps, agent) : inbox
-      return enqueueEvent({ key: `action:${row.id}${own ? ':copy' : ''}`, event, relays, notAfter: at + DM_TTL_MS, at })
+      return enqueueEvent({ key: `action:${row.id}${own ? ':copy' : ''}`, event, seal, relays, notAfter: at + DM_TTL_MS, at })
     })
     await store.write(all(claim, ...commands))
     nostr.nudgeOutbox()

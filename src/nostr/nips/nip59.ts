@@ -14,21 +14,30 @@ export const CHAT_KIND = 14
 /** Seals and wraps are dated up to this far back. */
 const MAX_BACKDATE_S = 2 * 24 * 3600
 
-/** One wrap of a rumor. Seal and wrap carry times of their own in the past two days. */
-export function wrapRumor(author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): NostrEvent {
-  const seal = author.sign({
+/** A rumor as its author seals it for one recipient, dated somewhere in the past two days. */
+export function sealRumor(author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): NostrEvent {
+  return author.sign({
     kind: SEAL_KIND,
     created_at: nowS - randomInt(MAX_BACKDATE_S),
     tags: [],
     content: author.nip44Encrypt(recipient, JSON.stringify(rumor)),
   })
+}
+
+/** A wrap of a seal by a key that is thrown away. NIP-59 wants it dated back; a relay that refuses that gets one dated now. */
+export function wrapSeal(seal: NostrEvent, recipient: string, nowS: number, dated: 'back' | 'now' = 'back'): NostrEvent {
   const throwaway = freshSigner()
   return throwaway.sign({
     kind: WRAP_KIND,
-    created_at: nowS - randomInt(MAX_BACKDATE_S),
+    created_at: dated === 'now' ? nowS : nowS - randomInt(MAX_BACKDATE_S),
     tags: [['p', recipient]],
     content: throwaway.nip44Encrypt(recipient, JSON.stringify(seal)),
   })
+}
+
+/** One wrap of a rumor. Seal and wrap carry times of their own in the past two days. */
+export function wrapRumor(author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): NostrEvent {
+  return wrapSeal(sealRumor(author, rumor, recipient, nowS), recipient, nowS)
 }
 
 function freshSigner(): Signer {
@@ -54,7 +63,7 @@ export function buildDm17(
   text: string,
   nowS: number,
   options: DmOptions = {},
-): { rumor: IdentifiedEvent; wraps: { recipient: string; event: NostrEvent }[] } {
+): { rumor: IdentifiedEvent; wraps: { recipient: string; event: NostrEvent; seal: NostrEvent }[] } {
   const template: EventTemplate = {
     kind: CHAT_KIND,
     created_at: nowS,
@@ -67,7 +76,11 @@ export function buildDm17(
   }
   const rumor = identify(author.pubkey, template)
   const everyone = [...new Set([...recipients, author.pubkey])]
-  return { rumor, wraps: everyone.map((recipient) => ({ recipient, event: wrapRumor(author, rumor, recipient, nowS) })) }
+  const wraps = everyone.map((recipient) => {
+    const seal = sealRumor(author, rumor, recipient, nowS)
+    return { recipient, seal, event: wrapSeal(seal, recipient, nowS) }
+  })
+  return { rumor, wraps }
 }
 
 function invalid(what: string): PylonError {

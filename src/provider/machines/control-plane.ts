@@ -18,12 +18,13 @@ import {
 import { identify, tagValues } from '../../nostr/nips/nip01.ts'
 import type { Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
 import type { Command } from '../../store/commands.ts'
-import { enqueueEvent } from '../../store/outbox.ts'
+import { enqueueEvent, outboxEvent } from '../../store/outbox.ts'
 import { claimEvent } from '../../store/seen-events.ts'
 import { fail, toControlError } from './failures.ts'
 import { createMachines, type MachinesDeps, type OwnMachines } from './service.ts'
 
 const SUBSCRIPTION = 'runtime-control'
+const REPLY_KEY_PREFIX = 'control-reply:'
 /** How far a client's clock may be off, either way; within it event ids and idempotency keys keep a command from running twice. */
 const MAX_SKEW_S = 3600
 /** Commands under way for one requester, and for all: more are refused. */
@@ -39,7 +40,7 @@ const REPLY_KEPT_MS = 60_000
 const MAX_CONTENT_CHARS = 90_000
 
 export type MachinesOnNostrDeps = Omit<MachinesDeps, 'notify' | 'nostr'> & {
-  readonly nostr: Pick<Nostr, 'keyring' | 'relays' | 'nudgeOutbox' | 'subscribe'>
+  readonly nostr: Pick<Nostr, 'keyring' | 'relays' | 'nudgeOutbox' | 'subscribe' | 'onGivenUp' | 'relaysToReach'>
 }
 
 /** Machines whose commands also come over Nostr. */
@@ -55,8 +56,28 @@ export function createMachinesOnNostr(deps: MachinesOnNostrDeps): OwnMachines {
     const signer = nostr.keyring.node()
     const event = identify(signer.pubkey, sealEnvelope(signer, to, kind, text, unixSeconds(clock)))
     const at = clock.now()
-    return enqueueEvent({ key: `control:${to}:${at}:${++serial}`, event, relays: nostr.relays, notAfter: at + REPLY_KEPT_MS, at })
+    return enqueueEvent({
+      key: `${REPLY_KEY_PREFIX}${to}:${at}:${++serial}`,
+      event,
+      relays: nostr.relays,
+      notAfter: at + REPLY_KEPT_MS,
+      at,
+    })
   }
+
+  /** What our own relays refuse goes once to those that the requester reads; relays tell of neither, so the log and the counts of refusals do. */
+  async function onGivenUp(key: string, why: string): Promise<void> {
+    const to = key.slice(REPLY_KEY_PREFIX.length).split(':')[0] ?? ''
+    const event = outboxEvent(store, key)
+    const at = clock.now()
+    if (event === undefined || event.created_at * 1000 < at - REPLY_KEPT_MS) return
+    const others = (await nostr.relaysToReach(to)).filter((relay) => !nostr.relays.includes(relay))
+    logger.warn({ requester: to, why, relays: others }, 'an answer of the control plane was refused')
+    if (others.length === 0) return
+    await store.write(enqueueEvent({ key: `again:${key}`, event, relays: others, notAfter: at + REPLY_KEPT_MS, at }))
+    nostr.nudgeOutbox()
+  }
+  nostr.onGivenUp(REPLY_KEY_PREFIX, onGivenUp)
 
   const notify: MachinesDeps['notify'] = (tenant, requestId, status) => [
     reply(tenant, CONTROL_STATUS_KIND, encodeStatus(requestId, status)),

@@ -14,6 +14,7 @@ import type { Keyring, Nostr, NostrEvent, Signer } from '../../../src/nostr/type
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { all } from '../../../src/store/commands.ts'
 import { insertOperation, moveOperation } from '../../../src/store/operations.ts'
+import { pendingAfter, recordDeliveries } from '../../../src/store/outbox.ts'
 import { insertPurchase, listAnswers, movePurchase } from '../../../src/store/purchases.ts'
 import { Store } from '../../../src/store/store.ts'
 import type { PayRequest, PayResult, SentToken, Wallet, WalletEvent, WalletOwner, Wallets } from '../../../src/wallet/types.ts'
@@ -39,6 +40,7 @@ class World {
   onReceive: () => Promise<void> = async () => {}
   token: SentToken | undefined
   published: NostrEvent[] = []
+  readonly givenUp = new Map<string, (key: string, why: string) => Promise<void>>()
   #hear: (event: NostrEvent) => void = () => {}
   #tell: (event: WalletEvent) => Promise<void> = async () => {}
   readonly customer: Customer
@@ -85,6 +87,7 @@ class World {
       },
       nudgeOutbox: () => undefined,
       onPublished: () => undefined,
+      onGivenUp: (prefix, handler) => void this.givenUp.set(prefix, handler),
       relaysToReach: async () => ['wss://relay.test'],
       dmRelaysOf: async () => undefined,
       profileOf: async () => undefined,
@@ -464,4 +467,25 @@ it('hears a refund of what it paid that comes weeks later', async () => {
   const content = JSON.stringify({ error: 'failed', refund_token: 'cashuBrefund' })
   world.answer('e'.repeat(64), provider, { status: 'error', content, encrypt: { signer: provider, scheme: 'nip44' } })
   await world.until(() => expect(world.customer.get('old').status).toBe('refunded'))
+})
+
+it('ends at once, in the words of the relays, when none takes the request', async () => {
+  const world = new World()
+  const { id } = await world.order()
+  const sent = pendingAfter(world.store, 0, 10).find(({ key }) => key === `purchase:${id}:request`)
+  if (sent === undefined) throw new Error('no request')
+  const refusal = { relay: 'wss://relay.test', state: 'rejected' as const, attempts: 0, error: 'blocked: kind 5001', nextAt: 0 }
+  await world.store.write(recordDeliveries({ outcomes: [{ messageId: sent.id, ...refusal }], at: world.clock.now() }))
+  await world.givenUp.get('purchase:')?.(sent.key, 'wss://relay.test: blocked: kind 5001')
+  expect(world.customer.get(id)).toMatchObject({
+    status: 'failed',
+    error: { code: 'relay_refused', message: expect.stringContaining('wss://relay.test: blocked: kind 5001') },
+  })
+})
+
+it('says that no relay was reached, where that is why nobody answered', async () => {
+  const world = new World()
+  const { id } = await world.order({ timeoutMs: 60_000 })
+  await world.clock.advance(61_000)
+  await world.until(() => expect(world.customer.get(id)).toMatchObject({ status: 'timeout', error: { code: 'relay_unreachable' } }))
 })

@@ -416,6 +416,28 @@ describe('what is refused', () => {
     await world.close()
   })
 
+  it('ends what every relay refuses as failed, in their words, and may say it again', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    world.outside.refuses = ({ kind }) => (kind === 1 || kind === 1059 || kind === 4 ? 'blocked: pubkey not on the list' : undefined)
+    const bobsInbox = bob.pubkey
+    world.outside.inboxes.set(bobsInbox, ['ws://relay.test'])
+    const said = { type: 'post', text: 'Hear me' }
+    const dm = { type: 'dm', to: bob.pubkey, text: 'psst' }
+    await spawnAda(world, { autonomy: 'autonomous', brain: rules({ on: 'tick', do: [said, dm] }) })
+    const why = expect.stringContaining('blocked: pubkey not on the list')
+    await vi.waitFor(() =>
+      expect(world.host.log('ada')[0]?.actions).toMatchObject([
+        { type: 'post', state: 'failed', reason: why },
+        { type: 'dm', state: 'failed', reason: why },
+      ]),
+    )
+    world.outside.refuses = () => undefined
+    await world.host.tick('ada')
+    await settled(world)
+    expect(world.host.log('ada')[0]?.actions).toMatchObject([{ state: 'published' }, { state: 'published' }])
+    await world.close()
+  })
+
   it('never acts on the words of strangers by themselves', async () => {
     const world = await startWorld({ dir: tempDir() })
     const brain = rules({ on: 'mention', do: [{ type: 'remember', text: 'heard {{mention.text}}' }] })

@@ -33,6 +33,8 @@ export class Outside {
   readonly zaps: Parameters<SendZap>[0][] = []
   zapOutcome: 'paid' | 'unknown' | 'failed' = 'paid'
   accepts = true
+  /** The words in which the relay refuses an event for good. */
+  refuses: (event: NostrEvent) => string | undefined = () => undefined
 
   ofKind(kind: number, author?: string): NostrEvent[] {
     return [...this.events.values()].filter((event) => event.kind === kind && (author === undefined || event.pubkey === author))
@@ -59,6 +61,7 @@ export interface World {
 class MemoryRelay {
   readonly #subscriptions = new Set<SubscriptionSpec>()
   readonly #published = new Map<string, (key: string, eventId: string) => Promise<void>>()
+  readonly #givenUp = new Map<string, (key: string, why: string) => Promise<void>>()
   readonly #store: Store
   readonly #outside: Outside
   readonly #keyring: HomeKeyring
@@ -91,6 +94,7 @@ class MemoryRelay {
       listen: async () => ({ close: () => undefined }),
       nudgeOutbox: () => void this.flush().catch(() => undefined),
       onPublished: (prefix, handler) => void this.#published.set(prefix, handler),
+      onGivenUp: (prefix, handler) => void this.#givenUp.set(prefix, handler),
       relaysToReach: async () => [RELAY],
       dmRelaysOf: async (pubkey) => this.#outside.inboxes.get(pubkey),
       profileOf: async () => undefined,
@@ -103,16 +107,22 @@ class MemoryRelay {
     for (const message of pendingAfter(this.#store, this.#lastId, 100)) {
       this.#lastId = Math.max(this.#lastId, message.id)
       const event = isSigned(message.event) ? message.event : this.#keyring.signer(message.event.pubkey).sign(message.event)
-      this.#outside.events.set(event.id, event)
+      const refusal = this.#outside.refuses(event)
+      if (refusal === undefined) this.#outside.events.set(event.id, event)
       const outcomes = message.deliveries.map(({ relay }) => ({
         messageId: message.id,
         relay,
-        state: 'accepted' as const,
+        state: refusal === undefined ? ('accepted' as const) : ('rejected' as const),
         attempts: 1,
-        error: null,
+        error: refusal ?? null,
         nextAt: 0,
       }))
       await this.#store.write(recordDeliveries({ outcomes, at: this.#clock.now() }))
+      if (refusal !== undefined) {
+        for (const [prefix, handler] of this.#givenUp)
+          if (message.key.startsWith(prefix)) await handler(message.key, `${RELAY}: ${refusal}`)
+        continue
+      }
       for (const [prefix, handler] of this.#published) if (message.key.startsWith(prefix)) await handler(message.key, event.id)
       await this.deliver(event)
     }

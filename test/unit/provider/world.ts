@@ -30,6 +30,8 @@ export class World extends MemoryMint {
   readonly published: NostrEvent[] = []
   readonly #sentIds = new Set<string>()
   relayUp = true
+  /** The words in which the relay refuses an event for good. */
+  refuses: (event: NostrEvent) => string | undefined = () => undefined
 
   nowS(): number {
     return Math.floor(this.clock.now() / 1000)
@@ -150,6 +152,7 @@ function fakeNostr(world: World, store: Store, isDead: () => boolean): { nostr: 
   const specs = new Set<SubscriptionSpec>()
   const listeners = new Set<{ filters: readonly Filter[]; onEvent(event: NostrEvent, relay: string): void }>()
   const handlers: { prefix: string; handler: (key: string, eventId: string) => Promise<void> }[] = []
+  const givenUp: { prefix: string; handler: (key: string, why: string) => Promise<void> }[] = []
   const relays = ['wss://relay.test']
   let flushed = 0
 
@@ -171,6 +174,12 @@ function fakeNostr(world: World, store: Store, isDead: () => boolean): { nostr: 
       const { sig: _sig, ...event } = message.event
       const signed = node.sign(event)
       if (signed.id !== event.id) throw new Error('the id changed when it was signed')
+      const refusal = world.refuses(signed)
+      if (refusal !== undefined) {
+        for (const { prefix, handler } of givenUp)
+          if (message.key.startsWith(prefix)) await handler(message.key, `${relays[0]}: ${refusal}`)
+        continue
+      }
       if (world.accept(signed))
         for (const listener of listeners) if (matchesAny(listener.filters, signed)) listener.onEvent(signed, relays[0] ?? '')
       for (const { prefix, handler } of handlers) if (message.key.startsWith(prefix)) await handler(message.key, event.id)
@@ -202,6 +211,7 @@ function fakeNostr(world: World, store: Store, isDead: () => boolean): { nostr: 
       })
     },
     onPublished: (prefix, handler) => void handlers.push({ prefix, handler }),
+    onGivenUp: (prefix, handler) => void givenUp.push({ prefix, handler }),
     relaysToReach: (_pubkey, hints = []) => Promise.resolve([...relays, ...hints]),
     dmRelaysOf: () => Promise.resolve(undefined),
     profileOf: () => Promise.resolve(undefined),
