@@ -59,15 +59,27 @@ export const keysSchema = z.object({
     .min(1)
     .max(100),
 })
-export const mintQuoteSchema = z.object({
-  quote: z.string().min(1).max(500),
-  request: z.string().max(8192),
-  amount: sats.nullish(),
-  unit: z.string().nullish(),
-  state: z.enum(['UNPAID', 'PAID', 'ISSUED']),
-  expiry: z.number().nullish(),
-  pubkey: z.string().nullish(),
-})
+export const mintQuoteSchema = z
+  .object({
+    quote: z.string().min(1).max(500),
+    request: z.string().max(8192),
+    amount: sats.nullish(),
+    unit: z.string().nullish(),
+    state: z.enum(['UNPAID', 'PAID', 'ISSUED']).nullish(),
+    /** Instead of a state: what came in for it, and what of that was signed. */
+    amount_paid: sats.nullish(),
+    amount_issued: sats.nullish(),
+    /** Instead of both, as mints had it first. */
+    paid: z.boolean().nullish(),
+    expiry: z.number().nullish(),
+    pubkey: z.string().nullish(),
+  })
+  .transform((quote, context) => {
+    const state = mintQuoteState(quote)
+    if (state !== undefined) return { ...quote, state }
+    context.addIssue({ code: 'custom', message: 'it says neither its state nor what was paid', path: ['state'] })
+    return z.NEVER
+  })
 export const signaturesSchema = z.object({ signatures })
 export const restoreSchema = z.object({ outputs: z.array(z.object({ B_: z.string().max(66) })).max(1000), signatures })
 export const statesSchema = z.object({
@@ -83,6 +95,23 @@ export const meltQuoteSchema = z.object({
   payment_preimage: z.string().max(200).nullish(),
   change: signatures.nullish(),
 })
+
+/** What a mint says of a quote, however it says it (NUT-04, 23): undefined where it says nothing. */
+export function mintQuoteState(quote: {
+  readonly state?: 'UNPAID' | 'PAID' | 'ISSUED' | null | undefined
+  readonly amount?: number | null | undefined
+  readonly amount_paid?: number | null | undefined
+  readonly amount_issued?: number | null | undefined
+  readonly paid?: boolean | null | undefined
+}): 'UNPAID' | 'PAID' | 'ISSUED' | undefined {
+  if (quote.state != null) return quote.state
+  if (quote.amount_paid != null) {
+    const issued = quote.amount_issued ?? 0
+    if (issued > 0 && issued >= quote.amount_paid) return 'ISSUED'
+    return quote.amount_paid > issued && quote.amount_paid - issued >= (quote.amount ?? 1) ? 'PAID' : 'UNPAID'
+  }
+  return quote.paid == null ? undefined : quote.paid ? 'PAID' : 'UNPAID'
+}
 
 export type MintQuote = z.output<typeof mintQuoteSchema>
 export type MeltQuote = z.output<typeof meltQuoteSchema>

@@ -87,9 +87,11 @@ export class MintSockets {
   }
 
   #hear(entry: MintSocket, message: unknown): void {
-    const payload = (message as { params?: { payload?: { quote?: unknown; state?: unknown } } } | null | undefined)?.params?.payload
-    if (typeof payload?.quote !== 'string' || payload.state === 'UNPAID') return
-    const row = entry.subscribed.get(payload.quote)
+    const payload = (message as { params?: { payload?: Record<string, unknown> } } | null | undefined)?.params?.payload
+    if (typeof payload?.['quote'] !== 'string' || payload['state'] === 'UNPAID') return
+    // Without a state the amounts tell.
+    if (payload['state'] == null && (payload['amount_paid'] === 0 || payload['paid'] === false)) return
+    const row = entry.subscribed.get(payload['quote'])
     if (row !== undefined) this.#onPaid(row)
   }
 }

@@ -12,7 +12,7 @@ import type { WalletDesk } from './desk.ts'
 import { assertUnderCap } from './mints.ts'
 import type { ReceivePlan } from './operations.ts'
 import { storedError, unknownOutcome } from './outcomes.ts'
-import { amountsFor, makeOutputs, signerForLock, swapBody, unlockInputs } from './requests.ts'
+import { amountsFor, makeOutputs, openingOf, swapBody, tokenLocked, unlockInputs } from './requests.ts'
 import { readTokenHead, readTokenProofs, type TokenHead } from './token.ts'
 import type { ReceivedToken, ReceiveRequest, TokenInspection } from './types.ts'
 
@@ -32,7 +32,7 @@ export class Receiving {
       unit: head.unit,
       faceSats: sats(head.faceSats),
       netSats: sats(maxZero(sumOf(coins) - inputFee(coins))),
-      lock: this.#lockOf(proofs),
+      ...this.#lockOf(proofs),
     }
   }
 
@@ -62,8 +62,8 @@ export class Receiving {
   async #prepareReceive(request: ReceiveRequest, digest: string): Promise<string> {
     const { store, clock, crypto } = this.#desk.context
     const { head, mint, proofs, coins, keysets } = await this.#readToken(request.token)
-    const lock = this.#lockOf(proofs)
-    if (lock === 'other') throw new PylonError('token_locked', 'The token is locked to another key: only that key can spend it.')
+    const { lock, lockReason } = this.#lockOf(proofs)
+    if (lock === 'other') throw tokenLocked(lockReason ?? 'it is locked to another key')
     if (request.requireLock === true && lock !== 'ours') {
       throw new PylonError(
         'token_locked',
@@ -144,11 +144,12 @@ export class Receiving {
     return { head, mint, proofs, coins, keysets }
   }
 
-  #lockOf(proofs: readonly TokenProof[]): TokenInspection['lock'] {
+  #lockOf(proofs: readonly TokenProof[]): Pick<TokenInspection, 'lock' | 'lockReason'> {
     const { keyring, clock } = this.#desk.context
-    const keys = proofs.map((proof) => signerForLock(keyring, this.#desk.owner, proof.secret, clock.now() / 1000))
-    if (keys.includes(undefined)) return 'other'
-    return keys.includes('none') ? 'none' : 'ours'
+    const secrets = proofs.map((proof) => proof.secret)
+    const opening = openingOf(keyring, this.#desk.owner, secrets, clock.now() / 1000)
+    if (!opening.opens) return { lock: 'other', lockReason: opening.reason }
+    return { lock: opening.forAll ? 'none' : 'ours' }
   }
 
   /** @throws mint_cap_exceeded */

@@ -2,6 +2,7 @@
 import { hash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import { PylonError } from '../base/errors.ts'
+import { parseJson } from '../base/json.ts'
 import type { Keyring, Signer } from '../nostr/types.ts'
 import { type KeysetRow, reserveCounters } from '../store/mints.ts'
 import type { OperationRow } from '../store/operations.ts'
@@ -9,8 +10,8 @@ import type { ProofRow } from '../store/proofs.ts'
 import { splitAmount } from './coins.ts'
 import type { WalletContext } from './context.ts'
 import type { BlindedOutput, OutputLock, TokenProof } from './crypto.ts'
+import { lockOf, type Opening, openingFor } from './locks.ts'
 import type { OutputPurpose, Plan, PlannedOutput, SendPlan } from './operations.ts'
-import { lockOf } from './token.ts'
 import type { WalletOwner } from './types.ts'
 
 /** As NUT-00 has an input. */
@@ -95,18 +96,38 @@ export function inputsOf(proofs: readonly ProofRow[]): MintInput[] {
   return proofs.map(({ amountSats, keysetId, secret, c }) => ({ amount: Number(amountSats), id: keysetId, secret, C: c }))
 }
 
-/** The key of ours that opens a lock: the wallet's own, or the owner's Nostr key; the refund keys once the locktime has passed. */
-export function signerForLock(keyring: Keyring, owner: WalletOwner, secret: string, nowS: number): Signer | 'none' | undefined {
-  const lock = lockOf(secret)
-  if (lock.type === 'none') return 'none'
-  if (lock.type === 'unsupported') return undefined
+/** Our keys that a lock may name: the wallet's own, and the owner's Nostr key; by their x-only form. */
+function lockSigners(keyring: Keyring, owner: WalletOwner): Map<string, () => Signer> {
   const wallet = keyring.walletSigner(owner.pubkey)
-  const refundable = lock.locktime !== undefined && lock.locktime <= nowS
-  for (const key of [lock.key, ...(refundable ? lock.refundKeys : [])]) {
-    if (key.slice(2) === wallet.pubkey) return wallet
-    if (key.slice(2) === owner.pubkey) return keyring.signer(owner.pubkey)
-  }
-  return undefined
+  return new Map([
+    [wallet.pubkey, () => wallet],
+    [owner.pubkey, () => keyring.signer(owner.pubkey)],
+  ])
+}
+
+/** Whether all of a token opens for us now, and for whom else: by the strictest of its proofs. */
+export function openingOf(keyring: Keyring, owner: WalletOwner, secrets: readonly string[], nowS: number): Opening {
+  const ours = new Set(lockSigners(keyring, owner).keys())
+  const openings = secrets.map((secret) => openingFor(lockOf(secret), ours, nowS))
+  const closed = openings.find((opening) => !opening.opens)
+  if (closed !== undefined) return closed
+  // NUT-11: where one asks for a signature over all, all must ask for the same.
+  if (secrets.some(signsAll) && new Set(secrets.map(conditionsOf)).size > 1)
+    return { opens: false, reason: 'its lock is malformed (SIG_ALL beside another lock)' }
+  return { opens: true, forAll: openings.some((opening) => opening.opens && opening.forAll), keys: [] }
+}
+
+function signsAll(secret: string): boolean {
+  const lock = lockOf(secret)
+  return lock.type === 'conditions' && lock.sigAll
+}
+
+/** All of a secret but its nonce. */
+function conditionsOf(secret: string): string {
+  const parsed = parseJson(secret)
+  if (!Array.isArray(parsed)) return ''
+  const { data, tags } = parsed[1] as { data?: unknown; tags?: unknown }
+  return JSON.stringify([parsed[0], data, tags ?? []])
 }
 
 /** Foreign proofs as inputs, with the witness that opens each (NUT-11). @throws token_locked */
@@ -117,28 +138,32 @@ export async function unlockInputs(
   outputs: readonly BlindedOutput[],
 ): Promise<MintInput[]> {
   const nowS = context.clock.now() / 1000
-  const sigAll = proofs.some(({ secret }) => {
-    const lock = lockOf(secret)
-    return lock.type === 'p2pk' && lock.sigAll
-  })
+  const signers = lockSigners(context.keyring, owner)
+  const ours = new Set(signers.keys())
+  const sigAll = proofs.some(({ secret }) => signsAll(secret))
   const allMessage = proofs.map(({ secret, C }) => secret + C).join('') + outputs.map(({ amount, B_ }) => `${amount}${B_}`).join('')
   const inputs: MintInput[] = []
   for (const [index, { amount, id, secret, C }] of proofs.entries()) {
-    const signer = signerForLock(context.keyring, owner, secret, nowS)
-    if (signer === undefined) throw new PylonError('token_locked', 'The token is locked to another key.')
-    const bare = signer === 'none' || (sigAll && index > 0)
+    const opening = openingFor(lockOf(secret), ours, nowS)
+    if (!opening.opens) throw tokenLocked(opening.reason)
+    const bare = opening.keys.length === 0 || (sigAll && index > 0)
     const message = sigAll ? allMessage : secret
-    inputs.push({ amount, id, secret, C, ...(bare ? {} : { witness: witnessOf(signer, message) }) })
+    const signed = () => opening.keys.flatMap((key) => signers.get(key)?.() ?? [])
+    inputs.push({ amount, id, secret, C, ...(bare ? {} : { witness: witnessOf(signed(), message) }) })
     // A signature takes a good part of a millisecond: others may run in between.
     if (index % SIGNATURES_AT_ONCE === SIGNATURES_AT_ONCE - 1) await setImmediate()
   }
   return inputs
 }
 
+export const tokenLocked = (reason: string): PylonError =>
+  new PylonError('token_locked', `The token can't be spent by this wallet: ${reason}.`)
+
 const SIGNATURES_AT_ONCE = 8
 
-function witnessOf(signer: Signer, message: string): string {
-  return JSON.stringify({ signatures: [signer.signDigest(hash('sha256', message, 'buffer'))] })
+function witnessOf(signers: readonly Signer[], message: string): string {
+  const digest = hash('sha256', message, 'buffer')
+  return JSON.stringify({ signatures: signers.map((signer) => signer.signDigest(digest)) })
 }
 
 /** The plan again with outputs of another keyset; undefined where a signature over the outputs stands in the way. */
@@ -146,11 +171,7 @@ export async function replan(context: WalletContext, operation: OperationRow, ke
   const { owner, idempotencyKey } = operation
   const plan = operation.plan as Plan
   const inputs = plan.kind === 'mint' ? [] : (JSON.parse(plan.body) as { inputs: MintInput[] }).inputs
-  const signsAll = inputs.some(({ secret }) => {
-    const lock = lockOf(secret)
-    return lock.type === 'p2pk' && lock.sigAll
-  })
-  if (signsAll || plan.path === '') return undefined
+  if (inputs.some(({ secret }) => signsAll(secret)) || plan.path === '') return undefined
   const amountsOf = (purpose: OutputPurpose) => plan.outputs.filter((output) => output.purpose === purpose).map((output) => output.amount)
   const outputs = await makeOutputs(context, keyset, [
     { purpose: 'keep', amounts: amountsOf('keep'), owner },

@@ -1,7 +1,6 @@
-/** Reads Cashu tokens that strangers send: caps before any curve work, one mint, one unit, and who may spend it (NUT-00, 10, 11). */
+/** Reads Cashu tokens that strangers send: caps before any curve work, one mint, one unit (NUT-00). */
 import { Amount, getDecodedToken, getEncodedToken, getTokenMetadata } from '@cashu/cashu-ts'
 import { PylonError } from '../base/errors.ts'
-import { parseJson } from '../base/json.ts'
 import type { TokenProof } from './crypto.ts'
 
 /** A token far above this is no payment for a job. */
@@ -17,18 +16,6 @@ export interface TokenHead {
   /** The token without prefix or spaces. */
   readonly text: string
 }
-
-/** What a secret asks of its spender. `data` is the key of a P2PK lock. */
-export type Lock =
-  | { readonly type: 'none' }
-  | {
-      readonly type: 'p2pk'
-      readonly key: string
-      readonly sigAll: boolean
-      readonly locktime: number | undefined
-      readonly refundKeys: readonly string[]
-    }
-  | { readonly type: 'unsupported'; readonly reason: string }
 
 /** Mint, unit and face value, with nothing but a bounded decode. @throws token_invalid */
 export function readTokenHead(input: string): TokenHead {
@@ -95,42 +82,6 @@ export function normaliseMintUrl(url: string): string {
   }
   if (parsed.protocol !== 'https:' && parsed.protocol !== 'http:') throw invalid('its mint is no http URL')
   return `${parsed.protocol}//${parsed.host}${parsed.pathname.replace(/\/+$/, '')}`
-}
-
-const KNOWN_TAGS = new Set(['sigflag', 'n_sigs', 'locktime', 'refund', 'n_sigs_refund'])
-
-/** NUT-10 and 11: anything but a plain lock to one key is `unsupported`. */
-export function lockOf(secret: string): Lock {
-  const parsed = secret.startsWith('[') ? parseJson(secret) : undefined
-  if (!Array.isArray(parsed) || typeof parsed[0] !== 'string' || typeof parsed[1] !== 'object' || parsed[1] === null)
-    return { type: 'none' }
-  if (parsed[0] !== 'P2PK') return { type: 'unsupported', reason: `a lock of the kind ${parsed[0].slice(0, 20)}` }
-  const { data, tags = [] } = parsed[1] as { data?: unknown; tags?: unknown }
-  if (typeof data !== 'string' || !/^0[23][0-9a-f]{64}$/.test(data)) return { type: 'unsupported', reason: 'a malformed key' }
-  if (!isTagList(tags)) return { type: 'unsupported', reason: 'malformed tags' }
-  const names = tags.map(([name]) => name ?? '')
-  const strange = names.find((name, i) => !KNOWN_TAGS.has(name) || names.indexOf(name) !== i)
-  if (strange !== undefined) return { type: 'unsupported', reason: `the tag ${strange.slice(0, 20)}` }
-  const tag = (name: string) => tags.find(([key]) => key === name)?.slice(1)
-  const flag = tag('sigflag')?.[0] ?? 'SIG_INPUTS'
-  if ((tag('n_sigs')?.[0] ?? '1') !== '1' || (tag('n_sigs_refund')?.[0] ?? '1') !== '1')
-    return { type: 'unsupported', reason: 'several signatures' }
-  if (flag !== 'SIG_INPUTS' && flag !== 'SIG_ALL') return { type: 'unsupported', reason: 'an unknown signature flag' }
-  const locktime = tag('locktime')?.[0]
-  if (locktime !== undefined && !/^\d{1,12}$/.test(locktime)) return { type: 'unsupported', reason: 'a malformed locktime' }
-  return {
-    type: 'p2pk',
-    key: data,
-    sigAll: flag === 'SIG_ALL',
-    locktime: locktime === undefined ? undefined : Number(locktime),
-    refundKeys: tag('refund') ?? [],
-  }
-}
-
-function isTagList(value: unknown): value is string[][] {
-  return (
-    Array.isArray(value) && value.length <= 10 && value.every((tag) => Array.isArray(tag) && tag.every((item) => typeof item === 'string'))
-  )
 }
 
 function invalid(why: string): PylonError {

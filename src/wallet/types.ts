@@ -53,7 +53,10 @@ export interface TokenInspection {
   readonly faceSats: Sats
   /** Less the input fee of the mint's keysets: what we would hold. */
   readonly netSats: Sats
+  /** `none`: anyone who has it can spend it, as also where a lock has run out. `ours`: we can. `other`: we can't. */
   readonly lock: 'none' | 'ours' | 'other'
+  /** Of `other`: why, to be put behind a colon. */
+  readonly lockReason?: string
 }
 
 export interface ReceiveRequest extends Operation {

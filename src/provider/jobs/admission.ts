@@ -115,13 +115,15 @@ export function judgeOrder(order: Pick<Order, 'kind' | 'deadline' | 'bidMsats' |
 
 /** Why a token cannot pay, from what was read off it without spending anything; undefined when it can. */
 export function judgeToken(
-  token: { unit: string; netSats: bigint; lock: 'none' | 'ours' | 'other'; isPrivate: boolean },
+  token: { unit: string; netSats: bigint; lock: 'none' | 'ours' | 'other'; lockReason?: string; isPrivate: boolean },
   priceMsats: Msats,
 ): Refusal | undefined {
   const need = msatsToSatsUp(priceMsats)
   if (token.unit !== 'sat') return { code: 'token_invalid', message: `The token is in ${token.unit.slice(0, 20)}, only sat is taken.` }
-  if (token.lock === 'other')
-    return { code: 'token_locked', message: 'The token is locked to another key than the one in our announcement.' }
+  if (token.lock === 'other') {
+    const why = token.lockReason ?? 'it is locked to another key'
+    return { code: 'token_locked', message: `The token can't be spent with the key in our announcement: ${why}.` }
+  }
   if (token.lock === 'none' && !token.isPrivate) {
     return {
       code: 'token_bare',

@@ -20,7 +20,7 @@ export function checkSpendingConditions(inputs: readonly ProofInput[], outputs: 
   const kinds = inputs.map((input) => kindOf(input.secret))
   try {
     const first = inputs[0]
-    if (inputs.some((input, i) => kinds[i] !== undefined && getP2PKSigFlag(input.secret) === 'SIG_ALL')) {
+    if (inputs.some((input, i) => kinds[i] !== undefined && getP2PKSigFlag(withTextTags(input.secret)) === 'SIG_ALL')) {
       assertAlike(inputs)
       if (first !== undefined) assertUnlocked(first, kinds[0], signAllMessage(inputs, outputs, quoteId))
       return
@@ -39,13 +39,25 @@ function kindOf(secret: string): Kind | undefined {
   return parsed[0] === 'P2PK' || parsed[0] === 'HTLC' ? parsed[0] : undefined
 }
 
-function assertUnlocked(input: ProofInput, kind: Kind | undefined, message?: string): void {
+/** NUT-11: some wallets write the numbers in tags as numbers, and mean the same. */
+function withTextTags(secret: string): string {
+  const parsed = parseJson(secret)
+  if (!Array.isArray(parsed)) return secret
+  const [kind, rest] = parsed as [unknown, { tags?: unknown } | null | undefined]
+  if (!Array.isArray(rest?.tags)) return secret
+  const tags = rest.tags.map((tag: unknown) =>
+    Array.isArray(tag) ? tag.map((item: unknown) => (typeof item === 'number' ? String(item) : item)) : tag,
+  )
+  return JSON.stringify([kind, { ...rest, tags }])
+}
+
+function assertUnlocked(input: ProofInput, kind: Kind | undefined, message = input.secret): void {
   if (kind === undefined) return
   const witness = typeof input.witness === 'string' ? parseJson(input.witness) : input.witness
   const parsed = witnessSchema.safeParse(witness ?? {})
   if (!parsed.success) throw new MintError('proof_invalid', 'the witness is malformed')
   const { secret, C, id } = input
-  const proof: Proof = { id, secret, C, amount: Amount.from(input.amount), witness: JSON.stringify(parsed.data) }
+  const proof: Proof = { id, secret: withTextTags(secret), C, amount: Amount.from(input.amount), witness: JSON.stringify(parsed.data) }
   const authorised = kind === 'P2PK' ? isP2PKSpendAuthorised : isHTLCSpendAuthorised
   if (!authorised(proof, undefined, message)) throw new MintError('proof_invalid', 'the signatures of the witness do not unlock the proof')
 }
