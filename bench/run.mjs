@@ -1,5 +1,5 @@
 // Measures the executable that users get, each figure beside something else from the same run, and writes docs/benchmarks.md.
-// PYLON_BIN=build/pylon node bench/run.mjs [--quick]
+// PYLON_BIN=build/pylon node bench/run.mjs [--quick] [--flood]; with --flood it measures a flood of unpaid requests alone.
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
@@ -12,6 +12,10 @@ import { inlineMoreWasm } from '../src/base/wasm-inlining.ts'
 const here = dirname(fileURLToPath(import.meta.url))
 const root = dirname(here)
 const quick = process.argv.includes('--quick')
+if (process.argv.includes('--flood')) {
+  const { status } = spawnSync(process.execPath, [join(here, 'flood.mjs'), ...(quick ? ['--quick'] : [])], { stdio: 'inherit' })
+  process.exit(status ?? 1)
+}
 const bin = process.env.PYLON_BIN ?? join(root, 'build', 'pylon')
 const command = bin.endsWith('.cjs') ? [process.execPath, bin] : [bin]
 const home = mkdtempSync(join(tmpdir(), 'pyb-'))

@@ -70,6 +70,12 @@ const schema = z.strictObject({
       max_age_s: seconds.default(3600),
       /** How far ahead of our clock a request may be dated. */
       max_skew_s: seconds.default(300),
+      /** Invoices at most that wait for customers who have not paid here before. */
+      unpaid_invoices: z.int().min(1).max(10_000).default(300),
+      /** Bytes of requests at most that are kept for such customers, and again of their jobs that ended. */
+      unpaid_bytes: z.int().min(1_000_000).max(1_000_000_000).default(16_000_000),
+      /** Under load a stranger is served who sends proof of work of so many bits (NIP-13), or more the more there are. */
+      pow_bits: z.int().min(8).max(32).default(16),
       invoice_expiry_s: seconds.default(900),
       job_timeout_s: seconds.default(300),
       max_input_bytes: z.int().min(1).max(4_000_000).default(256_000),
@@ -111,6 +117,8 @@ const schema = z.strictObject({
     .strictObject({
       seen_events_days: z.int().min(4).default(30),
       finished_jobs_days: z.int().min(1).default(90),
+      /** Jobs that nobody paid for are forgotten so soon after their end; of free ones that were done the last 1000 stay, without their texts. */
+      unpaid_jobs_minutes: z.int().min(1).default(30),
       ticks_days: z.int().min(1).default(90),
       outbox_days: z.int().min(1).default(7),
     })

@@ -8,11 +8,13 @@ import type { Verifier } from './verify.ts'
 /** Events dated further ahead are not delivered. */
 export const MAX_FUTURE_S = 900
 
-export type Rejection = 'shape' | 'known' | 'filter' | 'future' | 'expired' | 'signature'
+export type Rejection = 'shape' | 'known' | 'filter' | 'future' | 'expired' | 'charged' | 'signature'
 
 export interface IngestDeps {
   readonly clock: Clock
   readonly verifier: Verifier
+  /** Whether its signature is worth computing; all are where this is absent. */
+  readonly isWorthIt?: (event: NostrEvent) => boolean
 }
 
 /**
@@ -36,5 +38,6 @@ export function admitEvent(
   const now = unixSeconds(deps.clock)
   if (event.created_at > now + MAX_FUTURE_S) return 'future'
   if (isExpired(event, now)) return 'expired'
+  if (deps.isWorthIt?.(event) === false) return 'charged'
   return deps.verifier.verify(event) ? event : 'signature'
 }

@@ -73,6 +73,7 @@ export class Subscriptions {
     return new Feed({
       clock,
       verifier,
+      isWorthIt: (event) => spec.isWorthIt?.(event, hold.relay.url) ?? true,
       relay: hold.relay,
       filters: spec.filters,
       overlapS: spec.overlapS ?? DEFAULT_OVERLAP_S,

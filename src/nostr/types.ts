@@ -81,6 +81,8 @@ export interface SubscriptionSpec {
   readonly overlapS?: number
   /** How far back to ask when there is no cursor yet. */
   readonly backfillS: number
+  /** Asked before a signature is computed: false passes the event over, unseen. */
+  isWorthIt?(event: NostrEvent, relay: string): boolean
   /**
    * Each verified, matching event; may come again (from another relay, after a restart): claim it durably first.
    * The cursor passes only what has resolved. A rejection is logged and the event comes again after reconnect.

@@ -25,6 +25,8 @@ export interface Offer {
   readonly pricing: Announcement['pricing']
   /** Models that kind 5050 can be asked for. */
   readonly models: readonly string[]
+  /** Bits of proof of work that strangers need now, while the node is busy. */
+  readonly workBits: number | undefined
 }
 
 export interface Profile {
@@ -89,12 +91,16 @@ export function createAnnouncer(deps: {
       await say('0', { kind: 0, created_at: now, tags: [], content: JSON.stringify({ ...profile, bot: true }) }, notAfter)
       await say('10002', buildRelayList(relays, now), notAfter)
       await say('10050', buildDmRelays(relays, now), notAfter)
-      const { models, lockPubkey, ...rest } = offer
+      const { models, workBits, lockPubkey, ...rest } = offer
       const template = buildAnnouncement(
         { d: announcementId(deps.pubkey()), ...rest, ...(lockPubkey === undefined ? {} : { lockPubkey }) },
         now,
       )
-      await say('31990', withModels(withTopics(template), models), notAfter)
+      await say(
+        '31990',
+        withContent(withTopics(template), { ...modelsIn(models), ...(workBits === undefined ? {} : { pow: workBits }) }),
+        notAfter,
+      )
     },
 
     async heartbeat() {
@@ -133,10 +139,11 @@ function withTopics(template: EventTemplate): EventTemplate {
   return { ...template, tags: [...template.tags, ['t', 'pylon'], ['t', 'dvm']] }
 }
 
+function withContent(template: EventTemplate, more: Readonly<Record<string, unknown>>): EventTemplate {
+  return { ...template, content: JSON.stringify({ ...(JSON.parse(template.content) as Record<string, unknown>), ...more }) }
+}
+
 /** The models of 5050, in the form that DVM clients read. */
-function withModels(template: EventTemplate, models: readonly string[]): EventTemplate {
-  if (models.length === 0) return template
-  const content = JSON.parse(template.content) as Record<string, unknown>
-  const nip90Params = { model: { required: false, values: models.slice(0, 50) } }
-  return { ...template, content: JSON.stringify({ ...content, nip90Params }) }
+function modelsIn(models: readonly string[]): Readonly<Record<string, unknown>> {
+  return models.length === 0 ? {} : { nip90Params: { model: { required: false, values: models.slice(0, 50) } } }
 }

@@ -28,6 +28,8 @@ const KNOWN_KINDS: readonly number[] = [
 const PROBE_EVERY_MS = 60_000
 /** How soon a change is noticed: a backend or mint that came or went. */
 const REFRESH_EVERY_MS = 500
+/** What is asked of strangers under load is announced, and not changed more often than this. */
+const LOAD_TOLD_MS = 30_000
 /** What is announced is compared with what was said last this often, even when nothing changed. */
 const REPEAT_EVERY_MS = 3_600_000
 /** Waiting jobs whose cancel requests are listened for by id; the others are found by their k or p tag. */
@@ -89,6 +91,7 @@ export function createProvider(deps: ProviderDeps): Provider {
   let nextProbeAt = 0
   let nextHeartbeatAt = 0
   let announced = { key: '', until: 0 }
+  let load: { workBits: number | undefined; until: number } = { workBits: undefined, until: 0 }
   let cancelRefresh: (() => void) | undefined
   let cancelWatch: (() => void) | undefined
 
@@ -141,6 +144,7 @@ export function createProvider(deps: ProviderDeps): Provider {
       name: 'provider-jobs',
       filters: [{ kinds: directed, '#p': [me] }, ...(served.length === 0 ? [] : [{ kinds: served }])],
       backfillS,
+      isWorthIt: intake.isWorthIt,
       onEvent: intake.onRequest,
     })
     // NIP-09 asks for a k tag; those who leave it out are found by p here, or by the id of a waiting job in `watch`.
@@ -151,6 +155,7 @@ export function createProvider(deps: ProviderDeps): Provider {
         { kinds: [5], '#p': [me] },
       ],
       backfillS,
+      isWorthIt: intake.isWorthIt,
       onEvent: intake.onDeletion,
     })
     jobs = {
@@ -207,6 +212,7 @@ export function createProvider(deps: ProviderDeps): Provider {
           }),
         ),
         models: backends.flatMap((backend) => backend.health().models),
+        workBits: load.workBits,
       },
       { name: now.node.name, about: now.node.about, ...deps.profile?.() },
     )
@@ -228,7 +234,13 @@ export function createProvider(deps: ProviderDeps): Provider {
       if (clock.now() >= nextProbeAt) await probe()
       if (state !== 'on') return
       subscribe()
-      const now = JSON.stringify([servedKinds(), wallets.mints().map((mint) => mint.url), backends.map((backend) => backend.health())])
+      if (clock.now() >= load.until) load = { workBits: engine.strangers.asked(), until: clock.now() + LOAD_TOLD_MS }
+      const now = JSON.stringify([
+        load.workBits,
+        servedKinds(),
+        wallets.mints().map((mint) => mint.url),
+        backends.map((backend) => backend.health()),
+      ])
       if (now !== announced.key || clock.now() >= announced.until) {
         await announce()
         announced = { key: now, until: clock.now() + REPEAT_EVERY_MS }

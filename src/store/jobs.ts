@@ -3,6 +3,7 @@ import type { Msats } from '../base/amounts.ts'
 import { defineCommand, type Row } from './commands.ts'
 import { amount, amountOrNull, int, intOrNull, json, jsonOrNull, text, textOrNull } from './row.ts'
 import type { Store } from './store.ts'
+import { forgetJobs, wasForgotten } from './unpaid-jobs.ts'
 
 /** The closed set of states; which step follows which is decided by provider/jobs/states.ts. */
 export const JOB_STATES = [
@@ -70,6 +71,7 @@ export interface JobTransitionRow {
 }
 
 const MAX_CANCELLATIONS = 10_000n
+const MAX_CANCELLATIONS_OF_KEY = 200n
 
 /** Records that a refund was sent (again) and when it is to be sent next; the state stays `refunding`. */
 export const noteRefundSent = defineCommand('note_refund_sent', (sql, p: { id: string; sends: number; nextAt: number; at: number }) => {
@@ -81,7 +83,7 @@ export const noteRefundSent = defineCommand('note_refund_sent', (sql, p: { id: s
   )
 })
 
-/** Remembers a cancel request whose job is not here yet. */
+/** Remembers a cancel request whose job is not here yet: so many of one key, then so many in all, the oldest go. */
 export const rememberCancellation = defineCommand(
   'remember_cancellation',
   (sql, p: { jobIds: readonly string[]; pubkey: string; eventId: string; at: number }) => {
@@ -93,26 +95,34 @@ export const rememberCancellation = defineCommand(
         BigInt(p.at),
       )
     }
+    sql(
+      `DELETE FROM job_cancellations WHERE pubkey = @pubkey AND job_id NOT IN
+         (SELECT job_id FROM job_cancellations WHERE pubkey = @pubkey ORDER BY at DESC LIMIT @most)`,
+    ).run({ pubkey: p.pubkey, most: MAX_CANCELLATIONS_OF_KEY })
+    sql('DELETE FROM job_cancellations WHERE at < (SELECT at FROM job_cancellations ORDER BY at DESC LIMIT 1 OFFSET ?)').run(
+      MAX_CANCELLATIONS,
+    )
   },
 )
 
 /**
  * Forgets jobs at rest since before `before`, at most `limit` at once, and returns how many. Jobs that hold or owe money
  * (a paid one that failed and is not refunded yet), or whose invoice the wallet still watches, are never at rest.
+ * @param cancelsBefore cancel requests from before this mean no request that may still come
  */
-export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; limit: number }): number => {
-  sql('DELETE FROM job_cancellations WHERE at < ?').run(BigInt(p.before))
-  // Anyone may send cancel requests for jobs that never come.
-  sql('DELETE FROM job_cancellations WHERE at < (SELECT at FROM job_cancellations ORDER BY at DESC LIMIT 1 OFFSET ?)').run(
-    MAX_CANCELLATIONS,
-  )
+export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; cancelsBefore: number; limit: number }): number => {
+  sql('DELETE FROM job_cancellations WHERE at < ?').run(BigInt(p.cancelsBefore))
   const gone = sql(
-    `DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE updated_at < ? AND (status IN ('refused', 'settled', 'refunded', 'expired')
+    `SELECT id FROM jobs WHERE updated_at < ? AND (status IN ('refused', 'settled', 'refunded', 'expired')
      OR (status IN ('failed', 'cancelled') AND paid_msats = 0))
-     AND NOT EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled') AND q.idempotency_key = 'job:' || jobs.id || ':invoice'
-       AND q.state IN ('unpaid', 'paid', 'expired')) LIMIT ?)`,
-  ).run(BigInt(p.before), BigInt(p.limit))
-  return Number(gone.changes)
+     AND NOT EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled', 'refused') AND q.idempotency_key = 'job:' || jobs.id || ':invoice'
+       AND q.state IN ('unpaid', 'paid', 'expired')) LIMIT ?`,
+  ).all(BigInt(p.before), BigInt(p.limit))
+  forgetJobs(
+    sql,
+    gone.map((row) => text(row, 'id')),
+  )
+  return gone.length
 })
 
 function decode(row: Row): JobRow {
@@ -151,6 +161,11 @@ function decode(row: Row): JobRow {
 
 export function hasJob(store: Store, id: string): boolean {
   return store.sql('SELECT 1 FROM jobs WHERE id = ?').get(id) !== undefined
+}
+
+/** Whether a request became a job here once, also one that is forgotten. */
+export function isKnownJob(store: Store, id: string): boolean {
+  return hasJob(store, id) || wasForgotten(store, id)
 }
 
 export function getJob(store: Store, id: string): JobRow | undefined {

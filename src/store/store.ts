@@ -26,6 +26,12 @@ type Outcome = { ok: true; value: unknown } | { ok: false; error: unknown }
 
 /** Commands in one transaction at most: bounds how long the loop is held. */
 const MAX_BATCH = 256
+/** The write-ahead log is cut to this when it begins anew. */
+const MAX_WAL_BYTES = 4_194_304
+const SHRINK_FROM_PAGES = 256
+const SHRINK_SLICE_PAGES = 128
+/** A larger database of an older Pylon keeps its form: to rewrite it would hold up the start. */
+const MAX_REWRITE_PAGES = 65_536
 
 export class Store {
   /** Prepared, cached statements for reading. Writing through it is a fault. */
@@ -58,9 +64,13 @@ export class Store {
       if (options.readonly) {
         assertNotNewer(db, migrations)
       } else {
+        // Before anything is written: what is freed later can then be given back to the disk a little at a time.
+        db.pragma('auto_vacuum = INCREMENTAL')
         db.pragma('journal_mode = WAL')
         db.pragma('synchronous = FULL')
+        db.pragma(`journal_size_limit = ${MAX_WAL_BYTES}`)
         migrate(db, path, migrations)
+        makeShrinkable(db)
       }
       return new Store(db, options.hook ?? {})
     } catch (error) {
@@ -149,6 +159,18 @@ export class Store {
     }
   }
 
+  /** Gives free pages back to the disk, once they are many; in slices, so that nothing is held up. */
+  async shrink(): Promise<void> {
+    const free = () => (this.#closed ? 0 : Number(this.#db.pragma('freelist_count', { simple: true })))
+    if (free() < SHRINK_FROM_PAGES) return
+    for (let before = Number.POSITIVE_INFINITY, now = free(); now > 0 && now < before; before = now, now = free()) {
+      this.#db.pragma(`incremental_vacuum(${SHRINK_SLICE_PAGES})`)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    // The file itself gets shorter when the log is written back.
+    if (!this.#closed) this.#db.pragma('wal_checkpoint(PASSIVE)')
+  }
+
   /** A consistent copy while the node runs. */
   async backup(path: string): Promise<void> {
     await this.#db.backup(path)
@@ -164,6 +186,17 @@ export class Store {
       this.#db.pragma('wal_checkpoint(TRUNCATE)')
     }
     this.#db.close()
+  }
+}
+
+/** A database that was made before this setting takes it by being written anew, once. */
+function makeShrinkable(db: Database): void {
+  if (Number(db.pragma('auto_vacuum', { simple: true })) === 2 || Number(db.pragma('page_count', { simple: true })) > MAX_REWRITE_PAGES)
+    return
+  try {
+    db.exec('VACUUM')
+  } catch {
+    // No room for the copy: it stays as it is, and is as good as before.
   }
 }
 

@@ -6,13 +6,14 @@ import { claimJob } from '../../store/job-steps.ts'
 import {
   countFreeJobsSince,
   getJob,
-  hasJob,
+  isKnownJob,
   type JobRow,
   rememberCancellation,
   sweepJobs,
   undeliveredJobs,
   wasCancelled,
 } from '../../store/jobs.ts'
+import { boundUnpaidBytes, sweepJobMessages, sweepStrangersQuotes, sweepUnpaidJobs } from '../../store/unpaid-jobs.ts'
 import type { WalletEvent } from '../../wallet/types.ts'
 import { maxTokensOf } from '../backends/openai.ts'
 import { priceOf, quote, REFERENCED_INPUT_CHARS } from '../pricing.ts'
@@ -28,10 +29,14 @@ import { resume } from './resume.ts'
 import { createRunner } from './runner.ts'
 import { refundKey } from './settlement.ts'
 import { isCancellable } from './states.ts'
+import { createStrangers, type Strangers } from './strangers.ts'
 
 const SWEEP_MS = 5000
 const RETENTION_EVERY_MS = 3_600_000
-const RETENTION_BATCH = 500
+const RETENTION_BATCH = 200
+const UNPAID_EVERY_MS = 60_000
+/** Free jobs that were done and stay as one line each. */
+const DONE_KEPT = 1000
 const DAY_MS = 86_400_000
 /** Refusals that one key is answered with in an hour; after that it is ignored. */
 const REFUSALS_PER_HOUR = 60
@@ -41,8 +46,14 @@ export interface Engine {
   once(id: string, open: () => Promise<void>): Promise<void>
   /** Claims the order as what it becomes: refused, cancelled, queued, running, or received and to be paid. Resolves once that is on disk. */
   admit(order: Order): Promise<void>
-  /** Stores and, when it named us, answers a refusal. */
-  refuse(order: Order, refusal: Refusal): Promise<void>
+  /** Stores and answers a refusal, where the request named us. @param relays finds where to answer, only when it is answered */
+  refuse(order: Order, refusal: Refusal, relays?: () => Promise<readonly string[]>): Promise<void>
+  /** Says that there is no room, and stores nothing: the same request may come again. */
+  turnAway(order: Order, refusal: Refusal): Promise<void>
+  /** What is let in of customers who have not paid here. */
+  readonly strangers: Strangers
+  /** Gives back the place of a request that did not become an open job. */
+  settleDoor(jobId: string): void
   /** Cancels by the customer's own word; remembered when the job is not here yet. */
   cancel(jobIds: readonly string[], pubkey: string, eventId: string): Promise<void>
   onWalletEvent(event: WalletEvent): Promise<void>
@@ -59,18 +70,28 @@ export function createEngine(deps: EngineDeps): Engine {
   const refusals = createBudget(REFUSALS_PER_HOUR, 3_600_000)
   const claiming = new Map<string, Promise<void>>()
   const tasks = new Set<Promise<void>>()
-  const onLeft = (jobId: string) => occupancy.remove(jobId)
+  const strangers = createStrangers(deps, (jobId) => track(giveUpPlace(jobId)))
+  const onLeft = (jobId: string) => {
+    occupancy.remove(jobId)
+    strangers.leave(jobId)
+  }
   const refunds = createJobRefunds(deps)
-  const runner = createRunner(deps, { onLeft, onRefundDue: refunds.wake })
+  const runner = createRunner(deps, { onLeft, onRefundDue: refunds.wake, isStranger: strangers.is })
   const payments = createPayments(deps, {
     onPaid: runner.push,
-    onOpen: occupancy.add,
+    onOpen(jobId, customerPubkey) {
+      occupancy.add(jobId, customerPubkey)
+      strangers.leave(jobId)
+      strangers.paid(customerPubkey)
+    },
+    isStranger: strangers.is,
     onLeft,
     onRefundDue: refunds.wake,
   })
   let closing = false
   let cancelSweep: (() => void) | undefined
   let nextRetentionAt = 0
+  let nextUnpaidAt = 0
 
   function track(work: Promise<void>): void {
     const task = work.finally(() => tasks.delete(task))
@@ -132,12 +153,17 @@ export function createEngine(deps: EngineDeps): Engine {
     })
   }
 
-  async function refuse(order: Order, { code, message }: Refusal): Promise<void> {
+  function mayAnswer(order: Order, code: string): boolean {
+    const { customerPubkey } = order
+    const may = order.directed && refusals.take(customerPubkey, clock.now()) && (!strangers.is(customerPubkey) || strangers.mayAnswer())
+    if (!may) logger.debug({ job_id: order.id, kind: order.kind, code }, 'a request was passed over')
+    return may
+  }
+
+  async function refuse(asked: Order, { code, message }: Refusal, relays?: () => Promise<readonly string[]>): Promise<void> {
+    if (!mayAnswer(asked, code)) return
+    const order = relays === undefined ? asked : { ...asked, answerRelays: await relays() }
     const at = clock.now()
-    if (!order.directed || !refusals.take(order.customerPubkey, at)) {
-      logger.debug({ job_id: order.id, kind: order.kind, code }, 'a request was passed over')
-      return
-    }
     await persistIfUnmoved(
       deps,
       claim(order, msats(0), 'none', false),
@@ -146,6 +172,18 @@ export function createEngine(deps: EngineDeps): Engine {
     )
     logger.info({ job_id: order.id, kind: order.kind, code }, 'a job was refused')
     deps.nudge()
+  }
+
+  async function turnAway(order: Order, { code, message }: Refusal): Promise<void> {
+    if (!mayAnswer(order, code)) return
+    await store.write(publish(transport.feedback(order, { status: 'error', code, message }), clock.now()))
+    deps.nudge()
+  }
+
+  /** An invoice that nobody paid for a while makes room for another. It stays good: who pays it is served as one who pays late. */
+  async function giveUpPlace(jobId: string): Promise<void> {
+    const moved = await persistIfUnmoved(deps, step(jobId, 'quoted', 'expired', 'its place was needed for others', clock.now()))
+    if (moved) onLeft(jobId)
   }
 
   async function runFree(order: Order, priceMsats: Msats): Promise<void> {
@@ -234,11 +272,36 @@ export function createEngine(deps: EngineDeps): Engine {
       const error = new PylonError('relay_unreachable', 'No relay took the result in time.')
       await runner.fail({ order: transport.restore(job), paidMsats: job.paidMsats }, 'ready', error)
     }
+    await bound()
+    if (now >= nextUnpaidAt) {
+      nextUnpaidAt = now + UNPAID_EVERY_MS
+      await sweepUnpaid(now)
+    }
     if (now >= nextRetentionAt) {
       nextRetentionAt = now + RETENTION_EVERY_MS
       const before = now - deps.config().retention.finished_jobs_days * DAY_MS
-      while (!closing && (await store.write(sweepJobs({ before, limit: RETENTION_BATCH }))) === RETENTION_BATCH);
+      const cancelsBefore = now - 2 * deps.config().provider.max_age_s * 1000
+      while (!closing && (await store.write(sweepJobs({ before, cancelsBefore, limit: RETENTION_BATCH }))) === RETENTION_BATCH);
     }
+  }
+
+  /** Work that nobody paid for has little room, whatever its age. */
+  async function bound(): Promise<void> {
+    const { unpaid_bytes: maxBytes } = deps.config().provider
+    while (!closing && (await store.write(boundUnpaidBytes({ maxBytes }))) > 0);
+  }
+
+  /** And is forgotten soon, with what was said about it. */
+  async function sweepUnpaid(now: number): Promise<void> {
+    const before = now - deps.config().retention.unpaid_jobs_minutes * 60_000
+    const limit = RETENTION_BATCH
+    const sweeps = [
+      () => sweepUnpaidJobs({ before, now, keepDone: DONE_KEPT, limit }),
+      () => sweepJobMessages({ before, limit }),
+      () => sweepStrangersQuotes({ limit }),
+    ]
+    for (const sweepSome of sweeps) while (!closing && (await store.write(sweepSome())) >= limit);
+    if (!closing) await store.shrink()
   }
 
   function scheduleSweep(): void {
@@ -259,7 +322,7 @@ export function createEngine(deps: EngineDeps): Engine {
       if (closing) throw new PylonError('shutting_down', 'The node is shutting down; the request is taken up at the next start.')
       const underWay = claiming.get(id)
       if (underWay !== undefined) return underWay
-      if (hasJob(store, id)) return
+      if (isKnownJob(store, id)) return
       const work = open()
         .catch((error: unknown) => {
           if (!isPylonError(error, 'conflict')) throw error
@@ -271,7 +334,12 @@ export function createEngine(deps: EngineDeps): Engine {
 
     admit,
     refuse,
+    turnAway,
     cancel,
+    strangers,
+    settleDoor(jobId) {
+      if (!occupancy.has(jobId)) strangers.leave(jobId)
+    },
 
     async onWalletEvent(event) {
       if (event.type === 'sent_claimed') {
@@ -284,7 +352,7 @@ export function createEngine(deps: EngineDeps): Engine {
     },
 
     async start() {
-      await resume(deps, { runner, payments, refunds, occupancy, track })
+      await resume(deps, { runner, payments, refunds, occupancy, strangers, track })
       await sweep()
       deps.nudge()
       scheduleSweep()

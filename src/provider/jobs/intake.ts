@@ -7,7 +7,9 @@ import { cancelledIds } from '../../nostr/nips/nip90.ts'
 import type { Nostr, NostrEvent, Signer } from '../../nostr/types.ts'
 import { judgeEnvelope } from './admission.ts'
 import type { Engine } from './engine.ts'
-import { blankOrder, decodeRequest, envelopeOf } from './nip90.ts'
+import { blankOrder, decodeRequest, envelopeOf, knockOf } from './nip90.ts'
+import type { Order } from './order.ts'
+import type { Knock } from './strangers.ts'
 
 /** How long the customer's relay list is waited for; then the answer goes to our own relays and those it named. */
 const ROUTE_WAIT_MS = 2000
@@ -17,6 +19,8 @@ const MAX_ROUTES = 5000
 export interface Intake {
   /** Kind 5xxx. Resolves once the request is claimed or was passed over. */
   onRequest(event: NostrEvent): Promise<void>
+  /** Charges an event to its key, before its signature is computed. */
+  isWorthIt(event: NostrEvent, relay: string): boolean
   /** Kind 5. */
   onDeletion(event: NostrEvent): Promise<void>
 }
@@ -50,9 +54,26 @@ export function createIntake(deps: {
     }
     const blank = blankOrder(event, signer.pubkey)
     if (verdict.type === 'refuse') {
-      await engine.refuse({ ...blank, answerRelays: await route(event.pubkey, []) }, verdict)
+      await engine.refuse(blank, verdict, () => route(event.pubkey, []))
       return
     }
+    // Before anything is spent on it: the customer's relays, the key that decrypts, the mint.
+    const knock = knockOf(event)
+    const full = engine.strangers.enter(knock)
+    if (full !== undefined) {
+      await engine.turnAway({ ...blank, answerRelays: deps.nostr.relays }, full)
+      return
+    }
+    try {
+      await admit(event, knock, blank)
+    } finally {
+      engine.settleDoor(event.id)
+    }
+  }
+
+  async function admit(event: NostrEvent, knock: Knock, blank: Order): Promise<void> {
+    const signer = deps.signer()
+    const { max_age_s } = deps.config().provider
     let decoded: ReturnType<typeof decodeRequest>
     try {
       decoded = decodeRequest(event, signer, max_age_s)
@@ -60,13 +81,19 @@ export function createIntake(deps: {
       // What we cannot read was not meant for us.
       if (isPylonError(error, 'decrypt_failed')) return
       const { code, message } = toPylonError(error)
-      await engine.refuse({ ...blank, answerRelays: await route(event.pubkey, []) }, { code, message })
+      await engine.refuse(blank, { code, message }, () => route(event.pubkey, []))
+      return
+    }
+    const full = engine.strangers.read(knock, decoded.order.token === undefined ? 'invoice' : 'token')
+    if (full !== undefined) {
+      await engine.turnAway({ ...blank, answerRelays: deps.nostr.relays }, full)
       return
     }
     await engine.admit({ ...decoded.order, answerRelays: await route(event.pubkey, decoded.hints) })
   }
 
   return {
+    isWorthIt: (event, relay) => engine.strangers.charge({ pubkey: event.pubkey, bytes: envelopeOf(event).bytes }, relay),
     onRequest: (event) => engine.once(event.id, () => open(event)),
     async onDeletion(event) {
       const ids = cancelledIds(event)

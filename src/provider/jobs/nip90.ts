@@ -4,12 +4,14 @@ import { PylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
 import { schemeOf } from '../../nostr/encryption.ts'
 import { identify, parseEvent, parseIdentified } from '../../nostr/nips/nip01.ts'
+import { workOf } from '../../nostr/nips/nip13.ts'
 import { expirationOf } from '../../nostr/nips/nip40.ts'
 import { isEncryptedRequest, parseJobRequest, providersOf } from '../../nostr/nips/nip90.ts'
 import { type AnswerEncryption, buildFeedback, buildResult } from '../../nostr/nips/nip90-answers.ts'
 import type { EventTemplate, NostrEvent, OutboxEntry, Signer } from '../../nostr/types.ts'
 import type { Envelope } from './admission.ts'
 import { type Addressee, type Feedback, type Order, RESULT_KEY_PREFIX, type Transport } from './order.ts'
+import type { Knock } from './strangers.ts'
 
 /** Room beside the result for copies of the request and its inputs; what does not fit is left out, the `e` tag names it. */
 const COPY_ROOM_CHARS = 4096
@@ -34,6 +36,12 @@ export function envelopeOf(event: NostrEvent): Envelope {
     tagCount: event.tags.length,
     bytes,
   }
+}
+
+/** What the gate looks at: how it would be paid, and what work it proves. */
+export function knockOf(event: NostrEvent): Knock {
+  const { kind, pubkey, encrypted, bytes } = envelopeOf(event)
+  return { id: event.id, kind, pubkey, encrypted, bytes, work: workOf(event), hasToken: event.tags.some((tag) => tag[0] === 'cashu') }
 }
 
 /** What is known of a request without reading its inputs: enough to refuse it. */
@@ -137,7 +145,14 @@ export function createNip90Transport(deps: {
         ...(secret === undefined ? encryptionFor(to) : { encrypt: { signer: deps.signer(), scheme: 'nip44' as const } }),
       })
       const revision = feedback.revision === undefined ? '' : `:${feedback.revision}`
-      const keptMs = secret !== undefined ? REFUND_KEPT_MS : feedback.status === 'processing' ? HOUR_MS / 4 : DAY_MS
+      const keptMs =
+        secret !== undefined
+          ? REFUND_KEPT_MS
+          : feedback.code === 'overloaded'
+            ? HOUR_MS / 12
+            : feedback.status === 'processing'
+              ? HOUR_MS / 4
+              : DAY_MS
       return entry(`job-feedback:${to.id}:${feedback.status}${revision}`, to, template, keptMs)
     },
 

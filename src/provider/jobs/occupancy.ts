@@ -4,6 +4,7 @@ export interface Occupancy {
   add(jobId: string, customerPubkey: string): void
   remove(jobId: string): void
   of(customerPubkey: string): number
+  has(jobId: string): boolean
 }
 
 export function createOccupancy(): Occupancy {
@@ -24,6 +25,7 @@ export function createOccupancy(): Occupancy {
       else counts.delete(customer)
     },
     of: (customerPubkey) => counts.get(customerPubkey) ?? 0,
+    has: (jobId) => customers.has(jobId),
   }
 }
 

@@ -2,6 +2,7 @@
 import { type Msats, msatsToSatsUp, type Sats, satsToMsats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
+import { createTurnstile } from '../../base/turnstile.ts'
 import type { Command } from '../../store/commands.ts'
 import type { JobPatch } from '../../store/job-steps.ts'
 import { expiredQuotes, getJob, type JobRow, jobsAwaitingInvoice } from '../../store/jobs.ts'
@@ -17,6 +18,7 @@ export interface PaymentHooks {
   onOpen(jobId: string, customerPubkey: string): void
   onLeft(jobId: string): void
   onRefundDue(jobId: string): void
+  isStranger(pubkey: string): boolean
 }
 
 export interface Payments {
@@ -31,8 +33,12 @@ export interface Payments {
   reconcile(): Promise<void>
 }
 
+/** Invoices that the mint is asked for at once for customers who have not paid here: the others don't wait behind them. */
+const STRANGERS_AT_ONCE = 4
+
 export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments {
   const { store, clock, transport, logger } = deps
+  const fewAtOnce = createTurnstile(STRANGERS_AT_ONCE)
 
   async function refuse(order: Order, from: 'received' | 'quoted', error: unknown): Promise<void> {
     const { code, message } = toPylonError(error)
@@ -47,15 +53,19 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
 
   async function createQuote(order: Order, priceMsats: Msats, underBid: boolean): Promise<void> {
     const wallet = deps.wallet()
+    const ofStranger = hooks.isStranger(order.customerPubkey)
     const expiresAt = Math.min(clock.now() + deps.config().provider.invoice_expiry_s * 1000, order.deadline)
-    const invoice = await wallet.createInvoice({
-      idempotencyKey: invoiceKey(order.id),
-      cause: { type: 'job', id: order.id },
-      amountSats: msatsToSatsUp(priceMsats),
-      description: `Job ${order.id.slice(0, 8)}, kind ${order.kind}`,
-      creditAccount: depositAccount(order.id),
-      expiresAt,
-    })
+    const create = () =>
+      wallet.createInvoice({
+        idempotencyKey: invoiceKey(order.id),
+        cause: { type: 'job', id: order.id },
+        amountSats: msatsToSatsUp(priceMsats),
+        description: `Job ${order.id.slice(0, 8)}, kind ${order.kind}`,
+        creditAccount: depositAccount(order.id),
+        expiresAt,
+        ofStranger,
+      })
+    const invoice = await (ofStranger ? fewAtOnce(create) : create())
     const at = clock.now()
     const content = stringify({
       price_msats: priceMsats,
@@ -134,7 +144,8 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
   }
 
   async function settlePaid(job: JobRow, paidMsats: Msats, toPaid: Command<void>, at: number): Promise<boolean> {
-    const tooLate = job.deadline <= at
+    // Where the request was not kept, its time is over too.
+    const tooLate = job.deadline <= at || job.request === null
     const tooLittle = paidMsats < job.priceMsats
     if (tooLate || tooLittle) {
       const errorCode = tooLate ? 'job_expired' : 'token_amount'

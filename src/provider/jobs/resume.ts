@@ -8,12 +8,14 @@ import type { JobRefunds } from './refunds.ts'
 import { MAX_ATTEMPTS, type Runner } from './runner.ts'
 import { refundKey } from './settlement.ts'
 import { OPEN_STATES } from './states.ts'
+import type { Strangers } from './strangers.ts'
 
 interface Parts {
   readonly runner: Runner
   readonly payments: Payments
   readonly refunds: JobRefunds
   readonly occupancy: Occupancy
+  readonly strangers: Pick<Strangers, 'restore'>
   track(work: Promise<void>): void
 }
 
@@ -24,7 +26,7 @@ interface Parts {
  */
 export async function resume(deps: EngineDeps, parts: Parts): Promise<void> {
   const { store, clock, transport } = deps
-  const { runner, payments, refunds, occupancy, track } = parts
+  const { runner, payments, refunds, occupancy, strangers, track } = parts
   for (const { id, customerPubkey } of openJobs(store, OPEN_STATES)) occupancy.add(id, customerPubkey)
 
   const push = (job: JobRow, from: 'queued' | 'paid' | 'running') =>
@@ -36,8 +38,12 @@ export async function resume(deps: EngineDeps, parts: Parts): Promise<void> {
     return runner.fail({ order: transport.restore(job), paidMsats: job.paidMsats }, 'running', error)
   })
   await each(deps, 'paid', (job) => push(job, 'paid'))
-  await each(deps, 'queued', (job) => push(job, 'queued'))
+  await each(deps, 'queued', (job) => {
+    strangers.restore(job)
+    push(job, 'queued')
+  })
   await each(deps, 'received', (job) => {
+    strangers.restore(job)
     const order = transport.restore(job)
     const underBid = job.bidMsats !== null && job.bidMsats < job.priceMsats
     track(
@@ -45,6 +51,7 @@ export async function resume(deps: EngineDeps, parts: Parts): Promise<void> {
     )
   })
   await each(deps, 'quoted', (job) => {
+    strangers.restore(job)
     if (job.paymentMethod === 'token') track(payments.redeem(transport.restore(job), job.priceMsats, 'quoted'))
   })
   await each(deps, 'ready', async (job) => void (await store.write(publish(transport.resultAgain(job), clock.now()))))

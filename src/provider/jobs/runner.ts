@@ -14,6 +14,9 @@ import { settleEntry } from './settlement.ts'
 export const MAX_ATTEMPTS = 3
 /** Jobs whose inputs are fetched at once. */
 const MAX_RESOLVING = 64
+/** Of them those of customers who have not paid: what they name may take long to come. */
+const MAX_RESOLVING_UNPAID = 48
+const [PAID, KNOWN, STRANGER] = [0, 1, 2] as const
 /** Inline work in one turn of the loop; more waits for the next turn. */
 const INLINE_BUDGET_MS = 5
 
@@ -28,6 +31,7 @@ export interface RunnerHooks {
   onLeft(jobId: string): void
   /** A paid job failed; the refund is due. */
   onRefundDue(jobId: string): void
+  isStranger(pubkey: string): boolean
 }
 
 export interface Runner {
@@ -49,7 +53,7 @@ export interface Runner {
 export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
   const { store, clock, transport, logger } = deps
   const ready: { ticket: Ticket; input: Resolved }[] = []
-  const unresolved: Ticket[] = []
+  const unresolved: { ticket: Ticket }[] = []
   /** Jobs that this process has taken, so that none is taken twice. */
   const held = new Set<string>()
   const running = new Map<string, AbortController>()
@@ -76,9 +80,11 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
 
   function pump(): void {
     if (closing) return
-    while (unresolved.length > 0 && resolvingCount < MAX_RESOLVING) {
-      const ticket = unresolved.shift()
-      if (ticket !== undefined) track(resolve(ticket), ticket.order.id)
+    for (;;) {
+      const ticket = unresolved[0]?.ticket
+      if (ticket === undefined || resolvingCount >= (rankOf(ticket) === STRANGER ? MAX_RESOLVING_UNPAID : MAX_RESOLVING)) break
+      unresolved.shift()
+      track(resolve(ticket), ticket.order.id)
     }
     while (ready.length > 0 && slots < deps.config().provider.concurrency) {
       const next = ready.shift()
@@ -86,6 +92,18 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
       slots++
       track(beginAndRun(next.ticket, next.input, releaseOnce()), next.ticket.order.id)
     }
+  }
+
+  /** Who has paid comes first, then who has paid before; in each the order in which they came. */
+  function rankOf({ order, paidMsats }: Ticket): number {
+    return paidMsats > 0n ? PAID : hooks.isStranger(order.customerPubkey) ? STRANGER : KNOWN
+  }
+
+  function stand<T extends { readonly ticket: Ticket }>(line: T[], one: T): void {
+    const rank = rankOf(one.ticket)
+    let at = line.length
+    for (let before = line[at - 1]; before !== undefined && rankOf(before.ticket) > rank; before = line[at - 1]) at--
+    line.splice(at, 0, one)
   }
 
   function releaseOnce(): () => void {
@@ -107,7 +125,7 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
           beginAndRun(ticket, input, () => undefined),
           ticket.order.id,
         )
-      else ready.push({ ticket, input })
+      else stand(ready, { ticket, input })
     } catch (error) {
       if (!closing) await fail(ticket, ticket.from, error)
     } finally {
@@ -239,13 +257,13 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
       if (held.has(ticket.order.id)) return
       held.add(ticket.order.id)
       const input = givenText(ticket.order)
-      if (input === undefined) unresolved.push(ticket)
+      if (input === undefined) stand(unresolved, { ticket })
       else if (deps.backendFor(ticket.order.kind)?.inline === true) {
         track(
           beginAndRun(ticket, { input, inputType: inputTypeOf(ticket.order) }, () => undefined),
           ticket.order.id,
         )
-      } else ready.push({ ticket, input: { input, inputType: inputTypeOf(ticket.order) } })
+      } else stand(ready, { ticket, input: { input, inputType: inputTypeOf(ticket.order) } })
       pump()
       if (ready.length + unresolved.length + resolvingCount > 0) deps.onWaiting()
     },

@@ -48,8 +48,8 @@ it('keeps a job that nobody paid for as long as its invoice may still be paid', 
     createdAt: 1000,
   }
   await store.write(insertQuote(quote))
-  expect(await store.write(sweepJobs({ before: 5000, limit: 10 }))).toBe(0)
+  expect(await store.write(sweepJobs({ before: 5000, cancelsBefore: 0, limit: 10 }))).toBe(0)
   expect(hasJob(store, id)).toBe(true)
   await store.write(moveQuote({ id: 'q1', from: ['unpaid'], to: 'closed', nextCheckAt: null, at: 5000 }))
-  expect(await store.write(sweepJobs({ before: 5000, limit: 10 }))).toBe(1)
+  expect(await store.write(sweepJobs({ before: 5000, cancelsBefore: 0, limit: 10 }))).toBe(1)
 })
