@@ -24,6 +24,8 @@ export interface LeaseRow {
   /** Milliseconds since the epoch, as all times below. */
   readonly paymentExpiresAt: number | null
   readonly mintUrl: string | null
+  /** A token came for it: it is not billed. */
+  readonly byToken: boolean
   readonly startsAt: number | null
   readonly endsAt: number | null
   readonly noticeSent: boolean
@@ -43,6 +45,7 @@ export interface NewLease {
   readonly seconds: number
   readonly priceMsats: Msats
   readonly extendsId: string | null
+  readonly byToken: boolean
   readonly at: number
 }
 
@@ -52,6 +55,7 @@ export interface LeasePatch {
   readonly paymentRequest?: string
   readonly paymentExpiresAt?: number
   readonly mintUrl?: string
+  readonly byToken?: boolean
   readonly startsAt?: number
   readonly endsAt?: number
   readonly noticeSent?: boolean
@@ -74,6 +78,7 @@ const COLUMN_OF: Readonly<Record<keyof LeasePatch, string>> = {
   paymentRequest: 'payment_request',
   paymentExpiresAt: 'payment_expires_at',
   mintUrl: 'mint_url',
+  byToken: 'by_token',
   startsAt: 'starts_at',
   endsAt: 'ends_at',
   noticeSent: 'notice_sent',
@@ -94,10 +99,10 @@ export const insertLease = defineCommand(
   (sql, p: NewLease) => {
     const reason = p.extendsId === null ? 'asked for' : 'an extension was asked for'
     sql(
-      `INSERT INTO leases (id, runtime_id, tenant_pubkey, state, price_msats_per_hour, seconds, price_msats, extends_id, reason, created_at, updated_at)
-       VALUES (?, ?, ?, 'quoted', ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO leases (id, runtime_id, tenant_pubkey, state, price_msats_per_hour, seconds, price_msats, extends_id, by_token, reason, created_at, updated_at)
+       VALUES (?, ?, ?, 'quoted', ?, ?, ?, ?, ?, ?, ?, ?)`,
     ).run(
-      ...[p.id, p.runtimeId, p.tenantPubkey, p.priceMsatsPerHour, BigInt(p.seconds), p.priceMsats, p.extendsId, reason],
+      ...[p.id, p.runtimeId, p.tenantPubkey, p.priceMsatsPerHour, BigInt(p.seconds), p.priceMsats, p.extendsId, toSql(p.byToken), reason],
       ...[BigInt(p.at), BigInt(p.at)],
     )
     noteStep(sql, { id: p.id, from: null, to: 'quoted', reason, at: p.at })
@@ -183,6 +188,7 @@ function decodeLease(row: Row): LeaseRow {
     paymentRequest: textOrNull(row, 'payment_request'),
     paymentExpiresAt: intOrNull(row, 'payment_expires_at'),
     mintUrl: textOrNull(row, 'mint_url'),
+    byToken: int(row, 'by_token') === 1,
     startsAt: intOrNull(row, 'starts_at'),
     endsAt: intOrNull(row, 'ends_at'),
     noticeSent: int(row, 'notice_sent') === 1,

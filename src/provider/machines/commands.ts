@@ -66,7 +66,8 @@ export function createCommands(deps: {
     if (getLease(store, id) === undefined) {
       market.assertMayOwe(requester, command.lease_token)
       const seconds = leases.terms(entry, command.lease_seconds)
-      const open = leases.open({ id, runtimeId: row.id, tenant: requester, entry, seconds, extendsId: last.id })
+      const byToken = command.lease_token !== undefined
+      const open = leases.open({ id, runtimeId: row.id, tenant: requester, entry, seconds, extendsId: last.id, byToken })
       await persist(keeper, open, bindRequest({ requester, idempotencyKey: claimed.idempotencyKey, runtimeId: row.id }))
     }
     return await finishExtension(row.id, id, claimed.emit, command.lease_token)

@@ -99,7 +99,17 @@ export function createCreation(deps: {
         bindRequest({ requester, idempotencyKey: claimed.idempotencyKey, runtimeId }),
         ...(admitted.terms === 'free'
           ? []
-          : [leases.open({ id: leaseId, runtimeId, tenant: requester, entry, seconds: leases.terms(entry, seconds), extendsId: null })]),
+          : [
+              leases.open({
+                id: leaseId,
+                runtimeId,
+                tenant: requester,
+                entry,
+                seconds: leases.terms(entry, seconds),
+                extendsId: null,
+                byToken: command.lease_token !== undefined,
+              }),
+            ]),
       )
     } catch (error) {
       const failure = toControlError(error, 'provision_failed')

@@ -28,9 +28,11 @@ export interface LeaseTerms {
   readonly entry: RuntimeClass
   readonly seconds: number
   readonly extendsId: string | null
+  /** A token came with the command. */
+  readonly byToken: boolean
 }
 
-export interface LeaseDesk extends Pick<LeasePayments, 'awaitPayment' | 'redeem' | 'tick'> {
+export interface LeaseDesk extends Pick<LeasePayments, 'awaitPayment' | 'redeem' | 'isDue' | 'tick'> {
   /** @throws ControlError invalid_command when the class does not rent for so long */
   terms(entry: RuntimeClass, seconds: number | undefined): number
   /** A lease in `quoted`, as part of the commit that makes what it is for. */
@@ -117,15 +119,26 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
       throw fail('invalid_command', `lease_seconds: the class ${entry.name} rents for ${entry.min_lease_s} to ${entry.max_lease_s} s`)
     },
 
-    open({ id, runtimeId, tenant, entry, seconds, extendsId }) {
+    open({ id, runtimeId, tenant, entry, seconds, extendsId, byToken }) {
       const perHour = msats(entry.price_msats_per_hour)
       const price = msats(leasePriceMsats(perHour, seconds))
       const at = clock.now()
-      return insertLease({ id, runtimeId, tenantPubkey: tenant, priceMsatsPerHour: perHour, seconds, priceMsats: price, extendsId, at })
+      return insertLease({
+        id,
+        runtimeId,
+        tenantPubkey: tenant,
+        priceMsatsPerHour: perHour,
+        seconds,
+        priceMsats: price,
+        extendsId,
+        byToken,
+        at,
+      })
     },
 
     awaitPayment: payments.awaitPayment,
     redeem: payments.redeem,
+    isDue: payments.isDue,
 
     activate(runtimeId, at, notBefore = 0) {
       const leases = leasesOf(store, runtimeId)
@@ -168,6 +181,7 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     async onWalletEvent(event) {
       const { id } = event.cause
       if (event.type === 'invoice_settled' || event.type === 'token_received') await payments.take(id)
+      else if (event.type === 'receive_failed') await payments.fail(id, event.reason)
       else if (event.type === 'sent_claimed' && event.idempotencyKey === currentRefundKey(id)) await onClaimed(id)
     },
 

@@ -11,6 +11,7 @@ import type { Command } from '../../store/commands.ts'
 import { getLease, type LeaseRow, type LeaseStep, leasesIn, moveLease, patchLease } from '../../store/leases.ts'
 import { accountBalance, balancesByPrefix } from '../../store/ledger.ts'
 import type { Store } from '../../store/store.ts'
+import { hasPaid } from '../../store/unpaid-jobs.ts'
 import type { Wallet } from '../../wallet/types.ts'
 import { persist, persistIfUnmoved } from '../jobs/context.ts'
 import { fail, toControlError } from './failures.ts'
@@ -43,6 +44,10 @@ export interface LeasePayments {
   awaitPayment(leaseId: string, options: { token: string | undefined; emit: Emit; signal: AbortSignal }): Promise<void>
   /** A token that came with a repeat of the command. @throws ControlError payment_failed */
   redeem(leaseId: string, token: string): Promise<void>
+  /** Whether an invoice of this lease is still to be paid. */
+  isDue(leaseId: string): boolean
+  /** The wallet's word that a token whose outcome was open did not come. */
+  fail(leaseId: string, reason: string): Promise<void>
   /** Looks at the books: what the deposit holds is what was paid, however often we are told. */
   take(leaseId: string): Promise<void>
   /** Tells those whose lease does not wait for payment any more. */
@@ -56,6 +61,7 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
   const { store, clock, logger } = deps
   /** Woken when a lease leaves `quoted`. */
   const waiters = new Map<string, Set<() => void>>()
+  const redeeming = new Set<string>()
 
   function wakeWaiters(id: string): void {
     for (const wake of waiters.get(id) ?? []) wake()
@@ -71,6 +77,7 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
       description: `Lease of a runtime, ${lease.seconds} s`,
       creditAccount: depositAccount(lease.id),
       expiresAt,
+      ofStranger: !hasPaid(store, lease.tenantPubkey),
     })
     const paymentExpiresAt = Math.min(expiresAt, invoice.expiresAt)
     const patch = { paymentRequest: invoice.request, paymentExpiresAt, mintUrl: invoice.mintUrl }
@@ -142,6 +149,9 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
   async function redeem(leaseId: string, token: string): Promise<void> {
     const lease = getLease(store, leaseId)
     if (lease?.state !== 'quoted') return
+    // From here on nobody is shown a bill for it, also after a restart that knows nothing of the token.
+    if (!lease.byToken) await persist(deps, patchLease({ id: leaseId, patch: { byToken: true }, at: clock.now() }))
+    redeeming.add(leaseId)
     try {
       const needed = msatsToSatsUp(lease.priceMsats)
       const { netSats } = await deps.wallet().inspectToken(token)
@@ -161,7 +171,10 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
     } catch (error) {
       // Whether it came is for the wallet to find out: then its event says.
       if (isPylonError(error, 'payment_unknown')) return
+      if (!lease.byToken) await persist(deps, patchLease({ id: leaseId, patch: { byToken: false }, at: clock.now() }))
       throw toControlError(error, 'payment_failed')
+    } finally {
+      redeeming.delete(leaseId)
     }
   }
 
@@ -183,7 +196,8 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
     const lease = getLease(store, leaseId)
     if (lease !== undefined && outcome(lease) === 'waiting') {
       if (token !== undefined) await redeem(leaseId, token)
-      else {
+      // The token came before a restart: the wallet says what became of it, or the repeat of the command brings it again.
+      else if (!lease.byToken) {
         try {
           emit(paymentStatus(await quote(lease)))
         } catch (error) {
@@ -209,9 +223,28 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
     }
   }
 
+  async function failToken(id: string, reason: string): Promise<void> {
+    const lease = getLease(store, id)
+    // While the call is under way it says so itself; with an invoice there is another way to pay.
+    if (lease?.state !== 'quoted' || !lease.byToken || lease.paymentRequest !== null || redeeming.has(id)) return
+    const step = {
+      id,
+      from: 'quoted',
+      to: 'expired',
+      reason: `the token could not be redeemed: ${reason}`.slice(0, 300),
+      at: clock.now(),
+    } as const
+    if (await persistIfUnmoved(deps, stepLease(step))) wakeWaiters(id)
+  }
+
   return {
     awaitPayment,
     redeem,
+    fail: failToken,
+    isDue(id) {
+      const lease = getLease(store, id)
+      return lease?.state === 'quoted' && !lease.byToken
+    },
     take,
 
     wake() {

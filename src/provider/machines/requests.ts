@@ -43,6 +43,8 @@ export interface RequestDesk {
       work: (claimed: Claimed) => Promise<ControlResult>
       replay: (row: ControlRequestRow) => { statuses: readonly ControlStatus[]; result: ControlResult }
       onJoin: (row: ControlRequestRow | undefined) => Promise<void>
+      /** Whether a status that was said before is still so: a bill that was paid is not shown again. */
+      holds: (status: ControlStatus) => boolean
     },
   ): Promise<ControlResult>
   /** Goes on with one that a restart found under way. */
@@ -86,8 +88,8 @@ export function createRequestDesk(deps: { store: Store; clock: Clock; logger: Lo
     return flight
   }
 
-  async function ride(flight: Flight, emit: Emit): Promise<ControlResult> {
-    for (const status of flight.statuses) emit(status)
+  async function ride(flight: Flight, emit: Emit, holds: (status: ControlStatus) => boolean): Promise<ControlResult> {
+    for (const status of flight.statuses) if (holds(status)) emit(status)
     flight.listeners.add(emit)
     try {
       return await flight.result
@@ -129,7 +131,7 @@ export function createRequestDesk(deps: { store: Store; clock: Clock; logger: Lo
       if (known !== undefined) {
         if (known.digest !== digest) throw conflict()
         await handlers.onJoin(getRequest(store, requester, idempotencyKey))
-        return await ride(known, emit)
+        return await ride(known, emit, handlers.holds)
       }
       if (closing) throw fail('shutting_down', 'the node is shutting down')
       const flight = launch({ requester, idempotencyKey, digest }, [], async (tell, say) => {
@@ -148,7 +150,7 @@ export function createRequestDesk(deps: { store: Store; clock: Clock; logger: Lo
         for (const status of statuses) say(status)
         return result
       })
-      return await ride(flight, emit)
+      return await ride(flight, emit, handlers.holds)
     },
 
     async resume(row, work) {

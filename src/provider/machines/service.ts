@@ -2,6 +2,7 @@
 import type { Clock } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import { messageOf } from '../../base/errors.ts'
+import { asRecord } from '../../base/json.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { Logger } from '../../base/logger.ts'
 import { type CommandName, type ControlCommand, READING_COMMANDS } from '../../nostr/control/commands.ts'
@@ -123,6 +124,10 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
         requests.once(requester, envelope, emit, {
           work: (claimed) => commands.change(requester, command, claimed, admitted),
           replay: views.replay,
+          holds: ({ progress }) => {
+            const { payment_required, lease_id } = asRecord(progress)
+            return payment_required !== true || typeof lease_id !== 'string' || leases.isDue(lease_id)
+          },
           async onJoin(row) {
             admitted()
             if (row !== undefined) await onJoin(command, row)

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { ControlCommandInput } from '../../../src/nostr/control/commands.ts'
+import type { ControlStatus } from '../../../src/nostr/control/envelopes.ts'
 import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/ledger.ts'
 import { runtimesIn } from '../../../src/store/runtimes.ts'
 import { owner, stranger, World } from './world.ts'
@@ -52,7 +53,13 @@ test.each(
     await vi.waitFor(() => expect(first.isDead()).toBe(true), WAIT)
     await first.crash()
     const node = await world.start()
-    const { runtime } = await vi.waitFor(() => node.call(stranger.pubkey, rent, 'one'), WAIT)
+    const said: ControlStatus[] = []
+    const { runtime } = await vi.waitFor(async () => {
+      const again = node.send(stranger.pubkey, rent, 'one')
+      return await again.result.finally(() => said.push(...again.statuses))
+    }, WAIT)
+    expect(said.filter((status) => status.message === 'waiting for payment')).toEqual([])
+    expect(world.invoices.size).toBe(0)
     expect([...world.incus.instances.keys()]).toEqual([runtime.runtime_id])
     await node.call(stranger.pubkey, { command: 'teardown', runtime_id: runtime.runtime_id })
     expect([...balancesByPrefix(node.store, 'node/deposit/')]).toEqual([])
@@ -131,6 +138,25 @@ test('what waited for payment waits again after a restart, with the same invoice
   expect(again.statuses.findLast((status) => status.progress !== undefined)?.progress).toMatchObject({ invoice: progress.invoice })
   await node.pay(progress.lease_id)
   expect((await again.result).runtime.lifecycle_phase).toBe('ready')
+})
+
+test('a bill that a token has paid is not shown again, also where the node died over it', async () => {
+  const rent = { ...PROVISION, runtime_class: 'small', lease_seconds: 100 } as const
+  const first = await world.start({ dieAt: 'move_lease:paid' })
+  const sent = first.send(stranger.pubkey, rent, 'one')
+  sent.result.catch(() => undefined)
+  await vi.waitFor(() => expect(sent.statuses.at(-1)?.message).toBe('waiting for payment'), WAIT)
+  const paying: ControlCommandInput = { ...rent, lease_token: world.token(100n) }
+  await first.call(stranger.pubkey, paying, 'one').catch(() => undefined)
+  await vi.waitFor(() => expect(first.isDead()).toBe(true), WAIT)
+  await first.crash()
+  const node = await world.start()
+  const again = await vi.waitFor(async () => {
+    const repeat = node.send(stranger.pubkey, paying, 'one')
+    await repeat.result
+    return repeat
+  }, WAIT)
+  expect(again.statuses.filter((status) => status.message === 'waiting for payment')).toEqual([])
 })
 
 test.each(

@@ -105,6 +105,7 @@ test('a lease that the node failed costs the time that was had, every split bala
     ...{
       paidMsats: msats(100_000n),
       extendsId: null,
+      byToken: false,
       paymentRequest: null,
       paymentExpiresAt: null,
       mintUrl: null,
