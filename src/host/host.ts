@@ -10,6 +10,7 @@ import { Inbox } from './inbox.ts'
 import { type AgentBundle, bundleOf, keyFor } from './keys.ts'
 import { moveFundsToNode } from './leave.ts'
 import { freshName } from './names.ts'
+import { Overhearing } from './overhear.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
 import { publishProfile } from './profile.ts'
 import { pauseAgent, resumeAgent } from './runway.ts'
@@ -59,6 +60,7 @@ class AgentHost implements Host {
   readonly #deps: HostDeps
   readonly #stop = new AbortController()
   readonly #inbox: Inbox
+  readonly #overhearing: Overhearing
   readonly #scheduler: Scheduler
   readonly #upkeep: Upkeep
   #phase: 'off' | 'on' | 'closed' = 'off'
@@ -72,6 +74,7 @@ class AgentHost implements Host {
     this.#upkeep = new Upkeep(deps, () => this.#scheduler.wake())
     this.#scheduler = new Scheduler(deps, ticker, (pubkey) => this.#upkeep.follow(pubkey))
     this.#inbox = new Inbox(deps, () => this.#scheduler.wake())
+    this.#overhearing = new Overhearing(deps, (pubkey, event) => this.#inbox.receive(pubkey, event))
   }
 
   async start(): Promise<void> {
@@ -89,6 +92,7 @@ class AgentHost implements Host {
       if (agent.state !== 'spawning') await this.#upkeep.follow(agent.pubkey)
       this.#upkeep.inBackground(agent.name, () => this.#upkeep.introduce(agent.pubkey))
     }
+    this.#overhearing.start()
     this.#scheduler.start()
   }
 
@@ -97,6 +101,7 @@ class AgentHost implements Host {
     this.#phase = 'closed'
     this.#upkeep.close()
     this.#inbox.close()
+    this.#overhearing.close()
     this.#stop.abort(new PylonError('shutting_down', 'The host is shutting down.'))
     const late = new Promise<void>((resolve) => {
       const cancel = this.#deps.clock.after(timeoutMs, resolve)

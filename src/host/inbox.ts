@@ -4,6 +4,7 @@ import { unixSeconds } from '../base/clock.ts'
 import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import { isHex64, tagValue } from '../nostr/nips/nip01.ts'
 import { openDm04 } from '../nostr/nips/nip04.ts'
+import { COMMENT_KIND } from '../nostr/nips/nip22.ts'
 import { isExpired } from '../nostr/nips/nip40.ts'
 import { validateReceipt } from '../nostr/nips/nip57.ts'
 import { CHAT_KIND, unwrap, WRAP_KIND } from '../nostr/nips/nip59.ts'
@@ -54,7 +55,7 @@ export class Inbox {
     this.#subscriptions.set(agent.pubkey, [
       this.#deps.nostr.subscribe({
         name: `agent-${short}-mentions`,
-        filters: [{ kinds: [1, 4, 9735], '#p': [agent.pubkey] }],
+        filters: [{ kinds: [1, 4, COMMENT_KIND, 9735], '#p': [agent.pubkey] }],
         backfillS: DAY_S,
         ...relays,
         onEvent,
@@ -116,6 +117,7 @@ export class Inbox {
   async #read(agent: AgentRow, event: NostrEvent): Promise<Heard | undefined> {
     switch (event.kind) {
       case 1:
+      case COMMENT_KIND:
         return { ...base(event), type: 'mention', sender: event.pubkey, content: event.content, event: envelopeOf(event) }
       case 4:
         return this.#readKind4(agent, event)
@@ -196,7 +198,7 @@ const base = (event: { id: string; created_at: number }) => ({
 function envelopeOf(event: NostrEvent): IdentifiedEvent {
   const { id, pubkey, created_at, kind } = event
   const tags = event.tags
-    .filter((tag) => (tag[0] === 'e' || tag[0] === 'p') && isHex64(tag[1]))
+    .filter(([name = '', value]) => (/^[epEP]$/.test(name) ? isHex64(value) : event.kind === COMMENT_KIND && /^[AIKaik]$/.test(name)))
     .slice(0, MAX_KEPT_TAGS)
     .map((tag) => tag.slice(0, MAX_KEPT_VALUES).map((value) => (value.length > MAX_KEPT_CHARS ? '' : value)))
   return { id, pubkey, created_at, kind, tags, content: '' }

@@ -112,8 +112,14 @@ export class Ticker {
     const actions = wanted.slice(0, MAX_STORED_ACTIONS)
     const over = wanted.length - actions.length
     const problems = [...thought.problems, ...(over > 0 ? [`${over} actions more than ${MAX_STORED_ACTIONS} are left out`] : [])]
-    const left = whatIsLeft(heardInTick(store, tick.id), thought.left, wanted, this.#deps.config().host.actions_per_tick)
-    const notes = [problems.length === 0 ? '' : `[not understood] ${problems.join('; ')}`, left.words]
+    const heard = heardInTick(store, tick.id)
+    const deleted = heard.length - observation.mentions.length - observation.dms.length - observation.zaps.length
+    const left = whatIsLeft(heard, thought.left, wanted, this.#deps.config().host.actions_per_tick)
+    const notes = [
+      problems.length === 0 ? '' : `[not understood] ${problems.join('; ')}`,
+      left.words,
+      deleted > 0 ? `[deleted by their authors] ${deleted}` : '',
+    ]
     await store.write(
       planTick({
         id: tick.id,
@@ -162,8 +168,12 @@ export class Ticker {
 
   async #observe(agent: AgentRow, tick: TickRow): Promise<Observation> {
     const { store, clock, nostr, wallets } = this.#deps
-    const heard = heardInTick(store, tick.id)
-    const notes = await this.#readNotes(agent, tick, new Set(heard.map((row) => row.id)))
+    const all = heardInTick(store, tick.id)
+    const [notes, deleted] = await Promise.all([
+      this.#readNotes(agent, tick, new Set(all.map((row) => row.id))),
+      this.#readDeletions(agent, all),
+    ])
+    const heard = all.filter((row) => !deleted.has(row.id))
     const relays = new Set(relaysOf(this.#deps, agent))
     const quoteHeard = (row: HeardRow) =>
       this.#quote(agent, { id: row.id, pubkey: row.sender, content: row.content, created_at: row.createdAt })
@@ -218,6 +228,22 @@ export class Ticker {
       .slice(0, limit)
     for (const event of fresh) this.#publisher.remember(event)
     return fresh.map((event) => this.#quote(agent, event, MAX_NOTE_CHARS))
+  }
+
+  /** Ids of what its author has deleted meanwhile (NIP-09); gift wraps cannot be. */
+  async #readDeletions(agent: AgentRow, heard: readonly HeardRow[]): Promise<ReadonlySet<string>> {
+    const rows = heard.filter((row) => row.type === 'mention' || row.scheme === 'nip04')
+    if (rows.length === 0) return new Set()
+    const senderOf = new Map(rows.map((row) => [row.id, row.sender]))
+    const filter = { kinds: [5], authors: [...new Set(senderOf.values())], '#e': [...senderOf.keys()] }
+    try {
+      const { events } = await this.#deps.nostr.query([filter], { relays: relaysOf(this.#deps, agent), timeoutMs: READ_TIMEOUT_MS })
+      const named = events.flatMap((event) => event.tags.map(([name, id = '']) => ({ name, id, by: event.pubkey })))
+      return new Set(named.filter(({ name, id, by }) => name === 'e' && senderOf.get(id) === by).map(({ id }) => id))
+    } catch (error) {
+      this.#deps.logger.info({ agent: agent.name, error: messageOf(error) }, 'no deletions could be read')
+      return new Set()
+    }
   }
 
   #quote(agent: AgentRow, said: { id: string; pubkey: string; content: string; created_at: number }, maxChars?: number): Quote {

@@ -78,6 +78,7 @@ async function startServers(options: SandboxOptions, closers: (() => unknown)[])
     mint,
     port: options.lnurlPort ?? stored?.lnurl ?? 0,
     publish: (event) => relay.publishOwn(event),
+    ownRelay: relay.url,
   })
   closers.push(() => lnurl.close())
   const mintServer = await startMintServer({

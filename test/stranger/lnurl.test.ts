@@ -7,9 +7,10 @@ import { getZapEndpoint, makeZapRequest, validateZapRequest } from 'nostr-tools/
 import { getToken } from 'nostr-tools/nip98'
 import { finalizeEvent, generateSecretKey, getPublicKey, type NostrEvent, verifyEvent } from 'nostr-tools/pure'
 import { Relay, useWebSocketImplementation } from 'nostr-tools/relay'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import WebSocket from 'ws'
 import { startSandbox, type TestSandbox } from '../support/sandbox.ts'
+import { ScriptedRelay } from '../support/scripted-relay.ts'
 
 useWebSocketImplementation(WebSocket)
 
@@ -94,6 +95,18 @@ async function receiptsFor(pubkey: string): Promise<NostrEvent[]> {
 const tagOf = (event: NostrEvent, name: string) => event.tags.find((tag) => tag[0] === name)?.[1]
 
 describe('zaps', () => {
+  test('the receipt goes to the relays that the zap request names, where they are on this machine', async () => {
+    const other = await ScriptedRelay.start()
+    onTestFinished(() => other.stop())
+    const agent = await register('rita')
+    const relays = ['ws://127.0.0.1:9', 'ws://192.0.2.1', 'nonsense', other.url]
+    const zap = finalizeEvent(makeZapRequest({ pubkey: agent.pubkey, amount: 1000, comment: '', relays }), generateSecretKey())
+    const { pr } = (await callback(agent, { amount: '1000', nostr: JSON.stringify(zap) })) as { pr: string }
+    await pay(pr)
+    await expect.poll(() => other.received('EVENT').map((frame) => (frame[1] as NostrEvent).kind)).toEqual([9735])
+    expect(await receiptsFor(agent.pubkey)).toHaveLength(1)
+  })
+
   test('end to end: profile, invoice that commits to the request, payment, one receipt, ecash for the owner only', async () => {
     const agent = await register('ada')
     const endpoint = await getZapEndpoint(profileOf(agent))

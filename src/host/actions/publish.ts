@@ -6,7 +6,8 @@ import { LruMap } from '../../nostr/lru.ts'
 import { identify, parseIdentified } from '../../nostr/nips/nip01.ts'
 import { buildDm04 } from '../../nostr/nips/nip04.ts'
 import { replyTags } from '../../nostr/nips/nip10.ts'
-import { parsePubkey } from '../../nostr/nips/nip19.ts'
+import { COMMENT_KIND, commentTags } from '../../nostr/nips/nip22.ts'
+import { peopleNamed } from '../../nostr/nips/nip27.ts'
 import { buildDm17 } from '../../nostr/nips/nip59.ts'
 import type { EventTemplate, IdentifiedEvent } from '../../nostr/types.ts'
 import { type ActionRow, claimAction } from '../../store/actions.ts'
@@ -24,6 +25,10 @@ const NOTE_TTL_MS = DAY_MS
 const DM_TTL_MS = 3 * DAY_MS
 const FIND_TIMEOUT_MS = 4000
 const CACHED_EVENTS = 1000
+/** People named in one text who are told. */
+const MAX_NAMED = 10
+/** Of these, those whose relays are looked up. */
+const MAX_REACHED = 3
 const REQUEST_EXPIRY_MS = DAY_MS
 
 type Of<T extends Action['type']> = Extract<Action, { type: T }>
@@ -55,9 +60,10 @@ export class Publisher {
 
   async post(agent: AgentRow, row: ActionRow, action: Of<'post'>): Promise<void> {
     const tags = [...new Set([...action.text.matchAll(/(?:^|\s)#([\p{L}\p{N}_]{2,40})/gu)].map((match) => (match[1] ?? '').toLowerCase()))]
-    const template = { kind: 1, content: action.text, tags: tags.slice(0, 10).map((tag) => ['t', tag]) }
+    const named = mentionTags(action.text, [agent.pubkey])
+    const template = { kind: 1, content: action.text, tags: [...tags.slice(0, 10).map((tag) => ['t', tag]), ...named] }
     await this.#publish(agent, row, template, {
-      relays: relaysOf(this.#deps, agent),
+      relays: await this.#relaysWith(agent, named),
       digest: saidDigest('post', '', action.text),
       counterparty: null,
     })
@@ -65,12 +71,18 @@ export class Publisher {
 
   async reply(agent: AgentRow, row: ActionRow, action: Of<'reply'>): Promise<void> {
     const parent = await this.find(agent, action.to)
-    const tags = [...replyTags(parent, agent.pubkey), ...mentionTags(action.text, [parent.pubkey, agent.pubkey])]
+    // NIP-22 is for what NIP-10 does not cover; channels (NIP-28) reply as short notes do.
+    const isNote = parent.kind === 1 || parent.kind === 42
+    const thread = isNote ? replyTags(parent, agent.pubkey) : commentTags(parent, agent.pubkey)
+    const tags = [
+      ...thread,
+      ...mentionTags(action.text, [agent.pubkey, ...thread.filter((tag) => tag[0] === 'p').map((tag) => tag[1] ?? '')]),
+    ]
     const relays = await this.#reach(agent, parent.pubkey)
     await this.#publish(
       agent,
       row,
-      { kind: 1, content: action.text, tags },
+      { kind: isNote ? 1 : COMMENT_KIND, content: action.text, tags },
       {
         relays,
         digest: saidDigest('reply', parent.id, action.text),
@@ -103,7 +115,11 @@ export class Publisher {
     await this.#publish(
       agent,
       row,
-      { kind: 42, content: action.text, tags: [['e', action.channel, relaysOf(this.#deps, agent)[0] ?? '', 'root']] },
+      {
+        kind: 42,
+        content: action.text,
+        tags: [['e', action.channel, relaysOf(this.#deps, agent)[0] ?? '', 'root'], ...mentionTags(action.text, [agent.pubkey])],
+      },
       {
         relays: relaysOf(this.#deps, agent),
         digest: saidDigest('channel', action.channel, action.text),
@@ -166,6 +182,12 @@ export class Publisher {
     return hasWrittenSealed(store, agent.pubkey, pubkey) ? this.#reach(agent, pubkey) : undefined
   }
 
+  /** The agent's relays and those where the people whom it names read. */
+  async #relaysWith(agent: AgentRow, named: readonly (readonly string[])[]): Promise<readonly string[]> {
+    const reached = await Promise.all(named.slice(0, MAX_REACHED).map((tag) => this.#reach(agent, tag[1] ?? '')))
+    return [...new Set([...relaysOf(this.#deps, agent), ...reached.flat()])]
+  }
+
   async #reach(agent: AgentRow, pubkey: string): Promise<readonly string[]> {
     const own = relaysOf(this.#deps, agent)
     try {
@@ -205,16 +227,8 @@ function storedEvent(value: unknown): IdentifiedEvent | undefined {
   }
 }
 
-/** NIP-27: people named in the text, besides those who are told anyway. */
+/** People named in the text, besides those who are told anyway. */
 function mentionTags(text: string, without: readonly string[]): string[][] {
-  const people = new Set<string>()
-  for (const match of text.matchAll(/\bnostr:(npub1[a-z0-9]{20,80})/g)) {
-    try {
-      people.add(parsePubkey(match[1] ?? ''))
-    } catch {
-      // Not a key: plain text.
-    }
-  }
-  for (const pubkey of without) people.delete(pubkey)
-  return [...people].slice(0, 5).map((pubkey) => ['p', pubkey])
+  const people = peopleNamed(text, MAX_NAMED + without.length).filter((pubkey) => !without.includes(pubkey))
+  return people.slice(0, MAX_NAMED).map((pubkey) => ['p', pubkey])
 }

@@ -3,6 +3,7 @@ import { messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { NostrEvent } from '../nostr-event.ts'
 import type { Addresses } from './addresses.ts'
+import { deliver, relaysNamed } from './deliver.ts'
 import { makeZapReceipt } from './zaps.ts'
 
 export class ReceiptPublisher {
@@ -11,6 +12,8 @@ export class ReceiptPublisher {
   readonly #publish: (event: NostrEvent) => Promise<unknown>
   readonly #nowSeconds: () => number
   readonly #logger: Logger
+  readonly #ownRelay: string
+  readonly #sending = new Set<Promise<void>>()
   #running: Promise<void> | undefined
   #again = false
 
@@ -21,12 +24,15 @@ export class ReceiptPublisher {
     publish: (event: NostrEvent) => Promise<unknown>
     nowSeconds: () => number
     logger: Logger
+    /** The relay that `publish` goes to. */
+    ownRelay: string
   }) {
     this.#addresses = options.addresses
     this.#secretKey = options.secretKey
     this.#publish = options.publish
     this.#nowSeconds = options.nowSeconds
     this.#logger = options.logger
+    this.#ownRelay = options.ownRelay
   }
 
   /** Publishes what is due; one run at a time, and once more when something came due meanwhile. */
@@ -40,6 +46,7 @@ export class ReceiptPublisher {
   /** Resolves when nothing is in flight. */
   async idle(): Promise<void> {
     await this.#running
+    await Promise.all(this.#sending)
   }
 
   async #run(): Promise<void> {
@@ -51,10 +58,21 @@ export class ReceiptPublisher {
           if (due.receipt === null) this.#addresses.storeReceipt(due.quoteId, JSON.stringify(receipt))
           await this.#publish(receipt)
           this.#addresses.markPublished(due.quoteId, this.#nowSeconds())
+          this.#tellOthers(receipt, JSON.parse(due.zapRequest) as NostrEvent)
         }
       } catch (error) {
         this.#logger.error({ err: messageOf(error) }, 'zap receipt not published, tried again at the next payment or start')
       }
+    }
+  }
+
+  /** The relays that the zap request names, each on its own: one that is down holds up none. */
+  #tellOthers(receipt: NostrEvent, request: NostrEvent): void {
+    for (const url of relaysNamed(request, this.#ownRelay)) {
+      const sending = deliver(url, receipt)
+        .catch((error: unknown) => this.#logger.info({ url, err: messageOf(error) }, 'a relay of a zap request did not take the receipt'))
+        .finally(() => this.#sending.delete(sending))
+      this.#sending.add(sending)
     }
   }
 }

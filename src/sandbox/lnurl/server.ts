@@ -28,6 +28,8 @@ export interface LnurlServerOptions {
   readonly logger: Logger
   /** Resolves when the relay of the sandbox has the event. */
   readonly publish: (event: NostrEvent) => Promise<unknown>
+  /** The relay of the sandbox. */
+  readonly ownRelay: string
 }
 
 /** What LNURL clients show: HTTP 200 by LUD-06, other statuses for the routes that are ours. */
@@ -84,6 +86,7 @@ export class LnurlServer {
       publish: options.publish,
       nowSeconds: () => this.#now(),
       logger: options.logger,
+      ownRelay: options.ownRelay,
     })
   }
 

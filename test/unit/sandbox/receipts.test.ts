@@ -60,6 +60,7 @@ function publisher(publish: (event: NostrEvent) => Promise<unknown>): ReceiptPub
     publish,
     nowSeconds: () => Math.floor(clock.now() / 1000),
     logger: silentLogger,
+    ownRelay: 'ws://127.0.0.1:1',
   })
 }
 
