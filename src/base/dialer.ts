@@ -40,8 +40,8 @@ export interface Dialer {
    * @param forStrangers whether addresses that strangers name may be there too
    */
   allow(origin: string, forStrangers?: boolean): void
-  /** Whether the origin of this URL is an exception. */
-  isAllowed(url: string): boolean
+  /** Whether the origin of this URL is an exception; `forStrangers` as for `allow`. */
+  isAllowed(url: string, forStrangers?: boolean): boolean
   /** One exchange; redirects are errors. @throws address_refused, fetch_failed, both naming the URL. */
   fetch(url: string, options?: FetchOptions): Promise<FetchResponse>
   /** An opening socket; a name that resolves to a refused address comes as its `error` event. @throws address_refused */
@@ -88,7 +88,7 @@ export function createDialer(options: { allowedOrigins?: readonly string[]; look
       allowed.add(exception)
       if (forStrangers) allowedToStrangers.add(exception)
     },
-    isAllowed: (url) => allowed.has(originOf(parseUrl(url))),
+    isAllowed: (url, forStrangers = false) => (forStrangers ? allowedToStrangers : allowed).has(originOf(parseUrl(url))),
     async fetch(url, fetchOptions = {}) {
       const isException = admit(url, 'https:', fetchOptions.namedByStranger)
       return exchange(url, fetchOptions, isException ? plainAgent : guardedAgent)

@@ -8,6 +8,7 @@ import type { Home } from '../base/paths.ts'
 import { Customer } from '../customer/customer.ts'
 import { Tenant } from '../customer/machines/tenant.ts'
 import { createHost, type Host } from '../host/host.ts'
+import { allowRelays } from '../host/parts.ts'
 import { type Identity, isProtected, unlockIdentity } from '../nostr/identity.ts'
 import type { HomeKeyring } from '../nostr/keyring.ts'
 import { createNostr } from '../nostr/nostr.ts'
@@ -17,6 +18,7 @@ import { createMachinesOnNostr } from '../provider/machines/control-plane.ts'
 import type { Machines } from '../provider/machines/machines.ts'
 import type { OwnMachines } from '../provider/machines/service.ts'
 import { createProvider, type Provider } from '../provider/provider.ts'
+import { listAgents } from '../store/agents.ts'
 import type { Store } from '../store/store.ts'
 import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zap-addresses.ts'
@@ -201,6 +203,8 @@ export class PylonNode implements Services {
     this.#build()
     const { logger } = this
     const { nostr, wallets, customer, provider, zapAddresses, host, tenant, machines } = this.parts
+    // Before the outbox goes on: what an agent left for a relay of its own is not refused.
+    for (const agent of listAgents(this.store)) allowRelays(this, agent)
     await nostr.run(logger, (nostr) => nostr.start())
     // Before anything can spend: what a restored database holds may be long gone.
     const ending = this.#deps.shutdown.signal

@@ -11,7 +11,7 @@ import { type AgentBundle, bundleOf, keyFor } from './keys.ts'
 import { moveFundsToNode } from './leave.ts'
 import { freshName } from './names.ts'
 import { Overhearing } from './overhear.ts'
-import { type HostDeps, ownerOf } from './parts.ts'
+import { allowRelays, type HostDeps, ownerOf } from './parts.ts'
 import { publishProfile } from './profile.ts'
 import { pauseAgent, resumeAgent } from './runway.ts'
 import { Scheduler } from './scheduler.ts'
@@ -155,6 +155,7 @@ class AgentHost implements Host {
     if (taken.has(name)) throw new PylonError('agent_exists', `There is an agent named ${name} already; choose another --name.`)
     const { signer, accountIndex } = await keyFor(this.#deps, parsed.import)
     const agent = { ...parsed.agent, pubkey: signer.pubkey, npub: npubOf(signer.pubkey), name, accountIndex }
+    allowRelays(this.#deps, agent)
     await store.write(insertAgent({ agent, at: clock.now() }))
     return signer.pubkey
   }
@@ -195,6 +196,7 @@ class AgentHost implements Host {
     const beat = patch.heartbeatS !== undefined && agent.nextTickAt !== null && agent.tickCount > 0
     const nextTickAt = beat ? { nextTickAt: this.#deps.clock.now() + (patch.heartbeatS ?? 0) * 1000 } : {}
     const forgiven = patch.brain === undefined ? {} : { failures: 0, retryAt: null }
+    allowRelays(this.#deps, { relays: patch.relays ?? [] })
     await this.#deps.store.write(patchAgent({ pubkey: agent.pubkey, patch: { ...patch, ...nextTickAt, ...forgiven } }))
     const changed = this.#byPubkey(agent.pubkey)
     if (this.#phase === 'on') {

@@ -16,7 +16,7 @@ import { all } from '../store/commands.ts'
 import { answersUpTo } from '../store/exchanges.ts'
 import { type HeardRow, hear, markWrapOpened, wasHeard, wasWrapOpened } from '../store/heard.ts'
 import { type DecodedInvoice, decodeInvoice } from '../wallet/bolt11.ts'
-import type { HostDeps } from './parts.ts'
+import { allowRelays, type HostDeps } from './parts.ts'
 import { MAX_TURNS } from './policy.ts'
 import { wakes } from './schedule.ts'
 
@@ -48,7 +48,7 @@ export class Inbox {
   /** Listens for the agent, anew when it listens already. */
   watch(agent: AgentRow): void {
     this.unwatch(agent.pubkey)
-    for (const relay of agent.relays) this.#deps.dialer.allow(relay, true)
+    allowRelays(this.#deps, agent)
     const short = agent.pubkey.slice(0, 16)
     const relays = agent.relays.length > 0 ? { relays: agent.relays } : {}
     const onEvent = (event: NostrEvent) => this.receive(agent.pubkey, event)

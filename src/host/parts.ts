@@ -62,3 +62,8 @@ export const ownerOf = (agent: Pick<AgentRow, 'pubkey'>): WalletOwner => ({ kind
 /** The relays an agent reads and writes: its own, else those of the node. */
 export const relaysOf = (deps: Pick<HostDeps, 'nostr'>, agent: Pick<AgentRow, 'relays'>): readonly string[] =>
   agent.relays.length > 0 ? agent.relays : deps.nostr.relays
+
+/** The relays that the owner named for an agent, as exceptions of the guard: before anything is sent there, else it is refused for good. */
+export function allowRelays(deps: { readonly dialer: Pick<Dialer, 'allow'> }, agent: Pick<AgentRow, 'relays'>): void {
+  for (const relay of agent.relays) deps.dialer.allow(relay, true)
+}

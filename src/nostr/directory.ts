@@ -73,7 +73,7 @@ export class Directory {
 
   /** Whether the dialer would try at all; the rest it decides when it knows the address. */
   #reachable(url: string): boolean {
-    return url.startsWith('wss:') || this.#deps.dialer.isAllowed(url)
+    return url.startsWith('wss:') || this.#deps.dialer.isAllowed(url, true)
   }
 
   #lookUp(pubkey: string): Promise<Entry> {

@@ -114,6 +114,7 @@ export class Lane {
   pump(): void {
     const relay = this.#ended ? undefined : this.#connection()
     if (relay === undefined) return
+    relay.recheck()
     if (relay.refused !== undefined) {
       this.rejectAll(relay.refused)
       return

@@ -62,6 +62,7 @@ export class RelayPool {
     if (entry === undefined) return undefined
     entry.holds++
     entry.cancelLinger()
+    entry.relay.recheck()
     let held = true
     return {
       relay: entry.relay,

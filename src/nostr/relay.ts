@@ -133,6 +133,14 @@ export class Relay {
     this.#connect()
   }
 
+  /** Connects at once where the dialer refused the address and would not any more: the owner has named it meanwhile. */
+  recheck(): void {
+    if (this.refused === undefined || this.#closed || !this.#deps.dialer.isAllowed(this.url, true)) return
+    this.refused = undefined
+    this.#cancelTimer()
+    if (this.#socket === undefined) this.#connect()
+  }
+
   close(): void {
     this.#closed = true
     this.#cancelTimer()

@@ -183,3 +183,18 @@ describe('a relay with a limit', () => {
     expect(eventsAt(troubled).length).toBeLessThan(20)
   })
 })
+
+describe('a relay that the owner names later', () => {
+  it('takes what was put out right after, though a stranger had named it before', async () => {
+    const own = await relay()
+    const later = await relay()
+    const at = node({ relays: [own.url] })
+    const givenUp = listening(at)
+    expect(await at.nostr.query([{ kinds: [1] }], { relays: [later.url] })).toMatchObject({ complete: false })
+    await put(at, 'before', [later.url])
+    await until(() => expect(givenUp.get('before')).toContain('is refused'))
+    at.dialer.allow(later.url, true)
+    await put(at, 'after', [later.url])
+    await until(() => expect(eventsAt(later, 'after').length).toBe(1))
+  })
+})

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
+import { lastMessageId } from '../../../src/store/outbox.ts'
 import { tempDir } from '../../support/temp.ts'
 import { startWorld, stranger } from './world.ts'
 
@@ -65,5 +66,18 @@ it('charges the rent of a tick once when the mint does not say at first whether 
   await world.clock.advance(60_000)
   await vi.waitFor(() => expect(world.host.log('ada')).toMatchObject([{ state: 'done', cost_msats: 10_000 }]))
   expect(world.host.get('ada')).toMatchObject({ tick_count: 1, balance_sats: 99_990 })
+  await world.close()
+})
+
+it("names an agent's own relays to the dialer before anything is put out for them", async () => {
+  const seen: [string, number][] = []
+  const dialer = { allow: (origin: string) => void seen.push([origin, lastMessageId(world.store)]) }
+  const world = await startWorld({ dir: tempDir(), deps: { dialer } })
+  await world.host.spawn({ name: 'ada', relays: ['ws://a.test'] })
+  expect(seen[0]).toEqual(['ws://a.test', 0])
+  const before = lastMessageId(world.store)
+  await world.host.set('ada', { relays: ['ws://b.test'] })
+  expect(seen.find(([origin]) => origin === 'ws://b.test')).toEqual(['ws://b.test', before])
+  expect(lastMessageId(world.store)).toBeGreaterThan(before)
   await world.close()
 })
