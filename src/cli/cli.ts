@@ -36,7 +36,7 @@ const COMMANDS: Readonly<Record<string, (roles: Roles) => Promise<Command>>> = {
 
 const FILE_ERRORS = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENAMETOOLONG'])
 
-/** @param argv without the executable and script. @returns 0 ok, 1 failed, 2 usage, 3 not running. */
+/** @param argv without the executable and script. @returns 0 ok, 1 failed, 2 usage, 3 not running, 130 after Ctrl-C. */
 export async function runCli(argv: readonly string[], roles: Roles): Promise<number> {
   // Before the parser, so that its own errors keep to the form that was asked for.
   const asJson = argv.includes('--json')

@@ -53,8 +53,9 @@ export function printError(error: unknown, asJson: boolean): void {
   process.stderr.write(asJson ? `${json(known)}\n` : `pylon: ${oneLine(known.message)} (${known.code})\n`)
 }
 
-/** 0 ok, 1 failed, 2 usage, 3 not running. */
-export function exitCodeOf(error: PylonError): 1 | 2 | 3 {
+/** 0 ok, 1 failed, 2 usage, 3 not running, 130 ended by Ctrl-C. */
+export function exitCodeOf(error: PylonError): 1 | 2 | 3 | 130 {
+  if (error.code === 'cancelled' && error.details['signal'] === 'SIGINT') return 130
   if (error.code === 'not_running') return 3
   return error.code === 'usage' || error.code === 'invalid_request' ? 2 : 1
 }

@@ -8,10 +8,13 @@ import { print, printAnswer, warn } from './output.ts'
 import { idempotencyOption, spendingCall } from './spending.ts'
 import { clockTime, drawFields, drawTable, sats } from './table.ts'
 import { given, one, secretFrom, wholeNumber, wholeNumberIf } from './values.ts'
+import { interruptible } from './waiting.ts'
 
 /** What an invoice waits for at most when `--wait` is given: an hour. */
 const INVOICE_WAIT_MS = 3_600_000
 const WAIT_S = 25
+/** A payment of the last second is seen a little later. */
+const EXPIRY_GRACE_MS = 5_000
 
 function withWallet<T>(yargs: Argv<T>) {
   return yargs.option('wallet', {
@@ -89,10 +92,21 @@ const invoice = defineCommand({
     if (args.wait) {
       if (!args.json) print(answer.value.request)
       warn('waiting for the payment; Ctrl-C stops the waiting, not the invoice')
-      const until = Date.now() + INVOICE_WAIT_MS
-      while (answer.value.state !== 'settled' && answer.value.state !== 'expired' && Date.now() < until) {
-        answer = await callNode(args, walletRoutes.getInvoice, { wallet, invoice_id: answer.value.invoice_id, wait: String(WAIT_S) })
-      }
+      const { invoice_id } = answer.value
+      const goesOn = `The invoice stays, and what is paid on it comes into the wallet ${wallet} by itself: pylon wallet balance --wallet ${wallet}`
+      answer = await interruptible(
+        () => goesOn,
+        async (signal) => {
+          let now = answer
+          const until = Math.min(Date.now() + INVOICE_WAIT_MS, Date.parse(now.value.expires_at) + EXPIRY_GRACE_MS)
+          while (now.value.state !== 'settled' && now.value.state !== 'expired' && Date.now() < until) {
+            const wait = Math.max(1, Math.min(WAIT_S, Math.ceil((until - Date.now()) / 1000)))
+            now = await callNode(args, walletRoutes.getInvoice, { wallet, invoice_id, wait: String(wait) }, { signal })
+          }
+          return now
+        },
+      )
+      if (answer.value.state !== 'settled') warn(goesOn)
       if (answer.value.state !== 'settled') process.exitCode = 1
     }
     printAnswer(args, answer, (made) =>

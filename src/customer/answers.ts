@@ -1,54 +1,69 @@
 /** What a verified event says about one purchase: an offer, progress, a result, an error, or nothing that concerns it. */
-import type { Msats } from '../base/amounts.ts'
+import { type Msats, msats } from '../base/amounts.ts'
 import { parseJson } from '../base/json.ts'
 import { resultKindOf } from '../nostr/nips/nip90.ts'
 import { FEEDBACK_KIND, type Feedback, parseFeedback, parseResult } from '../nostr/nips/nip90-answers.ts'
 import type { NostrEvent, Signer } from '../nostr/types.ts'
+import { type DecodedInvoice, decodeInvoice } from '../wallet/bolt11.ts'
 
 export type Answer =
-  | { readonly type: 'offer'; readonly amountMsats: Msats; readonly bolt11: string | null }
+  | { readonly type: 'offer'; readonly amountMsats: Msats; readonly bolt11: string | null; readonly invoice: DecodedInvoice | undefined }
   | { readonly type: 'processing' }
   | { readonly type: 'result'; readonly content: string }
   | { readonly type: 'error'; readonly code: string; readonly message: string; readonly refundToken: string | null }
   | { readonly type: 'note'; readonly status: string }
 
-interface Expected {
-  readonly kind: number
-  /** The only keys whose answers count, once there are any. */
-  readonly providers: readonly string[] | undefined
-  readonly signer: Signer
-}
-
 const MAX_MESSAGE_CHARS = 500
+/** Tokens are kept and tried: what is longer is none that a mint would take at once. */
+const MAX_TOKEN_CHARS = 262_144
 
-/** Undefined when the event is malformed, of another kind, of another provider, or cannot be read. */
-export function readAnswer(event: NostrEvent, expected: Expected): Answer | undefined {
-  if (expected.providers?.includes(event.pubkey) === false) return undefined
+/**
+ * Undefined when the event is of another kind or names no request; what can be read of it counts, whatever else is wrong.
+ * @param expected.signer decrypts; undefined where the sender has no business to encrypt to us
+ */
+export function readAnswer(
+  event: NostrEvent,
+  expected: { readonly kind: number; readonly signer: Signer | undefined },
+): Answer | undefined {
   try {
     if (event.kind === FEEDBACK_KIND) return readFeedback(parseFeedback(event, expected.signer))
     if (event.kind !== resultKindOf(expected.kind)) return undefined
     const result = parseResult(event, expected.signer)
-    return result.unreadable ? undefined : { type: 'result', content: result.content }
+    return result.unreadable ? { type: 'note', status: 'a result that we cannot decrypt' } : { type: 'result', content: result.content }
   } catch {
-    // Whatever a stranger got wrong: it is no answer.
+    // It names no request of anybody: no answer.
     return undefined
   }
 }
 
 function readFeedback(feedback: Feedback): Answer {
-  const { status, extra, content, unreadable, amountMsats } = feedback
-  if (status === 'payment-required' && amountMsats !== undefined) return { type: 'offer', amountMsats, bolt11: feedback.bolt11 ?? null }
+  const { status, extra, content, unreadable, bolt11 } = feedback
+  const invoice = bolt11 === undefined ? undefined : tryDecode(bolt11)
+  const asked = feedback.amountMsats ?? invoice?.amountMsats
+  if (status === 'payment-required' && asked !== undefined) {
+    return { type: 'offer', amountMsats: msats(asked), bolt11: bolt11 ?? null, invoice }
+  }
   if (status === 'processing') return { type: 'processing' }
-  if (status === 'error') {
+  const refundToken = feedback.refundToken !== undefined && feedback.refundToken.length <= MAX_TOKEN_CHARS ? feedback.refundToken : null
+  // Money that comes back does, under whatever status.
+  if (status === 'error' || refundToken !== null) {
     const words = unreadable ? '' : feedback.refundToken === undefined ? content : reasonOfRefund(content)
     return {
       type: 'error',
       code: (extra ?? 'error').slice(0, MAX_MESSAGE_CHARS),
       message: words.slice(0, MAX_MESSAGE_CHARS) || 'no reason was given',
-      refundToken: feedback.refundToken ?? null,
+      refundToken,
     }
   }
-  return { type: 'note', status }
+  return { type: 'note', status: unreadable ? `${status}, which we cannot decrypt` : status }
+}
+
+function tryDecode(bolt11: string): DecodedInvoice | undefined {
+  try {
+    return decodeInvoice(bolt11)
+  } catch {
+    return undefined
+  }
 }
 
 /** The `error` beside the token: the content as it is would put money into logs and tables. */

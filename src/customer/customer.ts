@@ -8,7 +8,8 @@ import { identify } from '../nostr/nips/nip01.ts'
 import { buildCancel } from '../nostr/nips/nip90.ts'
 import type { Nostr } from '../nostr/types.ts'
 import { all } from '../store/commands.ts'
-import { enqueueEvent, wasTaken, whyRefused } from '../store/outbox.ts'
+import { enqueueEvent } from '../store/outbox.ts'
+import { repeatedRequests } from '../store/purchase-claims.ts'
 import {
   getPurchase,
   insertPurchase,
@@ -22,6 +23,7 @@ import {
 import type { Store } from '../store/store.ts'
 import type { WalletEvent, Wallets } from '../wallet/types.ts'
 import { findProvider } from './discovery.ts'
+import { endByAnswers, unsent, whyNothingCame } from './ending.ts'
 import { Inbox, LATE_ANSWERS_MS, LATE_REFUNDS_MS } from './inbox.ts'
 import { AnswerListener } from './listener.ts'
 import { checkOrder, type Order, priceLimit } from './order.ts'
@@ -44,6 +46,8 @@ export interface CustomerDeps {
 
 const DAY_MS = 24 * 3600_000
 const SWEEP_EVERY_MS = 60_000
+/** After its deadline, so long a purchase that ended well is listened for: another key may claim what was paid. */
+const LATE_CLAIMS_MS = 3600_000
 
 export class Customer {
   readonly #deps: CustomerDeps
@@ -57,7 +61,7 @@ export class Customer {
     this.#deps = deps
     this.#log = new PurchaseLog(deps.store, deps.clock)
     this.#turns = new Turns(deps.clock, deps.logger)
-    this.#paying = new Paying(deps, this.#log)
+    this.#paying = new Paying(deps, this.#log, this.#turns)
     this.#refunds = new Refunds(deps, this.#log)
     const inbox = new Inbox(deps, { log: this.#log, turns: this.#turns, paying: this.#paying, refunds: this.#refunds })
     this.#listener = new AnswerListener(deps, (event) => inbox.hear(event))
@@ -80,6 +84,7 @@ export class Customer {
   async close(): Promise<void> {
     this.#turns.close()
     this.#listener.close()
+    this.#log.wakeAll()
     await this.#turns.settled()
   }
 
@@ -111,14 +116,14 @@ export class Customer {
     return purchaseView(this.#deps.store, this.#log.row(id))
   }
 
-  /** Resolves when the purchase is over, or after `timeoutMs` with what is known then. */
-  async wait(id: string, timeoutMs: number): Promise<PurchaseView> {
+  /** Resolves when the purchase is over, or after `timeoutMs` or by the signal with what is known then. */
+  async wait(id: string, timeoutMs: number, signal?: AbortSignal): Promise<PurchaseView> {
     const { id: key } = this.#log.row(id)
     const until = this.#deps.clock.now() + timeoutMs
-    while (!isSettled(statusOf(this.#log.row(key))) && !this.#turns.closed) {
+    while (!isSettled(statusOf(this.#log.row(key))) && !this.#turns.closed && signal?.aborted !== true) {
       const leftMs = until - this.#deps.clock.now()
       if (leftMs <= 0) break
-      await this.#log.changed(key, leftMs)
+      await this.#log.changed(key, leftMs, signal)
     }
     return this.get(key)
   }
@@ -130,7 +135,13 @@ export class Customer {
     if (!listOffers(this.#deps.store, row.id).some((offer) => offer.state === 'open')) {
       throw new PylonError('no_offer', 'No offer of this job can be paid; pylon job show lists them.')
     }
-    await this.#turns.run(row.id, () => this.#paying.payBest(row.id))
+    const tried = await this.#turns.run(row.id, () => this.#paying.payBest(row.id))
+    if (!tried && this.#log.row(row.id).status === 'offered' && this.#deps.clock.now() < row.deadlineAt) {
+      throw new PylonError(
+        'conflict',
+        'Two keys name the same invoice, so one of them is asked for an offer of its own first: look again with pylon job show, then pay.',
+      )
+    }
     return this.get(row.id)
   }
 
@@ -143,7 +154,11 @@ export class Customer {
 
   #open(): PurchaseRow[] {
     const now = this.#deps.clock.now()
-    return openPurchases(this.#deps.store, now - LATE_ANSWERS_MS, now - LATE_REFUNDS_MS)
+    return openPurchases(this.#deps.store, {
+      since: now - LATE_ANSWERS_MS,
+      paidSince: now - LATE_REFUNDS_MS,
+      endedSince: now - LATE_CLAIMS_MS,
+    })
   }
 
   async #resume(id: string): Promise<void> {
@@ -155,7 +170,8 @@ export class Customer {
       case 'paying':
         return this.#paying.resume(row)
       case 'offered':
-        return orderOf(row).pay === 'auto' ? this.#paying.payBest(id) : undefined
+        await (orderOf(row).pay === 'auto' ? this.#paying.payBest(id) : this.#paying.choose(id))
+        return
       default:
         return undefined
     }
@@ -218,12 +234,12 @@ export class Customer {
     const row = getPurchase(this.#deps.store, event.cause.id)
     if (row === undefined) return
     await this.#turns.run(row.id, async () => {
-      if (event.type === 'token_received') await this.#refunds.refunded(row.id, event.amountSats)
+      if (event.type === 'token_received') await this.#refunds.learn(row.id, event.idempotencyKey, event.amountSats)
       else await this.#paying.learn(row.id, event)
     })
     // Not waited for: the next payment may hang, and the wallet has more to tell.
     if (statusOf(this.#log.row(row.id)) === 'offered' && orderOf(row).pay === 'auto')
-      this.#turns.background(row.id, () => this.#paying.payBest(row.id))
+      this.#turns.background(row.id, async () => void (await this.#paying.payBest(row.id)))
   }
 
   /** The request reached nobody: waiting for answers is over, and a token that went along is ours again. */
@@ -246,9 +262,11 @@ export class Customer {
       throw new PylonError('job_not_cancellable', `The job is ${row.status} and cannot be cancelled.`)
     }
     const cancel = buildCancel({ id: row.eventId, kind: row.kind }, unixSeconds(clock))
-    const tags = row.provider === null ? cancel.tags : [...cancel.tags, ['p', row.provider]]
+    const again = repeatedRequests(store, id)
+    const asked = [...new Set([row.provider, ...again.map((request) => request.provider)])].filter((key) => key !== null)
+    const tags = [...cancel.tags, ...again.map((request) => ['e', request.eventId]), ...asked.map((key) => ['p', key])]
     const event = identify(nostr.keyring.customer().pubkey, { ...cancel, tags })
-    const relays = row.provider === null ? nostr.relays : await nostr.relaysToReach(row.provider)
+    const relays = [...new Set([...nostr.relays, ...(await Promise.all(asked.map((key) => nostr.relaysToReach(key)))).flat()])]
     const enqueue = enqueueEvent({ key: `purchase:${id}:cancel`, event, relays, notAfter: clock.now() + LATE_ANSWERS_MS, at: clock.now() })
     const valueIsOut = row.status === 'paying' || row.paidMsats > 0n
     const cancelled = movePurchase({ id, from: [row.status], to: 'cancelled', reason: 'cancelled by its owner', at: clock.now() })
@@ -263,18 +281,13 @@ export class Customer {
     this.#turns.later(row.deadlineAt - this.#deps.clock.now(), () => this.#turns.background(row.id, () => this.#expire(row.id)))
   }
 
-  /** What was paid is not given up: only an unpaid purchase times out. */
+  /** What was paid is not given up: only an unpaid purchase times out. Of a paid one, what came by now is what there is. */
   async #expire(id: string): Promise<void> {
+    await endByAnswers(this.#deps, this.#log, id)
+    await this.#refunds.settle(id)
     const row = this.#log.row(id)
     if (row.paidMsats > 0n || !['requested', 'offered', 'processing'].includes(row.status)) return
-    const dear = listOffers(this.#deps.store, id).find((offer) => offer.state === 'unusable')
-    const key = `purchase:${id}:request`
-    const error =
-      dear === undefined && !wasTaken(this.#deps.store, key)
-        ? unsent(this.#deps.store, key, 'they could not be reached')
-        : dear === undefined
-          ? { code: 'no_offer', message: 'No provider answered in time: try another relay, provider or kind.' }
-          : { code: 'price_too_high', message: `No offer could be paid: the provider ${dear.reason}.` }
+    const error = whyNothingCame(this.#deps.store, id)
     await this.#log.move(id, 'timeout', error.message, { error: { code: error.code, message: error.message } })
   }
 
@@ -285,7 +298,7 @@ export class Customer {
       for (const row of this.#open()) {
         if (row.status === 'preparing' || row.status === 'paying') this.#turns.background(row.id, () => this.#resume(row.id))
         // The deadline may have passed while a payment was under way that failed then.
-        else if (clock.now() > row.deadlineAt) this.#turns.background(row.id, () => this.#expire(row.id))
+        else if (clock.now() > row.deadlineAt && !isSettled(statusOf(row))) this.#turns.background(row.id, () => this.#expire(row.id))
       }
       for (const id of this.#refunds.tokensOut()) this.#turns.background(id, () => this.#refunds.takeBack(this.#log.row(id)))
       for (const id of this.#refunds.waiting()) this.#turns.background(id, () => this.#refunds.redeem(id))
@@ -296,10 +309,4 @@ export class Customer {
       this.#sweepLater()
     })
   }
-}
-
-function unsent(store: Store, key: string, why: string): PylonError {
-  const refusal = whyRefused(store, key)
-  if (refusal !== undefined) return new PylonError('relay_refused', `No relay took the request: ${refusal}`)
-  return new PylonError('relay_unreachable', `No relay took the request: ${why}`)
 }

@@ -55,8 +55,8 @@ async function announcementsOf(nostr: Nostr, order: Order): Promise<Candidate[]>
     {
       kinds: [ANNOUNCEMENT_KIND],
       '#k': [String(order.kind)],
+      // No limit: all pages of it, since one would be used up by whoever says most.
       ...(order.provider === undefined ? {} : { authors: [order.provider] }),
-      limit: 100,
     },
   ])
   return events

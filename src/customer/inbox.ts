@@ -1,14 +1,27 @@
 /** What is heard about purchases: every answer is claimed, judged and acted upon; the same one twice changes nothing. */
-import { type Msats, msats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
+import { requestIdsOf } from '../nostr/nips/nip90-answers.ts'
 import type { Nostr, NostrEvent } from '../nostr/types.ts'
-import { claimAnswer, countAnswers, getPurchase, insertOffer, listOffers, type PurchaseRow } from '../store/purchases.ts'
+import { all } from '../store/commands.ts'
+import { getRepeatedRequest, keepResult, refuseRepeatedRequest } from '../store/purchase-claims.ts'
+import {
+  claimAnswer,
+  countAnswers,
+  getPurchase,
+  insertOffer,
+  listOffers,
+  type OfferRow,
+  type PurchaseRow,
+  wasAnswerHeard,
+} from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
-import { decodeInvoice } from '../wallet/bolt11.ts'
 import { type Answer, readAnswer } from './answers.ts'
+import { claimantsOf, isOpenRequest, isPrivate, paidOffer, paymentOf } from './claims.ts'
+import { endByAnswers } from './ending.ts'
+import { type From, isSameOffer, type NewOffer, newClaim, newOffer, type OfferAnswer, paymentIn, termsOf } from './heard.ts'
 import { judgeOffer } from './order.ts'
 import type { Paying } from './paying.ts'
 import { orderOf, type PurchaseLog } from './purchase-log.ts'
@@ -23,14 +36,32 @@ export const LATE_REFUNDS_MS = 60 * 24 * 3600_000
 const OFFER_WINDOW_MS = 1_000
 const MIN_RETRY_MS = 2_000
 const MAX_RETRY_MS = 10 * 60_000
-/** Answers to one purchase that are kept: as long as anybody may offer, anybody may send any number. */
-const MAX_ANSWERS = 500
+/**
+ * Answers to one purchase that are kept: as long as anybody may offer, anybody may send any number. Offers that can be paid (an
+ * invoice that was checked, within the limits) have room of their own, and each key a share of it, so that noise drives out none.
+ */
+const MAX_OFFERS = 500
+const MAX_OFFERS_OF_KEY = 5
+const MAX_OTHERS = 500
+const MAX_OTHERS_OF_KEY = 20
+/** Results, errors and refunds of a key that was asked or paid: a refund is sent again forty times. */
+const MAX_ENDS_OF_KEY = 200
+/** Keys that name the invoice that was paid. */
+const MAX_CLAIMANTS = 200
+const COPIED = 'carries the invoice of another key'
 
 interface InboxDeps {
   readonly store: Store
   readonly clock: Clock
   readonly logger: Logger
   readonly nostr: Pick<Nostr, 'keyring'>
+}
+
+/** Which of our requests an event answers, and of whom alone that one was made. */
+interface About {
+  readonly row: PurchaseRow
+  readonly requestId: string
+  readonly askedAlone: string | undefined
 }
 
 interface InboxParts {
@@ -57,12 +88,12 @@ export class Inbox {
 
   /** Every answer that the relays bring, whoever sent it. What could not be done about it (the disk is full) is tried again. */
   async hear(event: NostrEvent, attempt = 0): Promise<void> {
-    const { store, clock, logger } = this.#deps
-    const jobId = event.tags.find((tag) => tag[0] === 'e')?.[1]
-    const row = jobId === undefined ? undefined : getPurchase(store, jobId)
-    if (row === undefined || row.eventId !== jobId) return
+    const { clock, logger } = this.#deps
+    const about = this.#requestOf(event)
+    if (about === undefined) return
+    const { row } = about
     try {
-      await this.#turns.run(row.id, () => this.#take(row.id, event))
+      await this.#turns.run(row.id, () => this.#take(about, event))
     } catch (error) {
       const isOver = clock.now() > row.createdAt + (row.paidMsats > 0n ? LATE_REFUNDS_MS : LATE_ANSWERS_MS)
       if (this.#turns.closed || isOver) throw error
@@ -79,116 +110,150 @@ export class Inbox {
     }
   }
 
-  async #take(id: string, event: NostrEvent): Promise<void> {
-    const { store, clock, nostr } = this.#deps
+  /** The request of ours that it answers, among all that it names. */
+  #requestOf(event: NostrEvent): About | undefined {
+    const { store } = this.#deps
+    for (const id of requestIdsOf(event)) {
+      const row = getPurchase(store, id)
+      if (row?.eventId === id) return { row, requestId: id, askedAlone: undefined }
+      const again = getRepeatedRequest(store, id)
+      const purchase = again === undefined ? undefined : getPurchase(store, again.purchaseId)
+      if (again !== undefined && purchase !== undefined) return { row: purchase, requestId: id, askedAlone: again.provider }
+    }
+    return undefined
+  }
+
+  async #take({ row: { id }, requestId, askedAlone }: About, event: NostrEvent): Promise<void> {
+    const { store, nostr } = this.#deps
     const row = this.#log.row(id)
-    const answer = readAnswer(event, { kind: row.kind, providers: this.#boundProviders(row), signer: nostr.keyring.customer() })
-    if (answer === undefined || row.status === 'completed' || row.status === 'refunded') return
-    const isFull = countAnswers(store, id) >= MAX_ANSWERS
-    if (isFull && answer.type !== 'result' && answer.type !== 'error') return
-    const claim = isFull
-      ? undefined
-      : claimAnswer({
-          eventId: event.id,
-          purchaseId: id,
-          kind: event.kind,
-          pubkey: event.pubkey,
-          summary: summarise(answer),
-          at: clock.now(),
-        })
-    if (claim !== undefined) await store.write(claim)
+    if (askedAlone !== undefined && askedAlone !== event.pubkey) return
+    const bound = claimantsOf(store, row)
+    const isBound = bound === undefined ? askedAlone !== undefined : bound.includes(event.pubkey)
+    // Once one is paid, others are heard only where they may turn out to be who made its offer.
+    const isOther = bound !== undefined && !isBound
+    if (isOther && (askedAlone !== undefined || !isOpenRequest(row))) return
+    const answer = readAnswer(event, { kind: row.kind, signer: isOther ? undefined : nostr.keyring.customer() })
+    if (answer === undefined || (isOther && answer.type !== 'offer' && answer.type !== 'result')) return
     // The same answer again (another relay, a restart) has the same effect: each of these bears being repeated.
-    await this.#apply(row, event, answer)
+    await this.#apply(row, event, answer, { requestId, isBound, isAlone: askedAlone !== undefined })
     this.#log.wake(id)
   }
 
-  async #apply(row: PurchaseRow, event: NostrEvent, answer: Answer): Promise<void> {
+  async #apply(row: PurchaseRow, event: NostrEvent, answer: Answer, from: From): Promise<void> {
     switch (answer.type) {
       case 'offer':
-        return row.paidMsats === 0n ? this.#offered(row, event, answer) : undefined
-      case 'processing':
-        return this.#log.move(row.id, 'processing', `${npubOf(event.pubkey).slice(0, 12)} is working`)
+        return this.#offered(row, event, answer, from)
       case 'result':
-        return this.#log.move(row.id, 'completed', 'result received', { result: answer.content, provider: event.pubkey })
+        return this.#result(row, event, answer, from)
       case 'error':
-        return this.#refused(row, answer)
+        return this.#refused(row, event, answer, from)
+      case 'processing':
+        if (!(await this.#claim(row, event, answer, from))) return
+        return this.#log.move(row.id, 'processing', `${npubOf(event.pubkey).slice(0, 12)} is working`)
       case 'note':
-        return
+        await this.#claim(row, event, answer, from)
     }
   }
 
-  async #offered(row: PurchaseRow, event: NostrEvent, offer: { amountMsats: Msats; bolt11: string | null }): Promise<void> {
+  /** Keeps an answer: false where there is no room for it. */
+  async #claim(row: PurchaseRow, event: NostrEvent, answer: Answer, from: From, offer?: NewOffer): Promise<boolean> {
     const { store, clock } = this.#deps
-    const order = orderOf(row)
+    if (wasAnswerHeard(store, event.id)) return true
+    const kept = countAnswers(store, row.id, event.pubkey)
+    const isEnd = from.isBound && (answer.type === 'result' || answer.type === 'error')
+    const hasRoom =
+      offer?.state === 'open'
+        ? kept.offersOfKey < MAX_OFFERS_OF_KEY && (from.isBound || kept.offers < MAX_OFFERS)
+        : kept.othersOfKey < (isEnd ? MAX_ENDS_OF_KEY : MAX_OTHERS_OF_KEY) && (from.isBound || kept.others < MAX_OTHERS)
+    if (!hasRoom) return false
+    const claim = claimAnswer({ ...newClaim(row, event, answer, claimantsOf(store, row) !== undefined), at: clock.now() })
+    await store.write(all(claim, ...(offer === undefined ? [] : [insertOffer(offer)])))
+    return true
+  }
+
+  async #offered(row: PurchaseRow, event: NostrEvent, offer: OfferAnswer, from: From): Promise<void> {
+    const { store, clock } = this.#deps
     const known = listOffers(store, row.id)
-    if (known.some((one) => one.eventId === event.id)) return
-    const verdict = judgeOffer(order, { ...offer, ...readInvoice(offer.bolt11, clock.now()) })
-    const isCopy = known.some((one) => one.bolt11 !== null && one.bolt11 === offer.bolt11 && one.provider !== event.pubkey)
-    const reason = isCopy ? 'offers the invoice of another key' : verdict.usable ? null : verdict.reason
+    if (known.some((one) => one.eventId === event.id || isSameOffer(one, event, offer))) return
+    const paid = paidOffer(known)
+    if (paid !== undefined) return this.#claimed(row, paid, event, offer, from)
+    if (row.paidMsats > 0n || row.status === 'completed' || row.status === 'refunded') return
+    const verdict = judgeOffer(orderOf(row), { ...offer, ...termsOf(offer.invoice, clock.now()) })
+    const reason = this.#isCopy(row, known, event, offer, from) ? COPIED : verdict.usable ? null : verdict.reason
+    if (!(await this.#claim(row, event, offer, from, newOffer(row, event, offer, from, reason, clock.now())))) return
+    if (reason === null) return this.#usable(row, offer, from)
+    // Noise of strangers is listed, and the purchase stays what it is.
+    if (!from.isBound) return
+    if (!from.isAlone) await this.#log.move(row.id, 'offered', reason)
+    if (from.isAlone) await this.#nextAfter(row, from)
+    else if (!verdict.usable && verdict.isDear) await this.#log.fail(row.id, new PylonError('price_too_high', `The provider ${reason}.`))
+  }
+
+  async #usable(row: PurchaseRow, offer: OfferAnswer, from: From): Promise<void> {
+    const { pay, provider } = orderOf(row)
+    if (pay === 'never') {
+      // Somebody else may do it for nothing.
+      if (provider === undefined) return
+      return this.#log.fail(row.id, new PylonError('price_too_high', `The provider asks ${offer.amountMsats} msats and --pay is never.`))
+    }
+    await this.#log.move(row.id, 'offered', `offer of ${offer.amountMsats} msats`)
+    this.#turns.later(from.isBound ? 0 : OFFER_WINDOW_MS, () => this.#look(row))
+  }
+
+  /** Pays the best offer by itself, or sees to it that there is one to ask the owner about. */
+  #look(row: PurchaseRow): void {
+    const isAuto = orderOf(row).pay === 'auto'
+    this.#turns.background(row.id, async () => void (await (isAuto ? this.#paying.payBest(row.id) : this.#paying.choose(row.id))))
+  }
+
+  /** An offer of the invoice that is paid, under another key: that key may be the one that has the money. */
+  async #claimed(row: PurchaseRow, paid: OfferRow, event: NostrEvent, offer: OfferAnswer, from: From): Promise<void> {
+    const { store, clock } = this.#deps
+    const isSame = paymentOf(paid) === paymentIn(offer)
+    const claimants = claimantsOf(store, row) ?? []
+    if (!isSame || from.isAlone || claimants.includes(event.pubkey) || claimants.length >= MAX_CLAIMANTS) return
+    const at = clock.now()
     await store.write(
-      insertOffer({
-        eventId: event.id,
-        purchaseId: row.id,
-        provider: event.pubkey,
-        ...offer,
-        state: reason === null ? 'open' : 'unusable',
-        reason,
-        at: clock.now(),
-      }),
+      all(
+        claimAnswer({ ...newClaim(row, event, offer, true), at }),
+        insertOffer(newOffer(row, event, offer, from, 'names the invoice that is paid', at)),
+      ),
     )
-    await this.#log.move(row.id, 'offered', reason ?? `offer of ${offer.amountMsats} msats`)
-    const asked = this.#boundProviders(row)?.includes(event.pubkey) === true
-    if (reason !== null) {
-      if (asked) await this.#log.fail(row.id, new PylonError('price_too_high', `The provider ${reason}.`))
-    } else if (order.pay === 'never') {
-      await this.#log.fail(row.id, new PylonError('price_too_high', `The provider asks ${offer.amountMsats} msats and --pay is never.`))
-    } else if (order.pay === 'auto') {
-      this.#turns.later(asked ? 0 : OFFER_WINDOW_MS, () => this.#turns.background(row.id, () => this.#paying.payBest(row.id)))
-    }
   }
 
-  /** An error of the provider that was asked or paid ends the purchase; one of somebody who might have served it is only noted. */
-  async #refused(row: PurchaseRow, answer: { code: string; message: string; refundToken: string | null }): Promise<void> {
-    if (this.#boundProviders(row) === undefined) return
-    await this.#log.fail(row.id, new PylonError('job_failed', `The provider says ${answer.code}: ${answer.message}`))
-    if (answer.refundToken === null) return
-    await this.#refunds.take(row.id, answer.refundToken)
+  /** Of an answer to us alone: an invoice that another key named before. Of any other: one that was made to us alone by another key. */
+  #isCopy(row: PurchaseRow, known: readonly OfferRow[], event: NostrEvent, offer: OfferAnswer, from: From): boolean {
+    const payment = paymentIn(offer)
+    const same = known.filter((one) => one.provider !== event.pubkey && payment !== undefined && paymentOf(one) === payment)
+    if (!from.isAlone) return same.some((one) => isPrivate(row, one) && one.state !== 'unusable')
+    const askedAt = getRepeatedRequest(this.#deps.store, from.requestId)?.createdAt ?? 0
+    return same.some((one) => one.receivedAt < askedAt)
   }
 
-  /**
-   * Whose answers count: the one asked for or paid; undefined while anybody may offer. An offer is public and may have been
-   * copied under another key: whoever offered the invoice that was paid may be the one who has the money.
-   */
-  #boundProviders(row: PurchaseRow): string[] | undefined {
-    const offers = listOffers(this.#deps.store, row.id)
-    const paid = offers.find((offer) => offer.state === 'paying' || offer.state === 'paid')
-    if (paid !== undefined) return offers.filter((offer) => offer.bolt11 === paid.bolt11).map((offer) => offer.provider)
-    return row.provider === null ? undefined : [row.provider]
+  async #result(row: PurchaseRow, event: NostrEvent, answer: { type: 'result'; content: string }, from: From): Promise<void> {
+    const { store, clock } = this.#deps
+    const isPaid = event.pubkey === row.provider
+    const result = { eventId: event.id, purchaseId: row.id, provider: event.pubkey, content: answer.content, isPaid }
+    const isNew = await store.write(keepResult({ ...result, at: clock.now() }))
+    await this.#claim(row, event, answer, from)
+    await endByAnswers(this.#deps, this.#log, row.id)
+    const isLate = isNew && row.status === 'completed' && from.isBound && row.result !== answer.content
+    if (isLate) await this.#log.note(row.id, 'another result came after it was completed: look at all of them')
   }
-}
 
-/** What an offered invoice says; no amount where it cannot be read. */
-function readInvoice(bolt11: string | null, now: number): { invoiceMsats: Msats | null; expired: boolean } {
-  try {
-    const invoice = bolt11 === null ? undefined : decodeInvoice(bolt11)
-    return {
-      invoiceMsats: invoice?.amountMsats === undefined ? null : msats(invoice.amountMsats),
-      expired: invoice !== undefined && invoice.expiresAt <= now,
-    }
-  } catch {
-    return { invoiceMsats: null, expired: false }
+  /** An error of all that were asked or paid ends the purchase; one of somebody who might have served it is only noted. */
+  async #refused(row: PurchaseRow, event: NostrEvent, answer: Extract<Answer, { type: 'error' }>, from: From): Promise<void> {
+    await this.#claim(row, event, answer, from)
+    if (!from.isBound) return
+    const error = new PylonError('job_failed', `The provider says ${answer.code}: ${answer.message}`)
+    if (claimantsOf(this.#deps.store, row) === undefined) await this.#nextAfter(row, from)
+    else await endByAnswers(this.#deps, this.#log, row.id, error)
+    if (answer.refundToken !== null) await this.#refunds.take(row.id, answer.refundToken, event.pubkey)
   }
-}
 
-function summarise(answer: Answer): string {
-  switch (answer.type) {
-    case 'offer':
-      return `payment-required ${answer.amountMsats} msats`
-    case 'error':
-      return `error ${answer.code}${answer.refundToken === null ? '' : ' with refund'}`
-    case 'note':
-      return answer.status
-    default:
-      return answer.type
+  /** Who was asked alone does not serve it: the next way. */
+  async #nextAfter(row: PurchaseRow, from: From): Promise<void> {
+    await this.#deps.store.write(refuseRepeatedRequest({ eventId: from.requestId }))
+    this.#look(row)
   }
 }

@@ -54,7 +54,8 @@ export function priceLimit(order: Order): Sats {
   return sats(limits.length === 0 ? DEFAULT_MAX_SATS : Math.min(...limits))
 }
 
-export type OfferVerdict = { readonly usable: true } | { readonly usable: false; readonly reason: string }
+/** @param isDear it is a good offer for somebody who pays more */
+export type OfferVerdict = { readonly usable: true } | { readonly usable: false; readonly isDear?: true; readonly reason: string }
 
 /** Whether an asked price may be paid: within the limit, with an invoice, and the invoice says the same amount. */
 export function judgeOffer(
@@ -62,7 +63,7 @@ export function judgeOffer(
   offer: { amountMsats: Msats; bolt11: string | null; invoiceMsats: Msats | null; expired: boolean },
 ): OfferVerdict {
   const limit = satsToMsats(priceLimit(order))
-  if (offer.amountMsats > limit) return { usable: false, reason: `asks ${offer.amountMsats} msats, the limit is ${limit}` }
+  if (offer.amountMsats > limit) return { usable: false, isDear: true, reason: `asks ${offer.amountMsats} msats, the limit is ${limit}` }
   if (offer.bolt11 === null) return { usable: false, reason: 'carries no invoice' }
   if (offer.invoiceMsats === null) return { usable: false, reason: 'carries an invoice that cannot be read or has no amount' }
   if (offer.invoiceMsats !== offer.amountMsats)

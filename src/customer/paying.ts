@@ -3,18 +3,23 @@ import { sats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError, toPylonError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
 import type { Nostr } from '../nostr/types.ts'
 import { all } from '../store/commands.ts'
 import { listOffers, movePurchase, notePaid, type OfferRow, type PurchaseRow, purchaseTokenKey, setOfferState } from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts'
+import { AskAgain } from './again.ts'
+import { contestedOffers } from './claims.ts'
 import type { PaidProvider } from './discovery.ts'
 import { customerWallet, JOB_EXPENSE_ACCOUNT, maxFeeOf, RECLAIM_AFTER_MS, topUp } from './funding.ts'
 import { orderOf, type PurchaseLog, statusOf } from './purchase-log.ts'
+import type { Turns } from './turns.ts'
 
 interface PayingDeps {
   readonly store: Store
   readonly clock: Clock
+  readonly logger: Logger
   readonly nostr: Nostr
   readonly wallets: Wallets
   readonly config: () => Config
@@ -23,22 +28,26 @@ interface PayingDeps {
 export class Paying {
   readonly #deps: PayingDeps
   readonly #log: PurchaseLog
+  readonly #turns: Turns
+  readonly #again: AskAgain
 
-  constructor(deps: PayingDeps, log: PurchaseLog) {
+  constructor(deps: PayingDeps, log: PurchaseLog, turns: Turns) {
     this.#deps = deps
     this.#log = log
+    this.#turns = turns
+    this.#again = new AskAgain(deps, log)
   }
 
   /**
    * Pays the cheapest open offer of a purchase that was not paid yet. When nothing was spent the next one gets its turn,
    * unless its owner wants to be asked: a yes is for one offer.
+   * @returns whether an offer was tried
    */
-  async payBest(id: string): Promise<void> {
+  async payBest(id: string): Promise<boolean> {
     const { store, clock } = this.#deps
-    for (;;) {
-      const row = this.#log.row(id)
-      const offer = listOffers(store, id).find((candidate) => candidate.state === 'open')
-      if (!mayBePaid(row) || offer === undefined || clock.now() >= row.deadlineAt) return
+    for (let tried = false; ; tried = true) {
+      const offer = await this.choose(id)
+      if (offer === undefined) return tried
       await store.write(
         all(
           movePurchase({ id, from: ['offered', 'processing'], to: 'paying', reason: `paying ${offer.amountMsats} msats`, at: clock.now() }),
@@ -47,8 +56,39 @@ export class Paying {
       )
       this.#log.wake(id)
       await this.#pay(this.#log.row(id), offer)
-      if (orderOf(row).pay === 'ask') return
+      if (orderOf(this.#log.row(id)).pay === 'ask') return true
     }
+  }
+
+  /**
+   * The offer to pay now. Where the only ones left carry an invoice that several keys name, the job is asked again of one after
+   * the other first, and what they answer is looked at then.
+   */
+  async choose(id: string): Promise<OfferRow | undefined> {
+    const { store, clock } = this.#deps
+    const row = this.#log.row(id)
+    if (!mayBePaid(row) || clock.now() >= row.deadlineAt) return undefined
+    const offers = listOffers(store, id)
+    const contested = contestedOffers(row, offers)
+    const open = offers.filter((offer) => offer.state === 'open')
+    const own = open.find((offer) => !contested.has(offer))
+    const [first] = open
+    if (own !== undefined || first === undefined) return own
+    const untilAt = await this.#again.ask(row, open)
+    if (untilAt !== undefined) {
+      this.#turns.later(untilAt - clock.now(), () => this.#turns.background(id, () => this.#goOn(id)))
+      return undefined
+    }
+    if (first.reason === null) {
+      await store.write(setOfferState({ eventId: first.eventId, state: 'open', reason: 'another key names its invoice too' }))
+      this.#log.wake(id)
+    }
+    return first
+  }
+
+  async #goOn(id: string): Promise<void> {
+    if (orderOf(this.#log.row(id)).pay === 'auto') await this.payBest(id)
+    else await this.choose(id)
   }
 
   /** The process died while paying: the wallet knows what became of it; an operation it never heard of was never made. */

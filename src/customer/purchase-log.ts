@@ -1,7 +1,7 @@
 /** Reads and moves stored purchases, and wakes who waits for a change. */
 import type { Clock } from '../base/clock.ts'
 import { PylonError } from '../base/errors.ts'
-import { getPurchase, movePurchase, type PurchaseRow } from '../store/purchases.ts'
+import { getPurchase, movePurchase, notePurchase, type PurchaseRow } from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { Order } from './order.ts'
 import { type PurchaseStatus, statesBefore } from './states.ts'
@@ -37,6 +37,13 @@ export class PurchaseLog {
     this.wake(id)
   }
 
+  /** Says how it is with a purchase whose status stays. */
+  async note(id: string, reason: string): Promise<void> {
+    if (this.row(id).reason === reason) return
+    await this.#store.write(notePurchase({ id, reason, at: this.#clock.now() }))
+    this.wake(id)
+  }
+
   async fail(id: string, error: PylonError): Promise<void> {
     await this.move(id, 'failed', error.message, { error: { code: error.code, message: error.message } })
   }
@@ -45,19 +52,26 @@ export class PurchaseLog {
     for (const wake of this.#waiters.get(id) ?? []) wake()
   }
 
-  /** Resolves at the next change, or after `withinMs`. */
-  changed(id: string, withinMs: number): Promise<void> {
+  /** The end: nobody is to wait any longer. */
+  wakeAll(): void {
+    for (const id of [...this.#waiters.keys()]) this.wake(id)
+  }
+
+  /** Resolves at the next change, after `withinMs`, or by the signal. */
+  changed(id: string, withinMs: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const waiters = this.#waiters.get(id) ?? new Set()
       this.#waiters.set(id, waiters)
       const done = () => {
         cancel()
+        signal?.removeEventListener('abort', done)
         waiters.delete(done)
         if (waiters.size === 0) this.#waiters.delete(id)
         resolve()
       }
       const cancel = this.#clock.after(withinMs, done)
       waiters.add(done)
+      signal?.addEventListener('abort', done, { once: true })
     })
   }
 }

@@ -1,14 +1,17 @@
-/** Gets back what a purchase cost and did not bring: redeems the provider's refund, takes back a token that nobody took. */
-import { createHash } from 'node:crypto'
+/** Gets back what a purchase cost and did not bring: redeems every refund that comes, takes back a token that nobody took. */
 import type { Sats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
-import { type ErrorCode, PylonError, toPylonError } from '../base/errors.ts'
+import { PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { noteRefund, type PurchaseRow, purchasesWithRefund, purchasesWithTokenOut, purchaseTokenKey } from '../store/purchases.ts'
+import { getPurchase, type PurchaseRow, purchasesWithTokenOut, purchaseTokenKey } from '../store/purchases.ts'
+import { causesWithRefund } from '../store/refund-tokens.ts'
 import type { Store } from '../store/store.ts'
 import type { Wallet } from '../wallet/types.ts'
+import { claimantsOf } from './claims.ts'
+import { resultsThatCount, silentClaimants } from './ending.ts'
 import { customerWallet, type FundingDeps, JOB_EXPENSE_ACCOUNT, RECLAIM_AFTER_MS } from './funding.ts'
 import { type PurchaseLog, statusOf } from './purchase-log.ts'
+import { RefundTokens, redeemedSats } from './refund-tokens.ts'
 import { isSettled } from './states.ts'
 
 interface RefundsDeps extends FundingDeps {
@@ -17,21 +20,20 @@ interface RefundsDeps extends FundingDeps {
   readonly logger: Logger
 }
 
-/** What is wrong with a refund for good: asking its mint again changes nothing. */
-const FINAL: ReadonlySet<ErrorCode> = new Set(['token_invalid', 'token_spent', 'token_locked', 'token_amount'])
-
 export class Refunds {
   readonly #deps: RefundsDeps
   readonly #log: PurchaseLog
+  readonly #tokens: RefundTokens
 
   constructor(deps: RefundsDeps, log: PurchaseLog) {
     this.#deps = deps
     this.#log = log
+    this.#tokens = new RefundTokens(deps)
   }
 
   /** Ids of the purchases whose refund is here and not yet in the wallet. */
   waiting(): string[] {
-    return purchasesWithRefund(this.#deps.store).map((row) => row.id)
+    return causesWithRefund(this.#deps.store).filter((id) => getPurchase(this.#deps.store, id)?.id === id)
   }
 
   /** Ids of the purchases whose token may be ours again. */
@@ -39,36 +41,37 @@ export class Refunds {
     return purchasesWithTokenOut(this.#deps.store).map((row) => row.id)
   }
 
-  /** Stores a refund and redeems it: relays may forget it before its mint answers, or is on our list. */
-  async take(id: string, token: string): Promise<void> {
-    if (this.#log.row(id).refundToken === null) await this.#note(id, token, 'a refund came')
+  /** Stores a refund and redeems what is there: relays may forget it before its mint answers, or is on our list. */
+  async take(id: string, token: string, sender: string): Promise<void> {
+    await this.#tokens.keep(id, token, sender)
     await this.redeem(id)
   }
 
-  /** Redeems the stored refund; the same token again is the same operation. What stands in the way is noted, and it is tried again later. */
+  /** Tries every stored refund; what stands in the way is noted, and it is tried again later. */
   async redeem(id: string): Promise<void> {
-    const { refundToken: token, status } = this.#log.row(id)
-    if (token === null || status === 'completed' || status === 'refunded') return
-    try {
-      const received = await this.#wallet().receiveToken({
-        idempotencyKey: `purchase:${id}:refund:${createHash('sha256').update(token).digest('hex').slice(0, 16)}`,
-        cause: { type: 'purchase', id },
-        token,
-        creditAccount: JOB_EXPENSE_ACCOUNT,
-        retryFailed: true,
-      })
-      await this.refunded(id, received.amountSats)
-    } catch (error) {
-      const { code, message } = toPylonError(error)
-      const isFinal = FINAL.has(code)
-      const reason = isFinal ? `the refund is no money: ${message}` : `a refund waits: ${message}`
-      this.#deps.logger.warn({ purchase: id, code }, isFinal ? 'a refund was given up' : 'a refund waits')
-      await this.#note(id, isFinal ? null : token, reason)
-    }
+    const { problem, redeemed } = await this.#tokens.redeem(id, `purchase:${id}`, JOB_EXPENSE_ACCOUNT)
+    if (redeemed) await this.refunded(id)
+    if (problem !== undefined && !['completed', 'refunded'].includes(this.#log.row(id).status)) await this.#log.note(id, problem)
   }
 
-  async refunded(id: string, amountSats: Sats): Promise<void> {
-    await this.#log.move(id, 'refunded', `${amountSats} sats came back`)
+  /**
+   * Something came back. It ends the purchase, unless another key may have the rest of the money: who claims a payment that
+   * others made good for is not to end it with a single sat.
+   */
+  async refunded(id: string, extraSats = 0n): Promise<void> {
+    const { store, clock } = this.#deps
+    const row = this.#log.row(id)
+    const backSats = redeemedSats(store, id) + extraSats
+    const isAll = backSats * 1000n >= row.paidMsats
+    const others = (claimantsOf(store, row)?.length ?? 0) > 1
+    const isOpen = clock.now() < row.deadlineAt && silentClaimants(store, row).length > 0
+    if (others && !isAll && (isOpen || resultsThatCount(store, row).length > 0)) return
+    await this.#log.move(id, 'refunded', `${backSats} sats came back`)
+  }
+
+  /** The time is up: what came back by then may end it. */
+  async settle(id: string): Promise<void> {
+    if (redeemedSats(this.#deps.store, id) > 0n) await this.refunded(id)
   }
 
   /** Takes back the token of a purchase that its provider left alone, or whose request no relay took. */
@@ -82,11 +85,10 @@ export class Refunds {
     await this.refunded(row.id, token.amountSats)
   }
 
-  async #note(id: string, token: string | null, reason: string): Promise<void> {
-    const row = this.#log.row(id)
-    if (row.refundToken === token && row.reason === reason) return
-    await this.#deps.store.write(noteRefund({ id, token, reason, at: this.#deps.clock.now() }))
-    this.#log.wake(id)
+  /** What the wallet learned of a refund by itself. */
+  async learn(id: string, idempotencyKey: string, amountSats: Sats): Promise<void> {
+    const isKnown = await this.#tokens.learn(id, `purchase:${id}`, idempotencyKey, amountSats)
+    await this.refunded(id, isKnown ? 0n : amountSats)
   }
 
   #wallet(): Wallet {

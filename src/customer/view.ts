@@ -1,10 +1,15 @@
 /** A purchase as the control API shows it; also for a node that is stopped. */
-import type { Msats } from '../base/amounts.ts'
+import type { Msats, Sats } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
-import { listAnswers, listOffers, type PurchaseRow } from '../store/purchases.ts'
+import { listAnswers, listOffers, type OfferRow, type PurchaseRow } from '../store/purchases.ts'
+import { type RefundTokenRow, refundTokensOf } from '../store/refund-tokens.ts'
 import type { Store } from '../store/store.ts'
+import { contestedOffers } from './claims.ts'
+import { resultsThatCount } from './ending.ts'
 import type { PurchaseStatus } from './states.ts'
+
+type OfferState = OfferRow['state'] | 'contested'
 
 export interface PurchaseView {
   /** The id of the request event; empty until it is fixed. */
@@ -15,17 +20,28 @@ export interface PurchaseView {
   readonly kind: number
   readonly provider: string | null
   readonly paid_msats: Msats
+  /** Null also where several keys claim the payment and their results differ: then `results` has all of them. */
   readonly result: string | null
+  readonly results: readonly { event_id: string; provider: string; content: string; received_at: string }[]
+  readonly refunds: readonly {
+    amount_sats: Sats | null
+    state: RefundTokenRow['state']
+    reason: string | null
+    provider: string | null
+    received_at: string
+  }[]
   readonly error: { readonly code: string; readonly message: string } | null
   readonly created_at: string
   readonly updated_at: string
   readonly deadline_at: string
-  readonly offers: readonly { event_id: string; provider: string; amount_msats: Msats; state: string; reason: string | null }[]
+  readonly offers: readonly { event_id: string; provider: string; amount_msats: Msats; state: OfferState; reason: string | null }[]
   /** What was heard, in order: the wire of this job. */
   readonly events: readonly { event_id: string; kind: number; provider: string; summary: string; received_at: string }[]
 }
 
 export function purchaseView(store: Store, row: PurchaseRow): PurchaseView {
+  const offers = listOffers(store, row.id)
+  const contested = contestedOffers(row, offers)
   return {
     job_id: row.eventId ?? '',
     purchase_id: row.id,
@@ -35,16 +51,28 @@ export function purchaseView(store: Store, row: PurchaseRow): PurchaseView {
     provider: row.provider === null ? null : npubOf(row.provider),
     paid_msats: row.paidMsats,
     result: row.result,
+    results: resultsThatCount(store, row).map((result) => ({
+      event_id: result.eventId,
+      provider: npubOf(result.provider),
+      content: result.content,
+      received_at: rfc3339(result.receivedAt),
+    })),
+    refunds: refundTokensOf(store, row.id).map((refund) => ({
+      amount_sats: refund.amountSats,
+      state: refund.state,
+      reason: refund.reason,
+      provider: refund.sender === null ? null : npubOf(refund.sender),
+      received_at: rfc3339(refund.receivedAt),
+    })),
     error: row.error,
     created_at: rfc3339(row.createdAt),
     updated_at: rfc3339(row.updatedAt),
     deadline_at: rfc3339(row.deadlineAt),
-    offers: listOffers(store, row.id).map((offer) => ({
+    offers: offers.map((offer) => ({
       event_id: offer.eventId,
       provider: npubOf(offer.provider),
       amount_msats: offer.amountMsats,
-      state: offer.state,
-      reason: offer.reason,
+      ...stateOf(offer, contested.has(offer)),
     })),
     events: listAnswers(store, row.id).map((event) => ({
       event_id: event.eventId,
@@ -54,4 +82,10 @@ export function purchaseView(store: Store, row: PurchaseRow): PurchaseView {
       received_at: rfc3339(event.receivedAt),
     })),
   }
+}
+
+/** An open offer whose invoice another key names waits for another way; one with a reason is the last way that is left. */
+function stateOf({ state, reason }: OfferRow, isContested: boolean): { state: OfferState; reason: string | null } {
+  const waits = isContested && state === 'open' && reason === null
+  return waits ? { state: 'contested', reason: 'another key names its invoice too' } : { state, reason }
 }

@@ -11,7 +11,8 @@ import { unsentRefunds } from '../store/held-value.ts'
 import { auditLedger, balancesByPrefix } from '../store/ledger.ts'
 import { listMints } from '../store/mints.ts'
 import { countGivenUp, listRefusals } from '../store/outbox.ts'
-import { purchasesWithRefund } from '../store/purchases.ts'
+import { getPurchase } from '../store/purchases.ts'
+import { causesWithRefund, refundTokensOf } from '../store/refund-tokens.ts'
 import { text } from '../store/row.ts'
 import type { Store } from '../store/store.ts'
 import type { WalletOwner } from '../wallet/types.ts'
@@ -108,12 +109,15 @@ function checkLedger({ store }: ReadServices): Check {
 /** Of both sides: what we owe and could not send, what came for us and could not be redeemed. */
 function checkRefunds({ store }: ReadServices): Check {
   const { count, totalSats } = unsentRefunds(store)
-  const waiting = purchasesWithRefund(store)
+  const waiting = causesWithRefund(store)
   const problems = [
     ...(count === 0
       ? []
       : [`${count} refunds of ${totalSats} sats to customers are not made yet: their mint must answer and hold enough.`]),
-    ...waiting.slice(0, 5).map((purchase) => `Of the job ${purchase.eventId ?? purchase.id} ${purchase.reason}`),
+    ...waiting.slice(0, 5).map((cause) => {
+      const reason = refundTokensOf(store, cause).find((refund) => refund.state === 'waiting')?.reason
+      return `A refund of ${cause.startsWith('rental:') ? 'a lease' : `the job ${getPurchase(store, cause)?.eventId ?? cause}`} waits: ${reason ?? 'it was not tried yet'}`
+    }),
   ]
   if (problems.length === 0) return ok('refunds', 'None waits.')
   return warning(

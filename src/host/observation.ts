@@ -1,6 +1,7 @@
 /** What an agent knows when it thinks: one JSON value, pure to build, in which the words of strangers are only ever quoted data. */
 import { hash } from 'node:crypto'
 import { noteOf } from '../nostr/nips/nip19.ts'
+import type { NostrEvent } from '../nostr/types.ts'
 import type { AgentBudget } from '../store/agents.ts'
 import type { GoalRow } from '../store/goals.ts'
 import type { MemoryRow } from '../store/memories.ts'
@@ -157,4 +158,22 @@ export function saidDigest(kind: 'post' | 'reply' | 'channel', to: string, text:
     .replace(/[^\p{L}\p{N}]+/gu, ' ')
     .trim()
   return hash('sha256', `${kind}:${to}:${plain === '' ? text : plain}`)
+}
+
+type Dated = Pick<NostrEvent, 'id' | 'pubkey' | 'created_at'>
+
+export const newestFirst = (a: Dated, b: Dated): number => b.created_at - a.created_at || (a.id < b.id ? -1 : 1)
+
+/** The newest of each key first, then the second of each: who says much hides nobody. */
+export function ofEachFirst<T extends Dated>(events: readonly T[]): T[] {
+  const counts = new Map<string, number>()
+  return [...events]
+    .sort(newestFirst)
+    .map((event) => {
+      const nth = counts.get(event.pubkey) ?? 0
+      counts.set(event.pubkey, nth + 1)
+      return { event, nth }
+    })
+    .sort((a, b) => a.nth - b.nth || newestFirst(a.event, b.event))
+    .map(({ event }) => event)
 }

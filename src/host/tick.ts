@@ -36,7 +36,7 @@ import { runAction } from './actions/run.ts'
 import { parseBrain, type Thought } from './brains/brain.ts'
 import { createBrain } from './brains/create-brain.ts'
 import { whatIsLeft } from './left.ts'
-import { cleanText, memoryTexts, type Observation, type Quote, withSeen } from './observation.ts'
+import { cleanText, memoryTexts, newestFirst, type Observation, ofEachFirst, type Quote, withSeen } from './observation.ts'
 import { type HostDeps, ownerOf, relaysOf } from './parts.ts'
 import { backoffMs } from './schedule.ts'
 
@@ -45,6 +45,8 @@ const DAY_S = 86_400
 const READ_TIMEOUT_MS = 3000
 const READ_OVERLAP_S = 120
 const MAX_NOTE_CHARS = 280
+/** Notes that are looked at for each that is read. */
+const NOTES_LOOKED_AT = 10
 const MAX_THINKING = 2
 const MAX_STORED_ACTIONS = 50
 const GRACE_MS = 5000
@@ -213,7 +215,7 @@ export class Ticker {
     const since = previous === undefined ? nowS - DAY_S : Math.max(nowS - DAY_S, Math.floor(previous.startedAt / 1000) - READ_OVERLAP_S)
     let events: readonly NostrEvent[]
     try {
-      const found = await nostr.query([{ kinds: [1], since, limit: limit * 2 }], {
+      const found = await nostr.query([{ kinds: [1], since, limit: limit * NOTES_LOOKED_AT }], {
         relays: relaysOf(this.#deps, agent),
         timeoutMs: READ_TIMEOUT_MS,
       })
@@ -222,10 +224,13 @@ export class Ticker {
       logger.info({ agent: agent.name, error: messageOf(error) }, 'no notes could be read')
       return []
     }
-    const fresh = events
-      .filter((event) => event.pubkey !== agent.pubkey && !without.has(event.id) && !seen.has(event.id) && event.created_at <= nowS + 60)
-      .sort((a, b) => b.created_at - a.created_at || (a.id < b.id ? -1 : 1))
+    const fresh = ofEachFirst(
+      events.filter(
+        (event) => event.pubkey !== agent.pubkey && !without.has(event.id) && !seen.has(event.id) && event.created_at <= nowS + 60,
+      ),
+    )
       .slice(0, limit)
+      .sort(newestFirst)
     for (const event of fresh) this.#publisher.remember(event)
     return fresh.map((event) => this.#quote(agent, event, MAX_NOTE_CHARS))
   }

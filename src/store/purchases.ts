@@ -18,8 +18,6 @@ export interface PurchaseRow {
   readonly paidMsats: Msats
   readonly result: string | null
   readonly error: { readonly code: string; readonly message: string } | null
-  /** A refund that is not in the wallet yet. */
-  readonly refundToken: string | null
   readonly deadlineAt: number
   readonly createdAt: number
   readonly updatedAt: number
@@ -29,10 +27,15 @@ export interface OfferRow {
   readonly eventId: string
   readonly purchaseId: string
   readonly provider: string
+  /** The request that it answers; null of former versions: the first. */
+  readonly requestId: string | null
   readonly amountMsats: Msats
   readonly bolt11: string | null
+  /** Of the invoice, where it can be read. */
+  readonly paymentHash: string | null
   readonly state: 'open' | 'unusable' | 'paying' | 'paid' | 'failed'
   readonly reason: string | null
+  readonly receivedAt: number
 }
 
 export interface PurchaseEventRow {
@@ -108,9 +111,9 @@ export const notePaid = defineCommand('note_paid', (sql, p: { id: string; paidMs
   sql('UPDATE purchases SET paid_msats = ?, updated_at = ? WHERE id = ?').run(p.paidMsats, BigInt(p.at), p.id)
 })
 
-/** Keeps the refund that came for a purchase, or forgets it (null), and says how it is; the status stays. */
-export const noteRefund = defineCommand('note_refund', (sql, p: { id: string; token: string | null; reason: string; at: number }) => {
-  sql('UPDATE purchases SET refund_token = ?, reason = ?, updated_at = ? WHERE id = ?').run(p.token, p.reason, BigInt(p.at), p.id)
+/** Says how it is with a purchase whose status stays. */
+export const notePurchase = defineCommand('note_purchase', (sql, p: { id: string; reason: string; at: number }) => {
+  sql('UPDATE purchases SET reason = ?, updated_at = ? WHERE id = ?').run(p.reason, BigInt(p.at), p.id)
 })
 
 /** Claims an answer: false when it was handled before. */
@@ -130,17 +133,19 @@ export const insertOffer = defineCommand(
       eventId: string
       purchaseId: string
       provider: string
+      requestId: string
       amountMsats: Msats
       bolt11: string | null
+      paymentHash: string | null
       state: OfferRow['state']
       reason: string | null
       at: number
     },
   ) => {
     sql(
-      `INSERT INTO purchase_offers (event_id, purchase_id, provider_pubkey, amount_msats, bolt11, state, reason, received_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-    ).run(p.eventId, p.purchaseId, p.provider, p.amountMsats, p.bolt11, p.state, p.reason, BigInt(p.at))
+      `INSERT INTO purchase_offers (event_id, purchase_id, provider_pubkey, request_id, amount_msats, bolt11, payment_hash, state, reason, received_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+    ).run(...[p.eventId, p.purchaseId, p.provider, p.requestId, p.amountMsats, p.bolt11, p.paymentHash, p.state, p.reason, BigInt(p.at)])
   },
 )
 
@@ -158,10 +163,11 @@ const TOKENS_OUT = `operations o JOIN purchases p ON o.idempotency_key = 'purcha
 /** Forgets finished purchases that were last touched before `before`, but none whose token may still be taken back or whose refund waits. */
 export const sweepPurchases = defineCommand('sweep_purchases', (sql, p: { before: number }) => {
   const old = `SELECT id FROM purchases WHERE status IN ('completed', 'failed', 'timeout', 'cancelled', 'refunded') AND updated_at < ?
-    AND id NOT IN (SELECT p.id FROM ${TOKENS_OUT}) AND (refund_token IS NULL OR status IN ('completed', 'refunded'))`
-  for (const table of ['purchase_offers', 'purchase_events', 'purchase_transitions']) {
+    AND id NOT IN (SELECT p.id FROM ${TOKENS_OUT}) AND id NOT IN (SELECT cause_id FROM refund_tokens WHERE state = 'waiting')`
+  for (const table of ['purchase_offers', 'purchase_events', 'purchase_transitions', 'purchase_requests', 'purchase_results']) {
     sql(`DELETE FROM ${table} WHERE purchase_id IN (${old})`).run(BigInt(p.before))
   }
+  sql(`DELETE FROM refund_tokens WHERE cause_id IN (${old})`).run(BigInt(p.before))
   sql(`DELETE FROM purchases WHERE id IN (${old})`).run(BigInt(p.before))
 })
 
@@ -179,7 +185,6 @@ function decode(row: Row): PurchaseRow {
     paidMsats: amount(row, 'paid_msats'),
     result: textOrNull(row, 'result'),
     error: code === null ? null : { code, message: text(row, 'error_message') },
-    refundToken: textOrNull(row, 'refund_token'),
     deadlineAt: int(row, 'deadline_at'),
     createdAt: int(row, 'created_at'),
     updatedAt: int(row, 'updated_at'),
@@ -196,25 +201,23 @@ export function listPurchases(store: Store, options: { limit: number }): Purchas
   return store.sql('SELECT * FROM purchases ORDER BY created_at DESC LIMIT ?').all(BigInt(options.limit)).map(decode)
 }
 
-/** What may still be answered: unfinished ones, finished ones made after `since`, and paid ones after `paidSince` whose money may still come back. */
-export function openPurchases(store: Store, since: number, paidSince: number): PurchaseRow[] {
+/**
+ * What may still be answered: unfinished ones, failed ones made after `since`, paid ones after `paidSince` whose money may still
+ * come back, and those that ended well whose deadline is after `endedSince`: another key may have more to say.
+ */
+export function openPurchases(store: Store, times: { since: number; paidSince: number; endedSince: number }): PurchaseRow[] {
   return store
     .sql(
-      `SELECT * FROM purchases WHERE status NOT IN ('completed', 'refunded') AND (status IN ('preparing', 'requested', 'offered', 'paying', 'paid', 'processing')
-         OR created_at > ? OR (paid_msats > 0 AND created_at > ?))`,
+      `SELECT * FROM purchases WHERE (status IN ('completed', 'refunded') AND deadline_at > ?) OR (status NOT IN ('completed', 'refunded')
+         AND (status IN ('preparing', 'requested', 'offered', 'paying', 'paid', 'processing') OR created_at > ? OR (paid_msats > 0 AND created_at > ?)))`,
     )
-    .all(BigInt(since), BigInt(paidSince))
+    .all(BigInt(times.endedSince), BigInt(times.since), BigInt(times.paidSince))
     .map(decode)
 }
 
 /** Those whose token is out, however old they are: nobody was seen to spend it, and no result came. */
 export function purchasesWithTokenOut(store: Store): PurchaseRow[] {
   return store.sql(`SELECT p.* FROM ${TOKENS_OUT}`).all().map(decode)
-}
-
-/** Those whose refund came and is not in the wallet yet. */
-export function purchasesWithRefund(store: Store): PurchaseRow[] {
-  return store.sql(`SELECT * FROM purchases WHERE refund_token IS NOT NULL AND status NOT IN ('completed', 'refunded')`).all().map(decode)
 }
 
 export function listOffers(store: Store, purchaseId: string): OfferRow[] {
@@ -225,16 +228,37 @@ export function listOffers(store: Store, purchaseId: string): OfferRow[] {
       eventId: text(row, 'event_id'),
       purchaseId: text(row, 'purchase_id'),
       provider: text(row, 'provider_pubkey'),
+      requestId: textOrNull(row, 'request_id'),
       amountMsats: amount(row, 'amount_msats'),
       bolt11: textOrNull(row, 'bolt11'),
+      paymentHash: textOrNull(row, 'payment_hash'),
       state: text(row, 'state') as OfferRow['state'],
       reason: textOrNull(row, 'reason'),
+      receivedAt: int(row, 'received_at'),
     }))
 }
 
-export function countAnswers(store: Store, purchaseId: string): number {
-  const row = store.sql('SELECT count(*) AS n FROM purchase_events WHERE purchase_id = ?').get(purchaseId)
-  return row === undefined ? 0 : int(row, 'n')
+/** How many answers are kept of a purchase, of all keys and of one: offers that can be paid apart from all else. */
+export function countAnswers(
+  store: Store,
+  purchaseId: string,
+  pubkey: string,
+): Readonly<Record<'others' | 'othersOfKey' | 'offers' | 'offersOfKey', number>> {
+  const row = store
+    .sql(
+      `SELECT count(*) AS n, count(CASE WHEN e.pubkey = ? THEN 1 END) AS of_key, count(o.event_id) AS offers,
+         count(CASE WHEN e.pubkey = ? THEN o.event_id END) AS offers_of_key
+       FROM purchase_events e LEFT JOIN purchase_offers o ON o.event_id = e.event_id AND o.state <> 'unusable' WHERE e.purchase_id = ?`,
+    )
+    .get(pubkey, pubkey, purchaseId)
+  if (row === undefined) return { others: 0, othersOfKey: 0, offers: 0, offersOfKey: 0 }
+  const [offers, offersOfKey] = [int(row, 'offers'), int(row, 'offers_of_key')]
+  return { offers, offersOfKey, others: int(row, 'n') - offers, othersOfKey: int(row, 'of_key') - offersOfKey }
+}
+
+/** Whether an answer was claimed before. */
+export function wasAnswerHeard(store: Store, eventId: string): boolean {
+  return store.sql('SELECT 1 FROM purchase_events WHERE event_id = ?').get(eventId) !== undefined
 }
 
 export function listAnswers(store: Store, purchaseId: string): PurchaseEventRow[] {

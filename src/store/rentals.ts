@@ -111,7 +111,10 @@ export const unwatchRental = defineCommand('unwatch_rental', (sql, p: { id: stri
 
 /** Forgets what was last touched before a time, except what may still bring a refund. */
 export const sweepRentals = defineCommand('sweep_rentals', (sql, p: { before: number }) => {
-  sql(`DELETE FROM rentals WHERE updated_at < ? AND watched = 0 AND state IN ('answered', 'refused')`).run(BigInt(p.before))
+  const old = `SELECT id FROM rentals WHERE updated_at < ? AND watched = 0 AND state IN ('answered', 'refused')
+    AND 'rental:' || id NOT IN (SELECT cause_id FROM refund_tokens WHERE state = 'waiting')`
+  sql(`DELETE FROM refund_tokens WHERE cause_id IN (SELECT 'rental:' || id FROM rentals WHERE id IN (${old}))`).run(BigInt(p.before))
+  sql(`DELETE FROM rentals WHERE id IN (${old})`).run(BigInt(p.before))
 })
 
 export function getRental(store: Store, id: string): RentalRow | undefined {
@@ -135,6 +138,14 @@ export function openRentals(store: Store, since: number): RentalRow[] {
 /** Those that were paid and may bring a refund. */
 export function watchedRentals(store: Store): RentalRow[] {
   return store.sql('SELECT * FROM rentals WHERE watched = 1 ORDER BY created_at').all().map(decode)
+}
+
+/** Those that were paid to one node and are still recorded: a refund may come for any. Newest first. */
+export function paidRentals(store: Store, server: string): RentalRow[] {
+  return store
+    .sql('SELECT * FROM rentals WHERE server_pubkey = ? AND paid_msats > 0 ORDER BY created_at DESC LIMIT 1000')
+    .all(server)
+    .map(decode)
 }
 
 /** Those whose payment was begun after a time (ms) and is not known to have been made. */

@@ -1,6 +1,6 @@
 /** Routes about jobs, both sides: work that others ordered here (jobs) and work bought elsewhere (purchases). */
 import { z } from 'zod'
-import { defineRoutes, msatsField, queryInt, timeField } from '../route.ts'
+import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../route.ts'
 
 export const JOB_STATES = [
   'received',
@@ -72,7 +72,21 @@ const purchase = z.strictObject({
   kind: z.int(),
   provider: z.string().nullable().describe('npub of who was asked or paid'),
   paid_msats: msatsField,
-  result: z.string().nullable(),
+  result: z.string().nullable().describe('Null also where several keys claim the payment and their results differ: results has all.'),
+  results: z
+    .array(z.strictObject({ event_id: z.string(), provider: z.string(), content: z.string(), received_at: timeField }))
+    .describe('Every result of the keys that were asked or paid (of anybody, while nobody was), in the order they came.'),
+  refunds: z
+    .array(
+      z.strictObject({
+        amount_sats: satsField.nullable().describe('Once it is in the wallet.'),
+        state: z.enum(['waiting', 'redeemed', 'refused']),
+        reason: z.string().nullable().describe('What stands in its way.'),
+        provider: z.string().nullable(),
+        received_at: timeField,
+      }),
+    )
+    .describe('Every refund that came: each is kept and tried.'),
   error: z.strictObject({ code: z.string(), message: z.string() }).nullable(),
   created_at: timeField,
   updated_at: timeField,
@@ -82,7 +96,9 @@ const purchase = z.strictObject({
       event_id: z.string(),
       provider: z.string(),
       amount_msats: msatsField,
-      state: z.string(),
+      state: z
+        .enum(['open', 'contested', 'unusable', 'paying', 'paid', 'failed'])
+        .describe('contested: another key names the same invoice, so another way is tried first.'),
       reason: z.string().nullable(),
     }),
   ),

@@ -16,6 +16,7 @@ import {
   encodeCommand,
   MAX_ENVELOPE_BYTES,
   type StatusEnvelope,
+  salvageRequestId,
   sealEnvelope,
 } from '../../nostr/control/envelopes.ts'
 import { identify } from '../../nostr/nips/nip01.ts'
@@ -177,10 +178,14 @@ class Replies {
   }
 
   #read(event: NostrEvent): ControlReply | undefined {
+    let text = ''
     try {
-      const text = this.#deps.nostr.keyring.customer().nip44Decrypt(event.pubkey, event.content)
+      text = this.#deps.nostr.keyring.customer().nip44Decrypt(event.pubkey, event.content)
       return decodeReply(event.kind, text)
     } catch (error) {
+      if (salvageRequestId(text) === this.#order.requestId) {
+        this.lastSaid = `${npubOf(event.pubkey).slice(0, 16)} gave an answer of kind ${event.kind} that can't be read: ${messageOf(error)}`
+      }
       this.#deps.logger.debug({ event: event.id, err: messageOf(error) }, 'a control reply could not be read')
       return undefined
     }

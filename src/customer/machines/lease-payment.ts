@@ -198,17 +198,6 @@ export async function learnPayment(deps: LeasePaymentDeps, id: string): Promise<
   else if (customerWallet(deps).payment(row.paymentKey)?.state === 'paid') await paid(deps, id, satsToMsats(msatsToSatsUp(row.amountMsats)))
 }
 
-/** Redeems what a node gave back; the same token again is the same operation. */
-export async function redeemRefund(deps: LeasePaymentDeps, rentalId: string, token: string): Promise<void> {
-  const digest = createHash('sha256').update(token).digest('hex').slice(0, 16)
-  await customerWallet(deps).receiveToken({
-    idempotencyKey: `rental:${rentalId}:refund:${digest}`,
-    cause: { type: 'purchase', id: `rental:${rentalId}` },
-    token,
-    creditAccount: LEASE_EXPENSE_ACCOUNT,
-  })
-}
-
 function bare(url: string): string {
   return url.replace(/\/+$/, '')
 }

@@ -24,7 +24,8 @@ export interface FoundOffer extends RuntimeOffer {
   readonly publishedAt: number
 }
 
-const MAX_OFFERS = 1000
+/** Classes of one node that are looked at: what one key says stands before nobody else's. */
+const MAX_OF_NODE = 50
 
 export async function findOffers(deps: { readonly nostr: Nostr; readonly clock: Clock }, filter: OfferFilter): Promise<FoundOffer[]> {
   const { events } = await deps.nostr.query([
@@ -32,7 +33,7 @@ export async function findOffers(deps: { readonly nostr: Nostr; readonly clock: 
       kinds: [RUNTIME_OFFER_KIND],
       ...(filter.server === undefined ? {} : { authors: [filter.server] }),
       ...(filter.runtimeClass === undefined ? {} : { '#d': [filter.runtimeClass] }),
-      limit: MAX_OFFERS,
+      // No limit: all pages of it, since one would be used up by whoever says most.
     },
   ])
   return chooseOffers(events, filter, deps.clock.now())
@@ -46,7 +47,13 @@ export function chooseOffers(events: readonly NostrEvent[], filter: OfferFilter,
     const other = newest.get(address)
     if (other === undefined || supersedes(event, other)) newest.set(address, event)
   }
+  const ofNode = new Map<string, number>()
   return [...newest.values()]
+    .filter((event) => {
+      const count = (ofNode.get(event.pubkey) ?? 0) + 1
+      ofNode.set(event.pubkey, count)
+      return count <= MAX_OF_NODE
+    })
     .filter((event) => Number(tagValue(event, 'expiration') ?? Number.POSITIVE_INFINITY) * 1000 > nowMs)
     .flatMap((event) => {
       const offer = parseOffer(event)

@@ -1,6 +1,9 @@
 /** What a `queued` status says has to be paid for a lease, read from its progress. Pure. */
 import { z } from 'zod'
 import { type Msats, msats } from '../../base/amounts.ts'
+import { decodeInvoice } from '../../wallet/bolt11.ts'
+
+const MAX_MINTS = 50
 
 export interface LeaseQuote {
   readonly amountMsats: Msats
@@ -14,31 +17,48 @@ export interface LeaseQuote {
   readonly expiresAt?: number
 }
 
+// What can't be read and need not be there is as if it were absent; the terms are judged by what is left.
 const shape = z.object({
   payment_required: z.literal(true),
-  amount_msats: z.int().min(1),
-  lease_seconds: z.int().min(1).optional(),
-  invoice: z.string().max(8192).optional(),
-  mints: z.array(z.string().max(512)).max(50).default([]),
+  amount_msats: z.int().min(1).optional().catch(undefined),
+  lease_seconds: z.int().min(1).optional().catch(undefined),
+  invoice: z.string().trim().min(1).max(8192).optional().catch(undefined),
+  mints: z
+    .array(z.unknown())
+    .catch([])
+    .transform((mints) => mints.filter((mint) => typeof mint === 'string' && mint.length <= 512).slice(0, MAX_MINTS) as string[]),
   lock_pubkey: z
     .string()
     .regex(/^0[23][0-9a-f]{64}$/)
-    .optional(),
+    .optional()
+    .catch(undefined),
   /** Unix seconds. */
-  expires_at: z.int().min(0).optional(),
+  expires_at: z.int().min(1).optional().catch(undefined),
 })
 
-/** Undefined for progress that asks for no payment, or for one that can't be read. */
+/** Undefined for progress that asks for no payment, or that names no amount, not even in its invoice. */
 export function parseLeaseQuote(progress: unknown): LeaseQuote | undefined {
   const parsed = shape.safeParse(progress)
   if (!parsed.success) return undefined
   const { amount_msats, lease_seconds, invoice, mints, lock_pubkey, expires_at } = parsed.data
+  const asked = amount_msats ?? amountIn(invoice)
+  if (asked === undefined) return undefined
   return {
-    amountMsats: msats(amount_msats),
+    amountMsats: msats(asked),
     mints,
     ...(lease_seconds === undefined ? {} : { leaseSeconds: lease_seconds }),
-    ...(invoice === undefined || invoice === '' ? {} : { invoice }),
+    ...(invoice === undefined ? {} : { invoice }),
     ...(lock_pubkey === undefined ? {} : { lockPubkey: lock_pubkey }),
-    ...(expires_at === undefined || expires_at === 0 ? {} : { expiresAt: expires_at * 1000 }),
+    ...(expires_at === undefined ? {} : { expiresAt: expires_at * 1000 }),
+  }
+}
+
+function amountIn(invoice: string | undefined): bigint | undefined {
+  try {
+    const amount = invoice === undefined ? undefined : decodeInvoice(invoice).amountMsats
+    return amount === 0n ? undefined : amount
+  } catch {
+    // Then there is no amount to pay.
+    return undefined
   }
 }

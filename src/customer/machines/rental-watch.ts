@@ -1,14 +1,16 @@
 /** Looks after what may come back of leases that we paid: hears what nodes say unasked, asks them now and then, redeems refunds. */
 import { isPylonError, messageOf } from '../../base/errors.ts'
-import { asRecord } from '../../base/json.ts'
+import { asRecord, type Json, parseJson } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { ControlCommandInput } from '../../nostr/control/commands.ts'
 import type { RuntimeDescriptor } from '../../nostr/control/descriptor.ts'
-import { CONTROL_STATUS_KIND, type ControlResult, decodeReply, type StatusEnvelope } from '../../nostr/control/envelopes.ts'
+import { CONTROL_STATUS_KIND, type ControlResult } from '../../nostr/control/envelopes.ts'
 import type { Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
+import { causesWithRefund } from '../../store/refund-tokens.ts'
 import {
   noteLease,
   noteRentalRefund,
+  paidRentals,
   type RentalRow,
   rentalsInPayment,
   rentalsOf,
@@ -16,7 +18,8 @@ import {
   unwatchRental,
   watchedRentals,
 } from '../../store/rentals.ts'
-import { LEASE_EXPENSE_ACCOUNT, type LeasePaymentDeps, learnPayment, redeemRefund } from './lease-payment.ts'
+import { RefundTokens } from '../refund-tokens.ts'
+import { LEASE_EXPENSE_ACCOUNT, type LeasePaymentDeps, learnPayment } from './lease-payment.ts'
 
 const KEEP_MS = 90 * 24 * 3600_000
 const LOOK_EVERY_MS = 5 * 60_000
@@ -34,6 +37,7 @@ export interface RentalWatchDeps extends LeasePaymentDeps {
 export class RentalWatch {
   readonly #deps: RentalWatchDeps
   readonly #ask: (server: string, command: ControlCommandInput) => Promise<ControlResult>
+  readonly #refunds: RefundTokens
   #background: Promise<void> = Promise.resolve()
   #cancelTimer: () => void = () => undefined
   #notices: Subscription | undefined
@@ -43,6 +47,7 @@ export class RentalWatch {
   constructor(deps: RentalWatchDeps, ask: (server: string, command: ControlCommandInput) => Promise<ControlResult>) {
     this.#deps = deps
     this.#ask = ask
+    this.#refunds = new RefundTokens(deps)
   }
 
   start(): void {
@@ -75,36 +80,38 @@ export class RentalWatch {
     const isOver = isDone && lease.state !== 'refunding' && lease.refundToken === undefined
     const leaseEndsAt = lease.endsAt ?? null
     await store.write(noteLease({ server, runtimeId: runtime.runtime_id, leaseEndsAt, isOver, at: clock.now() }))
-    if (lease.refundToken !== undefined) await this.#redeem(first, lease.refundToken)
+    if (lease.refundToken === undefined) return
+    await this.#refunds.keep(causeOf(first.id), lease.refundToken, server)
+    await this.#redeem(first)
   }
 
-  async #redeem(row: RentalRow, token: string): Promise<void> {
+  async #redeem({ id }: Pick<RentalRow, 'id'>): Promise<void> {
     const { store, clock } = this.#deps
-    try {
-      await redeemRefund(this.#deps, row.id, token)
-    } catch (error) {
-      // Spent: by us, before a crash.
-      if (!isPylonError(error, 'token_spent')) return this.#warn(error, 'a refund of a lease could not be redeemed yet')
-    }
-    await store.write(noteRentalRefund({ id: row.id, account: LEASE_EXPENSE_ACCOUNT, at: clock.now() }))
+    await this.#refunds.redeem(causeOf(id), causeOf(id), LEASE_EXPENSE_ACCOUNT)
+    await store.write(noteRentalRefund({ id, account: LEASE_EXPENSE_ACCOUNT, at: clock.now() }))
   }
 
   /** Anybody can send such an event: it counts only from a node that we paid, about what we paid for. */
   async #hear(event: NostrEvent): Promise<void> {
-    const rented = watchedRentals(this.#deps.store).filter((row) => row.server === event.pubkey)
-    const status = rented.length === 0 ? undefined : this.#readStatus(event)
+    const rented = paidRentals(this.#deps.store, event.pubkey)
+    const notice = rented.length === 0 ? undefined : this.#readNotice(event)
     const row =
-      rented.find(({ runtimeId }) => runtimeId !== null && runtimeId === status?.runtime_id) ??
-      rented.find(({ requestId }) => requestId === status?.request_id)
-    const token = asRecord(asRecord(status?.progress)['refund'])['token']
-    if (row !== undefined && typeof token === 'string') await this.#redeem(row, token)
+      rented.find(({ runtimeId }) => runtimeId !== null && runtimeId === notice?.runtimeId) ??
+      rented.find(({ requestId }) => requestId === notice?.requestId)
+    if (row === undefined || notice?.refundToken === undefined) return
+    await this.#refunds.keep(causeOf(row.id), notice.refundToken, event.pubkey)
+    await this.#redeem(row)
   }
 
-  #readStatus(event: NostrEvent): StatusEnvelope | undefined {
+  /** Of a status what a refund needs, whatever else in it can't be read. */
+  #readNotice(event: NostrEvent): { runtimeId: unknown; requestId: unknown; refundToken: string | undefined } | undefined {
     try {
-      const reply = decodeReply(event.kind, this.#deps.nostr.keyring.customer().nip44Decrypt(event.pubkey, event.content))
-      return reply.type === 'status' ? reply.envelope : undefined
+      const text = this.#deps.nostr.keyring.customer().nip44Decrypt(event.pubkey, event.content)
+      const { runtime_id, request_id, progress } = asRecord(parseJson(text) as Json)
+      const token = asRecord(asRecord(progress)['refund'])['token']
+      return { runtimeId: runtime_id, requestId: request_id, refundToken: typeof token === 'string' ? token : undefined }
     } catch (error) {
+      if (isPylonError(error, 'locked')) throw error
       this.#deps.logger.debug({ event: event.id, err: messageOf(error) }, 'a notice of a node could not be read')
       return undefined
     }
@@ -138,6 +145,8 @@ export class RentalWatch {
         if (isPylonError(error, 'runtime_not_found')) await store.write(unwatchRental({ id }))
       }
     }
+    for (const cause of causesWithRefund(store).filter((one) => one.startsWith(RENTAL)))
+      await this.#redeem({ id: cause.slice(RENTAL.length) })
     await store.write(sweepRentals({ before: clock.now() - KEEP_MS }))
   }
 
@@ -145,6 +154,10 @@ export class RentalWatch {
     if (!this.#closed) this.#deps.logger.warn({ err: messageOf(error) }, message)
   }
 }
+
+const RENTAL = 'rental:'
+/** As the ledger names what a rental cost. */
+const causeOf = (id: string): string => `${RENTAL}${id}`
 
 function leaseOf({ metadata }: RuntimeDescriptor): { state: string; endsAt?: number; refundToken?: string } | undefined {
   const lease = asRecord(asRecord(metadata)['lease'])

@@ -48,14 +48,26 @@ export function purchasesHandlers(services: ReadServices & { readonly customer: 
     },
     getPurchase: async ({ id, wait }, call) => {
       const current = await read.getPurchase({ id }, call)
-      return wait === undefined ? current : answer(await services.customer.wait(current.purchase_id, wait * 1000))
+      const customer = wait === undefined ? undefined : partIf(() => services.customer)
+      return customer === undefined ? current : answer(await customer.wait(current.purchase_id, (wait ?? 0) * 1000, call.signal))
     },
     payPurchase: async ({ id }) => answer(await services.customer.approve(id)),
     cancelPurchase: async ({ id }) => answer(await services.customer.cancel(id)),
   }
 }
 
+/** A part that is locked or failed changes nothing that could be waited for. */
+function partIf<T>(get: () => T): T | undefined {
+  try {
+    return get()
+  } catch {
+    // What is stored is told at once then.
+    return undefined
+  }
+}
+
 /** The view as the contract types it: lists of its own that may be encoded. */
 function answer(view: ReturnType<typeof purchaseView>) {
-  return { ...view, offers: view.offers.map((offer) => ({ ...offer })), events: view.events.map((event) => ({ ...event })) }
+  const { offers, events, results, refunds } = view
+  return { ...view, offers: [...offers], events: [...events], results: [...results], refunds: [...refunds] }
 }

@@ -34,13 +34,14 @@ const head = z.object({
   auth: z.object({ acting_as_pubkey: z.string().max(128).nullish() }).default({}),
 })
 
+// What of a reply can't be read and need not be there is as if it were absent: it may carry an invoice or a refund all the same.
 const statusEnvelope = z.object({
   schema: z.literal(STATUS_SCHEMA_V1),
   request_id: requestId,
   phase: z.enum(CONTROL_PHASES),
-  runtime_id: z.string().max(128).optional(),
-  provider: z.enum(CONTROL_PROVIDERS).optional(),
-  message: z.string().optional(),
+  runtime_id: z.string().max(128).optional().catch(undefined),
+  provider: z.enum(CONTROL_PROVIDERS).optional().catch(undefined),
+  message: z.string().optional().catch(undefined),
   progress: z.json().optional(),
 })
 
@@ -56,8 +57,8 @@ const errorEnvelope = z.object({
   request_id: requestId,
   /** One of CONTROL_ERROR_CODES from a node of ours; another node may have more. */
   code: z.string().min(1).max(128),
-  hint: z.string().optional(),
-  detail: z.string().optional(),
+  hint: z.string().optional().catch(undefined),
+  detail: z.string().optional().catch(undefined),
 })
 
 /** A command with what names it; `command` holds what is flattened on the wire. */

@@ -1,5 +1,5 @@
 /** NIP-01: ids, shapes, kinds and filters. */
-import { hash } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { PylonError } from '../../base/errors.ts'
 import type { EventTemplate, Filter, IdentifiedEvent, NostrEvent, UnsignedEvent } from '../types.ts'
 
@@ -24,6 +24,9 @@ export function identify(pubkey: string, template: EventTemplate): IdentifiedEve
   const unsigned = { pubkey, created_at, kind, tags, content }
   return { id: eventId(unsigned), ...unsigned }
 }
+
+/** A tag that makes an event one of its own: the same words in the same second are two events. (`nonce` is NIP-13's.) */
+export const saltTag = (): string[] => ['salt', randomBytes(8).toString('hex')]
 
 export const isSigned = (event: IdentifiedEvent): event is NostrEvent => 'sig' in event && typeof event.sig === 'string'
 

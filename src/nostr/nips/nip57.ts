@@ -4,7 +4,7 @@ import { type Msats, msats } from '../../base/amounts.ts'
 import { parseJson } from '../../base/json.ts'
 import type { EventTemplate, NostrEvent } from '../types.ts'
 import type { Verifier } from '../verify.ts'
-import { isHex64, parseEvent, tagValue, tagValues } from './nip01.ts'
+import { isHex64, parseEvent, saltTag, tagValue, tagValues } from './nip01.ts'
 
 export const ZAP_REQUEST_KIND = 9734
 export const ZAP_RECEIPT_KIND = 9735
@@ -33,6 +33,7 @@ export function buildZapRequest(zap: ZapRequest): EventTemplate {
       ['p', zap.recipient],
       ...(zap.event === undefined ? [] : [['e', zap.event.id]]),
       ...(zap.event?.kind === undefined ? [] : [['k', String(zap.event.kind)]]),
+      saltTag(),
     ],
     content: zap.comment ?? '',
   }

@@ -5,7 +5,7 @@ import { parseJson } from '../../base/json.ts'
 import { createSigner } from '../signer.ts'
 import type { EventTemplate, IdentifiedEvent, NostrEvent, Signer } from '../types.ts'
 import type { Verifier } from '../verify.ts'
-import { eventId, identify, parseEvent, parseIdentified, tagValues } from './nip01.ts'
+import { eventId, identify, parseEvent, parseIdentified, saltTag, tagValues } from './nip01.ts'
 
 export const SEAL_KIND = 13
 export const WRAP_KIND = 1059
@@ -71,6 +71,7 @@ export function buildDm17(
       ...recipients.map((pubkey) => ['p', pubkey]),
       ...(options.replyTo === undefined ? [] : [['e', options.replyTo]]),
       ...(options.subject === undefined ? [] : [['subject', options.subject]]),
+      saltTag(),
     ],
     content: text,
   }

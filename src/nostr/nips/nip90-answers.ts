@@ -1,12 +1,12 @@
 /** NIP-90 on the provider's way out: feedback (7000), results (6xxx) and refunds. */
-import type { Msats } from '../../base/amounts.ts'
+import { type Msats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
 import { decryptFrom, type EncryptionScheme, encryptTo } from '../encryption.ts'
 import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
-import { isHex64, tagValue } from './nip01.ts'
+import { isHex64, tagValue, tagValues } from './nip01.ts'
 import { expirationTag } from './nip40.ts'
-import { parseMsats, resultKindOf } from './nip90.ts'
+import { resultKindOf } from './nip90.ts'
 
 export const FEEDBACK_KIND = 7000
 
@@ -16,6 +16,10 @@ export type FeedbackStatus = (typeof STATUSES)[number]
 
 const MAX_EXTRA_CHARS = 2000
 const MAX_BOLT11_CHARS = 4000
+/** Requests that one answer may be about. */
+const MAX_REQUESTS = 20
+/** What NIP-44 (version 2) and NIP-04 payloads look like. */
+const SEALED = /^(?:A[A-Za-z0-9+/]{130,}={0,2}|[A-Za-z0-9+/=]+\?iv=[A-Za-z0-9+/=]+)$/
 
 /** Encrypts the content of an answer to the customer. */
 export interface AnswerEncryption {
@@ -149,30 +153,44 @@ export interface JobResult extends Answer {
   readonly kind: number
 }
 
-/** Reads a verified 7000. @param customer whose key decrypts. @throws event_invalid, amount_invalid */
+/** Reads a verified 7000; what of it can't be read is as if it were absent. @param customer whose key decrypts. @throws event_invalid */
 export function parseFeedback(event: NostrEvent, customer?: Signer): Feedback {
   if (event.kind !== FEEDBACK_KIND) throw new PylonError('event_invalid', `Kind ${event.kind} is no job feedback.`)
-  const [, status, extra] = event.tags.find((tag) => tag[0] === 'status') ?? []
-  const normal = status?.toLowerCase().replaceAll('_', '-')
+  const said = event.tags.filter((tag) => tag[0] === 'status').map(([, status, extra]) => ({ status: statusIn(status), extra }))
+  const first = said.find(({ status }) => status !== 'unknown') ?? said[0]
   const answer = parseAnswer(event, customer)
   return {
     ...answer,
-    status: STATUSES.find((one) => one === normal) ?? 'unknown',
-    extra: extra?.slice(0, MAX_EXTRA_CHARS),
-    refundToken: answer.unreadable ? undefined : refundTokenIn(answer.content),
+    status: first?.status ?? 'unknown',
+    extra: first?.extra?.slice(0, MAX_EXTRA_CHARS),
+    refundToken: answer.unreadable ? undefined : refundTokenIn(answer.content.trim()),
   }
 }
 
-/** Reads a verified 6xxx. @param customer whose key decrypts. @throws event_invalid, amount_invalid */
+function statusIn(text: string | undefined): FeedbackStatus | 'unknown' {
+  const normal = text?.trim().toLowerCase().replaceAll('_', '-')
+  return STATUSES.find((one) => one === normal) ?? 'unknown'
+}
+
+/** Reads a verified 6xxx likewise. @param customer whose key decrypts. @throws event_invalid */
 export function parseResult(event: NostrEvent, customer?: Signer): JobResult {
   if (event.kind < 6000 || event.kind > 6999) throw new PylonError('event_invalid', `Kind ${event.kind} is no job result.`)
   return { ...parseAnswer(event, customer), kind: event.kind }
 }
 
+/** The requests that an answer may be about: its `e` tags, whatever else they hold, then the request that it copies. */
+export function* requestIdsOf(event: Pick<NostrEvent, 'tags'>): Generator<string> {
+  const named = tagValues(event, 'e').map((id) => id.trim().toLowerCase())
+  yield* [...new Set(named)].filter(isHex64).slice(0, MAX_REQUESTS)
+  const copied = (parseJson(tagValue(event, 'request') ?? '') as { id?: unknown } | null | undefined)?.id
+  if (isHex64(copied)) yield copied
+}
+
 function parseAnswer(event: NostrEvent, customer: Signer | undefined): Answer {
-  const requestId = tagValue(event, 'e')
-  if (!isHex64(requestId)) throw new PylonError('event_invalid', 'The answer names no request.')
-  const [, amount, bolt11] = event.tags.find((tag) => tag[0] === 'amount') ?? []
+  const [requestId] = requestIdsOf(event)
+  if (requestId === undefined) throw new PylonError('event_invalid', 'The answer names no request.')
+  const amounts = event.tags.filter((tag) => tag[0] === 'amount')
+  const invoices = [...amounts.map((tag) => tag[2]), tagValue(event, 'bolt11')].flatMap((text) => invoiceIn(text) ?? [])
   const opened = openContent(event, customer)
   return {
     id: event.id,
@@ -180,23 +198,41 @@ function parseAnswer(event: NostrEvent, customer: Signer | undefined): Answer {
     requestId,
     customer: tagValue(event, 'p'),
     createdAtS: event.created_at,
-    amountMsats: parseMsats(amount, 'amount'),
-    bolt11: bolt11 !== undefined && bolt11 !== '' && bolt11.length <= MAX_BOLT11_CHARS ? bolt11.replace(/^lightning:/i, '') : undefined,
+    amountMsats: amounts.flatMap((tag) => amountIn(tag[1]) ?? [])[0],
+    bolt11: invoices[0],
     content: opened ?? event.content,
     unreadable: opened === undefined,
   }
 }
 
-/** The readable content, or undefined where it stays ciphertext. */
+/** Also as others write whole numbers: `5000.0`. */
+function amountIn(text: string | undefined): Msats | undefined {
+  const whole = /^\s*(\d{1,16})(?:\.0+)?\s*$/.exec(text ?? '')?.[1]
+  const amount = whole === undefined ? undefined : BigInt(whole)
+  return amount === undefined || amount > BigInt(Number.MAX_SAFE_INTEGER) ? undefined : msats(amount)
+}
+
+function invoiceIn(text: string | undefined): string | undefined {
+  const invoice = text?.trim().replace(/^lightning:/i, '') ?? ''
+  return invoice === '' || invoice.length > MAX_BOLT11_CHARS ? undefined : invoice
+}
+
+/**
+ * The readable content, or undefined where it stays ciphertext. The tag is what some clients forget, and others set on plain
+ * text: what the content looks like counts beside it.
+ */
 function openContent(event: NostrEvent, customer: Signer | undefined): string | undefined {
-  const encrypted = event.tags.some((tag) => tag[0] === 'encrypted')
-  if (!encrypted || event.content === '') return event.content
-  if (customer === undefined) return undefined
-  try {
-    return decryptFrom(customer, event.pubkey, event.content)
-  } catch {
-    return undefined
+  const isTagged = event.tags.some((tag) => tag[0] === 'encrypted')
+  const isSealed = SEALED.test(event.content)
+  if (event.content === '' || (!isTagged && !isSealed)) return event.content
+  if (customer !== undefined) {
+    try {
+      return decryptFrom(customer, event.pubkey, event.content)
+    } catch {
+      // Not for us, or no ciphertext at all: below.
+    }
   }
+  return isTagged && isSealed ? undefined : event.content
 }
 
 function refundTokenIn(content: string): string | undefined {

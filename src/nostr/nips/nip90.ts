@@ -5,7 +5,7 @@ import { parseJson } from '../../base/json.ts'
 import { decryptFrom, type EncryptionScheme, encryptTo, schemeOf } from '../encryption.ts'
 import { relayUrls } from '../relay-url.ts'
 import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
-import { isHex64, tagValues } from './nip01.ts'
+import { isHex64, saltTag, tagValues } from './nip01.ts'
 import { expirationOf, expirationTag } from './nip40.ts'
 
 export const CANCEL_KIND = 5
@@ -185,6 +185,8 @@ export function buildJobRequest(job: NewJobRequest): EventTemplate {
     ...(job.relays === undefined || job.relays.length === 0 ? [] : [['relays', ...job.relays]]),
     ...(job.provider === undefined ? [] : [['p', job.provider]]),
     ...(job.expiresAtS === undefined ? [] : [expirationTag(job.expiresAtS)]),
+    // The same order twice in a second is two jobs.
+    saltTag(),
   ]
   if (job.encryptBy === undefined) return { kind: job.kind, created_at: job.createdAtS, tags: [...sensitive, ...open], content: '' }
   if (job.provider === undefined) throw new PylonError('usage', 'An encrypted job needs a provider to encrypt to.')

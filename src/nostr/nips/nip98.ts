@@ -1,6 +1,7 @@
 /** NIP-98: HTTP requests signed by a Nostr key. */
 import { hash } from 'node:crypto'
 import type { Signer } from '../types.ts'
+import { saltTag } from './nip01.ts'
 
 export const HTTP_AUTH_KIND = 27_235
 
@@ -13,6 +14,8 @@ export function buildHttpAuth(signer: Signer, request: { url: string; method: st
       ['u', request.url],
       ['method', request.method.toUpperCase()],
       ...(request.body === undefined ? [] : [['payload', hash('sha256', request.body)]]),
+      // Servers refuse an id that they have seen.
+      saltTag(),
     ],
     content: '',
   })

@@ -26,6 +26,7 @@ import type { Signer } from '../../../src/nostr/types.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { postEntry } from '../../../src/store/ledger.ts'
 import { enqueueEvent } from '../../../src/store/outbox.ts'
+import { refundTokensOf } from '../../../src/store/refund-tokens.ts'
 import { getRental, listRentals } from '../../../src/store/rentals.ts'
 import type { PayRequest, PayResult, Wallet, Wallets } from '../../../src/wallet/types.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
@@ -75,6 +76,8 @@ function begin(): Tenant {
 class Purse {
   readonly paid: PayRequest[] = []
   outcome: 'paid' | 'unknown' = 'paid'
+  /** Tokens whose mint does not answer. */
+  readonly away = new Set<string>()
   /** What tokens are worth. */
   readonly tokens = new Map<string, bigint>()
   readonly #spent = new Map<string, string>()
@@ -95,6 +98,7 @@ class Purse {
       payment: (key) => (this.paid.some((one) => one.idempotencyKey === key) ? this.#result(key) : undefined),
       sentToken: () => undefined,
       receiveToken: async ({ idempotencyKey, token, cause, creditAccount }) => {
+        if (this.away.has(token)) throw new PylonError('mint_unreachable', 'The mint does not answer.')
         const worth = this.tokens.get(token)
         if (worth === undefined) throw new PylonError('token_locked', 'The token is locked to another key.')
         if ((this.#spent.get(token) ?? idempotencyKey) !== idempotencyKey) throw new PylonError('token_spent', 'The token was spent.')
@@ -221,6 +225,28 @@ test('a machine that was paid and never came: its refund is redeemed, each part 
   // Told of under another name of the same machine.
   await say?.status({ ...refundOf('second', 20_000), message: 'again' }, RUNTIME_ID)
   await vi.waitFor(() => expect(getRental(home.store, 'one')?.refundedMsats).toBe(50_000n), WAIT)
+})
+
+test('a refund that cannot be redeemed now is kept and blocks none that comes later, however odd the notices are', async () => {
+  const invoice = invoiceOver(50n)
+  for (const token of ['away', 'later']) purse.tokens.set(token, 20n)
+  purse.away.add('away')
+  let say: Say | undefined
+  await node(server, async (_command, speak) => {
+    say = speak
+    await speak.status(asking(invoice))
+    await vi.waitFor(() => expect(purse.paid).toHaveLength(1), WAIT)
+    await speak.error('provision_failed')
+  })
+  await expect(send('one')).rejects.toMatchObject({ code: 'control_refused' })
+  await say?.status(refundOf('away', 20_000))
+  await vi.waitFor(() => expect(refundTokensOf(home.store, 'rental:one')).toMatchObject([{ token: 'away', state: 'waiting' }]), WAIT)
+  await say?.status({ ...refundOf('later', 20_000), phase: 'somewhere' as 'teardown', provider: 5 as never })
+  await vi.waitFor(() => expect(getRental(home.store, 'one')?.refundedMsats).toBe(20_000n), WAIT)
+  purse.away.clear()
+  await say?.status(refundOf('nothing', 1))
+  await vi.waitFor(() => expect(getRental(home.store, 'one')?.refundedMsats).toBe(40_000n), WAIT)
+  expect(refundTokensOf(home.store, 'rental:one').map(({ state }) => state)).toEqual(['redeemed', 'redeemed', 'refused'])
 })
 
 test('what is quoted must be what was asked for: length, limit, and the amount of its invoice', async () => {

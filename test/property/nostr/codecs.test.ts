@@ -348,6 +348,7 @@ describe('small codecs', () => {
         ['u', 'https://x.example/a?b=1'],
         ['method', 'POST'],
         ['payload', hash('sha256', '{}')],
+        ['salt', expect.any(String)],
       ],
     })
   })

@@ -26,16 +26,22 @@ afterEach(() => {
 
 /** A home whose socket answers one route; returns what it was asked. */
 async function serve<R extends Route>(route: R, answer: () => unknown, network: 'sandbox' | 'live' = 'sandbox') {
+  return await serveAll([[route, answer]], network)
+}
+
+async function serveAll(answers: readonly (readonly [Route, Handler<Route>])[], network: 'sandbox' | 'live' = 'sandbox') {
   const home = tempDir()
   const dir = network === 'sandbox' ? join(home, 'sandbox') : home
   ensurePrivateDir(dir)
   const asked: { input: unknown; key: string }[] = []
-  const handler: Handler<Route> = (input, call) => {
-    asked.push({ input, key: call.idempotencyKey })
-    return answer()
-  }
+  const recorded =
+    (answer: Handler<Route>): Handler<Route> =>
+    (input, call) => {
+      asked.push({ input, key: call.idempotencyKey })
+      return answer(input, call)
+    }
   const server = new ControlServer({
-    routes: [{ route, handler }],
+    routes: answers.map(([route, answer]) => ({ route, handler: recorded(answer) })),
     network,
     claims: { claim: () => Promise.resolve({ state: 'new' }), answer: () => Promise.resolve() },
     tasks: {
@@ -78,6 +84,8 @@ const purchase = {
   provider: null,
   paid_msats: msats(21_000n),
   result: 'short',
+  results: [],
+  refunds: [],
   error: null,
   created_at: AT,
   updated_at: AT,
@@ -123,6 +131,67 @@ test('job submit --wait exits 1 when the job did not complete, and shows why', a
   expect(done.code).toBe(1)
   expect(done.out).toContain('Error: it broke (backend_failed)')
   expect(done.err).toBe('(sandbox: play money)\n')
+})
+
+/** A silent provider: what the node says of the job stays the same. */
+async function serveSilent(patch: object) {
+  const deadline_at = new Date(Date.now() + 1000).toISOString()
+  const job = { ...purchase, result: null, deadline_at, ...patch }
+  return await serveAll([
+    [purchasesRoutes.submitPurchase, () => job],
+    [
+      purchasesRoutes.getPurchase,
+      (_input, { signal }) =>
+        new Promise((resolve) => {
+          const timer = setTimeout(() => resolve(job), 3000)
+          signal.addEventListener('abort', () => {
+            clearTimeout(timer)
+            resolve(job)
+          })
+        }),
+    ],
+  ])
+}
+
+test.each([
+  ['is silent', { status: 'paid' as const }, 'there is no result yet, 21 sats were paid'],
+  ['owes a refund', { status: 'failed' as const }, 'the refund has not come yet, 21 sats were paid'],
+  ['was never found', { status: 'requested' as const, paid_msats: msats(0n) }, 'nothing was paid'],
+])(
+  'job submit --wait ends at its own deadline where the provider %s, and says how to go on',
+  async (_how, patch, words) => {
+    const { stop } = await serveSilent(patch)
+    const done = await run('job', 'submit', '--kind', '5001', '--input', 'x', '--wait', '--timeout', '1')
+    await stop()
+    expect(done.code).toBe(1)
+    expect(done.err).toContain(words)
+    expect(done.err).toContain(`pylon job show ${purchase.job_id}`)
+  },
+  10_000,
+)
+
+test.each([
+  ['a wait', ['--wait']],
+  ['a question', ['--pay', 'ask']],
+])('Ctrl-C ends %s, not the job', async (_what, flags) => {
+  const { stop } = await serveSilent({ status: 'requested', deadline_at: new Date(Date.now() + 60_000).toISOString() })
+  const ended = run('job', 'submit', '--kind', '5001', '--input', 'x', ...flags)
+  await vi.waitFor(() => expect(process.listenerCount('SIGINT')).toBeGreaterThan(before))
+  process.emit('SIGINT')
+  expect(await ended).toMatchObject({ code: 130, out: '' })
+  expect((await ended).err).toContain('The job goes on')
+  expect(process.listenerCount('SIGINT')).toBe(before)
+  await stop()
+})
+
+const before = process.listenerCount('SIGINT')
+
+test('several results of one payment are all shown', async () => {
+  const results = ['npub1a', 'npub1b'].map((provider, n) => ({ event_id: String(n), provider, content: `words ${n}`, received_at: AT }))
+  const { stop } = await serve(purchasesRoutes.submitPurchase, () => ({ ...purchase, result: null, results }))
+  const done = await run('job', 'submit', '--kind', '5001', '--input', 'x', '--wait')
+  await stop()
+  expect(done.out).toContain('Result of npub1a:\nwords 0\n\nResult of npub1b:\nwords 1')
 })
 
 const agent = {

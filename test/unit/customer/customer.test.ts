@@ -1,203 +1,14 @@
 /** A customer over a relay and a wallet in memory: no second payment while the first may have happened, no refund left lying. */
-import { join } from 'node:path'
-import { expect, it, onTestFinished } from 'vitest'
+import { expect, it } from 'vitest'
 import { msats, sats } from '../../../src/base/amounts.ts'
-import { ManualClock } from '../../../src/base/clock.ts'
-import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { PylonError } from '../../../src/base/errors.ts'
-import { silentLogger } from '../../../src/base/logger.ts'
-import { Customer } from '../../../src/customer/customer.ts'
 import type { Order } from '../../../src/customer/order.ts'
-import { buildFeedback, buildResult } from '../../../src/nostr/nips/nip90-answers.ts'
-import { createSigner } from '../../../src/nostr/signer.ts'
-import type { Keyring, Nostr, NostrEvent, Signer } from '../../../src/nostr/types.ts'
-import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
+import { buildResult } from '../../../src/nostr/nips/nip90-answers.ts'
 import { all } from '../../../src/store/commands.ts'
 import { insertOperation, moveOperation } from '../../../src/store/operations.ts'
 import { pendingAfter, recordDeliveries } from '../../../src/store/outbox.ts'
-import { insertPurchase, listAnswers, movePurchase } from '../../../src/store/purchases.ts'
-import { Store } from '../../../src/store/store.ts'
-import type { PayRequest, PayResult, SentToken, Wallet, WalletEvent, WalletOwner, Wallets } from '../../../src/wallet/types.ts'
-import { tempDir } from '../../support/temp.ts'
-
-const MINT = 'https://mint.test'
-const DAY_MS = 24 * 3600_000
-const key = (n: number): Signer => createSigner(new Uint8Array(32).fill(n))
-const node = key(1)
-const me = key(2)
-const provider = key(3)
-const other = key(4)
-
-type Known = PayResult | { state: 'failed'; reason: string }
-
-class World {
-  readonly clock = new ManualClock()
-  readonly store = Store.open(join(tempDir(), 'pylon.db'))
-  readonly payments = new Map<string, Known>()
-  readonly asked: PayRequest[] = []
-  readonly redeemed: string[] = []
-  onPay: (request: PayRequest) => Promise<PayResult> = () => Promise.reject(new PylonError('payment_failed', 'no route'))
-  onReceive: () => Promise<void> = async () => {}
-  token: SentToken | undefined
-  published: NostrEvent[] = []
-  readonly givenUp = new Map<string, (key: string, why: string) => Promise<void>>()
-  #hear: (event: NostrEvent) => void = () => {}
-  #tell: (event: WalletEvent) => Promise<void> = async () => {}
-  readonly customer: Customer
-
-  constructor() {
-    this.customer = new Customer({
-      store: this.store,
-      clock: this.clock,
-      logger: silentLogger,
-      nostr: this.#nostr(),
-      wallets: this.#wallets(),
-      config: () => DEFAULT_CONFIG,
-    })
-    onTestFinished(async () => {
-      await this.customer.close()
-      this.store.close()
-    })
-  }
-
-  #nostr(): Nostr {
-    const signers = new Map([node, me].map((signer) => [signer.pubkey, signer]))
-    const keyring: Keyring = {
-      locked: false,
-      node: () => node,
-      customer: () => me,
-      account: () => me,
-      signer: (pubkey) => signers.get(pubkey) ?? me,
-      owns: (pubkey) => signers.has(pubkey),
-      walletSeed: () => new Uint8Array(64),
-      walletSigner: () => me,
-    }
-    return {
-      keyring,
-      relays: ['wss://relay.test'],
-      verifier: 'test',
-      start: () => undefined,
-      close: async () => {},
-      health: () => [],
-      subscribe: () => ({ close: () => undefined }),
-      query: async () => ({ events: this.published, complete: true }),
-      listen: async (spec) => {
-        this.#hear = (event) => spec.onEvent(event, 'wss://relay.test')
-        return { close: () => undefined }
-      },
-      nudgeOutbox: () => undefined,
-      onPublished: () => undefined,
-      onGivenUp: (prefix, handler) => void this.givenUp.set(prefix, handler),
-      relaysToReach: async () => ['wss://relay.test'],
-      dmRelaysOf: async () => undefined,
-      profileOf: async () => undefined,
-    }
-  }
-
-  #wallets(): Wallets {
-    const unused = () => Promise.reject(new PylonError('internal', 'not here'))
-    const of = (owner: WalletOwner): Wallet => ({
-      owner,
-      lockPubkey: `02${me.pubkey}`,
-      balance: () => ({
-        balanceSats: sats(1000),
-        owedSats: sats(0),
-        atRiskSats: sats(0),
-        mints: [{ url: MINT, balanceSats: sats(1000), owedSats: sats(0), state: 'ok' }],
-      }),
-      createInvoice: unused,
-      invoice: () => undefined,
-      inspectToken: unused,
-      receiveToken: async ({ token }) => {
-        await this.onReceive()
-        this.redeemed.push(token)
-        return { amountSats: sats(5), mintUrl: MINT }
-      },
-      sendToken: unused,
-      sentToken: () => this.token,
-      reclaim: async () => {
-        if (this.token === undefined) return unused()
-        this.token = { ...this.token, state: 'reclaimed' }
-        return this.token
-      },
-      pay: (request) => {
-        this.asked.push(request)
-        return this.onPay(request)
-      },
-      payment: (idempotencyKey) => this.payments.get(idempotencyKey),
-    })
-    return {
-      of,
-      mints: () => [{ url: MINT, capSats: sats(10_000), addedAt: 0 }],
-      addMint: unused,
-      removeMint: unused,
-      transfer: unused,
-      restore: unused,
-      start: async () => {},
-      close: async () => {},
-      onEvent: (_cause, handler) => {
-        this.#tell = handler
-      },
-    }
-  }
-
-  async order(more: Partial<Order> = {}): Promise<{ id: string; eventId: string }> {
-    const order: Order = {
-      kind: 5001,
-      inputs: [{ data: 'text', type: 'text' }],
-      params: [],
-      encrypt: false,
-      pay: 'auto',
-      payWith: 'invoice',
-      timeoutMs: 600_000,
-      ...more,
-    }
-    const view = await this.customer.submit(order, 'job-1')
-    return { id: view.purchase_id, eventId: view.job_id }
-  }
-
-  offer(eventId: string, from: Signer, amountSats: number): void {
-    const bolt11 = encodeInvoice(
-      {
-        network: 'bcrt',
-        amountMsats: BigInt(amountSats) * 1000n,
-        timestampSeconds: Math.floor(this.clock.now() / 1000),
-        paymentHash: new Uint8Array(32).fill(amountSats),
-        paymentSecret: new Uint8Array(32).fill(7),
-        description: 'job',
-      },
-      new Uint8Array(32).fill(9),
-    )
-    this.answer(eventId, from, { status: 'payment-required', price: { amountMsats: msats(amountSats * 1000), bolt11 } })
-  }
-
-  answer(eventId: string, from: Signer, feedback: Omit<Parameters<typeof buildFeedback>[0], 'request' | 'createdAtS'>): void {
-    const createdAtS = Math.floor(this.clock.now() / 1000)
-    this.#hear(from.sign(buildFeedback({ ...feedback, request: { id: eventId, pubkey: me.pubkey }, createdAtS })))
-  }
-
-  hear(event: NostrEvent): void {
-    this.#hear(event)
-  }
-
-  tell(event: WalletEvent): Promise<void> {
-    return this.#tell(event)
-  }
-
-  /** @param stepMs passes before each look: what waits for the clock may not have begun to when an offer is seen */
-  async until(check: () => void, stepMs = 0): Promise<void> {
-    await expect
-      .poll(
-        async () => {
-          if (stepMs > 0) await this.clock.advance(stepMs)
-          check()
-          return true
-        },
-        { timeout: 10_000 },
-      )
-      .toBe(true)
-  }
-}
+import { insertPurchase, movePurchase } from '../../../src/store/purchases.ts'
+import { DAY_MS, MINT, me, other, provider, World } from './world.ts'
 
 it('pays no second offer while the first payment may have been made, whatever error came back', async () => {
   const world = new World()
@@ -220,34 +31,6 @@ it('pays no second offer while the first payment may have been made, whatever er
   expect(world.customer.get(id)).toMatchObject({ status: 'paid', paid_msats: 10_000n })
   expect(world.asked).toHaveLength(1)
 })
-
-it.each([
-  ['heard after it', provider, other],
-  ['heard before it', other, provider],
-])(
-  'pays an offer that was copied under another key once, and takes the result of who made it: the copy is %s',
-  async (_when, first, second) => {
-    const world = new World()
-    const { id, eventId } = await world.order()
-    world.onPay = async () => ({ state: 'paid', operationId: 'melt-1', preimage: '', feeSats: sats(0) })
-    world.offer(eventId, first, 10)
-    await world.until(() => expect(world.customer.get(id).offers).toHaveLength(1))
-    world.offer(eventId, second, 10)
-    await world.until(() => expect(world.customer.get(id).offers.map((offer) => offer.state)).toEqual(['open', 'unusable']))
-    await world.until(() => expect(world.customer.get(id).status).toBe('paid'), 2000)
-    expect(world.asked).toHaveLength(1)
-    world.hear(
-      provider.sign(
-        buildResult({
-          request: { ...me.sign({ kind: 5001, created_at: 1, tags: [], content: '' }), id: eventId },
-          content: 'done',
-          createdAtS: 2,
-        }),
-      ),
-    )
-    await world.until(() => expect(world.customer.get(id)).toMatchObject({ status: 'completed', result: 'done' }))
-  },
-)
 
 it('redeems a refund as soon as its mint answers again, without a restart', async () => {
   const world = new World()
@@ -303,16 +86,6 @@ it('asks no mint again about a refund that is no money', async () => {
   await world.clock.advance(3_600_000)
   expect(asked).toBe(1)
   expect(world.customer.get(id)).toMatchObject({ status: 'failed', reason: 'the refund is no money: spent' })
-})
-
-it('keeps no more answers than a purchase can want', async () => {
-  const world = new World()
-  const { id, eventId } = await world.order({ pay: 'ask' })
-  for (let i = 0; i < 520; i++) world.answer(eventId, provider, { status: 'processing', extra: String(i) })
-  world.offer(eventId, provider, 10)
-  await world.customer.close()
-  expect(listAnswers(world.store, id)).toHaveLength(500)
-  expect(world.customer.get(id).offers).toHaveLength(0)
 })
 
 it('goes on with a purchase that was left before its request went out', async () => {

@@ -64,13 +64,20 @@ test('leaves out what is full, unless asked', () => {
   expect(chosen([full], { full: true })).toHaveLength(1)
 })
 
+test('one node takes no more than its share of what is looked at', () => {
+  const flood = Array.from({ length: 80 }, (_, n) => offer(A, { runtimeClass: `c${n}`, priceMsatsPerHour: 1n }))
+  const found = chosen([...flood, offer(B)])
+  expect(found).toHaveLength(51)
+  expect(found.at(-1)).toEqual([B, 'small', 1000n])
+})
+
 test('strangers publish what they like under the kind', () => {
   const broken = { ...offer(A), content: 'no json' }
   const noPrice = { ...offer(B), tags: offer(B).tags.filter(([name]) => name !== 'price_msats_per_hour') }
   expect(chosen([broken, noPrice])).toEqual([])
 })
 
-test('a quote is read strictly, and anything else asks for nothing', () => {
+test('a quote is read as far as it can be, and what asks for no amount asks for nothing', () => {
   const progress = { payment_required: true, amount_msats: 5000, invoice: 'lnbc1', mints: ['m'], lock_pubkey: `02${A}`, expires_at: NOW_S }
   expect(parseLeaseQuote(progress)).toEqual({
     amountMsats: 5000n,
@@ -79,7 +86,9 @@ test('a quote is read strictly, and anything else asks for nothing', () => {
     lockPubkey: `02${A}`,
     expiresAt: NOW_S * 1000,
   })
-  for (const other of [null, {}, { provider: 'local' }, { ...progress, amount_msats: -1 }, { ...progress, lock_pubkey: 'x' }, 'text']) {
+  for (const other of [null, {}, { provider: 'local' }, { ...progress, amount_msats: -1 }, 'text']) {
     expect(parseLeaseQuote(other)).toBeUndefined()
   }
+  const odd = { ...progress, lock_pubkey: 'x', mints: [5, 'm'], lease_seconds: 'long', expires_at: 'soon' }
+  expect(parseLeaseQuote(odd)).toEqual({ amountMsats: 5000n, invoice: 'lnbc1', mints: ['m'] })
 })

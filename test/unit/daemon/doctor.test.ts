@@ -7,7 +7,8 @@ import { homeAt } from '../../../src/base/paths.ts'
 import { examine } from '../../../src/daemon/doctor.ts'
 import { all } from '../../../src/store/commands.ts'
 import { enqueueEvent, lastMessageId, recordDeliveries } from '../../../src/store/outbox.ts'
-import { insertPurchase, movePurchase, noteRefund } from '../../../src/store/purchases.ts'
+import { insertPurchase, movePurchase } from '../../../src/store/purchases.ts'
+import { keepRefundToken, noteRefundToken } from '../../../src/store/refund-tokens.ts'
 import { Store } from '../../../src/store/store.ts'
 import { tempDir } from '../../support/temp.ts'
 
@@ -24,13 +25,14 @@ it('names a refund that waits and why, and is still well', async () => {
       insertPurchase({ id: 'p', kind: 5001, order: {}, provider: null, deadlineAt: at, at }),
       movePurchase({ id: 'p', from: ['preparing'], to: 'paid', reason: '', at, paidMsats: msats(5000) }),
       movePurchase({ id: 'p', from: ['paid'], to: 'failed', reason: '', at }),
-      noteRefund({ id: 'p', token: 'cashuB', reason: 'a refund waits: The mint X is not on the list', at }),
+      keepRefundToken({ causeId: 'p', token: 'cashuB', sender: 'a', at }),
+      noteRefundToken({ causeId: 'p', token: 'cashuB', state: 'waiting', reason: 'The mint X is not on the list', amountSats: null }),
     ),
   )
   expect(await refunds()).toEqual({
     name: 'refunds',
     state: 'warning',
-    message: 'Of the job p a refund waits: The mint X is not on the list',
+    message: 'A refund of the job p waits: The mint X is not on the list',
     next_step: 'pylon wallet mints list',
   })
 })

@@ -7,7 +7,7 @@ import { parseLines } from '../../../src/host/brains/grammar.ts'
 import { promptOf } from '../../../src/host/brains/prompt.ts'
 import { parseScript, runScript } from '../../../src/host/brains/script.ts'
 import { allowsTick, canBecome, stateByRunway } from '../../../src/host/lifecycle.ts'
-import { type Observation, type Quote, saidDigest, topicsOf, withSeen } from '../../../src/host/observation.ts'
+import { type Observation, ofEachFirst, type Quote, saidDigest, topicsOf, withSeen } from '../../../src/host/observation.ts'
 import { judgeAction, MAX_TURNS, type PolicyFacts } from '../../../src/host/policy.ts'
 import { backoffMs, nextDue, nextHeartbeat, type ScheduleFacts, wakes } from '../../../src/host/schedule.ts'
 import { noteOf, npubOf } from '../../../src/nostr/nips/nip19.ts'
@@ -432,4 +432,11 @@ describe('what is seen', () => {
     expect(prompt).toContain('owned')
     expect(parseLines(prompt).actions).toEqual([])
   })
+})
+
+it('reads one note of each key before a second of any: who says much hides nobody', () => {
+  const note = (id: string, pubkey: string, created_at: number) => ({ id, pubkey, created_at })
+  const flood = Array.from({ length: 100 }, (_, n) => note(`f${n}`, OTHER, 1000 + n))
+  const read = ofEachFirst([...flood, note('a', KEY, 1), note('b', ID, 2)])
+  expect(read.slice(0, 4).map(({ id }) => id)).toEqual(['f99', 'b', 'a', 'f98'])
 })

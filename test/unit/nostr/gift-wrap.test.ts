@@ -54,6 +54,7 @@ describe('NIP-17', () => {
         ['p', bob.pubkey],
         ['e', 'a'.repeat(64)],
         ['subject', 's'],
+        ['salt', expect.stringMatching(/^[0-9a-f]{16}$/)],
       ],
     })
   })

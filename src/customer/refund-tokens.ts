@@ -1,0 +1,87 @@
+/** Every refund that comes, of jobs and of leases: kept, and tried until it is in the wallet or surely no money. */
+import { createHash } from 'node:crypto'
+import { type Sats, sats } from '../base/amounts.ts'
+import type { Clock } from '../base/clock.ts'
+import { type ErrorCode, toPylonError } from '../base/errors.ts'
+import type { Logger } from '../base/logger.ts'
+import { keepRefundToken, noteRefundToken, refundTokensOf } from '../store/refund-tokens.ts'
+import type { Store } from '../store/store.ts'
+import { customerWallet, type FundingDeps } from './funding.ts'
+
+export interface RefundTokensDeps extends FundingDeps {
+  readonly store: Store
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+/** What is wrong with a refund for good: asking its mint again changes nothing. */
+const FINAL: ReadonlySet<ErrorCode> = new Set(['token_invalid', 'token_spent', 'token_locked', 'token_amount'])
+
+export interface Redeemed {
+  /** Something came into the wallet by this call. */
+  readonly redeemed: boolean
+  /** What stands in the way of a refund: of one that still may be money, else of the last that is none. */
+  readonly problem: string | undefined
+}
+
+export class RefundTokens {
+  readonly #deps: RefundTokensDeps
+
+  constructor(deps: RefundTokensDeps) {
+    this.#deps = deps
+  }
+
+  /** @param causeId as the ledger names it: a purchase, or `rental:<id>` */
+  async keep(causeId: string, token: string, sender: string): Promise<void> {
+    await this.#deps.store.write(keepRefundToken({ causeId, token, sender, at: this.#deps.clock.now() }))
+  }
+
+  /** Tries each that waits; the same token again is the same operation. @param keyPrefix of the operations' keys */
+  async redeem(causeId: string, keyPrefix: string, creditAccount: string): Promise<Redeemed> {
+    let redeemed = false
+    let waits: string | undefined
+    let refused: string | undefined
+    for (const { token, reason } of refundTokensOf(this.#deps.store, causeId).filter((row) => row.state === 'waiting')) {
+      try {
+        const received = await customerWallet(this.#deps).receiveToken({
+          idempotencyKey: keyOf(keyPrefix, token),
+          cause: { type: 'purchase', id: causeId },
+          token,
+          creditAccount,
+          retryFailed: true,
+        })
+        await this.#note(causeId, token, 'redeemed', null, received.amountSats)
+        redeemed = true
+      } catch (error) {
+        const { code, message } = toPylonError(error)
+        const isFinal = FINAL.has(code)
+        if (isFinal) refused = `the refund is no money: ${message}`
+        else waits ??= `a refund waits: ${message}`
+        if (!isFinal && reason === message) continue
+        this.#deps.logger.warn({ cause: causeId, code }, isFinal ? 'a refund was given up' : 'a refund waits')
+        await this.#note(causeId, token, isFinal ? 'refused' : 'waiting', message, null)
+      }
+    }
+    return { redeemed, problem: waits ?? refused }
+  }
+
+  /** The wallet has it, as it says by itself: whether the token is one of ours. */
+  async learn(causeId: string, keyPrefix: string, idempotencyKey: string, amountSats: Sats): Promise<boolean> {
+    const row = refundTokensOf(this.#deps.store, causeId).find(({ token }) => keyOf(keyPrefix, token) === idempotencyKey)
+    if (row !== undefined) await this.#note(causeId, row.token, 'redeemed', null, amountSats)
+    return row !== undefined
+  }
+
+  async #note(causeId: string, token: string, state: 'waiting' | 'redeemed' | 'refused', reason: string | null, amountSats: Sats | null) {
+    await this.#deps.store.write(noteRefundToken({ causeId, token, state, reason, amountSats }))
+  }
+}
+
+function keyOf(prefix: string, token: string): string {
+  return `${prefix}:refund:${createHash('sha256').update(token).digest('hex').slice(0, 16)}`
+}
+
+/** What came back by refunds. */
+export function redeemedSats(store: Store, causeId: string): Sats {
+  return sats(refundTokensOf(store, causeId).reduce((sum, row) => sum + (row.amountSats ?? 0n), 0n))
+}

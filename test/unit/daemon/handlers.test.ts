@@ -1,0 +1,48 @@
+/** Which handler answers a route: the running node's own, also for those that a stopped node answers from its database. */
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { ManualClock } from '../../../src/base/clock.ts'
+import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
+import { PylonError } from '../../../src/base/errors.ts'
+import type { Tasks } from '../../../src/control/calls.ts'
+import { purchasesRoutes } from '../../../src/control/contract/jobs.ts'
+import type { Customer } from '../../../src/customer/customer.ts'
+import { boundRoutes } from '../../../src/daemon/handlers.ts'
+import type { PylonNode } from '../../../src/daemon/node.ts'
+import { insertPurchase } from '../../../src/store/purchases.ts'
+import { Store } from '../../../src/store/store.ts'
+import { tempDir } from '../../support/temp.ts'
+
+async function handlerOf(customer: () => Partial<Customer>) {
+  const store = Store.open(join(tempDir(), 'pylon.db'))
+  onTestFinished(() => store.close())
+  await store.write(insertPurchase({ id: 'p', kind: 5001, order: {}, provider: null, deadlineAt: 1, at: 1 }))
+  const node: Partial<PylonNode> = {
+    ...{ store, clock: new ManualClock(), config: () => DEFAULT_CONFIG, network: 'live' },
+    get customer() {
+      return customer() as Customer
+    },
+  }
+  const routes = boundRoutes(node as PylonNode, {} as Tasks)
+  const { path, method } = purchasesRoutes.getPurchase
+  const bound = routes.find(({ route }) => route.path === path && route.method === method)
+  if (bound === undefined) throw new Error('The route is not bound.')
+  return (wait?: number) =>
+    bound.handler({ id: 'p', ...(wait === undefined ? {} : { wait }) }, { idempotencyKey: 'k', signal: new AbortController().signal })
+}
+
+test('GET /v1/purchases/:id?wait waits with the customer of the node, and tells what is stored where that is locked', async () => {
+  const waited: number[] = []
+  const wait = (_id: string, ms: number) => {
+    waited.push(ms)
+    return Promise.reject(new PylonError('timeout', 'So long.'))
+  }
+  const live = await handlerOf(() => ({ wait }))
+  expect(await live()).toMatchObject({ status: 'preparing' })
+  await expect(live(10)).rejects.toMatchObject({ code: 'timeout' })
+  expect(waited).toEqual([10_000])
+  const locked = await handlerOf(() => {
+    throw new PylonError('locked', 'The keys are locked.')
+  })
+  expect(await locked(10)).toMatchObject({ status: 'preparing' })
+})
