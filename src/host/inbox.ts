@@ -18,9 +18,11 @@ import { type HeardRow, hear, markWrapOpened, wasHeard, wasWrapOpened } from '..
 import { type DecodedInvoice, decodeInvoice } from '../wallet/bolt11.ts'
 import { allowRelays, type HostDeps } from './parts.ts'
 import { MAX_TURNS } from './policy.ts'
-import { wakes } from './schedule.ts'
+import { MAX_TRIGGER_AGE_MS, wakes } from './schedule.ts'
 
 const DAY_S = 86_400
+/** What is older wakes nobody. */
+const MAX_TRIGGER_AGE_S = MAX_TRIGGER_AGE_MS / 1000
 const HOUR_MS = 3_600_000
 const MINUTE_MS = 60_000
 const MAX_CONTENT_CHARS = 4000
@@ -56,7 +58,8 @@ export class Inbox {
       this.#deps.nostr.subscribe({
         name: `agent-${short}-mentions`,
         filters: [{ kinds: [1, 4, COMMENT_KIND, 9735], '#p': [agent.pubkey] }],
-        backfillS: DAY_S,
+        overlapS: MAX_TRIGGER_AGE_S,
+        backfillS: MAX_TRIGGER_AGE_S,
         ...relays,
         onEvent,
       }),

@@ -75,7 +75,6 @@ export class Canary {
     this.#req ??= new LiveReq({
       relay,
       clock,
-      authSigners: () => [],
       filters: () => [this.#filter()],
       onEvent: (raw) => this.#onEvent(raw),
       onEose: () => {},

@@ -1,33 +1,41 @@
-/** One subscription on one relay: a live request, the pages before it, and a cursor that passes only what was handled. */
+/** One subscription on one relay: what it takes of what comes, and a cursor that passes only what was handled. */
 import type { Clock } from '../base/clock.ts'
-import { PageCounter, readPages } from './backfill.ts'
 import type { Delivery } from './delivery.ts'
 import { admitEvent, type IngestDeps } from './ingest.ts'
 import type { Relay } from './relay.ts'
-import { LiveReq } from './req.ts'
-import type { Filter, Signer } from './types.ts'
-
-/** Where a relay states no limit, an answer this long may have been cut short. */
-const SUSPICIOUS_COUNT = 50
-const REPAGE_MS = 5000
+import type { Filter, NostrEvent } from './types.ts'
 
 export interface FeedDeps extends IngestDeps {
   readonly clock: Clock
-  readonly relay: Relay
   readonly filters: readonly Filter[]
+  /** Where it is asked: subscriptions of one group share their requests. */
+  readonly group: string
+  /** Relays may serve it only to its key, and some do so without a word. */
+  readonly isPrivate: boolean
+  /** Our key that it is for. */
+  readonly owner: string | undefined
   readonly overlapS: number
+  readonly latenessS: number
   readonly backfillS: number
   readonly delivery: Delivery
-  authSigners(): Signer[]
   /** The cursor stored by an earlier run (ms). */
   readonly cursor: number | undefined
   /** The cursor may have moved: worth writing soon. */
   onCaughtUp(): void
 }
 
+/** A request that carries something of this feed. */
+export interface FeedLine {
+  readonly live: boolean
+  readonly reason: string | undefined
+  reopen(): void
+}
+
 export class Feed {
   readonly #deps: FeedDeps
-  readonly #req: LiveReq
+  #relay: Relay | undefined
+  /** The requests that carry it, and whether all was read over each. */
+  readonly #lines = new Map<FeedLine, boolean>()
   /** Events under way that came after we had caught up, with when they came (ms), oldest first. */
   readonly #live = new Map<number, number>()
   #token = 0
@@ -35,31 +43,31 @@ export class Feed {
   readonly #demoted = new Set<number>()
   /** Events under way that came with history: they hold the cursor where it was. */
   #historic = 0
-  /** Changes with every opening; what belongs to an older one no longer counts. */
-  #epoch = 0
-  /** The filters of this opening, as the relay was sent them. */
+  /** The filters of this opening. */
   #asked: Filter[] = []
-  #counters: PageCounter[] = []
-  #ids = new Set<string>()
-  #firstEose = false
-  #caughtUp = false
   /** Something was left out for want of room: ask again once there is some. */
   #missed = false
   #cursor: number | undefined
-  #closed = false
 
   constructor(deps: FeedDeps) {
     this.#deps = deps
     this.#cursor = deps.cursor
-    this.#req = new LiveReq({
-      relay: deps.relay,
-      clock: deps.clock,
-      authSigners: () => deps.authSigners(),
-      onOpen: () => this.#begin(),
-      filters: () => this.#asked,
-      onEvent: (raw) => this.#onRaw(raw),
-      onEose: (hint) => void this.#onEose(hint),
-    })
+  }
+
+  get filters(): readonly Filter[] {
+    return this.#deps.filters
+  }
+
+  get group(): string {
+    return this.#deps.group
+  }
+
+  get isPrivate(): boolean {
+    return this.#deps.isPrivate
+  }
+
+  get owner(): string | undefined {
+    return this.#deps.owner
   }
 
   /** Milliseconds since the epoch; undefined until the relay was read to the end once. */
@@ -68,32 +76,73 @@ export class Feed {
   }
 
   get reason(): string | undefined {
-    return this.#req.reason
+    for (const line of this.#lines.keys()) if (line.reason !== undefined) return line.reason
+    return undefined
   }
 
-  get caughtUp(): boolean {
-    return this.#caughtUp
+  /** Which connection it is asked on from now on. */
+  attach(relay: Relay): void {
+    this.#relay = relay
   }
 
-  reopen(): void {
-    this.#req.reopen()
+  /** A request that will carry it is being made. */
+  join(line: FeedLine): void {
+    this.#lines.set(line, false)
   }
 
-  close(): void {
-    this.#closed = true
-    this.#epoch++
-    this.#req.close()
+  leave(line: FeedLine): void {
+    this.#lines.delete(line)
+  }
+
+  /** A request opens. @returns from when to ask live, and how far back to read to the end; unix seconds */
+  begin(line: FeedLine): { since: number; readSince: number } {
+    const { clock, overlapS, latenessS, backfillS, filters } = this.#deps
+    const now = clock.now()
+    // Our clock went back: the cursor says nothing, and asked from there the relay would be silent until that time.
+    if (this.#cursor !== undefined && this.#cursor > now) this.#cursor = undefined
+    this.#lines.set(line, false)
+    this.#historic += this.#live.size
+    // What was under way before this opening counts as history now: the cursor waits for all of it.
+    for (const token of this.#live.keys()) this.#demoted.add(token)
+    this.#live.clear()
+    const readSince = Math.max(0, Math.floor(this.#cursor === undefined ? now / 1000 - backfillS : this.#cursor / 1000 - overlapS))
+    const since = Math.max(0, Math.min(readSince, Math.floor(now / 1000 - latenessS)))
+    this.#asked = filters.map((filter) => ({ ...filter, since }))
+    return { since, readSince }
+  }
+
+  take(event: NostrEvent): void {
+    const { delivery, clock } = this.#deps
+    const relay = this.#relay
+    if (relay === undefined) return
+    // With its since: what is older was not asked for, and the claim on it may be forgotten already.
+    if (typeof admitEvent(this.#deps, event, this.#asked, (id) => delivery.isDone(id)) === 'string') return
+    relay.lastEventAt = clock.now()
+    const done = delivery.pending(event.id) ?? delivery.deliver(event, relay.url)
+    if (done === undefined) {
+      this.#missed = true
+      return
+    }
+    this.#track(done)
+  }
+
+  /** Everything was read over this request. */
+  settled(line: FeedLine): void {
+    if (!this.#lines.has(line)) return
+    this.#lines.set(line, true)
+    if (this.#caughtUp) this.#deps.onCaughtUp()
   }
 
   /** Moves the cursor up to what is certain now. True when it moved. */
   advance(): boolean {
-    const { relay } = this.#deps
+    const relay = this.#relay
     if (this.#missed && this.#live.size === 0 && this.#historic === 0) {
       this.#missed = false
-      this.#req.reopen()
+      for (const line of [...this.#lines.keys()]) line.reopen()
       return false
     }
-    if (!this.#caughtUp || this.#missed || this.#historic > 0 || !relay.connected || !this.#req.live) return false
+    if (relay?.connected !== true || !this.#caughtUp || this.#missed || this.#historic > 0) return false
+    for (const line of this.#lines.keys()) if (!line.live) return false
     const oldest = this.#live.values().next()
     const limits = [
       relay.lastAliveAt,
@@ -106,40 +155,10 @@ export class Feed {
     return true
   }
 
-  #begin(): void {
-    const { clock, overlapS, backfillS, filters } = this.#deps
-    // Our clock went back: the cursor says nothing, and asked from there the relay would be silent until that time.
-    if (this.#cursor !== undefined && this.#cursor > clock.now()) this.#cursor = undefined
-    this.#epoch++
-    this.#caughtUp = false
-    this.#firstEose = false
-    this.#historic += this.#live.size
-    // What was under way before this opening counts as history now: the cursor waits for all of it.
-    for (const token of this.#live.keys()) this.#demoted.add(token)
-    this.#live.clear()
-    const since = Math.max(0, Math.floor(this.#cursor === undefined ? clock.now() / 1000 - backfillS : this.#cursor / 1000 - overlapS))
-    this.#asked = filters.map((filter) => ({ ...filter, since }))
-    this.#counters = this.#asked.map((filter) => new PageCounter(filter))
-    this.#ids = new Set()
-  }
-
-  #onRaw(raw: unknown): void {
-    if (!this.#firstEose) for (const counter of this.#counters) counter.add(raw, this.#ids)
-    this.#take(raw)
-  }
-
-  #take(raw: unknown): void {
-    const { relay, delivery, clock } = this.#deps
-    // With its since: what is older was not asked for, and the claim on it may be forgotten already.
-    const event = admitEvent(this.#deps, raw, this.#asked, (id) => delivery.isDone(id))
-    if (typeof event === 'string') return
-    relay.lastEventAt = clock.now()
-    const done = delivery.pending(event.id) ?? delivery.deliver(event, relay.url)
-    if (done === undefined) {
-      this.#missed = true
-      return
-    }
-    this.#track(done)
+  get #caughtUp(): boolean {
+    if (this.#lines.size === 0) return false
+    for (const settled of this.#lines.values()) if (!settled) return false
+    return true
   }
 
   #track(done: Promise<void>): void {
@@ -157,33 +176,5 @@ export class Feed {
       this.#historic--
       if (this.#historic === 0 && this.#caughtUp) this.#deps.onCaughtUp()
     })
-  }
-
-  async #onEose(hint: string | undefined): Promise<void> {
-    const epoch = this.#epoch
-    this.#firstEose = true
-    if (!(await this.#readOlder(hint))) {
-      if (epoch === this.#epoch) this.#deps.clock.after(REPAGE_MS, () => epoch === this.#epoch && !this.#closed && this.#req.reopen())
-      return
-    }
-    if (epoch !== this.#epoch || this.#closed) return
-    this.#caughtUp = true
-    this.#ids = new Set()
-    this.#deps.onCaughtUp()
-  }
-
-  /** Pages through what the first answer may have left out. */
-  async #readOlder(hint: string | undefined): Promise<boolean> {
-    const { relay, clock } = this.#deps
-    if (hint === 'finish') return true
-    const cap = relay.limits.maxLimit ?? SUSPICIOUS_COUNT
-    const total = this.#counters.reduce((sum, counter) => sum + counter.count, 0)
-    if (hint !== 'more' && total < cap) return true
-    const counters = this.#counters
-    for (const [index, filter] of this.#asked.entries()) {
-      const complete = await readPages(relay, clock, filter, counters[index]?.oldest, this.#ids, (raw) => this.#take(raw))
-      if (!complete) return false
-    }
-    return true
   }
 }

@@ -12,6 +12,10 @@ export interface ReqHandler {
   onEose(hint: string | undefined): void
   /** The relay ended it; the request is forgotten. */
   onClosed(message: string): void
+  /** The relay complained of something while this waited for its first answer: it may be meant. */
+  onNotice?(message: string): void
+  /** NIP-77. */
+  onNegMessage?(hex: string): void
 }
 
 export type OkHandler = (ok: boolean, message: string) => void
@@ -20,11 +24,20 @@ export interface FrameRouterDeps {
   readonly url: string
   readonly logger: Logger
   onChallenge(challenge: string): void
+  /** A request was answered by EOSE or CLOSED. */
+  onAnswer(type: 'EOSE' | 'CLOSED'): void
+  /** A request was refused, or a notice came while some waited. */
+  onComplaint(message: string): void
+}
+
+interface OpenReq {
+  readonly handler: ReqHandler
+  answered: boolean
 }
 
 export class FrameRouter {
   readonly #deps: FrameRouterDeps
-  readonly #reqs = new Map<string, ReqHandler>()
+  readonly #reqs = new Map<string, OpenReq>()
   readonly #oks = new Map<string, OkHandler[]>()
   #notices = 0
 
@@ -36,8 +49,15 @@ export class FrameRouter {
     return this.#reqs.size
   }
 
+  /** Open requests that the relay has taken. */
+  get answeredReqs(): number {
+    let count = 0
+    for (const { answered } of this.#reqs.values()) if (answered) count++
+    return count
+  }
+
   addReq(id: string, handler: ReqHandler): void {
-    this.#reqs.set(id, handler)
+    this.#reqs.set(id, { handler, answered: false })
   }
 
   /** False when the relay has ended it already. */
@@ -75,17 +95,23 @@ export class FrameRouter {
   #dispatch(frame: RelayFrame): void {
     switch (frame.type) {
       case 'EVENT':
-        this.#reqs.get(frame.sub)?.onEvent(frame.event)
+        this.#reqs.get(frame.sub)?.handler.onEvent(frame.event)
         break
-      case 'EOSE':
-        this.#reqs.get(frame.sub)?.onEose(frame.hint)
-        break
-      case 'CLOSED': {
-        const handler = this.#reqs.get(frame.sub)
-        this.#reqs.delete(frame.sub)
-        handler?.onClosed(frame.message)
+      case 'EOSE': {
+        const req = this.#reqs.get(frame.sub)
+        if (req === undefined) break
+        req.answered = true
+        this.#deps.onAnswer('EOSE')
+        req.handler.onEose(frame.hint)
         break
       }
+      case 'CLOSED':
+      case 'NEG-ERR':
+        this.#onClosed(frame.sub, frame.message)
+        break
+      case 'NEG-MSG':
+        this.#reqs.get(frame.sub)?.handler.onNegMessage?.(frame.hex)
+        break
       case 'OK': {
         const waiting = this.#oks.get(frame.id)
         this.#oks.delete(frame.id)
@@ -96,8 +122,23 @@ export class FrameRouter {
         this.#deps.onChallenge(frame.challenge)
         break
       case 'NOTICE':
-        if (this.#notices++ >= MAX_NOTICES) break
-        this.#deps.logger.info({ relay: this.#deps.url, notice: frame.message }, 'notice from the relay')
+        this.#onNotice(frame.message)
     }
+  }
+
+  #onClosed(id: string, message: string): void {
+    const req = this.#reqs.get(id)
+    if (req === undefined) return
+    this.#reqs.delete(id)
+    if (!req.answered) this.#deps.onComplaint(message)
+    this.#deps.onAnswer('CLOSED')
+    req.handler.onClosed(message)
+  }
+
+  #onNotice(message: string): void {
+    if (this.#notices++ < MAX_NOTICES) this.#deps.logger.info({ relay: this.#deps.url, notice: message }, 'notice from the relay')
+    const waiting = [...this.#reqs.values()].filter(({ answered }) => !answered)
+    if (waiting.length > 0) this.#deps.onComplaint(message)
+    for (const { handler } of waiting) handler.onNotice?.(message)
   }
 }

@@ -8,7 +8,7 @@ import type { Verifier } from './verify.ts'
 /** Events dated further ahead are not delivered. */
 export const MAX_FUTURE_S = 900
 
-export type Rejection = 'shape' | 'known' | 'filter' | 'future' | 'expired' | 'charged' | 'signature'
+export type Rejection = 'known' | 'filter' | 'future' | 'expired' | 'charged' | 'signature'
 
 export interface IngestDeps {
   readonly clock: Clock
@@ -18,21 +18,15 @@ export interface IngestDeps {
 }
 
 /**
- * The event if it may be used, else why not. Cheap checks come first; the signature is the last.
+ * The event, whose shape was checked, if it may be used, else why not. Cheap checks come first; the signature is the last.
  * @param isKnown whether this id needs no second look.
  */
 export function admitEvent(
   deps: IngestDeps,
-  raw: unknown,
+  event: NostrEvent,
   filters: readonly Filter[],
   isKnown: (id: string) => boolean,
 ): NostrEvent | Rejection {
-  let event: NostrEvent
-  try {
-    event = parseEvent(raw)
-  } catch {
-    return 'shape'
-  }
   if (isKnown(event.id)) return 'known'
   if (!matchesAny(filters, event)) return 'filter'
   const now = unixSeconds(deps.clock)
@@ -40,4 +34,13 @@ export function admitEvent(
   if (isExpired(event, now)) return 'expired'
   if (deps.isWorthIt?.(event) === false) return 'charged'
   return deps.verifier.verify(event) ? event : 'signature'
+}
+
+/** What a relay sent, if it has the shape of an event. */
+export function shapeOf(raw: unknown): NostrEvent | undefined {
+  try {
+    return parseEvent(raw)
+  } catch {
+    return undefined
+  }
 }

@@ -22,7 +22,7 @@ export interface NostrDeps {
   readonly logger: Logger
   readonly dialer: Dialer
   readonly keyring: Keyring
-  /** The node's own, named by the owner: exceptions of the dialer, and the only ones that our keys are shown to (NIP-42). */
+  /** The node's own, named by the owner: exceptions of the dialer, and the only ones that the node's key is shown to unasked (NIP-42). */
   readonly relays: readonly string[]
   /** For what is kept how long; nothing is removed without it. */
   readonly config?: () => Config
@@ -35,14 +35,7 @@ export function createNostr(deps: NostrDeps): Nostr {
   const relays = [...new Set(deps.relays.map(relayUrl))]
   for (const url of relays) dialer.allow(url, true)
   const verifier = deps.verifier ?? createVerifier()
-  const own = new Set(relays)
-  const pool = new RelayPool(relays, {
-    dialer,
-    clock,
-    logger,
-    mayAuth: (url) => own.has(url),
-    authSigner: () => (keyring.locked ? undefined : keyring.node()),
-  })
+  const pool = new RelayPool(relays, { dialer, clock, logger, keyring })
   const subscriptions = new Subscriptions({ store, clock, logger, pool, verifier, keyring, ownRelays: relays })
   const outbox = new Outbox({ store, clock, logger, pool, keyring })
   const lookups = { clock, pool, verifier, keyring, ownRelays: relays }

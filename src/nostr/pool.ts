@@ -1,10 +1,12 @@
-/** The relays that are connected: the node's own for ever, others while somebody holds them. */
-import type { RelayDeps } from './relay.ts'
-import { Relay } from './relay.ts'
+/** The relays that are connected: the node's own for ever, others while somebody holds them, and some once more for one key. */
+import { Relay, type RelayDeps } from './relay.ts'
 import { tryRelayUrl } from './relay-url.ts'
+import type { Keyring, Signer } from './types.ts'
 
 /** Connections to relays that strangers named, at most. */
 const MAX_FOREIGN = 64
+/** Connections that one key has for itself, at most. */
+const MAX_KEYED = 256
 /** A foreign relay that nobody holds is kept so long, since answers come in bursts. */
 const LINGER_MS = 60_000
 
@@ -15,22 +17,26 @@ export interface Hold {
 
 interface Entry {
   readonly relay: Relay
-  readonly own: boolean
+  readonly type: 'own' | 'foreign' | 'keyed'
   holds: number
   cancelLinger: () => void
 }
 
+export interface PoolDeps extends Omit<RelayDeps, 'identity' | 'forOneKey'> {
+  readonly keyring: Keyring
+}
+
 export class RelayPool {
-  readonly #deps: RelayDeps
+  readonly #deps: PoolDeps
   readonly #own: ReadonlySet<string>
   readonly #entries = new Map<string, Entry>()
   #started = false
 
   /** @param own normal URLs. */
-  constructor(own: readonly string[], deps: RelayDeps) {
+  constructor(own: readonly string[], deps: PoolDeps) {
     this.#deps = deps
     this.#own = new Set(own)
-    for (const url of own) this.#add(url, true)
+    for (const url of own) this.#add(url, url, 'own')
   }
 
   start(): void {
@@ -51,14 +57,18 @@ export class RelayPool {
   }
 
   ownRelays(): Relay[] {
-    return [...this.#entries.values()].flatMap((entry) => (entry.own ? [entry.relay] : []))
+    return [...this.#entries.values()].flatMap((entry) => (entry.type === 'own' ? [entry.relay] : []))
   }
 
-  /** The relay, connecting if need be; undefined for what is no relay URL, or when too many foreign ones are held. */
-  hold(text: string): Hold | undefined {
+  /**
+   * The relay, connecting if need be; undefined for what is no relay URL, or when too many foreign ones are held.
+   * @param pubkey for a connection that is made as this key alone: some relays know one key a connection
+   */
+  hold(text: string, pubkey?: string): Hold | undefined {
     const url = tryRelayUrl(text)
     if (url === undefined) return undefined
-    const entry = this.#entries.get(url) ?? this.#admit(url)
+    const name = pubkey === undefined ? url : `${url} ${pubkey}`
+    const entry = this.#entries.get(name) ?? this.#admit(name, url, pubkey)
     if (entry === undefined) return undefined
     entry.holds++
     entry.cancelLinger()
@@ -69,36 +79,45 @@ export class RelayPool {
       release: () => {
         if (!held) return
         held = false
-        this.#release(url, entry)
+        this.#release(name, entry)
       },
     }
   }
 
-  #release(url: string, entry: Entry): void {
+  #release(name: string, entry: Entry): void {
     entry.holds--
-    if (entry.own || entry.holds > 0 || !this.#started) return
-    entry.cancelLinger = this.#deps.clock.after(LINGER_MS, () => this.#drop(url, entry))
+    if (entry.type === 'own' || entry.holds > 0 || !this.#started) return
+    entry.cancelLinger = this.#deps.clock.after(LINGER_MS, () => this.#drop(name, entry))
   }
 
-  #drop(url: string, entry: Entry): void {
+  #drop(name: string, entry: Entry): void {
     entry.cancelLinger()
     entry.relay.close()
-    this.#entries.delete(url)
+    this.#entries.delete(name)
   }
 
-  #admit(url: string): Entry | undefined {
-    if (this.#entries.size - this.#own.size >= MAX_FOREIGN) {
-      const idle = [...this.#entries].find(([, entry]) => !entry.own && entry.holds === 0)
+  #admit(name: string, url: string, pubkey: string | undefined): Entry | undefined {
+    const type = pubkey === undefined ? 'foreign' : 'keyed'
+    const others = [...this.#entries].filter(([, entry]) => entry.type === type)
+    if (others.length >= (type === 'foreign' ? MAX_FOREIGN : MAX_KEYED)) {
+      const idle = others.find(([, entry]) => entry.holds === 0)
       if (idle === undefined) return undefined
       this.#drop(idle[0], idle[1])
     }
-    return this.#add(url, false)
+    return this.#add(name, url, type, pubkey)
   }
 
-  #add(url: string, own: boolean): Entry {
-    const entry: Entry = { relay: new Relay(url, this.#deps), own, holds: 0, cancelLinger: () => {} }
-    this.#entries.set(url, entry)
-    if (this.#started) entry.relay.start()
+  #add(name: string, url: string, type: Entry['type'], pubkey?: string): Entry {
+    const { keyring } = this.#deps
+    const identity = (): Signer | undefined => {
+      if (keyring.locked) return undefined
+      if (pubkey !== undefined) return keyring.owns(pubkey) ? keyring.signer(pubkey) : undefined
+      return type === 'own' ? keyring.node() : undefined
+    }
+    const relay = new Relay(url, { ...this.#deps, identity, forOneKey: type === 'keyed' })
+    const entry: Entry = { relay, type, holds: 0, cancelLinger: () => {} }
+    this.#entries.set(name, entry)
+    if (this.#started) relay.start()
     return entry
   }
 }

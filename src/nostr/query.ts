@@ -1,20 +1,21 @@
 /** Looking at what relays have: once (`query`), or once and then live (`listen`). */
 import type { Clock } from '../base/clock.ts'
-import { PageCounter, readPages } from './backfill.ts'
-import { admitEvent } from './ingest.ts'
+import { pageSizeOf, Reading, readPages } from './backfill.ts'
+import { admitEvent, shapeOf } from './ingest.ts'
 import { LruMap } from './lru.ts'
 import type { Hold, RelayPool } from './pool.ts'
+import type { Relay } from './relay.ts'
 import { relayUrls } from './relay-url.ts'
-import { collect, LiveReq, whenConnected } from './req.ts'
-import { signersFor } from './subscriptions.ts'
+import { type CollectEnd, collect, isDenied, LiveReq, whenConnected } from './req.ts'
+import { ownerOf } from './subscriptions.ts'
 import type { Filter, Keyring, NostrEvent, Subscription } from './types.ts'
 import type { Verifier } from './verify.ts'
 
 const DEFAULT_TIMEOUT_MS = 10_000
 const MAX_RELAYS = 20
 const MAX_EVENTS = 50_000
-/** Answers shorter than this were not cut by any relay known. */
-const SUSPICIOUS_COUNT = 50
+/** Who asks for so few takes what comes; a longer list is read on until it is whole. */
+const SHORT_LIMIT = 50
 
 export interface QueryDeps {
   readonly clock: Clock
@@ -36,91 +37,150 @@ export async function queryRelays(
 ): Promise<{ events: NostrEvent[]; complete: boolean }> {
   const { holds, asked } = holdAll(deps, options.relays)
   const events = new Map<string, NostrEvent>()
-  const take = (hold: Hold) => (raw: unknown) => {
+  const take = (relay: Relay) => (event: NostrEvent) => {
     if (events.size >= MAX_EVENTS) return
-    const event = admitEvent(deps, raw, filters, (id) => events.has(id))
-    if (typeof event === 'string') return
-    hold.relay.lastEventAt = deps.clock.now()
+    if (typeof admitEvent(deps, event, filters, (id) => events.has(id)) === 'string') return
+    relay.lastEventAt = deps.clock.now()
     events.set(event.id, event)
   }
-  const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
-  const ends = await Promise.all(holds.map((hold) => askOne(deps, hold, filters, timeoutMs, take(hold)).finally(() => hold.release())))
+  const endsAt = deps.clock.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS)
+  const ends = await Promise.all(
+    holds.map((hold) => askAsNeeded(deps, hold.relay, filters, endsAt, take(hold.relay)).finally(() => hold.release())),
+  )
   return { events: [...events.values()], complete: asked > 0 && holds.length === asked && ends.every(Boolean) && events.size < MAX_EVENTS }
 }
 
-/** Whether the relay has sent all that it has. */
+/** As nobody first; where the relay refuses that, as the key that the filters are about. Whether it has sent all that it has. */
+async function askAsNeeded(
+  deps: QueryDeps,
+  relay: Relay,
+  filters: readonly Filter[],
+  endsAt: number,
+  onEvent: (event: NostrEvent) => void,
+): Promise<boolean> {
+  const answer = await askOne(deps, relay, filters, endsAt, onEvent)
+  if (answer !== 'denied') return answer === 'all'
+  const { identity } = relay
+  if (identity !== undefined && (await relay.auth(identity))) {
+    const again = await askOne(deps, relay, filters, endsAt, onEvent)
+    if (again !== 'denied') return again === 'all'
+  }
+  const owner = ownerOf(deps.keyring, filters)
+  if (owner === undefined || owner === identity?.pubkey) return false
+  const hold = deps.pool.hold(relay.url, owner)
+  if (hold === undefined) return false
+  const asOwner = () => askOne(deps, hold.relay, filters, endsAt, onEvent)
+  try {
+    const as = await asOwner()
+    // The relay may ask who we are only now.
+    if (as === 'denied' && hold.relay.identity !== undefined && (await hold.relay.auth(hold.relay.identity)))
+      return (await asOwner()) === 'all'
+    return as === 'all'
+  } finally {
+    hold.release()
+  }
+}
+
 async function askOne(
   deps: QueryDeps,
-  { relay }: Hold,
+  relay: Relay,
   filters: readonly Filter[],
-  timeoutMs: number,
-  onEvent: (raw: unknown) => void,
-): Promise<boolean> {
+  endsAt: number,
+  onEvent: (event: NostrEvent) => void,
+): Promise<'all' | 'some' | 'denied'> {
   const { clock } = deps
-  const until = clock.now() + timeoutMs
-  if (!(await whenConnected(relay, clock, timeoutMs))) return false
-  await Promise.all(signersFor(deps.keyring, filters).map((signer) => relay.auth(signer)))
-  const ids = new Set<string>()
-  const counters = filters.map((filter) => new PageCounter(filter))
-  const end = await collect(relay, clock, filters, Math.max(1, until - clock.now()), (raw) => {
-    for (const counter of counters) counter.add(raw, ids)
-    onEvent(raw)
+  if (!(await whenConnected(relay, clock, Math.max(1, endsAt - clock.now())))) return 'some'
+  // An answer to a request without a limit may be any part of what the relay has.
+  const asked = filters.map((filter) => (filter.ids === undefined ? { limit: pageSizeOf(relay), ...filter } : filter))
+  const answers = asked.map((filter) => new Reading(filter))
+  const end: CollectEnd = await collect(relay, clock, asked, Math.max(1, endsAt - clock.now()), (raw) => {
+    const event = shapeOf(raw)
+    if (event === undefined) return
+    for (const answer of answers) answer.add(event)
+    onEvent(event)
   })
-  if (end.end !== 'eose') return false
-  const total = counters.reduce((sum, counter) => sum + counter.count, 0)
-  if (end.hint === 'finish' || (end.hint !== 'more' && total < (relay.limits.maxLimit ?? SUSPICIOUS_COUNT))) return true
-  for (const [index, filter] of filters.entries()) {
-    // A limit of the caller's own is what it wants, not what the relay cut.
-    if (filter.limit !== undefined || filter.ids !== undefined) continue
-    if (!(await readPages(relay, clock, filter, counters[index]?.oldest, ids, onEvent, until))) return false
+  if (end.end === 'closed' && isDenied(end.message)) return 'denied'
+  if (end.end !== 'eose') return 'some'
+  if (end.hint === 'finish' || (end.hint !== 'more' && answers.every((answer) => answer.ids.size === 0))) return 'all'
+  for (const [index, { limit: enough = Number.POSITIVE_INFINITY, ...filter }] of filters.entries()) {
+    if (filter.ids !== undefined || enough <= SHORT_LIMIT) continue
+    const read = answers[index] ?? new Reading(filter)
+    if (!(await readPages({ relay, clock, filter, read, onEvent, endsAt, enough }))) return 'some'
   }
-  return true
+  return 'all'
 }
 
 const LISTEN_REMEMBERED = 10_000
 
-export async function listenRelays(
-  deps: QueryDeps,
-  spec: {
-    filters: readonly Filter[]
-    relays?: readonly string[]
-    timeoutMs?: number
-    onEvent(event: NostrEvent, relay: string): void
-  },
-): Promise<Subscription> {
+export interface ListenSpec {
+  readonly filters: readonly Filter[]
+  readonly relays?: readonly string[]
+  readonly timeoutMs?: number
+  onEvent(event: NostrEvent, relay: string): void
+}
+
+export async function listenRelays(deps: QueryDeps, spec: ListenSpec): Promise<Subscription> {
   const { holds } = holdAll(deps, spec.relays)
   const seen = new LruMap<string, true>(LISTEN_REMEMBERED)
-  const ready: Promise<void>[] = []
   const timeoutMs = spec.timeoutMs ?? DEFAULT_TIMEOUT_MS
-  const requests = holds.map((hold) => {
-    let onEose = () => {}
-    const eose = new Promise<void>((resolve) => {
-      onEose = resolve
-    })
-    // A relay that is down is heard when it comes back, and not waited for.
-    ready.push(whenConnected(hold.relay, deps.clock, timeoutMs).then((up) => (up ? eose : undefined)))
-    return new LiveReq({
-      relay: hold.relay,
-      clock: deps.clock,
-      authSigners: () => signersFor(deps.keyring, spec.filters),
-      filters: () => spec.filters,
-      onEvent: (raw) => {
-        const event = admitEvent(deps, raw, spec.filters, (id) => seen.has(id))
-        if (typeof event === 'string') return
-        hold.relay.lastEventAt = deps.clock.now()
-        seen.set(event.id, true)
-        spec.onEvent(event, hold.relay.url)
-      },
-      onEose: () => onEose(),
-    })
-  })
+  const onEvent = (relay: Relay) => (raw: unknown) => {
+    const event = shapeOf(raw)
+    if (event === undefined || typeof admitEvent(deps, event, spec.filters, (id) => seen.has(id)) === 'string') return
+    relay.lastEventAt = deps.clock.now()
+    seen.set(event.id, true)
+    spec.onEvent(event, relay.url)
+  }
+  const requests = holds.map((hold) => listenOn(deps, hold, spec.filters, onEvent, timeoutMs))
   const timeout = new AbortController()
-  await Promise.race([Promise.all(ready), deps.clock.sleep(timeoutMs, timeout.signal).catch(() => {})])
+  const ready = Promise.all(requests.map((request) => request.ready))
+  await Promise.race([ready, deps.clock.sleep(timeoutMs, timeout.signal).catch(() => {})])
   timeout.abort()
   return {
     close() {
       for (const request of requests) request.close()
-      for (const hold of holds) hold.release()
+    },
+  }
+}
+
+/** One relay, over the connection that all share or, where that is refused, as the key that the filters are about. */
+function listenOn(
+  deps: QueryDeps,
+  hold: Hold,
+  filters: readonly Filter[],
+  onEvent: (relay: Relay) => (raw: unknown) => void,
+  timeoutMs: number,
+): { readonly ready: Promise<void>; close(): void } {
+  const owner = ownerOf(deps.keyring, filters)
+  let current = hold
+  let request: LiveReq
+  let onEose = () => {}
+  const eose = new Promise<void>((resolve) => {
+    onEose = resolve
+  })
+  const open = (next: Hold, onDenied: () => void) =>
+    new LiveReq({
+      relay: next.relay,
+      clock: deps.clock,
+      filters: () => filters,
+      onEvent: onEvent(next.relay),
+      onEose: () => onEose(),
+      onDenied,
+    })
+  request = open(hold, () => {
+    if (owner === undefined || owner === hold.relay.identity?.pubkey) return
+    const own = deps.pool.hold(hold.relay.url, owner)
+    if (own === undefined) return
+    request.close()
+    hold.release()
+    current = own
+    request = open(own, () => {})
+  })
+  return {
+    // A relay that is down is heard when it comes back, and not waited for.
+    ready: whenConnected(hold.relay, deps.clock, timeoutMs).then((up) => (up ? eose : undefined)),
+    close() {
+      request.close()
+      current.release()
     },
   }
 }

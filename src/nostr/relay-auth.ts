@@ -10,8 +10,6 @@ export interface RelayAuthDeps {
   readonly url: string
   readonly clock: Clock
   readonly logger: Logger
-  /** Whether our keys may be shown to this relay. */
-  readonly allowed: boolean
   send(frame: string, eventId: string, onOk: (ok: boolean, message: string) => void): boolean
   forget(eventId: string): void
   onProven(pubkey: string): void
@@ -27,19 +25,28 @@ export class RelayAuth {
     this.#deps = deps
   }
 
-  /** A new challenge makes earlier proofs void. */
+  get challenged(): boolean {
+    return this.#challenge !== undefined
+  }
+
+  isProven(pubkey: string): boolean {
+    return this.#proven.has(pubkey)
+  }
+
+  /** A new challenge makes earlier proofs void; the same one said again does not. */
   challenge(challenge: string | undefined): void {
+    if (challenge === this.#challenge) return
     this.#challenge = challenge
     this.#proven.clear()
     this.#running.clear()
   }
 
-  /** Proves a key; false where policy forbids it, the relay has not asked, or it refuses. */
+  /** Proves a key; false where the relay has not asked, or refuses. */
   prove(signer: Signer): Promise<boolean> {
     const { pubkey } = signer
     if (this.#proven.has(pubkey)) return Promise.resolve(true)
     const challenge = this.#challenge
-    if (challenge === undefined || !this.#deps.allowed) return Promise.resolve(false)
+    if (challenge === undefined) return Promise.resolve(false)
     const running = this.#running.get(pubkey)
     if (running !== undefined) return running
     const attempt = this.#attempt(signer, challenge).finally(() => {

@@ -1,4 +1,4 @@
-/** What a relay may say (NIP-01, NIP-42, NIP-67), read from text; anything else is no frame. */
+/** What a relay may say (NIP-01, NIP-42, NIP-67, NIP-77), read from text; anything else is no frame. */
 import { parseJson } from '../base/json.ts'
 
 export type RelayFrame =
@@ -8,6 +8,8 @@ export type RelayFrame =
   | { readonly type: 'OK'; readonly id: string; readonly ok: boolean; readonly message: string }
   | { readonly type: 'AUTH'; readonly challenge: string }
   | { readonly type: 'NOTICE'; readonly message: string }
+  | { readonly type: 'NEG-MSG'; readonly sub: string; readonly hex: string }
+  | { readonly type: 'NEG-ERR'; readonly sub: string; readonly message: string }
 
 const MAX_MESSAGE_CHARS = 1000
 
@@ -31,6 +33,10 @@ export function parseFrame(data: string): RelayFrame | undefined {
       return first.length <= MAX_MESSAGE_CHARS ? { type, challenge: first } : undefined
     case 'NOTICE':
       return { type, message: text(first) }
+    case 'NEG-MSG':
+      return typeof second === 'string' ? { type, sub: first, hex: second } : undefined
+    case 'NEG-ERR':
+      return { type, sub: first, message: text(second) }
     default:
       return undefined
   }

@@ -4,20 +4,35 @@ import { parseJson } from '../base/json.ts'
 
 export interface RelayLimits {
   readonly maxMessageLength: number | undefined
-  /** The most events in answer to one REQ: the lower of max_limit and default_limit. */
+  /** The most events in answer to one filter. What a relay gives where none is asked for may be far less, so one is always asked for. */
   readonly maxLimit: number | undefined
+  /** Open requests of one connection. */
+  readonly maxSubscriptions: number | undefined
+  /** Filters of one request. */
+  readonly maxFilters: number | undefined
+  readonly maxSubidLength: number | undefined
+  /** It offers NIP-77. */
+  readonly negentropy: boolean
 }
 
-export const NO_LIMITS: RelayLimits = { maxMessageLength: undefined, maxLimit: undefined }
+export const NO_LIMITS: RelayLimits = {
+  maxMessageLength: undefined,
+  maxLimit: undefined,
+  maxSubscriptions: undefined,
+  maxFilters: undefined,
+  maxSubidLength: undefined,
+  negentropy: false,
+}
 
 const TIMEOUT_MS = 5000
 const MAX_BYTES = 65_536
+const NEGENTROPY_NIP = 77
 
 const positive = (value: unknown): number | undefined =>
   typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : undefined
 
-/** Asks once; a relay without a usable document states no limits. */
-export async function fetchLimits(dialer: Dialer, url: string): Promise<RelayLimits> {
+/** Asks once; a relay without a usable document states no limits. Undefined where it could not be asked. */
+export async function fetchLimits(dialer: Dialer, url: string): Promise<RelayLimits | undefined> {
   try {
     const response = await dialer.fetch(url.replace(/^ws/, 'http'), {
       headers: { accept: 'application/nostr+json' },
@@ -27,17 +42,20 @@ export async function fetchLimits(dialer: Dialer, url: string): Promise<RelayLim
     })
     return parseLimits(parseJson(response.text))
   } catch {
-    return NO_LIMITS
+    return undefined
   }
 }
 
 export function parseLimits(document: unknown): RelayLimits {
-  const limitation = (document as { limitation?: unknown } | null | undefined)?.limitation
-  if (typeof limitation !== 'object' || limitation === null) return NO_LIMITS
-  const stated = limitation as { max_message_length?: unknown; max_limit?: unknown; default_limit?: unknown }
-  const limits = [positive(stated.max_limit), positive(stated.default_limit)].filter((limit) => limit !== undefined)
+  if (typeof document !== 'object' || document === null) return NO_LIMITS
+  const { limitation, supported_nips } = document as { limitation?: unknown; supported_nips?: unknown }
+  const stated = (typeof limitation === 'object' && limitation !== null ? limitation : {}) as Record<string, unknown>
   return {
-    maxMessageLength: positive(stated.max_message_length),
-    maxLimit: limits.length === 0 ? undefined : Math.min(...limits),
+    maxMessageLength: positive(stated['max_message_length']),
+    maxLimit: positive(stated['max_limit']),
+    maxSubscriptions: positive(stated['max_subscriptions']),
+    maxFilters: positive(stated['max_filters']),
+    maxSubidLength: positive(stated['max_subid_length']),
+    negentropy: Array.isArray(supported_nips) && supported_nips.includes(NEGENTROPY_NIP),
   }
 }

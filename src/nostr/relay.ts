@@ -1,5 +1,6 @@
 /** One connection to one relay, kept for ever: backoff, ping and forced close, AUTH, and what is sent over it. */
-import { randomInt } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from '../base/clock.ts'
 import type { Dialer, WebSocket } from '../base/dialer.ts'
 import { isPylonError, messageOf } from '../base/errors.ts'
@@ -8,18 +9,26 @@ import { FrameInbox } from './frame-inbox.ts'
 import { FrameRouter, type OkHandler, type ReqHandler } from './frame-router.ts'
 import { RelayAuth } from './relay-auth.ts'
 import { fetchLimits, NO_LIMITS, type RelayLimits } from './relay-info.ts'
+import { RelaySlots, type SlotKind, saysTooManyReqs, subIdFor } from './relay-slots.ts'
 import type { Filter, Signer } from './types.ts'
 
 const MIN_BACKOFF_MS = 1000
 const MAX_BACKOFF_MS = 60_000
-/** A connection that held so long is good: the next failure starts from the shortest wait again. */
+/** A connection that held so long is good, and sooner when it answered a request: the next failure starts from the shortest wait again. */
 const STABLE_MS = 30_000
+const STABLE_ANSWERED_MS = 5000
+/** Tries after which a relay that answers and then hangs up at once is no longer waited for longer. */
+const ANSWERED_FAILURES = 3
 const PING_MS = 30_000
 const HANDSHAKE_TIMEOUT_MS = 10_000
 /** Frames above this end the connection: 512 KiB of content and its envelope, with room for escapes. */
 const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 const CLOSE_MS = 500
 const LIMITS_MAX_AGE_MS = 3_600_000
+/** Its limits are waited for so long before anything is sent. */
+const LIMITS_WAIT_MS = 2000
+/** A relay that asks for AUTH mostly does so at once: a connection made for one key waits for it so long. */
+const CHALLENGE_WAIT_MS = 1000
 /** Each challenge costs signatures and new requests: a relay that asks more often on one connection is left for a while. */
 const MAX_CHALLENGES = 50
 
@@ -30,17 +39,24 @@ export interface RelayListener {
   onFailed?(): void
   /** A key was proven to the relay. */
   onAuth?(pubkey: string): void
+  /** The relay asks who we are. */
+  onChallenge?(): void
+  /** What the relay takes has changed: stated anew, or learned from a refusal. */
+  onLimits?(): void
 }
 
 export interface RelayDeps {
   readonly dialer: Dialer
   readonly clock: Clock
   readonly logger: Logger
-  /** Whether our keys may be shown to this relay. */
-  mayAuth(url: string): boolean
-  /** The key to prove at once when the relay asks, if it is unlocked. */
-  authSigner(): Signer | undefined
+  /** The key that this connection is made as, if it is unlocked: proven as soon as the relay asks. None on relays of others. */
+  identity(): Signer | undefined
+  /** The connection is of use only as that key: it counts as up once the relay has seen the key, or asks for none. */
+  readonly forOneKey?: boolean
 }
+
+let counter = 0
+const PROCESS = randomBytes(4).toString('hex')
 
 export class Relay {
   readonly url: string
@@ -49,8 +65,12 @@ export class Relay {
   readonly #listeners = new Set<RelayListener>()
   readonly #auth: RelayAuth
   readonly #inbox: FrameInbox
+  readonly #slots: RelaySlots
   #socket: WebSocket | undefined
+  /** What is sent goes out; listeners are told only when it is up. */
+  #open = false
   #up = false
+  #answered = false
   #everTried = false
   #failures = 0
   #upAt = 0
@@ -62,6 +82,9 @@ export class Relay {
   #reason: string | undefined = 'not started'
   #limits = NO_LIMITS
   #limitsAt = 0
+  #limitsKnown: Promise<void> = Promise.resolve()
+  /** NIP-77 was refused, failed or not answered: not tried again for as long as the limits are believed. */
+  negentropyFailed = false
   /** Milliseconds since the epoch of the last verified event; set by who verifies. */
   lastEventAt: number | undefined
   /** Of the last frame or pong on this connection. */
@@ -76,7 +99,17 @@ export class Relay {
   constructor(url: string, deps: RelayDeps) {
     this.url = url
     this.#deps = deps
-    this.#router = new FrameRouter({ url, logger: deps.logger, onChallenge: (challenge) => this.#onChallenge(challenge) })
+    this.#router = new FrameRouter({
+      url,
+      logger: deps.logger,
+      onChallenge: (challenge) => this.#onChallenge(challenge),
+      onAnswer: (type) => this.#onAnswer(type),
+      onComplaint: (message) => this.#onComplaint(message),
+    })
+    this.#slots = new RelaySlots(
+      () => this.#limits,
+      () => this.#router.openReqs,
+    )
     this.#inbox = new FrameInbox({
       onFrame: (frame) => this.#router.route(frame),
       pause: () => this.#socket?.pause(),
@@ -86,12 +119,9 @@ export class Relay {
       url,
       clock: deps.clock,
       logger: deps.logger,
-      allowed: deps.mayAuth(url),
       send: (frame, eventId, onOk) => this.sendEvent(frame, eventId, onOk),
       forget: (eventId) => this.forgetOk(eventId),
-      onProven: (pubkey) => {
-        for (const listener of [...this.#listeners]) listener.onAuth?.(pubkey)
-      },
+      onProven: (pubkey) => this.#tell((listener) => listener.onAuth?.(pubkey)),
     })
   }
 
@@ -118,8 +148,27 @@ export class Relay {
     return this.#socket?.bufferedAmount ?? 0
   }
 
-  get openReqs(): number {
-    return this.#router.openReqs
+  get slots(): RelaySlots {
+    return this.#slots
+  }
+
+  /** The relay has asked who we are on this connection. */
+  get challenged(): boolean {
+    return this.#auth.challenged
+  }
+
+  /** The key that this connection is made as. */
+  get identity(): Signer | undefined {
+    return this.#deps.identity()
+  }
+
+  isProven(pubkey: string): boolean {
+    return this.#auth.isProven(pubkey)
+  }
+
+  /** An id for a request, never used before on this connection and no longer than the relay takes. */
+  freshSubId(): string {
+    return subIdFor(this.#limits, `${PROCESS}:${(++counter).toString(36)}`)
   }
 
   listen(listener: RelayListener): () => void {
@@ -166,8 +215,26 @@ export class Relay {
     return true
   }
 
-  closeReq(id: string): void {
-    if (this.#router.dropReq(id)) this.#send(JSON.stringify(['CLOSE', id]))
+  /** Opens a reconciliation (NIP-77). False when the relay is not connected. */
+  openNeg(id: string, filter: Filter, hex: string, handler: ReqHandler): boolean {
+    if (!this.#send(JSON.stringify(['NEG-OPEN', id, filter, hex]))) return false
+    this.#router.addReq(id, handler)
+    return true
+  }
+
+  sendNeg(id: string, hex: string): void {
+    this.#send(JSON.stringify(['NEG-MSG', id, hex]))
+  }
+
+  closeReq(id: string, type: 'CLOSE' | 'NEG-CLOSE' = 'CLOSE'): void {
+    if (!this.#router.dropReq(id)) return
+    this.#send(JSON.stringify([type, id]))
+    this.#slots.serve()
+  }
+
+  /** Calls `run`, which opens a request, as soon as the relay takes one more. The returned function cancels. */
+  whenFree(kind: SlotKind, run: () => void): () => void {
+    return this.#slots.whenFree(kind, run)
   }
 
   /** @param frame `["EVENT", ...]` as text. `onOk` may never be called: the caller keeps the time. False when not connected. */
@@ -182,13 +249,13 @@ export class Relay {
     this.#router.dropOks(eventId)
   }
 
-  /** Proves a key (NIP-42) where policy allows and the relay has asked; false otherwise or when the relay refuses. */
+  /** Proves a key (NIP-42): only where the relay has shown that it needs it. False when it has not asked, or refuses. */
   auth(signer: Signer): Promise<boolean> {
     return this.#auth.prove(signer)
   }
 
   #send(text: string): boolean {
-    if (!this.#up || this.#socket === undefined) return false
+    if (!this.#open || this.#socket === undefined) return false
     this.#socket.send(text)
     return true
   }
@@ -209,6 +276,7 @@ export class Relay {
       return
     }
     this.#socket = socket
+    this.#refreshLimits()
     let failure: string | undefined
     socket.on('open', () => this.#onOpen(socket))
     socket.on('message', (data) => this.#onData(socket, data as Buffer))
@@ -220,7 +288,7 @@ export class Relay {
     socket.on('close', (code) => {
       if (this.#socket !== socket) return
       this.#socket = undefined
-      const forced = this.#up ? this.#reason : undefined
+      const forced = this.#open ? this.#reason : undefined
       this.#down(failure ?? forced ?? `closed by the relay (${code})`)
       this.#retryLater(this.#reason ?? '')
     })
@@ -235,23 +303,73 @@ export class Relay {
       socket.terminate()
       return
     }
-    this.#up = true
+    this.#open = true
     this.#upAt = this.#deps.clock.now()
     this.#reason = undefined
     this.refused = undefined
     this.#alive()
     this.#schedulePing(socket)
-    this.#refreshLimits()
-    for (const listener of [...this.#listeners]) listener.onUp?.()
+    void this.#settleIn(socket)
+  }
+
+  /** Nothing is asked before the relay's limits are known, nor under a key that it has not seen. */
+  async #settleIn(socket: WebSocket): Promise<void> {
+    await this.#within(LIMITS_WAIT_MS, this.#limitsKnown)
+    const { forOneKey = false, identity } = this.#deps
+    const signer = identity()
+    if (forOneKey && signer !== undefined) {
+      if (!this.challenged) await this.#within(CHALLENGE_WAIT_MS, this.#nextChallenge())
+      await this.auth(signer)
+    }
+    if (this.#socket !== socket || !this.#open) return
+    this.#up = true
+    this.#tell((listener) => listener.onUp?.())
+  }
+
+  #nextChallenge(): Promise<void> {
+    return new Promise((resolve) => {
+      const unlisten = this.listen({
+        onChallenge: () => {
+          unlisten()
+          resolve()
+        },
+      })
+    })
+  }
+
+  async #within(ms: number, work: Promise<void>): Promise<void> {
+    const timeout = new AbortController()
+    await Promise.race([work, this.#deps.clock.sleep(ms, timeout.signal).catch(() => undefined)])
+    timeout.abort()
   }
 
   #refreshLimits(): void {
     const now = this.#deps.clock.now()
     if (this.#limitsAt !== 0 && now - this.#limitsAt < LIMITS_MAX_AGE_MS) return
     this.#limitsAt = now
-    void fetchLimits(this.#deps.dialer, this.url).then((limits) => {
+    this.#limitsKnown = fetchLimits(this.#deps.dialer, this.url).then((limits) => {
+      if (limits === undefined) this.#limitsAt = 0
+      if (limits === undefined || isDeepStrictEqual(limits, this.#limits)) return
       this.#limits = limits
+      this.#slots.forget()
+      this.negentropyFailed = false
+      if (this.#up) this.#tell((listener) => listener.onLimits?.())
     })
+  }
+
+  #tell(what: (listener: RelayListener) => void): void {
+    for (const listener of [...this.#listeners]) what(listener)
+  }
+
+  #onAnswer(type: 'EOSE' | 'CLOSED'): void {
+    if (type === 'EOSE') this.#answered = true
+    else this.#slots.serve()
+  }
+
+  #onComplaint(message: string): void {
+    if (!saysTooManyReqs(message) || !this.#slots.learn(this.#router.answeredReqs)) return
+    this.#deps.logger.info({ relay: this.url, max: this.#slots.max, message }, 'the relay takes no more requests than these')
+    this.#tell((listener) => listener.onLimits?.())
   }
 
   #alive(): void {
@@ -276,6 +394,7 @@ export class Relay {
 
   #down(reason: string): void {
     const wasUp = this.#up
+    this.#open = false
     this.#up = false
     this.#cancelPing()
     this.#reason = reason
@@ -285,21 +404,24 @@ export class Relay {
     this.#router.clear()
     this.provenAt = undefined
     this.deaf = false
-    if (wasUp) for (const listener of [...this.#listeners]) listener.onDown?.()
+    if (wasUp) this.#tell((listener) => listener.onDown?.())
   }
 
   #retryLater(reason: string): void {
     if (this.#closed) return
     const now = this.#deps.clock.now()
-    this.#failures = this.#upAt !== 0 && now - this.#upAt >= STABLE_MS ? 1 : this.#failures + 1
+    const lastedMs = this.#upAt === 0 ? 0 : now - this.#upAt
+    if (lastedMs >= (this.#answered ? STABLE_ANSWERED_MS : STABLE_MS)) this.#failures = 1
+    else this.#failures = this.#answered ? Math.min(this.#failures + 1, ANSWERED_FAILURES) : this.#failures + 1
     this.#upAt = 0
+    this.#answered = false
     const ceiling = Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** Math.min(this.#failures - 1, 10))
     const waitMs = this.refused === undefined ? Math.round(ceiling * (0.7 + randomInt(600) / 1000)) : MAX_BACKOFF_MS
     this.#reason = `${reason || 'unreachable'} (attempt ${this.#failures}, next in ${Math.ceil(waitMs / 1000)} s)`
     this.#deps.logger.info({ relay: this.url, reason: this.#reason }, 'relay down')
     this.#cancelTimer()
     this.#cancelTimer = this.#deps.clock.after(waitMs, () => this.#connect())
-    for (const listener of [...this.#listeners]) listener.onFailed?.()
+    this.#tell((listener) => listener.onFailed?.())
   }
 
   #onData(socket: WebSocket, data: Buffer): void {
@@ -314,7 +436,8 @@ export class Relay {
       return
     }
     this.#auth.challenge(challenge)
-    const signer = this.#deps.mayAuth(this.url) ? this.#deps.authSigner() : undefined
+    const signer = this.#deps.identity()
     if (signer !== undefined) void this.auth(signer)
+    this.#tell((listener) => listener.onChallenge?.())
   }
 }

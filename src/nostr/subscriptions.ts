@@ -1,21 +1,23 @@
-/** All subscriptions of the node: a feed for each of their relays, and cursors on disk. */
+/** All subscriptions of the node: feeds for each of their relays, which share what is asked there, and cursors on disk. */
 import type { Clock } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { type Cursor, cursorOf, putCursors } from '../store/cursors.ts'
 import type { Store } from '../store/store.ts'
 import { Delivery } from './delivery.ts'
+import { Desk } from './desk.ts'
 import { Feed } from './feed.ts'
-import type { Hold, RelayPool } from './pool.ts'
+import type { RelayPool } from './pool.ts'
 import { relayUrls } from './relay-url.ts'
-import type { Filter, Keyring, Signer, Subscription, SubscriptionSpec } from './types.ts'
+import type { Filter, Keyring, Subscription, SubscriptionSpec } from './types.ts'
 import type { Verifier } from './verify.ts'
 
-const DEFAULT_OVERLAP_S = 120
+/** Relays hear of an event later than it is dated: senders' clocks are slow, and their networks away for a while. */
+const DEFAULT_OVERLAP_S = 3600
 const WRITE_CURSORS_MS = 30_000
 const MAX_RELAYS = 20
-/** Kinds that relays serve only to those they concern. */
-const PRIVATE_KINDS = new Set([4, 1059])
+/** Kinds that relays serve only to those they concern: messages, gift wraps (also ephemeral ones). */
+const PRIVATE_KINDS = new Set([4, 1059, 21_059])
 
 export interface SubscriptionsDeps {
   readonly store: Store
@@ -29,13 +31,14 @@ export interface SubscriptionsDeps {
 
 interface Active {
   readonly name: string
-  readonly feeds: { readonly url: string; readonly feed: Feed; readonly hold: Hold }[]
+  readonly feeds: { readonly url: string; readonly cursorName: string; readonly feed: Feed; readonly desk: Desk }[]
   readonly delivery: Delivery
 }
 
 export class Subscriptions {
   readonly #deps: SubscriptionsDeps
   readonly #active = new Map<string, Active>()
+  readonly #desks = new Map<string, Desk>()
   /** What is on disk, by relay and name. */
   readonly #written = new Map<string, number>()
   #cancelTimer: () => void = () => {}
@@ -56,31 +59,52 @@ export class Subscriptions {
   open(spec: SubscriptionSpec): Subscription {
     if (!/^[a-z0-9:.-]{1,40}$/.test(spec.name)) throw new PylonError('internal', `Bad subscription name ${spec.name}.`)
     if (this.#active.has(spec.name)) throw new PylonError('internal', `The subscription ${spec.name} is open already.`)
-    const { clock, logger, pool } = this.#deps
+    const { clock, logger } = this.#deps
     const delivery = new Delivery({ name: spec.name, clock, logger, onEvent: (event, relay) => spec.onEvent(event, relay) })
     const active: Active = { name: spec.name, feeds: [], delivery }
     this.#active.set(spec.name, active)
     for (const url of relayUrls(spec.relays ?? this.#deps.ownRelays, MAX_RELAYS)) {
-      const hold = pool.hold(url)
-      if (hold === undefined) logger.warn({ relay: url, subscription: spec.name }, 'too many relays are connected for this one')
-      else active.feeds.push({ url, hold, feed: this.#feed(spec, hold, delivery) })
+      const desk = this.#desk(url)
+      if (desk === undefined) {
+        logger.warn({ relay: url, subscription: spec.name }, 'too many relays are connected for this one')
+        continue
+      }
+      for (const part of partsOf(spec)) {
+        const feed = this.#feed(spec, part, url, delivery)
+        active.feeds.push({ url, cursorName: part.cursorName, feed, desk })
+        desk.add(feed)
+      }
     }
     return { close: () => this.#close(active) }
   }
 
-  #feed(spec: SubscriptionSpec, hold: Hold, delivery: Delivery): Feed {
+  #desk(url: string): Desk | undefined {
+    const known = this.#desks.get(url)
+    if (known !== undefined) return known
+    const { pool, clock, keyring } = this.#deps
+    const hold = pool.hold(url)
+    if (hold === undefined) return undefined
+    const desk = new Desk(hold, { pool, clock, keyring })
+    this.#desks.set(url, desk)
+    return desk
+  }
+
+  #feed(spec: SubscriptionSpec, part: Part, url: string, delivery: Delivery): Feed {
     const { store, clock, verifier, keyring } = this.#deps
+    const overlapS = spec.overlapS ?? DEFAULT_OVERLAP_S
     return new Feed({
       clock,
       verifier,
-      isWorthIt: (event) => spec.isWorthIt?.(event, hold.relay.url) ?? true,
-      relay: hold.relay,
-      filters: spec.filters,
-      overlapS: spec.overlapS ?? DEFAULT_OVERLAP_S,
+      isWorthIt: (event) => spec.isWorthIt?.(event, url) ?? true,
+      filters: part.filters,
+      group: spec.alone === true ? `alone ${part.cursorName}` : part.isPrivate ? 'private' : 'public',
+      isPrivate: part.isPrivate,
+      owner: ownerOf(keyring, part.filters),
+      overlapS,
+      latenessS: spec.latenessS ?? overlapS,
       backfillS: spec.backfillS,
       delivery,
-      authSigners: () => signersFor(keyring, spec.filters),
-      cursor: cursorOf(store, hold.relay.url, spec.name),
+      cursor: cursorOf(store, url, part.cursorName),
       onCaughtUp: () => this.#writeCursorsSoon(),
     })
   }
@@ -93,10 +117,12 @@ export class Subscriptions {
   }
 
   #stop(active: Active): void {
-    for (const { feed, hold } of active.feeds) {
+    for (const { feed, desk } of active.feeds) {
       feed.advance()
-      feed.close()
-      hold.release()
+      desk.remove(feed)
+      if (!desk.isEmpty || this.#desks.get(desk.url) !== desk) continue
+      this.#desks.delete(desk.url)
+      desk.close()
     }
     active.delivery.close()
   }
@@ -112,7 +138,7 @@ export class Subscriptions {
 
   /** Asks again everywhere on one relay: it was connected and delivered nothing. */
   reopen(url: string): void {
-    for (const { feeds } of this.#active.values()) for (const entry of feeds) if (entry.url === url) entry.feed.reopen()
+    this.#desks.get(url)?.reopen()
   }
 
   /** Seconds between now and the cursor that is furthest behind on a relay; undefined when nothing is subscribed there. */
@@ -153,10 +179,10 @@ export class Subscriptions {
   }
 
   #movedOf(active: Active): Cursor[] {
-    return active.feeds.flatMap(({ url, feed }) => {
+    return active.feeds.flatMap(({ url, cursorName, feed }) => {
       const reachedAt = feed.cursor
-      if (reachedAt === undefined || this.#written.get(`${url} ${active.name}`) === reachedAt) return []
-      return [{ relay: url, name: active.name, reachedAt }]
+      if (reachedAt === undefined || this.#written.get(`${url} ${cursorName}`) === reachedAt) return []
+      return [{ relay: url, name: cursorName, reachedAt }]
     })
   }
 
@@ -171,13 +197,35 @@ export class Subscriptions {
   }
 }
 
-/** Our keys that the filters ask about privately: a relay may serve such events only to them. */
-export function signersFor(keyring: Keyring, filters: readonly Filter[]): Signer[] {
-  if (keyring.locked) return []
-  const pubkeys = new Set<string>()
+interface Part {
+  readonly filters: readonly Filter[]
+  readonly isPrivate: boolean
+  readonly cursorName: string
+}
+
+/** What relays may keep to themselves is asked apart from what they show to all, and has a cursor of its own. */
+function partsOf({ name, filters }: SubscriptionSpec): Part[] {
+  const open: Filter[] = []
+  const closed: Filter[] = []
   for (const filter of filters) {
-    if (filter.kinds?.some((kind) => PRIVATE_KINDS.has(kind)) !== true) continue
-    for (const pubkey of filter['#p'] ?? []) if (keyring.owns(pubkey)) pubkeys.add(pubkey)
+    const kinds = filter.kinds
+    const priv = kinds?.filter((kind) => PRIVATE_KINDS.has(kind)) ?? []
+    if (priv.length > 0) closed.push({ ...filter, kinds: priv })
+    if (kinds === undefined || priv.length < kinds.length) {
+      open.push(kinds === undefined ? filter : { ...filter, kinds: kinds.filter((kind) => !PRIVATE_KINDS.has(kind)) })
+    }
   }
-  return [...pubkeys].map((pubkey) => keyring.signer(pubkey))
+  const parts: Part[] = []
+  if (open.length > 0) parts.push({ filters: open, isPrivate: false, cursorName: name })
+  if (closed.length > 0) parts.push({ filters: closed, isPrivate: true, cursorName: open.length > 0 ? `${name}:private` : name })
+  return parts
+}
+
+/** Our key that the filters are about: whom they mean, else who wrote. */
+export function ownerOf(keyring: Pick<Keyring, 'owns'>, filters: readonly Filter[]): string | undefined {
+  for (const filter of filters) {
+    const owner = [...(filter['#p'] ?? []), ...(filter.authors ?? [])].find((pubkey) => keyring.owns(pubkey))
+    if (owner !== undefined) return owner
+  }
+  return undefined
 }

@@ -77,8 +77,12 @@ export interface SubscriptionSpec {
   readonly filters: readonly Filter[]
   /** Relays to ask; the node's own when absent. */
   readonly relays?: readonly string[]
-  /** How far before the cursor to ask again (default 120; gift wraps 259200). */
+  /** How far before the cursor to read again to the end: as late as such events may come (default 3600; gift wraps 259200). */
   readonly overlapS?: number
+  /** How old an event may be that is still to be heard when it comes, though not read again for (default: the overlap). */
+  readonly latenessS?: number
+  /** Its filters change often: asked apart from the others, which would be asked again each time. */
+  readonly alone?: boolean
   /** How far back to ask when there is no cursor yet. */
   readonly backfillS: number
   /** Asked before a signature is computed: false passes the event over, unseen. */

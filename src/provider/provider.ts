@@ -34,6 +34,8 @@ const LOAD_TOLD_MS = 30_000
 const REPEAT_EVERY_MS = 3_600_000
 /** Waiting jobs whose cancel requests are listened for by id; the others are found by their k or p tag. */
 const MAX_WATCHED = 200
+/** How long after its time a request that names us is still heard, to be told so. */
+const LATE_S = 86_400
 /** Several that begin to wait are listened for together. */
 const WATCH_DELAY_MS = 300
 
@@ -131,7 +133,7 @@ export function createProvider(deps: ProviderDeps): Provider {
   wallets.onEvent('job', engine.onWalletEvent)
   nostr.onPublished(RESULT_KEY_PREFIX, engine.onPublished)
 
-  /** One subscription for requests and one for their cancellation, asked again when the kinds change. */
+  /** Requests that name us, those that are anyone's, and their cancellation; asked again when the kinds change. */
   function subscribe(): void {
     const me = signer().pubkey
     const served = servedKinds()
@@ -139,11 +141,13 @@ export function createProvider(deps: ProviderDeps): Provider {
     const key = JSON.stringify([served, directed])
     if (jobs?.key === key) return
     jobs?.subscription.close()
-    const backfillS = config().provider.max_age_s
+    const maxAgeS = config().provider.max_age_s
+    const onTime = { backfillS: maxAgeS, overlapS: maxAgeS }
     const requests = nostr.subscribe({
       name: 'provider-jobs',
       filters: [{ kinds: directed, '#p': [me] }, ...(served.length === 0 ? [] : [{ kinds: served }])],
-      backfillS,
+      ...onTime,
+      latenessS: maxAgeS + LATE_S,
       isWorthIt: intake.isWorthIt,
       onEvent: intake.onRequest,
     })
@@ -154,7 +158,7 @@ export function createProvider(deps: ProviderDeps): Provider {
         { kinds: [5], '#k': configuredKinds().map(String) },
         { kinds: [5], '#p': [me] },
       ],
-      backfillS,
+      ...onTime,
       isWorthIt: intake.isWorthIt,
       onEvent: intake.onDeletion,
     })
@@ -183,6 +187,8 @@ export function createProvider(deps: ProviderDeps): Provider {
       name: 'provider-cancels-by-id',
       filters: [{ kinds: [5], '#e': ids }],
       backfillS: config().provider.max_age_s,
+      overlapS: config().provider.max_age_s,
+      alone: true,
       onEvent: intake.onDeletion,
     })
     watched = { key, subscription }

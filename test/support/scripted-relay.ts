@@ -1,4 +1,5 @@
 /** A raw relay for tests that does what the test says: a bare store and forward, with every answer open to change. */
+import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type WebSocket, WebSocketServer } from 'ws'
 
@@ -11,6 +12,8 @@ export interface ScriptedConnection {
 
 export interface ScriptedRelayOptions {
   readonly port?: number
+  /** What it says of itself (NIP-11); nothing when absent. */
+  readonly info?: unknown
   /** Sent first on every connection. */
   onConnect?(connection: ScriptedConnection): void
   /** Answers a frame; return true when it did, else the default happens (REQ: stored events and EOSE; EVENT: OK true and forward). */
@@ -32,17 +35,22 @@ export class ScriptedRelay {
   /** Every frame received. */
   readonly frames: unknown[][] = []
   readonly connections = new Set<ScriptedConnection>()
-  readonly #server: WebSocketServer
+  readonly #server: Server
 
-  private constructor(server: WebSocketServer, options: ScriptedRelayOptions) {
+  private constructor(server: Server, options: ScriptedRelayOptions) {
     this.#server = server
     this.url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
-    server.on('connection', (socket) => this.#serve(socket, options))
+    new WebSocketServer({ server }).on('connection', (socket) => this.#serve(socket, options))
   }
 
   static start(options: ScriptedRelayOptions = {}): Promise<ScriptedRelay> {
-    const server = new WebSocketServer({ host: '127.0.0.1', port: options.port ?? 0 })
-    return new Promise((resolve) => server.once('listening', () => resolve(new ScriptedRelay(server, options))))
+    const server = createServer((_request, response) => {
+      if (options.info === undefined) response.statusCode = 404
+      response.end(JSON.stringify(options.info))
+    })
+    return new Promise((resolve) => {
+      server.listen(options.port ?? 0, '127.0.0.1', () => resolve(new ScriptedRelay(server, options)))
+    })
   }
 
   /** The frames of one type. */
@@ -61,6 +69,7 @@ export class ScriptedRelay {
 
   async stop(): Promise<void> {
     this.dropAll()
+    this.#server.closeAllConnections()
     await new Promise((resolve) => this.#server.close(resolve))
   }
 
@@ -112,9 +121,17 @@ export class ScriptedRelay {
   }
 }
 
-function matches(filter: Record<string, unknown>, event: ScriptedEvent): boolean {
-  const among = (key: string, value: unknown) => !Array.isArray(filter[key]) || (filter[key] as unknown[]).includes(value)
+export function matches(filter: Record<string, unknown>, event: ScriptedEvent): boolean {
+  const isAmong = (key: string, value: unknown) => !Array.isArray(filter[key]) || (filter[key] as unknown[]).includes(value)
+  const isTagged = (key: string) => event.tags.some(([name, value]) => name === key.slice(1) && (filter[key] as unknown[]).includes(value))
   const since = (filter['since'] as number | undefined) ?? 0
   const until = (filter['until'] as number | undefined) ?? Number.POSITIVE_INFINITY
-  return among('kinds', event.kind) && among('authors', event.pubkey) && event.created_at >= since && event.created_at <= until
+  return (
+    isAmong('ids', event.id) &&
+    isAmong('kinds', event.kind) &&
+    isAmong('authors', event.pubkey) &&
+    Object.keys(filter).every((key) => !key.startsWith('#') || isTagged(key)) &&
+    event.created_at >= since &&
+    event.created_at <= until
+  )
 }

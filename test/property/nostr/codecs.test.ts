@@ -18,7 +18,7 @@ import { buildCancel, buildJobRequest, cancelledIds, type JobInput, type JobPara
 import { buildFeedback, buildRefund, buildResult, parseFeedback, parseResult } from '../../../src/nostr/nips/nip90-answers.ts'
 import { buildHttpAuth } from '../../../src/nostr/nips/nip98.ts'
 import { parseFrame } from '../../../src/nostr/relay-frames.ts'
-import { parseLimits } from '../../../src/nostr/relay-info.ts'
+import { NO_LIMITS, parseLimits } from '../../../src/nostr/relay-info.ts'
 import { relayUrls, tryRelayUrl } from '../../../src/nostr/relay-url.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { createVerifier } from '../../../src/nostr/verify.ts'
@@ -476,9 +476,12 @@ describe('whatever a stranger sends', () => {
       { numRuns: 500 },
     )
     fc.assert(fc.property(fc.anything(), (value) => void parseLimits(value)))
-    expect(parseLimits({ limitation: { max_limit: 500, default_limit: 100, max_message_length: 1000 } })).toEqual({
-      maxLimit: 100,
+    // What is given without a limit says nothing of what is given with one.
+    expect(parseLimits({ supported_nips: [1, 77], limitation: { max_limit: 500, default_limit: 100, max_message_length: 1000 } })).toEqual({
+      ...NO_LIMITS,
+      maxLimit: 500,
       maxMessageLength: 1000,
+      negentropy: true,
     })
   })
 })
