@@ -46,7 +46,8 @@ export interface LaneDeps {
   readonly clock: Clock
   /** As the rows name the relay. */
   readonly name: string
-  hold(): Hold | undefined
+  /** @param as the key that the connection is for alone */
+  hold(as?: string): Hold | undefined
   /** Not one of our own relays: its place is wanted by others. */
   readonly foreign: boolean
   /** The author's key where it is ours and unlocked. */
@@ -62,6 +63,10 @@ export interface LaneDeps {
 
 export class Lane {
   readonly #deps: LaneDeps
+  /** The key that this lane's connection is for alone, if it is one of those. */
+  readonly #as: string | undefined
+  /** Lanes of authors that the relay takes events from only where they alone have logged in; once that is known, for good. */
+  readonly #apart = new Map<string, Lane>()
   readonly #queue = new LaneQueue()
   readonly #flying = new Map<string, Job>()
   /** Neither due nor under way: a key is being proven for it, or it is being made again. */
@@ -78,12 +83,15 @@ export class Lane {
   newestId = 0
   overflow = false
 
-  constructor(deps: LaneDeps) {
+  constructor(deps: LaneDeps, as?: string) {
     this.#deps = deps
+    this.#as = as
   }
 
   get depth(): number {
-    return this.#queue.size + this.#flying.size + this.#aside.size
+    let depth = this.#queue.size + this.#flying.size + this.#aside.size
+    for (const lane of this.#apart.values()) depth += lane.depth
+    return depth
   }
 
   get idle(): boolean {
@@ -102,6 +110,7 @@ export class Lane {
     this.#ended = true
     this.#cancelPause?.()
     this.#leave()
+    for (const lane of this.#apart.values()) lane.end()
   }
 
   #leave(): void {
@@ -112,6 +121,7 @@ export class Lane {
 
   /** Sends what is due as far as the window allows. */
   pump(): void {
+    for (const lane of this.#apart.values()) lane.pump()
     const relay = this.#ended ? undefined : this.#connection()
     if (relay === undefined) return
     relay.recheck()
@@ -122,7 +132,11 @@ export class Lane {
     while (relay.connected && relay.bufferedBytes < MAX_BUFFERED_BYTES) {
       const job = this.#queue.peek()
       if (job === undefined) break
-      if (!this.#dropIfOver(job)) {
+      const apart = this.#apart.get(job.item.author)
+      if (apart !== undefined) {
+        apart.#queue.putLast(job)
+        apart.pump()
+      } else if (!this.#dropIfOver(job)) {
         if (!this.#pace.mayGo(this.#flying.size, this.#deps.clock.now())) break
         if (this.#flying.has(job.item.eventId) || this.#mustGoAlone(job)) break
         if (!this.#send(relay, job)) break
@@ -145,6 +159,11 @@ export class Lane {
   /** Once a second: answers that did not come, tries that are due, messages nobody wants any more. */
   tick(): void {
     const now = this.#deps.clock.now()
+    for (const lane of this.#apart.values()) {
+      lane.tick()
+      if (lane.idle) lane.#leave()
+      else lane.pump()
+    }
     for (const [id, job] of this.#flying) {
       const timeoutMs = job.item.ephemeral ? EPHEMERAL_OK_TIMEOUT_MS : OK_TIMEOUT_MS
       if (Math.abs(now - job.at) < timeoutMs) continue
@@ -161,7 +180,7 @@ export class Lane {
   #connection(): Relay | undefined {
     if (this.#hold === undefined) {
       if (isAhead(this.#restsUntil, this.#deps.clock.now())) return undefined
-      this.#hold = this.#deps.hold()
+      this.#hold = this.#deps.hold(this.#as)
       this.#unlisten =
         this.#hold?.relay.listen({
           onUp: () => this.pump(),
@@ -174,7 +193,7 @@ export class Lane {
 
   #rest(): void {
     // An address that is refused is reported by the next pump.
-    if (!this.#deps.foreign || this.#hold?.relay.refused !== undefined) return
+    if (!(this.#deps.foreign || this.#as !== undefined) || this.#hold?.relay.refused !== undefined) return
     this.#whyResting = this.#hold?.relay.reason ?? null
     this.#leave()
     this.#restsUntil = this.#deps.clock.now() + REST_MS
@@ -262,7 +281,7 @@ export class Lane {
     const remade = this.#deps.remake(job.item, message)
     if (remade !== undefined) this.#setAside(job, remade)
     // Some say so to whom they have not asked to log in.
-    else if (message.startsWith('restricted:') && !job.triedAuth) this.#authThenRetry(relay, job, message, true)
+    else if (message.startsWith('restricted:') && (!job.triedAuth || this.#as === undefined)) this.#authThenRetry(relay, job, message, true)
     else this.#settle(job, 'rejected', message)
   }
 
@@ -292,7 +311,10 @@ export class Lane {
   /** @param final the refusal stands when no key can be proven */
   #authThenRetry(relay: Relay, job: Job, message: string, final = false): void {
     const signer = this.#deps.signerOf(job.item.author)
+    // Who is asked only now has not been refused yet.
+    const wasAsked = relay.challenged
     const giveWay = () => {
+      if (signer !== undefined && wasAsked && this.#goApart(job, signer.pubkey)) return
       this.#pace.failed(job.at, this.#deps.clock.now())
       if (final) this.#settle(job, 'rejected', message)
       else this.#retry(job, message)
@@ -309,6 +331,17 @@ export class Lane {
       else giveWay()
       this.pump()
     })
+  }
+
+  /** Over a connection of the author's own: some relays know one key a connection, and another key was shown on this one. */
+  #goApart(job: Job, pubkey: string): boolean {
+    if (this.#as !== undefined) return false
+    const lane = this.#apart.get(pubkey) ?? new Lane({ ...this.#deps, onRoom: () => {} }, pubkey)
+    this.#apart.set(pubkey, lane)
+    job.triedAuth = false
+    lane.#queue.putLast(job)
+    lane.pump()
+    return true
   }
 
   #retry(job: Job, error: string): void {
@@ -336,7 +369,9 @@ export class Lane {
 
   /** Its relay could not be reached and is not tried for a while. */
   get resting(): boolean {
-    return this.#hold === undefined && this.#flying.size + this.#aside.size === 0 && isAhead(this.#restsUntil, this.#deps.clock.now())
+    const isStill =
+      this.#hold === undefined && this.#flying.size + this.#aside.size === 0 && [...this.#apart.values()].every((lane) => lane.idle)
+    return isStill && isAhead(this.#restsUntil, this.#deps.clock.now())
   }
 
   /** Ends it and gives back what waits, which stays in the table. */
@@ -352,6 +387,7 @@ export class Lane {
     const jobs = [...this.#queue.drain(), ...this.#aside]
     this.#aside.clear()
     for (const job of jobs) this.#settle(job, 'rejected', reason)
+    for (const lane of this.#apart.values()) lane.rejectAll(reason)
   }
 
   #settle(job: Job, state: DeliveryState, error: string | null): void {

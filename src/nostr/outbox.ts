@@ -233,7 +233,7 @@ export class Outbox {
     const lane: Lane = new Lane({
       clock,
       name: relay,
-      hold: () => pool.hold(relay),
+      hold: (as) => pool.hold(relay, as),
       foreign,
       signerOf: (pubkey) => ownSigner(keyring, pubkey),
       remake: (item, words) => this.#remake(item.id, words),
