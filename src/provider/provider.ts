@@ -133,7 +133,7 @@ export function createProvider(deps: ProviderDeps): Provider {
   wallets.onEvent('job', engine.onWalletEvent)
   nostr.onPublished(RESULT_KEY_PREFIX, engine.onPublished)
 
-  /** Requests that name us, those that are anyone's, and their cancellation; asked again when the kinds change. */
+  /** One subscription for requests and one for their cancellation, asked again when the kinds change. */
   function subscribe(): void {
     const me = signer().pubkey
     const served = servedKinds()
