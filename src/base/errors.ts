@@ -83,6 +83,12 @@ export const ERRORS = define({
   invoice_invalid: e(400, 'The invoice cannot be read, has no amount, or has another amount than agreed.'),
   invoice_expired: e(410, 'The invoice has expired; ask for a new one.'),
   payment_failed: e(402, 'The payment was refused and nothing was spent.'),
+  payment_in_progress: e(
+    409,
+    'This home is paying this invoice already, and pays it once; details.operation_id names the payment: wait for its outcome.',
+    true,
+  ),
+  invoice_paid: e(409, 'This home has paid this invoice before; details.operation_id names the payment, nothing more was spent.'),
   payment_unknown: e(202, 'The outcome of the payment is not known yet; the sats are held until it is.', true),
   budget_exceeded: e(403, 'The budget does not allow this; pylon agent show NAME prints it.'),
   lnurl_invalid: e(502, 'The LNURL server gave an answer that may not be paid; the message says why.'),

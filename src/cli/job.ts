@@ -34,7 +34,7 @@ const submit = defineCommand({
       .option('param', { type: 'string', nargs: 1, describe: 'name=value; may be repeated' })
       .option('provider', { type: 'string', nargs: 1, describe: 'The npub that shall do it (anybody by default)' })
       .option('bid-sats', { type: 'string', nargs: 1, describe: 'What you offer; said in public' })
-      .option('max-sats', { type: 'string', nargs: 1, describe: 'The most it may cost; said to nobody (100)' })
+      .option('max-sats', { type: 'string', nargs: 1, describe: 'The most it may cost with fees; said to nobody (100)' })
       .option('encrypt', { type: 'boolean', default: false, describe: 'Only the provider can read input and result' })
       .option('pay', {
         choices: ['auto', 'ask', 'never'] as const,
@@ -242,12 +242,17 @@ function drawSubmitted(job: Purchase): string {
 function drawOutcome(job: Purchase): string {
   if (job.status !== 'completed') return `${drawHead(job)}\n\n${drawEnd(job)}`.trimEnd()
   const text = job.result === null ? drawResults(job) : plain(job.result)
-  return `${text}\n\n${job.job_id}: completed for ${formatSats(job.paid_msats)}`
+  return `${text}\n\n${job.job_id}: completed for ${drawPaid(job)}`
 }
 
 /** Of several keys that claim the payment: who made the offer is for the owner to judge. */
 function drawResults({ results }: Purchase): string {
   return results.map((result) => `Result of ${result.provider}:\n${plain(result.content)}`).join('\n\n')
+}
+
+/** The price, and what the mint took on top. */
+function drawPaid({ paid_msats, fee_msats }: Purchase): string {
+  return fee_msats === 0n ? formatSats(paid_msats) : `${formatSats(paid_msats)} and ${formatSats(fee_msats)} in fees`
 }
 
 function drawHead(job: Purchase): string {
@@ -256,7 +261,7 @@ function drawHead(job: Purchase): string {
     ['Kind', String(job.kind)],
     ['Status', job.reason === null ? job.status : `${job.status} (${job.reason})`],
     ['Provider', job.provider ?? 'anybody'],
-    ['Paid', formatSats(job.paid_msats)],
+    ['Paid', drawPaid(job)],
     ['Ordered', `${clockTime(job.created_at)} UTC`],
   ])
 }

@@ -45,7 +45,7 @@ export function withCall<T>(yargs: Argv<T>) {
 /** For commands that may cost. */
 export function withPrice<T>(yargs: Argv<T>) {
   return withCall(yargs)
-    .option('max-sats', { type: 'string', nargs: 1, describe: 'The most that the lease may cost (100)' })
+    .option('max-sats', { type: 'string', nargs: 1, describe: 'The most that the lease may cost, with fees (100)' })
     .option('pay-with', {
       choices: ['invoice', 'token'] as const,
       default: 'invoice' as const,

@@ -1,6 +1,6 @@
 /** `pylon wallet`: what a wallet holds, sats in and out, the mints it may use. */
 import type { Argv } from 'yargs'
-import { formatSats } from '../base/amounts.ts'
+import { formatSats, type Sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import { walletRoutes } from '../control/contract/wallet.ts'
 import { callNode, defineCommand, defineGroup } from './command.ts'
@@ -168,10 +168,12 @@ const send = defineCommand({
       ...given({ lock: args.lock, mint_url: args.mint }),
     }
     const answer = await callNode(args, walletRoutes.sendToken, request, spendingCall(args))
-    if (!args.json && args.lock === undefined) warn('whoever has this token can spend it')
+    if (!args.json && args.lock === undefined) warn(`whoever has this token can spend it${feeWords(answer.value.fee_sats)}`)
     printAnswer(args, answer, (sent) => sent.token)
   },
 })
+
+const feeWords = (feeSats: Sats): string => (feeSats === 0n ? '' : `; it cost ${sats(feeSats)} in fees`)
 
 const receive = defineCommand({
   command: 'receive <token>',

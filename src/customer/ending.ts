@@ -52,7 +52,10 @@ export async function endByAnswers(deps: EndingDeps, log: PurchaseLog, id: strin
 /** Of a purchase whose time is up without a payment. */
 export function whyNothingCame(store: Store, id: string): PylonError {
   const key = `purchase:${id}:request`
-  const unusable = listOffers(store, id).filter((offer) => offer.state === 'unusable')
+  const offers = listOffers(store, id)
+  const failed = offers.find((offer) => offer.state === 'failed')
+  if (failed !== undefined) return new PylonError('payment_failed', `The offer of the provider could not be paid: ${failed.reason}`)
+  const unusable = offers.filter((offer) => offer.state === 'unusable')
   // A price says more than what noise lacks.
   const dear = unusable.find((offer) => offer.reason?.startsWith('asks ')) ?? unusable[0]
   if (dear !== undefined) return new PylonError('price_too_high', `No offer could be paid: the provider ${dear.reason}.`)

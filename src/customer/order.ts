@@ -48,10 +48,16 @@ export function checkOrder(order: Order): void {
   }
 }
 
-/** The most that this order may cost: the lower of bid and limit. */
+/** The most that its price may be: the lower of bid and limit. */
 export function priceLimit(order: Order): Sats {
   const limits = [order.bidSats, order.maxSats].filter((value) => value !== undefined)
   return sats(limits.length === 0 ? DEFAULT_MAX_SATS : Math.min(...limits))
+}
+
+/** The most that may leave for this order, fees and all; undefined where its owner named a bid alone. */
+export function costLimit(order: Order): Sats | undefined {
+  if (order.maxSats !== undefined) return sats(order.maxSats)
+  return order.bidSats === undefined ? sats(DEFAULT_MAX_SATS) : undefined
 }
 
 /** @param isDear it is a good offer for somebody who pays more */

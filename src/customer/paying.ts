@@ -12,7 +12,8 @@ import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts
 import { AskAgain } from './again.ts'
 import { contestedOffers } from './claims.ts'
 import type { PaidProvider } from './discovery.ts'
-import { customerWallet, JOB_EXPENSE_ACCOUNT, maxFeeOf, RECLAIM_AFTER_MS, topUp } from './funding.ts'
+import { customerWallet, feesLeft, inWordsOfLimit, JOB_EXPENSE_ACCOUNT, RECLAIM_AFTER_MS, topUp } from './funding.ts'
+import { costLimit } from './order.ts'
 import { orderOf, type PurchaseLog, statusOf } from './purchase-log.ts'
 import type { Turns } from './turns.ts'
 
@@ -116,15 +117,17 @@ export class Paying {
 
   async #pay(row: PurchaseRow, offer: OfferRow, isAgain = false): Promise<void> {
     const amountSats = sats((offer.amountMsats + 999n) / 1000n)
-    const maxFeeSats = maxFeeOf(this.#deps, amountSats)
+    const cause = { type: 'purchase', id: row.id } as const
+    const limitSats = costLimit(orderOf(row))
+    const left = () => feesLeft(this.#deps, { cause, amountSats, limitSats })
     try {
-      await topUp(this.#deps, `purchase:${row.id}`, sats(amountSats + maxFeeSats))
+      await topUp(this.#deps, { cause, neededSats: sats(amountSats + left()), maxFeeSats: left() })
       const outcome = await this.#wallet().pay({
         idempotencyKey: payKey(row.id, offer),
-        cause: { type: 'purchase', id: row.id },
+        cause,
         request: offer.bolt11 ?? '',
         amountMsats: offer.amountMsats,
-        maxFeeSats,
+        maxFeeSats: left(),
         debitAccount: JOB_EXPENSE_ACCOUNT,
       })
       if (outcome.state === 'paid') await this.#paid(row.id, offer)
@@ -137,7 +140,7 @@ export class Paying {
       if (payment === undefined && !isAgain && isPylonError(error, 'insufficient_funds')) return this.#pay(row, offer, true)
       // The sats are on their way from the node's wallet: the sweep tries again.
       if (payment === undefined && isPylonError(error, 'payment_unknown')) return
-      await this.#notPaid(row.id, offer, toPylonError(error))
+      await this.#notPaid(row.id, offer, toPylonError(inWordsOfLimit(error, amountSats, limitSats)))
     }
   }
 
@@ -183,17 +186,26 @@ export class Paying {
 
   /** A token for the announced price, locked to the provider, ours again some time after the deadline. */
   async sendToken(row: PurchaseRow, provider: PaidProvider): Promise<SentToken> {
-    await topUp(this.#deps, `purchase:${row.id}`, provider.priceSats, provider.mintUrl)
-    return this.#wallet().sendToken({
-      idempotencyKey: purchaseTokenKey(row.id),
-      cause: { type: 'purchase', id: row.id },
-      amountSats: provider.priceSats,
-      mintUrl: provider.mintUrl,
-      lockTo: provider.lockPubkey,
-      refundAfter: row.deadlineAt + RECLAIM_AFTER_MS,
-      coverReceiverFee: true,
-      debitAccount: JOB_EXPENSE_ACCOUNT,
-    })
+    const { priceSats: amountSats, mintUrl } = provider
+    const cause = { type: 'purchase', id: row.id } as const
+    const limitSats = costLimit(orderOf(row))
+    const left = () => feesLeft(this.#deps, { cause, amountSats, limitSats })
+    try {
+      await topUp(this.#deps, { cause, neededSats: amountSats, mintUrl, maxFeeSats: left() })
+      return await this.#wallet().sendToken({
+        idempotencyKey: purchaseTokenKey(row.id),
+        cause,
+        amountSats,
+        mintUrl,
+        lockTo: provider.lockPubkey,
+        refundAfter: row.deadlineAt + RECLAIM_AFTER_MS,
+        coverReceiverFee: true,
+        maxFeeSats: left(),
+        debitAccount: JOB_EXPENSE_ACCOUNT,
+      })
+    } catch (error) {
+      throw inWordsOfLimit(error, amountSats, limitSats)
+    }
   }
 
   #wallet(): Wallet {

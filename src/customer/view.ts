@@ -1,10 +1,11 @@
 /** A purchase as the control API shows it; also for a node that is stopped. */
-import type { Msats, Sats } from '../base/amounts.ts'
+import { type Msats, msats, type Sats } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import { listAnswers, listOffers, type OfferRow, type PurchaseRow } from '../store/purchases.ts'
 import { type RefundTokenRow, refundTokensOf } from '../store/refund-tokens.ts'
 import type { Store } from '../store/store.ts'
+import { feesOfCause } from '../store/swap-fees.ts'
 import { contestedOffers } from './claims.ts'
 import { resultsThatCount } from './ending.ts'
 import type { PurchaseStatus } from './states.ts'
@@ -20,6 +21,7 @@ export interface PurchaseView {
   readonly kind: number
   readonly provider: string | null
   readonly paid_msats: Msats
+  readonly fee_msats: Msats
   /** Null also where several keys claim the payment and their results differ: then `results` has all of them. */
   readonly result: string | null
   readonly results: readonly { event_id: string; provider: string; content: string; received_at: string }[]
@@ -50,6 +52,7 @@ export function purchaseView(store: Store, row: PurchaseRow): PurchaseView {
     kind: row.kind,
     provider: row.provider === null ? null : npubOf(row.provider),
     paid_msats: row.paidMsats,
+    fee_msats: msats(feesOfCause(store, { type: 'purchase', id: row.id })),
     result: row.result,
     results: resultsThatCount(store, row).map((result) => ({
       event_id: result.eventId,

@@ -18,7 +18,7 @@ import { type AgentRow, getAgent } from '../store/agents.ts'
 import { goalsOf } from '../store/goals.ts'
 import { type HeardRow, heardInTick } from '../store/heard.ts'
 import { memoriesOf } from '../store/memories.ts'
-import { swapFeesOf } from '../store/swap-fees.ts'
+import { feesOfCause } from '../store/swap-fees.ts'
 import {
   addTickCost,
   beginThinking,
@@ -99,8 +99,9 @@ export class Ticker {
     const node = { kind: 'node', pubkey: keyring.node().pubkey } as const
     const fee: Sats = sats(agent.tickFeeSats)
     const key = `tick:${tick.id}:fee`
-    await wallets.transfer(ownerOf(agent), node, fee, key)
-    await store.write(addTickCost({ id: tick.id, costMsats: fee * 1000n + swapFeesOf(store, `agent:${agent.pubkey}`, key) }))
+    const cause = { type: 'tick', id: tick.id } as const
+    await wallets.transfer(ownerOf(agent), node, fee, key, { cause })
+    await store.write(addTickCost({ id: tick.id, costMsats: fee * 1000n + feesOfCause(store, cause) }))
   }
 
   async #think(agent: AgentRow, tick: TickRow): Promise<void> {

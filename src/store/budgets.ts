@@ -11,6 +11,8 @@ export interface SpendHold {
   /** UTC, `2026-01-31`. */
   readonly day: string
   readonly amountSats: bigint
+  /** What the same payment cost before, in swaps of its own: part of it for the limit of one payment. */
+  readonly besidesSats?: bigint
   readonly limits: { readonly perTxSats: bigint; readonly perTickSats: bigint; readonly perDaySats: bigint }
 }
 
@@ -38,7 +40,7 @@ export function assertInBudget(sql: Sql, p: Omit<SpendHold, 'operationId'>): voi
       details: { limit: name },
     })
   }
-  check('per transaction', 0n, p.limits.perTxSats)
+  check('per transaction', p.besidesSats ?? 0n, p.limits.perTxSats)
   check('per tick', sum('owner_pubkey = ? AND tick_id = ?', p.ownerPubkey, p.tickId), p.limits.perTickSats)
   check('per day', sum('owner_pubkey = ? AND day = ?', p.ownerPubkey, p.day), p.limits.perDaySats)
 }

@@ -35,14 +35,20 @@ export interface OperationRow {
 export type NewOperation = Pick<
   OperationRow,
   'id' | 'kind' | 'owner' | 'mintUrl' | 'idempotencyKey' | 'requestDigest' | 'cause' | 'amountSats' | 'heldSats' | 'plan'
-> & { readonly at: number }
+> & {
+  readonly at: number
+  /** Of a payment: one hash is one payment of this home, unless it failed. */
+  readonly paymentHash?: string
+}
 
-/** @throws idempotency_conflict when the key is taken. */
+/** @throws idempotency_conflict when the key is taken; payment_in_progress, invoice_paid when the payment hash is. */
 export const insertOperation = defineCommand('insert_operation', (sql, p: NewOperation) => {
+  const other = p.paymentHash === undefined ? undefined : sql(PAYMENT_OF_HASH).get(p.paymentHash)
+  if (other !== undefined) throw paidElsewhere(decode(other))
   const inserted = sql(
     `INSERT INTO operations (id, kind, state, owner_kind, owner_pubkey, mint_url, idempotency_key, request_digest, cause_type, cause_id,
-       amount_sats, held_sats, plan_json, next_try_at, created_at, updated_at)
-     VALUES (?, ?, 'prepared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (idempotency_key) DO NOTHING`,
+       amount_sats, held_sats, plan_json, payment_hash, next_try_at, created_at, updated_at)
+     VALUES (?, ?, 'prepared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (idempotency_key) DO NOTHING`,
   ).run(
     p.id,
     p.kind,
@@ -56,6 +62,7 @@ export const insertOperation = defineCommand('insert_operation', (sql, p: NewOpe
     p.amountSats,
     p.heldSats,
     JSON.stringify(p.plan),
+    p.paymentHash ?? null,
     BigInt(p.at),
     BigInt(p.at),
     BigInt(p.at),
@@ -175,11 +182,29 @@ export function operationByKey(store: Store, idempotencyKey: string): OperationR
 export function paidByUs(store: Store, paymentHash: string, since: number): boolean {
   return (
     store
-      .sql(
-        `SELECT 1 FROM operations WHERE kind = 'melt' AND state <> 'failed' AND created_at >= ? AND plan_json ->> '$.paymentHash' = ? LIMIT 1`,
-      )
-      .get(BigInt(since), paymentHash) !== undefined
+      .sql("SELECT 1 FROM operations WHERE payment_hash IS NOT NULL AND payment_hash = ? AND state <> 'failed' AND created_at >= ? LIMIT 1")
+      .get(paymentHash, BigInt(since)) !== undefined
   )
+}
+
+const PAYMENT_OF_HASH = `SELECT * FROM operations WHERE payment_hash IS NOT NULL AND payment_hash = ? AND state <> 'failed'`
+
+/** The payment of this home, by any of its wallets, for this hash; one that failed leaves the hash free. */
+export function paymentOfHash(store: Store, paymentHash: string): OperationRow | undefined {
+  const row = store.sql(PAYMENT_OF_HASH).get(paymentHash)
+  return row === undefined ? undefined : decode(row)
+}
+
+/** What a second payment of one hash is told. */
+export function paidElsewhere(first: OperationRow): PylonError {
+  const options = { details: { operation_id: first.id, mint_url: first.mintUrl } }
+  return first.state === 'completed'
+    ? new PylonError('invoice_paid', `This home has paid the invoice already (operation ${first.id}): nothing more was spent.`, options)
+    : new PylonError(
+        'payment_in_progress',
+        `This home is paying the invoice already (operation ${first.id}): nothing more was spent.`,
+        options,
+      )
 }
 
 /** Unfinished operations whose time has come. */

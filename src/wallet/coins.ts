@@ -27,6 +27,35 @@ export function splitAmount(total: bigint, keysetAmounts: readonly bigint[]): bi
   return rest === 0n ? parts.reverse() : undefined
 }
 
+/** Coins of each small size that a wallet likes to have, and what counts as small. */
+const SPARE_COINS = 2
+const LARGEST_SPARE_SATS = 64n
+/** A coin that is worth less than this many times its fee costs more than it spares. */
+const MIN_FEES_WORTH = 10n
+
+/**
+ * Amounts that make up `total` and bring the small coins of a wallet up to a few of each size, so that small payments need
+ * no swap of their own; the rest in the fewest. @param have what the wallet holds already
+ */
+export function spreadAmount(
+  total: bigint,
+  keyset: { readonly amounts: readonly bigint[]; readonly feePpk: number },
+  have: readonly Pick<Coin, 'amountSats'>[],
+): bigint[] | undefined {
+  const spares: bigint[] = []
+  let rest = total
+  for (const size of [...keyset.amounts].sort((a, b) => (a < b ? -1 : 1))) {
+    if (size * 1000n < MIN_FEES_WORTH * BigInt(keyset.feePpk)) continue
+    if (size > LARGEST_SPARE_SATS || size * 4n > total) break
+    for (let count = have.filter((coin) => coin.amountSats === size).length; count < SPARE_COINS && rest > size; count++) {
+      spares.push(size)
+      rest -= size
+    }
+  }
+  const parts = rest === 0n ? [] : splitAmount(rest, keyset.amounts)
+  return parts === undefined ? splitAmount(total, keyset.amounts) : [...spares, ...parts].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0))
+}
+
 /**
  * Proofs worth at least `target` after the fee of spending them, few and with little left over; undefined when all of them are not enough.
  * Takes the largest that fit, then the smallest that completes, then drops what is not needed. Linear once sorted.

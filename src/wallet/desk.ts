@@ -5,11 +5,14 @@ import { KeyedQueue } from '../base/keyed-queue.ts'
 import { assertInBudget, holdSpend } from '../store/budgets.ts'
 import { all, type Command } from '../store/commands.ts'
 import { balancesByPrefix, depositsByMint } from '../store/ledger.ts'
+import type { KeysetRow } from '../store/mints.ts'
 import { atRiskSats, freeFailedKey, insertOperation, type NewOperation, type OperationRow, operationByKey } from '../store/operations.ts'
 import { listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
+import { swapFeesOf } from '../store/swap-fees.ts'
 import { accountOwner, utcDay, type WalletContext } from './context.ts'
 import type { Executor } from './executor.ts'
 import type { Plan } from './operations.ts'
+import { spreadFor } from './requests.ts'
 import type { Restores } from './restores.ts'
 import { completion, holding } from './settlement.ts'
 import type { Balance, Spend, WalletOwner } from './types.ts'
@@ -113,15 +116,20 @@ export class WalletDesk {
     return { id, owner: this.owner, mintUrl, idempotencyKey: request.idempotencyKey, requestDigest: digest, cause: request.cause }
   }
 
-  /** Before anything that costs a fee is done for a spend. @throws budget_exceeded */
-  assertInBudget(spend: Spend, amountSats: bigint): void {
+  /** Before anything that costs a fee is done for a spend. @param besidesSats what swaps for it have cost, which the books have already @throws budget_exceeded */
+  assertInBudget(spend: Spend, amountSats: bigint, besidesSats = 0n): void {
     const { store, clock } = this.context
     const { tickId, limits } = spend
-    assertInBudget(store.sql, { ownerPubkey: this.owner.pubkey, tickId, day: utcDay(clock.now()), amountSats, limits })
+    assertInBudget(store.sql, { ownerPubkey: this.owner.pubkey, tickId, day: utcDay(clock.now()), amountSats, besidesSats, limits })
   }
 
   /** Operation, reserved inputs, held value and held budget in one commit; where proofs go as they are, the end of it too. */
-  async insertSpend(operation: Omit<NewOperation, 'at'>, spend: Spend | undefined, reused: readonly ProofRow[] | undefined): Promise<void> {
+  async insertSpend(
+    operation: Omit<NewOperation, 'at'>,
+    spend: Spend | undefined,
+    reused: readonly ProofRow[] | undefined,
+    besidesSats = 0n,
+  ): Promise<void> {
     const { store, clock } = this.context
     const at = clock.now()
     const plan = operation.plan as Plan
@@ -137,7 +145,8 @@ export class WalletDesk {
           ownerPubkey: this.owner.pubkey,
           tickId: spend.tickId,
           day: utcDay(at),
-          amountSats: operation.heldSats,
+          amountSats: costOf(operation, plan),
+          besidesSats,
           limits: spend.limits,
         }),
       )
@@ -175,6 +184,17 @@ export class WalletDesk {
       await Promise.race([change, clock.sleep(until - clock.now(), waiting.signal).catch(() => undefined)])
       waiting.abort()
     }
+  }
+
+  /** Sats that swaps of own coins for the move under this key have cost by now. */
+  swapFeeSats(idempotencyKey: string): bigint {
+    return swapFeesOf(this.context.store, accountOwner(this.owner), idempotencyKey) / 1000n
+  }
+
+  /** Amounts of coins that a wallet of this home is to have, with the small ones that it lacks at this mint. */
+  spread(total: bigint, keyset: KeysetRow, pubkey = this.owner.pubkey): number[] {
+    if (total <= 0n) return []
+    return spreadFor(total, keyset, listProofs(this.context.store, { pubkey, mintUrl: keyset.mintUrl, state: 'unspent' }))
   }
 
   withFees(mintUrl: string, rows: readonly ProofRow[]): OwnCoin[] {
@@ -216,6 +236,10 @@ export class WalletDesk {
     )
   }
 }
+
+/** What leaves the owner: of a swap of own coins only its fee. */
+const costOf = (operation: Pick<NewOperation, 'owner' | 'heldSats'>, plan: Plan): bigint =>
+  plan.kind === 'transfer' && plan.to.pubkey === operation.owner.pubkey ? BigInt(plan.inputFeeSats) : operation.heldSats
 
 export const plannedInput = (proof: ProofRow) => ({ y: proof.y, amount: Number(proof.amountSats) })
 

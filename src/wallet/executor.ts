@@ -20,6 +20,8 @@ const SUBMITTED_MS = 2 * MELT_TIMEOUT_MS
 export class Executor {
   readonly #context: WalletContext
   readonly #queue = new KeyedQueue()
+  /** One payment hash is prepared by one wallet of the home at a time. */
+  readonly paymentHashes = new KeyedQueue()
   /** What runs now, and for which wallet at which mint. */
   readonly #running = new Map<Promise<unknown>, string>()
   /** Called when a run has ended: there may be an event to tell, or a time to look again. */
@@ -104,7 +106,7 @@ export class Executor {
     await mints.note(operation.mintUrl, reply)
     if (reply.kind === 'unknown') return this.#toUnknown(operation, reply.reason, operation.tries)
     if (reply.kind === 'rejected') return this.#refused({ ...operation, attempts }, reply)
-    if (reply.value === 'pending') return this.#toUnknown(operation, 'the payment is on its way', operation.tries)
+    if (reply.value === 'pending') return this.#toUnknown(operation, 'the payment is on its way', operation.tries, acknowledged(plan))
     if (plan.kind === 'melt' && plan.outputs.length > 0 && reply.value.signatures.length === 0) {
       // Paid, and no change where some was to come: it may have been left out of this answer only.
       await this.#toUnknown(operation, 'the answer lacks the change', operation.tries)
@@ -180,7 +182,8 @@ export class Executor {
     }
     const { evidence, outcome, spentYs } = found.value
     const verdict = judge(plan.kind, evidence)
-    if (verdict.do === 'wait') return this.#toUnknown(operation, verdict.reason, operation.tries + 1)
+    if (verdict.do === 'wait')
+      return this.#toUnknown(operation, verdict.reason, operation.tries + 1, evidence.quote === 'PENDING' ? acknowledged(plan) : undefined)
     if (verdict.do === 'complete') return this.#complete(operation, outcome, 'recovered')
     if (verdict.do === 'fail') return this.#fail(operation, verdict.reason, spentYs, code)
     if (verdict.do === 'resubmit') return this.#submit(operation)
@@ -279,7 +282,8 @@ export class Executor {
     this.#context.logger.warn({ operation: operation.id, kind: operation.kind, reason }, 'money operation failed')
   }
 
-  async #toUnknown(operation: OperationRow, reason: string, tries: number): Promise<void> {
+  /** @param plan where something was learnt that is to be kept */
+  async #toUnknown(operation: OperationRow, reason: string, tries: number, plan?: Plan): Promise<void> {
     const at = this.#context.clock.now()
     const nextTryAt = at + backoffMs(tries)
     await this.#context.store.write(
@@ -291,11 +295,16 @@ export class Executor {
         tries,
         at,
         nextTryAt,
+        ...(plan === undefined ? {} : { plan }),
         error: { code: 'payment_unknown', message: reason },
       }),
     )
   }
 }
+
+/** The plan with the mint's word that the payment is on its way; undefined where it is in there already. */
+const acknowledged = (plan: Plan): Plan | undefined =>
+  plan.kind === 'melt' && plan.acknowledged !== true ? { ...plan, acknowledged: true } : undefined
 
 const placeOf = ({ owner, mintUrl }: { readonly owner: WalletOwner; readonly mintUrl: string }): string => `${owner.pubkey} ${mintUrl}`
 

@@ -54,6 +54,7 @@ export async function findOut(
     refusal,
     outputsTaken: code === OUTPUTS_TAKEN,
     oldKeyset: isOldKeyset(code),
+    acknowledged: plan.kind === 'melt' && plan.acknowledged === true,
   }
   const useRestored = plan.kind !== 'melt' || outcome.signatures.length === 0
   const spentYs = new Set(plan.inputs.filter((_, i) => states.value[i] === 'SPENT').map((input) => input.y))

@@ -74,6 +74,8 @@ export interface SendPlan extends PlanBase {
   readonly amountSats: number
   readonly faceSats: number
   readonly inputFeeSats: number
+  /** What swaps of own coins for this token have cost. */
+  readonly swapFeeSats?: number
   readonly lockTo?: string
   /** Milliseconds since the epoch. */
   readonly refundAfter?: number
@@ -86,6 +88,10 @@ export interface MeltPlan extends PlanBase {
   readonly paymentHash: string
   readonly amountSats: number
   readonly inputFeeSats: number
+  /** What swaps of own coins for this payment have cost. */
+  readonly swapFeeSats?: number
+  /** The mint has said that the payment is on its way: unpaid again means that it failed. */
+  readonly acknowledged?: boolean
 }
 
 export interface TransferPlan extends PlanBase {
@@ -93,6 +99,8 @@ export interface TransferPlan extends PlanBase {
   readonly to: { readonly kind: 'node' | 'customer' | 'agent'; readonly pubkey: string }
   readonly amountSats: number
   readonly inputFeeSats: number
+  /** What swaps of own coins for this transfer have cost. */
+  readonly swapFeeSats?: number
 }
 
 export type Plan = MintPlan | ReceivePlan | SendPlan | MeltPlan | TransferPlan
@@ -110,6 +118,8 @@ export interface Evidence {
   readonly refusal: string | undefined
   /** The refusal said that these outputs were signed before. With inputs unspent that was another request: the counters lag behind the seed. */
   readonly outputsTaken: boolean
+  /** The mint said before that this payment was on its way. */
+  readonly acknowledged?: boolean
   /** The refusal said that the keyset of the outputs signs no more. Where nothing was done yet, other outputs will do. */
   readonly oldKeyset: boolean
 }
@@ -151,9 +161,12 @@ function judgeMint({ quote, restored, refusal, outputsTaken, oldKeyset }: Eviden
   return { do: 'wait', reason: 'the mint says that the quote is not paid' }
 }
 
-function judgeMelt({ inputs, quote, refusal, outputsTaken, oldKeyset }: Evidence): Verdict {
+function judgeMelt({ inputs, quote, refusal, outputsTaken, oldKeyset, acknowledged }: Evidence): Verdict {
   if (quote === 'PAID') return { do: 'complete' }
   if (quote === 'PENDING' || inputs === 'pending') return { do: 'wait', reason: 'the payment is on its way' }
+  // To send it again would be another attempt at what failed.
+  if (inputs === 'unspent' && quote === 'UNPAID' && acknowledged === true)
+    return { do: 'fail', reason: refusal ?? 'the payment did not go through' }
   if (inputs === 'unspent' && (outputsTaken || oldKeyset)) return { do: 'replan' }
   // Of a quote that the mint forgot nobody can say what became of it, unless the inputs are still there.
   if (refusal !== undefined && (inputs === 'unspent' || quote === 'UNPAID')) return { do: 'fail', reason: refusal }
@@ -169,5 +182,8 @@ export const isOldKeyset = (code: number): boolean => OLD_KEYSET.has(code)
 /** The mint signed these outputs before. */
 export const OUTPUTS_TAKEN = 11003
 
-/** When to look again: 1 s, doubling, up to a minute. */
-export const backoffMs = (tries: number): number => Math.min(60_000, 1000 * 2 ** Math.min(tries, 6))
+/** When to look again: 1 s, doubling, up to a minute; after half an hour of that rarer, up to an hour. */
+export const backoffMs = (tries: number): number =>
+  tries < 36
+    ? Math.min(60_000, 1000 * 2 ** Math.min(tries, 6))
+    : Math.min(3_600_000, 120_000 * 2 ** Math.min(Math.floor((tries - 36) / 4), 6))

@@ -4,10 +4,14 @@ import { type ErrorCode, PylonError } from '../base/errors.ts'
 import type { OperationRow } from '../store/operations.ts'
 import type { PayResult, SentToken } from './types.ts'
 
-export function storedError(operation: OperationRow): PylonError {
+/** @param swapFeeSats what swaps of own coins for it have cost all the same */
+export function storedError(operation: OperationRow, swapFeeSats = 0n): PylonError {
   const code = (operation.error?.code ?? 'mint_rejected') as ErrorCode
-  const what = code === 'token_spent' ? 'The token was already spent' : 'The mint refused and nothing was spent'
-  return new PylonError(code, `${what}: ${operation.error?.message ?? 'no reason given'}.`, { details: { operation_id: operation.id } })
+  const spent = swapFeeSats === 0n ? 'nothing was spent' : `only ${swapFeeSats} sats were spent, on breaking coins for it`
+  const what = code === 'token_spent' ? 'The token was already spent' : `The mint refused and ${spent}`
+  return new PylonError(code, `${what}: ${operation.error?.message ?? 'no reason given'}.`, {
+    details: { operation_id: operation.id, ...(swapFeeSats === 0n ? {} : { fee_sats: Number(swapFeeSats) }) },
+  })
 }
 
 export function unknownOutcome(operation: OperationRow, what: string): PylonError {
@@ -21,11 +25,12 @@ export function unknownOutcome(operation: OperationRow, what: string): PylonErro
 }
 
 export function asSentToken(operation: OperationRow): SentToken {
-  const { token } = operation.result as { token: string }
+  const { token, fee_sats = 0 } = operation.result as { token: string; fee_sats?: number }
   return {
     operationId: operation.id,
     token,
     amountSats: sats(operation.amountSats),
+    feeSats: sats(fee_sats),
     mintUrl: operation.mintUrl,
     state: operation.tokenState ?? 'pending',
   }

@@ -1,7 +1,7 @@
 /** Pays Lightning invoices through a mint (NUT-05, 08, 23), checked before and settled once. */
 import { isPylonError, PylonError } from '../base/errors.ts'
 import type { KeysetRow } from '../store/mints.ts'
-import { operationByKey } from '../store/operations.ts'
+import { operationByKey, paidElsewhere, paymentOfHash } from '../store/operations.ts'
 import { decodeInvoice } from './bolt11.ts'
 import { blankOutputs, coverFee, inputFee, selectCoins, sumOf } from './coins.ts'
 import { newId, requestDigest } from './context.ts'
@@ -10,8 +10,11 @@ import { type MeltQuote, type MintReply, meltQuoteSchema } from './mint-client.t
 import type { MeltPlan } from './operations.ts'
 import { asPayResult, storedError } from './outcomes.ts'
 import { inputsOf, makeOutputs, meltBody } from './requests.ts'
-import type { Sending } from './sending.ts'
+import { type Sending, type SwapsFor, tooDear } from './sending.ts'
 import type { PayRequest, PayResult, Spend } from './types.ts'
+
+/** How many times its fee a swap must free of coins that a payment would hold. */
+const BREAKING_FREES = 50n
 
 export class Paying {
   readonly #desk: WalletDesk
@@ -32,11 +35,27 @@ export class Paying {
       cause,
     })
     return this.#desk.keys.run(request.idempotencyKey, async () => {
-      const before = this.#desk.existing(request.idempotencyKey, digest)
-      const id = before?.id ?? (await this.#desk.choosing.run('', () => this.#preparePay(request, digest, spend)))
-      const operation = await this.#desk.executor.run(id)
-      if (operation.state === 'failed') throw storedError(operation)
-      return asPayResult(operation)
+      for (;;) {
+        const before = this.#desk.existing(request.idempotencyKey, digest)
+        const id = before?.id ?? (await this.#begin(request, digest, spend))
+        const operation = await this.#desk.executor.run(id)
+        if (operation.state !== 'failed') return asPayResult(operation)
+        if (operation.idempotencyKey !== request.idempotencyKey) continue
+        throw storedError(operation, this.#desk.swapFeeSats(request.idempotencyKey))
+      }
+    })
+  }
+
+  /** Prepares the payment, one at a time for each hash in the whole home; or finds the one that it joins. */
+  #begin(request: PayRequest, digest: string, spend: Spend | undefined): Promise<string> {
+    const { paymentHash } = decodeInvoice(request.request)
+    return this.#desk.executor.paymentHashes.run(paymentHash, async () => {
+      const first = paymentOfHash(this.#desk.context.store, paymentHash)
+      if (first === undefined) return this.#desk.choosing.run('', () => this.#preparePay(request, digest, spend))
+      // An owner who asks again from the same wallet means the same payment; for all others it is not theirs.
+      const isAgain = first.owner.pubkey === this.#desk.owner.pubkey && first.cause.type === 'owner' && request.cause.type === 'owner'
+      if (!isAgain) throw paidElsewhere(first)
+      return first.id
     })
   }
 
@@ -48,19 +67,29 @@ export class Paying {
   }
 
   async #preparePay(request: PayRequest, digest: string, spend: Spend | undefined): Promise<string> {
+    const { idempotencyKey, cause, maxFeeSats } = request
     const invoice = this.#checkedInvoice(request)
     const amount = (invoice.amountMsats + 999n) / 1000n
-    const maxFee = request.maxFeeSats ?? this.#defaultMaxFee(amount)
+    const maxReserve = maxFeeSats ?? this.#defaultMaxFee(amount)
     const owedToo = this.#desk.maySpendOwed(request)
-    const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxFee, owedToo)
-    // Breaking a coin costs a fee: not for a payment that may not be made.
-    if (!owedToo) this.#desk.assertNotOwed(mintUrl, amount + BigInt(quote.fee_reserve))
-    if (spend !== undefined) this.#desk.assertInBudget(spend, amount + BigInt(quote.fee_reserve))
+    const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxReserve, owedToo)
+    const reserve = BigInt(quote.fee_reserve)
+    /** Before any swap, which costs a fee: not for a payment that may not be made then. */
+    const admit = (feeSats: bigint) => {
+      const swapFeeSats = this.#desk.swapFeeSats(idempotencyKey)
+      if (!owedToo) this.#desk.assertNotOwed(mintUrl, amount + reserve + feeSats)
+      if (maxFeeSats !== undefined && reserve + feeSats + swapFeeSats > maxFeeSats)
+        throw tooDear(reserve + feeSats + swapFeeSats, maxFeeSats)
+      if (spend !== undefined) this.#desk.assertInBudget(spend, amount + reserve + feeSats, swapFeeSats)
+    }
+    admit(0n)
     const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
-    const coins = await this.#coinsToPay(mintUrl, keyset, amount + BigInt(quote.fee_reserve), request.idempotencyKey)
+    const coins = await this.#coinsToPay(mintUrl, keyset, amount + reserve, { idempotencyKey, cause, spend, admit })
     const fee = inputFee(coins)
+    admit(fee)
     const blanks = new Array<number>(blankOutputs(sumOf(coins) - fee - amount)).fill(0)
     const outputs = await makeOutputs(this.#desk.context, keyset, [{ purpose: 'keep', amounts: blanks, owner: this.#desk.owner }])
+    const swapFeeSats = this.#desk.swapFeeSats(idempotencyKey)
     const plan: MeltPlan = {
       kind: 'melt',
       path: '/v1/melt/bolt11',
@@ -72,28 +101,39 @@ export class Paying {
       paymentHash: invoice.paymentHash,
       amountSats: Number(amount),
       inputFeeSats: Number(fee),
+      ...(swapFeeSats === 0n ? {} : { swapFeeSats: Number(swapFeeSats) }),
     }
-    const held = amount + BigInt(quote.fee_reserve) + fee
-    if (!owedToo) this.#desk.assertNotOwed(mintUrl, held)
     const operation = {
       ...this.#desk.base(newId(), request, digest, mintUrl),
       kind: 'melt' as const,
       amountSats: amount,
-      heldSats: held,
+      heldSats: amount + reserve + fee,
       plan,
+      paymentHash: invoice.paymentHash,
     }
-    await this.#desk.insertSpend(operation, spend, undefined)
+    await this.#desk.insertSpend(operation, spend, undefined, swapFeeSats)
     return operation.id
   }
 
-  /** Coins for a melt. Where they are worth more than twice what is needed they are broken first: a payment may hang for long, and holds all of them. */
-  async #coinsToPay(mintUrl: string, keyset: KeysetRow, needed: bigint, idempotencyKey: string): Promise<readonly OwnCoin[]> {
-    const choose = () => this.#sending.gather(mintUrl, idempotencyKey, (own) => selectCoins(own, needed))
+  /**
+   * Coins for a melt. Where they are worth far more than what is needed they are broken first, if that is worth its fee and
+   * may cost it: a payment may hang for long, and holds all of them.
+   */
+  async #coinsToPay(mintUrl: string, keyset: KeysetRow, needed: bigint, swaps: SwapsFor): Promise<readonly OwnCoin[]> {
+    const choose = () => this.#sending.gather(mintUrl, swaps, (own) => selectCoins(own, needed))
     const coins = await choose()
-    if (sumOf(coins) <= 2n * needed) return coins
+    const fee = inputFee(coins)
+    const excess = sumOf(coins) - needed
+    if (excess <= needed || excess < BREAKING_FREES * fee) return coins
     const exact = coverFee(needed, Object.keys(keyset.keys).map(BigInt), keyset.inputFeePpk)
-    if (sumOf(coins) - inputFee(coins) < exact) return coins
-    await this.#sending.breakCoins(mintUrl, exact, `break:${idempotencyKey}`)
+    if (sumOf(coins) - fee < exact) return coins
+    try {
+      swaps.admit(fee + exact - needed)
+    } catch (error) {
+      if (isPylonError(error)) return coins
+      throw error
+    }
+    await this.#sending.breakCoins(mintUrl, exact, swaps)
     return choose()
   }
 
@@ -141,6 +181,7 @@ export class Paying {
         problem = new PylonError(
           'payment_failed',
           `${mintUrl} reserves a fee of ${reply.value.fee_reserve} sats, at most ${maxFee} are allowed. Nothing was spent.`,
+          { details: { fee_sats_needed: reply.value.fee_reserve, max_fee_sats: Number(maxFee) } },
         )
       } else return { mintUrl, quote: reply.value }
     }

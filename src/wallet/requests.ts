@@ -7,7 +7,7 @@ import type { Keyring, Signer } from '../nostr/types.ts'
 import { type KeysetRow, reserveCounters } from '../store/mints.ts'
 import type { OperationRow } from '../store/operations.ts'
 import type { ProofRow } from '../store/proofs.ts'
-import { splitAmount } from './coins.ts'
+import { splitAmount, spreadAmount } from './coins.ts'
 import type { WalletContext } from './context.ts'
 import type { BlindedOutput, OutputLock, TokenProof } from './crypto.ts'
 import { lockOf, type Opening, openingFor } from './locks.ts'
@@ -37,6 +37,12 @@ export function amountsFor(total: bigint, keyset: KeysetRow): number[] {
   const parts = splitAmount(total, Object.keys(keyset.keys).map(BigInt))
   if (parts === undefined) throw new PylonError('amount_invalid', `The mint has no coins that make up ${total} sats.`)
   return parts.map(Number)
+}
+
+/** The same, with small coins as a wallet likes to have them. @param have what it holds @throws amount_invalid */
+export function spreadFor(total: bigint, keyset: KeysetRow, have: readonly { readonly amountSats: bigint }[]): number[] {
+  const amounts = Object.keys(keyset.keys).map(BigInt)
+  return spreadAmount(total, { amounts, feePpk: keyset.inputFeePpk }, have)?.map(Number) ?? amountsFor(total, keyset)
 }
 
 /** The most outputs that a token of one name is looked for with: the amounts of keysets are powers of two. */

@@ -1,15 +1,17 @@
 /** Gives ecash away: as a token, or to another wallet of this home. */
 import { type Sats, sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
+import type { KeysetRow } from '../store/mints.ts'
 import { operationByKey } from '../store/operations.ts'
-import { coverFee, inputFee, selectCoins, selectExact, sumOf } from './coins.ts'
+import { breakKey, gatherKey } from '../store/swap-fees.ts'
+import { coverFee, inputFee, selectCoins, selectExact, splitAmount, sumOf } from './coins.ts'
 import { newId, requestDigest } from './context.ts'
 import { assertPositive, type OwnCoin, plannedInput, type WalletDesk } from './desk.ts'
 import type { SendPlan, TransferPlan } from './operations.ts'
 import { asSentToken, storedError, unknownOutcome } from './outcomes.ts'
 import { amountsFor, inputsOf, lockOfSend, makeOutputs, swapBody } from './requests.ts'
 import { forgetSpent } from './restore.ts'
-import type { SendRequest, SentToken, Spend, WalletOwner } from './types.ts'
+import type { Cause, SendRequest, SentToken, Spend, TransferOptions, WalletOwner } from './types.ts'
 
 /** Inputs of one request, and proofs of one token: mints take at most a thousand, our own reading of tokens two hundred. */
 const MAX_INPUTS = 100
@@ -17,6 +19,15 @@ const MAX_INPUTS = 100
 const MAX_ROUNDS = 100
 
 type Choose = (own: readonly OwnCoin[]) => readonly OwnCoin[] | undefined
+
+/** What own coins are swapped for: whose cost that is, and whether it may be. */
+export interface SwapsFor {
+  readonly idempotencyKey: string
+  readonly cause: Cause
+  readonly spend?: Spend | undefined
+  /** Called before each, with its fee; throws where that must not leave. */
+  readonly admit: (feeSats: bigint) => void
+}
 
 export class Sending {
   readonly #desk: WalletDesk
@@ -41,7 +52,7 @@ export class Sending {
       const before = request.retryFailed === true ? await this.#desk.unlessFailed(known) : known
       const id = before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareSend(request, digest, spend)))
       const operation = await this.#desk.executor.run(id)
-      if (operation.state === 'failed') throw storedError(operation)
+      if (operation.state === 'failed') throw storedError(operation, this.#desk.swapFeeSats(request.idempotencyKey))
       if (operation.state !== 'completed') throw unknownOutcome(operation, 'The token was asked of its mint')
       return asSentToken(operation)
     })
@@ -65,18 +76,24 @@ export class Sending {
     const asked = request.coverReceiverFee === true ? coverFee(request.amountSats, sizes, keyset.inputFeePpk) : request.amountSats
     const lock = lockOfSend(this.#desk.context, this.#desk.owner, request.idempotencyKey, request)
     if (!owedToo) this.#desk.assertNotOwed(mintUrl, asked)
-    const { coins, face } = await this.#soundCoins(lockTo === undefined, mintUrl, () => this.#coinsToSend(request, mintUrl, asked))
+    const admit = (feeSats: bigint) => this.#admitFee(request, asked, feeSats, spend)
+    const swaps: SwapsFor = { idempotencyKey: request.idempotencyKey, cause: request.cause, spend, admit }
+    const choose = () => this.#coinsToSend(request, mintUrl, asked, swaps)
+    const { coins, face } = await this.#soundCoins(lockTo === undefined, mintUrl, choose)
     const amountSats = face < request.amountSats ? sats(face) : request.amountSats
     const isExact = lockTo === undefined && sumOf(coins) === face
     const fee = isExact ? 0n : inputFee(coins)
+    assertWorthSending(face, keyset)
+    this.#admitFee(request, face, fee, spend)
     if (!owedToo) this.#desk.assertNotOwed(mintUrl, face + fee)
     const change = sumOf(coins) - fee - face
     const outputs = isExact
       ? []
       : await makeOutputs(this.#desk.context, keyset, [
           { purpose: 'send', amounts: amountsFor(face, keyset), owner: this.#desk.owner, ...lock },
-          { purpose: 'keep', amounts: amountsFor(change, keyset), owner: this.#desk.owner },
+          { purpose: 'keep', amounts: this.#desk.spread(change, keyset), owner: this.#desk.owner },
         ])
+    const swapFeeSats = this.#desk.swapFeeSats(request.idempotencyKey)
     const plan: SendPlan = {
       kind: 'send',
       path: isExact ? '' : '/v1/swap',
@@ -87,6 +104,7 @@ export class Sending {
       amountSats: Number(amountSats),
       faceSats: Number(face),
       inputFeeSats: Number(fee),
+      ...(swapFeeSats === 0n ? {} : { swapFeeSats: Number(swapFeeSats) }),
       ...(lockTo === undefined ? {} : { lockTo }),
       ...(refundAfter === undefined ? {} : { refundAfter }),
     }
@@ -97,7 +115,7 @@ export class Sending {
       heldSats: face + fee,
       plan,
     }
-    await this.#desk.insertSpend(operation, spend, isExact ? coins : undefined)
+    await this.#desk.insertSpend(operation, spend, isExact ? coins : undefined, swapFeeSats)
     return operation.id
   }
 
@@ -117,10 +135,24 @@ export class Sending {
     }
   }
 
+  /** Whether this fee may leave too: within what the caller allows beyond the amount, and within the budget. @throws payment_failed, budget_exceeded */
+  #admitFee(request: SendRequest, face: bigint, feeSats: bigint, spend: Spend | undefined): void {
+    const { idempotencyKey, amountSats, maxFeeSats } = request
+    const swapFeeSats = this.#desk.swapFeeSats(idempotencyKey)
+    const extra = face > amountSats ? face - amountSats : 0n
+    if (maxFeeSats !== undefined && extra + feeSats + swapFeeSats > maxFeeSats) throw tooDear(extra + feeSats + swapFeeSats, maxFeeSats)
+    if (spend !== undefined) this.#desk.assertInBudget(spend, face + feeSats, swapFeeSats)
+  }
+
   /** Coins for a token worth `asked` sats, and what it will be worth: less than that only with `lessFeeIfShort`. Inside the queue of choosing. */
-  async #coinsToSend(request: SendRequest, mintUrl: string, asked: bigint): Promise<{ coins: readonly OwnCoin[]; face: bigint }> {
+  async #coinsToSend(
+    request: SendRequest,
+    mintUrl: string,
+    asked: bigint,
+    swaps: SwapsFor,
+  ): Promise<{ coins: readonly OwnCoin[]; face: bigint }> {
     let face = asked
-    const coins = await this.gather(mintUrl, request.idempotencyKey, (own) => {
+    const coins = await this.gather(mintUrl, swaps, (own) => {
       face = asked
       const exact = request.lockTo === undefined ? selectExact(own, face) : undefined
       const fits =
@@ -138,71 +170,97 @@ export class Sending {
   /**
    * Chooses coins for one request. Where it would take too many, as of a wallet that earned in small coins, they are made
    * into few large ones first, which costs what spending them costs. Inside the queue of choosing.
-   * @throws insufficient_funds
+   * @throws insufficient_funds, and what `admit` throws
    */
-  async gather(mintUrl: string, idempotencyKey: string, choose: Choose): Promise<readonly OwnCoin[]> {
+  async gather(mintUrl: string, swaps: SwapsFor, choose: Choose): Promise<readonly OwnCoin[]> {
     for (let round = 0; ; round++) {
       const coins = await this.#desk.chooseCoins(mintUrl, choose)
       if (coins.length <= MAX_INPUTS || round === MAX_ROUNDS) return coins
       const some = [...coins].sort((a, b) => Number(a.amountSats - b.amountSats)).slice(0, MAX_INPUTS)
-      await this.#swapOwn(mintUrl, `gather:${idempotencyKey}:${round}`, sumOf(some) - inputFee(some), () => some)
+      await this.#swapOwn(mintUrl, gatherKey(swaps.idempotencyKey, round), sumOf(some) - inputFee(some), () => some, swaps)
     }
   }
 
-  /** @throws insufficient_funds, funds_owed, payment_unknown, mint_rejected */
-  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string, wantedMint?: string): Promise<void> {
-    const digest = requestDigest('transfer', { from: this.#desk.owner.pubkey, to: to.pubkey, amountSats, mintUrl: wantedMint })
+  /** What it cost in fees. @throws insufficient_funds, funds_owed, payment_failed, payment_unknown, mint_rejected */
+  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string, options: TransferOptions): Promise<Sats> {
+    const { mintUrl } = options
+    const digest = requestDigest('transfer', { from: this.#desk.owner.pubkey, to: to.pubkey, amountSats, mintUrl })
     return this.#desk.keys.run(idempotencyKey, async () => {
       const before = this.#desk.existing(idempotencyKey, digest)
       const id =
-        before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareTransfer(to, amountSats, idempotencyKey, digest, wantedMint)))
+        before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareTransfer(to, amountSats, idempotencyKey, digest, options)))
       const operation = await this.#desk.executor.run(id)
-      if (operation.state === 'failed') throw storedError(operation)
+      if (operation.state === 'failed') throw storedError(operation, this.#desk.swapFeeSats(idempotencyKey))
       if (operation.state !== 'completed') throw unknownOutcome(operation, 'The transfer was sent to the mint')
+      const { fee_sats = 0 } = operation.result as { fee_sats?: number }
+      return sats(fee_sats)
     })
   }
 
-  async #prepareTransfer(to: WalletOwner, amountSats: Sats, idempotencyKey: string, digest: string, wantedMint?: string): Promise<string> {
+  async #prepareTransfer(
+    to: WalletOwner,
+    amountSats: Sats,
+    idempotencyKey: string,
+    digest: string,
+    { mintUrl: wanted, maxFeeSats, cause = { type: 'transfer', id: idempotencyKey } }: TransferOptions,
+  ): Promise<string> {
     assertPositive(amountSats)
     if (to.pubkey === this.#desk.owner.pubkey) throw new PylonError('invalid_request', 'A transfer needs two different wallets.')
-    const mintUrl = await this.#desk.mintToSpend(wantedMint, amountSats, false)
+    const mintUrl = await this.#desk.mintToSpend(wanted, amountSats, false)
     this.#desk.assertNotOwed(mintUrl, amountSats)
-    const coins = await this.gather(mintUrl, idempotencyKey, (own) => selectCoins(own, amountSats))
+    const admit = (feeSats: bigint) => {
+      const total = feeSats + this.#desk.swapFeeSats(idempotencyKey)
+      if (maxFeeSats !== undefined && total > maxFeeSats) throw tooDear(total, maxFeeSats)
+    }
+    const coins = await this.gather(mintUrl, { idempotencyKey, cause, admit }, (own) => selectCoins(own, amountSats))
+    admit(inputFee(coins))
     this.#desk.assertNotOwed(mintUrl, amountSats + inputFee(coins))
-    return this.#insertTransfer(to, amountSats, idempotencyKey, digest, mintUrl, coins)
+    const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+    const peers = this.#desk.spread(amountSats, keyset, to.pubkey)
+    return this.#insertTransfer({ to, peers, mintUrl, keyset, coins, idempotencyKey, digest, cause })
   }
 
   /** Breaks our own coins at one mint so that `amountSats` of them fit exactly. Whether it worked shows when coins are chosen next. */
-  breakCoins(mintUrl: string, amountSats: bigint, idempotencyKey: string): Promise<void> {
-    return this.#swapOwn(mintUrl, idempotencyKey, amountSats, (own) => selectCoins(own, amountSats))
+  breakCoins(mintUrl: string, amountSats: bigint, swaps: SwapsFor): Promise<void> {
+    return this.#swapOwn(mintUrl, breakKey(swaps.idempotencyKey), amountSats, (own) => selectCoins(own, amountSats), swaps)
   }
 
   /** Swaps coins of ours for others of ours. Inside the queue of choosing. */
-  async #swapOwn(mintUrl: string, idempotencyKey: string, amountSats: bigint, choose: Choose): Promise<void> {
+  async #swapOwn(mintUrl: string, idempotencyKey: string, amountSats: bigint, choose: Choose, swaps: SwapsFor): Promise<void> {
     const digest = requestDigest('break', { owner: this.#desk.owner.pubkey, mintUrl })
     const known = this.#desk.existing(idempotencyKey, digest)?.id
     const insert = async () => {
       const coins = await this.#desk.chooseCoins(mintUrl, choose)
-      return await this.#insertTransfer(this.#desk.owner, amountSats, idempotencyKey, digest, mintUrl, coins)
+      swaps.admit(inputFee(coins))
+      const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+      const { cause, spend } = swaps
+      const peers = amountsFor(amountSats, keyset)
+      return await this.#insertTransfer({ to: this.#desk.owner, peers, mintUrl, keyset, coins, idempotencyKey, digest, cause, spend })
     }
     await this.#desk.executor.run(known ?? (await insert()))
   }
 
   /** Inside the queue of choosing. */
-  async #insertTransfer(
-    to: WalletOwner,
-    amountSats: bigint,
-    idempotencyKey: string,
-    digest: string,
-    mintUrl: string,
-    coins: readonly OwnCoin[],
-  ): Promise<string> {
-    const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+  async #insertTransfer(transfer: {
+    readonly to: WalletOwner
+    /** What the other wallet gets, coin by coin. */
+    readonly peers: readonly number[]
+    readonly mintUrl: string
+    readonly keyset: KeysetRow
+    readonly coins: readonly OwnCoin[]
+    readonly idempotencyKey: string
+    readonly digest: string
+    readonly cause: Cause
+    readonly spend?: Spend | undefined
+  }): Promise<string> {
+    const { to, peers, mintUrl, keyset, coins, idempotencyKey, digest, cause, spend } = transfer
     const fee = inputFee(coins)
+    const amountSats = peers.reduce((sum, amount) => sum + BigInt(amount), 0n)
     const outputs = await makeOutputs(this.#desk.context, keyset, [
-      { purpose: 'peer', amounts: amountsFor(amountSats, keyset), owner: to },
-      { purpose: 'keep', amounts: amountsFor(sumOf(coins) - fee - amountSats, keyset), owner: this.#desk.owner },
+      { purpose: 'peer', amounts: peers, owner: to },
+      { purpose: 'keep', amounts: this.#desk.spread(sumOf(coins) - fee - amountSats, keyset), owner: this.#desk.owner },
     ])
+    const swapFeeSats = this.#desk.swapFeeSats(idempotencyKey)
     const plan: TransferPlan = {
       kind: 'transfer',
       path: '/v1/swap',
@@ -212,8 +270,8 @@ export class Sending {
       to,
       amountSats: Number(amountSats),
       inputFeeSats: Number(fee),
+      ...(swapFeeSats === 0n ? {} : { swapFeeSats: Number(swapFeeSats) }),
     }
-    const cause = { type: 'transfer' as const, id: idempotencyKey }
     const operation = {
       ...this.#desk.base(newId(), { idempotencyKey, cause }, digest, mintUrl),
       kind: 'transfer' as const,
@@ -221,7 +279,29 @@ export class Sending {
       heldSats: amountSats + fee,
       plan,
     }
-    await this.#desk.insertSpend(operation, undefined, undefined)
+    await this.#desk.insertSpend(operation, spend, undefined)
     return operation.id
   }
+}
+
+/** What it would cost beyond the amount, and what was allowed. */
+export function tooDear(feeSats: bigint, maxFeeSats: bigint): PylonError {
+  return new PylonError(
+    'payment_failed',
+    `With all fees of the mint it would cost ${feeSats} sats beyond the amount, and at most ${maxFeeSats} are allowed.`,
+    { details: { fee_sats_needed: Number(feeSats), max_fee_sats: Number(maxFeeSats) } },
+  )
+}
+
+/** That the receiver is left with something: redeeming costs the fee of the inputs. @throws amount_invalid */
+function assertWorthSending(face: bigint, keyset: KeysetRow): void {
+  const sizes = Object.keys(keyset.keys).map(BigInt)
+  const parts = splitAmount(face, sizes) ?? []
+  if (inputFee(parts.map(() => ({ feePpk: keyset.inputFeePpk }))) < face) return
+  const least = coverFee(1n, sizes, keyset.inputFeePpk)
+  throw new PylonError(
+    'amount_invalid',
+    `A token of ${face} sats is worth nothing: its mint takes as much from whoever redeems it, you too. Send at least ${least} sats.`,
+    { details: { least_sats: Number(least) } },
+  )
 }

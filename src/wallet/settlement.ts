@@ -140,7 +140,7 @@ function completeSend({ operation, proofs, reused }: Ending, plan: SendPlan): Ki
       { account: plan.debitAccount, amountMsats: msatsOf(plan.amountSats) },
       { account: feeAccount(operation.owner), amountMsats: msatsOf(extra) },
     ],
-    result: { token: encodeToken(operation.mintUrl, given) },
+    result: { token: encodeToken(operation.mintUrl, given), fee_sats: extra + (plan.swapFeeSats ?? 0) },
     token: true,
     commands: [settleSpend({ operationId: operation.id, state: 'spent', amountSats: operation.heldSats })],
   }
@@ -150,6 +150,7 @@ function completeMelt({ operation, proofs, preimage, at }: Ending, plan: MeltPla
   const spent = worth(plan.inputs) - worth(proofs)
   const fee = spent - BigInt(plan.amountSats)
   const left = operation.heldSats - spent
+  const costSats = fee + BigInt(plan.swapFeeSats ?? 0)
   return {
     postings: [
       { account: heldAccount(operation.owner, operation.id), amountMsats: -msatsOf(operation.heldSats) },
@@ -157,23 +158,25 @@ function completeMelt({ operation, proofs, preimage, at }: Ending, plan: MeltPla
       { account: feeAccount(operation.owner), amountMsats: msatsOf(fee) },
       { account: walletAccount(operation.owner, operation.mintUrl), amountMsats: msatsOf(left) },
     ],
-    result: { preimage: preimage ?? '', fee_sats: Number(fee) },
+    result: { preimage: preimage ?? '', fee_sats: Number(costSats) },
     commands: [
       settleSpend({ operationId: operation.id, state: 'spent', amountSats: spent }),
-      tell({ type: 'payment_settled', ...eventBase(operation), idempotencyKey: operation.idempotencyKey, feeSats: sats(fee) }, at),
+      tell({ type: 'payment_settled', ...eventBase(operation), idempotencyKey: operation.idempotencyKey, feeSats: sats(costSats) }, at),
     ],
   }
 }
 
 function completeTransfer({ operation }: Ending, plan: TransferPlan): KindEnding {
+  // Between own coins only the fee leaves.
+  const costSats = plan.to.pubkey === operation.owner.pubkey ? BigInt(plan.inputFeeSats) : operation.heldSats
   return {
     postings: [
       { account: heldAccount(operation.owner, operation.id), amountMsats: -msatsOf(operation.heldSats) },
       { account: walletAccount(plan.to, operation.mintUrl), amountMsats: msatsOf(plan.amountSats) },
       { account: feeAccount(operation.owner), amountMsats: msatsOf(plan.inputFeeSats) },
     ],
-    result: { amount_sats: plan.amountSats },
-    commands: [settleSpend({ operationId: operation.id, state: 'spent', amountSats: operation.heldSats })],
+    result: { amount_sats: plan.amountSats, fee_sats: plan.inputFeeSats + (plan.swapFeeSats ?? 0) },
+    commands: [settleSpend({ operationId: operation.id, state: 'spent', amountSats: costSats })],
   }
 }
 
@@ -192,7 +195,7 @@ export function adoption(operation: OperationRow, plan: SendPlan, proofs: readon
       reason: 'the token was made before',
       at,
       nextTryAt: at + FIRST_TOKEN_CHECK_MS,
-      result: { token: encodeToken(mintUrl, proofs.map(asTokenProof)) },
+      result: { token: encodeToken(mintUrl, proofs.map(asTokenProof)), fee_sats: Number(given) - plan.amountSats },
       tokenState: 'pending',
     }),
     moveProofs({ ys: plan.inputs.map((input) => input.y), from: 'reserved', to: 'unspent', operationId: null, at }),

@@ -84,6 +84,8 @@ export interface SendRequest extends Operation {
   readonly lockTo?: string
   /** Adds NUT-11 locktime and our refund key: after this (ms since the epoch) we can take it back. */
   readonly refundAfter?: number
+  /** The most that may leave beyond the amount, whatever for. */
+  readonly maxFeeSats?: Sats
   /** What the value is for; debited on success, e.g. `customer/expense/job`. */
   readonly debitAccount: Account
   /** Add what the receiver loses to input fees, so that the net is `amountSats`. */
@@ -100,6 +102,8 @@ export interface SentToken {
   readonly operationId: string
   readonly token: string
   readonly amountSats: Sats
+  /** What left the wallet beyond the amount: the mint's fees, of swaps for it too, and what was added for the receiver's fee. */
+  readonly feeSats: Sats
   readonly mintUrl: string
   /** `claimed`: the receiver spent it. `reclaimed`: we took it back. */
   readonly state: 'pending' | 'claimed' | 'reclaimed'
@@ -109,13 +113,18 @@ export interface PayRequest extends Operation {
   readonly request: string
   /** The amount we agreed to; refused with invoice_invalid when the invoice says another. */
   readonly amountMsats?: bigint
+  /** The most that may leave beyond the amount, whatever for: routing, inputs, swaps. Undefined: what the configuration allows for routing, and the mint's own fees. */
   readonly maxFeeSats?: Sats
   readonly debitAccount: Account
   /** Spend also what is owed to customers. */
   readonly includeOwed?: boolean
 }
 
-/** Throws payment_failed when surely nothing was spent; resolves `unknown` when nobody can say yet (the value stays held, recovery goes on). */
+/**
+ * Throws payment_failed when surely nothing was spent but the fee of swaps, payment_in_progress and invoice_paid when another
+ * payment of this home has the invoice (an owner who asks again joins it); resolves `unknown` when nobody can say yet (the
+ * value stays held, recovery goes on). `feeSats` is all that left beyond the amount.
+ */
 export type PayResult =
   | { readonly state: 'paid'; readonly operationId: string; readonly preimage: string; readonly feeSats: Sats }
   | { readonly state: 'unknown'; readonly operationId: string }
@@ -140,6 +149,15 @@ export interface SpendLimits {
   readonly perTxSats: Sats
   readonly perTickSats: Sats
   readonly perDaySats: Sats
+}
+
+export interface TransferOptions {
+  /** Else the mint where the giver holds most. */
+  readonly mintUrl?: string
+  /** What it is for; the transfer itself by default. */
+  readonly cause?: Cause
+  /** The most that it may cost in fees. */
+  readonly maxFeeSats?: Sats
 }
 
 /** Whose budget a spend counts against. */
@@ -222,8 +240,8 @@ export interface Wallets {
   addMint(url: string, capSats?: Sats): Promise<MintInfo>
   /** @throws mint_in_use */
   removeMint(url: string): Promise<void>
-  /** One operation between two wallets of this home, at the mint named or the fullest. */
-  transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string, mintUrl?: string): Promise<void>
+  /** One operation between two wallets of this home, with the coins for it; what it cost in fees. @throws payment_failed where that is too much */
+  transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string, options?: TransferOptions): Promise<Sats>
   /** Finds ecash of the wallet's seed that the database does not know (NUT-09, 13), at one listed mint or all of them; the sats found. */
   restore(owner: WalletOwner, mintUrl?: string): Promise<Sats>
   /** Resumes every unfinished operation; called once at start. Then watches quotes, sent tokens and unknown payments. */

@@ -22,6 +22,7 @@ import type {
   SentToken,
   Spend,
   TokenInspection,
+  TransferOptions,
   Wallet,
   WalletOwner,
 } from './types.ts'
@@ -100,7 +101,7 @@ export class CashuWallet implements Wallet {
   }
 
   /** @throws insufficient_funds, payment_unknown, mint_rejected, idempotency_conflict */
-  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string, mintUrl?: string): Promise<void> {
-    return this.#sending.transferTo(to, amountSats, idempotencyKey, mintUrl)
+  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string, options: TransferOptions): Promise<Sats> {
+    return this.#sending.transferTo(to, amountSats, idempotencyKey, options)
   }
 }

@@ -20,7 +20,7 @@ import { MintSockets } from './mint-sockets.ts'
 import { Mints } from './mints.ts'
 import { Restores } from './restores.ts'
 import { SentTokens } from './sent-tokens.ts'
-import type { Invoice, Wallet, WalletOwner, Wallets } from './types.ts'
+import type { Invoice, TransferOptions, Wallet, WalletOwner, Wallets } from './types.ts'
 import { CashuWallet, type WalletParts } from './wallet.ts'
 import { WalletEvents } from './wallet-events.ts'
 
@@ -135,9 +135,15 @@ class HomeWallets implements OwnWallets {
     return this.#context.mints.remove(url)
   }
 
-  async transfer(from: WalletOwner, to: WalletOwner, amountSats: Sats, idempotencyKey: string, mintUrl?: string): Promise<void> {
+  async transfer(
+    from: WalletOwner,
+    to: WalletOwner,
+    amountSats: Sats,
+    idempotencyKey: string,
+    options: TransferOptions = {},
+  ): Promise<Sats> {
     this.#wallet(to)
-    await this.#wallet(from).transferTo(to, amountSats, idempotencyKey, mintUrl)
+    return this.#wallet(from).transferTo(to, amountSats, idempotencyKey, options)
   }
 
   adoptQuote(owner: WalletOwner, quote: AdoptedQuote): Promise<Invoice> {

@@ -89,7 +89,7 @@ export class MemoryWallets implements Wallets {
         const known = mint.sent.get(idempotencyKey)
         if (known !== undefined) return known
         const token = mint.token(amountSats, lockTo === undefined ? {} : { lock: lockTo })
-        const sent: SentToken = { operationId: idempotencyKey, token, amountSats, mintUrl: MINT, state: 'pending' }
+        const sent: SentToken = { operationId: idempotencyKey, token, amountSats, feeSats: sats(0), mintUrl: MINT, state: 'pending' }
         await this.#post(`send:${idempotencyKey}`, cause.id, -amountSats * 1000n, debitAccount)
         mint.sent.set(idempotencyKey, sent)
         return sent
@@ -107,7 +107,7 @@ export class MemoryWallets implements Wallets {
 
   addMint = () => Promise.reject(new PylonError('mint_unreachable', 'not here'))
   removeMint = () => Promise.resolve()
-  transfer = () => Promise.resolve()
+  transfer = () => Promise.resolve(sats(0))
   restore = () => Promise.reject(new PylonError('mint_unreachable', 'not here'))
   start = () => Promise.resolve()
   close = () => Promise.resolve()

@@ -72,6 +72,7 @@ const purchase = z.strictObject({
   kind: z.int(),
   provider: z.string().nullable().describe('npub of who was asked or paid'),
   paid_msats: msatsField,
+  fee_msats: msatsField.describe('What left beside it: fees of the mint for paying, and for moving and breaking coins for it.'),
   result: z.string().nullable().describe('Null also where several keys claim the payment and their results differ: results has all.'),
   results: z
     .array(z.strictObject({ event_id: z.string(), provider: z.string(), content: z.string(), received_at: timeField }))
@@ -143,7 +144,7 @@ const job = z.strictObject({
     .optional(),
   provider: z.string().max(100).optional().describe('npub or hex key of the one provider that may serve it'),
   bid_sats: z.int().min(0).optional(),
-  max_sats: z.int().min(0).optional().describe('The most it may cost; 100 when neither bid nor limit is named.'),
+  max_sats: z.int().min(0).optional().describe('The most that may leave for it, price and fees; 100 when neither bid nor limit is named.'),
   encrypt: z.boolean().optional(),
   pay: z.enum(['auto', 'ask', 'never']).optional(),
   pay_with: z.enum(['invoice', 'token']).optional(),

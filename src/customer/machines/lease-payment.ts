@@ -7,7 +7,8 @@ import { npubOf } from '../../nostr/nips/nip19.ts'
 import { beginRentalPayment, getRental, markRentalPaid, type RentalRow } from '../../store/rentals.ts'
 import type { Store } from '../../store/store.ts'
 import { decodeInvoice } from '../../wallet/bolt11.ts'
-import { customerWallet, type FundingDeps, maxFeeOf, RECLAIM_AFTER_MS, topUp } from '../funding.ts'
+import type { Cause } from '../../wallet/types.ts'
+import { customerWallet, type FundingDeps, feesLeft, inWordsOfLimit, RECLAIM_AFTER_MS, topUp } from '../funding.ts'
 import { type LeaseQuote, parseLeaseQuote } from './quote.ts'
 
 export interface LeasePaymentDeps extends FundingDeps {
@@ -58,13 +59,16 @@ export async function payLease(
   }
   judge(deps, row, quote, terms)
   const offer: Offer = { quote, runtimeId: status.runtime_id ?? null }
-  return terms.payWith === 'token' ? byToken(deps, row, offer) : byInvoice(deps, row, offer)
+  return terms.payWith === 'token' ? byToken(deps, row, offer, terms) : byInvoice(deps, row, offer, terms)
 }
 
 interface Offer {
   readonly quote: LeaseQuote
   readonly runtimeId: string | null
 }
+
+/** What the ledger names movements for this rental after. */
+export const causeOf = (rentalId: string): Cause => ({ type: 'purchase', id: `rental:${rentalId}` })
 
 /** Whether the wallet knows for sure that nothing left under this key. */
 function wasNotSpent(deps: LeasePaymentDeps, paymentKey: string): boolean {
@@ -100,12 +104,12 @@ function judge({ clock }: LeasePaymentDeps, { server }: RentalRow, quote: LeaseQ
     throw new PylonError('invoice_expired', `The invoice of ${who} has expired: send the command again.`)
 }
 
-async function byInvoice(deps: LeasePaymentDeps, row: RentalRow, offer: Offer): Promise<LeasePaid> {
+async function byInvoice(deps: LeasePaymentDeps, row: RentalRow, offer: Offer, terms: LeaseTerms): Promise<LeasePaid> {
   await begin(deps, row, offer)
-  return settle(deps, row.id)
+  return settle(deps, row.id, terms)
 }
 
-async function byToken(deps: LeasePaymentDeps, row: RentalRow, offer: Offer): Promise<LeasePaid> {
+async function byToken(deps: LeasePaymentDeps, row: RentalRow, offer: Offer, terms: LeaseTerms): Promise<LeasePaid> {
   const { quote } = offer
   const listed = deps.wallets.mints().map((mint) => mint.url)
   const mintUrl = listed.find((url) => quote.mints.some((theirs) => bare(theirs) === bare(url)))
@@ -117,19 +121,23 @@ async function byToken(deps: LeasePaymentDeps, row: RentalRow, offer: Offer): Pr
   }
   const amountSats = msatsToSatsUp(quote.amountMsats)
   const key = await begin(deps, row, offer)
-  await topUp(deps, `rental:${row.id}`, amountSats, mintUrl)
-  const sent = await customerWallet(deps).sendToken({
+  const cause = causeOf(row.id)
+  const limitSats = sats(terms.maxSats)
+  const left = () => feesLeft(deps, { cause, amountSats, limitSats })
+  const token = {
     idempotencyKey: key,
-    cause: { type: 'purchase', id: `rental:${row.id}` },
-    amountSats,
-    mintUrl,
+    ...{ cause, amountSats, mintUrl, coverReceiverFee: true, debitAccount: LEASE_EXPENSE_ACCOUNT },
     lockTo: quote.lockPubkey,
     refundAfter: (quote.expiresAt ?? deps.clock.now() + NO_EXPIRY_MS) + RECLAIM_AFTER_MS,
-    coverReceiverFee: true,
-    debitAccount: LEASE_EXPENSE_ACCOUNT,
-  })
-  await paid(deps, row.id, satsToMsats(sent.amountSats))
-  return { by: 'token', token: sent.token }
+  }
+  try {
+    await topUp(deps, { cause, neededSats: amountSats, mintUrl, maxFeeSats: left() })
+    const sent = await customerWallet(deps).sendToken({ ...token, maxFeeSats: left() })
+    await paid(deps, row.id, satsToMsats(sent.amountSats))
+    return { by: 'token', token: sent.token }
+  } catch (error) {
+    throw inWordsOfLimit(error, amountSats, limitSats)
+  }
 }
 
 /** Fixes the payment's key before anything is spent. */
@@ -155,7 +163,7 @@ async function resume(deps: LeasePaymentDeps, row: RentalRow, quote: LeaseQuote,
   if (sent === undefined) {
     const wasByInvoice = row.paymentKey !== null && customerWallet(deps).payment(row.paymentKey) !== undefined
     const isByToken = terms.payWith === 'token' && !wasByInvoice
-    return isByToken ? byToken(deps, row, { quote, runtimeId: row.runtimeId }) : settle(deps, row.id)
+    return isByToken ? byToken(deps, row, { quote, runtimeId: row.runtimeId }, terms) : settle(deps, row.id, terms)
   }
   await paid(deps, row.id, satsToMsats(sent.amountSats))
   return { by: 'token', token: sent.token }
@@ -167,21 +175,28 @@ function paidBefore(deps: LeasePaymentDeps, row: RentalRow): LeasePaid {
 }
 
 /** Pays the recorded invoice under its recorded key. An outcome that nobody knows yet is left to the wallet, and the node to see it. */
-async function settle(deps: LeasePaymentDeps, id: string): Promise<LeasePaid> {
+async function settle(deps: LeasePaymentDeps, id: string, terms: LeaseTerms): Promise<LeasePaid> {
   const row = getRental(deps.store, id)
   if (row === undefined || row.paymentKey === null || row.invoice === null)
     throw new PylonError('internal', `The rental ${id} has no payment.`)
   const amountSats = msatsToSatsUp(row.amountMsats)
-  const maxFeeSats = maxFeeOf(deps, amountSats)
-  if (customerWallet(deps).payment(row.paymentKey) === undefined) await topUp(deps, `rental:${id}`, sats(amountSats + maxFeeSats))
-  const outcome = await customerWallet(deps).pay({
-    idempotencyKey: row.paymentKey,
-    cause: { type: 'purchase', id: `rental:${id}` },
-    request: row.invoice,
-    maxFeeSats,
-    debitAccount: LEASE_EXPENSE_ACCOUNT,
-  })
-  if (outcome.state === 'paid') await paid(deps, id, satsToMsats(amountSats))
+  const cause = causeOf(id)
+  const limitSats = sats(terms.maxSats)
+  const left = () => feesLeft(deps, { cause, amountSats, limitSats })
+  try {
+    if (customerWallet(deps).payment(row.paymentKey) === undefined)
+      await topUp(deps, { cause, neededSats: sats(amountSats + left()), maxFeeSats: left() })
+    const outcome = await customerWallet(deps).pay({
+      idempotencyKey: row.paymentKey,
+      cause,
+      request: row.invoice,
+      maxFeeSats: left(),
+      debitAccount: LEASE_EXPENSE_ACCOUNT,
+    })
+    if (outcome.state === 'paid') await paid(deps, id, satsToMsats(amountSats))
+  } catch (error) {
+    throw inWordsOfLimit(error, amountSats, limitSats)
+  }
   return { by: 'invoice' }
 }
 

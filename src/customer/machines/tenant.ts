@@ -1,6 +1,6 @@
 /** Rents and steers machines of any node with the customer key: one command at a time, paid at most once, taken up again after a restart. */
 import { randomBytes } from 'node:crypto'
-import type { Msats } from '../../base/amounts.ts'
+import { type Msats, msats } from '../../base/amounts.ts'
 import { type Clock, rfc3339 } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
@@ -13,10 +13,11 @@ import { npubOf } from '../../nostr/nips/nip19.ts'
 import type { Nostr } from '../../nostr/types.ts'
 import { answerRental, claimRental, getRental, listRentals, openRentals, type RentalRow, rentalsOf } from '../../store/rentals.ts'
 import type { Store } from '../../store/store.ts'
+import { feesOfCause } from '../../store/swap-fees.ts'
 import type { Wallets } from '../../wallet/types.ts'
 import { decodeOrder, GRACE_MS, isPayable, leaseSecondsOf, runtimeOf, timeoutMsOf } from './command-facts.ts'
 import { exchange } from './exchange.ts'
-import { type LeaseTerms, learnPayment, payLease } from './lease-payment.ts'
+import { causeOf, type LeaseTerms, learnPayment, payLease } from './lease-payment.ts'
 import { type FoundOffer, findOffers, type OfferFilter } from './offers.ts'
 import { RentalWatch } from './rental-watch.ts'
 
@@ -212,7 +213,7 @@ function paidFor(store: Store, server: string, runtime: RuntimeDescriptor, id?: 
 }
 
 /** A rental as the control API shows it; also for a node that is stopped. */
-export function rentalView(row: RentalRow) {
+export function rentalView(store: Store, row: RentalRow) {
   return {
     idempotency_key: row.id,
     server: npubOf(row.server),
@@ -222,6 +223,7 @@ export function rentalView(row: RentalRow) {
     runtime_id: row.runtimeId,
     amount_msats: row.amountMsats,
     paid_msats: row.paidMsats,
+    fee_msats: msats(feesOfCause(store, causeOf(row.id))),
     refunded_msats: row.refundedMsats,
     lease_ends_at: row.leaseEndsAt === null ? null : rfc3339(row.leaseEndsAt),
     created_at: rfc3339(row.createdAt),
@@ -229,4 +231,4 @@ export function rentalView(row: RentalRow) {
   }
 }
 
-export const rentalViews = (store: Store, options: { limit: number }) => listRentals(store, options).map(rentalView)
+export const rentalViews = (store: Store, options: { limit: number }) => listRentals(store, options).map((row) => rentalView(store, row))

@@ -54,7 +54,14 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
         ...(request.mint_url === undefined ? {} : { mintUrl: request.mint_url }),
         ...(request.lock === undefined ? {} : { lockTo: lockKey(request.lock) }),
       })
-      return { token: sent.token, amount_sats: sent.amountSats, mint_url: sent.mintUrl, operation_id: sent.operationId, state: sent.state }
+      return {
+        token: sent.token,
+        amount_sats: sent.amountSats,
+        fee_sats: sent.feeSats,
+        mint_url: sent.mintUrl,
+        operation_id: sent.operationId,
+        state: sent.state,
+      }
     },
     receiveToken: async (request, call) => {
       const wallet = open(request.wallet)

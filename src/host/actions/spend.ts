@@ -82,13 +82,12 @@ async function pay(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Extr
   )
 }
 
-/** What the ledger says it took: whole sats, with the payment's fee and that of the swaps made for it. */
+/** What it took: whole sats, with all fees; where nothing was paid, what swaps for it cost all the same. */
 function costOf(deps: HostDeps, row: ActionRow, paid?: { readonly action: Spend; readonly feeSats: bigint }): bigint {
-  const swaps = swapFeesOf(deps.store, `agent:${row.agentPubkey}`, walletKeyOf(row))
-  if (paid === undefined) return swaps
+  if (paid === undefined) return swapFeesOf(deps.store, `agent:${row.agentPubkey}`, walletKeyOf(row))
   const { action, feeSats } = paid
   const amountSats = action.type === 'zap' ? BigInt(action.sats) : msatsToSatsUp(msats(decodeInvoice(action.invoice).amountMsats ?? 0n))
-  return (amountSats + feeSats) * 1000n + swaps
+  return (amountSats + feeSats) * 1000n
 }
 
 async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: PayResult): Promise<void> {

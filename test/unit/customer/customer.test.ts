@@ -195,7 +195,7 @@ async function failedWithToken(world: World): Promise<void> {
       moveOperation({ id: 'op', from: ['prepared'], to: 'completed', tokenState: 'pending', ...done }),
     ),
   )
-  world.token = { operationId: 'op', token: 'cashuB', amountSats: sats(5), mintUrl: MINT, state: 'pending' }
+  world.token = { operationId: 'op', token: 'cashuB', amountSats: sats(5), feeSats: sats(0), mintUrl: MINT, state: 'pending' }
 }
 
 it.each([

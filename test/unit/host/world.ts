@@ -175,11 +175,12 @@ function memoryWallets(outside: Outside): { wallets: Wallets; tell: (event: Wall
     removeMint: unsupported,
     restore: unsupported,
     transfer: async (from, to, amount, key) => {
-      if (outside.transfers.has(key)) return
+      if (outside.transfers.has(key)) return sats(0)
       if (balanceOf(from) < amount) throw new PylonError('insufficient_funds', 'The wallet does not hold enough.')
       outside.transfers.set(key, amount)
       outside.balances.set(from.pubkey, balanceOf(from) - amount)
       outside.balances.set(to.pubkey, balanceOf(to) + amount)
+      return sats(0)
     },
     start: async () => undefined,
     close: async () => undefined,

@@ -65,6 +65,6 @@ describe('judge', () => {
   })
 })
 
-it('looks again after a second, then ever less, at least each minute', () => {
-  expect([0, 1, 2, 10, 1000].map(backoffMs)).toEqual([1000, 2000, 4000, 60_000, 60_000])
+it('looks again after a second, then ever less: each minute for half an hour, at least each hour', () => {
+  expect([0, 1, 2, 10, 35, 36, 1000].map(backoffMs)).toEqual([1000, 2000, 4000, 60_000, 60_000, 120_000, 3_600_000])
 })
