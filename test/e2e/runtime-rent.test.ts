@@ -50,13 +50,13 @@ test('a machine is found by its offer, rented by invoice, used and given back; a
   expect(tooDear).toMatchObject({ code: 1 })
   expect(tooDear.stderr).toContain('price_too_high')
 
-  const rented = (await buyer.ok(...rent, '--max-sats', '60', '--idempotency-key', 'lease')).json<Answer>()
+  const rented = (await buyer.ok(...rent, '--max-sats', '75', '--idempotency-key', 'lease')).json<Answer>()
   expect(rented).toMatchObject({
     paid_msats: 60_000,
     runtime: { runtime_class: 'small', metadata: { lease: { state: 'active', paid_msats: 60_000 } } },
   })
   const id = rented.runtime.runtime_id
-  const again = (await buyer.ok(...rent, '--max-sats', '60', '--idempotency-key', 'lease')).json<Answer>()
+  const again = (await buyer.ok(...rent, '--max-sats', '75', '--idempotency-key', 'lease')).json<Answer>()
   expect(again).toMatchObject({ paid_msats: 60_000, runtime: { runtime_id: id } })
   const said = await buyer.ok('runtime', 'prompt', id, 'say paid for', '--server', npub, '--json')
   expect(said.json<Answer>().payload).toMatchObject({ reply: 'paid for' })
@@ -107,7 +107,7 @@ test('what was not used of a lease comes back by itself when the machine is lost
   await using seller = new Rig()
   await using buyer = new Rig()
   const npub = await twoNodes(seller, buyer)
-  const rent = ['runtime', 'provision', '--server', npub, '--provider', 'local', '--class', 'small', '--lease', '600', '--max-sats', '600']
+  const rent = ['runtime', 'provision', '--server', npub, '--provider', 'local', '--class', 'small', '--lease', '600', '--max-sats', '640']
   await seller.ok('config', 'set', 'runtimes.unreachable_after_s', '1', '--sandbox')
   // Ready, and some seconds later everything inside is dead.
   const agent = `( sleep 6; kill -9 -1 ) & ${shellAgent('acp')}`

@@ -12,7 +12,7 @@ let payee: TestHome
 
 beforeAll(async () => {
   sandbox = await startSandbox()
-  payee = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: testWords() })
+  payee = await openHome({ dir: sandbox.dir, mintUrls: [sandbox.mintUrl], words: testWords() })
 })
 
 afterAll(async () => {
