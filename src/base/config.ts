@@ -8,6 +8,9 @@ import { readFileIfAny, writeFileAtomic } from './files.ts'
 /** Where a node without configuration meets others. */
 export const DEFAULT_RELAYS: readonly string[] = ['wss://us-east.nostr.pikachat.org', 'wss://eu.nostr.pikachat.org']
 
+/** Where profiles and relay lists of everybody are gathered. */
+export const DEFAULT_INDEX_RELAYS: readonly string[] = ['wss://purplepag.es', 'wss://indexer.coracle.social']
+
 const relayUrl = z.string().regex(/^wss?:\/\/[^\s#]+$/, 'must be a ws:// or wss:// URL')
 const httpUrl = z.string().regex(/^https?:\/\/[^\s#]+$/, 'must be an http:// or https:// URL')
 const kind = z.int().min(5000).max(5999)
@@ -43,6 +46,11 @@ const schema = z.strictObject({
       about: z.string().max(1000).default('A Pylon node: sells work for sats and hosts agents.'),
       mode: z.enum(['host', 'provider', 'both']).default('both'),
       relays: z.array(relayUrl).max(20).default([]),
+      /** Where relay lists and profiles of others are looked for besides. */
+      index_relays: z
+        .array(relayUrl)
+        .max(10)
+        .default([...DEFAULT_INDEX_RELAYS]),
       log_level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
       dm_scheme: z.enum(['auto', 'nip17', 'nip04']).default('auto'),
     })

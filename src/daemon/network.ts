@@ -1,7 +1,7 @@
 /** Where this node meets others: the relays and mints of flags, config, its own sandbox or one that it joined. */
 import { z } from 'zod'
 import type { Clock } from '../base/clock.ts'
-import { type Config, DEFAULT_RELAYS } from '../base/config.ts'
+import { type Config, DEFAULT_INDEX_RELAYS, DEFAULT_RELAYS } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'
@@ -48,6 +48,17 @@ export async function settleSurroundings(deps: Deps): Promise<Surroundings> {
 function ofLive({ run, config }: Deps): Surroundings {
   const relays = [run.relays, config.node.relays, DEFAULT_RELAYS].find((list) => list.length > 0) ?? []
   return { relays, mints: run.mints, sandbox: undefined, close: async () => undefined }
+}
+
+/**
+ * Where lists and profiles of others are looked for besides our own relays. The public default is nothing for an island: a sandbox
+ * node, or one whose relays are all in clear (ws://).
+ */
+export function indexRelaysOf(config: Config, network: 'sandbox' | 'live', relays: readonly string[]): readonly string[] {
+  const { index_relays: configured } = config.node
+  const isDefault = configured.join(' ') === DEFAULT_INDEX_RELAYS.join(' ')
+  const isIsland = network === 'sandbox' || relays.every((url) => url.startsWith('ws:'))
+  return isDefault && isIsland ? [] : configured
 }
 
 async function ofSandbox(deps: Deps): Promise<Surroundings> {

@@ -28,7 +28,7 @@ import { Part } from './health.ts'
 import type { DaemonOptions, Mode } from './launch/run-options.ts'
 import type { Successor } from './launch/successor.ts'
 import type { LogFile } from './log-file.ts'
-import type { Surroundings } from './network.ts'
+import { indexRelaysOf, type Surroundings } from './network.ts'
 import { askMintsAfterRestore } from './restored.ts'
 import { RuntimeCalls } from './runtime-calls.ts'
 import type { Services } from './services.ts'
@@ -58,7 +58,7 @@ const ADD_MINT_FIRST_MS = 1000
 const ADD_MINT_MAX_MS = 60_000
 
 /** Keys whose change shows only after a restart. */
-const AFTER_RESTART = ['node.mode', 'node.relays', 'runtimes.enabled'] as const
+const AFTER_RESTART = ['node.mode', 'node.relays', 'node.index_relays', 'runtimes.enabled'] as const
 
 export class PylonNode implements Services {
   readonly startedAt: number
@@ -230,7 +230,9 @@ export class PylonNode implements Services {
     const { store, clock, logger, dialer, keyring } = this
     const common = { store, clock, logger, dialer, config: () => this.#config }
     const { nostr, wallets, customer, provider, tenant } = this.parts
-    nostr.build(logger, () => createNostr({ ...common, keyring, relays: this.surroundings.relays }))
+    const { relays } = this.surroundings
+    const indexRelays = indexRelaysOf(this.config(), this.network, relays)
+    nostr.build(logger, () => createNostr({ ...common, keyring, relays, indexRelays }))
     const invoiceNetwork = this.network === 'sandbox' ? 'bcrt' : 'bc'
     wallets.build(logger, () => createWallets({ ...common, nostr: { keyring }, invoiceNetwork }))
     customer.build(logger, () => new Customer({ ...common, nostr: nostr.get(), wallets: wallets.get() }))

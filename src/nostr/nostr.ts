@@ -10,7 +10,7 @@ import { Outbox } from './outbox.ts'
 import { RelayPool } from './pool.ts'
 import { listenRelays, queryRelays } from './query.ts'
 import type { Relay } from './relay.ts'
-import { relayUrl } from './relay-url.ts'
+import { relayUrl, relayUrls } from './relay-url.ts'
 import { startRetention } from './retention.ts'
 import { Subscriptions } from './subscriptions.ts'
 import type { Keyring, Nostr, RelayHealth } from './types.ts'
@@ -24,6 +24,8 @@ export interface NostrDeps {
   readonly keyring: Keyring
   /** The node's own, named by the owner: exceptions of the dialer, and the only ones that the node's key is shown to unasked (NIP-42). */
   readonly relays: readonly string[]
+  /** Where else lists and profiles of others are looked for. */
+  readonly indexRelays?: readonly string[]
   /** For what is kept how long; nothing is removed without it. */
   readonly config?: () => Config
   readonly verifier?: Verifier
@@ -34,6 +36,8 @@ export function createNostr(deps: NostrDeps): Nostr {
   const { store, clock, logger, dialer, keyring } = deps
   const relays = [...new Set(deps.relays.map(relayUrl))]
   for (const url of relays) dialer.allow(url, true)
+  const indexRelays = relayUrls(deps.indexRelays ?? [])
+  for (const url of indexRelays) dialer.allow(url, true)
   const verifier = deps.verifier ?? createVerifier()
   const pool = new RelayPool(relays, { dialer, clock, logger, keyring })
   const subscriptions = new Subscriptions({ store, clock, logger, pool, verifier, keyring, ownRelays: relays })
@@ -45,6 +49,7 @@ export function createNostr(deps: NostrDeps): Nostr {
     logger,
     dialer,
     ownRelays: relays,
+    indexRelays: () => indexRelays,
     query: (filters, options) => queryRelays(lookups, filters, options),
   })
   let canaries: Canary[] = []
@@ -81,13 +86,17 @@ export function createNostr(deps: NostrDeps): Nostr {
     },
     health: () => pool.ownRelays().map(healthOf),
     subscribe: (spec) => subscriptions.open(spec),
-    query: (filters, options) => queryRelays(lookups, filters, options),
+    async query(filters, options) {
+      const { events, complete } = await queryRelays(lookups, filters, options)
+      return { events, complete }
+    },
     listen: (spec) => listenRelays(lookups, spec),
     nudgeOutbox: () => outbox.nudge(),
     onPublished: (keyPrefix, handler) => outbox.listen('accepted', keyPrefix, ({ key, eventId }) => handler(key, eventId)),
     onGivenUp: (keyPrefix, handler) => outbox.listen('given_up', keyPrefix, ({ key, why }) => handler(key, why ?? 'no relay took it')),
     relaysToReach: (pubkey, hints) => directory.relaysToReach(pubkey, hints),
-    dmRelaysOf: (pubkey) => directory.dmRelaysOf(pubkey),
+    dmRelaysOf: (pubkey, hints) => directory.dmRelaysOf(pubkey, hints),
+    newestOf: (pubkey, kinds, relays) => directory.newestOf(pubkey, kinds, relays),
     profileOf: (pubkey) => directory.profileOf(pubkey),
   }
 }

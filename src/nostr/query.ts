@@ -17,6 +17,14 @@ const MAX_EVENTS = 50_000
 /** Who asks for so few takes what comes; a longer list is read on until it is whole. */
 const SHORT_LIMIT = 50
 
+export interface QueryAnswer {
+  readonly events: NostrEvent[]
+  /** Only when every asked relay sent a real EOSE. */
+  readonly complete: boolean
+  /** The relays that did (normal URLs). */
+  readonly answered: readonly string[]
+}
+
 export interface QueryDeps {
   readonly clock: Clock
   readonly pool: RelayPool
@@ -34,7 +42,7 @@ export async function queryRelays(
   deps: QueryDeps,
   filters: readonly Filter[],
   options: { relays?: readonly string[]; timeoutMs?: number } = {},
-): Promise<{ events: NostrEvent[]; complete: boolean }> {
+): Promise<QueryAnswer> {
   const { holds, asked } = holdAll(deps, options.relays)
   const events = new Map<string, NostrEvent>()
   const take = (relay: Relay) => (event: NostrEvent) => {
@@ -47,7 +55,8 @@ export async function queryRelays(
   const ends = await Promise.all(
     holds.map((hold) => askAsNeeded(deps, hold.relay, filters, endsAt, take(hold.relay)).finally(() => hold.release())),
   )
-  return { events: [...events.values()], complete: asked > 0 && holds.length === asked && ends.every(Boolean) && events.size < MAX_EVENTS }
+  const answered = holds.filter((_, index) => ends[index] === true).map(({ relay }) => relay.url)
+  return { events: [...events.values()], complete: asked > 0 && answered.length === asked && events.size < MAX_EVENTS, answered }
 }
 
 /** As nobody first; where the relay refuses that, as the key that the filters are about. Whether it has sent all that it has. */

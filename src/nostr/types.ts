@@ -31,6 +31,17 @@ export interface Filter {
   readonly [tag: `#${string}`]: readonly string[] | undefined
 }
 
+/** What relays have of one key now. */
+export interface Newest {
+  readonly events: ReadonlyMap<number, NostrEvent>
+  /** Relays that told all they have. */
+  readonly answered: readonly string[]
+  /** Those that the key writes to, as far as we go there. */
+  readonly write: readonly string[]
+  /** Whether what was not found is not there: somebody answered who should know. */
+  readonly isSure: boolean
+}
+
 /** One key. The secret never leaves it. */
 export interface Signer {
   /** 64 hex digits. */
@@ -151,8 +162,13 @@ export interface Nostr {
   onGivenUp(keyPrefix: string, handler: (key: string, why: string) => Promise<void>): void
   /** Where to send what concerns this key: own write relays, its read relays (10002) and the hints; capped and guarded. */
   relaysToReach(pubkey: string, hints?: readonly string[]): Promise<string[]>
-  /** Its DM relays (10050), or undefined when it publishes none. */
-  dmRelaysOf(pubkey: string): Promise<string[] | undefined>
+  /**
+   * Its DM relays (10050), or undefined when it publishes none: asked of our own relays, the hints, the index relays and those
+   * that it writes to. @throws relay_unreachable when none answered that could know
+   */
+  dmRelaysOf(pubkey: string, hints?: readonly string[]): Promise<string[] | undefined>
+  /** What relays have of these replaceable kinds now, uncached: our own, those given, index relays, and those that the key writes to. */
+  newestOf(pubkey: string, kinds: readonly number[], relays?: readonly string[]): Promise<Newest>
   /** Its newest kind 0, parsed, or undefined. */
   profileOf(pubkey: string): Promise<{ name?: string; lud06?: string; lud16?: string } | undefined>
 }

@@ -29,6 +29,8 @@ interface ActionClaim {
   readonly eventId: string | null
   /** Digest of words that the agent says only once. */
   readonly digest: string | null
+  /** For the owner, beside what became of it. */
+  readonly note?: string
   readonly at: number
 }
 
@@ -39,8 +41,8 @@ interface ActionClaim {
 export const claimAction = defineCommand('claim_action', (sql, p: ActionClaim) => {
   const changed = sql(
     `UPDATE actions SET state = 'claimed', counterparty = coalesce(@counterparty, counterparty), event_id = @event, said_id = @event,
-       updated_at = @at WHERE id = @id AND state = 'planned'`,
-  ).run({ counterparty: p.counterparty, event: p.eventId, at: BigInt(p.at), id: p.id })
+       reason = @note, updated_at = @at WHERE id = @id AND state = 'planned'`,
+  ).run({ counterparty: p.counterparty, event: p.eventId, note: p.note ?? null, at: BigInt(p.at), id: p.id })
   if (changed.changes === 0) throw new PylonError('conflict', 'The action was taken up before.')
   if (p.digest === null) return
   const said = sql(
@@ -64,9 +66,10 @@ export const finishAction = defineCommand(
     },
   ) => {
     sql(
-      `UPDATE actions SET state = ?, reason = ?, cost_msats = coalesce(?, cost_msats), event_id = coalesce(?, event_id), updated_at = ?
-       WHERE id = ? AND state IN ('planned', 'claimed', 'unknown')`,
-    ).run(p.state, p.reason, p.costMsats ?? null, p.eventId ?? null, BigInt(p.at), p.id)
+      `UPDATE actions SET state = @state, reason = CASE @state WHEN 'published' THEN coalesce(@reason, reason) ELSE @reason END,
+         cost_msats = coalesce(@cost, cost_msats), event_id = coalesce(@event, event_id), updated_at = @at
+       WHERE id = @id AND state IN ('planned', 'claimed', 'unknown')`,
+    ).run({ state: p.state, reason: p.reason, cost: p.costMsats ?? null, event: p.eventId ?? null, at: BigInt(p.at), id: p.id })
   },
 )
 

@@ -111,10 +111,9 @@ export function hasHeardFrom(store: Store, pubkey: string, sender: string): bool
 }
 
 /** Whether somebody has written to the agent by NIP-17. */
-export function hasWrittenSealed(store: Store, pubkey: string, sender: string): boolean {
-  return (
-    store.sql("SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? AND scheme = 'nip17' LIMIT 1").get(pubkey, sender) !== undefined
-  )
+export function hasWritten(store: Store, pubkey: string, sender: string, scheme: 'nip17' | 'nip04'): boolean {
+  const row = store.sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? AND scheme = ? LIMIT 1').get(pubkey, sender, scheme)
+  return row !== undefined
 }
 
 /** The event behind something heard, for replies to it. */

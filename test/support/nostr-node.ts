@@ -26,6 +26,7 @@ export interface TestNostr {
 /** @param options.dir an existing folder to go on with. */
 export function startNostr(options: {
   relays: readonly string[]
+  indexRelays?: readonly string[]
   dir?: string
   clock?: Clock
   locked?: boolean
@@ -37,7 +38,15 @@ export function startNostr(options: {
   const keyring = new HomeKeyring({ store, clock, logger: silentLogger, nodePubkey: TEST_PUBKEY })
   if (options.locked !== true) keyring.unlock(TEST_WORDS)
   const dialer = createDialer()
-  const nostr = createNostr({ store, clock, logger: silentLogger, dialer, keyring, relays: options.relays })
+  const nostr = createNostr({
+    store,
+    clock,
+    logger: silentLogger,
+    dialer,
+    keyring,
+    relays: options.relays,
+    indexRelays: options.indexRelays ?? [],
+  })
   if (options.start !== false) nostr.start()
   return {
     dir,

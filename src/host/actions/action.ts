@@ -1,7 +1,7 @@
 /** What an agent can do: the shape of each action as brains write it and as it is stored, with the limits that no brain may pass. */
 import { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
-import { parseEventPointer, parsePubkey } from '../../nostr/nips/nip19.ts'
+import { parseEventPointer, parsePubkey, relayHints } from '../../nostr/nips/nip19.ts'
 
 export const MAX_TEXT_CHARS = 2000
 const MAX_DM_CHARS = 10_000
@@ -14,13 +14,15 @@ const note = z
   .string()
   .max(2000)
   .transform(via((value) => parseEventPointer(value).id))
+/** Where to look besides, as an nprofile or nevent in `to` says. */
+const hints = z.array(z.string().max(512)).max(3).optional()
 const wholeSats = z.int().min(1).max(Math.min(MAX_SATS, Number.MAX_SAFE_INTEGER))
 
 const schema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('post'), text: text(MAX_TEXT_CHARS) }),
-  z.strictObject({ type: z.literal('reply'), to: note, text: text(MAX_TEXT_CHARS) }),
-  z.strictObject({ type: z.literal('react'), to: note, content: text(40).default('+') }),
-  z.strictObject({ type: z.literal('dm'), to: pubkey, text: text(MAX_DM_CHARS) }),
+  z.strictObject({ type: z.literal('reply'), to: note, text: text(MAX_TEXT_CHARS), relays: hints }),
+  z.strictObject({ type: z.literal('react'), to: note, content: text(40).default('+'), relays: hints }),
+  z.strictObject({ type: z.literal('dm'), to: pubkey, text: text(MAX_DM_CHARS), relays: hints }),
   z.strictObject({ type: z.literal('channel'), channel: note, text: text(MAX_TEXT_CHARS) }),
   /** `to` is a key, or the note that is zapped. */
   z.strictObject({
@@ -30,7 +32,7 @@ const schema = z.discriminatedUnion('type', [
     comment: z.string().max(280).default(''),
   }),
   z.strictObject({ type: z.literal('pay_invoice'), invoice: z.string().trim().min(10).max(8000) }),
-  z.strictObject({ type: z.literal('request_payment'), to: pubkey, sats: wholeSats, memo: z.string().max(280).default('') }),
+  z.strictObject({ type: z.literal('request_payment'), to: pubkey, sats: wholeSats, memo: z.string().max(280).default(''), relays: hints }),
   z.strictObject({
     type: z.literal('set_goal'),
     description: text(500),
@@ -42,6 +44,8 @@ const schema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('nothing') }),
 ])
 
+const HINTED = new Set(['reply', 'react', 'dm', 'request_payment'])
+
 export type Action = z.infer<typeof schema>
 export type ActionType = Action['type']
 
@@ -52,7 +56,10 @@ export const ACTION_TYPES: readonly ActionType[] = schema.options.map((option) =
 
 /** The fields of each type besides `type`. */
 export const ACTION_FIELDS = Object.fromEntries(
-  schema.options.map((option) => [option.shape.type.value, Object.keys(option.shape).filter((field) => field !== 'type')]),
+  schema.options.map((option) => [
+    option.shape.type.value,
+    Object.keys(option.shape).filter((field) => field !== 'type' && field !== 'relays'),
+  ]),
 ) as Readonly<Record<string, readonly string[]>>
 
 function via(decode: (value: string) => string): (value: string, context: z.core.$RefinementCtx<string>) => string {
@@ -85,9 +92,18 @@ export function readZapTarget(to: string): ZapTarget {
   return author === undefined ? { eventId } : { eventId, pubkey: author }
 }
 
+/** What is kept of a pointer is its key or id; the relays that it names go along. */
+function withHints(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || 'relays' in value) return value
+  const { type, to } = value as { type?: unknown; to?: unknown }
+  if (typeof to !== 'string' || typeof type !== 'string' || !HINTED.has(type)) return value
+  const relays = relayHints(to)
+  return relays.length === 0 ? value : { ...value, relays }
+}
+
 /** One action as a brain wrote it. @throws action_invalid naming the field. */
 export function parseAction(value: unknown): Action {
-  const parsed = schema.safeParse(value)
+  const parsed = schema.safeParse(withHints(value))
   if (parsed.success) return parsed.data
   const type = typeof value === 'object' && value !== null ? String((value as { type?: unknown }).type) : typeof value
   const problems = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'type'} ${issue.message}`)

@@ -13,7 +13,7 @@ import type { EventTemplate, IdentifiedEvent } from '../../nostr/types.ts'
 import { type ActionRow, claimAction } from '../../store/actions.ts'
 import { type AgentRow, getAgent } from '../../store/agents.ts'
 import { all } from '../../store/commands.ts'
-import { hasWrittenSealed, heardEvent } from '../../store/heard.ts'
+import { hasWritten, heardEvent } from '../../store/heard.ts'
 import { enqueueEvent } from '../../store/outbox.ts'
 import { saidDigest } from '../observation.ts'
 import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
@@ -47,10 +47,10 @@ export class Publisher {
   }
 
   /** @throws action_invalid when no relay has it */
-  async find(agent: AgentRow, id: string): Promise<IdentifiedEvent> {
+  async find(agent: AgentRow, id: string, hints: readonly string[] = []): Promise<IdentifiedEvent> {
     const known = this.#events.get(id) ?? storedEvent(heardEvent(this.#deps.store, agent.pubkey, id))
     if (known !== undefined) return known
-    const relays = [...new Set([...relaysOf(this.#deps, agent), ...this.#deps.nostr.relays])]
+    const relays = [...new Set([...relaysOf(this.#deps, agent), ...this.#deps.nostr.relays, ...hints])]
     const { events } = await this.#deps.nostr.query([{ ids: [id], limit: 1 }], { relays, timeoutMs: FIND_TIMEOUT_MS })
     const found = events.find((event) => event.id === id)
     if (found === undefined) throw new PylonError('action_invalid', `no relay has the event ${id}`)
@@ -70,7 +70,7 @@ export class Publisher {
   }
 
   async reply(agent: AgentRow, row: ActionRow, action: Of<'reply'>): Promise<void> {
-    const parent = await this.find(agent, action.to)
+    const parent = await this.find(agent, action.to, action.relays)
     // NIP-22 is for what NIP-10 does not cover; channels (NIP-28) reply as short notes do.
     const isNote = parent.kind === 1 || parent.kind === 42
     const thread = isNote ? replyTags(parent, agent.pubkey) : commentTags(parent, agent.pubkey)
@@ -78,7 +78,7 @@ export class Publisher {
       ...thread,
       ...mentionTags(action.text, [agent.pubkey, ...thread.filter((tag) => tag[0] === 'p').map((tag) => tag[1] ?? '')]),
     ]
-    const relays = await this.#reach(agent, parent.pubkey)
+    const relays = await this.#reach(agent, parent.pubkey, action.relays)
     await this.#publish(
       agent,
       row,
@@ -92,7 +92,7 @@ export class Publisher {
   }
 
   async react(agent: AgentRow, row: ActionRow, action: Of<'react'>): Promise<void> {
-    const target = await this.find(agent, action.to)
+    const target = await this.find(agent, action.to, action.relays)
     const tags = [
       ['e', target.id],
       ['p', target.pubkey],
@@ -103,7 +103,7 @@ export class Publisher {
       row,
       { kind: 7, content: action.content, tags },
       {
-        relays: await this.#reach(agent, target.pubkey),
+        relays: await this.#reach(agent, target.pubkey, action.relays),
         digest: saidDigest('reply', target.id, `reaction ${action.content}`),
         counterparty: target.pubkey,
       },
@@ -139,24 +139,25 @@ export class Publisher {
       expiresAt: row.createdAt + REQUEST_EXPIRY_MS,
     })
     const text = `${action.memo === '' ? 'Payment request' : action.memo}: ${action.sats} sats\n${invoice.request}`
-    await this.dm(agent, row, { type: 'dm', to: action.to, text })
+    await this.dm(agent, row, { type: 'dm', to: action.to, text, ...(action.relays === undefined ? {} : { relays: action.relays }) })
   }
 
   /** NIP-17 to the peer's DM relays with a copy to the agent itself, or NIP-04, as the agent's scheme says. */
   async dm(agent: AgentRow, row: ActionRow, action: Of<'dm'>): Promise<void> {
     const { store, clock, nostr, keyring } = this.#deps
     const signer = keyring.signer(agent.pubkey)
-    const inbox = agent.dmScheme === 'nip04' ? undefined : await this.#dmRelays(agent, action.to)
+    const inbox = agent.dmScheme === 'nip04' ? undefined : await this.#dmRelays(agent, action)
     if (inbox === undefined && agent.dmScheme === 'nip17') {
       throw new PylonError('action_refused', 'the peer has no DM relays (kind 10050) and dm_scheme nip17 allows nothing else')
     }
     if (inbox === undefined) {
       const template = buildDm04(signer, action.to, action.text, unixSeconds(clock))
       await this.#publish(agent, row, template, {
-        relays: await this.#reach(agent, action.to),
+        relays: await this.#reach(agent, action.to, action.relays),
         digest: null,
         counterparty: action.to,
         ttlMs: DM_TTL_MS,
+        ...(agent.dmScheme === 'nip04' ? {} : { note: 'sent as kind 4 (NIP-04): the peer publishes no DM relays (kind 10050)' }),
       })
       return
     }
@@ -173,13 +174,19 @@ export class Publisher {
   }
 
   /** Where the peer reads NIP-17. Who wrote so can read it, and is not answered by less because no relay tells its kind 10050 now. */
-  async #dmRelays(agent: AgentRow, pubkey: string): Promise<readonly string[] | undefined> {
+  async #dmRelays(agent: AgentRow, { to: pubkey, relays: hints = [] }: Of<'dm'>): Promise<readonly string[] | undefined> {
     const { store, nostr } = this.#deps
     const neighbour = getAgent(store, pubkey)
     if (neighbour !== undefined) return relaysOf(this.#deps, neighbour)
-    const relays = await nostr.dmRelaysOf(pubkey)
-    if (relays !== undefined && relays.length > 0) return relays
-    return hasWrittenSealed(store, agent.pubkey, pubkey) ? this.#reach(agent, pubkey) : undefined
+    const has = (scheme: 'nip17' | 'nip04') => hasWritten(store, agent.pubkey, pubkey, scheme)
+    try {
+      const relays = await nostr.dmRelaysOf(pubkey, [...hints, ...relaysOf(this.#deps, agent)])
+      if (relays !== undefined && relays.length > 0) return relays
+    } catch (error) {
+      // Where nobody answered who could know, kind 4 would be a guess: only who wrote so itself is answered so.
+      if (!has('nip17') && !has('nip04')) throw error
+    }
+    return has('nip17') ? this.#reach(agent, pubkey, hints) : undefined
   }
 
   /** The agent's relays and those where the people whom it names read. */
@@ -188,10 +195,10 @@ export class Publisher {
     return [...new Set([...relaysOf(this.#deps, agent), ...reached.flat()])]
   }
 
-  async #reach(agent: AgentRow, pubkey: string): Promise<readonly string[]> {
+  async #reach(agent: AgentRow, pubkey: string, hints: readonly string[] = []): Promise<readonly string[]> {
     const own = relaysOf(this.#deps, agent)
     try {
-      return [...new Set([...own, ...(await this.#deps.nostr.relaysToReach(pubkey))])]
+      return [...new Set([...own, ...(await this.#deps.nostr.relaysToReach(pubkey, hints))])]
     } catch (error) {
       this.#deps.logger.warn({ agent: agent.name, error: messageOf(error) }, 'the relays of a peer are not known')
       return own
@@ -202,7 +209,7 @@ export class Publisher {
     agent: AgentRow,
     row: ActionRow,
     template: Omit<EventTemplate, 'created_at'>,
-    how: { relays: readonly string[]; digest: string | null; counterparty: string | null; ttlMs?: number },
+    how: { relays: readonly string[]; digest: string | null; counterparty: string | null; ttlMs?: number; note?: string },
   ): Promise<void> {
     const { store, clock, nostr } = this.#deps
     const at = clock.now()
@@ -210,7 +217,14 @@ export class Publisher {
     this.remember(event)
     await store.write(
       all(
-        claimAction({ id: row.id, counterparty: how.counterparty, eventId: event.id, digest: how.digest, at }),
+        claimAction({
+          id: row.id,
+          counterparty: how.counterparty,
+          eventId: event.id,
+          digest: how.digest,
+          at,
+          ...(how.note === undefined ? {} : { note: how.note }),
+        }),
         enqueueEvent({ key: `action:${row.id}`, event, relays: how.relays, notAfter: at + (how.ttlMs ?? NOTE_TTL_MS), at }),
       ),
     )

@@ -53,7 +53,7 @@ async function counterpartyOf(publisher: Publisher, agent: AgentRow, action: Act
       return action.to
     case 'reply':
     case 'react':
-      return (await publisher.find(agent, action.to)).pubkey
+      return (await publisher.find(agent, action.to, action.relays)).pubkey
     case 'zap': {
       const { eventId, pubkey } = readZapTarget(action.to)
       // Whom a pointer calls the author is the word of who made the pointer.

@@ -27,6 +27,15 @@ export function parsePubkey(text: string): string {
   throw new PylonError('pubkey_invalid', `${JSON.stringify(text.slice(0, 80))} is not an npub or 64 hex digits.`)
 }
 
+const MAX_HINTS = 3
+
+/** The relays that an nprofile or nevent names; none where the text is no such pointer. */
+export function relayHints(text: string): string[] {
+  const decoded = tryDecode(text.trim().replace(/^nostr:/, ''))
+  const relays = decoded?.type === 'nprofile' || decoded?.type === 'nevent' ? (decoded.data.relays ?? []) : []
+  return relays.filter((url) => url.length <= 512).slice(0, MAX_HINTS)
+}
+
 /** nsec or 64 hex digits, as 32 bytes. @throws identity_invalid (the text is not repeated) */
 export function parseSecret(text: string): Uint8Array {
   const bare = text.trim()

@@ -14,6 +14,7 @@ import type { IdentifiedEvent, Keyring, Nostr, NostrEvent, Signer } from '../../
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { Store } from '../../../src/store/store.ts'
 import type { PayRequest, PayResult, SentToken, Wallet, WalletEvent, WalletOwner, Wallets } from '../../../src/wallet/types.ts'
+import { newestAmong } from '../../support/newest.ts'
 import { tempDir } from '../../support/temp.ts'
 
 export const MINT = 'https://mint.test'
@@ -86,6 +87,7 @@ export class World {
       onGivenUp: (prefix, handler) => void this.givenUp.set(prefix, handler),
       relaysToReach: async () => ['wss://relay.test'],
       dmRelaysOf: async () => undefined,
+      newestOf: async (pubkey, kinds) => newestAmong(this.published, pubkey, kinds, ['wss://relay.test']),
       profileOf: async () => undefined,
     }
   }

@@ -438,6 +438,28 @@ describe('what is refused', () => {
     await world.close()
   })
 
+  it('writes kind 4 only to who is known to have no DM relays, and says so', async () => {
+    const world = await startWorld({ dir: tempDir() })
+    const dm = rules({ on: 'tick', do: [{ type: 'dm', to: bob.pubkey, text: 'psst' }] })
+    world.outside.answers = false
+    const ada = await spawnAda(world, { autonomy: 'autonomous', brain: dm })
+    expect(world.host.log('ada')[0]?.actions).toMatchObject([
+      { state: 'failed', reason: expect.stringContaining('No relay that could know') },
+    ])
+    expect(world.outside.ofKind(4, ada)).toHaveLength(0)
+    world.outside.answers = true
+    await world.host.tick('ada')
+    await settled(world)
+    expect(world.host.log('ada')[0]?.actions).toMatchObject([{ state: 'published', reason: expect.stringContaining('kind 4') }])
+    expect(world.outside.ofKind(4, ada)).toHaveLength(1)
+    world.outside.inboxes.set(bob.pubkey, ['ws://relay.test'])
+    await world.host.tick('ada')
+    await settled(world)
+    expect(world.host.log('ada')[0]?.actions).toMatchObject([{ state: 'published', reason: null }])
+    expect(world.outside.ofKind(1059)).not.toHaveLength(0)
+    await world.close()
+  })
+
   it('never acts on the words of strangers by themselves', async () => {
     const world = await startWorld({ dir: tempDir() })
     const brain = rules({ on: 'mention', do: [{ type: 'remember', text: 'heard {{mention.text}}' }] })

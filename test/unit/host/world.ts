@@ -15,6 +15,7 @@ import type { EventTemplate, Nostr, NostrEvent, Signer, SubscriptionSpec } from 
 import { pendingAfter, recordDeliveries } from '../../../src/store/outbox.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
 import type { PayResult, Wallet, WalletEvent, WalletOwner, Wallets } from '../../../src/wallet/types.ts'
+import { newestAmong } from '../../support/newest.ts'
 
 export const WORDS = 'abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about'
 const RELAY = 'ws://relay.test'
@@ -33,6 +34,8 @@ export class Outside {
   readonly zaps: Parameters<SendZap>[0][] = []
   zapOutcome: 'paid' | 'unknown' | 'failed' = 'paid'
   accepts = true
+  /** Whether look-ups are answered. */
+  answers = true
   /** The words in which the relay refuses an event for good. */
   refuses: (event: NostrEvent) => string | undefined = () => undefined
 
@@ -96,7 +99,11 @@ class MemoryRelay {
       onPublished: (prefix, handler) => void this.#published.set(prefix, handler),
       onGivenUp: (prefix, handler) => void this.#givenUp.set(prefix, handler),
       relaysToReach: async () => [RELAY],
-      dmRelaysOf: async (pubkey) => this.#outside.inboxes.get(pubkey),
+      dmRelaysOf: async (pubkey) => {
+        if (!this.#outside.answers) throw new PylonError('relay_unreachable', 'No relay that could know answered.')
+        return this.#outside.inboxes.get(pubkey)
+      },
+      newestOf: async (pubkey, kinds) => newestAmong(this.#outside.events.values(), pubkey, kinds, this.#outside.answers ? [RELAY] : []),
       profileOf: async () => undefined,
     }
   }

@@ -16,6 +16,7 @@ import { getJob, type JobRow, transitionsOf } from '../../../src/store/jobs.ts'
 import { pendingAfter } from '../../../src/store/outbox.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
 import { MemoryMint, MemoryWallets } from '../../support/memory-mint.ts'
+import { newestAmong } from '../../support/newest.ts'
 
 export const key = (n: number): Signer => createSigner(new Uint8Array(32).fill(n))
 
@@ -214,6 +215,7 @@ function fakeNostr(world: World, store: Store, isDead: () => boolean): { nostr: 
     onGivenUp: (prefix, handler) => void givenUp.push({ prefix, handler }),
     relaysToReach: (_pubkey, hints = []) => Promise.resolve([...relays, ...hints]),
     dmRelaysOf: () => Promise.resolve(undefined),
+    newestOf: (pubkey, kinds) => Promise.resolve(newestAmong(world.published, pubkey, kinds, relays)),
     profileOf: () => Promise.resolve(undefined),
   }
   return {
