@@ -17,6 +17,8 @@ export interface FetchOptions {
   /** The longest body that is read (default 1 MiB). */
   readonly maxBytes?: number
   readonly signal?: AbortSignal
+  /** How many redirects are followed (default 0), each dialled as an address that a stranger named. Of a GET only. */
+  readonly maxRedirects?: number
   /** A stranger chose the address: what the owner made an exception for itself (a mint, a spawner) is then none. */
   readonly namedByStranger?: boolean
 }
@@ -42,7 +44,7 @@ export interface Dialer {
   allow(origin: string, forStrangers?: boolean): void
   /** Whether the origin of this URL is an exception; `forStrangers` as for `allow`. */
   isAllowed(url: string, forStrangers?: boolean): boolean
-  /** One exchange; redirects are errors. @throws address_refused, fetch_failed, both naming the URL. */
+  /** One exchange; redirects are errors, unless some are asked for. @throws address_refused, fetch_failed, both naming the URL. */
   fetch(url: string, options?: FetchOptions): Promise<FetchResponse>
   /** An opening socket; a name that resolves to a refused address comes as its `error` event. @throws address_refused */
   connectWebSocket(url: string, options?: WebSocketOptions): WebSocket
@@ -90,8 +92,18 @@ export function createDialer(options: { allowedOrigins?: readonly string[]; look
     },
     isAllowed: (url, forStrangers = false) => (forStrangers ? allowedToStrangers : allowed).has(originOf(parseUrl(url))),
     async fetch(url, fetchOptions = {}) {
-      const isException = admit(url, 'https:', fetchOptions.namedByStranger)
-      return exchange(url, fetchOptions, isException ? plainAgent : guardedAgent)
+      const { maxRedirects = 0, timeoutMs = DEFAULT_TIMEOUT_MS, method = 'GET' } = fetchOptions
+      const until = performance.now() + timeoutMs
+      let next = url
+      for (let hop = 0; ; hop++) {
+        const isException = admit(next, 'https:', hop > 0 || fetchOptions.namedByStranger)
+        const leftMs = timeoutMs === 0 ? 0 : Math.max(1, Math.ceil(until - performance.now()))
+        const answer = await exchange(next, { ...fetchOptions, timeoutMs: leftMs }, isException ? plainAgent : guardedAgent)
+        if (!('location' in answer)) return answer
+        const location = URL.parse(answer.location ?? '', next)
+        if (location === null || method !== 'GET' || hop >= maxRedirects) throw notFollowed(next, answer.status)
+        next = location.href
+      }
     },
     connectWebSocket(url, { maxPayloadBytes = DEFAULT_MAX_BYTES, handshakeTimeoutMs = DEFAULT_TIMEOUT_MS, namedByStranger } = {}) {
       const isException = admit(url, 'wss:', namedByStranger)
@@ -134,7 +146,13 @@ function guardLookup(resolve: Lookup): LookupFunction {
   }
 }
 
-async function exchange(url: string, options: FetchOptions, dispatcher: Agent): Promise<FetchResponse> {
+/** A redirect: where to, if it says so. */
+interface Redirect {
+  readonly status: number
+  readonly location: string | undefined
+}
+
+async function exchange(url: string, options: FetchOptions, dispatcher: Agent): Promise<FetchResponse | Redirect> {
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
   const signals = [...(timeoutMs > 0 ? [AbortSignal.timeout(timeoutMs)] : []), ...(options.signal === undefined ? [] : [options.signal])]
   try {
@@ -149,16 +167,17 @@ async function exchange(url: string, options: FetchOptions, dispatcher: Agent): 
     response.body.on('error', () => {})
     if (response.statusCode >= 300 && response.statusCode < 400 && response.statusCode !== 304) {
       response.body.destroy()
-      throw new PylonError(
-        'fetch_failed',
-        `${url} answered with a redirect (${response.statusCode}), which is not followed: use the final URL.`,
-      )
+      return { status: response.statusCode, location: flatHeaders(response.headers)['location'] }
     }
     const text = await readCapped(url, response.body, options.maxBytes ?? DEFAULT_MAX_BYTES)
     return { status: response.statusCode, headers: flatHeaders(response.headers), text }
   } catch (error) {
     throw asDialError(url, error, timeoutMs)
   }
+}
+
+function notFollowed(url: string, status: number): PylonError {
+  return new PylonError('fetch_failed', `${url} answered with a redirect (${status}), which is not followed: use the final URL.`)
 }
 
 async function readCapped(url: string, body: AsyncIterable<Uint8Array> & { destroy(): unknown }, maxBytes: number): Promise<string> {

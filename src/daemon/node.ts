@@ -233,8 +233,7 @@ export class PylonNode implements Services {
     const { relays } = this.surroundings
     const indexRelays = indexRelaysOf(this.config(), this.network, relays)
     nostr.build(logger, () => createNostr({ ...common, keyring, relays, indexRelays }))
-    const invoiceNetwork = this.network === 'sandbox' ? 'bcrt' : 'bc'
-    wallets.build(logger, () => createWallets({ ...common, nostr: { keyring }, invoiceNetwork }))
+    wallets.build(logger, () => createWallets({ ...common, nostr: { keyring }, invoiceNetwork: this.#invoiceNetwork }))
     customer.build(logger, () => new Customer({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
     tenant.build(logger, () => new Tenant({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
     this.#buildMachines()
@@ -263,6 +262,11 @@ export class PylonNode implements Services {
     }
   }
 
+  /** The prefix of invoices that this node pays and shows. */
+  get #invoiceNetwork(): string {
+    return this.network === 'sandbox' ? 'bcrt' : 'bc'
+  }
+
   #buildHost(): void {
     const { store, clock, logger, dialer, keyring, sandboxUrls } = this
     const common = { store, clock, logger, dialer, config: () => this.#config }
@@ -277,7 +281,7 @@ export class PylonNode implements Services {
       return createHost({
         ...ofAgents,
         keyring,
-        sendZap: createZapSender(ofAgents),
+        sendZap: createZapSender({ ...ofAgents, invoiceNetwork: this.#invoiceNetwork }),
         ...(addresses === undefined ? {} : { zapAddresses: addresses }),
       })
     })

@@ -156,8 +156,7 @@ export class Inbox {
     const providerPubkey = await this.#deps.zapAddresses?.receiptKeyOf(agent.pubkey)
     const bolt11 = tagValue(receipt, 'bolt11')
     if (providerPubkey === undefined || bolt11 === undefined) return undefined
-    const expected = { recipient: agent.pubkey, providerPubkey, ...(agent.lud06 === null ? {} : { lnurl: agent.lud06 }) }
-    const result = validateReceipt(receipt, expected, this.#verifier, tryDecode)
+    const result = validateReceipt(receipt, { recipient: agent.pubkey, providerPubkey }, this.#verifier, tryDecode)
     if (!result.ok) {
       this.#deps.logger.info({ agent: agent.name, event: receipt.id, reason: result.reason }, 'a zap receipt was ignored')
       return undefined

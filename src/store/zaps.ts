@@ -9,6 +9,8 @@ export interface ZapSendRow {
   /** The signed 9734 as it is sent: the invoice commits to these very bytes. */
   readonly zapRequest: string
   readonly invoice: string | null
+  /** What is worth knowing of it, for the owner. */
+  readonly note: string | null
 }
 
 export interface LnurlAddressRow {
@@ -35,9 +37,12 @@ export const insertZapSend = defineCommand(
 )
 
 /** The first invoice stays: it alone may be paid under this key. */
-export const setZapInvoice = defineCommand('set_zap_invoice', (sql, p: { idempotencyKey: string; invoice: string }) => {
-  sql('UPDATE zap_sends SET invoice = ? WHERE idempotency_key = ? AND invoice IS NULL').run(p.invoice, p.idempotencyKey)
-})
+export const setZapInvoice = defineCommand(
+  'set_zap_invoice',
+  (sql, p: { idempotencyKey: string; invoice: string; note: string | null }) => {
+    sql('UPDATE zap_sends SET invoice = ?, note = ? WHERE idempotency_key = ? AND invoice IS NULL').run(p.invoice, p.note, p.idempotencyKey)
+  },
+)
 
 export function getZapSend(store: Store, idempotencyKey: string): ZapSendRow | undefined {
   const row = store.sql('SELECT * FROM zap_sends WHERE idempotency_key = ?').get(idempotencyKey)
@@ -47,6 +52,7 @@ export function getZapSend(store: Store, idempotencyKey: string): ZapSendRow | u
     requestDigest: text(row, 'request_digest'),
     zapRequest: text(row, 'zap_request'),
     invoice: textOrNull(row, 'invoice'),
+    note: textOrNull(row, 'note'),
   }
 }
 

@@ -9,6 +9,8 @@ export interface PayParameters {
   readonly callback: string
   readonly minMsats: bigint
   readonly maxMsats: bigint
+  /** How long a comment may be. */
+  readonly commentChars: number
   /** The key that signs zap receipts; undefined where it takes no zaps. */
   readonly nostrPubkey: string | undefined
 }
@@ -16,22 +18,26 @@ export interface PayParameters {
 const MAX_LNURL_CHARS = 2000
 const MAX_ANSWER_BYTES = 65_536
 const TIMEOUT_MS = 10_000
+const LNURL = /^(?:lightning:)?lnurl1/i
 const LUD16 = /^([a-z0-9_.+-]{1,64})@([a-z0-9.-]{1,253}(?::\d{1,5})?)$/i
 
+/** A host that moved answers with one redirect, seldom with two. */
+const MAX_REDIRECTS = 4
+
+/** Servers write limits as numbers, as fractions and as text. */
+const limit = z.union([z.number(), z.string().trim().min(1).max(40).transform(Number)]).pipe(z.number().min(0).max(1e18))
+
 const payParametersSchema = z.object({
-  tag: z.literal('payRequest'),
-  callback: z.url().max(2000),
-  minSendable: z.int().min(1),
-  maxSendable: z.int().min(1),
-  allowsNostr: z.boolean().nullish(),
-  nostrPubkey: z
-    .string()
-    .regex(/^[0-9a-f]{64}$/)
-    .nullish()
-    .catch(undefined),
+  tag: z.string().regex(/^payRequest$/i),
+  callback: z.string().min(1).max(2000),
+  minSendable: limit,
+  maxSendable: limit,
+  commentAllowed: limit.nullish().catch(undefined),
+  allowsNostr: z.unknown(),
+  nostrPubkey: z.unknown(),
 })
 const invoiceSchema = z.object({ pr: z.string().min(10).max(8192) })
-const errorSchema = z.object({ status: z.literal('ERROR'), reason: z.string().catch('no reason given') })
+const errorSchema = z.object({ status: z.string().regex(/^error$/i), reason: z.string().catch('no reason given') })
 
 /** The bech32 form of an LNURL. */
 export function encodeLnurl(url: string): string {
@@ -55,11 +61,13 @@ export function decodeLnurl(lnurl: string): string {
   }
 }
 
-/** Where to ask about an address: lud06 first, since its URL is exact. Undefined when it has neither. @throws lnurl_invalid */
+/** Where to ask about an address: lud06 first, since its URL is exact, unless it is none. Undefined when it has neither. @throws lnurl_invalid */
 export function lnurlOfProfile(profile: { readonly lud06?: string | undefined; readonly lud16?: string | undefined }): string | undefined {
-  if (profile.lud06 !== undefined && profile.lud06 !== '') return decodeLnurl(profile.lud06)
-  if (profile.lud16 === undefined || profile.lud16 === '') return undefined
-  const [, name, host] = LUD16.exec(profile.lud16.trim()) ?? []
+  const [lud06, lud16] = [profile.lud06?.trim() ?? '', profile.lud16?.trim() ?? '']
+  if (lud06 !== '' && (lud16 === '' || LNURL.test(lud06))) return decodeLnurl(lud06)
+  if (lud16 === '') return undefined
+  if (LNURL.test(lud16)) return decodeLnurl(lud16)
+  const [, name, host] = LUD16.exec(lud16.replace(/^lightning:/i, '')) ?? []
   if (name === undefined || host === undefined) throw invalid('the Lightning address is malformed')
   return `https://${host.toLowerCase()}/.well-known/lnurlp/${encodeURIComponent(name.toLowerCase())}`
 }
@@ -67,25 +75,45 @@ export function lnurlOfProfile(profile: { readonly lud06?: string | undefined; r
 /** @throws lnurl_invalid, fetch_failed, address_refused */
 export async function fetchPayParameters(dialer: Pick<Dialer, 'fetch'>, url: string): Promise<PayParameters> {
   const answer = await ask(dialer, url, payParametersSchema)
-  const { callback, minSendable, maxSendable, allowsNostr, nostrPubkey } = answer
+  const callback = URL.parse(answer.callback, url)
+  if (callback === null) throw invalid('its callback is no URL')
+  const minMsats = BigInt(Math.ceil(answer.minSendable))
   return {
-    callback,
-    minMsats: BigInt(minSendable),
-    maxMsats: BigInt(maxSendable),
-    nostrPubkey: allowsNostr === true ? (nostrPubkey ?? undefined) : undefined,
+    callback: callback.href,
+    minMsats: minMsats < 1n ? 1n : minMsats,
+    maxMsats: BigInt(Math.floor(answer.maxSendable)),
+    commentChars: Math.floor(answer.commentAllowed ?? 0),
+    nostrPubkey: String(answer.allowsNostr).toLowerCase() === 'true' ? hexKey(answer.nostrPubkey) : undefined,
   }
 }
 
-/** The invoice for a zap request, unchecked. @param zapRequest the signed 9734, the very bytes. @throws lnurl_invalid, fetch_failed, address_refused */
-export async function requestZapInvoice(
+function hexKey(value: unknown): string | undefined {
+  const key = typeof value === 'string' ? value.trim().toLowerCase() : ''
+  return /^[0-9a-f]{64}$/.test(key) ? key : undefined
+}
+
+/** A zap, with the very bytes of its signed request (9734); or a plain payment with words that the payee may read. */
+export type InvoiceOrder = { readonly amountMsats: bigint } & (
+  | { readonly zapRequest: string; readonly lnurl: string }
+  | { readonly comment: string }
+)
+
+/** The invoice that an LNURL server makes, unchecked. @throws lnurl_invalid, fetch_failed, address_refused */
+export async function requestInvoice(
   dialer: Pick<Dialer, 'fetch'>,
-  callback: string,
-  zap: { readonly amountMsats: bigint; readonly zapRequest: string; readonly lnurl: string },
+  { callback, commentChars }: Pick<PayParameters, 'callback' | 'commentChars'>,
+  order: InvoiceOrder,
 ): Promise<string> {
+  const comment = 'comment' in order ? [...order.comment].slice(0, commentChars).join('') : ''
+  const fields = {
+    amount: order.amountMsats.toString(),
+    ...('zapRequest' in order ? { nostr: order.zapRequest, lnurl: order.lnurl } : {}),
+    ...(comment === '' ? {} : { comment }),
+  }
+  // What the server put into its callback stays as it is.
   const url = new URL(callback)
-  url.searchParams.set('amount', zap.amountMsats.toString())
-  url.searchParams.set('nostr', zap.zapRequest)
-  url.searchParams.set('lnurl', zap.lnurl)
+  const query = Object.entries(fields).map(([name, value]) => `${name}=${encodeURIComponent(value)}`)
+  url.search = [...(url.search.length > 1 ? [url.search] : []), ...query].join('&')
   return (await ask(dialer, url.href, invoiceSchema)).pr
 }
 
@@ -94,6 +122,7 @@ async function ask<T>(dialer: Pick<Dialer, 'fetch'>, url: string, schema: z.ZodT
     headers: { accept: 'application/json' },
     timeoutMs: TIMEOUT_MS,
     maxBytes: MAX_ANSWER_BYTES,
+    maxRedirects: MAX_REDIRECTS,
     namedByStranger: true,
   })
   const json = parseJson(text)

@@ -10,7 +10,7 @@ import type { Store } from '../store/store.ts'
 import { getZapSend, insertZapSend, setZapInvoice, type ZapSendRow } from '../store/zaps.ts'
 import { decodeInvoice } from './bolt11.ts'
 import { accountOwner, requestDigest } from './context.ts'
-import { encodeLnurl, fetchPayParameters, invalid, lnurlOfProfile, type PayParameters, requestZapInvoice } from './lnurl.ts'
+import { encodeLnurl, fetchPayParameters, invalid, lnurlOfProfile, type PayParameters, requestInvoice } from './lnurl.ts'
 import type { PayResult, Spend, WalletOwner, Wallets } from './types.ts'
 
 export interface ZapSenderDeps {
@@ -19,6 +19,8 @@ export interface ZapSenderDeps {
   readonly dialer: Dialer
   readonly nostr: Pick<Nostr, 'keyring' | 'profileOf'>
   readonly wallets: Pick<Wallets, 'of'>
+  /** The prefix that invoices must have; undefined: any. */
+  readonly invoiceNetwork?: string
 }
 
 export interface ZapOrder {
@@ -60,6 +62,9 @@ export function createZapSender(deps: ZapSenderDeps): (order: ZapOrder) => Promi
   }
 }
 
+const PLAIN = 'its server takes no zaps: paid as a plain LNURL payment, so no receipt will tell of it'
+const OTHER_HASH = 'the invoice does not commit to the zap request: amount, network and expiry were right, its receipt may say less'
+
 /** The stored zap of this action; made, signed and stored when it is the first time. */
 async function fixZap(deps: ZapSenderDeps, order: ZapOrder, idempotencyKey: string): Promise<ZapSendRow> {
   const { from, recipient, eventId, amountSats } = order
@@ -89,13 +94,22 @@ async function fixZap(deps: ZapSenderDeps, order: ZapOrder, idempotencyKey: stri
 async function fixInvoice(deps: ZapSenderDeps, order: ZapOrder, fixed: ZapSendRow): Promise<string> {
   const { lnurl, parameters } = await resolveTarget(deps, order)
   const amountMsats = order.amountSats * 1000n
-  const invoice = await requestZapInvoice(deps.dialer, parameters.callback, { amountMsats, zapRequest: fixed.zapRequest, lnurl })
+  const takesZaps = parameters.nostrPubkey !== undefined
+  const invoice = await requestInvoice(
+    deps.dialer,
+    parameters,
+    takesZaps ? { amountMsats, zapRequest: fixed.zapRequest, lnurl } : { amountMsats, comment: order.comment },
+  )
   const decoded = decodeInvoice(invoice)
   if (decoded.amountMsats !== amountMsats) throw invalid(`it asks for ${decoded.amountMsats ?? 'no'} msats instead of ${amountMsats}`)
-  if (decoded.descriptionHash !== hash('sha256', fixed.zapRequest)) throw invalid('its invoice is not for this zap')
+  if (deps.invoiceNetwork !== undefined && decoded.network !== deps.invoiceNetwork) {
+    throw invalid(`its invoice is for another network (ln${decoded.network}, this node pays ln${deps.invoiceNetwork})`)
+  }
   if (decoded.expiresAt <= deps.clock.now()) throw invalid('its invoice has expired')
-  await deps.store.write(setZapInvoice({ idempotencyKey: fixed.idempotencyKey, invoice }))
-  return getZapSend(deps.store, fixed.idempotencyKey)?.invoice ?? invoice
+  // Servers that commit to their metadata, to a constant or to nothing are common, and their receipts are as good.
+  const note = !takesZaps ? PLAIN : decoded.descriptionHash === hash('sha256', fixed.zapRequest) ? null : OTHER_HASH
+  await deps.store.write(setZapInvoice({ idempotencyKey: fixed.idempotencyKey, invoice: decoded.request, note }))
+  return getZapSend(deps.store, fixed.idempotencyKey)?.invoice ?? decoded.request
 }
 
 /** @throws lnurl_invalid, fetch_failed, address_refused */
@@ -105,7 +119,6 @@ async function resolveTarget(deps: ZapSenderDeps, order: ZapOrder): Promise<Targ
   if (url === undefined) throw invalid('the profile names none')
   const parameters = await fetchPayParameters(deps.dialer, url)
   const amountMsats = order.amountSats * 1000n
-  if (parameters.nostrPubkey === undefined) throw invalid('its server takes no zaps')
   if (amountMsats < parameters.minMsats || amountMsats > parameters.maxMsats) {
     throw invalid(`it takes ${parameters.minMsats} to ${parameters.maxMsats} msats, not ${amountMsats}`)
   }

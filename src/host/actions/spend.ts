@@ -5,6 +5,7 @@ import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/er
 import { type ActionRow, claimAction, finishAction } from '../../store/actions.ts'
 import type { AgentRow } from '../../store/agents.ts'
 import { swapFeesOf } from '../../store/swap-fees.ts'
+import { getZapSend } from '../../store/zaps.ts'
 import { decodeInvoice } from '../../wallet/bolt11.ts'
 import type { PayResult, SpendLimits, WalletEvent } from '../../wallet/types.ts'
 import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
@@ -97,8 +98,11 @@ async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: Pay
     return
   }
   const costMsats = costOf(deps, row, { action, feeSats: result.feeSats })
-  await deps.store.write(finishAction({ id: row.id, state: 'done', reason: null, costMsats, at }))
+  await deps.store.write(finishAction({ id: row.id, state: 'done', reason: noteOf(deps, row), costMsats, at }))
 }
+
+/** What is worth knowing of a zap that was paid. */
+const noteOf = (deps: HostDeps, row: ActionRow): string | null => getZapSend(deps.store, walletKeyOf(row))?.note ?? null
 
 /** The wallet's books decide what an error means: only what it surely did not spend has failed. */
 async function settleFailure(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Spend, error: unknown): Promise<void> {
@@ -121,5 +125,5 @@ export async function onPaymentEvent(deps: HostDeps, row: ActionRow, event: Wall
   const action = parseAction(row.params)
   if (action.type !== 'zap' && action.type !== 'pay_invoice') throw new PylonError('internal', `The action ${row.id} is no spend.`)
   const costMsats = costOf(deps, row, { action, feeSats: event.feeSats })
-  await deps.store.write(finishAction({ id: row.id, state: 'done', reason: null, costMsats, at }))
+  await deps.store.write(finishAction({ id: row.id, state: 'done', reason: noteOf(deps, row), costMsats, at }))
 }

@@ -1,5 +1,4 @@
 /** NIP-57: zap requests, and what a receipt must hold before it is believed. */
-import { hash } from 'node:crypto'
 import { type Msats, msats } from '../../base/amounts.ts'
 import { parseJson } from '../../base/json.ts'
 import type { EventTemplate, NostrEvent } from '../types.ts'
@@ -42,7 +41,6 @@ export function buildZapRequest(zap: ZapRequest): EventTemplate {
 /** What the bolt11 of a receipt says; the caller decodes it. */
 export interface ReceiptInvoice {
   readonly amountMsats: bigint | undefined
-  readonly descriptionHash: string | undefined
 }
 
 export interface ReceiptExpectation {
@@ -53,7 +51,6 @@ export interface ReceiptExpectation {
   /** The event on which payment was asked; any or none when absent. */
   readonly eventId?: string
   readonly minMsats?: Msats
-  readonly lnurl?: string
   /** Unix seconds of the quote. */
   readonly notBeforeS?: number
 }
@@ -72,7 +69,8 @@ export type ReceiptResult =
 const refuse = (reason: string): ReceiptResult => ({ ok: false, reason })
 
 /**
- * All checks of a 9735 whose own signature was verified, short of the payment hash's uniqueness, which the database keeps.
+ * All checks that NIP-57 makes mandatory of a 9735 whose own signature was verified, short of the payment hash's uniqueness,
+ * which the database keeps. What the invoice commits to and the lnurl tag are no part of that: many servers get them wrong.
  * A receipt is the LNURL provider's word only: where our own wallet can tell, ask it.
  */
 export function validateReceipt(
@@ -92,7 +90,6 @@ export function validateReceipt(
   if (invoice?.amountMsats === undefined) return refuse('its invoice cannot be read or has no amount')
   const asked = tagValue(request, 'amount')
   if (asked !== undefined && asked !== invoice.amountMsats.toString()) return refuse('the invoice has another amount than the request')
-  if (invoice.descriptionHash !== hash('sha256', description)) return refuse('the invoice does not commit to the request')
   if (invoice.amountMsats < (expected.minMsats ?? 0n)) return refuse('it is worth less than asked')
   return {
     ok: true,
@@ -122,10 +119,6 @@ function mismatchOf(receipt: NostrEvent, request: NostrEvent, expected: ReceiptE
   if (events.length > 1 || (events[0] !== undefined && !isHex64(events[0]))) return 'its request names more than one event'
   if (tagValue(receipt, 'e') !== events[0]) return 'its e tag is another than that of the request'
   if (expected.eventId !== undefined && events[0] !== expected.eventId) return 'it is for another event'
-  const lnurl = tagValue(request, 'lnurl')
-  if (expected.lnurl !== undefined && lnurl !== undefined && lnurl.toLowerCase() !== expected.lnurl.toLowerCase()) {
-    return 'it was made for another LNURL'
-  }
   if (expected.notBeforeS !== undefined && receipt.created_at < expected.notBeforeS) return 'it is older than the quote'
   return undefined
 }

@@ -1,12 +1,17 @@
 /** Zaps both ways against the sandbox's LNURL server: the whole flow of NIP-57, once each, and servers that lie. */
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
 import { systemClock } from '../../../src/base/clock.ts'
 import type { Dialer } from '../../../src/base/dialer.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
+import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { earningsSummary } from '../../../src/store/earnings.ts'
 import { accountBalance } from '../../../src/store/ledger.ts'
+import { getZapSend } from '../../../src/store/zaps.ts'
+import { decodeLnurl, encodeLnurl } from '../../../src/wallet/lnurl.ts'
 import type { WalletOwner } from '../../../src/wallet/types.ts'
 import { ZapAddresses } from '../../../src/wallet/zap-addresses.ts'
 import { createZapSender } from '../../../src/wallet/zaps.ts'
@@ -48,6 +53,7 @@ async function home(wrap: (dialer: Dialer) => Dialer = (dialer) => dialer): Prom
     zap: (from, recipient, actionId, amount = 21) =>
       createZapSender({
         ...common,
+        invoiceNetwork: 'bcrt',
         nostr: { keyring, profileOf: async () => ({ lud06: recipient.lud06, lud16: 'nobody@invalid.example' }) },
       })({
         from,
@@ -101,23 +107,107 @@ describe('zaps', () => {
   })
 })
 
-describe('an LNURL server that lies', () => {
-  const twisting =
-    (twist: (path: string, json: Record<string, unknown>) => Record<string, unknown> | undefined) =>
-    (real: Dialer): Dialer => ({
-      ...real,
-      fetch: async (url, options) => {
-        const response = await real.fetch(url, options)
-        const changed = twist(new URL(url).pathname, JSON.parse(response.text) as Record<string, unknown>)
-        return changed === undefined ? response : { ...response, text: JSON.stringify(changed) }
-      },
-    })
-  const isParameters = (path: string) => path.startsWith('/.well-known/lnurlp/')
+const twisting =
+  (twist: (path: string, json: Record<string, unknown>) => Record<string, unknown> | undefined) =>
+  (real: Dialer): Dialer => ({
+    ...real,
+    fetch: async (url, options) => {
+      const response = await real.fetch(url, options)
+      const changed = twist(new URL(url).pathname, JSON.parse(response.text) as Record<string, unknown>)
+      return changed === undefined ? response : { ...response, text: JSON.stringify(changed) }
+    },
+  })
+const isParameters = (path: string) => path.startsWith('/.well-known/lnurlp/')
 
-  it.each<[string, (path: string, json: Record<string, unknown>, other: string) => Record<string, unknown> | undefined, string]>([
-    ['takes no zaps', (path, json) => (isParameters(path) ? { ...json, allowsNostr: false } : undefined), 'lnurl_invalid'],
+/** An invoice that nobody can pay, for 21 sats. */
+const invoice = (change: Partial<Parameters<typeof encodeInvoice>[0]>, hasAmount = true): string =>
+  encodeInvoice(
+    {
+      network: 'bcrt',
+      ...(hasAmount ? { amountMsats: 21_000n } : {}),
+      timestampSeconds: Math.floor(Date.now() / 1000),
+      paymentHash: randomBytes(32),
+      paymentSecret: randomBytes(32),
+      description: 'x',
+      expirySeconds: 600,
+      ...change,
+    },
+    new Uint8Array(32).fill(7),
+  )
+
+describe('an LNURL server as many are', () => {
+  it.each<[string, (path: string, json: Record<string, unknown>, other: string) => Record<string, unknown> | undefined, RegExp | null]>([
+    [
+      'writes limits as text',
+      (path, json) => (isParameters(path) ? { ...json, minSendable: '1000', maxSendable: '100000000' } : undefined),
+      null,
+    ],
+    [
+      'writes limits as fractions',
+      (path, json) => (isParameters(path) ? { ...json, minSendable: 1000.5, maxSendable: 1e11 } : undefined),
+      null,
+    ],
+    [
+      'writes its key in upper case',
+      (path, json) => (isParameters(path) ? { ...json, nostrPubkey: String(json['nostrPubkey']).toUpperCase() } : undefined),
+      null,
+    ],
+    ['has another invoice for all', (path, _, other) => (path.endsWith('/callback') ? { pr: other } : undefined), /does not commit/],
+    ['takes no zaps', (path, json) => (isParameters(path) ? { ...json, allowsNostr: false } : undefined), /plain LNURL payment/],
+    ['has no key for receipts', (path, json) => (isParameters(path) ? { ...json, nostrPubkey: null } : undefined), /plain LNURL payment/],
+  ])('%s: it is paid, and what is odd about it is noted', async (name, twist, note) => {
+    const bob = await home()
+    const ada = await registered(bob)
+    const { request } = await bob.node.createInvoice({
+      idempotencyKey: 'other',
+      cause: { type: 'owner', id: 'x' },
+      amountSats: sats(21),
+      creditAccount: 'node/equity/funding',
+    })
+    const alice = await home(twisting((path, json) => twist(path, json, request)))
+    await fund(alice, alice.node, sandbox.mintUrl, 100)
+    expect(await alice.zap(alice.node.owner, ada, name)).toMatchObject({ state: 'paid' })
+    const said = getZapSend(alice.store, `zap:${name}`)?.note ?? null
+    if (note === null) expect(said).toBeNull()
+    else expect(said).toMatch(note)
+  })
+
+  it('has moved: redirects are followed, each as an address that a stranger named', async () => {
+    const bob = await home()
+    const ada = await registered(bob)
+    const moved = createServer((request, response) => {
+      const far = request.url === '/inside' ? 'http://127.0.0.1:9/' : request.url === '/1' ? '/2' : decodeLnurl(ada.lud06)
+      response.writeHead(302, { location: far }).end()
+    })
+    await new Promise<void>((resolve) => moved.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => void moved.close())
+    const base = `http://127.0.0.1:${(moved.address() as AddressInfo).port}`
+    const alice = await home()
+    alice.dialer.allow(base, true)
+    await fund(alice, alice.node, sandbox.mintUrl, 100)
+    const at = (path: string) => ({ ...ada, lud06: encodeLnurl(`${base}${path}`) })
+    expect(await alice.zap(alice.node.owner, at('/1'), 'moved')).toMatchObject({ state: 'paid' })
+    await expect(alice.zap(alice.node.owner, at('/inside'), 'inside')).rejects.toMatchObject({ code: 'address_refused' })
+  })
+})
+
+describe('an LNURL server that lies', () => {
+  it.each<[string, (path: string, json: Record<string, unknown>) => Record<string, unknown> | undefined, string]>([
     ['wants more', (path, json) => (isParameters(path) ? { ...json, minSendable: 90_000 } : undefined), 'lnurl_invalid'],
-    ['gives another invoice', (path, _, other) => (path.endsWith('/callback') ? { pr: other } : undefined), 'lnurl_invalid'],
+    ['asks for more', (path) => (path.endsWith('/callback') ? { pr: invoice({ amountMsats: 21_001n }) } : undefined), 'lnurl_invalid'],
+    ['asks for less', (path) => (path.endsWith('/callback') ? { pr: invoice({ amountMsats: 20_999n }) } : undefined), 'lnurl_invalid'],
+    ['names no amount', (path) => (path.endsWith('/callback') ? { pr: invoice({}, false) } : undefined), 'lnurl_invalid'],
+    [
+      'gives an old invoice',
+      (path) => (path.endsWith('/callback') ? { pr: invoice({ timestampSeconds: 1_700_000_000 }) } : undefined),
+      'lnurl_invalid',
+    ],
+    [
+      'gives one of another network',
+      (path) => (path.endsWith('/callback') ? { pr: invoice({ network: 'bc' }) } : undefined),
+      'lnurl_invalid',
+    ],
+    ['says no number', (path, json) => (isParameters(path) ? { ...json, minSendable: 'a few' } : undefined), 'lnurl_invalid'],
     ['gives junk', (path) => (path.endsWith('/callback') ? { pr: 'lnbcrt1junkjunkjunk' } : undefined), 'invoice_invalid'],
     ['says no', (path) => (path.endsWith('/callback') ? { status: 'ERROR', reason: 'closed today' } : undefined), 'lnurl_invalid'],
     [
@@ -128,13 +218,7 @@ describe('an LNURL server that lies', () => {
   ])('%s: nothing is paid', async (_, twist, code) => {
     const bob = await home()
     const ada = await registered(bob)
-    const other = await bob.node.createInvoice({
-      idempotencyKey: 'other',
-      cause: { type: 'owner', id: 'x' },
-      amountSats: sats(21),
-      creditAccount: 'node/equity/funding',
-    })
-    const alice = await home(twisting((path, json) => twist(path, json, other.request)))
+    const alice = await home(twisting(twist))
     await fund(alice, alice.node, sandbox.mintUrl, 100)
     await expect(alice.zap(alice.node.owner, ada, 'action-3')).rejects.toMatchObject({ code })
     expect(alice.node.balance().balanceSats).toBe(100n)
