@@ -28,6 +28,7 @@ export interface FrameRouterDeps {
   onAnswer(type: 'EOSE' | 'CLOSED'): void
   /** A request was refused, or a notice came while some waited. */
   onComplaint(message: string): void
+  onNotice(message: string): void
 }
 
 interface OpenReq {
@@ -39,6 +40,8 @@ export class FrameRouter {
   readonly #deps: FrameRouterDeps
   readonly #reqs = new Map<string, OpenReq>()
   readonly #oks = new Map<string, OkHandler[]>()
+  /** Events among them, in the order in which they were sent. */
+  readonly #events = new Set<string>()
   #notices = 0
 
   constructor(deps: FrameRouterDeps) {
@@ -65,7 +68,8 @@ export class FrameRouter {
     return this.#reqs.delete(id)
   }
 
-  addOk(eventId: string, onOk: OkHandler): void {
+  addOk(eventId: string, onOk: OkHandler, type: 'AUTH' | 'EVENT'): void {
+    if (type === 'EVENT') this.#events.add(eventId)
     const waiting = this.#oks.get(eventId)
     if (waiting === undefined) this.#oks.set(eventId, [onOk])
     else waiting.push(onOk)
@@ -73,12 +77,14 @@ export class FrameRouter {
 
   dropOks(eventId: string): void {
     this.#oks.delete(eventId)
+    this.#events.delete(eventId)
   }
 
   /** Forgets all: the connection is gone. */
   clear(): void {
     this.#reqs.clear()
     this.#oks.clear()
+    this.#events.clear()
     this.#notices = 0
   }
 
@@ -113,8 +119,11 @@ export class FrameRouter {
         this.#reqs.get(frame.sub)?.handler.onNegMessage?.(frame.hex)
         break
       case 'OK': {
-        const waiting = this.#oks.get(frame.id)
-        this.#oks.delete(frame.id)
+        // Some relays refuse without naming what; they answer in order.
+        const [oldest = ''] = this.#events
+        const id = frame.id === '' && !frame.ok ? oldest : frame.id
+        const waiting = this.#oks.get(id)
+        this.dropOks(id)
         for (const onOk of waiting ?? []) onOk(frame.ok, frame.message)
         break
       }
@@ -137,6 +146,7 @@ export class FrameRouter {
 
   #onNotice(message: string): void {
     if (this.#notices++ < MAX_NOTICES) this.#deps.logger.info({ relay: this.#deps.url, notice: message }, 'notice from the relay')
+    this.#deps.onNotice(message)
     const waiting = [...this.#reqs.values()].filter(({ answered }) => !answered)
     if (waiting.length > 0) this.#deps.onComplaint(message)
     for (const { handler } of waiting) handler.onNotice?.(message)

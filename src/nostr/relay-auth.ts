@@ -4,14 +4,16 @@ import type { Logger } from '../base/logger.ts'
 import { authTemplate } from './nips/nip42.ts'
 import type { Signer } from './types.ts'
 
-const TIMEOUT_MS = 10_000
+/** Some relays take an AUTH without a word and answer only one that they refuse. */
+const SILENCE_MS = 3000
+/** What a notice says of an AUTH that was refused. */
+const ABOUT_AUTH = /auth|challenge|domain|relay url|restricted|invalid/i
 
 export interface RelayAuthDeps {
   readonly url: string
   readonly clock: Clock
   readonly logger: Logger
   send(frame: string, eventId: string, onOk: (ok: boolean, message: string) => void): boolean
-  forget(eventId: string): void
   onProven(pubkey: string): void
 }
 
@@ -19,6 +21,7 @@ export class RelayAuth {
   readonly #deps: RelayAuthDeps
   readonly #proven = new Set<string>()
   readonly #running = new Map<string, Promise<boolean>>()
+  readonly #unanswered = new Set<(ok: boolean, message: string) => void>()
   #challenge: string | undefined
 
   constructor(deps: RelayAuthDeps) {
@@ -39,6 +42,13 @@ export class RelayAuth {
     this.#challenge = challenge
     this.#proven.clear()
     this.#running.clear()
+    this.#unanswered.clear()
+  }
+
+  /** The relay complains of something: of the AUTH that is under way, if it says so. */
+  notice(message: string): void {
+    const [oldest] = this.#unanswered
+    if (ABOUT_AUTH.test(message)) oldest?.(false, message)
   }
 
   /** Proves a key; false where the relay has not asked, or refuses. */
@@ -57,22 +67,26 @@ export class RelayAuth {
   }
 
   #attempt(signer: Signer, challenge: string): Promise<boolean> {
-    const { url, clock, logger, send, forget, onProven } = this.#deps
+    const { url, clock, logger, send, onProven } = this.#deps
     const event = signer.sign(authTemplate(url, challenge, unixSeconds(clock)))
     return new Promise((resolve) => {
-      const cancel = clock.after(TIMEOUT_MS, () => settle(false, 'no answer'))
+      const cancel = clock.after(SILENCE_MS, () => settle(true, ''))
       const settle = (ok: boolean, message: string) => {
         cancel()
-        forget(event.id)
-        const holds = ok && this.#challenge === challenge
-        if (holds) {
-          this.#proven.add(signer.pubkey)
-          onProven(signer.pubkey)
-        } else {
-          logger.warn({ relay: url, message }, 'the relay refused our AUTH')
+        this.#unanswered.delete(settle)
+        // It may have been believed already, when the relay was silent for a while.
+        if (this.#challenge === challenge) {
+          if (!ok) {
+            this.#proven.delete(signer.pubkey)
+            logger.warn({ relay: url, message }, 'the relay refused our AUTH')
+          } else if (!this.#proven.has(signer.pubkey)) {
+            this.#proven.add(signer.pubkey)
+            onProven(signer.pubkey)
+          }
         }
-        resolve(holds)
+        resolve(this.#proven.has(signer.pubkey))
       }
+      this.#unanswered.add(settle)
       if (!send(JSON.stringify(['AUTH', event]), event.id, settle)) settle(false, 'not connected')
     })
   }

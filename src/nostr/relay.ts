@@ -105,6 +105,7 @@ export class Relay {
       onChallenge: (challenge) => this.#onChallenge(challenge),
       onAnswer: (type) => this.#onAnswer(type),
       onComplaint: (message) => this.#onComplaint(message),
+      onNotice: (message) => this.#auth.notice(message),
     })
     this.#slots = new RelaySlots(
       () => this.#limits,
@@ -119,8 +120,7 @@ export class Relay {
       url,
       clock: deps.clock,
       logger: deps.logger,
-      send: (frame, eventId, onOk) => this.sendEvent(frame, eventId, onOk),
-      forget: (eventId) => this.forgetOk(eventId),
+      send: (frame, eventId, onOk) => this.#sendFor(frame, eventId, onOk, 'AUTH'),
       onProven: (pubkey) => this.#tell((listener) => listener.onAuth?.(pubkey)),
     })
   }
@@ -239,8 +239,12 @@ export class Relay {
 
   /** @param frame `["EVENT", ...]` as text. `onOk` may never be called: the caller keeps the time. False when not connected. */
   sendEvent(frame: string, eventId: string, onOk: OkHandler): boolean {
+    return this.#sendFor(frame, eventId, onOk, 'EVENT')
+  }
+
+  #sendFor(frame: string, eventId: string, onOk: OkHandler, type: 'AUTH' | 'EVENT'): boolean {
     if (!this.#send(frame)) return false
-    this.#router.addOk(eventId, onOk)
+    this.#router.addOk(eventId, onOk, type)
     return true
   }
 

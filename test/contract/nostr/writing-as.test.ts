@@ -92,4 +92,31 @@ describe('a relay of others that takes events only from who has logged in', () =
     await put(at, 'k', identify(pubkey, { kind: 1, created_at: nowS(), tags: [], content: '' }), inbox.url)
     await until(() => expect(deliveriesOf(at.store, 'k')[0]).toMatchObject({ state: 'rejected', error: 'restricted: members only' }))
   })
+
+  it.each(['without a word', 'by a notice'] as const)(
+    'is understood where it refuses without naming the event, and answers AUTH %s',
+    async (how) => {
+      const shown = new Set<ScriptedConnection>()
+      const inbox = await relay({
+        onConnect: (connection) => connection.send(['AUTH', 'who']),
+        onFrame(frame, connection) {
+          if (frame[0] === 'AUTH') {
+            if (how === 'without a word') shown.add(connection)
+            else connection.send(['NOTICE', 'invalid: Wrong domain'])
+            return true
+          }
+          if (frame[0] !== 'EVENT' || shown.has(connection)) return false
+          connection.send(['OK', '', false, 'restricted: permission denied'])
+          return true
+        },
+      })
+      const own = await relay()
+      const at = node({ relays: [own.url] })
+      at.dialer.allow(inbox.url, true)
+      const { pubkey } = at.keyring.account(10)
+      await put(at, 'k', identify(pubkey, { kind: 1, created_at: nowS(), tags: [], content: '' }), inbox.url)
+      const state = how === 'without a word' ? 'accepted' : 'rejected'
+      await until(() => expect(deliveriesOf(at.store, 'k')[0]?.state).toBe(state))
+    },
+  )
 })

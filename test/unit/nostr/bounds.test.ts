@@ -54,7 +54,14 @@ it('events that wait for their handler are counted by their length too, and make
 it('notices are logged a few times a connection, not without end', () => {
   let logged = 0
   const logger = Object.assign(Object.create(silentLogger) as typeof silentLogger, { info: () => logged++ })
-  const router = new FrameRouter({ url: 'wss://relay.example', logger, onChallenge: () => {}, onAnswer: () => {}, onComplaint: () => {} })
+  const router = new FrameRouter({
+    url: 'wss://relay.example',
+    logger,
+    onChallenge: () => {},
+    onAnswer: () => {},
+    onComplaint: () => {},
+    onNotice: () => {},
+  })
   for (let n = 0; n < 1000; n++) router.route({ type: 'NOTICE', message: `${n}` })
   expect(logged).toBe(20)
   router.clear()
