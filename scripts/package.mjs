@@ -46,7 +46,7 @@ try {
   await layOut(stage)
   const output = join(work, 'pylon.out')
   const args = [
-    pkgWithoutSpawnPatch(join(work, 'pkg')),
+    patchedPkg(join(work, 'pkg')),
     '--sea',
     '--targets',
     `node${pinned}-${platform}`,
@@ -83,15 +83,20 @@ function seedNode(cache) {
 
 /**
  * A copy of pkg whose bootstrap leaves child_process alone: as published, a packaged program that spawns `node x.js`, or
- * a shell command that begins so, runs itself instead, and that would break every exec backend and brain on Node.
+ * a shell command that begins so, runs itself instead, and that would break every exec backend and brain on Node. And the
+ * executable takes nothing from NODE_OPTIONS, since that would run inside the process with the keys.
  * @returns its command-line entry
  */
-function pkgWithoutSpawnPatch(dir) {
+function patchedPkg(dir) {
   cpSync(join(root, 'node_modules/@yao-pkg/pkg'), dir, { recursive: true })
   const path = join(dir, 'prelude/sea-bootstrap.bundle.js')
   const parts = readFileSync(path, 'utf8').split(/^ *shared\.patchChildProcess\(entrypoint2?\);$/m)
   if (parts.length !== 2) fail('The bootstrap of @yao-pkg/pkg has changed: its patch of child_process was not found.')
   writeFileSync(path, parts.join(''))
+  const sea = join(dir, 'lib-es5/sea.js')
+  const written = readFileSync(sea, 'utf8').split('main: bootstrapPath,')
+  if (written.length !== 2) fail('The way that @yao-pkg/pkg writes sea-config.json has changed.')
+  writeFileSync(sea, written.join("main: bootstrapPath, execArgvExtension: 'none',"))
   return join(dir, 'lib-es5/bin.js')
 }
 
@@ -109,7 +114,8 @@ async function layOut(dir) {
 }
 
 function smoke(executable) {
-  const { status, stdout, stderr } = spawnSync(executable, ['--version'], { encoding: 'utf8', timeout: 30_000 })
+  const env = { ...process.env, NODE_OPTIONS: '--require /nowhere/at/all.cjs' }
+  const { status, stdout, stderr } = spawnSync(executable, ['--version'], { encoding: 'utf8', timeout: 30_000, env })
   if (status !== 0 || !stdout.includes(version)) fail(`The executable that was built does not run: ${stdout}${stderr}`)
 }
 

@@ -58,6 +58,8 @@ async function main(argv: readonly string[]): Promise<number> {
 // Whatever any role creates is private. A reader of our output that has gone is no fault of ours; a disk that is full ends no
 // node, but an answer that could not be written is not given.
 process.umask(0o077)
+// Nor is what somebody exported for other programs to run in any child of ours.
+delete process.env['NODE_OPTIONS']
 let unwritten: Error | undefined
 process.stderr.on('error', () => undefined)
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -2,6 +2,7 @@
 import { parse as parseToml, stringify as toToml } from 'smol-toml'
 import { z } from 'zod'
 import { runtimesConfig } from './config-runtimes.ts'
+import { keysOf, unknownKey, wordsForIssue } from './config-words.ts'
 import { messageOf, PylonError } from './errors.ts'
 import { readFileIfAny, writeFileAtomic } from './files.ts'
 
@@ -18,12 +19,16 @@ const count = z.int().min(0)
 const seconds = z.int().min(1)
 const amountMsats = z.int().min(0)
 
-const price = z.strictObject({
-  /** Millisats for one unit. 0 makes the kind free. */
-  amount_msats: amountMsats,
-  /** `job`: flat; `1k_chars`: per 1,000 characters of input, begun ones count; `1k_tokens`: per 1,000 tokens of input and of the output allowed. */
-  unit: z.enum(['job', '1k_chars', '1k_tokens']).default('job'),
-})
+/** 0 for a whole price is free; any other bare number would leave open what it counts. */
+const price = z.preprocess(
+  (value) => (value === 0 ? { amount_msats: 0 } : value),
+  z.strictObject({
+    /** Millisats for one unit. 0 makes the kind free. */
+    amount_msats: amountMsats,
+    /** `job`: flat; `1k_chars`: per 1,000 characters of input, begun ones count; `1k_tokens`: per 1,000 tokens of input and of the output allowed. */
+    unit: z.enum(['job', '1k_chars', '1k_tokens']).default('job'),
+  }),
+)
 
 const execKind = z.strictObject({
   kind,
@@ -148,12 +153,27 @@ export function parseConfig(source: string, path = 'config.toml'): Config {
   }
   const parsed = schema.safeParse(raw)
   if (parsed.success) return parsed.data
-  const problems = parsed.error.issues.map((issue) => {
-    const words = issue.code === 'invalid_key' ? `the key must be ${issue.issues.map((inner) => inner.message).join(', ')}` : issue.message
-    return `${issue.path.join('.') || '(top)'}: ${words}`
+  const problems = parsed.error.issues.map((issue) => wordsForIssue(issue, configKeys(), raw))
+  throw new PylonError('config_invalid', `${path}: ${sentences(problems.join('; '))} pylon config show prints every key.`, {
+    details: { problems },
   })
-  throw new PylonError('config_invalid', `${path}: ${problems.join('; ')}. pylon config show prints every key.`, { details: { problems } })
 }
+
+let knownKeys: string[] | undefined
+function configKeys(): string[] {
+  knownKeys ??= keysOf(schema)
+  return knownKeys
+}
+
+function noSuchKey(key: string): PylonError {
+  const words = unknownKey(key, configKeys())
+  return new PylonError(
+    'config_unknown_key',
+    `${words.charAt(0).toUpperCase()}${sentences(words).slice(1)} pylon config show prints every key.`,
+  )
+}
+
+const sentences = (words: string): string => (words.endsWith('?') ? words : `${words}.`)
 
 export function loadConfig(path: string): Config {
   return parseConfig(readFileIfAny(path) ?? '', path)
@@ -164,7 +184,7 @@ export function getConfigValue(config: Config, key: string): unknown {
   let value: unknown = config
   for (const part of key.split('.')) {
     if (typeof value !== 'object' || value === null || !Object.hasOwn(value, part)) {
-      throw new PylonError('config_unknown_key', `There is no configuration key ${key}; pylon config show prints every key.`)
+      throw noSuchKey(key)
     }
     value = (value as Record<string, unknown>)[part]
   }
@@ -180,13 +200,15 @@ export function setConfigValue(path: string, key: string, text: string): Config 
   const parts = key.split('.')
   const last = parts.pop()
   if (last === undefined || [last, ...parts].some((part) => !/^[A-Za-z0-9_-]+$/.test(part) || part === '__proto__')) {
-    throw new PylonError('config_unknown_key', `${key} is not a configuration key; pylon config show prints every key.`)
+    throw noSuchKey(key)
   }
   let table = raw
   for (const part of parts) {
-    const next = Object.hasOwn(table, part) ? table[part] : undefined
+    const stored = Object.hasOwn(table, part) ? table[part] : undefined
+    // A price that is written as 0 has its parts all the same.
+    const next = table === pricesOf(raw) && stored === 0 ? { amount_msats: 0 } : stored
     if (next !== undefined && (typeof next !== 'object' || next === null || Array.isArray(next))) {
-      throw new PylonError('config_unknown_key', `${key} is not a configuration key; pylon config show prints every key.`)
+      throw noSuchKey(key)
     }
     const child = (next ?? {}) as Record<string, unknown>
     table[part] = child
@@ -197,13 +219,32 @@ export function setConfigValue(path: string, key: string, text: string): Config 
     const source = toToml(raw)
     return { source, config: parseConfig(source, path) }
   }
-  const { source, config } = orElse(attempt, () => {
-    // A name such as 42 is meant as text, though it is also a TOML number.
-    table[last] = text
-    return attempt()
-  })
+  const { source, config } = knownOr(key, raw, () =>
+    orElse(attempt, () => {
+      // A name such as 42 is meant as text, though it is also a TOML number.
+      table[last] = text
+      return attempt()
+    }),
+  )
   writeFileAtomic(path, source)
   return config
+}
+
+/** What a refusal means where the key that was to be set is none. */
+function knownOr<T>(key: string, raw: Record<string, unknown>, set: () => T): T {
+  try {
+    return set()
+  } catch (error) {
+    const parsed = schema.safeParse(raw)
+    const unknown = (parsed.error?.issues ?? []).flatMap((issue) =>
+      issue.code === 'unrecognized_keys' ? issue.keys.map((name) => [...issue.path.map(String), name].join('.')) : [],
+    )
+    throw unknown.some((one) => key === one || key.startsWith(`${one}.`)) ? noSuchKey(key) : error
+  }
+}
+
+function pricesOf(raw: Record<string, unknown>): unknown {
+  return (raw['provider'] as Record<string, unknown> | undefined)?.['prices']
 }
 
 /** The second where the first throws; where both do, the error of the first. */

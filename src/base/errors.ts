@@ -66,7 +66,7 @@ export const ERRORS = define({
   // Wallet
   wallet_not_found: e(404, 'There is no such wallet; use node, customer or the name of an agent.'),
   amount_invalid: e(400, 'The amount must be a whole positive number within range.'),
-  insufficient_funds: e(402, 'The wallet does not hold enough; fund it with: pylon wallet fund or pylon wallet invoice.'),
+  insufficient_funds: e(402, 'The wallet does not hold enough; fund it with: pylon wallet invoice (in the sandbox: pylon wallet fund).'),
   funds_owed: e(409, 'The sats belong to customers until their jobs and leases are settled; wait, or add --include-owed.', true),
   no_mint: e(409, 'No mint is configured; add one with: pylon wallet mints add URL.'),
   mint_not_allowed: e(403, 'The mint is not on the list; add it with: pylon wallet mints add URL.'),

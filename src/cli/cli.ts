@@ -1,6 +1,7 @@
 /** The command line: parses argv, runs one command and gives the exit code. */
 import yargs, { type Argv, type CommandModule } from 'yargs'
 import { messageOf, PylonError, toPylonError } from '../base/errors.ts'
+import { nearest } from '../base/nearest.ts'
 import { VERSION } from '../base/version.ts'
 import type { GlobalOptions } from './command.ts'
 import { exitCodeOf, printError } from './output.ts'
@@ -71,7 +72,7 @@ async function commandsFor(argv: readonly string[], roles: Roles): Promise<Comma
 }
 
 function parser(argv: readonly string[], commands: readonly Command[]): Argv<GlobalOptions> {
-  const base = yargs(argv.map((arg) => (arg === '-' ? STDIN : arg)))
+  const base: Argv<GlobalOptions> = yargs(argv.map((arg) => (arg === '-' ? STDIN : arg)))
     .scriptName('pylon')
     .usage('Usage: $0 <command>\n\nOne node that hosts your agents and sells work for sats.')
     .option('json', { type: 'boolean', default: false, describe: 'Print the answer as JSON', global: true })
@@ -91,16 +92,52 @@ function parser(argv: readonly string[], commands: readonly Command[]): Argv<Glo
     .wrap(Math.min(100, process.stdout.columns || 100))
     .exitProcess(false)
     .fail((message, error) => {
-      throw error === undefined || error.name === 'YError' ? new PylonError('usage', wordsFor(message ?? error.message)) : error
+      if (error !== undefined && error.name !== 'YError') throw error
+      throw new PylonError('usage', mistyped(argv, optionsOf(base)) ?? wordsFor(message ?? error?.message ?? ''))
     })
   for (const one of commands) base.command(one)
   return base.completion('completion', 'Print what completes commands: eval "$(pylon completion)" in .bashrc or .zshrc')
 }
 
+/** The options of the command that was parsed last, as they are typed: yargs has them, though its types do not say so. */
+function optionsOf(parsed: Argv<GlobalOptions>): readonly string[] {
+  const { key, alias } = (parsed as { getOptions?(): { key?: object; alias?: Record<string, readonly string[]> } }).getOptions?.() ?? {}
+  return [...Object.keys(key ?? {}), ...Object.values(alias ?? {}).flat()].filter((name) => name.length === 1 || !/[A-Z]/.test(name))
+}
+
+/** The first option among the words that does not exist, with what was probably meant; undefined where all do. */
+function mistyped(argv: readonly string[], options: readonly string[]): string | undefined {
+  if (options.length === 0) return undefined
+  const end = argv.indexOf('--')
+  for (const word of end < 0 ? argv : argv.slice(0, end)) {
+    const name = /^--(?:no-)?([A-Za-z][A-Za-z0-9-]*)/.exec(word)?.[1] ?? /^-([A-Za-z])$/.exec(word)?.[1]
+    const kebab = name?.replaceAll(/[A-Z]/g, (capital) => `-${capital.toLowerCase()}`)
+    if (name === undefined || kebab === undefined || options.includes(kebab)) continue
+    const meant = nearest(
+      name,
+      options.filter((option) => option.length > 1),
+    )
+    return `There is no option ${name.length === 1 ? '-' : '--'}${name}${meant === undefined ? '; add --help to see what the command takes.' : `; did you mean --${meant}?`}`
+  }
+  return undefined
+}
+
 /** What the parser says, where it says too little. */
 function wordsFor(message: string): string {
   const choice = /^Invalid values:\n\s+Argument: ([^,]+), Given: (.*), Choices: (.*)$/s.exec(message)
-  if (choice !== null) return `${choice[1]} is one of ${choice[3]?.replaceAll('"', '')}; not ${choice[2]}.`
+  if (choice !== null) {
+    const allowed = choice[3]?.replaceAll('"', '') ?? ''
+    const meant = nearest((choice[2] ?? '').replaceAll('"', ''), allowed.split(', '))
+    return `${choice[1]} is one of ${allowed}; not ${choice[2]}${meant === undefined ? '.' : `: did you mean ${meant}?`}`
+  }
+  const missing = /^Missing required arguments?: (.+)$/.exec(message)?.[1]
+  if (missing !== undefined)
+    return `${missing
+      .split(', ')
+      .map((name) => `--${name}`)
+      .join(' and ')} must be given; --help says what for.`
+  const extra = /^Unknown arguments?: (.+)$/.exec(message)?.[1]
+  if (extra !== undefined) return `${JSON.stringify(extra)} is more than the command takes; add --help to see what it does.`
   const valueless = /^Not enough arguments following: (.+)$/.exec(message)?.[1]
   if (valueless !== undefined) return `${valueless.length === 1 ? '-' : '--'}${valueless} needs a value.`
   if (message.startsWith('Not enough non-option arguments')) return 'An argument is missing; add --help to see what the command takes.'

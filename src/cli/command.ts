@@ -1,6 +1,7 @@
 /** What a command of the CLI is made of: its yargs module, the node it talks to, and the one call it makes. */
 import { existsSync } from 'node:fs'
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs'
+import { howToStart } from '../base/advice.ts'
 import { isPylonError, PylonError } from '../base/errors.ts'
 import { defaultHome, type Home, homeAt } from '../base/paths.ts'
 import { VERSION } from '../base/version.ts'
@@ -100,7 +101,7 @@ export async function callNode<R extends Route>(
       if (!isPylonError(error, 'not_running')) throw error
     }
   }
-  if (!route.offline) throw notRunning()
+  if (!route.offline) throw notRunning(args)
   const { callOffline } = await import('../daemon/offline/call.ts')
   return await callOffline(stoppedHome(args), route, input)
 }
@@ -120,7 +121,7 @@ export async function* streamNode<R extends Route>(
       if (!isPylonError(error, 'not_running')) throw error
     }
   }
-  throw notRunning()
+  throw notRunning(args)
 }
 
 /** Of the homes a command may mean, the first that ever held a node. */
@@ -129,8 +130,8 @@ export function stoppedHome(args: { sandbox: boolean }): NodeHome {
   return homes.find(({ home }) => existsSync(home.database)) ?? homeOf(args)
 }
 
-export function notRunning(): PylonError {
-  return new PylonError('not_running', 'Pylon is not running; start it with: pylon start')
+export function notRunning(args: { sandbox: boolean }): PylonError {
+  return new PylonError('not_running', `Pylon is not running; start it with: ${howToStart(stoppedHome(args).network)}`)
 }
 
 let isWarned = false

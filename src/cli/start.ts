@@ -1,7 +1,7 @@
 /** `pylon start`: a node in the background, ready when this returns. */
 import { rfc3339 } from '../base/clock.ts'
 import type { Started } from '../daemon/launch/start.ts'
-import { defineCommand, homeOf } from './command.ts'
+import { defineCommand, homeOf, homesOf } from './command.ts'
 import { json, print, warn } from './output.ts'
 import type { Roles } from './roles.ts'
 import { addRunFlags, runOptionsOf } from './run-flags.ts'
@@ -38,6 +38,7 @@ export const startCommand = (roles: Roles) =>
       }
       print(args.json ? json(facts, 2) : human(started, home.socket, home.log))
       if (value.locked) warn('the keys are locked; to open them: pylon unlock')
+      await sayWhichIsMeant(network)
     },
   })
 
@@ -45,6 +46,21 @@ function sayRunning({ status }: Started, asked: string | undefined): void {
   if (asked !== undefined && asked !== status.value.mode) {
     warn(`it runs in mode ${status.value.mode}; to change that: pylon restart --mode ${asked}`)
   }
+}
+
+/** With two nodes, whom a command means that names none. */
+async function sayWhichIsMeant(started: 'sandbox' | 'live'): Promise<void> {
+  const [live, sandbox] = homesOf({ sandbox: false })
+  const other = started === 'live' ? sandbox : live
+  const { statusIfRunning } = await import('../daemon/launch/start.ts')
+  // Whatever keeps the other from answering is not what was asked about.
+  const isUp = other !== undefined && (await statusIfRunning(other.home).catch(() => undefined)) !== undefined
+  if (!isUp) return
+  warn(
+    started === 'live'
+      ? 'a sandbox node runs too: commands mean this live node now, and real sats; with --sandbox they mean the sandbox'
+      : 'the live node runs too, and commands mean it, with real sats: add --sandbox to mean this one',
+  )
 }
 
 function human({ wasRunning, status: { value, network } }: Started, socket: string, log: string): string {

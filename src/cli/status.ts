@@ -1,5 +1,6 @@
 /** `pylon status`: the whole node at a glance. */
 import { setTimeout as delay } from 'node:timers/promises'
+import { howToStart } from '../base/advice.ts'
 import { formatSats, satsToMsats } from '../base/amounts.ts'
 import { isPylonError } from '../base/errors.ts'
 import { VERSION } from '../base/version.ts'
@@ -41,7 +42,7 @@ async function show(args: { json: boolean; sandbox: boolean; watch: boolean }): 
     const { home, network } = stoppedHome(args)
     const facts = { network, running: false, version: VERSION, home: home.dir }
     clear()
-    print(args.json ? json(facts, 2) : `running: false\nPylon is not running (home ${home.dir}); start it with: pylon start`)
+    print(args.json ? json(facts, 2) : `running: false\nPylon is not running (home ${home.dir}); start it with: ${howToStart(network)}`)
     return 3
   }
 }

@@ -1,4 +1,6 @@
 /** Buys work: one request, the best acceptable offer, one payment, one result; every step is stored before it is taken. */
+
+import type { NetworkName } from '../base/advice.ts'
 import { satsToMsats } from '../base/amounts.ts'
 import { type Clock, unixSeconds } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
@@ -41,6 +43,7 @@ export interface CustomerDeps {
   readonly logger: Logger
   readonly nostr: Nostr
   readonly wallets: Wallets
+  readonly network?: NetworkName
   readonly config: () => Config
 }
 

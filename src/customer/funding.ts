@@ -1,4 +1,5 @@
 /** Sats for what the customer buys: its own wallet pays, and what it lacks comes from the node's wallet. */
+import { howToFund, type NetworkName } from '../base/advice.ts'
 import { type Sats, sats } from '../base/amounts.ts'
 import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError } from '../base/errors.ts'
@@ -10,6 +11,8 @@ import type { Cause, Wallet, Wallets } from '../wallet/types.ts'
 export interface FundingDeps {
   readonly nostr: Pick<Nostr, 'keyring'>
   readonly wallets: Wallets
+  /** Whose next steps are told. */
+  readonly network?: NetworkName
   readonly config: () => Config
 }
 
@@ -72,7 +75,7 @@ export async function topUp(deps: FundingDeps, { cause, neededSats, mintUrl, max
   const available = largest(mints.map((mint) => free.get(mint.url) ?? 0n))
   throw new PylonError(
     'insufficient_funds',
-    `This may cost ${neededSats} sats with fees; the customer wallet holds ${held} at one mint and the node wallet ${available} that customers are not owed. Fund it: pylon wallet fund ${wanted - held} in the sandbox, pylon wallet invoice ${wanted - held} elsewhere.`,
+    `This may cost ${neededSats} sats with fees; the customer wallet holds ${held} at one mint and the node wallet ${available} that customers are not owed. Fund it: ${howToFund(deps.network ?? 'live', wanted - held)}`,
   )
 }
 

@@ -234,8 +234,9 @@ export class PylonNode implements Services {
     const indexRelays = indexRelaysOf(this.config(), this.network, relays)
     nostr.build(logger, () => createNostr({ ...common, keyring, relays, indexRelays }))
     wallets.build(logger, () => createWallets({ ...common, nostr: { keyring }, invoiceNetwork: this.#invoiceNetwork }))
-    customer.build(logger, () => new Customer({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
-    tenant.build(logger, () => new Tenant({ ...common, nostr: nostr.get(), wallets: wallets.get() }))
+    const { network } = this
+    customer.build(logger, () => new Customer({ ...common, network, nostr: nostr.get(), wallets: wallets.get() }))
+    tenant.build(logger, () => new Tenant({ ...common, network, nostr: nostr.get(), wallets: wallets.get() }))
     this.#buildMachines()
     const machines = this.parts.machines.peek()
     const moreBackends = machines === undefined ? [] : [createRuntimeBackend(machines, () => this.#config.provider.job_timeout_s)]

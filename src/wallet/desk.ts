@@ -1,4 +1,5 @@
 /** What all moves of one wallet share: its keys in use, the choice of proofs, and the one commit that begins a spend. */
+import { howToFund } from '../base/advice.ts'
 import { sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import { KeyedQueue } from '../base/keyed-queue.ts'
@@ -232,7 +233,7 @@ export class WalletDesk {
     const held = atRiskSats > 0n ? ` (${atRiskSats} more are held by payments under way)` : ''
     return new PylonError(
       'insufficient_funds',
-      `The wallet holds ${balanceSats} sats${held}, not ${needed}: fund it with pylon wallet fund or pylon wallet invoice.`,
+      `The wallet holds ${balanceSats} sats${held}, not ${needed}: fund it with ${howToFund(this.context.invoiceNetwork === 'bcrt' ? 'sandbox' : 'live')}`,
     )
   }
 }

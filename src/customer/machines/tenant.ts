@@ -1,5 +1,6 @@
 /** Rents and steers machines of any node with the customer key: one command at a time, paid at most once, taken up again after a restart. */
 import { randomBytes } from 'node:crypto'
+import type { NetworkName } from '../../base/advice.ts'
 import { type Msats, msats } from '../../base/amounts.ts'
 import { type Clock, rfc3339 } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
@@ -27,6 +28,7 @@ export interface TenantDeps {
   readonly logger: Logger
   readonly nostr: Nostr
   readonly wallets: Wallets
+  readonly network?: NetworkName
   readonly config: () => Config
 }
 

@@ -1,5 +1,6 @@
 /** The routes that need no node, over a database that nobody holds: opened read-only. */
 import { existsSync } from 'node:fs'
+import { howToStart } from '../../base/advice.ts'
 import { systemClock } from '../../base/clock.ts'
 import { loadConfig } from '../../base/config.ts'
 import { isPylonError, PylonError } from '../../base/errors.ts'
@@ -19,14 +20,14 @@ export async function callOffline<R extends Route>(
   input: Input<R>,
 ): Promise<Answer<Output<R>>> {
   if (!existsSync(home.database)) {
-    throw new PylonError('not_running', 'Pylon is not running and there is no database to read yet; start it with: pylon start')
+    throw new PylonError('not_running', `Pylon is not running and there is no database to read yet; start it with: ${howToStart(network)}`)
   }
   const store = openReadOnly(home)
   try {
     const config = loadConfig(home.config)
     const services: ReadServices = { home, network, store, clock: systemClock, config: () => config }
     const handler = readTable(services).get(`${route.method} ${route.path}`)
-    if (handler === undefined) throw new PylonError('not_running', 'Pylon is not running; start it with: pylon start')
+    if (handler === undefined) throw new PylonError('not_running', `Pylon is not running; start it with: ${howToStart(network)}`)
     const call: Call = { idempotencyKey: 'offline', signal: new AbortController().signal }
     const value = (await (handler as Handler<R>)(parseRequest(route, input), call)) as Output<R>
     const body = JSON.parse(stringify({ network, ...(route.response.encode(value) as object) })) as Record<string, unknown>
