@@ -8,6 +8,7 @@ import type { Output } from '../control/client.ts'
 import { nodeRoutes } from '../control/contract/node.ts'
 import { callNode, defineCommand, stoppedHome } from './command.ts'
 import { json, plain, print, printAnswer, readerGone, table } from './output.ts'
+import { shortId } from './table.ts'
 
 type Status = Output<typeof nodeRoutes.status>
 
@@ -112,7 +113,7 @@ function runtimes({ runtimes }: Status): string {
     ['runtimes', states.join(', ') || '(none)'],
     ...runtimes.leases.map((lease) => [
       `lease ${lease.runtime_id}`,
-      `${lease.state}, ${formatSats(lease.amount_msats)}`,
+      `${lease.state}, ${formatSats(lease.amount_msats)}, to ${shortId(lease.tenant)}`,
       lease.ends_at ?? '',
     ]),
   ]
@@ -125,10 +126,11 @@ function relays({ relays }: Status): string {
     relay.url,
     relay.state,
     relay.last_event_at ?? '-',
+    relay.cursor_lag_s === null ? '-' : duration(relay.cursor_lag_s),
     String(relay.outbox_depth),
     plain(relay.reason ?? ''),
   ])
-  return `Relays\n${table(rows, ['url', 'state', 'last event', 'outbox', ''])}`
+  return `Relays\n${table(rows, ['url', 'state', 'last event', 'lag', 'outbox', ''])}`
 }
 
 function refused({ refused }: Status): string {

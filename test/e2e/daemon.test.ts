@@ -1,10 +1,11 @@
 /** The daemon as a good background process: one a home, ready when start returns, gone when stop returns, whatever was killed before. */
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
 import { expect, test, vi } from 'vitest'
+import { readFileIfAny } from '../../src/base/files.ts'
 import { PROGRAM, Rig } from '../support/rig.ts'
 
 interface Status {
@@ -240,7 +241,11 @@ test('NODE_OPTIONS of the caller does not reach the daemon', async () => {
     `require('node:fs').appendFileSync(${JSON.stringify(join(rig.dir, 'spied'))}, process.argv.slice(2).join(' ') + '\\n')`,
   )
   expect((await rig.run(['start'], { env: { NODE_OPTIONS: `--require ${spy}` } })).code).toBe(0)
-  expect(readFileSync(join(rig.dir, 'spied'), 'utf8')).not.toContain('daemon')
+  expect(readFileIfAny(join(rig.dir, 'spied')) ?? '').not.toContain('daemon')
+  // Nor the launcher, or the executable where that is what runs here.
+  const launcher = process.env['PYLON_BIN'] ?? join(import.meta.dirname, '..', '..', 'bin', 'pylon')
+  const env = { ...process.env, NODE_OPTIONS: '--require /nowhere/at/all.cjs' }
+  expect(spawnSync(launcher, ['--version'], { env }).status).toBe(0)
 })
 
 test('logs are shown, followed, and rotated when large at start', async () => {

@@ -59,3 +59,32 @@ describe('config.toml', () => {
     expect(() => getConfigValue(DEFAULT_CONFIG, 'constructor')).toThrow(expect.objectContaining({ code: 'config_unknown_key' }))
   })
 })
+
+describe('words for what was mistyped', () => {
+  const set = (key: string, value: string) => setConfigValue(join(tempDir(), 'config.toml'), key, value)
+  it.each([
+    ['node.relay', 'wss://x', 'did you mean node.relays?'],
+    ['provider.concurency', '3', 'did you mean provider.concurrency?'],
+    ['provider.pricess.5002', '0', 'did you mean provider.prices?'],
+    ['wallet.mint_cap', '5', 'did you mean wallet.mint_cap_sats?'],
+    ['provider.max_fee_percent', '3', 'did you mean wallet.max_fee_percent?'],
+    ['node.mode', 'hots', 'is one of host, provider, both; did you mean host?'],
+    ['node.relays', 'wss://x', 'must be a list'],
+    ['provider.concurrency', 'many', 'must be a number'],
+    ['provider.concurrency', '0', 'must be at least 1'],
+    ['provider.prices.5002', '4000', 'must say millisats, as { amount_msats = 2000 }, or be 0 for free'],
+    ['provider.prices.6002', '0', 'a kind from 5000 to 5999'],
+  ])('%s = %s', (key, value, words) => {
+    expect(() => set(key, value)).toThrow(words)
+    expect(() => set(key, value)).not.toThrow(/Invalid|Unrecognized|expected/)
+  })
+
+  it('takes 0 for a whole price as free, and its parts can be set afterwards', () => {
+    const path = join(tempDir(), 'config.toml')
+    expect(setConfigValue(path, 'provider.prices.5002', '0').provider.prices).toEqual({ 5002: { amount_msats: 0, unit: 'job' } })
+    expect(setConfigValue(path, 'provider.prices.5002.unit', '1k_chars').provider.prices).toEqual({
+      5002: { amount_msats: 0, unit: '1k_chars' },
+    })
+    expect(() => getConfigValue(loadConfig(path), 'provider.price')).toThrow('did you mean provider.prices?')
+  })
+})

@@ -9,6 +9,7 @@ import { runCli } from '../../../src/cli/cli.ts'
 import { agentsRoutes } from '../../../src/control/contract/agents.ts'
 import { earningsRoutes } from '../../../src/control/contract/earnings.ts'
 import { purchasesRoutes } from '../../../src/control/contract/jobs.ts'
+import { nodeRoutes } from '../../../src/control/contract/node.ts'
 import { walletRoutes } from '../../../src/control/contract/wallet.ts'
 import type { Handler, Route } from '../../../src/control/route.ts'
 import { ControlServer } from '../../../src/control/server.ts'
@@ -29,8 +30,7 @@ async function serve<R extends Route>(route: R, answer: () => unknown, network: 
   return await serveAll([[route, answer]], network)
 }
 
-async function serveAll(answers: readonly (readonly [Route, Handler<Route>])[], network: 'sandbox' | 'live' = 'sandbox') {
-  const home = tempDir()
+async function serveAll(answers: readonly (readonly [Route, Handler<Route>])[], network: 'sandbox' | 'live' = 'sandbox', home = tempDir()) {
   const dir = network === 'sandbox' ? join(home, 'sandbox') : home
   ensurePrivateDir(dir)
   const asked: { input: unknown; key: string }[] = []
@@ -254,7 +254,15 @@ test.each([
   [['backup', ''], 'needs a path'],
   [['wallet', 'fund', '9007199254740993'], 'whole number'],
   [['wallet', 'balance', '--wallet', 'a', '--wallet', 'b'], 'more than once'],
-  [['job', 'submit', '--kind', '5001'], 'input'],
+  [['job', 'submit', '--kind', '5001'], '--input must be given'],
+  [['job', 'submit', '--kindd', '5001'], 'There is no option --kindd; did you mean --kind?'],
+  [['job', 'submit', '--kind', '5001', '--input', 'x', '--max-sat', '5'], 'did you mean --max-sats?'],
+  [['job', 'submit', '--kind', '5001', '--input', 'x', '--pay', 'atuo'], 'did you mean auto?'],
+  [['wallet', 'pay', 'lnbc', '--maxfee', '4'], 'did you mean --max-fee?'],
+  [['status', '--jsn'], 'did you mean --json?'],
+  [['logs', '-x'], 'There is no option -x'],
+  [['wallet', 'fund', '5', '6'], '"6" is more than the command takes'],
+  [['wallet', 'blance'], 'Did you mean balance?'],
   [['job', 'submit', '--kind', '5001', '--input', 'x', '--param', 'novalue'], 'name=value'],
   [['job', 'submit', '--kind', '5001', '--input', '@/nowhere/at/all'], 'cannot be read'],
   [['earnings', '--since', 'yesterday'], '24h, 7d, 4w'],
@@ -322,6 +330,42 @@ test('a token is all that is on standard output, so that it goes on through a pi
   const done = await run('wallet', 'send', '5')
   await stop()
   expect(done.out).toBe('cashuB1\n')
+})
+
+test('without a node the way to start one fits what was asked for', async () => {
+  process.env['PYLON_HOME'] = tempDir()
+  expect((await run('wallet', 'balance', '--sandbox')).err).toContain('start it with: pylon start --sandbox')
+})
+
+test('a live node that is started beside a sandbox node says whom commands mean', async () => {
+  const part = { state: 'ok' as const }
+  const status = {
+    ...{
+      running: true,
+      version: 'x',
+      home: '/h',
+      pid: 1,
+      started_at: AT,
+      uptime_s: 1,
+      mode: 'both' as const,
+      locked: false,
+      sandbox: null,
+    },
+    ...{ identity: null, host: { ...part, agents: [] }, relays: [], refused: [], store: part, earnings: { total_msats: msats(0n) } },
+    provider: { ...part, kinds: [], verifier: null, backends: [], jobs: {} },
+    wallet: { ...part, balance_sats: sats(0n), at_risk_sats: sats(0n), mints: [] },
+    runtimes: { ...part, substrates: [], by_state: {}, offers: [], leases: [] },
+  }
+  const live = await serve(nodeRoutes.status, () => status, 'live')
+  const alone = await run('start')
+  const home = process.env['PYLON_HOME']
+  const sandbox = await serveAll([[nodeRoutes.status, () => status]], 'sandbox', home)
+  const beside = await run('start')
+  const other = await run('start', '--sandbox')
+  await Promise.all([live.stop(), sandbox.stop()])
+  expect(alone).toMatchObject({ code: 0, err: '' })
+  expect(beside.err).toContain('a sandbox node runs too: commands mean this live node now')
+  expect(other.err).toContain('the live node runs too, and commands mean it')
 })
 
 test('without a node the exit code is 3', async () => {
