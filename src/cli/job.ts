@@ -164,7 +164,7 @@ function isOwedRefund(job: Purchase): boolean {
 const idOf = (job: Purchase): string => job.job_id || job.purchase_id
 
 function howOn(job: Purchase): string {
-  const paid = job.paid_msats > 0n ? `${formatSats(job.paid_msats)} were paid` : 'nothing was paid'
+  const paid = job.paid_msats > 0n ? `${drawPaid(job)} were paid` : 'nothing was paid'
   const what = isOwedRefund(job) ? 'the refund has not come yet' : 'there is no result yet'
   const more =
     job.paid_msats > 0n || job.status === 'paying' ? '; the node goes on listening, and takes a result or a refund when it comes' : ''

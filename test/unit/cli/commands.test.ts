@@ -83,6 +83,7 @@ const purchase = {
   kind: 5001,
   provider: null,
   paid_msats: msats(21_000n),
+  fee_msats: msats(0n),
   result: 'short',
   results: [],
   refunds: [],
@@ -325,7 +326,7 @@ test('what is printed drives no terminal, and JSON reads back the same', async (
 })
 
 test('a token is all that is on standard output, so that it goes on through a pipe', async () => {
-  const sent = { token: 'cashuB1', amount_sats: sats(5n), mint_url: 'http://m', operation_id: 'o', state: 'pending' }
+  const sent = { token: 'cashuB1', amount_sats: sats(5n), fee_sats: sats(0n), mint_url: 'http://m', operation_id: 'o', state: 'pending' }
   const { stop } = await serve(walletRoutes.sendToken, () => sent)
   const done = await run('wallet', 'send', '5')
   await stop()
