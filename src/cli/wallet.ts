@@ -4,9 +4,9 @@ import { formatSats, type Sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import { walletRoutes } from '../control/contract/wallet.ts'
 import { callNode, defineCommand, defineGroup } from './command.ts'
-import { print, printAnswer, warn } from './output.ts'
+import { plain, print, printAnswer, warn } from './output.ts'
 import { idempotencyOption, spendingCall } from './spending.ts'
-import { clockTime, drawFields, drawTable, sats } from './table.ts'
+import { clockTime, drawFields, drawTable, sats, shorten } from './table.ts'
 import { given, one, secretFrom, wholeNumber, wholeNumberIf } from './values.ts'
 import { interruptible } from './waiting.ts'
 
@@ -118,6 +118,48 @@ const invoice = defineCommand({
             ['Expires', `${clockTime(made.expires_at)} UTC`],
           ])}`,
     )
+  },
+})
+
+const invoices = defineCommand({
+  command: 'invoices',
+  describe: 'Invoices and the quotes of mints behind them: what is paid, and what a mint has not issued',
+  builder: (yargs) =>
+    yargs
+      .option('wallet', { type: 'string', nargs: 1, describe: 'Whose: node, customer or the name of an agent (all)' })
+      .option('state', { choices: ['unpaid', 'paid', 'settled', 'expired', 'closed'] as const, describe: 'Only those' })
+      .option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many (50)' }),
+  handler: async (args) => {
+    const limit = wholeNumberIf(args.limit, '--limit')
+    const filter = given({ wallet: args.wallet, state: args.state, limit: limit === undefined ? undefined : String(limit) })
+    const answer = await callNode(args, walletRoutes.listInvoices, filter)
+    printAnswer(args, answer, ({ invoices }) => {
+      if (invoices.length === 0) return 'No such invoice.'
+      const table = drawTable(
+        [
+          { title: 'MADE (UTC)' },
+          { title: 'AMOUNT', align: 'right' },
+          { title: 'STATE' },
+          { title: 'WALLET' },
+          { title: 'FOR' },
+          { title: 'QUOTE' },
+          { title: 'MINT' },
+        ],
+        invoices.map((one) => [
+          clockTime(one.created_at),
+          sats(one.amount_sats),
+          one.reason === null ? one.state : `${one.state}: ${shorten(one.reason, 60)}`,
+          shorten(one.wallet, 16),
+          `${one.cause.type} ${one.cause.id.slice(0, 12)}`,
+          one.quote_id,
+          one.mint_url,
+        ]),
+      )
+      const told = invoices.flatMap((one) => (one.tell_operator === null ? [] : [`  ${plain(one.tell_operator)}`]))
+      return told.length === 0
+        ? table
+        : `${table}\n\nPaid and not issued; the node goes on asking, and the operator of the mint should know:\n${told.join('\n')}`
+    })
   },
 })
 
@@ -297,6 +339,7 @@ export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, paym
   balance,
   fund,
   invoice,
+  invoices,
   pay,
   send,
   receive,

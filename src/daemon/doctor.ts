@@ -12,12 +12,14 @@ import { auditLedger, balancesByPrefix } from '../store/ledger.ts'
 import { listMints } from '../store/mints.ts'
 import { countGivenUp, listRefusals } from '../store/outbox.ts'
 import { getPurchase } from '../store/purchases.ts'
+import { listQuotes } from '../store/quotes.ts'
 import { causesWithRefund, refundTokensOf } from '../store/refund-tokens.ts'
 import { text } from '../store/row.ts'
 import type { Store } from '../store/store.ts'
 import type { WalletOwner } from '../wallet/types.ts'
 import type { PylonNode } from './node.ts'
 import { freeBytes } from './prepare-home.ts'
+import { tellOperator } from './routes/wallet-invoices.ts'
 import type { ReadServices } from './services.ts'
 
 export type Report = Output<typeof nodeRoutes.doctor>
@@ -32,7 +34,14 @@ const DAY_MS = 86_400_000
 /** @param node the running node; without it what only a running one can tell is skipped. */
 export async function examine(read: ReadServices, node?: PylonNode): Promise<Report> {
   const checks = [checkNodeVersion(), checkHome(read), checkDisk(read), checkConfig(read), checkIdentity(read)]
-  checks.push(checkDatabase(read), checkLedger(read), checkRefunds(read), checkPublishing(read), ...(await checkMints(read, node)))
+  checks.push(
+    checkDatabase(read),
+    checkLedger(read),
+    checkRefunds(read),
+    checkInvoices(read),
+    checkPublishing(read),
+    ...(await checkMints(read, node)),
+  )
   if (node !== undefined) checks.push(...(await checkCoins(node)))
   if (node === undefined) checks.push({ name: 'relays', state: 'skipped', message: 'The node is stopped.', next_step: 'pylon start' })
   else checks.push(...checkRelays(node), ...checkBackends(node), ...checkSubstrates(node))
@@ -144,6 +153,24 @@ function checkPublishing({ store, clock }: ReadServices): Check {
     dates
       ? 'Set the time (timedatectl), or use other relays: pylon config set node.relays \'["wss://..."]\''
       : 'Mend what they name, or use other relays: pylon config set node.relays \'["wss://..."]\'',
+  )
+}
+
+/** A moment between paid and issued is as it should be. */
+const ISSUING_MS = 60_000
+const NAMED_INVOICES = 5
+
+/** What was paid for and is not issued: only the operator of the mint can tell. */
+function checkInvoices({ store, clock }: ReadServices): Check {
+  const paid = listQuotes(store, { states: ['paid'], limit: 1000 })
+  const stuck = paid.filter((quote) => quote.mintingError !== null || quote.reason !== null || quote.createdAt < clock.now() - ISSUING_MS)
+  if (stuck.length === 0) return ok('invoices', 'None is paid and not issued.')
+  const total = stuck.reduce((sum, quote) => sum + quote.amountSats, 0n)
+  const named = stuck.slice(0, NAMED_INVOICES).map(tellOperator)
+  return warning(
+    'invoices',
+    `${total} sats were paid for ${stuck.length} invoices that are not issued. ${named.join('. ')}.`,
+    'Tell the operator of the mint; the node goes on asking: pylon wallet invoices --state paid',
   )
 }
 

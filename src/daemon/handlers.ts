@@ -12,6 +12,7 @@ import { nodeHandlers, nodeReadHandlers } from './routes/node.ts'
 import { purchasesHandlers, purchasesReadHandlers } from './routes/purchases.ts'
 import { runtimesHandlers, runtimesReadHandlers } from './routes/runtimes.ts'
 import { walletHandlers } from './routes/wallet.ts'
+import { walletReadHandlers } from './routes/wallet-invoices.ts'
 import type { ReadServices } from './services.ts'
 
 /** Handlers by `METHOD /path`. */
@@ -26,6 +27,7 @@ export function readTable(services: ReadServices): HandlerTable {
     ...bind(CONTRACT.jobs, jobsReadHandlers(services)),
     ...bind(CONTRACT.earnings, earningsReadHandlers(services)),
     ...bind(CONTRACT.runtimes, runtimesReadHandlers(services)),
+    ...bind(CONTRACT.wallet, walletReadHandlers(services)),
   ])
 }
 

@@ -235,7 +235,7 @@ class AgentHost implements Host {
     if (atRiskSats > 0n) {
       throw new PylonError(
         'conflict',
-        `${agent.name} has ${atRiskSats} sats in payments of unknown outcome; delete it when they are settled.`,
+        `${agent.name} has ${atRiskSats} sats whose outcome is not known (pylon wallet invoices, pylon wallet history); delete it when they are settled.`,
       )
     }
     if (balanceSats > 0n && options.moveFunds !== true) {

@@ -1,12 +1,13 @@
 /** What all wallets of a home hold together, by the ledger: also readable while the node is stopped. */
 import { msats, msatsToSatsDown, type Sats, sats } from '../base/amounts.ts'
 import { listMints } from './mints.ts'
+import { paidUnissuedSats } from './quotes.ts'
 import { amount, int, text } from './row.ts'
 import type { Store } from './store.ts'
 
 export interface HeldValue {
   readonly balanceSats: Sats
-  /** In operations that are not over: their outcome is not known yet. */
+  /** In operations that are not over, and paid for quotes that their mints have not issued. */
   readonly atRiskSats: Sats
   /** Those on the list, and those off it that still hold something. */
   readonly mints: readonly {
@@ -33,7 +34,7 @@ export function heldValue(store: Store): HeldValue {
   const inSats = (url: string) => msatsToSatsDown(msats(byMint.get(url) ?? 0n))
   return {
     balanceSats: msatsToSatsDown(msats(total)),
-    atRiskSats: atRisk(store),
+    atRiskSats: sats(inOperations(store) + paidUnissuedSats(store)),
     mints: [
       ...listed.map((mint) => ({ url: mint.url, balanceSats: inSats(mint.url), state: mint.state, reason: mint.reason })),
       ...others.map((url) => ({ url, balanceSats: inSats(url), state: 'ok' as const, reason: 'not on the list any more' })),
@@ -41,11 +42,11 @@ export function heldValue(store: Store): HeldValue {
   }
 }
 
-function atRisk(store: Store): Sats {
+function inOperations(store: Store): bigint {
   const row = store
     .sql(`SELECT coalesce(sum(held_sats), 0) AS total FROM operations WHERE state IN ('prepared', 'submitted', 'unknown')`)
     .get()
-  return sats(row === undefined ? 0n : amount(row, 'total'))
+  return row === undefined ? 0n : amount(row, 'total')
 }
 
 /** Refunds of jobs and leases whose token could not be made yet: how many, and what they come to. */

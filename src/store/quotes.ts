@@ -119,6 +119,46 @@ export function dueQuotes(store: Store, now: number): QuoteRow[] {
     .map(decode)
 }
 
+/** A quote with what its minting says, where that was tried. */
+export interface ListedQuote extends QuoteRow {
+  /** Of the operation that mints it. */
+  readonly mintingError: string | null
+  readonly nextTryAt: number | null
+}
+
+export interface QuoteFilter {
+  readonly ownerPubkey?: string
+  readonly states?: readonly QuoteState[]
+  readonly limit: number
+}
+
+/** The newest first. */
+export function listQuotes(store: Store, { ownerPubkey, states, limit }: QuoteFilter): ListedQuote[] {
+  return store
+    .sql(
+      `SELECT q.*, o.error_message AS minting_error, o.next_try_at AS minting_next FROM mint_quotes q
+       LEFT JOIN operations o ON o.idempotency_key = 'mint:' || q.id
+       WHERE (@owner IS NULL OR q.owner_pubkey = @owner) AND (@states IS NULL OR q.state IN (SELECT value FROM json_each(@states)))
+       ORDER BY q.created_at DESC, q.rowid DESC LIMIT @limit`,
+    )
+    .all({
+      owner: ownerPubkey ?? null,
+      states: states === undefined ? null : JSON.stringify(states),
+      limit: BigInt(limit),
+    })
+    .map((row) => ({ ...decode(row), mintingError: textOrNull(row, 'minting_error'), nextTryAt: intOrNull(row, 'minting_next') }))
+}
+
+/** Sats that were paid for quotes which their mints have not issued: of one wallet, or of all. */
+export function paidUnissuedSats(store: Store, ownerPubkey?: string): bigint {
+  const row = store
+    .sql(
+      `SELECT coalesce(sum(amount_sats), 0) AS total FROM mint_quotes WHERE state = 'paid' AND (@owner IS NULL OR owner_pubkey = @owner)`,
+    )
+    .get({ owner: ownerPubkey ?? null })
+  return row === undefined ? 0n : amount(row, 'total')
+}
+
 /** How many invoices of strangers are in that state. */
 export function countStrangersQuotes(store: Store, state: 'unpaid' | 'expired'): number {
   const row = store.sql('SELECT count(*) AS n FROM mint_quotes WHERE of_stranger = 1 AND state = ?').get(state)

@@ -9,6 +9,7 @@ import { balancesByPrefix, depositsByMint } from '../store/ledger.ts'
 import type { KeysetRow } from '../store/mints.ts'
 import { atRiskSats, freeFailedKey, insertOperation, type NewOperation, type OperationRow, operationByKey } from '../store/operations.ts'
 import { listProofs, moveProofs, type ProofRow } from '../store/proofs.ts'
+import { paidUnissuedSats } from '../store/quotes.ts'
 import { swapFeesOf } from '../store/swap-fees.ts'
 import { accountOwner, utcDay, type WalletContext } from './context.ts'
 import type { Executor } from './executor.ts'
@@ -60,7 +61,7 @@ export class WalletDesk {
     return {
       balanceSats: sats(total / 1000n),
       owedSats: sats(owed),
-      atRiskSats: sats(atRiskSats(store, this.owner.pubkey)),
+      atRiskSats: sats(atRiskSats(store, this.owner.pubkey) + paidUnissuedSats(store, this.owner.pubkey)),
       mints: mintsOut,
     }
   }
@@ -228,9 +229,10 @@ export class WalletDesk {
   }
 
   insufficient(amount?: bigint): PylonError {
-    const { balanceSats, atRiskSats } = this.balance()
+    const { balanceSats } = this.balance()
+    const heldSats = atRiskSats(this.context.store, this.owner.pubkey)
     const needed = amount === undefined ? 'the amount and its fees' : `${amount} sats at one mint`
-    const held = atRiskSats > 0n ? ` (${atRiskSats} more are held by payments under way)` : ''
+    const held = heldSats > 0n ? ` (${heldSats} more are held by payments under way)` : ''
     return new PylonError(
       'insufficient_funds',
       `The wallet holds ${balanceSats} sats${held}, not ${needed}: fund it with ${howToFund(this.context.invoiceNetwork === 'bcrt' ? 'sandbox' : 'live')}`,

@@ -1,6 +1,6 @@
 /** Lightning in: quotes of mints (NUT-04, 20, 23), shown as invoices, watched until paid and minted; late payments too. */
 import { sats } from '../base/amounts.ts'
-import { PylonError } from '../base/errors.ts'
+import { messageOf, PylonError } from '../base/errors.ts'
 import { KeyedQueue } from '../base/keyed-queue.ts'
 import { all } from '../store/commands.ts'
 import type { EntryCause } from '../store/ledger.ts'
@@ -22,6 +22,7 @@ import type { Invoice, InvoiceRequest, WalletOwner } from './types.ts'
 const MIN_CHECK_MS = 1000
 /** What is paid and cannot be minted now. */
 const POSTPONE_MS = 15_000
+const MAX_POSTPONE_MS = 3_600_000
 
 /** A quote that somebody else asked for us, locked to our key. */
 export interface AdoptedQuote {
@@ -184,18 +185,20 @@ export class Invoices {
       const operation = operationByKey(store, `mint:${quote.id}`)?.id ?? (await this.#prepareMint(quote))
       await this.#executor.run(operation)
     } catch (error) {
-      await this.#postpone(quote)
+      await this.#postpone(quote, messageOf(error))
       throw error
     }
     return getQuote(store, id)
   }
 
-  /** It is paid and cannot be minted now (the mint's keysets are not to be had): a little later, without end. */
-  async #postpone({ id, state }: QuoteRow): Promise<void> {
+  /** It is paid and cannot be minted now (the mint's keysets are not to be had): later, ever rarer, without end. */
+  async #postpone({ id, state, attempts }: QuoteRow, reason: string): Promise<void> {
     const { store, clock } = this.#context
     const at = clock.now()
-    if (getQuote(store, id)?.state === state)
-      await store.write(moveQuote({ id, from: [state], to: state, nextCheckAt: at + POSTPONE_MS, at }))
+    if (getQuote(store, id)?.state !== state) return
+    const tries = state === 'paid' ? attempts + 1 : 0
+    const nextCheckAt = at + Math.min(MAX_POSTPONE_MS, POSTPONE_MS * 2 ** Math.min(tries, 10))
+    await store.write(moveQuote({ id, from: [state], to: 'paid', reason, attempts: tries, nextCheckAt, at }))
   }
 
   async #prepareMint(quote: QuoteRow): Promise<string> {

@@ -133,7 +133,7 @@ export interface Balance {
   readonly balanceSats: Sats
   /** How much of it customers paid for jobs and leases that are not settled: it may have to go back, so only a refund spends it unasked. */
   readonly owedSats: Sats
-  /** In operations whose outcome is unknown. */
+  /** In operations whose outcome is unknown, and paid for quotes that their mints have not issued. */
   readonly atRiskSats: Sats
   readonly mints: readonly {
     readonly url: string

@@ -24,7 +24,7 @@ const walletView = z.strictObject({
   lock_pubkey: z.string().describe('The compressed key that tokens for this wallet are locked to (P2PK, NUT-11).'),
   balance_sats: satsField,
   owed_sats: satsField.describe('Of the balance: paid by customers whose jobs and leases are not settled; it may have to go back.'),
-  at_risk_sats: satsField.describe('In operations whose outcome is unknown.'),
+  at_risk_sats: satsField.describe('In operations whose outcome is unknown, and paid for invoices that their mint has not issued.'),
   mints: z.array(mintBalance),
 })
 
@@ -37,6 +37,23 @@ const invoiceView = z.strictObject({
   mint_url: z.string(),
   state: z.enum(['unpaid', 'paid', 'settled', 'expired']).describe('settled: the ecash is in the wallet.'),
   expires_at: timeField,
+})
+
+const listedInvoice = z.strictObject({
+  quote_id: z.string().describe('What the mint knows it by.'),
+  wallet: z.string().describe('node, customer, or the npub of an agent'),
+  state: z
+    .enum(['unpaid', 'paid', 'settled', 'expired', 'closed'])
+    .describe('paid: the mint was paid and has not issued the ecash yet; closed: its mint is asked no more.'),
+  reason: z.string().nullable().describe('Why it is not issued, or was closed.'),
+  amount_sats: satsField,
+  mint_url: z.string(),
+  payment_hash: z.string(),
+  cause: z.strictObject({ type: z.string(), id: z.string() }),
+  created_at: timeField,
+  expires_at: timeField,
+  next_check_at: timeField.nullable(),
+  tell_operator: z.string().nullable().describe('Where the sats wait at the mint: what its operator must know.'),
 })
 
 const mintView = z.strictObject({ url: z.string(), cap_sats: satsField, added_at: timeField })
@@ -72,6 +89,19 @@ export const walletRoutes = defineRoutes({
     response: invoiceView,
     status: 201,
     errors: ['wallet_not_found', 'no_mint', 'mint_unreachable', 'mint_cap_exceeded'],
+  },
+  listInvoices: {
+    method: 'GET',
+    path: '/v1/invoices',
+    summary: 'Invoices of all wallets or one, with the quote of the mint behind each, newest first.',
+    request: z.strictObject({
+      wallet: wallet.optional(),
+      state: z.enum(['unpaid', 'paid', 'settled', 'expired', 'closed']).optional(),
+      limit: queryInt(1, 1000).optional(),
+    }),
+    response: z.strictObject({ invoices: z.array(listedInvoice) }),
+    offline: true,
+    errors: ['wallet_not_found'],
   },
   getInvoice: {
     method: 'GET',

@@ -12,6 +12,7 @@ import type { Store } from '../../store/store.ts'
 import type { Invoice, MintInfo, Wallet, WalletOwner } from '../../wallet/types.ts'
 import type { Services } from '../services.ts'
 import { historyView } from './wallet-history.ts'
+import { walletReadHandlers } from './wallet-invoices.ts'
 
 /** What these handlers need of the running node. */
 export type WalletServices = Pick<Services, 'store' | 'clock' | 'network' | 'nostr' | 'wallets' | 'dialer'>
@@ -24,6 +25,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
   const { wallets } = services
   const open = (name: string) => openWallet(services, name)
   return {
+    ...walletReadHandlers(services),
     getWallet: ({ wallet }) => walletView(wallet, open(wallet)),
     createInvoice: async (request, call) => {
       const wallet = open(request.wallet)

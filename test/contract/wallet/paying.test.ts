@@ -2,10 +2,12 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
+import { walletReadHandlers } from '../../../src/daemon/routes/wallet-invoices.ts'
+import { heldValue } from '../../../src/store/held-value.ts'
 import type { PayRequest, Spend, Wallet } from '../../../src/wallet/types.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { tempDir } from '../../support/temp.ts'
-import { expectSound, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'
+import { expectSound, faucet, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'
 
 let sandbox: TestSandbox
 let payee: TestHome
@@ -160,4 +162,29 @@ it('refuses to send a token that is worth nothing to whoever redeems it, and say
   const { token } = await h.node.sendToken({ ...operation(), ...send, amountSats: sats(2) })
   const redeemed = await payee.node.receiveToken({ ...operation(), token, creditAccount: 'node/equity/funding' })
   expect(redeemed.amountSats).toBe(1n)
+})
+
+it('shows what was paid for an invoice that its mint does not issue: at risk, with its quote and what to tell, until it is here', async () => {
+  const mint = await startSandbox()
+  onTestFinished(() => mint.stop())
+  const h = await home({ mintUrls: [mint.mintUrl] })
+  const body = { detail: 'the signer is on holiday', code: 10_000 }
+  await mint.faults({ fail: { path: '/v1/mint/bolt11', status: 400, body, count: 2 } })
+  const request = { ...operation(), amountSats: sats(77), creditAccount: 'node/equity/funding' }
+  const invoice = await h.node.createInvoice(request)
+  await faucet(mint.mintUrl, invoice.request)
+  await expect.poll(() => h.node.balance().atRiskSats, { timeout: 15_000 }).toBe(77n)
+  expect(h.node.balance().balanceSats).toBe(0n)
+  expect(heldValue(h.store).atRiskSats).toBe(77n)
+  const list = async (wallet?: string) => {
+    const call = { idempotencyKey: '', signal: new AbortController().signal }
+    return (await walletReadHandlers(h).listInvoices({ ...(wallet === undefined ? {} : { wallet }) }, call)).invoices
+  }
+  await expect.poll(async () => (await list('node'))[0]?.reason).toContain('on holiday')
+  expect(await list()).toMatchObject([{ quote_id: invoice.quoteId, state: 'paid', amount_sats: 77n, wallet: 'node' }])
+  expect((await list())[0]?.tell_operator).toMatch(`${invoice.quoteId} over 77 sats (payment hash ${invoice.paymentHash}) is paid`)
+  expect(await list('customer')).toEqual([])
+  await expect.poll(() => h.node.balance(), { timeout: 20_000 }).toMatchObject({ balanceSats: 77n, atRiskSats: 0n })
+  expect(await list()).toMatchObject([{ state: 'settled', reason: null, tell_operator: null }])
+  await expectSound(h, mint.mintUrl)
 })

@@ -1,0 +1,65 @@
+/** The invoices of this home for people: what became of each, and what the operator of a mint must know that keeps what was paid. */
+import { sats } from '../../base/amounts.ts'
+import { rfc3339 } from '../../base/clock.ts'
+import { PylonError } from '../../base/errors.ts'
+import type { Output } from '../../control/client.ts'
+import type { walletRoutes } from '../../control/contract/wallet.ts'
+import type { Handlers } from '../../control/route.ts'
+import { npubOf } from '../../nostr/nips/nip19.ts'
+import { findAgent } from '../../store/agents.ts'
+import { walletOwners } from '../../store/held-value.ts'
+import { type ListedQuote, listQuotes } from '../../store/quotes.ts'
+import type { Store } from '../../store/store.ts'
+import type { ReadServices } from '../services.ts'
+
+const DEFAULT_LIMIT = 50
+
+export function walletReadHandlers({ store }: Pick<ReadServices, 'store'>): Pick<Handlers<typeof walletRoutes>, 'listInvoices'> {
+  return {
+    listInvoices: ({ wallet, state, limit }) => {
+      const filter = {
+        limit: limit ?? DEFAULT_LIMIT,
+        ...(wallet === undefined ? {} : { ownerPubkey: pubkeyOf(store, wallet) }),
+        ...(state === undefined ? {} : { states: [state] }),
+      }
+      return { invoices: listQuotes(store, filter).map(view) }
+    },
+  }
+}
+
+/** @throws wallet_not_found */
+function pubkeyOf(store: Store, name: string): string {
+  if (name === 'node' || name === 'customer') return walletOwners(store).find(({ kind }) => kind === name)?.pubkey ?? ''
+  const agent = findAgent(store, name)
+  if (agent === undefined)
+    throw new PylonError('wallet_not_found', `There is no wallet ${name}: use node, customer or the name of an agent.`)
+  return agent.pubkey
+}
+
+function view(quote: ListedQuote): Output<typeof walletRoutes.listInvoices>['invoices'][number] {
+  const nextAt = quote.nextCheckAt ?? (quote.state === 'paid' ? quote.nextTryAt : null)
+  return {
+    quote_id: quote.quoteId,
+    wallet: quote.owner.kind === 'agent' ? npubOf(quote.owner.pubkey) : quote.owner.kind,
+    state: quote.state,
+    reason: whyNotIssued(quote),
+    amount_sats: sats(quote.amountSats),
+    mint_url: quote.mintUrl,
+    payment_hash: quote.paymentHash,
+    cause: { type: quote.cause.type, id: quote.cause.id },
+    created_at: rfc3339(quote.createdAt),
+    expires_at: rfc3339(quote.expiresAt),
+    next_check_at: nextAt === null ? null : rfc3339(nextAt),
+    tell_operator: quote.state === 'paid' ? tellOperator(quote) : null,
+  }
+}
+
+const whyNotIssued = ({ state, reason, mintingError }: ListedQuote): string | null =>
+  state === 'settled' ? null : (mintingError ?? reason)
+
+/** What to write to who runs the mint. */
+export function tellOperator(quote: ListedQuote): string {
+  const { quoteId, amountSats, paymentHash, mintUrl } = quote
+  const why = whyNotIssued(quote)
+  return `${mintUrl}: the mint quote ${quoteId} over ${amountSats} sats (payment hash ${paymentHash}) is paid and its ecash is not issued${why === null ? '' : `: ${why}`}`
+}
