@@ -56,6 +56,8 @@ export const runtimesConfig = z.strictObject({
   requests_kept: z.int().min(256).default(8192),
   /** How long a runtime that is gone, and what was collected from it, can still be looked at. */
   gone_days: z.int().min(1).default(7),
+  /** What was collected from runtimes, all of it together: beyond it the oldest goes. */
+  outputs_kept_mib: z.int().min(64).max(1_000_000).default(2048),
   /** The class of jobs of kind 5930; empty: the first local or incus class that isolates. */
   job_class: z.string().max(63).default(''),
   classes: z.array(runtimeClass).max(64).default([]),

@@ -44,7 +44,7 @@ export async function examine(read: ReadServices, node?: PylonNode): Promise<Rep
   )
   if (node !== undefined) checks.push(...(await checkCoins(node)))
   if (node === undefined) checks.push({ name: 'relays', state: 'skipped', message: 'The node is stopped.', next_step: 'pylon start' })
-  else checks.push(...checkRelays(node), ...checkBackends(node), ...checkSubstrates(node))
+  else checks.push(...checkRelays(node), ...checkBackends(node), ...(await checkSubstrates(node)))
   return { ok: checks.every((check) => check.state !== 'failed'), checks }
 }
 
@@ -244,7 +244,7 @@ function checkRelays(node: PylonNode): Check[] {
   })
 }
 
-function checkSubstrates(node: PylonNode): Check[] {
+async function checkSubstrates(node: PylonNode): Promise<Check[]> {
   const part = node.parts.machines
   const machines = part.peek()
   if (machines === undefined) {
@@ -258,6 +258,8 @@ function checkSubstrates(node: PylonNode): Check[] {
       },
     ]
   }
+  // Whether sizes hold is not believed but tried.
+  await machines.proveSizes()
   const { substrates } = machines.status()
   const checks = substrates.map(({ provider, usable, isolated, reason, nextStep }) => {
     const name = `substrate ${provider}`

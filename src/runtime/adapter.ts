@@ -106,6 +106,19 @@ export interface Snapshot {
   readonly createdAt: number
 }
 
+/** What outlives runtimes until somebody deletes it. */
+export interface PersistentVolume {
+  /** As its substrate names it. */
+  readonly id: string
+  /** Undefined for one of before owners were noted on it. */
+  readonly ownerPubkey: string | undefined
+  /** What its runtime was called, where that had a name. */
+  readonly name: string | undefined
+  /** The runtime that had it last. */
+  readonly runtimeId: string | undefined
+  readonly inUse: boolean
+}
+
 export interface BackupState {
   readonly backupUnitKind: 'durable_home' | 'persistent_state_volume'
   /** `<pool>/<volume>` */
@@ -152,14 +165,23 @@ export interface RuntimeAdapter {
   collect?(handle: RuntimeHandle, spec: RuntimeSpec): Promise<CollectedOutputs>
   /** Starts the instance again with its volume. */
   recover?(handle: RuntimeHandle, signal: AbortSignal): Promise<void>
-  /** Of the volume. Retention is the caller's: see deleteSnapshot. */
-  snapshot?(handle: RuntimeHandle, name?: string): Promise<Snapshot>
+  /**
+   * Of the volume. Retention is the caller's: see deleteSnapshot.
+   * @param options.withinQuota it and those before it count against what the volume may take @throws overloaded where there is no room then
+   */
+  snapshot?(handle: RuntimeHandle, name?: string, options?: { readonly withinQuota?: boolean }): Promise<Snapshot>
   /** Newest first. */
   listSnapshots?(handle: RuntimeHandle): Promise<readonly Snapshot[]>
   deleteSnapshot?(handle: RuntimeHandle, name: string): Promise<void>
   /** The newest where no name is given. @throws runtime_failed where there is none */
   restore?(handle: RuntimeHandle, name: string | undefined, signal: AbortSignal): Promise<Snapshot>
   backupStatus?(handle: RuntimeHandle): Promise<BackupState>
+  /** Those of this node, in use or kept. */
+  listVolumes?(): Promise<readonly PersistentVolume[]>
+  /** With its snapshots; gone is fine. @throws runtime_failed while a runtime has it */
+  deleteVolume?(id: string): Promise<void>
+  /** Whether the sizes that runtimes are given hold: tried on a scratch runtime that writes past them. Undefined: they do. */
+  proveSizes?(): Promise<{ readonly reason: string; readonly nextStep: string } | undefined>
   /** Instances of ours that the substrate holds, for the orphan sweep. */
   listOwned?(): Promise<readonly { readonly runtimeId: string; readonly handle: RuntimeHandle }[]>
   /** Lets go of sockets and watchers; runtimes go on. */

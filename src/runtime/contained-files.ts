@@ -131,16 +131,17 @@ export async function gatherFiles(
   return { files, truncated: truncated || !inside, problems }
 }
 
+/** What a name takes at the least, be it empty: inodes are disk too. */
+const ENTRY_BYTES = 4096
+
 /** What a tree takes on disk, in bytes; stops counting past `maxBytes`, and takes more than `maxEntries` for too much. */
 export async function diskUsage(root: string, maxBytes: number, maxEntries = 200_000): Promise<number> {
   let bytes = 0
   const inside = await walk(openDir(root), maxEntries, (dir, name, _path, kind) => {
-    if (kind === 'file') {
-      try {
-        bytes += lstatSync(at(dir, name)).blocks * 512
-      } catch {
-        // Gone in between.
-      }
+    try {
+      bytes += Math.max(ENTRY_BYTES, kind === 'file' ? lstatSync(at(dir, name)).blocks * 512 : 0)
+    } catch {
+      // Gone in between.
     }
     return bytes <= maxBytes
   })

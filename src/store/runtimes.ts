@@ -172,14 +172,31 @@ export const noteSnapshot = defineCommand('note_snapshot', (sql, p: { id: string
   sql('UPDATE runtimes SET last_snapshot_at = ? WHERE id = ?').run(BigInt(p.at), p.id)
 })
 
-/** Keeps what was collected; the same name again takes its place. */
+/**
+ * Keeps what was collected; the same name again takes its place. Where all of it together is over `keepBytes`, what was
+ * collected from those that are gone goes, the oldest first.
+ */
 export const putOutputs = defineCommand(
   'put_outputs',
-  (sql, p: { runtimeId: string; outputs: readonly { name: string; data: Uint8Array }[] }) => {
+  (sql, p: { runtimeId: string; outputs: readonly { name: string; data: Uint8Array }[]; keepBytes: number }) => {
     for (const { name, data } of p.outputs) {
       sql(
         'INSERT INTO runtime_outputs (runtime_id, name, data) VALUES (?, ?, ?) ON CONFLICT (runtime_id, name) DO UPDATE SET data = excluded.data',
       ).run(p.runtimeId, name, Buffer.from(data))
+    }
+    sql(
+      `UPDATE runtimes SET output_bytes = (SELECT coalesce(sum(length(data)), 0) FROM runtime_outputs WHERE runtime_id = ?) WHERE id = ?`,
+    ).run(p.runtimeId, p.runtimeId)
+    const total = sql('SELECT coalesce(sum(output_bytes), 0) AS bytes FROM runtimes WHERE output_bytes > 0').get()
+    let over = (total === undefined ? 0 : int(total, 'bytes')) - p.keepBytes
+    if (over <= 0) return
+    for (const row of sql(
+      `SELECT id, output_bytes FROM runtimes WHERE output_bytes > 0 AND state = 'gone' AND id <> ? ORDER BY updated_at`,
+    ).all(p.runtimeId)) {
+      if (over <= 0) return
+      sql('DELETE FROM runtime_outputs WHERE runtime_id = ?').run(text(row, 'id'))
+      sql('UPDATE runtimes SET output_bytes = 0 WHERE id = ?').run(text(row, 'id'))
+      over -= int(row, 'output_bytes')
     }
   },
 )

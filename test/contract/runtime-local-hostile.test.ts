@@ -118,6 +118,23 @@ describe('a guest that', () => {
     expect(await reaches(adapter, handle, 'failed')).toContain('disk')
   })
 
+  test('makes empty files without end, or snapshots, gets no more than its quota for them', async () => {
+    const { adapter, dir } = localRuntimes()
+    const mounts = [{ kind: 'persistent_volume', guest_path: '/data', source: 'v-much', mode: 'read_write' }] as const
+    const spec = { mounts: [...mounts], resources: { root_disk_gib: 1 }, labels: { leased: 'true' } }
+    const { handle } = await started(adapter, 'sleep 60', spec)
+    const data = join(dir, 'volumes', 'v-much', 'data')
+    execFileSync('sh', ['-c', 'fallocate -l 400M "$0" || head -c 400M /dev/zero >"$0"', join(data, 'f')])
+    await adapter.snapshot?.(handle, 'one', { withinQuota: true })
+    expect(await codeOf(adapter.snapshot(handle, 'two', { withinQuota: true }))).toBe('overloaded')
+    expect(await adapter.listVolumes()).toMatchObject([{ id: 'v-much', inUse: true }])
+    await adapter.teardown(handle, { keepVolume: false })
+    expect(await adapter.listVolumes()).toEqual([])
+    const many = tempDir()
+    for (let i = 0; i < 100; i++) writeFileSync(join(many, `e${i}`), '')
+    expect(await diskUsage(many, 2 ** 30)).toBe(100 * 4096)
+  })
+
   test.each(['with', 'without'])('has less memory than a JavaScript runtime reserves runs all the same, %s bubblewrap', async (how) => {
     const { adapter } = localRuntimes(how === 'with' ? {} : { bubblewrap: null })
     const { handle } = await started(adapter, `${process.execPath} -e 0`, { resources: { memory_mib: 128 } })

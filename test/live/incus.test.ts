@@ -38,6 +38,9 @@ require('node:readline').createInterface({ input: process.stdin }).on('line', (l
 })
 `
 
+const DATA = { kind: 'persistent_volume', guest_path: '/data', source: 'v-bob', mode: 'read_write', required: true } as const
+const DEBIAN = { params: { image_alias: 'pylon/debian' } }
+
 let nextId = 1
 const newId = () => `incus-${Date.now().toString(16).slice(-8)}${(nextId++).toString(16).padStart(8, '0')}`
 
@@ -129,11 +132,68 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
   )
 
   test('says that it is usable, and what it has', async () => {
-    expect(await adapter.probe()).toEqual({ usable: true, isolated: true })
+    expect(await adapter.probe()).toEqual({ usable: true, isolated: true, network: 'none' })
     const capacity = await adapter.capacity()
     expect(capacity.free.vcpus).toBeGreaterThan(0)
     expect(capacity.free.memoryMib).toBeGreaterThan(256)
   })
+
+  test('holds a runtime to one quota: its root, its volume, what is nested in them, its snapshots', async () => {
+    expect(await adapter.proveSizes?.()).toBeUndefined()
+    daemon.cli('storage', 'create', 'loose', 'dir')
+    const loose = createIncusAdapter({ ...settings, pool: 'loose' })
+    expect(await loose.probe()).toMatchObject({ isolated: false, reason: expect.stringContaining('no sizes') })
+    expect(await loose.proveSizes?.()).toMatchObject({ reason: expect.stringContaining('more than 64 MiB') })
+    await loose.close?.()
+    const { handle } = await adapter.provision(inputOf(newId(), { entry_command: 'sleep 600', mounts: [DATA] }, DEBIAN), never)
+    const shell = async (command: string) => (await adapter.exec?.(handle, { command, timeoutMs: 60_000 }))?.stdout.trim()
+    const fill = (path: string, mib: number) => `dd if=/dev/urandom of=${path} bs=1048576 count=${mib} 2>/dev/null; wc -c <${path}`
+    // A class of 1 GiB: half for each.
+    for (const path of ['/data/x', '/root/x']) expect(Number(await shell(`${fill(path, 900)}; rm ${path}`))).toBeLessThanOrEqual(2 ** 29)
+    // BTRFS_IOC_SUBVOL_CREATE, also with a half of the register that the kernel does not read.
+    const nest = (call: string) =>
+      `perl -e 'open(my $f, "<", "/data"); print syscall(16, fileno($f), ${call}, my $a = pack("q a4088", 0, "nested")) == 0 ? "made" : "refused"'`
+    for (const call of ['0x5000940e', '0x15000940e']) expect(await shell(nest(call))).toBe('refused')
+    expect(await shell(fill('/data/x', 100))).toBe(String(100 * 2 ** 20))
+    await shell('sync')
+    await adapter.snapshot?.(handle, 'one', { withinQuota: true })
+    // What the snapshot holds is missing from the volume, also after a restore.
+    expect(Number(await shell(`rm /data/x; ${fill('/data/y', 600)}; sync`))).toBeLessThanOrEqual(412 * 2 ** 20)
+    await expect(adapter.snapshot?.(handle, 'two', { withinQuota: true })).rejects.toMatchObject({ code: 'overloaded' })
+    await adapter.restore?.(handle, 'one', never)
+    expect(Number(await shell(fill('/data/y', 600)))).toBeLessThanOrEqual(312 * 2 ** 20)
+    await adapter.teardown(handle, { keepVolume: false })
+    await expectNothingLeft()
+  }, 120_000)
+
+  test('gives a volume back to its name and owner; kept ones are listed and deleted', async () => {
+    const first = await adapter.provision(inputOf(newId(), { entry_command: 'sleep 600', mounts: [DATA] }, DEBIAN), never)
+    const shell = async (handle: RuntimeHandle, command: string) => (await adapter.exec?.(handle, { command, timeoutMs: 20_000 }))?.stdout
+    await shell(first.handle, 'echo mine >/data/f; sync')
+    const [volume] = (await adapter.listVolumes?.()) ?? []
+    await expect(adapter.deleteVolume?.(volume?.id ?? '')).rejects.toMatchObject({ code: 'runtime_failed' })
+    await adapter.teardown(first.handle, { keepVolume: true })
+    expect(await adapter.listOwned?.()).toEqual([])
+    const second = await adapter.provision(inputOf(newId(), { entry_command: 'sleep 600', mounts: [DATA] }, DEBIAN), never)
+    expect(await shell(second.handle, 'cat /data/f')).toBe('mine\n')
+    await adapter.teardown(second.handle, { keepVolume: true })
+    expect(await adapter.listVolumes?.()).toMatchObject([{ id: volume?.id, inUse: false }])
+    await adapter.deleteVolume?.(volume?.id ?? '')
+    await expectNothingLeft()
+  }, 60_000)
+
+  test('tells a machine that its host stopped from one whose command ended', async () => {
+    const long = await adapter.provision(inputOf(newId(), { entry_command: 'sleep 600' }), never)
+    await until(adapter, long.handle, 'starting')
+    const { instance } = long.metadata as { instance: string }
+    daemon.cli('stop', '--force', instance, '--project', 'pylon')
+    const stopped = await adapter.readiness(long.handle, never)
+    expect([stopped.state, stopped.byGuest]).toEqual(['stopped', undefined])
+    const short = await adapter.provision(inputOf(newId(), { entry_command: 'exit 3' }), never)
+    await until(adapter, short.handle, 'failed')
+    expect((await adapter.readiness(short.handle, never)).byGuest).toBe(true)
+    for (const { handle } of [long, short]) await adapter.teardown(handle, { keepVolume: false })
+  }, 60_000)
 
   test('a managed agent: prompted, snapshot, destroyed, made again with its data, restored, gone', async () => {
     const id = newId()
@@ -373,7 +433,7 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
     })
 
     const remote = over({ ...ours, serverCert })
-    expect(await remote.probe()).toEqual({ usable: true, isolated: true })
+    expect(await remote.probe()).toEqual({ usable: true, isolated: true, network: 'none' })
     const input = inputOf(
       newId(),
       {

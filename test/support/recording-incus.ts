@@ -73,7 +73,14 @@ export class RecordingIncus {
   readonly #dir: string
   readonly #server: Server
   readonly #instances = new Map<string, FakeInstance>()
-  readonly #volumes = new Map<string, { config: Record<string, string>; snapshots: Map<string, string> }>()
+  readonly #volumes = new Map<
+    string,
+    { config: Record<string, string>; snapshots: Map<string, { at: string; config: Record<string, string> }> }
+  >()
+  /** What volumes say that they take and no snapshot holds. */
+  usedBytes = 0
+  /** The member that volumes are on. */
+  location = 'none'
   readonly #operations = new Map<string, Operation>()
   readonly #sessions = new Map<string, Session>()
   readonly #listeners = new Set<WebSocket>()
@@ -234,7 +241,12 @@ export class RecordingIncus {
     const [, pool = '', kind, , name = '', what, snapshot = ''] = parts
     if (kind === undefined) return sync({ name: pool, driver: 'btrfs' })
     const dir = join(this.#dir, 'volumes', name)
-    const shownVolume = (key: string) => ({ name: key, config: this.#volumes.get(key)?.config ?? {}, used_by: [], location: 'none' })
+    const usersOf = (key: string) =>
+      [...this.#instances.values()].filter(({ body: { devices } }) => Object.values(devices).some(({ source }) => source === key))
+    const shownVolume = (key: string) => ({
+      ...{ name: key, config: this.#volumes.get(key)?.config ?? {}, location: this.location },
+      used_by: usersOf(key).map(({ body }) => `/1.0/instances/${body.name}`),
+    })
     if (name === '' && method === 'GET') return sync([...this.#volumes.keys()].map(shownVolume))
     if (name === '') {
       const wanted = String(body()['name'])
@@ -247,25 +259,26 @@ export class RecordingIncus {
     if (volume === undefined) throw new Refusal(404, 'Storage volume not found')
     const copyOf = (taken: string) => join(this.#dir, 'snapshots', name, taken)
     if (what === 'snapshots' && method === 'GET') {
-      return sync([...volume.snapshots].map(([key, created_at]) => ({ name: `${name}/${key}`, created_at })))
+      return sync([...volume.snapshots].map(([key, { at }]) => ({ name: `${name}/${key}`, created_at: at })))
     }
     if (what === 'snapshots' && method === 'POST') {
       const taken = String(body()['name'])
       return async_(() => {
         cpSync(dir, copyOf(taken), { recursive: true })
-        volume.snapshots.set(taken, new Date().toISOString())
+        volume.snapshots.set(taken, { at: new Date().toISOString(), config: { ...volume.config } })
       })
     }
     if (what === 'snapshots') return async_(() => void volume.snapshots.delete(snapshot))
+    if (what === 'state') return sync({ usage: { used: this.usedBytes, total: 0 } })
     if (method === 'GET') return sync(shownVolume(name))
     if (method === 'PATCH') return sync(Object.assign(volume.config, body()['config']))
-    const users = [...this.#instances.values()].filter(({ body: { devices } }) =>
-      Object.values(devices).some(({ source }) => source === name),
-    )
+    const users = usersOf(name)
     if (method === 'PUT') {
       if (users.some(({ status }) => status === 'Running')) throw new Refusal(500, 'Cannot restore custom volume used by running instances')
       for (const entry of readdirSync(dir)) rmSync(join(dir, entry), { recursive: true, force: true })
       cpSync(copyOf(String(body()['restore'])), dir, { recursive: true })
+      // The real one brings the configuration of then back as well.
+      volume.config = { ...volume.snapshots.get(String(body()['restore']))?.config }
       return sync({})
     }
     if (users.length > 0) throw new Refusal(400, 'The storage volume is still in use')

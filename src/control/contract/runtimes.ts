@@ -95,7 +95,7 @@ export const runtimesRoutes = defineRoutes({
   askRuntime: {
     method: 'POST',
     path: '/v1/runtimes/queries',
-    summary: 'Sends a command that only looks: get_runtime, list_runtimes, logs, collect, list_snapshots, get_request.',
+    summary: 'Sends a command that only looks: get_runtime, list_runtimes, logs, collect, list_snapshots, list_volumes, get_request.',
     request: z.strictObject({ server, local, command, timeout_s: z.int().min(1).max(110).optional() }),
     response: z.strictObject(answer),
     errors: ['runtime_not_found', 'control_refused', 'output_too_large', 'timeout', 'locked'],

@@ -155,6 +155,8 @@ const schemas = {
   snapshot: z.object({ command: z.literal('snapshot'), ...onRuntime, snapshot: name.optional() }),
   list_snapshots: z.object({ command: z.literal('list_snapshots'), ...onRuntime }),
   restore: z.object({ command: z.literal('restore'), ...onRuntime, snapshot: name.optional() }),
+  list_volumes: z.object({ command: z.literal('list_volumes'), provider: z.enum(CONTROL_PROVIDERS).optional() }),
+  delete_volume: z.object({ command: z.literal('delete_volume'), provider: z.enum(CONTROL_PROVIDERS), volume: id }),
   extend_lease: z.object({
     command: z.literal('extend_lease'),
     ...onRuntime,
@@ -180,6 +182,8 @@ export const controlCommand = z.discriminatedUnion('command', [
   schemas.snapshot,
   schemas.list_snapshots,
   schemas.restore,
+  schemas.list_volumes,
+  schemas.delete_volume,
   schemas.extend_lease,
   schemas.get_request,
 ])
@@ -190,4 +194,12 @@ export type CommandName = ControlCommand['command']
 export type CommandOf<N extends CommandName> = Extract<ControlCommand, { command: N }>
 
 /** Commands that only look: never kept for replay, safe to repeat at any time. */
-export const READING_COMMANDS: readonly CommandName[] = ['get_runtime', 'list_runtimes', 'logs', 'collect', 'list_snapshots', 'get_request']
+export const READING_COMMANDS: readonly CommandName[] = [
+  'get_runtime',
+  'list_runtimes',
+  'logs',
+  'collect',
+  'list_snapshots',
+  'list_volumes',
+  'get_request',
+]

@@ -15,18 +15,20 @@ import * as operations from './operations.ts'
 import type { Registry } from './registry.ts'
 import { type Claimed, leaseIdOf } from './requests.ts'
 import type { Views } from './views.ts'
+import type { Volumes } from './volumes.ts'
 
 export function createCommands(deps: {
   readonly keeper: KeeperDeps
   readonly market: Market
   readonly registry: Registry
   readonly views: Views
+  readonly volumes: Volumes
   readonly creation: Creation
   /** Aborted when the node ends. */
   readonly signal: AbortSignal
 }) {
   const { keeper, market, registry, creation, signal } = deps
-  const { own, view, viewNow } = deps.views
+  const { own, view, viewNow, summary } = deps.views
   const { store, clock, leases } = keeper
 
   async function tearDown(requester: string, command: CommandOf<'teardown'>, emit: Emit): Promise<ControlResult> {
@@ -104,6 +106,8 @@ export function createCommands(deps: {
         return await answer(own(requester, command.runtime_id), (row) => operations.logs(keeper, row, command))
       case 'collect':
         return await answer(own(requester, command.runtime_id), async (row) => operations.collect(keeper, row, command))
+      case 'list_volumes':
+        return { runtime: summary('volume-list-summary'), payload: await deps.volumes.list(requester, command) }
       case 'list_snapshots':
         return await answer(own(requester, command.runtime_id), (row) => operations.listSnapshots(keeper, row))
       default:
@@ -142,6 +146,8 @@ export function createCommands(deps: {
       }
       case 'extend_lease':
         return await extend(requester, command, claimed)
+      case 'delete_volume':
+        return { runtime: summary('volume-list-summary'), payload: await deps.volumes.remove(requester, command) }
       case 'process_welcome':
         return await onRuntime(requester, command.runtime_id, async (row) => {
           emit({ phase: 'provisioning', runtime_id: row.id, provider: row.provider, message: 'processing welcome' })

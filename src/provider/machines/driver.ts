@@ -174,7 +174,7 @@ async function giveUp(deps: DriverDeps, row: RuntimeRow, error: unknown): Promis
   try {
     const outputs = await collectFrom(deps, now)
     const at = deps.clock.now()
-    await persist(deps, ...keepOutputs(now, outputs), step(row.id, 'provisioning', 'failed', messageOf(error), at))
+    await persist(deps, ...keepOutputs(deps, now, outputs), step(row.id, 'provisioning', 'failed', messageOf(error), at))
     await deps.tearDown(row.id, messageOf(error), 'node')
   } catch (second) {
     deps.logger.error(
@@ -225,7 +225,7 @@ async function untilEnded(deps: DriverDeps, row: RuntimeRow, signal: AbortSignal
       const outputs = await collectFrom(deps, row)
       const reason = isLate ? lateReason(readiness) : readiness.message
       const end = step(row.id, row.state, 'ended', reason, clock.now(), { ...patch, result: resultOf(outputs) })
-      await persist(deps, ...keepOutputs(row, outputs), end)
+      await persist(deps, ...keepOutputs(deps, row, outputs), end)
       return
     }
     if (readiness.state === 'stopped') {

@@ -66,7 +66,7 @@ export async function collectFrom(deps: KeeperDeps, row: RuntimeRow): Promise<Co
   }
 }
 
-export function keepOutputs(row: RuntimeRow, outputs: CollectedOutputs | undefined): readonly Command<unknown>[] {
+export function keepOutputs(deps: KeeperDeps, row: RuntimeRow, outputs: CollectedOutputs | undefined): readonly Command<unknown>[] {
   if (outputs === undefined) return []
   const entry = (name: string, text: string) => (text === '' ? [] : [{ name, data: Buffer.from(text) }])
   const files = [
@@ -79,7 +79,7 @@ export function keepOutputs(row: RuntimeRow, outputs: CollectedOutputs | undefin
     ...(outputs.problems.length === 0 ? [] : entry('problems', outputs.problems.join('\n'))),
     ...outputs.artifacts.map((artifact) => ({ name: `artifact:${artifact.path}`, data: artifact.data })),
   ]
-  return files.length === 0 ? [] : [putOutputs({ runtimeId: row.id, outputs: files })]
+  return files.length === 0 ? [] : [putOutputs({ runtimeId: row.id, outputs: files, keepBytes: deps.config().outputs_kept_mib * 2 ** 20 })]
 }
 
 export function resultOf(outputs: CollectedOutputs | undefined): Json | null {

@@ -53,6 +53,8 @@ export interface Machines {
   /** Takes nothing new; runtimes go on, what is under way is taken up again at the next start. */
   close(): Promise<void>
   status(): MachinesStatus
+  /** Tries whether the substrates hold runtimes to their sizes, which takes seconds; `status` then says what did not. Never rejects. */
+  proveSizes(): Promise<void>
   /** Takes the configuration as it is now: classes, prices, allowlist. */
   reload(): Promise<void>
   /** Takes the offers back from the relays. */

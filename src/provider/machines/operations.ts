@@ -205,12 +205,13 @@ export async function snapshot(deps: KeeperDeps, row: RuntimeRow, name: string |
   const { adapter, handle } = open(deps, row)
   if (adapter.snapshot === undefined) return cannot(row, 'snapshot')
   if (name !== undefined && isScheduled(name)) throw fail('invalid_command', 'snapshot: names of this form are for scheduled ones')
-  if (leasesOf(deps.store, row.id).length > 0) {
+  const withinQuota = leasesOf(deps.store, row.id).length > 0
+  if (withinQuota) {
     const kept = ((await adapter.listSnapshots?.(handle).catch(() => [])) ?? []).filter(({ name: of }) => !isScheduled(of))
     if (kept.length >= MAX_LEASED_SNAPSHOTS)
       throw fail('capacity_exhausted', `a leased runtime keeps ${MAX_LEASED_SNAPSHOTS} snapshots`, 'restore one of them, or do without')
   }
-  const made = await adapter.snapshot(handle, name).catch((error: unknown) => {
+  const made = await adapter.snapshot(handle, name, { withinQuota }).catch((error: unknown) => {
     throw toControlError(error, 'operation_failed')
   })
   await deps.store.write(noteSnapshot({ id: row.id, at: deps.clock.now() }))

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import type { Json } from '../../base/json.ts'
 import type { CommandOf } from '../../nostr/control/commands.ts'
 import type { ProvisionInput } from '../../runtime/adapter.ts'
-import { decodeRuntimeSpec, type RuntimeSpec, type RuntimeSpecInput } from '../../runtime/contract/spec.ts'
+import { decodeRuntimeSpec, LEASED_LABEL, type RuntimeSpec, type RuntimeSpecInput } from '../../runtime/contract/spec.ts'
 import type { RuntimeRow } from '../../store/runtimes.ts'
 import type { RuntimeClass } from './classes.ts'
 import { fail } from './failures.ts'
@@ -89,9 +89,9 @@ export type MachineCommand = CommandOf<'provision'> | CommandOf<'run'>
 
 function baseSpec(command: MachineCommand, entry: RuntimeClass, context: Context): RuntimeSpecInput {
   return {
-    identity: { runtime_id: context.runtimeId, instance_name: command.name?.trim() || context.runtimeId },
+    identity: { runtime_id: context.runtimeId, instance_name: nameOf(command) ?? context.runtimeId },
     resources: resourcesOf(command, entry, context.isLeased),
-    labels: { runtime_class: entry.name },
+    labels: { runtime_class: entry.name, ...(context.isLeased ? { [LEASED_LABEL]: 'true' } : {}) },
   }
 }
 
@@ -116,8 +116,15 @@ function resourcesOf(command: MachineCommand, entry: RuntimeClass, isLeased: boo
 /** A volume for each managed runtime: of its name where it has one, so that the next of this name finds it again. */
 function volumeMounts(command: CommandOf<'provision'>, entry: RuntimeClass, context: Context): NonNullable<RuntimeSpecInput['mounts']> {
   if (!VOLUME_PROVIDERS.includes(entry.provider)) return []
-  const source = command.name === undefined ? `v-${context.runtimeId}` : volumeName(context.owner, command.name)
+  const name = nameOf(command)
+  const source = name === undefined ? `v-${context.runtimeId}` : volumeName(context.owner, name)
   return [{ kind: 'persistent_volume', guest_path: VOLUME_PATH, source, mode: 'read_write', required: true }]
+}
+
+/** However it is typed or padded, a name is one name. */
+function nameOf({ name }: MachineCommand): string | undefined {
+  const plain = name?.normalize('NFC').trim()
+  return plain === '' ? undefined : plain
 }
 
 /** Owners never meet in one volume, whatever names they choose. */

@@ -116,7 +116,7 @@ export function createRegistry(deps: KeeperDeps): Registry {
     }
     const keepVolume = options.keepVolume ?? row.keepVolume
     const collected = row.protocol === null && row.result === null && row.state !== 'teardown' ? await collectFrom(deps, row) : undefined
-    const kept = keepOutputs(row, collected)
+    const kept = keepOutputs(deps, row, collected)
     const patch = { keepVolume, ...patchOfAway(away), ...(collected === undefined ? {} : { result: resultOf(collected) }) }
     const toTeardown = (from: RuntimeState, when: number) => {
       const end = endingOf(away, by, when)

@@ -29,6 +29,7 @@ import { attemptIdOf, createRequestDesk, leaseIdOf } from './requests.ts'
 import { Substrates } from './substrates.ts'
 import { createUpkeep } from './upkeep.ts'
 import { createViews } from './views.ts'
+import { createVolumes } from './volumes.ts'
 
 /** How often capacity is looked at and offers are compared with what was said. */
 const REFRESH_MS = 5000
@@ -101,7 +102,8 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
   const views = createViews(keeper)
   const isClosing = () => closing.signal.aborted
   const creation = createCreation({ keeper, keyring: nostr.keyring, market, registry, views, isClosing })
-  const commands = createCommands({ keeper, market, registry, views, creation, signal: closing.signal })
+  const volumes = createVolumes({ keeper, keyring: nostr.keyring })
+  const commands = createCommands({ keeper, market, registry, views, volumes, creation, signal: closing.signal })
 
   /** A token that came with the repeat of a command that waits for payment. */
   async function onJoin(command: ControlCommand, row: ControlRequestRow): Promise<void> {
@@ -248,6 +250,7 @@ export function createMachines(deps: MachinesDeps): OwnMachines {
     },
 
     status,
+    proveSizes: () => substrates.proveSizes(),
     withdraw: withdrawAll,
     handle,
 

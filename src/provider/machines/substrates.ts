@@ -2,17 +2,21 @@
 import type { Clock } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import type { ControlProvider } from '../../nostr/control/vocabulary.ts'
-import type { AdapterProbe, Capacity, ProvisionInput, RuntimeAdapter } from '../../runtime/adapter.ts'
+import type { AdapterProbe, Capacity, PersistentVolume, ProvisionInput, RuntimeAdapter } from '../../runtime/adapter.ts'
 import type { SubstrateStatus } from './machines.ts'
 
 const NO_CAPACITY: Capacity = { instances: 0, vcpus: 0, memoryMib: 0, free: { instances: 0, vcpus: 0, memoryMib: 0 } }
 /** A substrate that does not answer holds nobody up for longer. */
 const LOOK_MS = 10_000
+/** What trying its sizes may take. */
+const PROOF_MS = 45_000
 
 export class Substrates {
   readonly #adapters = new Map<ControlProvider, RuntimeAdapter>()
   readonly #probes = new Map<ControlProvider, AdapterProbe>()
   readonly #capacities = new Map<ControlProvider, Capacity>()
+  /** What did not hold its sizes when it was tried. */
+  readonly #loose = new Map<ControlProvider, { readonly reason: string; readonly nextStep: string }>()
   readonly #clock: Clock
 
   constructor(adapters: readonly RuntimeAdapter[], clock: Clock) {
@@ -37,7 +41,9 @@ export class Substrates {
 
   /** As seen at the last look. */
   probe(provider: ControlProvider): AdapterProbe {
-    return this.#probes.get(provider) ?? { usable: false, isolated: false, reason: 'not looked at yet' }
+    const seen = this.#probes.get(provider) ?? { usable: false, isolated: false, reason: 'not looked at yet' }
+    const loose = this.#loose.get(provider)
+    return loose === undefined || !seen.usable ? seen : { ...seen, isolated: false, ...loose }
   }
 
   capacity(provider: ControlProvider): Capacity {
@@ -71,6 +77,26 @@ export class Substrates {
     await this.#withinTime(this.get(provider).assertPossible(input))
   }
 
+  /** Undefined where it has none that outlive runtimes. @throws runtime_unreachable */
+  async volumes(provider: ControlProvider): Promise<readonly PersistentVolume[] | undefined> {
+    const adapter = this.get(provider)
+    return adapter.listVolumes === undefined ? undefined : await this.#withinTime(adapter.listVolumes())
+  }
+
+  /** Tries each whether its sizes hold; one that fails sells nothing until it is tried again. */
+  async proveSizes(): Promise<void> {
+    for (const adapter of this.adapters) {
+      const { usable, lacks } = this.probe(adapter.provider)
+      if (adapter.proveSizes === undefined || !usable || lacks === 'runs') continue
+      const problem = await this.#withinTime(adapter.proveSizes(), PROOF_MS).catch((error: unknown) => ({
+        reason: `Whether sizes hold could not be tried: ${messageOf(error)}`,
+        nextStep: 'docs/incus.md says how to make a pool that holds sizes.',
+      }))
+      if (problem === undefined) this.#loose.delete(adapter.provider)
+      else this.#loose.set(adapter.provider, problem)
+    }
+  }
+
   status(): SubstrateStatus[] {
     return this.providers.map((provider) => ({ provider, ...this.probe(provider) }))
   }
@@ -79,9 +105,9 @@ export class Substrates {
     await Promise.allSettled(this.adapters.map((adapter) => adapter.close?.()))
   }
 
-  async #withinTime<T>(work: Promise<T>): Promise<T> {
+  async #withinTime<T>(work: Promise<T>, ms = LOOK_MS): Promise<T> {
     const done = new AbortController()
-    const late = this.#clock.sleep(LOOK_MS, done.signal).then(() => {
+    const late = this.#clock.sleep(ms, done.signal).then(() => {
       throw new PylonError('runtime_unreachable', 'The substrate does not answer.')
     })
     late.catch(() => undefined)

@@ -3,6 +3,7 @@ import { isPylonError, messageOf } from '../../base/errors.ts'
 import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
 import { destroysItself } from '../../runtime/retention.ts'
 import { pruneRequests } from '../../store/control-requests.ts'
+import { leasesOf } from '../../store/leases.ts'
 import { noteSnapshot, patchRuntime, pruneRuntimes, type RuntimeRow, runtimesIn } from '../../store/runtimes.ts'
 import { persist, persistIfUnmoved } from '../jobs/context.ts'
 import { scheduledName, surplusSnapshots } from './backups.ts'
@@ -130,6 +131,8 @@ export function createUpkeep(deps: KeeperDeps, registry: Registry, healthEveryMs
     if (everyMs === 0) return
     for (const row of runtimesIn(store, ['ready'])) {
       const last = row.lastSnapshotAt ?? row.createdAt
+      // Those of a lease take of its own quota, so its tenant says when.
+      if (leasesOf(store, row.id).length > 0) continue
       if (row.protocol === null || clock.now() - last < everyMs) continue
       alongside('snapshot', row, 'a scheduled snapshot failed', () => registry.inside(row.id, () => snapshotOne(row)))
     }

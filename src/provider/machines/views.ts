@@ -95,5 +95,5 @@ export function createViews(keeper: KeeperDeps) {
     }
   }
 
-  return { own, view, viewNow, list, requestView, replay }
+  return { own, view, viewNow, summary, list, requestView, replay }
 }

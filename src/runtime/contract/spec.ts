@@ -10,6 +10,9 @@ export const RESTART_POLICIES = ['never', 'on_failure', 'always'] as const
 export const RETENTION_POLICIES = ['destroy_on_completion', 'keep_until_stopped', 'debug_keep'] as const
 export const OUTPUT_MODES = ['none', 'failure_only', 'always'] as const
 
+/** The label of a runtime that somebody pays for: all that it keeps counts in one quota, its snapshots too. */
+export const LEASED_LABEL = 'leased'
+
 /** No string of a spec is longer. */
 const MAX_TEXT = 4096
 const MAX_COMMAND = 65_536

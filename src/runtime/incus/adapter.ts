@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { type Clock, rfc3339, systemClock } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { type Json, parseJson } from '../../base/json.ts'
-import type { AdapterProbe, Capacity, PromptCall, RuntimeAdapter, RuntimeHandle, Snapshot } from '../adapter.ts'
+import type { AdapterProbe, Capacity, PersistentVolume, PromptCall, RuntimeAdapter, RuntimeHandle, Snapshot } from '../adapter.ts'
 import { PROMPT_SOCKET } from '../contract/paths.ts'
 import { decodePromptError, MAX_ANSWER_BYTES, PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
 import { issueTicket } from '../contract/ticket.ts'
@@ -14,23 +14,37 @@ import { execInGuest } from './exec.ts'
 import { readGuestFile } from './files.ts'
 import { getInstance, type Instance, instanceStatus, listInstances, parse, setInstanceState } from './instances.ts'
 import { LAUNCH_PATH, PROGRAM_PATH } from './launch-files.ts'
-import { decodeHandle, handleFromLabel, type IncusHandle, LABEL_HANDLE, LABEL_KEPT, LABEL_NODE, LABEL_RUNTIME } from './names.ts'
+import {
+  decodeHandle,
+  handleFromLabel,
+  type IncusHandle,
+  LABEL_HANDLE,
+  LABEL_KEPT,
+  LABEL_NAME,
+  LABEL_NODE,
+  LABEL_OWNER,
+  LABEL_RUNTIME,
+  LABEL_SOURCE,
+} from './names.ts'
 import { observe } from './observe.ts'
 import { collectOutputs } from './outputs.ts'
 import { createPlacement } from './placement.ts'
 import { probeIncus } from './probe.ts'
+import { proveSizes } from './proof.ts'
 import { assertPossible, provisionInstance } from './provision.ts'
 import { recoverInstance } from './recovery.ts'
 import { removeRuntime } from './removal.ts'
 import { inRuntimeTerms } from './runtime-errors.ts'
 import type { IncusSettings } from './settings.ts'
 import {
+  deleteVolume,
   deleteVolumeSnapshot,
   labelVolume,
   listVolumeSnapshots,
   listVolumes,
   restoreVolume,
   snapshotVolume,
+  snapshotWithinQuota,
   type Volume,
 } from './volumes.ts'
 
@@ -112,6 +126,31 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
     return [...owned].map(([runtimeId, handle]) => ({ runtimeId, handle: asJson(handle) }))
   }
 
+  /** Those that carry this node's label and are no runtime's working space. */
+  async function persistentVolumes(): Promise<readonly (PersistentVolume & { readonly location: string })[]> {
+    const ours = (await listVolumes(incus, settings.pool)).filter(
+      ({ config }) => config[LABEL_NODE] === settings.nodeId && (config[LABEL_SOURCE] !== undefined || config[LABEL_KEPT] === 'true'),
+    )
+    return ours.map(({ name: id, config, used_by, location }) => {
+      const [runtimeId, name] = [config[LABEL_RUNTIME], config[LABEL_NAME]]
+      return {
+        id,
+        ownerPubkey: config[LABEL_OWNER],
+        name: name === runtimeId ? undefined : name,
+        runtimeId,
+        inUse: used_by.length > 0,
+        location,
+      }
+    })
+  }
+
+  async function deletePersistent(id: string): Promise<void> {
+    const found = (await persistentVolumes()).find((volume) => volume.id === id)
+    if (found === undefined) return
+    const target = found.location === 'none' || found.location === '' ? {} : { target: found.location }
+    await deleteVolume(incus, { pool: settings.pool, name: id, ...target })
+  }
+
   async function capacity(): Promise<Capacity> {
     const [resources, instances] = await Promise.all([incus.call('GET', '/1.0/resources'), listInstances(incus)])
     const machine = parse(resourcesShape, resources.metadata, '/1.0/resources')
@@ -182,7 +221,7 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
       return inRuntimeTerms(collectOutputs(incus, handle.instance, spec))
     },
     recover: (raw, signal) => inRuntimeTerms(recoverInstance(context, decodeHandle(raw), signal)),
-    async snapshot(raw, name) {
+    async snapshot(raw, name, { withinQuota = false } = {}) {
       const volume = persistentVolume(decodeHandle(raw))
       const createdAt = clock.now()
       const chosen = checkedName(
@@ -191,7 +230,7 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
             .replace(/[-:]|\.\d+/g, '')
             .toLowerCase()}-${randomBytes(2).toString('hex')}`,
       )
-      await inRuntimeTerms(snapshotVolume(incus, volume, chosen))
+      await inRuntimeTerms((withinQuota ? snapshotWithinQuota : snapshotVolume)(incus, volume, chosen))
       return { name: chosen, createdAt }
     },
     listSnapshots: (raw) => inRuntimeTerms(listVolumeSnapshots(incus, persistentVolume(decodeHandle(raw)))),
@@ -207,6 +246,9 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
         snapshots,
       }
     },
+    listVolumes: () => inRuntimeTerms(persistentVolumes()),
+    deleteVolume: (id) => inRuntimeTerms(deletePersistent(id)),
+    proveSizes: () => inRuntimeTerms(proveSizes(context)),
     listOwned: () => inRuntimeTerms(listOwned()),
     close: async () => incus.close(),
   }

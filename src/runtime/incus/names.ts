@@ -1,4 +1,5 @@
 /** Names and labels of what Pylon makes in Incus, and the handle that is kept of a runtime: all derived from its id. */
+import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
 import type { RuntimeHandle } from '../adapter.ts'
@@ -8,6 +9,12 @@ export const LABEL_NODE = 'user.pylon.node'
 export const LABEL_RUNTIME = 'user.pylon.runtime'
 export const LABEL_OWNER = 'user.pylon.owner'
 export const LABEL_HANDLE = 'user.pylon.handle'
+/** On a persistent volume: what its mount and its runtime are called. */
+export const LABEL_SOURCE = 'user.pylon.source'
+export const LABEL_NAME = 'user.pylon.name'
+/** On a persistent volume: what it may take with those snapshots that count (MiB), and what these took of it (bytes). */
+export const LABEL_QUOTA = 'user.pylon.quota_mib'
+export const LABEL_SNAPSHOTS = 'user.pylon.snapshot_bytes'
 /** On a volume that outlives its runtime because somebody asked for it. */
 export const LABEL_KEPT = 'user.pylon.kept'
 
@@ -67,7 +74,12 @@ export function instanceName(runtimeId: string): string {
   return `pylon-${match[1]}`
 }
 
-/** @param device the deterministic device name of the mount, such as `pk-persis-b09b5ac0` */
+/** The same for each runtime of this owner that mounts this source; two nodes on one Incus never meet in one. */
+export function persistentVolumeName(nodeId: string, ownerPubkey: string, source: string): string {
+  return `pylon-v-${createHash('sha256').update(`${nodeId}\n${ownerPubkey}\n${source}`).digest('hex').slice(0, 32)}`
+}
+
+/** Of one runtime alone. @param device the deterministic device name of the mount, such as `pk-persis-b09b5ac0` */
 export function volumeName(instance: string, device: string): string {
   return `${instance}-${device.replace(/^pk-/, '')}`
 }

@@ -14,6 +14,8 @@ const poolShape = z.looseObject({ driver: z.string() })
 /** Pools whose driver holds sizes. */
 const QUOTA_DRIVERS = ['btrfs', 'zfs', 'lvm', 'lvmcluster', 'ceph', 'cephfs', 'linstor', 'truenas']
 
+export const POOL_WITH_SIZES = 'Make a pool that does, such as btrfs on a loop file: docs/incus.md.'
+
 const BUILD = 'pylon runtime image build'
 
 const networkOf = ({ network }: IncusSettings) => (network === undefined ? 'none' : 'bridge')
@@ -47,8 +49,9 @@ export async function probeIncus(incus: IncusClient, settings: IncusSettings): P
     if (pool !== 'no_quota') return usable
     return {
       ...usable,
-      reason: `The pool ${settings.pool} enforces no sizes: one guest can fill the disk.`,
-      nextStep: 'Make a pool that does, such as btrfs on a loop file: docs/incus.md.',
+      isolated: false,
+      reason: `The pool ${settings.pool} enforces no sizes, and one guest could fill the disk: nothing is sold from it.`,
+      nextStep: POOL_WITH_SIZES,
     }
   } catch (error) {
     const next = isPylonError(error, 'incus_unreachable')

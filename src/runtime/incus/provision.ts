@@ -8,7 +8,7 @@ import { buildRuntimePlan, type RuntimePlan } from '../plan.ts'
 import type { IncusClient } from './client.ts'
 import { linkGuestFile, makeGuestDir, statGuestPath, writeGuestFile } from './files.ts'
 import { findImage } from './images.ts'
-import { checkMounts, configOf, devicesOf, volumesOf } from './instance-config.ts'
+import { checkMounts, configOf, devicesOf, resourcesOf, volumesOf } from './instance-config.ts'
 import { createInstance, getInstance, type Instance, parse, setInstanceState } from './instances.ts'
 import { BOOT_PATH, launchFiles, START_PATH } from './launch-files.ts'
 import {
@@ -17,15 +17,18 @@ import {
   type IncusHandle,
   instanceName,
   LABEL_KEPT,
+  LABEL_NAME,
   LABEL_NODE,
   LABEL_OWNER,
+  LABEL_QUOTA,
   LABEL_RUNTIME,
+  LABEL_SOURCE,
 } from './names.ts'
 import { decodeParams, type IncusParams } from './params.ts'
 import type { Placement } from './placement.ts'
 import { removeRuntime } from './removal.ts'
 import type { IncusSettings } from './settings.ts'
-import { ensureVolume } from './volumes.ts'
+import { ensureVolume, labelVolume, listVolumes, resizeVolume } from './volumes.ts'
 
 /** How long a virtual machine may take until its agent takes files. */
 const VM_AGENT_MS = 180_000
@@ -48,8 +51,24 @@ export async function provisionInstance(context: ProvisionContext, input: Provis
 
 /** What can be said of a request before anything is made for it. @throws as provisionInstance does */
 export async function assertPossible({ incus, settings, placement }: ProvisionContext, input: ProvisionInput): Promise<void> {
-  const { params } = decodeInput(input, settings)
-  await Promise.all([guestOf(incus, params.imageAlias, input), assertType(incus, params.type), placement.assertTarget(input.target)])
+  const { plan, params } = decodeInput(input, settings)
+  const { target } = await volumesHere({ incus, settings, placement }, input, plan)
+  await Promise.all([guestOf(incus, params.imageAlias, input), assertType(incus, params.type), placement.assertTarget(target)])
+}
+
+/** The volumes of a request, and the member that holds one of them already. @throws invalid_request where another is asked for */
+async function volumesHere({ incus, settings }: ProvisionContext, input: ProvisionInput, plan: RuntimePlan) {
+  const there = plan.mounts.length === 0 ? [] : await listVolumes(incus, settings.pool)
+  const whose = { nodeId: settings.nodeId, ownerPubkey: input.ownerPubkey }
+  const volumes = volumesOf(plan, instanceName(input.runtimeId), whose, new Set(there.map(({ name }) => name)))
+  const found = there.find(({ name, location }) => location !== 'none' && location !== '' && volumes.some((one) => one.name === name))
+  if (found !== undefined && input.target !== undefined && input.target !== found.location) {
+    throw new PylonError('invalid_request', `The volume of this name is on the member ${found.location}: leave the target out.`, {
+      details: { field: 'target' },
+    })
+  }
+  const target = input.target ?? found?.location
+  return { volumes, ...(target === undefined ? {} : { target }) }
 }
 
 const driversShape = z.looseObject({ environment: z.looseObject({ driver: z.string().default('') }) })
@@ -108,7 +127,8 @@ async function make(
 ): Promise<IncusHandle> {
   const { incus, settings, placement } = context
   const instance = instanceName(input.runtimeId)
-  const place = await placement.reserve({ ...(input.target === undefined ? {} : { target: input.target }), expose: params.expose })
+  const { volumes, target } = await volumesHere(context, input, plan)
+  const place = await placement.reserve({ ...(target === undefined ? {} : { target }), expose: params.expose })
   const handle: IncusHandle = {
     v: 1,
     runtime_id: input.runtimeId,
@@ -116,7 +136,7 @@ async function make(
     type: params.type,
     pool: settings.pool,
     ...(place.target === undefined ? {} : { target: place.target }),
-    volumes: volumesOf(plan, instance),
+    volumes: volumes.map(({ name, persistent }) => ({ name, persistent })),
     protocol: input.protocol,
     guest,
     state_dir: plan.paths.state_dir,
@@ -130,7 +150,8 @@ async function make(
   const made: string[] = []
   let isMine = false
   try {
-    for (const volume of handle.volumes) if (await volumeFor(context, handle, volume.name)) made.push(volume.name)
+    const { volumeMib } = resourcesOf(plan, settings)
+    for (const volume of volumes) if (await volumeFor(context, input, handle, volume, volumeMib)) made.push(volume.name)
     // Not given up half way: what is being made could not be removed.
     await createInstance(incus, {
       name: instance,
@@ -155,10 +176,27 @@ async function make(
   }
 }
 
-async function volumeFor({ incus, settings }: ProvisionContext, handle: IncusHandle, name: string): Promise<boolean> {
+/** Whether it was made. One that is there was kept by somebody, and stays kept until a teardown says otherwise. */
+async function volumeFor(
+  { incus, settings }: ProvisionContext,
+  input: ProvisionInput,
+  handle: IncusHandle,
+  { name, persistent, source }: { readonly name: string; readonly persistent: boolean; readonly source: string },
+  quotaMib: number,
+): Promise<boolean> {
   const where = { pool: handle.pool, name, ...(handle.target === undefined ? {} : { target: handle.target }) }
-  const labels = { [LABEL_NODE]: settings.nodeId, [LABEL_RUNTIME]: handle.runtime_id, [LABEL_KEPT]: 'false' }
-  return (await ensureVolume(incus, where, labels)) === 'created'
+  const labels = {
+    [LABEL_NODE]: settings.nodeId,
+    [LABEL_RUNTIME]: handle.runtime_id,
+    [LABEL_QUOTA]: String(quotaMib),
+    ...(persistent ? { [LABEL_OWNER]: input.ownerPubkey, [LABEL_SOURCE]: source, [LABEL_NAME]: input.spec.identity.instance_name } : {}),
+  }
+  const config = { ...labels, [LABEL_KEPT]: 'false', size: `${quotaMib}MiB` }
+  if ((await ensureVolume(incus, where, config)) === 'created') return true
+  await labelVolume(incus, where, labels)
+  // A pool that cannot make it smaller leaves it as it is.
+  await resizeVolume(incus, where, quotaMib).catch(() => undefined)
+  return false
 }
 
 /** An instance of this runtime that an earlier try left, at whatever step. @throws incus_conflict when it is not ours */

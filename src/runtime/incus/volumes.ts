@@ -1,9 +1,10 @@
 /** Custom volumes and their snapshots: what a managed agent keeps when its instance goes. */
 import { z } from 'zod'
-import { isPylonError } from '../../base/errors.ts'
+import { isPylonError, PylonError } from '../../base/errors.ts'
 import type { Snapshot } from '../adapter.ts'
 import { type IncusClient, orAbsent } from './client.ts'
 import { parse } from './instances.ts'
+import { LABEL_QUOTA, LABEL_SNAPSHOTS } from './names.ts'
 
 export interface Volume {
   readonly pool: string
@@ -78,9 +79,59 @@ export async function deleteVolumeSnapshot(incus: IncusClient, volume: Volume, n
   await orAbsent(incus.run('DELETE', `${path(volume)}/snapshots/${encodeURIComponent(name)}`, { query: query(volume) }))
 }
 
-/** The instance that uses it must be stopped. */
+/** The instance that uses it must be stopped. Its configuration of then would come back too: size and labels stay those of now. */
 export async function restoreVolume(incus: IncusClient, volume: Volume, snapshot: string): Promise<void> {
+  const config = (await getVolume(incus, volume))?.config ?? {}
   await incus.run('PUT', path(volume), { query: query(volume), body: { restore: snapshot }, timeoutMs: 600_000 })
+  const now = Object.entries(config).filter(([key]) => key === 'size' || key.startsWith('user.pylon.'))
+  await labelVolume(incus, volume, Object.fromEntries(now))
+}
+
+/** What the live volume may take now: its quota without what its snapshots hold. */
+export async function resizeVolume(incus: IncusClient, volume: Volume, quotaMib: number, snapshotBytes = 0): Promise<void> {
+  const size = `${quotaMib - Math.ceil(snapshotBytes / 2 ** 20)}MiB`
+  const config = { size, [LABEL_SNAPSHOTS]: String(snapshotBytes) }
+  await incus.run('PATCH', path(volume), { query: query(volume), body: { config } })
+}
+
+/** Bytes that it takes and no snapshot holds. @throws runtime_failed where the pool does not tell */
+async function ownBytes(incus: IncusClient, volume: Volume): Promise<number> {
+  const { metadata } = await incus.call('GET', `${path(volume)}/state`, { query: query(volume) })
+  const used = stateShape.safeParse(metadata).data?.usage?.used
+  if (used !== undefined) return used
+  throw new PylonError(
+    'runtime_failed',
+    `The pool ${volume.pool} does not tell what ${volume.name} takes, so no snapshot of it can be counted.`,
+  )
+}
+
+const stateShape = z.looseObject({ usage: z.looseObject({ used: z.number() }).nullish() })
+
+/**
+ * A snapshot that counts: live volume and snapshots together take no more than the quota. What a snapshot holds beyond those
+ * before it is what was the volume's own; the live part may hold all of that again, so snapshots get half of the quota.
+ * @throws overloaded where there is no room; as snapshotVolume does
+ */
+export async function snapshotWithinQuota(incus: IncusClient, volume: Volume, name: string): Promise<void> {
+  const config = (await getVolume(incus, volume))?.config ?? {}
+  const quotaMib = Number(config[LABEL_QUOTA])
+  // One of before quotas has none.
+  if (!(quotaMib > 0)) return await snapshotVolume(incus, volume, name)
+  const before = Number(config[LABEL_SNAPSHOTS] ?? '0') || 0
+  const after = before + (await ownBytes(incus, volume))
+  if (after * 2 > quotaMib * 2 ** 20) {
+    throw new PylonError(
+      'overloaded',
+      `Snapshots may hold half of the ${quotaMib} MiB of the volume, and this one would bring them to ${Math.ceil(after / 2 ** 20)} MiB.`,
+    )
+  }
+  await resizeVolume(incus, volume, quotaMib, after)
+  try {
+    await snapshotVolume(incus, volume, name)
+  } catch (error) {
+    await resizeVolume(incus, volume, quotaMib, before)
+    throw error
+  }
 }
 
 /** Adds to the labels; a volume that is gone has none. */

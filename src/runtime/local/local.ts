@@ -12,6 +12,7 @@ import type {
   Capacity,
   CollectedOutputs,
   Execution,
+  PersistentVolume,
   PromptCall,
   Provisioned,
   ProvisionInput,
@@ -20,7 +21,7 @@ import type {
   RuntimeHandle,
   Snapshot,
 } from '../adapter.ts'
-import { readContainedText } from '../contained-files.ts'
+import { diskUsage, readContainedText } from '../contained-files.ts'
 import { PROMPT_SOCKET } from '../contract/paths.ts'
 import { PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
 import type { RuntimeSpec } from '../contract/spec.ts'
@@ -31,7 +32,7 @@ import { keepsVolume } from '../retention.ts'
 import { admit, type NetworkPolicy } from './admission.ts'
 import { type Bubblewrap, findBubblewrap } from './bubblewrap.ts'
 import { findGroupHome, type GroupHome, removeGroup, withoutGroups } from './cgroups.ts'
-import { DEFAULT_RESOURCES, type GuestProgram, memoryMibOf } from './enclosure.ts'
+import { DEFAULT_RESOURCES, type GuestProgram, memoryMibOf, sizeOf } from './enclosure.ts'
 import { runBounded } from './exec.ts'
 import { LocalInstances } from './instances.ts'
 import { LocalLauncher } from './launcher.ts'
@@ -169,6 +170,8 @@ export class LocalAdapter implements RuntimeAdapter {
         for (const dir of [this.#options.dir, layout.dir, layout.state, layout.work]) ensurePrivateDir(dir)
         writeRecord(layout, record)
         await this.#launcher.start(layout, record)
+        const user = { runtimeId: input.runtimeId, name: record.spec.identity.instance_name }
+        for (const volume of volumesOf(record.spec)) this.#volumes.noteUser(volume, user)
       } catch (error) {
         await this.#remove(layout, record, fresh)
         throw error
@@ -248,10 +251,35 @@ export class LocalAdapter implements RuntimeAdapter {
     })
   }
 
-  async snapshot(handle: RuntimeHandle, name?: string): Promise<Snapshot> {
+  async snapshot(handle: RuntimeHandle, name?: string, { withinQuota = false } = {}): Promise<Snapshot> {
     const { runtime_id } = handleOf(handle)
     const volume = this.#volumeOf(handle)
-    return await this.#instances.inOrder(runtime_id, () => this.#volumes.snapshot(volume, name ?? this.#snapshotName()))
+    return await this.#instances.inOrder(runtime_id, async () => {
+      if (withinQuota) await this.#assertRoomForCopy(handle, volume)
+      return await this.#volumes.snapshot(volume, name ?? this.#snapshotName())
+    })
+  }
+
+  /** A snapshot is a copy, and counts like all else that the runtime keeps. @throws overloaded */
+  async #assertRoomForCopy(handle: RuntimeHandle, volume: string): Promise<void> {
+    const { layout, record } = this.#instances.open(handle)
+    const cap = sizeOf(record.spec)
+    const copy = await diskUsage(this.#volumes.ensure(volume, record.owner_pubkey), cap)
+    if ((await this.#disk.usage(layout, record, cap)) + copy <= cap) return
+    throw new PylonError('overloaded', 'No room for another snapshot: with it the runtime would take more disk than its root_disk_gib.')
+  }
+
+  async listVolumes(): Promise<readonly PersistentVolume[]> {
+    const inUse = new Set(this.#instances.records().flatMap(({ spec }) => volumesOf(spec)))
+    return this.#volumes.list().map(({ id, owner, user: { runtimeId, name } }) => {
+      return { id, ownerPubkey: owner, name: name === runtimeId ? undefined : name, runtimeId, inUse: inUse.has(id) }
+    })
+  }
+
+  async deleteVolume(id: string): Promise<void> {
+    if (this.#instances.records().some(({ spec }) => volumesOf(spec).includes(id)))
+      throw new PylonError('runtime_failed', `A runtime has the volume ${id}: tear it down first.`)
+    await this.#volumes.remove(id)
   }
 
   async listSnapshots(handle: RuntimeHandle): Promise<readonly Snapshot[]> {

@@ -4,7 +4,7 @@ import type { Clock } from '../../base/clock.ts'
 import { bootId } from '../../base/process-identity.ts'
 import type { CollectedOutputs, Readiness } from '../adapter.ts'
 import { diskUsage, gatherFiles, readContainedText } from '../contained-files.ts'
-import type { RuntimeSpec } from '../contract/spec.ts'
+import { LEASED_LABEL, type RuntimeSpec } from '../contract/spec.ts'
 import { collectFromFolder, OUTPUT_LIMITS, relativeToState, wantsArtifact } from '../outputs.ts'
 import { judgeReadiness, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
 import { collects } from '../retention.ts'
@@ -46,30 +46,52 @@ export async function collectLocal(layout: LocalLayout, spec: RuntimeSpec): Prom
   }
 }
 
+/** A look at a runtime waits no longer for what its tenant has made long to measure: the next one hears of it. */
+const DISK_WAIT_MS = 5000
+
 /** Measures what runtimes take on disk, each now and then. */
 export class DiskWatch {
   readonly #clock: Clock
   readonly #volumes: LocalVolumes
   readonly #checkedAt = new Map<string, number>()
+  readonly #over = new Set<string>()
 
   constructor(clock: Clock, volumes: LocalVolumes) {
     this.#clock = clock
     this.#volumes = volumes
   }
 
-  /** Whether it was found over its root_disk_gib just now. */
+  /** Whether it was found over its root_disk_gib at the last measure, which is made anew when it is due. */
   async isOver(layout: LocalLayout, record: LocalRecord): Promise<boolean> {
     const now = this.#clock.now()
-    if (now - (this.#checkedAt.get(layout.dir) ?? Number.NEGATIVE_INFINITY) < DISK_CHECK_MS) return false
-    this.#checkedAt.set(layout.dir, now)
-    const cap = sizeOf(record.spec)
-    let bytes = await diskUsage(layout.dir, cap)
-    for (const name of volumesOf(record.spec))
-      if (bytes <= cap) bytes += await diskUsage(this.#volumes.ensure(name, record.owner_pubkey), cap - bytes)
-    return bytes > cap
+    if (now - (this.#checkedAt.get(layout.dir) ?? Number.NEGATIVE_INFINITY) >= DISK_CHECK_MS) {
+      this.#checkedAt.set(layout.dir, now)
+      const cap = sizeOf(record.spec)
+      const measured = this.usage(layout, record, cap).then(
+        (bytes) => (bytes > cap ? this.#over.add(layout.dir) : this.#over.delete(layout.dir)),
+        // A folder that went meanwhile takes nothing.
+        () => undefined,
+      )
+      const waited = new AbortController()
+      const late = this.#clock.sleep(DISK_WAIT_MS, waited.signal).catch(() => undefined)
+      await Promise.race([measured, late])
+      waited.abort()
+    }
+    return this.#over.has(layout.dir)
+  }
+
+  /** What it takes: its own folder, its volumes and, where it is leased, their snapshots; more than `cap` where it stopped counting. */
+  async usage(layout: LocalLayout, record: LocalRecord, cap: number): Promise<number> {
+    const isLeased = record.spec.labels[LEASED_LABEL] === 'true'
+    const volumes = volumesOf(record.spec).map((name) => this.#volumes.ensure(name, record.owner_pubkey))
+    const snapshots = isLeased ? volumesOf(record.spec).map((name) => this.#volumes.snapshotsDir(name)) : []
+    let bytes = 0
+    for (const dir of [layout.dir, ...volumes, ...snapshots]) if (bytes <= cap) bytes += await diskUsage(dir, cap - bytes)
+    return bytes
   }
 
   forget(layout: LocalLayout): void {
     this.#checkedAt.delete(layout.dir)
+    this.#over.delete(layout.dir)
   }
 }

@@ -3,19 +3,22 @@ import { execFile } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
 import { ensurePrivateDir, readFileIfAny, writeFileAtomic } from '../../base/files.ts'
+import { parseJson } from '../../base/json.ts'
 import type { Snapshot } from '../adapter.ts'
 import { copyTree } from '../contained-files.ts'
 
 const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/
+const userShape = z.object({ runtimeId: z.string(), name: z.string() })
 const run = promisify(execFile)
 
 export class LocalVolumes {
   readonly #dir: string
   readonly #maxBytes: number
 
-  /** @param dir holds `<volume>/{data,owner,snapshots/<name>}` @param maxBytes of one snapshot */
+  /** @param dir holds `<volume>/{data,owner,user.json,snapshots/<name>}` @param maxBytes of one snapshot */
   constructor(dir: string, maxBytes: number) {
     this.#dir = dir
     this.#maxBytes = maxBytes
@@ -57,9 +60,28 @@ export class LocalVolumes {
     return this.#describe(name, snapshotName)
   }
 
+  /** Where they lie; there may be none yet. */
+  snapshotsDir(name: string): string {
+    return join(this.#of(name), 'snapshots')
+  }
+
+  /** What the runtime that has it is called, for its owner to tell it by. */
+  noteUser(name: string, user: { readonly runtimeId: string; readonly name: string }): void {
+    writeFileAtomic(join(this.#of(name), 'user.json'), JSON.stringify(user))
+  }
+
+  list(): { readonly id: string; readonly owner: string | undefined; readonly user: { runtimeId?: string; name?: string } }[] {
+    if (!existsSync(this.#dir)) return []
+    const ids = readdirSync(this.#dir).filter((entry) => NAME.test(entry))
+    return ids.map((id) => {
+      const user = userShape.safeParse(parseJson(readFileIfAny(join(this.#dir, id, 'user.json')) ?? ''))
+      return { id, owner: readFileIfAny(join(this.#dir, id, 'owner')), user: user.success ? user.data : {} }
+    })
+  }
+
   /** Newest first. */
   snapshots(name: string): Snapshot[] {
-    const dir = join(this.#of(name), 'snapshots')
+    const dir = this.snapshotsDir(name)
     if (!existsSync(dir)) return []
     const names = readdirSync(dir).filter((entry) => NAME.test(entry) && !entry.endsWith('.new'))
     return names.map((entry) => this.#describe(name, entry)).sort((a, b) => b.createdAt - a.createdAt || (a.name < b.name ? 1 : -1))

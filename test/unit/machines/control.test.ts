@@ -414,6 +414,33 @@ test('a volume of a name outlives its runtime where it is kept, and is never sha
   expect(world.incus.volumes.size).toBe(2)
 })
 
+test('the same name finds the same volume however it is padded; volumes are listed and deleted by their owner alone', async () => {
+  const node = await world.start()
+  const keep = { ...PROVISION, keep: true }
+  const { runtime } = await node.call(owner.pubkey, { ...keep, name: 'caf\u00e9' })
+  const list = async (who: string, more: object = {}) =>
+    (await node.call(who, { command: 'list_volumes', ...more })).payload as { volumes: Record<string, unknown>[]; problems: unknown[] }
+  expect((await list(owner.pubkey)).volumes).toMatchObject([
+    { provider: 'incus', name: 'caf\u00e9', runtime_id: runtime.runtime_id, in_use: true },
+  ])
+  expect((await list(friend.pubkey)).volumes).toEqual([])
+  const volume = String((await list(owner.pubkey)).volumes[0]?.['volume'])
+  const remove = { command: 'delete_volume', provider: 'incus', volume } as const
+  await failsWith(node.call(owner.pubkey, remove), 'operation_failed')
+  await failsWith(node.call(friend.pubkey, remove), 'invalid_command')
+  await node.call(owner.pubkey, { command: 'teardown', runtime_id: runtime.runtime_id })
+  const again = await node.call(owner.pubkey, { ...keep, name: ' cafe\u0301 ' })
+  expect(world.incus.volumes.size).toBe(1)
+  await node.call(owner.pubkey, { command: 'teardown', runtime_id: again.runtime.runtime_id })
+  world.local.failVolumes = new PylonError('runtime_unreachable', 'it sleeps')
+  expect(await list(owner.pubkey)).toMatchObject({
+    volumes: [{ volume }],
+    problems: [{ provider: 'local', reason: expect.stringContaining('it sleeps') }],
+  })
+  await node.call(owner.pubkey, remove)
+  expect((await list(owner.pubkey, { provider: 'incus' })).volumes).toEqual([])
+})
+
 test('limits: places of a class, runtimes of a requester', async () => {
   const node = await world.start({ runtimes: { max_per_owner: 1 } })
   await node.call(friend.pubkey, PROVISION)

@@ -7,7 +7,7 @@ import { orderProvision } from '../../../src/provider/machines/order.ts'
 import { getRequest, pruneRequests } from '../../../src/store/control-requests.ts'
 import { getLease, leasesIn, leasesOf } from '../../../src/store/leases.ts'
 import { accountBalance, balancesByPrefix, postEntry } from '../../../src/store/ledger.ts'
-import { getRuntime, runtimesIn } from '../../../src/store/runtimes.ts'
+import { getRuntime, listOutputs, runtimesIn } from '../../../src/store/runtimes.ts'
 import { key, owner, PAID_CLASS, type Sent, stranger, type TestNode, World } from './world.ts'
 
 const RENT = { command: 'provision', provider: 'incus', protocol: 'acp', runtime_class: 'small', lease_seconds: 100 } as const
@@ -363,6 +363,44 @@ test('a command of the tenant that never gets ready is their time; one of the no
   expect(deposits(node)).toEqual([])
   expect(world.incus.instances.size).toBe(0)
 }, 20_000)
+
+test('what a lease keeps counts in its quota: snapshots are refused beyond it, and none is made unasked', async () => {
+  const node = await world.start({ runtimes: { snapshot_every_s: 1 } })
+  const { runtime } = await node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })
+  const own = await node.call(owner.pubkey, { command: 'provision', provider: 'incus', protocol: 'acp' })
+  expect(world.incus.instances.get(runtime.runtime_id)?.input.spec.labels['leased']).toBe('true')
+  expect(world.incus.instances.get(own.runtime.runtime_id)?.input.spec.labels['leased']).toBeUndefined()
+  world.incus.failSnapshot = new PylonError('overloaded', 'no room')
+  const snapshot = (who: string, runtime_id: string) => node.call(who, { command: 'snapshot', runtime_id })
+  await expect(snapshot(stranger.pubkey, runtime.runtime_id)).rejects.toMatchObject({ code: 'capacity_exhausted' })
+  await snapshot(owner.pubkey, own.runtime.runtime_id)
+  const taken = (id: string) => world.incus.instances.get(id)?.snapshots.filter(({ name }) => name.startsWith('pylon-auto-')) ?? []
+  await vi.waitFor(() => expect(taken(own.runtime.runtime_id)).not.toEqual([]), WAIT)
+  expect(taken(runtime.runtime_id)).toEqual([])
+})
+
+test('what is collected from the runs of strangers has a bound in all; the oldest goes first', async () => {
+  const node = await world.start({ runtimes: { outputs_kept_mib: 64 } })
+  world.incus.outputs = { artifacts: [{ path: 'big', data: Buffer.alloc(30 * 2 ** 20) }] }
+  const run = { command: 'run', runtime_class: 'small', entry_command: 'true', timeout_s: 60 } as const
+  const ids: string[] = []
+  for (const n of [11, 12, 13]) ids.push((await node.call(key(n).pubkey, { ...run, lease_token: world.token(60n) })).runtime.runtime_id)
+  const outputs = ids.map((id) => listOutputs(node.store, id).filter(({ name }) => name === 'artifact:big').length)
+  expect(outputs).toEqual([0, 1, 1])
+})
+
+test('nothing is sold from a pool that did not hold its sizes when it was tried, until it does', async () => {
+  const node = await world.start()
+  world.incus.loose = { reason: 'it let a guest write more', nextStep: 'make another' }
+  await node.machines.proveSizes()
+  const offer = () => node.machines.status().offers.find(({ runtimeClass }) => runtimeClass === 'small')
+  expect(offer()?.published).toBe(false)
+  expect(node.machines.status().substrates[0]).toMatchObject({ isolated: false, reason: 'it let a guest write more' })
+  await expect(node.call(stranger.pubkey, RENT)).rejects.toMatchObject({ code: 'provision_unauthorized' })
+  world.incus.loose = undefined
+  await node.machines.proveSizes()
+  expect(offer()?.published).toBe(true)
+})
 
 test('a lease leaves no volume behind, and not more snapshots than the disk bears', async () => {
   const node = await world.start()

@@ -18,6 +18,7 @@ import type {
   AdapterProbe,
   Capacity,
   CollectedOutputs,
+  PersistentVolume,
   PromptCall,
   Provisioned,
   ProvisionInput,
@@ -46,6 +47,9 @@ export class Machinery implements RuntimeAdapter {
   >()
   /** Volumes that outlive instances. */
   readonly volumes = new Set<string>()
+  readonly volumeOwners = new Map<string, { ownerPubkey: string; name: string; runtimeId: string }>()
+  failVolumes: PylonError | undefined
+  failSnapshot: PylonError | undefined
   calls: string[] = []
   probed: AdapterProbe = { usable: true, isolated: true }
   protocols: Provisioned['protocols'] = ['pi', 'acp']
@@ -97,7 +101,11 @@ export class Machinery implements RuntimeAdapter {
     const handle = { instance: `i-${input.runtimeId}` }
     const state = input.protocol === null ? this.runState : this.firstState
     if (!this.instances.has(input.runtimeId)) this.instances.set(input.runtimeId, { handle, input, state, snapshots: [] })
-    for (const mount of input.spec.mounts) this.volumes.add(mount.source)
+    for (const mount of input.spec.mounts) {
+      this.volumes.add(mount.source)
+      const { runtimeId, ownerPubkey } = input
+      this.volumeOwners.set(mount.source, { runtimeId, ownerPubkey, name: input.spec.identity.instance_name })
+    }
     const runtimeClass = this.runtimeClass === undefined ? {} : { runtimeClass: this.runtimeClass }
     return { handle, region: 'lab', ...runtimeClass, protocols: this.protocols, metadata: { made: true } }
   }
@@ -171,7 +179,8 @@ export class Machinery implements RuntimeAdapter {
     this.#of(handle).entry.state = 'ready'
   }
 
-  async snapshot(handle: RuntimeHandle, name = 'unnamed'): Promise<Snapshot> {
+  async snapshot(handle: RuntimeHandle, name = 'unnamed', options: { withinQuota?: boolean } = {}): Promise<Snapshot> {
+    if (options.withinQuota === true && this.failSnapshot !== undefined) throw this.failSnapshot
     const made = { name, createdAt: Date.now() }
     this.#of(handle).entry.snapshots.unshift(made)
     return made
@@ -200,6 +209,26 @@ export class Machinery implements RuntimeAdapter {
       recoveryPointKind: 'volume_snapshot' as const,
       snapshots: entry.snapshots,
     }
+  }
+
+  /** Sizes that it is told to lose hold of. */
+  loose: { reason: string; nextStep: string } | undefined
+
+  async proveSizes() {
+    return this.loose
+  }
+
+  async listVolumes(): Promise<readonly PersistentVolume[]> {
+    if (this.failVolumes !== undefined) throw this.failVolumes
+    return [...this.volumes].map((id) => {
+      const inUse = [...this.instances.values()].find(({ input }) => input.spec.mounts.some(({ source }) => source === id))
+      const owner = this.volumeOwners.get(id)
+      return { id, ownerPubkey: owner?.ownerPubkey, name: owner?.name, runtimeId: owner?.runtimeId, inUse: inUse !== undefined }
+    })
+  }
+
+  async deleteVolume(id: string): Promise<void> {
+    this.volumes.delete(id)
   }
 
   async listOwned() {

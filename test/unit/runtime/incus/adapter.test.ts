@@ -52,6 +52,11 @@ function inputOf(spec: Partial<RuntimeSpecInput> = {}, more: Partial<ProvisionIn
   }
 }
 
+const DATA = { kind: 'persistent_volume', guest_path: '/data', source: 'v-bob', mode: 'read_write' } as const
+
+const volumeCreation = (server: RecordingIncus) =>
+  JSON.parse(server.requests.find(({ method, path }) => method === 'POST' && /volumes\/custom\?/.test(path))?.body ?? 'null')
+
 const creation = (server: RecordingIncus) =>
   JSON.parse(server.requests.find(({ method, path }) => method === 'POST' && path.startsWith('/1.0/instances?'))?.body ?? 'null')
 
@@ -85,9 +90,9 @@ describe('an instance', () => {
         'user.pylon.runtime': ID,
       },
       devices: {
-        root: { type: 'disk', path: '/', pool: 'default', size: '5GiB' },
+        root: { type: 'disk', path: '/', pool: 'default', size: '2560MiB' },
         pylon: { type: 'disk', source: '/usr', path: '/usr', readonly: 'true' },
-        'pk-persis-b09b5ac0': { type: 'disk', pool: 'default', path: '/var/lib/pika', source: `${NAME}-persis-b09b5ac0` },
+        'pk-persis-b09b5ac0': { type: 'disk', pool: 'default', path: '/var/lib/pika', source: expect.stringMatching(/^pylon-v-/) },
       },
     })
     expect(body.devices.eth0).toBeUndefined()
@@ -139,6 +144,73 @@ describe('an instance', () => {
     server.images.delete('busybox')
     expect(await asked({})).toMatch(/^runtime_failed: .*no image busybox/)
     expect(server.requests.filter(({ method }) => method !== 'GET')).toEqual([])
+  })
+
+  test('has one quota with its volumes, and cannot make a place in them that has none', async () => {
+    const { server, adapter } = await rig()
+    await adapter.provision(inputOf({ mounts: [DATA], resources: { root_disk_gib: 3 } }), never)
+    const body = creation(server)
+    expect(body.devices.root.size).toBe('1536MiB')
+    expect(volumeCreation(server)?.config).toMatchObject({ size: '1536MiB' })
+    const denied = body.config['security.syscalls.deny'].split('\n')
+    // BTRFS_IOC_SUBVOL_CREATE and SNAP_CREATE, each in both versions, whatever the upper half of the register holds.
+    for (const call of ['0x5000940e', '0x50009418', '0x50009401', '0x50009417'])
+      expect(denied).toContain(`ioctl errno 1 [1,${call},SCMP_CMP_MASKED_EQ,0xffffffff]`)
+  })
+
+  test('finds the volume of its name and owner again, on the member that has it; others find their own', async () => {
+    const { server, adapter } = await rig()
+    const again = (digit: string, more: Partial<ProvisionInput> = {}) =>
+      adapter.provision({ ...inputOf({ mounts: [DATA] }), ...more, runtimeId: `incus-${digit.repeat(16)}` }, never)
+    const sourceOf = (digit: string) =>
+      Object.values(server.instance(`pylon-${digit.repeat(16)}`)?.body.devices ?? {}).find(({ path }) => path === '/data')?.['source']
+    const first = await again('1')
+    const source = sourceOf('1')
+    await adapter.teardown(first.handle, { keepVolume: true })
+    expect(await adapter.listVolumes?.()).toMatchObject([{ id: source, ownerPubkey: 'ab'.repeat(32), inUse: false }])
+    await again('2')
+    expect(sourceOf('2')).toBe(source)
+    await again('3', { ownerPubkey: 'cd'.repeat(32) })
+    expect(sourceOf('3')).not.toBe(source)
+    expect((await adapter.listVolumes?.())?.map(({ inUse }) => inUse)).toEqual([true, true])
+    server.location = 'n2'
+    const elsewhere = { ...inputOf({ mounts: [DATA] }), runtimeId: `incus-${'4'.repeat(16)}`, target: 'n1' }
+    await expect(adapter.assertPossible(elsewhere)).rejects.toMatchObject({
+      code: 'invalid_request',
+      message: expect.stringContaining('n2'),
+    })
+  })
+
+  test('a kept volume is listed, deleted when nobody has it, and survives the sweep', async () => {
+    const { adapter } = await rig()
+    const { handle } = await adapter.provision(inputOf({ mounts: [DATA] }), never)
+    const [volume] = (await adapter.listVolumes?.()) ?? []
+    await expect(adapter.deleteVolume?.(volume?.id ?? '')).rejects.toMatchObject({ code: 'runtime_failed' })
+    await adapter.teardown(handle, { keepVolume: true })
+    expect(await adapter.listOwned?.()).toEqual([])
+    await adapter.deleteVolume?.(volume?.id ?? '')
+    await adapter.deleteVolume?.(volume?.id ?? '')
+    expect(await adapter.listVolumes?.()).toEqual([])
+  })
+
+  test('snapshots that count leave the volume less, are refused beyond its half, and a restore gives nothing back', async () => {
+    const { server, adapter } = await rig()
+    const { handle } = await adapter.provision(inputOf({ mounts: [DATA], resources: { root_disk_gib: 2 } }, { protocol: 'pi' }), never)
+    const sizes = () =>
+      server.requests.flatMap(({ method, body }) => (method === 'PATCH' && body.includes('"size"') ? [JSON.parse(body).config.size] : []))
+    server.usedBytes = 300 * 2 ** 20
+    await adapter.snapshot?.(handle, 'one', { withinQuota: true })
+    expect(sizes()).toEqual(['724MiB'])
+    server.usedBytes = 213 * 2 ** 20
+    await expect(adapter.snapshot?.(handle, 'two', { withinQuota: true })).rejects.toMatchObject({ code: 'overloaded' })
+    server.usedBytes = 212 * 2 ** 20
+    await adapter.snapshot?.(handle, 'two', { withinQuota: true })
+    expect(sizes()).toEqual(['724MiB', '512MiB'])
+    await adapter.restore?.(handle, 'one', never)
+    expect(sizes().at(-1)).toBe('512MiB')
+    server.usedBytes = 2 ** 20
+    await expect(adapter.snapshot?.(handle, 'three', { withinQuota: true })).rejects.toMatchObject({ code: 'overloaded' })
+    await adapter.snapshot?.(handle, 'of-the-owner')
   })
 
   test('gets an address and ports that nobody else has, also at once', async () => {
