@@ -19,9 +19,16 @@ export interface FetchOptions {
   readonly signal?: AbortSignal
   /** How many redirects are followed (default 0), each dialled as an address that a stranger named. Of a GET only. */
   readonly maxRedirects?: number
-  /** A stranger chose the address: what the owner made an exception for itself (a mint, a spawner) is then none. */
-  readonly namedByStranger?: boolean
+  /** A stranger chose the address, for this: what the owner made an exception for itself (a mint, a spawner) is then none. */
+  readonly namedByStranger?: Purpose
 }
+
+/**
+ * What an address that a stranger names is dialled for. An exception for strangers is for one of them: `relay` is a relay
+ * with its NIP-11 document, `lnurl` an LNURL server. The input of a job, and where an address of the owner's redirects to, is
+ * read nowhere inside.
+ */
+export type Purpose = 'relay' | 'lnurl' | 'input' | 'redirect'
 
 export interface FetchResponse {
   readonly status: number
@@ -32,17 +39,18 @@ export interface FetchResponse {
 export interface WebSocketOptions {
   readonly maxPayloadBytes?: number
   readonly handshakeTimeoutMs?: number
-  /** As for a fetch. */
+  /** A stranger chose the address, of a relay. */
   readonly namedByStranger?: boolean
 }
 
 export interface Dialer {
   /**
    * Makes one origin an exact exception: what the owner configured, or the sandbox's own. ws and http of one host and port are one origin.
-   * @param forStrangers whether addresses that strangers name may be there too
+   * @param forStrangers whether strangers may name this very URL too: one of ws or wss as a relay, one of http or https as an LNURL
+   *   server, with what is below its path; nothing else of the origin
    */
-  allow(origin: string, forStrangers?: boolean): void
-  /** Whether the origin of this URL is an exception; `forStrangers` as for `allow`. */
+  allow(url: string, forStrangers?: boolean): void
+  /** Whether the origin of this URL is an exception; for strangers: whether they may name it as a relay. */
   isAllowed(url: string, forStrangers?: boolean): boolean
   /** One exchange; redirects are errors, unless some are asked for. @throws address_refused, fetch_failed, both naming the URL. */
   fetch(url: string, options?: FetchOptions): Promise<FetchResponse>
@@ -66,15 +74,15 @@ const resolveAll: Lookup = (hostname) =>
 export function createDialer(options: { allowedOrigins?: readonly string[]; lookup?: Lookup } = {}): Dialer {
   const resolve = options.lookup ?? resolveAll
   const allowed = new Set((options.allowedOrigins ?? []).map((origin) => originOf(parseUrl(origin))))
-  const allowedToStrangers = new Set<string>()
+  const allowedToStrangers = new Map<string, StrangersException>()
   const guardedLookup = guardLookup(resolve)
   const plainAgent = new Agent({ connect: { timeout: DEFAULT_TIMEOUT_MS }, headersTimeout: 0, bodyTimeout: 0 })
   const guardedAgent = new Agent({ connect: { timeout: DEFAULT_TIMEOUT_MS, lookup: guardedLookup }, headersTimeout: 0, bodyTimeout: 0 })
 
   /** Whether the URL is an exception; refuses what needs no resolving to be refused. */
-  function admit(url: string, secureScheme: 'https:' | 'wss:', namedByStranger = false): boolean {
+  function admit(url: string, secureScheme: 'https:' | 'wss:', namedByStranger?: Purpose): boolean {
     const parsed = parseUrl(url)
-    if ((namedByStranger ? allowedToStrangers : allowed).has(originOf(parsed))) return true
+    if (namedByStranger === undefined ? allowed.has(originOf(parsed)) : mayStrangersName(parsed, namedByStranger)) return true
     if (parsed.protocol !== secureScheme) {
       throw refused(url, `only ${secureScheme}// is used for addresses that the owner did not configure`)
     }
@@ -84,19 +92,27 @@ export function createDialer(options: { allowedOrigins?: readonly string[]; look
     return false
   }
 
+  const mayStrangersName = (url: URL, purpose: Purpose): boolean =>
+    [...allowedToStrangers.values()].some((exception) => covers(exception, url, purpose))
+
   return {
-    allow(origin, forStrangers = false) {
-      const exception = originOf(parseUrl(origin))
-      allowed.add(exception)
-      if (forStrangers) allowedToStrangers.add(exception)
+    allow(url, forStrangers = false) {
+      const parsed = parseUrl(url)
+      allowed.add(originOf(parsed))
+      if (!forStrangers) return
+      const exception = exceptionFor(parsed)
+      allowedToStrangers.set(`${exception.purpose} ${exception.origin}${exception.path}`, exception)
     },
-    isAllowed: (url, forStrangers = false) => (forStrangers ? allowedToStrangers : allowed).has(originOf(parseUrl(url))),
+    isAllowed(url, forStrangers = false) {
+      const parsed = parseUrl(url)
+      return forStrangers ? mayStrangersName(parsed, 'relay') : allowed.has(originOf(parsed))
+    },
     async fetch(url, fetchOptions = {}) {
       const { maxRedirects = 0, timeoutMs = DEFAULT_TIMEOUT_MS, method = 'GET' } = fetchOptions
       const until = performance.now() + timeoutMs
       let next = url
       for (let hop = 0; ; hop++) {
-        const isException = admit(next, 'https:', hop > 0 || fetchOptions.namedByStranger)
+        const isException = admit(next, 'https:', fetchOptions.namedByStranger ?? (hop > 0 ? 'redirect' : undefined))
         const leftMs = timeoutMs === 0 ? 0 : Math.max(1, Math.ceil(until - performance.now()))
         const answer = await exchange(next, { ...fetchOptions, timeoutMs: leftMs }, isException ? plainAgent : guardedAgent)
         if (!('location' in answer)) return answer
@@ -106,7 +122,7 @@ export function createDialer(options: { allowedOrigins?: readonly string[]; look
       }
     },
     connectWebSocket(url, { maxPayloadBytes = DEFAULT_MAX_BYTES, handshakeTimeoutMs = DEFAULT_TIMEOUT_MS, namedByStranger } = {}) {
-      const isException = admit(url, 'wss:', namedByStranger)
+      const isException = admit(url, 'wss:', namedByStranger === true ? 'relay' : undefined)
       return new WebSocket(url, {
         maxPayload: maxPayloadBytes,
         handshakeTimeout: handshakeTimeoutMs,
@@ -119,6 +135,26 @@ export function createDialer(options: { allowedOrigins?: readonly string[]; look
       await Promise.all([plainAgent.destroy(), guardedAgent.destroy()])
     },
   }
+}
+
+/** What strangers may name of the owner's: for one purpose, one origin, one path. */
+interface StrangersException {
+  readonly purpose: Purpose
+  readonly origin: string
+  /** Without the slash at its end. */
+  readonly path: string
+}
+
+const pathOf = (url: URL): string => url.pathname.replace(/\/+$/, '')
+
+function exceptionFor(url: URL): StrangersException {
+  return { purpose: /^wss?:$/.test(url.protocol) ? 'relay' : 'lnurl', origin: originOf(url), path: pathOf(url) }
+}
+
+function covers({ purpose, origin, path }: StrangersException, url: URL, asked: Purpose): boolean {
+  if (purpose !== asked || origin !== originOf(url)) return false
+  // A relay is one address; an LNURL server has its callbacks below.
+  return pathOf(url) === path || (purpose === 'lnurl' && pathOf(url).startsWith(`${path}/`))
 }
 
 /** ws and http of one host and port count as one. */

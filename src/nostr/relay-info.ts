@@ -38,7 +38,7 @@ export async function fetchLimits(dialer: Dialer, url: string): Promise<RelayLim
       headers: { accept: 'application/nostr+json' },
       timeoutMs: TIMEOUT_MS,
       maxBytes: MAX_BYTES,
-      namedByStranger: true,
+      namedByStranger: 'relay',
     })
     return parseLimits(parseJson(response.text))
   } catch {

@@ -123,7 +123,7 @@ async function ask<T>(dialer: Pick<Dialer, 'fetch'>, url: string, schema: z.ZodT
     timeoutMs: TIMEOUT_MS,
     maxBytes: MAX_ANSWER_BYTES,
     maxRedirects: MAX_REDIRECTS,
-    namedByStranger: true,
+    namedByStranger: 'lnurl',
   })
   const json = parseJson(text)
   const refused = errorSchema.safeParse(json)

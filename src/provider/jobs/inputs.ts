@@ -61,7 +61,7 @@ async function fetchText(url: string, deps: ResolverDeps, signal: AbortSignal): 
     timeoutMs: FETCH_TIMEOUT_MS,
     maxBytes: deps.maxInputBytes(),
     signal,
-    namedByStranger: true,
+    namedByStranger: 'input',
     headers: { accept: 'text/plain, text/html, text/*, application/json;q=0.9' },
   })
   if (response.status !== 200) throw new PylonError('fetch_failed', `The input address answered ${response.status}.`)

@@ -89,13 +89,27 @@ describe('an exception of the owner', () => {
     expect([made.isAllowed(url.replace('http', 'ws')), made.isAllowed(other)]).toEqual([true, false])
   })
 
-  it('is none for an address that a stranger named, unless strangers may name it', async () => {
+  it('is none for an address that a stranger named, unless strangers may name it, for the same purpose and at the same path', async () => {
     const { url } = await serve((_request, response) => response.end('of the owner'))
     const made = dialer({ allowedOrigins: [url] })
-    await expect(made.fetch(url, { namedByStranger: true })).rejects.toMatchObject({ code: 'address_refused' })
-    expect(() => made.connectWebSocket(url.replace('http', 'ws'), { namedByStranger: true })).toThrow('did not configure')
-    made.allow(url, true)
-    expect(await made.fetch(url, { namedByStranger: true })).toMatchObject({ status: 200 })
+    const relay = url.replace('http', 'ws')
+    const refused = { code: 'address_refused' }
+    const purposes = ['lnurl', 'relay', 'input'] as const
+    for (const namedByStranger of purposes) await expect(made.fetch(url, { namedByStranger })).rejects.toMatchObject(refused)
+    expect(() => made.connectWebSocket(relay, { namedByStranger: true })).toThrow('did not configure')
+    // A relay: its own address, and the document that stands there (NIP-11). Nothing else of that host, and for no input of a job.
+    made.allow(`${relay}/nostr`, true)
+    expect(await made.fetch(`${url}/nostr`, { namedByStranger: 'relay' })).toMatchObject({ status: 200 })
+    expect([made.isAllowed(`${relay}/nostr/`, true), made.isAllowed(relay, true)]).toEqual([true, false])
+    for (const path of ['', '/admin', '/nostr/metrics', '/nostrum'])
+      await expect(made.fetch(`${url}${path}`, { namedByStranger: 'relay' })).rejects.toMatchObject(refused)
+    for (const namedByStranger of ['input', 'lnurl'] as const)
+      await expect(made.fetch(`${url}/nostr`, { namedByStranger })).rejects.toMatchObject(refused)
+    // An LNURL server: what is below its address.
+    made.allow(`${url}/pay`, true)
+    expect(await made.fetch(`${url}/pay/ada/callback?amount=1`, { namedByStranger: 'lnurl' })).toMatchObject({ status: 200 })
+    await expect(made.fetch(`${url}/payments`, { namedByStranger: 'lnurl' })).rejects.toMatchObject(refused)
+    await expect(made.fetch(`${url}/pay`, { namedByStranger: 'input' })).rejects.toMatchObject(refused)
   })
 
   it('sends method, headers and body, and gives back any status', async () => {
