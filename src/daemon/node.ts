@@ -241,7 +241,16 @@ export class PylonNode implements Services {
     const machines = this.parts.machines.peek()
     const moreBackends = machines === undefined ? [] : [createRuntimeBackend(machines, () => this.#config.provider.job_timeout_s)]
     if (this.mode === 'host') provider.turnOff(...this.#offByMode('provider'))
-    else provider.build(logger, () => createProvider({ ...common, nostr: nostr.get(), wallets: wallets.get(), moreBackends }))
+    else
+      provider.build(logger, () =>
+        createProvider({
+          ...common,
+          nostr: nostr.get(),
+          wallets: wallets.get(),
+          moreBackends,
+          expectsMint: () => this.surroundings.mints.length > 0,
+        }),
+      )
     if (this.mode === 'provider') this.parts.host.turnOff(...this.#offByMode('host'))
     else this.#buildHost()
   }

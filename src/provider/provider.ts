@@ -12,6 +12,7 @@ import type { Wallet, Wallets } from '../wallet/types.ts'
 import { createAnnouncer, HEARTBEAT_S, type Profile } from './announce.ts'
 import type { Backend } from './backends/backend.ts'
 import { createExecBackend } from './backends/exec.ts'
+import { withHoldOff } from './backends/hold-off.ts'
 import { createOpenAiBackend } from './backends/openai.ts'
 import { createSummaryBackend } from './backends/summary.ts'
 import { createEngine } from './jobs/engine.ts'
@@ -49,6 +50,8 @@ export interface ProviderDeps {
   readonly dialer: Pick<Dialer, 'fetch'>
   /** Fields for kind 0 beyond name and about, e.g. the node's lud06. */
   readonly profile?: () => Partial<Profile>
+  /** Whether a mint was named at the start, which comes on the list when it answers. */
+  readonly expectsMint?: () => boolean
   /** Beside those that config names. */
   readonly moreBackends?: readonly Backend[]
   /** Instead of all others; tests use it. */
@@ -85,6 +88,7 @@ export function createProvider(deps: ProviderDeps): Provider {
   const signer = () => nostr.keyring.node()
   const wallet = (): Wallet => wallets.of({ kind: 'node', pubkey: signer().pubkey })
   const hasMint = () => wallets.mints().length > 0
+  const expectsMint = () => deps.expectsMint?.() === true && !hasMint()
   const makeBackends = deps.backends ?? ((now: Config) => [...backendsOf(now, clock), ...(deps.moreBackends ?? [])])
   let backends = makeBackends(config())
   let state: 'off' | 'on' | 'closing' = 'off'
@@ -109,6 +113,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     config,
     wallet,
     hasMint,
+    expectsMint,
     backendFor,
     transport: createNip90Transport({
       signer,
@@ -132,6 +137,7 @@ export function createProvider(deps: ProviderDeps): Provider {
   })
   wallets.onEvent('job', engine.onWalletEvent)
   nostr.onPublished(RESULT_KEY_PREFIX, engine.onPublished)
+  nostr.onGivenUp(RESULT_KEY_PREFIX, engine.onGivenUp)
 
   /** One subscription for requests and one for their cancellation, asked again when the kinds change. */
   function subscribe(): void {
@@ -314,8 +320,8 @@ export function createProvider(deps: ProviderDeps): Provider {
 function backendsOf(config: Config, clock: Clock): Backend[] {
   const { provider } = config
   return [
-    ...provider.exec.map((entry) => createExecBackend(entry, clock)),
-    ...(provider.probe || provider.openai_base_url !== '' ? [createOpenAiBackend(provider)] : []),
+    ...provider.exec.map((entry) => withHoldOff(createExecBackend(entry, clock), clock)),
+    ...(provider.probe || provider.openai_base_url !== '' ? [withHoldOff(createOpenAiBackend(provider), clock)] : []),
     createSummaryBackend(),
   ]
 }

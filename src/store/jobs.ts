@@ -272,6 +272,18 @@ export function jobsOwingRefund(store: Store): { id: string; status: JobState }[
     .map((row) => ({ id: text(row, 'id'), status: text(row, 'status') as JobState }))
 }
 
+/** Jobs past their deadline whose result some relay refused for good and none took. */
+export function refusedResults(store: Store, now: number): JobRow[] {
+  return store
+    .sql(
+      `SELECT * FROM jobs WHERE status = 'ready' AND deadline < ? AND EXISTS (
+         SELECT 1 FROM outbox_messages m JOIN outbox_deliveries d ON d.message_id = m.id WHERE m.key >= 'job-result:' || jobs.id
+           AND m.key < 'job-result:' || jobs.id || ';' AND m.accepted_at IS NULL AND d.state = 'rejected') LIMIT 100`,
+    )
+    .all(BigInt(now))
+    .map(decode)
+}
+
 /** Jobs whose result no relay took since `before`. */
 export function undeliveredJobs(store: Store, before: number): JobRow[] {
   return store.sql(`SELECT * FROM jobs WHERE status = 'ready' AND updated_at < ? LIMIT 100`).all(BigInt(before)).map(decode)

@@ -67,12 +67,13 @@ export const boundUnpaidBytes = defineCommand('bound_unpaid_bytes', (sql, p: { m
   return stripped
 })
 
-/** Forgets what jobs said, once relays took it. */
+/** Forgets what jobs said, once relays took it, or refused it and the job is gone too. */
 export const sweepJobMessages = defineCommand('sweep_job_messages', (sql, p: { before: number; limit: number }): number =>
   Number(
     sql(
       `DELETE FROM outbox_messages WHERE id IN (SELECT m.id FROM outbox_messages m WHERE m.key >= 'job-' AND m.key < 'job.' AND m.created_at < ?
-         AND m.accepted_at IS NOT NULL AND (m.notified = 1 OR m.key < 'job-result:')
+         AND ((m.accepted_at IS NOT NULL AND (m.notified = 1 OR m.key < 'job-result:'))
+           OR (m.given_up_at IS NOT NULL AND m.key < 'job-result:' AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = substr(m.key, 14, 64))))
          AND NOT EXISTS (SELECT 1 FROM outbox_deliveries d WHERE d.message_id = m.id AND d.state = 'pending') LIMIT ?)`,
     ).run(BigInt(p.before), BigInt(p.limit)).changes,
   ),

@@ -9,6 +9,7 @@ import { inputFee, sumOf } from './coins.ts'
 import { newId, requestDigest } from './context.ts'
 import type { TokenProof } from './crypto.ts'
 import type { WalletDesk } from './desk.ts'
+import { lockOf, openingFor } from './locks.ts'
 import { assertUnderCap } from './mints.ts'
 import type { ReceivePlan } from './operations.ts'
 import { storedError, unknownOutcome } from './outcomes.ts'
@@ -144,12 +145,15 @@ export class Receiving {
     return { head, mint, proofs, coins, keysets }
   }
 
-  #lockOf(proofs: readonly TokenProof[]): Pick<TokenInspection, 'lock' | 'lockReason'> {
+  #lockOf(proofs: readonly TokenProof[]): Pick<TokenInspection, 'lock' | 'lockReason' | 'byWalletKey'> {
     const { keyring, clock } = this.#desk.context
+    const nowS = clock.now() / 1000
     const secrets = proofs.map((proof) => proof.secret)
-    const opening = openingOf(keyring, this.#desk.owner, secrets, clock.now() / 1000)
+    const opening = openingOf(keyring, this.#desk.owner, secrets, nowS)
     if (!opening.opens) return { lock: 'other', lockReason: opening.reason }
-    return { lock: opening.forAll ? 'none' : 'ours' }
+    if (opening.forAll) return { lock: 'none' }
+    const walletKey = new Set([keyring.walletSigner(this.#desk.owner.pubkey).pubkey])
+    return { lock: 'ours', byWalletKey: secrets.every((secret) => openingFor(lockOf(secret), walletKey, nowS).opens) }
   }
 
   /** @throws mint_cap_exceeded */

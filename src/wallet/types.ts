@@ -55,6 +55,8 @@ export interface TokenInspection {
   readonly netSats: Sats
   /** `none`: anyone who has it can spend it, as also where a lock has run out. `ours`: we can. `other`: we can't. */
   readonly lock: 'none' | 'ours' | 'other'
+  /** Of `ours`: whether the wallet's own key opens it, which is the one that is announced; else another key of ours does. */
+  readonly byWalletKey?: boolean
   /** Of `other`: why, to be put behind a colon. */
   readonly lockReason?: string
 }

@@ -23,6 +23,8 @@ export class MemoryMint {
   /** Those on the node's list. */
   mints = [MINT]
   mintUp = true
+  /** A key of the node that it can sign with, and does not announce. */
+  otherKey: string | undefined
   /** Leaves the outcome of each receive open. */
   receiveUnknown = false
 
@@ -70,8 +72,15 @@ export class MemoryWallets implements Wallets {
       invoice: (idempotencyKey) => mint.invoices.get(idempotencyKey),
       inspectToken: async (token) => {
         const found = this.#token(token)
-        const lock = found.lock === undefined ? 'none' : found.lock === `02${pubkey}` ? 'ours' : 'other'
-        return { mintUrl: found.mint, unit: 'sat', faceSats: sats(found.sats), netSats: sats(found.sats), lock }
+        const lock = found.lock === undefined ? 'none' : found.lock === `02${pubkey}` || found.lock === mint.otherKey ? 'ours' : 'other'
+        return {
+          mintUrl: found.mint,
+          unit: 'sat',
+          faceSats: sats(found.sats),
+          netSats: sats(found.sats),
+          lock,
+          byWalletKey: mint.otherKey === undefined || found.lock !== mint.otherKey,
+        }
       },
       receiveToken: async ({ idempotencyKey, token, cause, minNetSats = 0n }) => {
         this.#assertUp()

@@ -8,8 +8,8 @@ const HEX_128 = /^[0-9a-f]{128}$/
 const MAX_KIND = 65_535
 const MAX_TAGS = 2000
 const MAX_TAG_VALUES = 1000
-const MAX_TAG_VALUE_CHARS = 65_536
-const MAX_CONTENT_CHARS = 524_288
+/** Of one text: what a frame may hold, since whoever reads a kind knows better what is too long, and may say so. */
+const MAX_TEXT_CHARS = 2 * 1024 * 1024
 
 export const isHex64 = (value: unknown): value is string => typeof value === 'string' && HEX_64.test(value)
 
@@ -38,7 +38,7 @@ function faultOfTags(tags: unknown): string | undefined {
     if (!Array.isArray(tag) || tag.length === 0 || tag.length > MAX_TAG_VALUES) return 'a tag is not an array of strings'
     for (const value of tag as unknown[]) {
       if (typeof value !== 'string') return 'a tag is not an array of strings'
-      if (value.length > MAX_TAG_VALUE_CHARS) return 'a tag value is too long'
+      if (value.length > MAX_TEXT_CHARS) return 'a tag value is too long'
     }
   }
   return undefined
@@ -52,7 +52,7 @@ function faultOfFields(value: Record<string, unknown>): string | undefined {
   if (typeof created_at !== 'number' || !Number.isSafeInteger(created_at) || created_at < 0) return 'created_at is not unix seconds'
   if (typeof kind !== 'number' || !Number.isInteger(kind) || kind < 0 || kind > MAX_KIND) return 'kind is not 0 to 65535'
   if (typeof content !== 'string') return 'content is not a string'
-  if (content.length > MAX_CONTENT_CHARS) return 'content is too long'
+  if (content.length > MAX_TEXT_CHARS) return 'content is too long'
   return faultOfTags(value['tags'])
 }
 

@@ -6,6 +6,7 @@ import { decryptFrom, type EncryptionScheme, encryptTo, schemeOf } from '../encr
 import { relayUrls } from '../relay-url.ts'
 import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
 import { isHex64, saltTag, tagValues } from './nip01.ts'
+import { parseEventPointer, parsePubkey } from './nip19.ts'
 import { expirationOf, expirationTag } from './nip40.ts'
 
 export const CANCEL_KIND = 5
@@ -13,16 +14,19 @@ export const CANCEL_KIND = 5
 const INPUT_TYPES = ['text', 'url', 'event', 'job'] as const
 export type JobInputType = (typeof INPUT_TYPES)[number]
 
-const MAX_INPUTS = 32
-const MAX_PARAMS = 64
-const MAX_PARAM_VALUES = 32
-const MAX_PARAM_CHARS = 32_768
-const MAX_PARAM_NAME_CHARS = 64
-const MAX_OUTPUT_CHARS = 128
-const MAX_RELAYS = 10
-const MAX_PROVIDERS = 20
-const MAX_TOKEN_CHARS = 65_536
-const MAX_DECRYPTED_TAGS = 200
+/** What a request may hold; docs/nip90.md names each. */
+export const REQUEST_LIMITS = {
+  inputs: 32,
+  params: 64,
+  paramNameChars: 64,
+  paramValues: 32,
+  paramValueChars: 32_768,
+  outputChars: 128,
+  relays: 10,
+  providers: 20,
+  tokenChars: 65_536,
+  encryptedTags: 200,
+} as const
 
 export interface JobInput {
   readonly data: string
@@ -61,8 +65,20 @@ export const resultKindOf = (requestKind: number): number => requestKind + 1000
 
 export const isEncryptedRequest = (event: Pick<NostrEvent, 'tags'>): boolean => event.tags.some((tag) => tag[0] === 'encrypted')
 
-/** Who the request is directed to: its p tags. Needs no decryption. */
-export const providersOf = (event: Pick<NostrEvent, 'tags'>): string[] => tagValues(event, 'p').filter(isHex64).slice(0, MAX_PROVIDERS)
+/** Who the request is directed to: its p tags, also those written as npub. Needs no decryption. */
+export const providersOf = (event: Pick<NostrEvent, 'tags'>): string[] =>
+  tagValues(event, 'p')
+    .slice(0, REQUEST_LIMITS.providers)
+    .map((value) => (isHex64(value) ? value : pubkeyIn(value)))
+    .filter((pubkey) => pubkey !== undefined)
+
+function pubkeyIn(text: string): string | undefined {
+  try {
+    return parsePubkey(text)
+  } catch {
+    return undefined
+  }
+}
 
 /**
  * Reads a request whose signature was verified. Tags inside an encrypted content join those outside (bid and relays may be in either).
@@ -83,10 +99,11 @@ export function parseJobRequest(event: NostrEvent, provider?: Signer): JobReques
     inputs: parseInputs(named('i')),
     params: parseParams(named('param')),
     output: parseOutput(named('output')[0]?.[1]),
-    bidMsats: parseMsats(named('bid')[0]?.[1], 'bid'),
+    bidMsats: parseMsats(named('bid')[0]?.[1]?.trim().replace(/\.0*$/, ''), 'bid'),
+    // Some put all of them into one value.
     relays: relayUrls(
-      named('relays').flatMap((tag) => tag.slice(1, MAX_RELAYS + 1)),
-      MAX_RELAYS,
+      named('relays').flatMap((tag) => tag.slice(1, REQUEST_LIMITS.relays + 1).flatMap((value) => value.slice(0, 2000).split(/[\s,]+/))),
+      REQUEST_LIMITS.relays,
     ),
     providers: providersOf(event),
     expiresAtS: expirationOf(event),
@@ -99,39 +116,56 @@ function decryptTags(event: NostrEvent, provider: Signer | undefined): string[][
   if (provider === undefined) throw new PylonError('decrypt_failed', 'The request is encrypted and no key was given.')
   const parsed = parseJson(decryptFrom(provider, event.pubkey, event.content))
   const isTag = (tag: unknown): tag is string[] => Array.isArray(tag) && tag.length > 0 && tag.every((value) => typeof value === 'string')
-  if (!Array.isArray(parsed) || parsed.length > MAX_DECRYPTED_TAGS || !parsed.every(isTag)) {
-    throw new PylonError('decrypt_failed', 'The decrypted content is no list of tags.')
-  }
+  if (!Array.isArray(parsed) || !parsed.every(isTag)) throw new PylonError('decrypt_failed', 'The decrypted content is no list of tags.')
+  if (parsed.length > REQUEST_LIMITS.encryptedTags)
+    throw new PylonError(
+      'input_invalid',
+      `The encrypted list has ${parsed.length} tags and ${REQUEST_LIMITS.encryptedTags} are taken at most.`,
+    )
   return parsed
 }
 
 function parseInputs(tags: readonly (readonly string[])[]): JobInput[] {
-  if (tags.length > MAX_INPUTS)
-    throw new PylonError('input_invalid', `The job has ${tags.length} inputs and ${MAX_INPUTS} are taken at most.`)
+  if (tags.length > REQUEST_LIMITS.inputs)
+    throw new PylonError('input_invalid', `The job has ${tags.length} inputs and ${REQUEST_LIMITS.inputs} are taken at most.`)
   return tags.map(([, data, type, relay, marker], index) => {
     if (data === undefined || data === '') throw new PylonError('input_invalid', `Input ${index + 1} is empty.`)
-    const known = INPUT_TYPES.find((one) => one === (type || 'text'))
+    const named = (type || 'text').trim().toLowerCase()
+    const known = INPUT_TYPES.find((one) => one === (named === 'prompt' ? 'text' : named))
     if (known === undefined) {
       throw new PylonError(
         'input_invalid',
         `Input ${index + 1} is of type ${JSON.stringify(type?.slice(0, 40))}: use text, url, event or job.`,
       )
     }
-    if ((known === 'event' || known === 'job') && !isHex64(data)) {
-      throw new PylonError('input_invalid', `Input ${index + 1} of type ${known} is no event id.`)
+    const pointer = known === 'event' || known === 'job' ? pointerIn(data, index, known) : undefined
+    const hint = relay || pointer?.relays[0]
+    return {
+      data: pointer?.id ?? data,
+      type: known,
+      ...(hint ? { relay: hint.slice(0, 512) } : {}),
+      ...(marker ? { marker: marker.slice(0, 128) } : {}),
     }
-    return { data, type: known, ...(relay ? { relay: relay.slice(0, 512) } : {}), ...(marker ? { marker: marker.slice(0, 128) } : {}) }
   })
 }
 
+/** An event as people name it: an id, note or nevent, also with `nostr:`. @throws input_invalid */
+function pointerIn(data: string, index: number, type: string): { id: string; relays: readonly string[] } {
+  try {
+    return parseEventPointer(data)
+  } catch {
+    throw new PylonError('input_invalid', `Input ${index + 1} of type ${type} is no event id: use 64 hex digits, note or nevent.`)
+  }
+}
+
 function parseParams(tags: readonly (readonly string[])[]): JobParam[] {
-  if (tags.length > MAX_PARAMS)
-    throw new PylonError('param_invalid', `The job has ${tags.length} params and ${MAX_PARAMS} are taken at most.`)
+  if (tags.length > REQUEST_LIMITS.params)
+    throw new PylonError('param_invalid', `The job has ${tags.length} params and ${REQUEST_LIMITS.params} are taken at most.`)
   return tags.map(([, name, ...values]) => {
-    if (name === undefined || name === '' || name.length > MAX_PARAM_NAME_CHARS) {
+    if (name === undefined || name === '' || name.length > REQUEST_LIMITS.paramNameChars) {
       throw new PylonError('param_invalid', 'A param has no name or one that is too long.')
     }
-    if (values.length > MAX_PARAM_VALUES || values.some((value) => value.length > MAX_PARAM_CHARS)) {
+    if (values.length > REQUEST_LIMITS.paramValues || values.some((value) => value.length > REQUEST_LIMITS.paramValueChars)) {
       throw new PylonError('param_invalid', `The param ${name} is too long.`)
     }
     return [name, ...values] as const
@@ -139,7 +173,8 @@ function parseParams(tags: readonly (readonly string[])[]): JobParam[] {
 }
 
 function parseOutput(output: string | undefined): string | undefined {
-  if (output !== undefined && output.length > MAX_OUTPUT_CHARS) throw new PylonError('param_invalid', 'The output type is too long.')
+  if (output !== undefined && output.length > REQUEST_LIMITS.outputChars)
+    throw new PylonError('param_invalid', 'The output type is too long.')
   return output || undefined
 }
 
@@ -151,7 +186,8 @@ export function parseMsats(text: string | undefined, what: string): Msats | unde
 }
 
 function parseToken(token: string | undefined): string | undefined {
-  if (token !== undefined && token.length > MAX_TOKEN_CHARS) throw new PylonError('token_invalid', 'The attached token is too long.')
+  if (token !== undefined && token.length > REQUEST_LIMITS.tokenChars)
+    throw new PylonError('token_invalid', 'The attached token is too long.')
   return token || undefined
 }
 

@@ -37,7 +37,8 @@ export type EnvelopeVerdict =
   | { readonly type: 'ignore'; readonly reason: string }
   | ({ readonly type: 'refuse' } & Refusal)
 
-const MAX_TAGS = 300
+/** Of a whole request. */
+export const MAX_TAGS = 300
 /** Encryption and JSON make an input longer by about a half; what surrounds it takes a little. */
 const ENVELOPE_OVERHEAD_BYTES = 16_384
 
@@ -45,7 +46,11 @@ const ENVELOPE_OVERHEAD_BYTES = 16_384
 export function judgeEnvelope(envelope: Envelope, rules: EnvelopeRules): EnvelopeVerdict {
   if (envelope.kind < 5000 || envelope.kind > 5999) return ignore('no job request')
   const directed = envelope.addressees.includes(rules.me)
-  if (envelope.tagCount > MAX_TAGS) return ignore('too many tags')
+  if (envelope.tagCount > MAX_TAGS) {
+    return directed
+      ? refuse('input_invalid', `The request has ${envelope.tagCount} tags and ${MAX_TAGS} are taken at most.`)
+      : ignore('too many tags')
+  }
   if (envelope.bytes > rules.maxInputBytes * 1.5 + ENVELOPE_OVERHEAD_BYTES) {
     return directed ? refuse('input_invalid', `The request is over ${rules.maxInputBytes} bytes of input.`) : ignore('too large')
   }
@@ -71,6 +76,8 @@ export interface OrderFacts {
   readonly priceMsats: Msats
   /** Looked up only where something is to be paid. */
   readonly hasMint: boolean
+  /** A mint was named and has not answered yet. */
+  readonly expectsMint: boolean
   readonly cancelled: boolean
   readonly openOfCustomer: number
   readonly freeToday: number
@@ -106,6 +113,9 @@ export function judgeOrder(order: Pick<Order, 'kind' | 'deadline' | 'bidMsats' |
   if (facts.cancelled) return { type: 'cancelled' }
   if (order.deadline <= facts.nowMs) return refuse('job_expired', 'The request expired before it could be served; send a new one.')
   if (facts.backend !== 'ok') return refuse('backend_unavailable', 'What serves this kind is not reachable now; try again later.')
+  if (!free && !facts.hasMint && facts.expectsMint) {
+    return refuse('mint_unreachable', 'The mint of this node does not answer yet; try again in a moment.')
+  }
   if (!free && !facts.hasMint) return refuse('no_mint', 'This node takes no payment yet: it has no mint.')
   if (facts.waiting >= facts.queueLimit) return refuse('overloaded', 'The queue is full; try again later.')
   if (free) return { type: 'run' }
@@ -115,12 +125,12 @@ export function judgeOrder(order: Pick<Order, 'kind' | 'deadline' | 'bidMsats' |
 
 /** Why a token cannot pay, from what was read off it without spending anything; undefined when it can. */
 export function judgeToken(
-  token: { unit: string; netSats: bigint; lock: 'none' | 'ours' | 'other'; lockReason?: string; isPrivate: boolean },
+  token: { unit: string; netSats: bigint; lock: 'none' | 'ours' | 'other'; byWalletKey?: boolean; lockReason?: string; isPrivate: boolean },
   priceMsats: Msats,
 ): Refusal | undefined {
   const need = msatsToSatsUp(priceMsats)
   if (token.unit !== 'sat') return { code: 'token_invalid', message: `The token is in ${token.unit.slice(0, 20)}, only sat is taken.` }
-  if (token.lock === 'other') {
+  if (token.lock === 'other' || token.byWalletKey === false) {
     const why = token.lockReason ?? 'it is locked to another key'
     return { code: 'token_locked', message: `The token can't be spent with the key in our announcement: ${why}.` }
   }

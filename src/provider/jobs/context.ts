@@ -25,6 +25,8 @@ export interface EngineDeps {
   /** The node's wallet. @throws locked */
   readonly wallet: () => Wallet
   readonly hasMint: () => boolean
+  /** A mint was named and has not answered yet. */
+  readonly expectsMint: () => boolean
   /** Whether a key is one of this home. */
   readonly owns: (pubkey: string) => boolean
   readonly backendFor: (kind: number) => Backend | undefined
@@ -89,11 +91,48 @@ const PRIVATE_REASONS: Partial<Record<ErrorCode, string>> = {
   backend_unavailable: 'What serves this kind is not reachable now; try again later.',
   backend_failed: 'What serves this kind failed on this request, or took too long.',
   output_too_large: 'The result is over the output limit.',
-  config_invalid: 'The node is not set up for this kind.',
-  locked: 'The node is locked.',
+  address_refused: 'The address of an input may not be read: only https addresses on the public internet are.',
+  fetch_failed: 'The address of an input could not be read.',
+  mint_unreachable: 'The mint of this node does not answer now; try again later.',
+  mint_rejected: 'The mint of this node refused to take part.',
+  mint_cap_exceeded: 'This node takes no payment of that size now.',
+  relay_unreachable: 'No relay took the result: name others that do in a relays tag.',
 }
 
-/** What a customer may be told of an error: nothing of the inside of this machine (paths, local addresses). */
+/** Every code that a customer can get; docs/nip90.md says what each means. Others are faults of this node, and told as such. */
+export const TOLD_CODES = [
+  'kind_unsupported',
+  'input_invalid',
+  'param_invalid',
+  'amount_invalid',
+  'bid_too_low',
+  'job_expired',
+  'rate_limited',
+  'overloaded',
+  'backend_unavailable',
+  'backend_failed',
+  'output_too_large',
+  'address_refused',
+  'fetch_failed',
+  'relay_unreachable',
+  'no_mint',
+  'mint_unreachable',
+  'mint_rejected',
+  'mint_cap_exceeded',
+  'mint_not_allowed',
+  'token_invalid',
+  'token_spent',
+  'token_locked',
+  'token_bare',
+  'token_amount',
+  'cancelled',
+  'internal',
+] as const satisfies readonly ErrorCode[]
+
+/** The code that a customer is told. */
+export const toldCode = (code: ErrorCode): ErrorCode => TOLD_CODES.find((told) => told === code) ?? 'internal'
+
+/** What a customer may be told of an error: nothing of the inside of this machine (paths, addresses, what a name resolves to, what it holds). */
 export function tellable(code: ErrorCode, message: string): string {
-  return PRIVATE_REASONS[code] ?? message
+  return PRIVATE_REASONS[toldCode(code)] ?? message
 }

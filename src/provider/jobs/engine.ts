@@ -8,6 +8,7 @@ import {
   getJob,
   isKnownJob,
   type JobRow,
+  refusedResults,
   rememberCancellation,
   sweepJobs,
   undeliveredJobs,
@@ -35,6 +36,9 @@ const SWEEP_MS = 5000
 const RETENTION_EVERY_MS = 3_600_000
 const RETENTION_BATCH = 200
 const UNPAID_EVERY_MS = 60_000
+/** How long the first mint is waited for, and how often it is looked for. */
+const MINT_WAIT_MS = 5000
+const MINT_LOOK_MS = 200
 /** Free jobs that were done and stay as one line each. */
 const DONE_KEPT = 1000
 const DAY_MS = 86_400_000
@@ -59,6 +63,8 @@ export interface Engine {
   onWalletEvent(event: WalletEvent): Promise<void>
   /** The outbox's word that a relay accepted an entry of this key. */
   onPublished(key: string): Promise<void>
+  /** Its word that no relay takes an entry of this key, with theirs. */
+  onGivenUp(key: string, why: string): Promise<void>
   /** Goes on with every job that has not ended. */
   start(): Promise<void>
   close(drainTimeoutMs: number): Promise<void>
@@ -112,6 +118,7 @@ export function createEngine(deps: EngineDeps): Engine {
       fault: 'fault' in priced ? priced.fault : undefined,
       priceMsats,
       hasMint: priceMsats > 0n && deps.hasMint(),
+      expectsMint: deps.expectsMint(),
       cancelled: wasCancelled(store, order.id, order.customerPubkey),
       openOfCustomer: occupancy.of(order.customerPubkey),
       freeToday:
@@ -132,6 +139,9 @@ export function createEngine(deps: EngineDeps): Engine {
     const config = deps.config()
     const input = givenText(order)
     try {
+      if (order.inputs.length === 0 && Object.keys(order.params).length === 0) {
+        throw new PylonError('input_invalid', 'There is no input: send an i tag, or the text as content.')
+      }
       if (input !== undefined && Buffer.byteLength(input) > config.provider.max_input_bytes) {
         throw new PylonError('input_invalid', `The inputs are over ${config.provider.max_input_bytes} bytes together.`)
       }
@@ -217,13 +227,22 @@ export function createEngine(deps: EngineDeps): Engine {
     deps.nudge()
   }
 
+  /** A node that has just been started with a mint knows it in a moment: who asks for paid work waits so long. */
+  async function mintSoon(kind: number): Promise<void> {
+    if (priceOf(deps.config(), kind).amount_msats === 0) return
+    const until = clock.now() + MINT_WAIT_MS
+    while (!closing && !deps.hasMint() && deps.expectsMint() && clock.now() < until) await clock.sleep(MINT_LOOK_MS)
+  }
+
   async function admit(order: Order): Promise<void> {
+    await mintSoon(order.kind)
     const facts = factsOf(order)
     const verdict = judgeOrder(order, facts)
     if (verdict.type === 'refuse') return refuse(order, verdict)
     if (verdict.type === 'cancelled') {
       const cancelled = step(order.id, 'received', 'cancelled', 'the cancel request came first', clock.now())
       await store.write(all(claim(order, facts.priceMsats, 'none', false), cancelled))
+      if (order.token !== undefined) await payments.sayLeftAlone(order)
       return
     }
     occupancy.add(order.id, order.customerPubkey)
@@ -263,15 +282,28 @@ export function createEngine(deps: EngineDeps): Engine {
     if (unknown.length > 0) await store.write(rememberCancellation({ jobIds: unknown, pubkey, eventId, at: clock.now() }))
   }
 
+  /** No relay takes the result: the customer may have named more, else the job has failed and the payment goes back. */
+  async function onResultRefused(job: JobRow, key: string, why: string): Promise<void> {
+    const again = key === `${RESULT_KEY_PREFIX}${job.id}` ? transport.resultElsewhere(job) : undefined
+    if (again !== undefined) {
+      await store.write(publish(again, clock.now()))
+      deps.nudge()
+      return
+    }
+    await failDelivery(job, `No relay took the result: ${why}`)
+  }
+
+  const failDelivery = (job: JobRow, why: string) =>
+    runner.fail({ order: transport.restore(job), paidMsats: job.paidMsats }, 'ready', new PylonError('relay_unreachable', why))
+
   /** What only time brings about. */
   async function sweep(): Promise<void> {
     const now = clock.now()
     await payments.expire()
     await refunds.run()
-    for (const job of undeliveredJobs(store, now - RESULT_KEPT_MS)) {
-      const error = new PylonError('relay_unreachable', 'No relay took the result in time.')
-      await runner.fail({ order: transport.restore(job), paidMsats: job.paidMsats }, 'ready', error)
-    }
+    for (const job of undeliveredJobs(store, now - RESULT_KEPT_MS)) await failDelivery(job, 'No relay took the result in time.')
+    // Those that cannot be reached may come back, but nobody waits for them any more.
+    for (const job of refusedResults(store, now)) await failDelivery(job, 'The relays that could be reached refused the result.')
     await bound()
     if (now >= nextUnpaidAt) {
       nextUnpaidAt = now + UNPAID_EVERY_MS
@@ -348,7 +380,12 @@ export function createEngine(deps: EngineDeps): Engine {
     },
 
     async onPublished(key) {
-      if (key.startsWith(RESULT_KEY_PREFIX)) await runner.onDelivered(key.slice(RESULT_KEY_PREFIX.length))
+      if (key.startsWith(RESULT_KEY_PREFIX)) await runner.onDelivered(jobIn(key))
+    },
+
+    async onGivenUp(key, why) {
+      const job = getJob(store, jobIn(key))
+      if (job?.status === 'ready') await onResultRefused(job, key, why)
     },
 
     async start() {
@@ -368,3 +405,5 @@ export function createEngine(deps: EngineDeps): Engine {
     },
   }
 }
+
+const jobIn = (resultKey: string): string => resultKey.slice(RESULT_KEY_PREFIX.length, RESULT_KEY_PREFIX.length + 64)

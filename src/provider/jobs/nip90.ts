@@ -10,6 +10,7 @@ import { isEncryptedRequest, parseJobRequest, providersOf } from '../../nostr/ni
 import { type AnswerEncryption, buildFeedback, buildResult } from '../../nostr/nips/nip90-answers.ts'
 import type { EventTemplate, NostrEvent, OutboxEntry, Signer } from '../../nostr/types.ts'
 import type { Envelope } from './admission.ts'
+import { toldCode } from './context.ts'
 import { type Addressee, type Feedback, type Order, RESULT_KEY_PREFIX, type Transport } from './order.ts'
 import type { Knock } from './strangers.ts'
 
@@ -138,7 +139,7 @@ export function createNip90Transport(deps: {
         status: feedback.status,
         createdAtS: unixSeconds(clock),
         content: secret === undefined ? message : stringify({ error: message, ...secret }),
-        ...(feedback.code === undefined ? {} : { extra: feedback.code }),
+        ...(feedback.code === undefined ? {} : { extra: toldCode(feedback.code) }),
         ...(feedback.amountMsats === undefined
           ? {}
           : { price: { amountMsats: feedback.amountMsats, ...(feedback.invoice === undefined ? {} : { bolt11: feedback.invoice }) } }),
@@ -164,6 +165,14 @@ export function createNip90Transport(deps: {
       relays: job.answerRelays,
       notAfter: job.updatedAt + RESULT_KEPT_MS,
     }),
+
+    resultElsewhere(job) {
+      const { hints } = decodeRequest(parseEvent(job.request), deps.signer(), deps.maxAgeS())
+      const relays = hints.filter((url) => url.startsWith('wss:') && !job.answerRelays.includes(url))
+      if (relays.length === 0) return undefined
+      const event = parseIdentified(job.resultEvent)
+      return { key: `${RESULT_KEY_PREFIX}${job.id}:elsewhere`, event, relays, notAfter: job.updatedAt + RESULT_KEPT_MS }
+    },
   }
 }
 

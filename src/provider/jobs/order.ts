@@ -64,6 +64,8 @@ export interface Transport {
   result(to: Addressee, output: string): OutboxEntry
   /** The stored result event as an entry again: the same id, so that no second result comes about. */
   resultAgain(job: JobRow): OutboxEntry
+  /** The same event for relays that the customer named beyond those it went to; undefined when there are none. */
+  resultElsewhere(job: JobRow): OutboxEntry | undefined
 }
 
 /** The prefix of the outbox keys of results; acceptance of one is delivery. */

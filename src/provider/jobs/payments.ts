@@ -26,6 +26,8 @@ export interface Payments {
   quote(order: Order, priceMsats: Msats, underBid: boolean): Promise<void>
   /** A job in `received` or `quoted` with a token in its request. Never rejects. */
   redeem(order: Order, priceMsats: Msats, from: 'received' | 'quoted'): Promise<void>
+  /** Says that the token of a cancelled job was not taken. */
+  sayLeftAlone(order: Order): Promise<void>
   onWalletEvent(event: WalletEvent): Promise<void>
   /** Moves quotes whose invoice ran out. */
   expire(): Promise<void>
@@ -108,6 +110,8 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
       const fault = judgeToken({ ...seen, isPrivate: order.tokenPrivate }, priceMsats)
       if (fault !== undefined) throw new PylonError(fault.code, fault.message)
     }
+    // Cancelled meanwhile: what was not taken need not be given back.
+    if (getJob(store, order.id)?.status === 'cancelled') return
     const received = await wallet.receiveToken({
       idempotencyKey: tokenKey(order.id),
       cause: { type: 'job', id: order.id },
@@ -172,28 +176,45 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
   }
 
   /** Runs one payment step; what fails before money moved is a refusal, what is unknown waits for the wallet's word. */
-  async function guarded(order: Order, from: 'received' | 'quoted', work: () => Promise<void>): Promise<void> {
+  async function guarded(order: Order, from: 'received' | 'quoted', work: () => Promise<void>): Promise<'open' | 'ended'> {
     try {
       await work()
     } catch (error) {
-      if (isPylonError(error, 'shutting_down')) return
+      if (isPylonError(error, 'shutting_down')) return 'open'
       try {
         if (isPylonError(error, 'payment_unknown')) {
           if (from === 'received') {
             await persistIfUnmoved(deps, step(order.id, 'received', 'quoted', 'the outcome of the token is not known yet', clock.now()))
           }
-          return
+          return 'open'
         }
         await refuse(order, from, error)
       } catch (second) {
         logger.error({ job_id: order.id, error: messageOf(second) }, 'the job was left as it is; it goes on at the next start')
+        return 'open'
       }
     }
+    return 'ended'
+  }
+
+  /** The job was cancelled before its token was taken: whoever waits for the value knows where it is. */
+  async function sayLeftAlone(order: Order): Promise<void> {
+    if (!order.directed) return
+    const message = 'The job was cancelled and its token was not taken: it is yours again as its lock allows.'
+    await persistIfUnmoved(deps, publish(transport.feedback(order, { status: 'error', code: 'cancelled', message }), clock.now()))
+    deps.nudge()
   }
 
   const payments: Payments = {
-    quote: (order, priceMsats, underBid) => guarded(order, 'received', () => createQuote(order, priceMsats, underBid)),
-    redeem: (order, priceMsats, from) => guarded(order, from, () => redeemToken(order, priceMsats, from)),
+    async quote(order, priceMsats, underBid) {
+      await guarded(order, 'received', () => createQuote(order, priceMsats, underBid))
+    },
+    async redeem(order, priceMsats, from) {
+      const outcome = await guarded(order, from, () => redeemToken(order, priceMsats, from))
+      // Where its outcome is open the wallet's word is waited for.
+      if (outcome !== 'open' && getJob(store, order.id)?.status === 'cancelled') await sayLeftAlone(order)
+    },
+    sayLeftAlone,
 
     async onWalletEvent(event) {
       const jobId = event.cause.id
@@ -202,6 +223,7 @@ export function createPayments(deps: EngineDeps, hooks: PaymentHooks): Payments 
       else if (event.type === 'receive_failed' && event.idempotencyKey === tokenKey(jobId)) {
         const job = getJob(store, jobId)
         // While it is `received` the call itself is still under way and will say.
+        if (job?.status === 'cancelled' && job.paidMsats === 0n) await sayLeftAlone(transport.restore(job))
         if (job?.status !== 'quoted') return
         const order = transport.restore(job)
         // The same operation asked again says why, with its code; where it does not, the event's words are all we have.

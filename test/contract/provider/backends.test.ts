@@ -6,11 +6,12 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import { systemClock } from '../../../src/base/clock.ts'
+import { ManualClock, systemClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { Backend, Work } from '../../../src/provider/backends/backend.ts'
 import { createExecBackend } from '../../../src/provider/backends/exec.ts'
+import { withHoldOff } from '../../../src/provider/backends/hold-off.ts'
 import { createOpenAiBackend } from '../../../src/provider/backends/openai.ts'
 import { createSummaryBackend } from '../../../src/provider/backends/summary.ts'
 
@@ -88,7 +89,15 @@ async function openai(config: Partial<typeof PROVIDER> = {}): Promise<Backend> {
 
 describe.each<[string, number, () => Promise<Backend>]>([
   ['summary', 5001, async () => createSummaryBackend()],
-  ['exec', 5003, async () => exec(['cat'])],
+  [
+    'exec',
+    5003,
+    async () => {
+      const backend = exec(['cat'])
+      await backend.probe()
+      return backend
+    },
+  ],
   ['openai', 5050, () => openai()],
 ])('backend %s', (name, kind, make) => {
   test('says what it is and serves its kind', async () => {
@@ -185,10 +194,46 @@ describe('exec', () => {
     expect(await exec(['echo', 'done']).run(work(5003, { input: 'x'.repeat(2_000_000) }), never)).toBe('done')
   })
 
-  test('a command that is not there makes the backend degraded until it is', async () => {
-    const backend = exec(['/nonexistent/command'])
-    await expect(backend.run(work(5003), never)).rejects.toMatchObject({ code: 'backend_unavailable' })
-    expect(backend.health()).toMatchObject({ state: 'degraded', reason: expect.stringContaining('config.toml') })
+  test('a command that would not start is seen before anybody pays for it, and again once it is there', async () => {
+    const [plain, orphan, later] = ['plain', 'orphan', 'later'].map((name) => join(dir, name)) as [string, string, string]
+    writeFileSync(plain, '#!/bin/sh', { mode: 0o644 })
+    writeFileSync(orphan, '#!/nonexistent/python', { mode: 0o755 })
+    for (const file of ['/nonexistent/command', 'no-such-command-anywhere', 'bin/relative', dir, plain, orphan, later]) {
+      const backend = exec([file])
+      expect(backend.health().state).toBe('degraded')
+      await backend.probe()
+      expect(backend.health()).toMatchObject({ state: 'degraded', reason: expect.stringContaining('config.toml') })
+    }
+    const backend = exec([later])
+    writeFileSync(later, '#!/bin/sh\ncat', { mode: 0o755 })
+    await backend.probe()
+    expect(backend.health().state).toBe('ok')
+    const known = exec(['cat'])
+    await known.probe()
+    expect(known.health().state).toBe('ok')
+  })
+
+  test('a shell that does not find the command says that the backend is not there', async () => {
+    await expect(exec(['sh', '-c', 'no-such-command-anywhere']).run(work(5003), never)).rejects.toMatchObject({
+      code: 'backend_unavailable',
+    })
+  })
+
+  test('what turns out not to be there is held off, the longer the more often, until it works again', async () => {
+    const clock = new ManualClock()
+    let fails = true
+    const run = () => (fails ? Promise.reject(new PylonError('backend_unavailable', 'gone')) : Promise.resolve('done'))
+    const backend = withHoldOff({ ...exec(['cat']), run, health: () => ({ state: 'ok', models: [] }) }, clock)
+    const states: string[] = []
+    for (const waitMs of [59_000, 2000, 119_000, 2000]) {
+      if (states.length % 2 === 0) await expect(backend.run(work(5003), never)).rejects.toMatchObject({ code: 'backend_unavailable' })
+      await clock.advance(waitMs)
+      states.push(backend.health().state)
+    }
+    expect(states).toEqual(['degraded', 'ok', 'degraded', 'ok'])
+    fails = false
+    await backend.run(work(5003), never)
+    expect(backend.health().state).toBe('ok')
   })
 })
 

@@ -1,6 +1,7 @@
 /** Codecs: what we build we read back; what strangers send gives a value or a typed error, never anything else. */
 import { hash } from 'node:crypto'
 import fc from 'fast-check'
+import { neventEncode, noteEncode, npubEncode } from 'nostr-tools/nip19'
 import { describe, expect, it } from 'vitest'
 import { type Msats, msats } from '../../../src/base/amounts.ts'
 import { isPylonError, PylonError } from '../../../src/base/errors.ts'
@@ -101,7 +102,7 @@ describe('a job request', () => {
   const request = (tags: string[][], kind = 5050) => signed(customer, { kind, created_at: NOW_S, tags, content: '' })
   it.each<[string, string[][], string]>([
     ['an empty input', [['i']], 'input_invalid'],
-    ['an unknown input type', [['i', 'x', 'prompt']], 'input_invalid'],
+    ['an unknown input type', [['i', 'x', 'picture']], 'input_invalid'],
     ['an event input that is no id', [['i', 'note1xyz', 'event']], 'input_invalid'],
     ['too many inputs', Array.from({ length: 33 }, () => ['i', 'x', 'text']), 'input_invalid'],
     ['a nameless param', [['param']], 'param_invalid'],
@@ -114,6 +115,27 @@ describe('a job request', () => {
   ])('with %s has a typed error', (_name, tags, code) => {
     if (code === 'token_ok') expect(parseJobRequest(request(tags)).cashuToken?.length).toBe(65_536)
     else expect(() => parseJobRequest(request(tags))).toThrow(expect.objectContaining({ code }))
+  })
+
+  it('reads forms that others use', () => {
+    const id = 'ab'.repeat(32)
+    const note = noteEncode(id)
+    const nevent = neventEncode({ id, relays: ['wss://hint.example'] })
+    const read = (tags: string[][]) => parseJobRequest(request(tags))
+    expect(read([['i', 'hello', 'prompt']]).inputs).toEqual([{ type: 'text', data: 'hello' }])
+    expect(read([['i', 'hello', 'Text']]).inputs).toEqual([{ type: 'text', data: 'hello' }])
+    for (const type of ['event', 'job'] as const) {
+      for (const form of [id, id.toUpperCase(), note, `nostr:${note}`])
+        expect(read([['i', form, type]]).inputs).toEqual([{ type, data: id }])
+      expect(read([['i', nevent, type]]).inputs).toEqual([{ type, data: id, relay: 'wss://hint.example' }])
+      expect(read([['i', `nostr:${nevent}`, type, 'wss://own.example']]).inputs).toEqual([{ type, data: id, relay: 'wss://own.example' }])
+    }
+    expect(read([['bid', '5000.0']]).bidMsats).toBe(5000n)
+    expect(read([['bid', ' 5000 ']]).bidMsats).toBe(5000n)
+    expect(read([['relays', 'wss://a.example,wss://b.example']]).relays).toEqual(['wss://a.example', 'wss://b.example'])
+    expect(read([['relays']]).relays).toEqual([])
+    expect(read([['p', npubEncode(id)]]).providers).toEqual([id])
+    expect(read([['i', 'x'.repeat(250_000), 'text']]).inputs[0]?.data).toHaveLength(250_000)
   })
 
   it('takes text for the type of an input that names none, and bounds relays', () => {
@@ -440,8 +462,8 @@ describe('whatever a stranger sends', () => {
       pubkey: ['', 'g'.repeat(64)],
       created_at: [-1, 1.5, '1', Number.MAX_VALUE, null],
       kind: [-1, 65_536, 1.5, '1'],
-      tags: [null, {}, [[]], [['a', 1]], ['a'], [[null]], Array.from({ length: 2001 }, () => ['t']), [['t', 'x'.repeat(65_537)]]],
-      content: [null, 1, 'x'.repeat(524_289)],
+      tags: [null, {}, [[]], [['a', 1]], ['a'], [[null]], Array.from({ length: 2001 }, () => ['t']), [['t', 'x'.repeat(2_097_153)]]],
+      content: [null, 1, 'x'.repeat(2_097_153)],
       sig: ['', 'A'.repeat(128), null],
     }
     for (const [field, values] of Object.entries(bad))

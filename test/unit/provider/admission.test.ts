@@ -45,7 +45,8 @@ test.each<[string, Partial<Envelope>, string]>([
   ['no request', { kind: 6001 }, 'ignore'],
   ['huge, to us', { bytes: 10_000_000 }, 'refuse'],
   ['huge, to anyone', { bytes: 10_000_000, addressees: [] }, 'ignore'],
-  ['of a thousand tags', { tagCount: 1000 }, 'ignore'],
+  ['of a thousand tags', { tagCount: 1000 }, 'refuse'],
+  ['of a thousand tags, to anyone', { tagCount: 1000, addressees: [] }, 'ignore'],
 ])('a request %s', (_what, change, verdict) => {
   expect(judgeEnvelope({ ...envelope, ...change }, rules).type).toBe(verdict)
 })
@@ -57,6 +58,7 @@ const facts: OrderFacts = {
   fault: undefined,
   priceMsats: msats(2000),
   hasMint: true,
+  expectsMint: false,
   cancelled: false,
   openOfCustomer: 0,
   freeToday: 0,

@@ -80,6 +80,7 @@ export interface TestNode {
 export interface NodeOptions {
   readonly config?: Partial<Config['provider']>
   readonly backends?: Backend[]
+  readonly expectsMint?: boolean
   /** Dies right after the commit that holds this label. */
   readonly dieAt?: string
   /** Dies before that commit instead. */
@@ -113,11 +114,13 @@ export async function startNode(world: World, options: NodeOptions = {}): Promis
     // An exception of the owner, which is none for who orders a job.
     dialer: {
       fetch: async (_url, options) => {
-        if (options?.namedByStranger === true) throw new PylonError('address_refused', 'The address is not public.')
+        if (options?.namedByStranger !== undefined)
+          throw new PylonError('address_refused', 'https://intranet.example is refused: it resolves to 10.1.2.3.')
         return { status: 200, headers: {}, text: 'of the owner' }
       },
     },
     ...(backends === undefined ? {} : { backends: () => backends }),
+    expectsMint: () => options.expectsMint === true,
   })
   await provider.start().catch((error: unknown) => {
     if (!dead) throw error
