@@ -9,6 +9,7 @@ import { plain } from './output.ts'
 import { idempotencyOption, spendingCall } from './spending.ts'
 import { drawFields } from './table.ts'
 import { given, one, wholeNumberIf } from './values.ts'
+import { interruptible } from './waiting.ts'
 
 export type RuntimeAnswer = Output<typeof runtimesRoutes.askRuntime>
 export type Paid = Output<typeof runtimesRoutes.commandRuntime>
@@ -73,14 +74,20 @@ export async function runtimeCall(args: CallArgs, command: Fields & { command: s
     }),
   }
   const timeoutMs = request.timeout_s === undefined ? 7 * 86_400_000 : request.timeout_s * 1000 + GRACE_MS
-  const over = new AbortController()
-  const call = callNode(args, runtimesRoutes.commandRuntime, request, { idempotencyKey: key, timeoutMs }).finally(() => over.abort())
-  const told = tellStatuses(args, key, over.signal)
-  try {
-    return await call
-  } finally {
-    await told
-  }
+  const goesOn = `The command goes on where it was sent. The same command with --idempotency-key ${key} takes it up; what it cost: pylon runtime rentals`
+  return await interruptible(
+    () => goesOn,
+    async (signal) => {
+      const over = new AbortController()
+      const call = callNode(args, runtimesRoutes.commandRuntime, request, { idempotencyKey: key, timeoutMs, signal })
+      const told = tellStatuses(args, key, AbortSignal.any([over.signal, signal]))
+      try {
+        return await call.finally(() => over.abort())
+      } finally {
+        await told
+      }
+    },
+  )
 }
 
 /** Sends a command that only looks. */

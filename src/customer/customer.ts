@@ -174,9 +174,9 @@ export class Customer {
         return this.#paying.resume(row)
       case 'offered':
         await (orderOf(row).pay === 'auto' ? this.#paying.payBest(id) : this.#paying.choose(id))
-        return
+        return endByAnswers(this.#deps, this.#log, id)
       default:
-        return undefined
+        return isSettled(statusOf(row)) ? undefined : endByAnswers(this.#deps, this.#log, id)
     }
   }
 
@@ -302,6 +302,7 @@ export class Customer {
         if (row.status === 'preparing' || row.status === 'paying') this.#turns.background(row.id, () => this.#resume(row.id))
         // The deadline may have passed while a payment was under way that failed then.
         else if (clock.now() > row.deadlineAt && !isSettled(statusOf(row))) this.#turns.background(row.id, () => this.#expire(row.id))
+        else if (!isSettled(statusOf(row))) this.#turns.background(row.id, () => endByAnswers(this.#deps, this.#log, row.id))
       }
       for (const id of this.#refunds.tokensOut()) this.#turns.background(id, () => this.#refunds.takeBack(this.#log.row(id)))
       for (const id of this.#refunds.waiting()) this.#turns.background(id, () => this.#refunds.redeem(id))

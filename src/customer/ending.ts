@@ -6,7 +6,7 @@ import { listResults, type PurchaseResultRow } from '../store/purchase-claims.ts
 import { listAnswers, listOffers, type PurchaseRow } from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
 import { claimantsOf } from './claims.ts'
-import type { PurchaseLog } from './purchase-log.ts'
+import { orderOf, type PurchaseLog } from './purchase-log.ts'
 
 interface EndingDeps {
   readonly store: Store
@@ -35,6 +35,8 @@ export function silentClaimants(store: Store, row: PurchaseRow): string[] {
 export async function endByAnswers(deps: EndingDeps, log: PurchaseLog, id: string, error?: PylonError): Promise<void> {
   const row = log.row(id)
   const results = resultsThatCount(deps.store, row)
+  // What nobody was paid for, nobody answers for: it is the end only where no offer is left that could be paid.
+  if (claimantsOf(deps.store, row) === undefined && deps.clock.now() < row.deadlineAt && mayStillPay(deps.store, row)) return
   const silent = silentClaimants(deps.store, row)
   if (silent.length > 0 && deps.clock.now() < row.deadlineAt) return
   const [first] = results
@@ -47,6 +49,10 @@ export async function endByAnswers(deps: EndingDeps, log: PurchaseLog, id: strin
   const agree = results.every((result) => result.provider === first.provider || result.content === first.content)
   if (agree) await log.move(id, 'completed', 'result received', { result: first.content, provider: first.provider })
   else await log.move(id, 'completed', `${keys} keys claim the payment and their results differ: look at all of them`)
+}
+
+function mayStillPay(store: Store, row: PurchaseRow): boolean {
+  return orderOf(row).pay !== 'never' && listOffers(store, row.id).some((offer) => offer.state === 'open')
 }
 
 /** Of a purchase whose time is up without a payment. */

@@ -236,7 +236,13 @@ export class Inbox {
     const result = { eventId: event.id, purchaseId: row.id, provider: event.pubkey, content: answer.content, isPaid }
     const isNew = await store.write(keepResult({ ...result, at: clock.now() }))
     await this.#claim(row, event, answer, from)
-    await endByAnswers(this.#deps, this.#log, row.id)
+    const end = () => endByAnswers(this.#deps, this.#log, row.id)
+    if (claimantsOf(store, row) !== undefined) await end()
+    else {
+      // Work that nobody was paid for: offers are heard first.
+      this.#turns.later(OFFER_WINDOW_MS, () => this.#turns.background(row.id, end))
+      if (from.isAlone) await this.#nextAfter(row, from)
+    }
     const isLate = isNew && row.status === 'completed' && from.isBound && row.result !== answer.content
     if (isLate) await this.#log.note(row.id, 'another result came after it was completed: look at all of them')
   }
