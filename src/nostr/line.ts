@@ -138,7 +138,7 @@ export class Line implements FeedLine {
   }
 
   #take(event: NostrEvent): void {
-    if (this.#deps.relay.limits.negentropy && this.#held.size < MAX_HELD) this.#held.set(event.id, event.created_at)
+    if (this.#deps.relay.comparesSets && this.#held.size < MAX_HELD) this.#held.set(event.id, event.created_at)
     for (const feed of this.#feeds) feed.take(event)
   }
 
@@ -180,12 +180,12 @@ export class Line implements FeedLine {
   /** By NIP-77, where the relay offers it. False: to be read page by page. */
   async #compare(filter: Filter): Promise<boolean> {
     const { relay, clock } = this.#deps
-    if (!relay.limits.negentropy || relay.negentropyFailed) return false
+    if (!relay.comparesSets) return false
     const since = filter.since ?? 0
     const have = new Map([...this.#held].filter(([, createdAt]) => createdAt >= since))
     const missing = await missingIds(relay, clock, filter, have)
     if (missing === undefined) {
-      if (relay.connected) relay.negentropyFailed = true
+      if (relay.connected) relay.noteNegentropyFailure()
       return false
     }
     return this.#fetch(filter, missing)

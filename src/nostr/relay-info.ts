@@ -1,4 +1,6 @@
 /** NIP-11: the limits that a relay states. */
+import { isDeepStrictEqual } from 'node:util'
+import type { Clock } from '../base/clock.ts'
 import type { Dialer } from '../base/dialer.ts'
 import { parseJson } from '../base/json.ts'
 
@@ -27,12 +29,45 @@ export const NO_LIMITS: RelayLimits = {
 const TIMEOUT_MS = 5000
 const MAX_BYTES = 65_536
 const NEGENTROPY_NIP = 77
+const MAX_AGE_MS = 3_600_000
 
 const positive = (value: unknown): number | undefined =>
   typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : undefined
 
+/** The limits of one relay, asked for again once they are old. */
+export class LimitsSource {
+  readonly #deps: { readonly dialer: Dialer; readonly clock: Clock; readonly url: string; onChange(): void }
+  #askedAt: number | undefined
+  now = NO_LIMITS
+  /** Resolves once the last question is answered. */
+  known: Promise<void> = Promise.resolve()
+  /** NIP-77 was refused, failed or not answered: not tried again for as long as the limits are believed. */
+  negentropyFailed = false
+
+  constructor(deps: { dialer: Dialer; clock: Clock; url: string; onChange(): void }) {
+    this.#deps = deps
+  }
+
+  refresh(): void {
+    const { dialer, clock, url, onChange } = this.#deps
+    const now = clock.now()
+    if (this.#askedAt !== undefined && Math.abs(now - this.#askedAt) < MAX_AGE_MS) return
+    this.#askedAt = now
+    this.known = fetchLimits(dialer, url).then((limits) => {
+      if (limits === undefined) {
+        this.#askedAt = undefined
+        return
+      }
+      this.negentropyFailed = false
+      if (isDeepStrictEqual(limits, this.now)) return
+      this.now = limits
+      onChange()
+    })
+  }
+}
+
 /** Asks once; a relay without a usable document states no limits. Undefined where it could not be asked. */
-export async function fetchLimits(dialer: Dialer, url: string): Promise<RelayLimits | undefined> {
+async function fetchLimits(dialer: Dialer, url: string): Promise<RelayLimits | undefined> {
   try {
     const response = await dialer.fetch(url.replace(/^ws/, 'http'), {
       headers: { accept: 'application/nostr+json' },

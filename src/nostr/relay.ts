@@ -1,6 +1,5 @@
 /** One connection to one relay, kept for ever: backoff, ping and forced close, AUTH, and what is sent over it. */
-import { randomBytes, randomInt } from 'node:crypto'
-import { isDeepStrictEqual } from 'node:util'
+import { randomBytes } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
 import type { Dialer, WebSocket } from '../base/dialer.ts'
 import { isPylonError, messageOf } from '../base/errors.ts'
@@ -8,23 +7,16 @@ import type { Logger } from '../base/logger.ts'
 import { FrameInbox } from './frame-inbox.ts'
 import { FrameRouter, type OkHandler, type ReqHandler } from './frame-router.ts'
 import { RelayAuth } from './relay-auth.ts'
-import { fetchLimits, NO_LIMITS, type RelayLimits } from './relay-info.ts'
+import { RelayBackoff } from './relay-backoff.ts'
+import { LimitsSource, type RelayLimits } from './relay-info.ts'
+import { RelayPing } from './relay-ping.ts'
 import { RelaySlots, type SlotKind, saysTooManyReqs, subIdFor } from './relay-slots.ts'
 import type { Filter, Signer } from './types.ts'
 
-const MIN_BACKOFF_MS = 1000
-const MAX_BACKOFF_MS = 60_000
-/** A connection that held so long is good, and sooner when it answered a request: the next failure starts from the shortest wait again. */
-const STABLE_MS = 30_000
-const STABLE_ANSWERED_MS = 5000
-/** Tries after which a relay that answers and then hangs up at once is no longer waited for longer. */
-const ANSWERED_FAILURES = 3
-const PING_MS = 30_000
 const HANDSHAKE_TIMEOUT_MS = 10_000
 /** Frames above this end the connection: 512 KiB of content and its envelope, with room for escapes. */
 const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 const CLOSE_MS = 500
-const LIMITS_MAX_AGE_MS = 3_600_000
 /** Its limits are waited for so long before anything is sent. */
 const LIMITS_WAIT_MS = 2000
 /** A relay that asks for AUTH mostly does so at once: a connection made for one key waits for it so long. */
@@ -66,25 +58,17 @@ export class Relay {
   readonly #auth: RelayAuth
   readonly #inbox: FrameInbox
   readonly #slots: RelaySlots
+  readonly #limits: LimitsSource
+  readonly #backoff = new RelayBackoff()
+  readonly #ping: RelayPing
   #socket: WebSocket | undefined
   /** What is sent goes out; listeners are told only when it is up. */
   #open = false
   #up = false
-  #answered = false
-  #everTried = false
-  #failures = 0
-  #upAt = 0
   #closed = true
   #cancelTimer: () => void = () => {}
-  #cancelPing: () => void = () => {}
-  #awaitingPong = false
   #challenges = 0
   #reason: string | undefined = 'not started'
-  #limits = NO_LIMITS
-  #limitsAt = 0
-  #limitsKnown: Promise<void> = Promise.resolve()
-  /** NIP-77 was refused, failed or not answered: not tried again for as long as the limits are believed. */
-  negentropyFailed = false
   /** Milliseconds since the epoch of the last verified event; set by who verifies. */
   lastEventAt: number | undefined
   /** Of the last frame or pong on this connection. */
@@ -107,8 +91,15 @@ export class Relay {
       onComplaint: (message) => this.#onComplaint(message),
       onNotice: (message) => this.#auth.notice(message),
     })
+    this.#limits = new LimitsSource({ ...deps, url, onChange: () => this.#onLimits() })
+    this.#ping = new RelayPing({
+      clock: deps.clock,
+      ping: () => this.#socket?.ping(),
+      isPaused: () => this.#inbox.paused,
+      onDead: () => this.reconnect('no answer to ping'),
+    })
     this.#slots = new RelaySlots(
-      () => this.#limits,
+      () => this.#limits.now,
       () => this.#router.openReqs,
     )
     this.#inbox = new FrameInbox({
@@ -127,7 +118,7 @@ export class Relay {
 
   get state(): 'connected' | 'connecting' | 'down' {
     if (this.#up) return 'connected'
-    return this.#everTried && this.#failures > 0 ? 'down' : 'connecting'
+    return this.#backoff.failures > 0 ? 'down' : 'connecting'
   }
 
   get reason(): string | undefined {
@@ -140,7 +131,16 @@ export class Relay {
   }
 
   get limits(): RelayLimits {
-    return this.#limits
+    return this.#limits.now
+  }
+
+  /** Whether it can be asked by NIP-77. */
+  get comparesSets(): boolean {
+    return this.#limits.now.negentropy && !this.#limits.negentropyFailed
+  }
+
+  noteNegentropyFailure(): void {
+    this.#limits.negentropyFailed = true
   }
 
   /** Bytes that the socket has not sent yet. */
@@ -168,7 +168,7 @@ export class Relay {
 
   /** An id for a request, never used before on this connection and no longer than the relay takes. */
   freshSubId(): string {
-    return subIdFor(this.#limits, `${PROCESS}:${(++counter).toString(36)}`)
+    return subIdFor(this.#limits.now, `${PROCESS}:${(++counter).toString(36)}`)
   }
 
   listen(listener: RelayListener): () => void {
@@ -193,7 +193,7 @@ export class Relay {
   close(): void {
     this.#closed = true
     this.#cancelTimer()
-    this.#cancelPing()
+    this.#ping.stop()
     const socket = this.#socket
     socket?.close(1000)
     // A peer that does not answer the closing handshake must not keep the process alive.
@@ -266,7 +266,6 @@ export class Relay {
 
   #connect(): void {
     if (this.#closed) return
-    this.#everTried = true
     let socket: WebSocket
     try {
       socket = this.#deps.dialer.connectWebSocket(this.url, {
@@ -280,7 +279,7 @@ export class Relay {
       return
     }
     this.#socket = socket
-    this.#refreshLimits()
+    this.#limits.refresh()
     let failure: string | undefined
     socket.on('open', () => this.#onOpen(socket))
     socket.on('message', (data) => this.#onData(socket, data as Buffer))
@@ -308,21 +307,21 @@ export class Relay {
       return
     }
     this.#open = true
-    this.#upAt = this.#deps.clock.now()
+    this.#backoff.opened(this.#deps.clock.now())
     this.#reason = undefined
     this.refused = undefined
     this.#alive()
-    this.#schedulePing(socket)
+    this.#ping.start()
     void this.#settleIn(socket)
   }
 
   /** Nothing is asked before the relay's limits are known, nor under a key that it has not seen. */
   async #settleIn(socket: WebSocket): Promise<void> {
-    await this.#within(LIMITS_WAIT_MS, this.#limitsKnown)
+    await this.#within(LIMITS_WAIT_MS, this.#limits.known)
     const { forOneKey = false, identity } = this.#deps
     const signer = identity()
     if (forOneKey && signer !== undefined) {
-      if (!this.challenged) await this.#within(CHALLENGE_WAIT_MS, this.#nextChallenge())
+      if (!this.challenged) await this.#challengeComes()
       await this.auth(signer)
     }
     if (this.#socket !== socket || !this.#open) return
@@ -330,15 +329,14 @@ export class Relay {
     this.#tell((listener) => listener.onUp?.())
   }
 
-  #nextChallenge(): Promise<void> {
-    return new Promise((resolve) => {
-      const unlisten = this.listen({
-        onChallenge: () => {
-          unlisten()
-          resolve()
-        },
-      })
+  /** Or does not, within the time. */
+  async #challengeComes(): Promise<void> {
+    let unlisten = () => {}
+    const comes = new Promise<void>((resolve) => {
+      unlisten = this.listen({ onChallenge: resolve, onFailed: resolve })
     })
+    await this.#within(CHALLENGE_WAIT_MS, comes)
+    unlisten()
   }
 
   async #within(ms: number, work: Promise<void>): Promise<void> {
@@ -347,18 +345,9 @@ export class Relay {
     timeout.abort()
   }
 
-  #refreshLimits(): void {
-    const now = this.#deps.clock.now()
-    if (this.#limitsAt !== 0 && now - this.#limitsAt < LIMITS_MAX_AGE_MS) return
-    this.#limitsAt = now
-    this.#limitsKnown = fetchLimits(this.#deps.dialer, this.url).then((limits) => {
-      if (limits === undefined) this.#limitsAt = 0
-      if (limits === undefined || isDeepStrictEqual(limits, this.#limits)) return
-      this.#limits = limits
-      this.#slots.forget()
-      this.negentropyFailed = false
-      if (this.#up) this.#tell((listener) => listener.onLimits?.())
-    })
+  #onLimits(): void {
+    this.#slots.forget()
+    if (this.#up) this.#tell((listener) => listener.onLimits?.())
   }
 
   #tell(what: (listener: RelayListener) => void): void {
@@ -366,7 +355,7 @@ export class Relay {
   }
 
   #onAnswer(type: 'EOSE' | 'CLOSED'): void {
-    if (type === 'EOSE') this.#answered = true
+    if (type === 'EOSE') this.#backoff.answered()
     else this.#slots.serve()
   }
 
@@ -378,29 +367,14 @@ export class Relay {
 
   #alive(): void {
     this.lastAliveAt = this.#deps.clock.now()
-    this.#awaitingPong = false
-  }
-
-  #schedulePing(socket: WebSocket): void {
-    this.#awaitingPong = false
-    this.#cancelPing = this.#deps.clock.after(PING_MS, () => {
-      if (this.#socket !== socket) return
-      // Nothing came since the last ping: the connection is dead, whatever the kernel believes.
-      if (this.#awaitingPong && !this.#inbox.paused) {
-        this.reconnect('no answer to ping')
-        return
-      }
-      this.#schedulePing(socket)
-      this.#awaitingPong = true
-      socket.ping()
-    })
+    this.#ping.alive()
   }
 
   #down(reason: string): void {
     const wasUp = this.#up
     this.#open = false
     this.#up = false
-    this.#cancelPing()
+    this.#ping.stop()
     this.#reason = reason
     this.#inbox.clear()
     this.#challenges = 0
@@ -413,15 +387,8 @@ export class Relay {
 
   #retryLater(reason: string): void {
     if (this.#closed) return
-    const now = this.#deps.clock.now()
-    const lastedMs = this.#upAt === 0 ? 0 : now - this.#upAt
-    if (lastedMs >= (this.#answered ? STABLE_ANSWERED_MS : STABLE_MS)) this.#failures = 1
-    else this.#failures = this.#answered ? Math.min(this.#failures + 1, ANSWERED_FAILURES) : this.#failures + 1
-    this.#upAt = 0
-    this.#answered = false
-    const ceiling = Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** Math.min(this.#failures - 1, 10))
-    const waitMs = this.refused === undefined ? Math.round(ceiling * (0.7 + randomInt(600) / 1000)) : MAX_BACKOFF_MS
-    this.#reason = `${reason || 'unreachable'} (attempt ${this.#failures}, next in ${Math.ceil(waitMs / 1000)} s)`
+    const waitMs = this.#backoff.failed(this.#deps.clock.now(), this.refused !== undefined)
+    this.#reason = `${reason || 'unreachable'} (attempt ${this.#backoff.failures}, next in ${Math.ceil(waitMs / 1000)} s)`
     this.#deps.logger.info({ relay: this.url, reason: this.#reason }, 'relay down')
     this.#cancelTimer()
     this.#cancelTimer = this.#deps.clock.after(waitMs, () => this.#connect())
