@@ -14,6 +14,7 @@ export const DEFAULT_INDEX_RELAYS: readonly string[] = ['wss://purplepag.es', 'w
 
 const relayUrl = z.string().regex(/^wss?:\/\/[^\s#]+$/, 'must be a ws:// or wss:// URL')
 const httpUrl = z.string().regex(/^https?:\/\/[^\s#]+$/, 'must be an http:// or https:// URL')
+const internetAddress = z.string().regex(/^[\w.+-]+@[\w.-]+(:\d+)?$/, 'must be like name@example.com')
 const kind = z.int().min(5000).max(5999)
 const count = z.int().min(0)
 const seconds = z.int().min(1)
@@ -49,6 +50,10 @@ const schema = z.strictObject({
     .strictObject({
       name: z.string().min(1).max(64).default('Pylon'),
       about: z.string().max(1000).default('A Pylon node: sells work for sats and hosts agents.'),
+      /** Of the node's profile; what is not set stays as its key said it elsewhere. */
+      picture: z.union([z.literal(''), httpUrl]).default(''),
+      nip05: z.union([z.literal(''), internetAddress]).default(''),
+      lud16: z.union([z.literal(''), internetAddress]).default(''),
       mode: z.enum(['host', 'provider', 'both']).default('both'),
       relays: z.array(relayUrl).max(20).default([]),
       /** Where relay lists and profiles of others are looked for besides. */

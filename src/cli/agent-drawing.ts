@@ -51,7 +51,7 @@ export function drawAgent(agent: Agent, nowMs: number): string {
       `${agent.tick_count}, every ${agent.heartbeat_s} s; last ${relativeTime(agent.last_tick_at, nowMs)}, next ${nextTick(agent, nowMs)}`,
     ],
     ['DMs', agent.dm_scheme],
-    ['Zaps to', agent.lud06 ?? 'no address yet'],
+    ['Zaps to', agent.lud16 ?? agent.lud06 ?? 'no address yet'],
     ['Relays', agent.relays.length === 0 ? 'those of the node' : agent.relays.join('\n')],
     ['Spawned', `${clockTime(agent.created_at)} UTC`],
   ])

@@ -15,6 +15,9 @@ type Brain = NonNullable<Settings['brain']>
 function withSettings<T>(yargs: Argv<T>) {
   return yargs
     .option('about', { type: 'string', nargs: 1, describe: 'Who it is, for its profile and its brain' })
+    .option('picture', { type: 'string', nargs: 1, describe: "Its profile's picture, a URL ('' takes it out)" })
+    .option('nip05', { type: 'string', nargs: 1, describe: "Its profile's name@domain ('' takes it out)" })
+    .option('lud16', { type: 'string', nargs: 1, describe: "Where zaps go, name@domain, instead of its own address ('' takes it out)" })
     .option('brain', {
       choices: ['script', 'exec', 'openai'] as const,
       describe: 'What thinks: rules, a command of yours, or a model (script)',
@@ -42,6 +45,9 @@ function withSettings<T>(yargs: Argv<T>) {
 
 interface SettingsArgs {
   readonly about: string | undefined
+  readonly picture: string | undefined
+  readonly nip05: string | undefined
+  readonly lud16: string | undefined
   readonly brain: 'script' | 'exec' | 'openai' | undefined
   readonly script: string | undefined
   readonly zapSats: string | undefined
@@ -71,6 +77,9 @@ function settingsOf(args: SettingsArgs): Settings {
   })
   return given({
     about: args.about,
+    picture: args.picture,
+    nip05: args.nip05,
+    lud16: args.lud16,
     brain: brainOf(args),
     heartbeat_s: wholeNumberIf(args.heartbeat, '--heartbeat'),
     relays: relays.length === 0 ? undefined : relays,

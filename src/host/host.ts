@@ -2,6 +2,7 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import { PylonError } from '../base/errors.ts'
 import { npubOf, parsePubkey } from '../nostr/nips/nip19.ts'
+import { SelfPublisher } from '../nostr/self.ts'
 import { type AgentRow, findAgent, insertAgent, listAgents, markAgentDeleted, patchAgent } from '../store/agents.ts'
 import { type GoalRow, goalsOf, replaceGoals } from '../store/goals.ts'
 import { getTick } from '../store/ticks.ts'
@@ -62,6 +63,7 @@ class AgentHost implements Host {
   readonly #inbox: Inbox
   readonly #overhearing: Overhearing
   readonly #scheduler: Scheduler
+  readonly #self: SelfPublisher
   readonly #upkeep: Upkeep
   #phase: 'off' | 'on' | 'closed' = 'off'
   #offReason = 'the host was not started'
@@ -71,7 +73,8 @@ class AgentHost implements Host {
   constructor(deps: HostDeps) {
     this.#deps = deps
     const ticker = new Ticker(deps, new Publisher(deps), this.#stop.signal)
-    this.#upkeep = new Upkeep(deps, () => this.#scheduler.wake())
+    this.#self = new SelfPublisher(deps)
+    this.#upkeep = new Upkeep(deps, this.#self, () => this.#scheduler.wake())
     this.#scheduler = new Scheduler(deps, ticker, (pubkey) => this.#upkeep.follow(pubkey))
     this.#inbox = new Inbox(deps, () => this.#scheduler.wake())
     this.#overhearing = new Overhearing(deps, (pubkey, event) => this.#inbox.receive(pubkey, event))
@@ -201,7 +204,7 @@ class AgentHost implements Host {
     const changed = this.#byPubkey(agent.pubkey)
     if (this.#phase === 'on') {
       if (patch.relays !== undefined) this.#inbox.watch(changed)
-      await publishProfile(this.#deps, changed)
+      await publishProfile(this.#deps, this.#self, changed)
       await this.#upkeep.follow(agent.pubkey)
       this.#scheduler.wake()
     }

@@ -52,6 +52,15 @@ export interface AgentBundle {
   readonly budget: AgentRow['budget']
   readonly allow: readonly string[]
   readonly tick_fee_sats: number
+  readonly picture?: string
+  readonly nip05?: string
+  readonly lud16?: string
+}
+
+/** What the owner set of the profile beside name and about. */
+function shownOf({ profile }: AgentRow): { picture?: string; nip05?: string; lud16?: string } {
+  const { picture, nip05, lud16 } = profile
+  return { ...(picture ? { picture } : {}), ...(nip05 ? { nip05 } : {}), ...(lud16 ? { lud16 } : {}) }
 }
 
 /** @throws locked */
@@ -78,5 +87,6 @@ export function bundleOf(deps: Pick<HostDeps, 'keyring' | 'wallets'>, agent: Age
     budget: agent.budget,
     allow: agent.allow,
     tick_fee_sats: agent.tickFeeSats,
+    ...shownOf(agent),
   }
 }

@@ -1,50 +1,23 @@
-/** What an agent tells about itself: kinds 0, 10002 and 10050, published when they change. */
-import { hash } from 'node:crypto'
-import { unixSeconds } from '../base/clock.ts'
-import { identify } from '../nostr/nips/nip01.ts'
-import { buildDmRelays, buildRelayList } from '../nostr/nips/nip65.ts'
-import { type AgentRow, patchAgent } from '../store/agents.ts'
-import { all } from '../store/commands.ts'
-import { enqueueEvent } from '../store/outbox.ts'
+/** What an agent tells about itself: its profile (0), relay list (10002) and DM relays (10050), merged into what its key said before. */
+import type { SelfPublisher } from '../nostr/self.ts'
+import type { AgentRow } from '../store/agents.ts'
 import { type HostDeps, relaysOf } from './parts.ts'
 
 const TTL_MS = 30 * 86_400_000
 
-/** Publishes the profile when it differs from what was published last. Whether it did. */
-export async function publishProfile(deps: HostDeps, agent: AgentRow): Promise<boolean> {
-  const relays = relaysOf(deps, agent)
-  // Only lud06: plain clients turn a lud16 into https, which a sandbox has not.
-  const content = JSON.stringify({
-    name: agent.name,
-    about: agent.about,
-    bot: true,
-    ...(agent.lud06 === null ? {} : { lud06: agent.lud06 }),
+/** Publishes what differs from what was published last. Whether it did. */
+export async function publishProfile(deps: HostDeps, self: SelfPublisher, agent: AgentRow): Promise<boolean> {
+  const { name, about, lud06, profile } = agent
+  const outcome = await self.publish({
+    pubkey: agent.pubkey,
+    keyPrefix: `profile:${agent.pubkey}:`,
+    ttlMs: TTL_MS,
+    set: profile,
+    defaults: { name, about, bot: true },
+    // Only lud06: plain clients turn a lud16 into https, which a sandbox has not.
+    lud06: lud06 ?? undefined,
+    relays: relaysOf(deps, agent),
+    isOurs: agent.profileDigest !== null,
   })
-  const digest = hash('sha256', JSON.stringify([content, relays]))
-  const [lastDigest, lastAt] = (agent.profileDigest ?? '').split(':')
-  if (lastDigest === digest) return false
-  // Of two revisions in one second relays keep the one with the lower id: each is a second later than the last.
-  const createdAtS = Math.max(unixSeconds(deps.clock), Number(lastAt ?? 0) + 1)
-  const at = deps.clock.now()
-  const templates = [
-    { kind: 0, created_at: createdAtS, tags: [], content },
-    buildRelayList(relays, createdAtS),
-    buildDmRelays(relays, createdAtS),
-  ]
-  await deps.store.write(
-    all(
-      patchAgent({ pubkey: agent.pubkey, patch: { profileDigest: `${digest}:${createdAtS}` } }),
-      ...templates.map((template) =>
-        enqueueEvent({
-          key: `profile:${agent.pubkey}:${template.kind}`,
-          event: identify(agent.pubkey, template),
-          relays,
-          notAfter: at + TTL_MS,
-          at,
-        }),
-      ),
-    ),
-  )
-  deps.nostr.nudgeOutbox()
-  return true
+  return outcome === 'published'
 }

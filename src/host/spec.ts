@@ -18,6 +18,22 @@ const budget = z.strictObject({
   per_day_sats: z.int().min(0).optional(),
 })
 
+/** Empty: to be removed from the profile. */
+const pictureUrl = z.union([
+  z.literal(''),
+  z
+    .string()
+    .max(2000)
+    .regex(/^https?:\/\/[^\s]+$/, 'must be an http:// or https:// URL'),
+])
+const internetAddress = z.union([
+  z.literal(''),
+  z
+    .string()
+    .max(320)
+    .regex(/^[\w.+-]+@[\w.-]+(:\d+)?$/, 'must be like name@example.com'),
+])
+
 const fields = {
   name: z.string().optional(),
   about: z.string().max(1000).optional(),
@@ -31,6 +47,9 @@ const fields = {
   /** npubs or hex keys. */
   allow: z.array(z.string()).max(MAX_ALLOW).optional(),
   tick_fee_sats: z.int().min(0).max(1_000_000).optional(),
+  picture: pictureUrl.optional(),
+  nip05: internetAddress.optional(),
+  lud16: internetAddress.optional(),
 }
 
 const patchSchema = z.strictObject(fields)
@@ -49,6 +68,9 @@ export interface AgentChange {
     | undefined
   readonly allow?: readonly string[] | undefined
   readonly tick_fee_sats?: number | undefined
+  readonly picture?: string | undefined
+  readonly nip05?: string | undefined
+  readonly lud16?: string | undefined
 }
 
 export interface SpawnSpec extends AgentChange {
@@ -101,6 +123,8 @@ export function parseSpawn(
       budget: { ...host.budget, ...withoutUndefined(spec.budget ?? {}) },
       allow: (spec.allow ?? []).map(parsePubkey),
       tickFeeSats: spec.tick_fee_sats ?? host.tick_fee_sats,
+      // A bundle has a name and an about in any case: the owner's word is what is given beside it.
+      profile: profileOf({ ...spec, name: given.name, about: given.about }),
     },
   }
 }
@@ -116,6 +140,7 @@ function bundleOf(text: string | undefined): Partial<ParsedChange> {
 /** @throws as parseSpawn */
 export function parsePatch(value: unknown, current: AgentRow): AgentPatch {
   const change = parse(patchSchema, value)
+  const profile = profileOf(change)
   return {
     ...(change.name === undefined ? {} : { name: checkName(change.name) }),
     ...(change.about === undefined ? {} : { about: change.about }),
@@ -127,7 +152,14 @@ export function parsePatch(value: unknown, current: AgentRow): AgentPatch {
     ...(change.budget === undefined ? {} : { budget: { ...current.budget, ...withoutUndefined(change.budget) } }),
     ...(change.allow === undefined ? {} : { allow: change.allow.map(parsePubkey) }),
     ...(change.tick_fee_sats === undefined ? {} : { tickFeeSats: change.tick_fee_sats }),
+    ...(Object.keys(profile).length === 0 ? {} : { profile: { ...current.profile, ...profile } }),
   }
+}
+
+/** What the owner sets of the profile (kind 0). */
+function profileOf(change: Partial<ParsedChange>): Record<string, string> {
+  const { name, about, picture, nip05, lud16 } = change
+  return withoutUndefined({ name, about, picture, nip05, lud16 }) as Record<string, string>
 }
 
 type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> }

@@ -1,5 +1,6 @@
 /** What keeps agents going besides their ticks: introductions, wallets watched, outcomes that come late, old rows swept. */
 import { messageOf } from '../base/errors.ts'
+import type { SelfPublisher } from '../nostr/self.ts'
 import { failPublication, finishAction, getAction, openActions } from '../store/actions.ts'
 import { deletedAgents, getAgent, listAgents, patchAgent } from '../store/agents.ts'
 import { getTick, sweepTicks } from '../store/ticks.ts'
@@ -24,6 +25,7 @@ const REGISTER_RETRY_MS = 60_000
 
 export class Upkeep {
   readonly #deps: HostDeps
+  readonly #self: SelfPublisher
   readonly #wake: () => void
   /** When an agent's address is asked for next; Infinity where it was given or is being asked for. */
   readonly #registerAt = new Map<string, number>()
@@ -35,8 +37,9 @@ export class Upkeep {
   #closed = false
 
   /** @param wake called when an agent's next tick may have changed. */
-  constructor(deps: HostDeps, wake: () => void) {
+  constructor(deps: HostDeps, self: SelfPublisher, wake: () => void) {
     this.#deps = deps
+    this.#self = self
     this.#wake = wake
     deps.nostr.onPublished('action:', (key, eventId) => this.#onPublished(key, eventId))
     deps.nostr.onGivenUp('action:', (key, why) => this.#onGivenUp(key, why))
@@ -61,7 +64,7 @@ export class Upkeep {
     await this.#register(pubkey)
     const agent = getAgent(this.#deps.store, pubkey)
     if (agent === undefined || this.#closed) return
-    await publishProfile(this.#deps, agent)
+    await publishProfile(this.#deps, this.#self, agent)
     await this.follow(pubkey)
   }
 

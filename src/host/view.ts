@@ -33,6 +33,10 @@ export interface AgentView {
 export interface AgentDetail extends AgentView {
   readonly about: string
   readonly lud06: string | null
+  /** What the owner set; the profile may say more. */
+  readonly picture: string | null
+  readonly nip05: string | null
+  readonly lud16: string | null
   readonly relays: readonly string[]
   readonly brain: unknown
   readonly heartbeat_s: number
@@ -105,6 +109,9 @@ export function viewDetail(store: Store, row: AgentRow, view: AgentView, relays:
     ...view,
     about: row.about,
     lud06: row.lud06,
+    picture: row.profile['picture'] || null,
+    nip05: row.profile['nip05'] || null,
+    lud16: row.profile['lud16'] || null,
     relays: row.relays.length > 0 ? row.relays : relays,
     brain: publicBrain(row.brain),
     heartbeat_s: row.heartbeatS,

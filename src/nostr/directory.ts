@@ -97,7 +97,11 @@ export class Directory {
    * The newest events of these kinds: asked of our own relays, those given, the index relays, and then of those that the key's
    * relay list (10002) says it writes to.
    */
-  async newestOf(pubkey: string, kinds: readonly number[], relays: readonly string[] = []): Promise<Newest> {
+  newestOf(pubkey: string, kinds: readonly number[], relays: readonly string[] = []): Promise<Newest> {
+    return this.#inTurn(() => this.#newest(pubkey, kinds, relays))
+  }
+
+  async #newest(pubkey: string, kinds: readonly number[], relays: readonly string[]): Promise<Newest> {
     const first = [...new Set([...this.#deps.ownRelays, ...relays, ...this.#deps.indexRelays()])]
     const events = new Map<number, NostrEvent>()
     const answered = await this.#ask(pubkey, kinds, first, events)
@@ -194,7 +198,7 @@ export class Directory {
     let isSure = false
     try {
       const found = this.#mayGoOutside()
-        ? await this.newestOf(pubkey, KINDS, hints)
+        ? await this.#newest(pubkey, KINDS, hints)
         : await this.#near(pubkey, [...new Set([...ownRelays, ...hints])])
       isSure = found.isSure
       for (const [kind, event] of found.events) {

@@ -11,6 +11,12 @@ export const newWords = (): string => generateMnemonic(wordlist, 128)
 /** Words as typed, in normal form: lower case, single spaces. @throws identity_invalid naming the word that is wrong */
 export function parseWords(typed: string): string {
   const words = typed.normalize('NFKD').trim().toLowerCase().split(/\s+/)
+  if (words.length === 1 && /^(nostr:)?(nsec1[a-z0-9]+|[0-9a-f]{64})$/.test(words[0] ?? '')) {
+    throw new PylonError(
+      'identity_invalid',
+      "That is a single key. A node is made of 12 or 24 words, since its wallets, its customer key and its agents' keys come of them too. Host the key as an agent: pylon agent spawn --import, which keeps its profile.",
+    )
+  }
   if (words.length !== 12 && words.length !== 24) {
     throw new PylonError('identity_invalid', `Expected 12 or 24 words and got ${words.length === 1 && words[0] === '' ? 0 : words.length}.`)
   }

@@ -1,8 +1,7 @@
-/** Tells the network what is sold here: profile and relay lists, the announcement (31990), the heartbeat (11998). */
+/** Tells the network what is sold here: the announcement (31990), the heartbeat (11998). */
 import { createHash } from 'node:crypto'
 import { type Clock, unixSeconds } from '../base/clock.ts'
 import { identify } from '../nostr/nips/nip01.ts'
-import { buildDmRelays, buildRelayList } from '../nostr/nips/nip65.ts'
 import { type Announcement, buildAnnouncement, buildHeartbeat, buildWithdrawal } from '../nostr/nips/nip89.ts'
 import type { EventTemplate } from '../nostr/types.ts'
 import { all } from '../store/commands.ts'
@@ -29,16 +28,9 @@ export interface Offer {
   readonly workBits: number | undefined
 }
 
-export interface Profile {
-  readonly name: string
-  readonly about: string
-  readonly lud06?: string
-  readonly lud16?: string
-}
-
 export interface Announcer {
   /** Publishes what differs from what was published last. */
-  publish(offer: Offer, profile: Profile): Promise<void>
+  publish(offer: Offer): Promise<void>
   heartbeat(): Promise<void>
   /** Takes the announcement back; only ever on the owner's request. */
   withdraw(): Promise<void>
@@ -84,13 +76,9 @@ export function createAnnouncer(deps: {
   }
 
   return {
-    async publish(offer, profile) {
+    async publish(offer) {
       const now = unixSeconds(clock)
       const notAfter = clock.now() + REPEAT_AFTER_MS
-      const relays = deps.relays()
-      await say('0', { kind: 0, created_at: now, tags: [], content: JSON.stringify({ ...profile, bot: true }) }, notAfter)
-      await say('10002', buildRelayList(relays, now), notAfter)
-      await say('10050', buildDmRelays(relays, now), notAfter)
       const { models, workBits, lockPubkey, ...rest } = offer
       const template = buildAnnouncement(
         { d: announcementId(deps.pubkey()), ...rest, ...(lockPubkey === undefined ? {} : { lockPubkey }) },

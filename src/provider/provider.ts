@@ -1,15 +1,18 @@
 /** The provider: sells the kinds that its backends serve, and says what it sells and what is missing. */
 import { msats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
-import type { Config } from '../base/config.ts'
+import { type Config, DEFAULT_CONFIG } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import { SelfPublisher } from '../nostr/self.ts'
+import type { OwnWords } from '../nostr/self-merge.ts'
 import type { Nostr, Subscription } from '../nostr/types.ts'
 import { countJobs, type JobState, openJobs } from '../store/jobs.ts'
+import { getSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
 import type { Wallet, Wallets } from '../wallet/types.ts'
-import { createAnnouncer, HEARTBEAT_S, type Profile } from './announce.ts'
+import { createAnnouncer, HEARTBEAT_S } from './announce.ts'
 import type { Backend } from './backends/backend.ts'
 import { createExecBackend } from './backends/exec.ts'
 import { withHoldOff } from './backends/hold-off.ts'
@@ -33,6 +36,7 @@ const REFRESH_EVERY_MS = 500
 const LOAD_TOLD_MS = 30_000
 /** What is announced is compared with what was said last this often, even when nothing changed. */
 const REPEAT_EVERY_MS = 3_600_000
+const DAY_MS = 86_400_000
 /** Waiting jobs whose cancel requests are listened for by id; the others are found by their k or p tag. */
 const MAX_WATCHED = 200
 /** How long after its time a request that names us is still heard, to be told so. */
@@ -48,8 +52,6 @@ export interface ProviderDeps {
   readonly nostr: Nostr
   readonly wallets: Wallets
   readonly dialer: Pick<Dialer, 'fetch'>
-  /** Fields for kind 0 beyond name and about, e.g. the node's lud06. */
-  readonly profile?: () => Partial<Profile>
   /** Whether a mint was named at the start, which comes on the list when it answers. */
   readonly expectsMint?: () => boolean
   /** Beside those that config names. */
@@ -135,6 +137,8 @@ export function createProvider(deps: ProviderDeps): Provider {
     relays: () => nostr.relays,
     nudge: () => nostr.nudgeOutbox(),
   })
+  const self = new SelfPublisher({ store, clock, nostr })
+  let introducing = false
   wallets.onEvent('job', engine.onWalletEvent)
   nostr.onPublished(RESULT_KEY_PREFIX, engine.onPublished)
   nostr.onGivenUp(RESULT_KEY_PREFIX, engine.onGivenUp)
@@ -210,24 +214,44 @@ export function createProvider(deps: ProviderDeps): Provider {
   async function announce(): Promise<void> {
     const now = config()
     const kinds = servedKinds()
-    await announcer.publish(
-      {
-        kinds,
-        name: now.node.name,
-        about: now.node.about,
-        mints: wallets.mints().map((mint) => ({ url: mint.url, unit: 'sat' })),
-        lockPubkey: hasMint() ? wallet().lockPubkey : undefined,
-        pricing: Object.fromEntries(
-          kinds.map((kind) => {
-            const price = priceOf(now, kind)
-            return [kind, { amountMsats: msats(price.amount_msats), unit: price.unit }]
-          }),
-        ),
-        models: backends.flatMap((backend) => backend.health().models),
-        workBits: load.workBits,
-      },
-      { name: now.node.name, about: now.node.about, ...deps.profile?.() },
-    )
+    await announcer.publish({
+      kinds,
+      name: now.node.name,
+      about: now.node.about,
+      mints: wallets.mints().map((mint) => ({ url: mint.url, unit: 'sat' })),
+      lockPubkey: hasMint() ? wallet().lockPubkey : undefined,
+      pricing: Object.fromEntries(
+        kinds.map((kind) => {
+          const price = priceOf(now, kind)
+          return [kind, { amountMsats: msats(price.amount_msats), unit: price.unit }]
+        }),
+      ),
+      models: backends.flatMap((backend) => backend.health().models),
+      workBits: load.workBits,
+    })
+  }
+
+  /** The node's profile and relay lists. Not waited for: a relay that does not answer holds up nothing that sells. */
+  function introduce(): void {
+    if (introducing) return
+    introducing = true
+    const { pubkey } = signer()
+    const said = self.publish({
+      pubkey,
+      keyPrefix: `announce:${pubkey}:`,
+      ttlMs: DAY_MS,
+      repeatMs: DAY_MS,
+      ...ownWords(config()),
+      relays: nostr.relays,
+      isOurs: getSetting(store, `announce:${pubkey}:0`) !== undefined,
+    })
+    said
+      .catch((error: unknown) => {
+        if (state === 'on') logger.warn({ error: messageOf(error) }, 'the profile of the node could not be published; it is tried again')
+      })
+      .finally(() => {
+        introducing = false
+      })
   }
 
   async function heartbeat(): Promise<void> {
@@ -257,6 +281,7 @@ export function createProvider(deps: ProviderDeps): Provider {
         await announce()
         announced = { key: now, until: clock.now() + REPEAT_EVERY_MS }
       }
+      introduce()
       await heartbeat()
     } catch (error) {
       if (state === 'on') logger.warn({ error: messageOf(error) }, 'the provider could not refresh what it sells; it tries again')
@@ -314,6 +339,15 @@ export function createProvider(deps: ProviderDeps): Provider {
 
     withdraw: () => announcer.withdraw(),
   }
+}
+
+/** What the owner set of the profile, apart from what stands there until the key has one. */
+function ownWords({ node }: Config): Pick<OwnWords, 'set' | 'defaults' | 'lud06'> {
+  const { name, about, picture, nip05, lud16 } = node
+  const standard = DEFAULT_CONFIG.node
+  const isSet = ([key, value]: [string, string]) => value !== standard[key as 'name']
+  const set = Object.fromEntries(Object.entries({ name, about, picture, nip05, lud16 }).filter(isSet))
+  return { set, defaults: { name, about, bot: true }, lud06: undefined }
 }
 
 /** A kind goes to the first that has it: the owner's command, then a model, then the built-in. */

@@ -33,6 +33,9 @@ export interface AgentRow {
   readonly pausedFrom: AgentLifecycle | null
   readonly stateReason: string
   readonly lud06: string | null
+  /** Fields of its profile (kind 0) that the owner set; an empty one is to be removed. */
+  readonly profile: Readonly<Record<string, string>>
+  /** Set where an older version published the profile. */
   readonly profileDigest: string | null
   readonly failures: number
   readonly retryAt: number | null
@@ -58,6 +61,7 @@ export type NewAgent = Pick<
   | 'budget'
   | 'allow'
   | 'tickFeeSats'
+  | 'profile'
 >
 
 export interface AgentTransitionRow {
@@ -88,8 +92,8 @@ export const insertAgent = defineCommand('insert_agent', (sql, p: { agent: NewAg
   }
   sql(
     `INSERT INTO agents (pubkey, npub, name, account_index, about, brain_json, relays_json, heartbeat_s, autonomy, dm_scheme, budget_json,
-       allow_json, tick_fee_sats, lifecycle_state, state_reason, created_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'spawning', 'just spawned', ?)`,
+       allow_json, tick_fee_sats, profile_json, lifecycle_state, state_reason, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'spawning', 'just spawned', ?)`,
   ).run(
     agent.pubkey,
     agent.npub,
@@ -104,6 +108,7 @@ export const insertAgent = defineCommand('insert_agent', (sql, p: { agent: NewAg
     JSON.stringify(agent.budget),
     JSON.stringify(agent.allow),
     BigInt(agent.tickFeeSats),
+    JSON.stringify(agent.profile),
     BigInt(p.at),
   )
   transition(sql, agent.pubkey, '', 'spawning', 'spawned by the owner', p.at)
@@ -121,7 +126,7 @@ export interface AgentPatch {
   readonly allow?: readonly string[]
   readonly tickFeeSats?: number
   readonly lud06?: string
-  readonly profileDigest?: string
+  readonly profile?: Readonly<Record<string, string>>
   readonly nextTickAt?: number | null
   readonly retryAt?: number | null
   readonly failures?: number
@@ -141,7 +146,7 @@ export const patchAgent = defineCommand('patch_agent', (sql, p: { pubkey: string
     `UPDATE agents SET name = coalesce(?, name), about = coalesce(?, about), brain_json = coalesce(?, brain_json),
        relays_json = coalesce(?, relays_json), heartbeat_s = coalesce(?, heartbeat_s), autonomy = coalesce(?, autonomy),
        dm_scheme = coalesce(?, dm_scheme), budget_json = coalesce(?, budget_json), allow_json = coalesce(?, allow_json),
-       tick_fee_sats = coalesce(?, tick_fee_sats), lud06 = coalesce(?, lud06), profile_digest = coalesce(?, profile_digest),
+       tick_fee_sats = coalesce(?, tick_fee_sats), lud06 = coalesce(?, lud06), profile_json = coalesce(?, profile_json),
        failures = coalesce(?, failures) WHERE pubkey = ?`,
   ).run(
     patch.name ?? null,
@@ -155,7 +160,7 @@ export const patchAgent = defineCommand('patch_agent', (sql, p: { pubkey: string
     jsonOf(patch.allow),
     big(patch.tickFeeSats),
     patch.lud06 ?? null,
-    patch.profileDigest ?? null,
+    jsonOf(patch.profile),
     big(patch.failures),
     p.pubkey,
   )
@@ -218,6 +223,7 @@ function decodeAgent(row: Row): AgentRow {
     pausedFrom: textOrNull(row, 'paused_from') as AgentLifecycle | null,
     stateReason: text(row, 'state_reason'),
     lud06: textOrNull(row, 'lud06'),
+    profile: json(row, 'profile_json'),
     profileDigest: textOrNull(row, 'profile_digest'),
     failures: int(row, 'failures'),
     retryAt: intOrNull(row, 'retry_at'),

@@ -91,6 +91,9 @@ const earnings = z.looseObject({
 const agentDetail = agent.extend({
   network,
   lud06: z.string().nullable(),
+  picture: z.string().nullable(),
+  nip05: z.string().nullable(),
+  lud16: z.string().nullable(),
   relays: z.array(z.string()),
   brain: z.looseObject({ type: z.string() }),
 })

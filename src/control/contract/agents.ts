@@ -26,6 +26,9 @@ export const agentDetail = z.strictObject({
   autonomy,
   dm_scheme: dmScheme,
   lud06: z.string().nullable().describe('Where to zap it: an LNURL.'),
+  picture: z.string().nullable().describe('Of its profile, as set here; what its key said elsewhere stays.'),
+  nip05: z.string().nullable(),
+  lud16: z.string().nullable(),
   relays: z.array(z.string()),
   brain: z.looseObject({ type: brainType }),
   allow: z.array(z.string()).describe('npubs that a bounded agent may deal with unasked.'),
@@ -88,6 +91,13 @@ const settings = {
   dm_scheme: dmScheme.optional(),
   allow: z.array(z.string().max(100)).max(1000).optional().describe('npubs that a bounded agent may deal with unasked.'),
   tick_fee_sats: z.int().min(0).optional().describe('What each tick moves from its wallet to the node, as rent.'),
+  picture: z
+    .string()
+    .max(2000)
+    .optional()
+    .describe('Of its profile: a URL; empty takes it out. What is not set stays as its key said it elsewhere.'),
+  nip05: z.string().max(320).optional().describe('Of its profile: name@domain; empty takes it out.'),
+  lud16: z.string().max(320).optional().describe('Of its profile: where zaps go, name@domain; empty takes it out.'),
 }
 
 const nameOnly = z.strictObject({ name })

@@ -14,6 +14,6 @@ function leaves(value: object, prefix = ''): [string, string][] {
 
 test('documents every key with its default', () => {
   const text = readFileSync(new URL('../../../docs/configuration.md', import.meta.url), 'utf8')
-  const rows = [...text.matchAll(/^\| `([a-z_.]+)` \| `([^`]+)` \|/gm)].map((match) => [match[1], match[2]])
+  const rows = [...text.matchAll(/^\| `([a-z0-9_.]+)` \| `([^`]+)` \|/gm)].map((match) => [match[1], match[2]])
   expect(Object.fromEntries(rows)).toEqual(Object.fromEntries(leaves(DEFAULT_CONFIG)))
 })

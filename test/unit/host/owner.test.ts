@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
+import { createSigner } from '../../../src/nostr/signer.ts'
 import { lastMessageId } from '../../../src/store/outbox.ts'
 import { tempDir } from '../../support/temp.ts'
 import { startWorld, stranger } from './world.ts'
@@ -79,5 +80,25 @@ it("names an agent's own relays to the dialer before anything is put out for the
   await world.host.set('ada', { relays: ['ws://b.test'] })
   expect(seen.find(([origin]) => origin === 'ws://b.test')).toEqual(['ws://b.test', before])
   expect(lastMessageId(world.store)).toBeGreaterThan(before)
+  await world.close()
+})
+
+it('keeps the profile of a key that is imported, and sets in it what the owner sets', async () => {
+  const world = await startWorld({ dir: tempDir() })
+  const grace = createSigner(new Uint8Array(32).fill(0x2a))
+  const profile = { name: 'Grace', picture: 'https://example.com/g.png', lud16: 'grace@pay.example.com', odd: { a: 1 } }
+  await world.say(grace, { kind: 0, content: JSON.stringify(profile), tags: [['i', 'x']] })
+  await world.host.spawn({ import: '2a'.repeat(32) })
+  const said = () => {
+    const newest = world.outside.ofKind(0, grace.pubkey).sort((a, b) => b.created_at - a.created_at)[0]
+    return { ...newest, profile: JSON.parse(newest?.content ?? '{}') as unknown }
+  }
+  await vi.waitFor(() => expect(world.outside.ofKind(10_002, grace.pubkey)).toHaveLength(1))
+  expect(said()).toMatchObject({ profile, tags: [['i', 'x']] })
+  await world.host.set(grace.pubkey, { nip05: 'grace@example.com', picture: '' })
+  const { picture: _gone, ...rest } = profile
+  await vi.waitFor(() => expect(said().profile).toEqual({ ...rest, nip05: 'grace@example.com' }))
+  expect(world.host.get(grace.pubkey)).toMatchObject({ nip05: 'grace@example.com', picture: null })
+  await expect(world.host.set(grace.pubkey, { lud16: 'no address' })).rejects.toMatchObject({ code: 'invalid_request' })
   await world.close()
 })

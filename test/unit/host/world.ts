@@ -103,7 +103,8 @@ class MemoryRelay {
         if (!this.#outside.answers) throw new PylonError('relay_unreachable', 'No relay that could know answered.')
         return this.#outside.inboxes.get(pubkey)
       },
-      newestOf: async (pubkey, kinds) => newestAmong(this.#outside.events.values(), pubkey, kinds, this.#outside.answers ? [RELAY] : []),
+      newestOf: async (pubkey, kinds, relays = []) =>
+        newestAmong(this.#outside.events.values(), pubkey, kinds, this.#outside.answers ? [RELAY, ...relays] : []),
       profileOf: async () => undefined,
     }
   }

@@ -36,6 +36,8 @@ describe('words', () => {
     expect(parseWords(`  ${TEST_WORDS.toUpperCase().replaceAll(' ', ' \n ')} `)).toBe(TEST_WORDS)
     expect(() => parseWords('')).toThrow('got 0')
     expect(() => parseWords('leader monkey')).toThrow('got 2')
+    // One key is no node, and is not shown again in what says so.
+    for (const secret of ['ab'.repeat(32), `nsec1${'q'.repeat(58)}`]) expect(() => parseWords(secret)).toThrow('pylon agent spawn --import')
     expect(() => parseWords(TEST_WORDS.replace('ring', 'rring'))).toThrow('Word 4 ("rring")')
     expect(() => parseWords(TEST_WORDS.replace('ring', 'rude'))).toThrow('checksum')
   })
