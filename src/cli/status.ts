@@ -146,9 +146,19 @@ function wallet({ wallet }: Status): string {
     ['balance', `${sats(wallet.balance_sats)} (node, customer and agents together)`],
     ...(wallet.at_risk_sats > 0n ? [['outcome unknown', sats(wallet.at_risk_sats)]] : []),
     ...(wallet.state === 'ok' ? [] : [['state', health(wallet)]]),
-    ...wallet.mints.map((mint) => [mint.url, sats(mint.balance_sats), mint.state === 'ok' ? '' : `down: ${plain(mint.reason ?? '')}`]),
+    ...wallet.mints.map((mint) => [mint.url, sats(mint.balance_sats), mintWords(mint)]),
   ]
   return `Wallet\n${table(rows)}`
+}
+
+function mintWords({ state, reason, keysets_set_aside: setAside = [] }: Status['wallet']['mints'][number]): string {
+  const words = [
+    ...(state === 'ok' ? [] : [`down: ${reason ?? ''}`]),
+    ...(setAside.length === 0
+      ? []
+      : [`keysets set aside: ${setAside.map(({ keyset_id: id, reason: why }) => `${id} (${why})`).join(', ')}`]),
+  ]
+  return plain(words.join('; '))
 }
 
 function health(part: { state: string; reason?: string | undefined; next_step?: string | undefined }): string {

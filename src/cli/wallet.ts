@@ -284,10 +284,8 @@ const restore = defineCommand({
   handler: async (args) => {
     warn('asking the mints; this can take a minute')
     const answer = await callNode(args, walletRoutes.restoreWallet, { wallet: one(args.wallet, '--wallet') })
-    printAnswer(
-      args,
-      answer,
-      (done) => `Found ${sats(done.restored_sats)} that were not known; the wallet holds ${sats(done.balance_sats)}.`,
+    printAnswer(args, answer, (done) =>
+      [`Found ${sats(done.restored_sats)} that were not known; the wallet holds ${sats(done.balance_sats)}.`, ...done.problems].join('\n'),
     )
   },
 })

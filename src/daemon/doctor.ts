@@ -2,11 +2,7 @@
 import { statSync } from 'node:fs'
 import { loadConfig } from '../base/config.ts'
 import { messageOf } from '../base/errors.ts'
-import type { Output } from '../control/client.ts'
-import type { nodeRoutes } from '../control/contract/node.ts'
 import { isProtected, readIdentity } from '../nostr/identity.ts'
-import { npubOf } from '../nostr/nips/nip19.ts'
-import { getAgent } from '../store/agents.ts'
 import { unsentRefunds } from '../store/held-value.ts'
 import { auditLedger, balancesByPrefix } from '../store/ledger.ts'
 import { listMints } from '../store/mints.ts'
@@ -15,15 +11,12 @@ import { getPurchase } from '../store/purchases.ts'
 import { listQuotes } from '../store/quotes.ts'
 import { causesWithRefund, refundTokensOf } from '../store/refund-tokens.ts'
 import { text } from '../store/row.ts'
-import type { Store } from '../store/store.ts'
-import type { WalletOwner } from '../wallet/types.ts'
+import { type Check, failed, ok, type Report, skipped, warning } from './check.ts'
+import { checkCoins, checkKeysets, checkOwedSignatures } from './doctor-coins.ts'
 import type { PylonNode } from './node.ts'
 import { freeBytes } from './prepare-home.ts'
 import { tellOperator } from './routes/wallet-invoices.ts'
 import type { ReadServices } from './services.ts'
-
-export type Report = Output<typeof nodeRoutes.doctor>
-type Check = Report['checks'][number]
 
 const LOW_DISK_BYTES = 200 * 1024 * 1024
 const FULL_DISK_BYTES = 1_000_000
@@ -42,16 +35,12 @@ export async function examine(read: ReadServices, node?: PylonNode): Promise<Rep
     checkPublishing(read),
     ...(await checkMints(read, node)),
   )
+  checks.push(...checkKeysets(read.store, read.clock.now()), ...checkOwedSignatures(read.store))
   if (node !== undefined) checks.push(...(await checkCoins(node)))
   if (node === undefined) checks.push({ name: 'relays', state: 'skipped', message: 'The node is stopped.', next_step: 'pylon start' })
   else checks.push(...checkRelays(node), ...checkBackends(node), ...(await checkSubstrates(node)))
   return { ok: checks.every((check) => check.state !== 'failed'), checks }
 }
-
-const ok = (name: string, message: string): Check => ({ name, state: 'ok', message })
-const warning = (name: string, message: string, nextStep: string): Check => ({ name, state: 'warning', message, next_step: nextStep })
-const skipped = (name: string, message: string, nextStep: string): Check => ({ name, state: 'skipped', message, next_step: nextStep })
-const failed = (name: string, message: string, nextStep: string): Check => ({ name, state: 'failed', message, next_step: nextStep })
 
 function checkNodeVersion(): Check {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
@@ -188,27 +177,6 @@ async function checkMints(read: ReadServices, node: PylonNode | undefined): Prom
       return await askMint(node, mint.url, name)
     }),
   )
-}
-
-/** The books against the mints: `ledger` compares books with books only. */
-async function checkCoins(node: PylonNode): Promise<Check[]> {
-  const wallets = node.parts.wallets.peek()
-  if (wallets === undefined) return []
-  const audits = await wallets.auditCoins()
-  if (audits.length === 0) return [ok('coins', 'No wallet holds any.')]
-  const step = (owner: WalletOwner) => `pylon wallet restore --wallet ${walletName(node.store, owner)}`
-  return audits.map(({ owner, mintUrl, coins, asked, spent, spentSats, problem }) => {
-    const name = `coins of ${walletName(node.store, owner)} at ${mintUrl}`
-    if (problem !== undefined)
-      return warning(name, `They could not be compared with the mint: ${problem}.`, 'pylon doctor, once the mint answers')
-    if (spent > 0) return failed(name, `${spent} that the books count are spent at the mint: ${spentSats} sats are not there.`, step(owner))
-    if (asked < coins) return ok(name, `The largest ${asked} of ${coins} were compared: all are unspent at the mint.`)
-    return ok(name, `${coins === 1 ? 'The only one is' : `All ${coins} are`} unspent at the mint.`)
-  })
-}
-
-function walletName(store: Store, owner: WalletOwner): string {
-  return owner.kind === 'agent' ? (getAgent(store, owner.pubkey)?.name ?? npubOf(owner.pubkey)) : owner.kind
 }
 
 async function askMint({ dialer, clock }: PylonNode, url: string, name: string): Promise<Check> {

@@ -154,8 +154,13 @@ function walletOf(node: PylonNode, held: HeldValue): Status['wallet'] {
 }
 
 function mintView(mint: HeldValue['mints'][number]): Status['wallet']['mints'][number] {
-  const view = { url: mint.url, balance_sats: mint.balanceSats, state: mint.state }
-  return mint.reason === null ? view : { ...view, reason: mint.reason }
+  return {
+    url: mint.url,
+    balance_sats: mint.balanceSats,
+    state: mint.state,
+    ...(mint.reason === null ? {} : { reason: mint.reason }),
+    ...(mint.setAside.length === 0 ? {} : { keysets_set_aside: mint.setAside.map(({ id, reason }) => ({ keyset_id: id, reason })) }),
+  }
 }
 
 function storeHealth({ store }: PylonNode): Health {

@@ -1,5 +1,6 @@
 /** What all wallets of a home hold together, by the ledger: also readable while the node is stopped. */
 import { msats, msatsToSatsDown, type Sats, sats } from '../base/amounts.ts'
+import type { SetAside } from './keysets.ts'
 import { listMints } from './mints.ts'
 import { paidUnissuedSats } from './quotes.ts'
 import { amount, int, text } from './row.ts'
@@ -15,6 +16,7 @@ export interface HeldValue {
     readonly balanceSats: Sats
     readonly state: 'ok' | 'down'
     readonly reason: string | null
+    readonly setAside: readonly SetAside[]
   }[]
 }
 
@@ -36,8 +38,14 @@ export function heldValue(store: Store): HeldValue {
     balanceSats: msatsToSatsDown(msats(total)),
     atRiskSats: sats(inOperations(store) + paidUnissuedSats(store)),
     mints: [
-      ...listed.map((mint) => ({ url: mint.url, balanceSats: inSats(mint.url), state: mint.state, reason: mint.reason })),
-      ...others.map((url) => ({ url, balanceSats: inSats(url), state: 'ok' as const, reason: 'not on the list any more' })),
+      ...listed.map((mint) => ({
+        url: mint.url,
+        balanceSats: inSats(mint.url),
+        state: mint.state,
+        reason: mint.reason,
+        setAside: mint.setAside,
+      })),
+      ...others.map((url) => ({ url, balanceSats: inSats(url), state: 'ok' as const, reason: 'not on the list any more', setAside: [] })),
     ],
   }
 }

@@ -1,6 +1,7 @@
-/** Mints: the allowlist with caps and health, their keysets, and the counters of deterministic secrets. */
+/** Mints: the allowlist with caps and health, and the counters of deterministic secrets. */
 import { PylonError } from '../base/errors.ts'
 import { defineCommand, type Row } from './commands.ts'
+import type { SetAside } from './keysets.ts'
 import { amount, int, intOrNull, json, text, textOrNull } from './row.ts'
 import type { Store } from './store.ts'
 
@@ -12,18 +13,10 @@ export interface MintRow {
   readonly info: unknown
   readonly state: 'ok' | 'down'
   readonly reason: string | null
-}
-
-export interface KeysetRow {
-  readonly id: string
-  readonly mintUrl: string
-  readonly active: boolean
-  readonly inputFeePpk: number
-  /** Unix seconds. */
-  readonly finalExpiry: number | null
-  /** Amount in sats (decimal) to public key. */
-  readonly keys: Readonly<Record<string, string>>
-  readonly fetchedAt: number
+  /** Keysets on its list that can't be used. */
+  readonly setAside: readonly SetAside[]
+  /** Inputs that it takes in one request, as far as it refused more. */
+  readonly maxInputs: number | null
 }
 
 export const putMint = defineCommand('put_mint', (sql, p: { url: string; capSats: bigint; info: unknown; at: number }) => {
@@ -43,6 +36,7 @@ export const deleteMint = defineCommand('delete_mint', (sql, p: { url: string })
   if (inUse !== undefined && int(inUse, 'used') === 1) {
     throw new PylonError('mint_in_use', `${p.url} still holds sats, or an invoice or payment of this node is open there: move them first.`)
   }
+  sql('DELETE FROM mint_keysets WHERE mint_url = ?').run(p.url)
   sql('DELETE FROM mints WHERE url = ?').run(p.url)
 })
 
@@ -50,24 +44,9 @@ export const setMintHealth = defineCommand('set_mint_health', (sql, p: { url: st
   sql('UPDATE mints SET state = ?, reason = ? WHERE url = ?').run(p.state, p.reason, p.url)
 })
 
-/** @throws mint_incompatible when another mint uses the same keyset id. */
-export const putKeyset = defineCommand('put_keyset', (sql, p: KeysetRow) => {
-  const other = sql('SELECT mint_url FROM mint_keysets WHERE id = ? AND mint_url <> ?').get(p.id, p.mintUrl)
-  if (other !== undefined) {
-    throw new PylonError('mint_incompatible', `${p.mintUrl} claims the keyset ${p.id}, which belongs to ${text(other, 'mint_url')}.`)
-  }
-  sql(
-    `INSERT INTO mint_keysets (id, mint_url, active, input_fee_ppk, final_expiry, keys_json, fetched_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-     ON CONFLICT (id) DO UPDATE SET active = excluded.active, input_fee_ppk = excluded.input_fee_ppk, fetched_at = excluded.fetched_at`,
-  ).run(
-    p.id,
-    p.mintUrl,
-    p.active ? 1n : 0n,
-    BigInt(p.inputFeePpk),
-    p.finalExpiry === null ? null : BigInt(p.finalExpiry),
-    JSON.stringify(p.keys),
-    BigInt(p.fetchedAt),
-  )
+/** Remembers that a mint refused a request for its size; the smallest counts. */
+export const limitInputs = defineCommand('limit_inputs', (sql, p: { url: string; maxInputs: number }) => {
+  sql('UPDATE mints SET max_inputs = min(coalesce(max_inputs, ?), ?) WHERE url = ?').run(BigInt(p.maxInputs), BigInt(p.maxInputs), p.url)
 })
 
 /** Takes `count` fresh counters for good and returns the first: committed before any output made of them leaves. */
@@ -115,10 +94,6 @@ export function getMint(store: Store, url: string): MintRow | undefined {
   return row === undefined ? undefined : decodeMint(row)
 }
 
-export function listKeysets(store: Store, mintUrl: string): KeysetRow[] {
-  return store.sql('SELECT * FROM mint_keysets WHERE mint_url = ? ORDER BY id').all(mintUrl).map(decodeKeyset)
-}
-
 function decodeMint(row: Row): MintRow {
   return {
     url: text(row, 'url'),
@@ -127,17 +102,7 @@ function decodeMint(row: Row): MintRow {
     info: json(row, 'info_json'),
     state: text(row, 'state') as MintRow['state'],
     reason: textOrNull(row, 'reason'),
-  }
-}
-
-function decodeKeyset(row: Row): KeysetRow {
-  return {
-    id: text(row, 'id'),
-    mintUrl: text(row, 'mint_url'),
-    active: int(row, 'active') === 1,
-    inputFeePpk: int(row, 'input_fee_ppk'),
-    finalExpiry: intOrNull(row, 'final_expiry'),
-    keys: json(row, 'keys_json'),
-    fetchedAt: int(row, 'fetched_at'),
+    setAside: json(row, 'set_aside_json'),
+    maxInputs: intOrNull(row, 'max_inputs'),
   }
 }

@@ -230,6 +230,18 @@ export function dueTokens(store: Store, now: number): OperationRow[] {
     .map(decode)
 }
 
+/** What moving coins out of old keysets cost this wallet at a mint since a time, in sats. */
+export function movingFees(store: Store, move: { prefix: string; ownerPubkey: string; mintUrl: string; since: number }): bigint {
+  const row = store
+    .sql(
+      `SELECT coalesce(sum(held_sats - amount_sats), 0) AS total FROM operations
+       WHERE idempotency_key >= @prefix AND idempotency_key < @prefix || char(1114111) AND owner_pubkey = @ownerPubkey AND mint_url = @mintUrl
+         AND state <> 'failed' AND created_at >= @since`,
+    )
+    .get({ ...move, since: BigInt(move.since) })
+  return row === undefined ? 0n : amount(row, 'total')
+}
+
 /** Sats that unfinished operations of this wallet hold. */
 export function atRiskSats(store: Store, ownerPubkey: string): bigint {
   const row = store
@@ -248,6 +260,7 @@ export function nextWalletDue(store: Store): number | undefined {
          SELECT min(next_try_at) AS at FROM operations WHERE state IN ('prepared', 'submitted', 'unknown')
          UNION ALL SELECT min(next_try_at) FROM operations WHERE token_state = 'pending'
          UNION ALL SELECT min(next_check_at) FROM mint_quotes WHERE state IN ('unpaid', 'paid', 'expired')
+         UNION ALL SELECT min(next_try_at) FROM owed_signatures
          UNION ALL SELECT min(next_try_at) FROM wallet_events)`,
     )
     .get()

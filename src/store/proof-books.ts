@@ -58,6 +58,12 @@ export const adoptProofs = defineCommand(
   },
 )
 
+/** The Ys among these that are known here, in any state. */
+export function knownYs(store: Store, ys: readonly string[]): Set<string> {
+  const find = store.sql('SELECT 1 AS known FROM proofs WHERE y = ?')
+  return new Set(ys.filter((y) => find.get(y) !== undefined))
+}
+
 function post(sql: Sql, { entryId, cause, memo, at }: Change, postings: readonly Posting[]): void {
   runCommand(sql, postEntry({ id: entryId, cause, at, memo, postings }))
 }

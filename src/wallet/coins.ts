@@ -130,6 +130,28 @@ export function selectExact<C extends Coin>(coins: readonly C[], total: bigint):
   return rest === 0n && chosen.length > 0 ? chosen : undefined
 }
 
+/** What moving coins out of a keyset that signs no more may cost, at the most: this part of what is moved. */
+const MOVING_COST_PART = 10n
+
+/**
+ * Coins that are worth being swapped for others: all whose fee is below their value where they end soon, else those that
+ * cost little, and only as long as all of it stays within `mayCost` sats.
+ */
+export function coinsToMove<C extends Coin>(coins: readonly C[], options: { endsSoon: boolean; mayCost: bigint; max: number }): C[] {
+  const { endsSoon, mayCost, max } = options
+  const part = endsSoon ? 1n : MOVING_COST_PART
+  const chosen = coins
+    .filter((coin) => coin.amountSats * 1000n >= BigInt(coin.feePpk) * part && coin.amountSats > 0n)
+    .sort((a, b) => (a.amountSats < b.amountSats ? 1 : -1))
+    .slice(0, max)
+  while (chosen.length > 0) {
+    const [sum, fee] = [sumOf(chosen), inputFee(chosen)]
+    if (sum > fee && (endsSoon || (fee * part <= sum && fee <= mayCost))) return chosen
+    chosen.pop()
+  }
+  return []
+}
+
 /** NUT-08: how many blank outputs can carry any change up to `overpaid`. */
 export function blankOutputs(overpaid: bigint): number {
   return overpaid <= 0n ? 0 : Math.max(1, overpaid.toString(2).length)

@@ -1,6 +1,7 @@
 /** Cashu cryptography as pure functions over plain data (NUT-00, 11, 12, 13): too slow for the main loop, so a worker runs them. */
 import { createHmac } from 'node:crypto'
 import { Amount, blindMessage, hashToCurve, hasValidDleq, OutputData, type Proof } from '@cashu/cashu-ts'
+import { messageOf } from '../base/errors.ts'
 
 /** A blinded output with all that is needed to unblind its signature; stored before it is sent. */
 export interface BlindedOutput {
@@ -52,8 +53,17 @@ export interface CryptoTasks {
     in: OutputLock & { seed: Uint8Array; name: string; keysetId: string; amounts: readonly number[] }
     out: BlindedOutput[]
   }
-  /** Makes proofs of signatures; refuses any without a valid DLEQ (NUT-12): the mint could have signed with another key. */
-  unblind: { in: { outputs: readonly BlindedOutput[]; signatures: readonly BlindSignature[]; keys: MintPublicKeys }; out: FreshProof[] }
+  /**
+   * Makes proofs of signatures, each by the keyset that it names; refuses any without a valid DLEQ (NUT-12): the mint could
+   * have signed with another key. A refused one says why, in place of its proof.
+   */
+  unblind: {
+    in: {
+      pairs: readonly { readonly output: BlindedOutput; readonly signature: BlindSignature }[]
+      keysets: Readonly<Record<string, MintPublicKeys>>
+    }
+    out: ({ readonly proof: FreshProof } | { readonly fault: string })[]
+  }
   /** What NUT-07 asks by. */
   ys: { in: { secrets: readonly string[] }; out: string[] }
   /** Whether every DLEQ that is there is right (NUT-12). */
@@ -79,7 +89,14 @@ const runners: { readonly [T in CryptoTask]: (input: CryptoTasks[T]['in']) => Cr
       const { B_ } = blindMessage(new TextEncoder().encode(secret), r)
       return { amount, id: keysetId, B_: B_.toHex(true), r: r.toString(), secret }
     }),
-  unblind: ({ outputs, signatures, keys }) => signatures.map((signature, i) => unblind(outputs[i], signature, keys)),
+  unblind: ({ pairs, keysets }) =>
+    pairs.map(({ output, signature }) => {
+      try {
+        return { proof: unblind(output, signature, keysets[signature.id]) }
+      } catch (error) {
+        return { fault: messageOf(error) }
+      }
+    }),
   ys: ({ secrets }) => secrets.map(yOf),
   checkDleqs: ({ proofs, keysets }) =>
     proofs.every((proof) => {
@@ -117,9 +134,8 @@ function plain(data: OutputData, amount: number): BlindedOutput {
   return { amount, id, B_, r: data.blindingFactor.toString(), secret: new TextDecoder().decode(data.secret) }
 }
 
-function unblind(output: BlindedOutput | undefined, signature: BlindSignature, keys: MintPublicKeys): FreshProof {
-  if (output === undefined) throw new Error('the mint gave more signatures than outputs')
-  if (signature.id !== output.id) throw new Error('the mint signed with another keyset')
+function unblind(output: BlindedOutput, signature: BlindSignature, keys: MintPublicKeys | undefined): FreshProof {
+  if (keys === undefined) throw new Error('the mint signed with a keyset that is not known')
   if (output.amount !== 0 && signature.amount !== output.amount) throw new Error('the mint signed another amount')
   if (keys[String(signature.amount)] === undefined) throw new Error('the mint signed an amount that its keyset does not have')
   if (signature.dleq === undefined) throw new Error('the mint gave a signature without its proof (NUT-12)')

@@ -4,14 +4,17 @@ import { messageOf, PylonError } from '../base/errors.ts'
 import { KeyedQueue } from '../base/keyed-queue.ts'
 import { all } from '../store/commands.ts'
 import { getOperation, moveOperation, type OperationRow } from '../store/operations.ts'
+import { putOwed } from '../store/owed-signatures.ts'
 import type { WalletContext } from './context.ts'
 import { findEarlierToken } from './earlier-token.ts'
 import { findOut, type Outcome } from './findings.ts'
-import { MELT_TIMEOUT_MS, type MintReply, meltQuoteSchema, signaturesSchema } from './mint-client.ts'
+import { gatherOutputs, lacksEssential } from './gathering.ts'
+import { MELT_TIMEOUT_MS, type MintReply, meltOutcomeSchema, signaturesSchema } from './mint-client.ts'
 import { backoffMs, isOldKeyset, judge, type Plan, type SendPlan, statesBefore } from './operations.ts'
+import { firstOwedTry } from './owed.ts'
 import { replan } from './requests.ts'
 import { restoreWallet } from './restore.ts'
-import { adoption, completion, failure, type PurposedProof } from './settlement.ts'
+import { adoption, completion, failure } from './settlement.ts'
 import type { WalletOwner } from './types.ts'
 
 /** While a request is under way nobody looks after it; after a restart all open operations are looked at anyway. */
@@ -107,11 +110,6 @@ export class Executor {
     if (reply.kind === 'unknown') return this.#toUnknown(operation, reply.reason, operation.tries)
     if (reply.kind === 'rejected') return this.#refused({ ...operation, attempts }, reply)
     if (reply.value === 'pending') return this.#toUnknown(operation, 'the payment is on its way', operation.tries, acknowledged(plan))
-    if (plan.kind === 'melt' && plan.outputs.length > 0 && reply.value.signatures.length === 0) {
-      // Paid, and no change where some was to come: it may have been left out of this answer only.
-      await this.#toUnknown(operation, 'the answer lacks the change', operation.tries)
-      return this.#investigate(this.#get(operation.id), undefined)
-    }
     await this.#complete(operation, reply.value, 'the mint did it')
   }
 
@@ -126,7 +124,7 @@ export class Executor {
       }
       return { kind: 'ok', value: { signatures } }
     }
-    const reply = await client.post(plan.path, plan.body, meltQuoteSchema, MELT_TIMEOUT_MS)
+    const reply = await client.post(plan.path, plan.body, meltOutcomeSchema, MELT_TIMEOUT_MS)
     if (reply.kind !== 'ok') return reply
     const { state, change, payment_preimage } = reply.value
     if (state !== 'PAID') return { kind: 'ok', value: 'pending' }
@@ -224,42 +222,37 @@ export class Executor {
     await this.#fail(operation, refusal, new Set(), 0)
   }
 
-  /** Unblinds and commits all that the operation brings. A signature that is not what the mint owes leaves it unknown. */
+  /** Unblinds and commits all that the operation brings. Where what it was for is missing it stays unknown; what came beside that is collected later. */
   async #complete(operation: OperationRow, outcome: Outcome, reason: string): Promise<void> {
-    const { store, clock } = this.#context
-    let proofs: PurposedProof[]
-    try {
-      proofs = await this.#unblind(operation, outcome)
-    } catch (error) {
-      const wrong = messageOf(error)
-      this.#context.logger.error({ operation: operation.id, mint: operation.mintUrl, err: wrong }, 'the mint gave wrong signatures')
-      await this.#context.mints.note(operation.mintUrl, { kind: 'unknown', reason: wrong })
-      return this.#toUnknown(operation, wrong, operation.tries + 1)
+    const { store, clock, logger, mints } = this.#context
+    const plan = operation.plan as Plan
+    const { proofs, missing, owedSats, fault } = await gatherOutputs(this.#context, operation, outcome)
+    if (lacksEssential(operation, missing, proofs.length)) {
+      logger.error({ operation: operation.id, mint: operation.mintUrl, err: fault }, 'the mint gave wrong signatures')
+      await mints.note(operation.mintUrl, { kind: 'unknown', reason: fault })
+      return this.#toUnknown(operation, fault, operation.tries + 1)
     }
     const preimage = this.#checkedPreimage(operation, outcome.preimage)
-    await store.write(all(...completion({ operation, proofs, reason, at: clock.now(), ...(preimage === undefined ? {} : { preimage }) })))
-  }
-
-  async #unblind(operation: OperationRow, outcome: Outcome): Promise<PurposedProof[]> {
-    const plan = operation.plan as Plan
-    const pairs = outcome.signatures.flatMap((signature, i) => {
-      const output = plan.outputs[i]
-      if (signature !== undefined && output === undefined) throw new Error('the mint gave more signatures than outputs')
-      return signature === undefined || output === undefined ? [] : [{ signature, output }]
-    })
-    const first = pairs[0]
-    if (first === undefined) return []
-    const keys = this.#context.mints.keysets(operation.mintUrl).find((keyset) => keyset.id === first.output.id)?.keys
-    if (keys === undefined) throw new Error('the keyset of the outputs is not known')
-    const fresh = await this.#context.crypto.run('unblind', {
-      outputs: pairs.map((pair) => pair.output),
-      signatures: pairs.map((pair) => pair.signature),
-      keys,
-    })
-    const inputs = plan.inputs.reduce((sum, input) => sum + input.amount, 0)
-    const total = fresh.reduce((sum, proof) => sum + proof.amount, 0)
-    if (plan.kind === 'melt' && total > inputs - plan.amountSats) throw new Error('the mint gave more change than there was')
-    return fresh.map((proof, i) => ({ ...proof, purpose: pairs[i]?.output.purpose ?? 'keep' }))
+    const at = clock.now()
+    const ending = { operation, proofs, owedSats, reason, at, ...(preimage === undefined ? {} : { preimage }) }
+    const { id: operationId, owner, mintUrl } = operation
+    const owed = {
+      operationId,
+      owner,
+      mintUrl,
+      owedSats,
+      outputs: missing,
+      reason: fault,
+      tries: 0,
+      nextTryAt: firstOwedTry(at),
+      createdAt: at,
+    }
+    await store.write(all(...completion(ending), ...(missing.length === 0 ? [] : [putOwed(owed)])))
+    if (missing.length > 0)
+      logger.warn(
+        { operation: operationId, kind: plan.kind, mint: mintUrl, owed_sats: Number(owedSats), err: fault },
+        "signatures can't be used: asked for again",
+      )
   }
 
   #checkedPreimage(operation: OperationRow, preimage: string | undefined): string | undefined {

@@ -1,13 +1,12 @@
 /** What a mint says became of an operation: asked where its answer is missing, or is not to be believed alone. */
 import type { OperationRow } from '../store/operations.ts'
 import type { WalletContext } from './context.ts'
-import type { BlindSignature } from './crypto.ts'
-import { type MintReply, meltQuoteSchema, mintQuoteSchema, type ProofSpendState } from './mint-client.ts'
+import { type GivenSignature, type MintReply, meltOutcomeSchema, mintQuoteSchema, type ProofSpendState } from './mint-client.ts'
 import { type Evidence, isOldKeyset, OUTPUTS_TAKEN, type Plan } from './operations.ts'
 
 /** What a request brought: a signature for each output, in order; undefined where there is none. */
 export interface Outcome {
-  readonly signatures: readonly (BlindSignature | undefined)[]
+  readonly signatures: readonly GivenSignature[]
   readonly preimage?: string | undefined
 }
 
@@ -16,6 +15,9 @@ interface Findings {
   readonly outcome: Outcome
   readonly spentYs: ReadonlySet<string>
 }
+
+/** Evidence of nothing but what is added to it. */
+const NOTHING: Evidence = { inputs: 'none', quote: undefined, restored: 'none', refusal: undefined, outputsTaken: false, oldKeyset: false }
 
 /** Quote, inputs (NUT-07) and outputs (NUT-09) of an operation as the mint has them now; with the refusal that led here, if there was one. */
 export async function findOut(
@@ -33,10 +35,12 @@ export async function findOut(
     quote = reply.kind === 'ok' ? reply.value.state : undefined
   }
   if (plan.kind === 'melt') {
-    const reply = await client.get(`/v1/melt/quote/bolt11/${encodeURIComponent(plan.quoteId)}`, meltQuoteSchema)
+    const reply = await client.get(`/v1/melt/quote/bolt11/${encodeURIComponent(plan.quoteId)}`, meltOutcomeSchema)
     if (reply.kind === 'unknown') return reply
     quote = reply.kind === 'ok' ? reply.value.state : undefined
     if (reply.kind === 'ok') outcome = { signatures: reply.value.change ?? [], preimage: reply.value.payment_preimage ?? undefined }
+    // Paid is paid: nothing that is asked after it can change that.
+    if (quote === 'PAID') return { kind: 'ok', value: { evidence: { ...NOTHING, quote, refusal }, outcome, spentYs: new Set() } }
   }
   const states: MintReply<ProofSpendState[]> =
     plan.inputs.length === 0 ? { kind: 'ok', value: [] } : await client.checkStates(plan.inputs.map((input) => input.y))
@@ -56,9 +60,8 @@ export async function findOut(
     oldKeyset: isOldKeyset(code),
     acknowledged: plan.kind === 'melt' && plan.acknowledged === true,
   }
-  const useRestored = plan.kind !== 'melt' || outcome.signatures.length === 0
   const spentYs = new Set(plan.inputs.filter((_, i) => states.value[i] === 'SPENT').map((input) => input.y))
-  return { kind: 'ok', value: { evidence, outcome: useRestored ? { ...outcome, signatures: restored.value } : outcome, spentYs } }
+  return { kind: 'ok', value: { evidence, outcome: { ...outcome, signatures: restored.value }, spentYs } }
 }
 
 function together(states: readonly ProofSpendState[]): Evidence['inputs'] {

@@ -26,39 +26,24 @@ const signatureSchema = z.object({
     .nullish()
     .transform((dleq) => dleq ?? undefined),
 })
-const signatures = z.array(signatureSchema).max(1000)
+/** Each by itself: one that is malformed keeps its place and spoils no other. */
+const signatures = z.array(z.union([signatureSchema, z.literal('unreadable')]).catch('unreadable')).max(1000)
+/** A signature for an output; undefined where the mint gave none. */
+export type GivenSignature = z.output<typeof signatureSchema> | 'unreadable' | undefined
 
 export const mintInfoSchema = z.object({
   name: z.string().max(500).nullish(),
   nuts: z.record(z.string(), z.unknown()),
 })
-export const keysetsSchema = z.object({
-  keysets: z
-    .array(
-      z.object({
-        id: z.string().max(100),
-        unit: z.string().max(32),
-        active: z.boolean(),
-        input_fee_ppk: z.int().min(0).max(100_000).nullish(),
-        final_expiry: z.int().nullish(),
-      }),
-    )
-    .max(1000),
+/** Each item is looked at by itself. */
+export const keysetsSchema = z.object({ keysets: z.array(z.unknown()) })
+const keysOfOne = z.object({
+  id: keysetId,
+  input_fee_ppk: z.int().nullish(),
+  final_expiry: z.int().nullish(),
+  keys: z.record(z.string().regex(/^\d{1,20}$/), z.string().regex(/^0[23][0-9a-f]{64}$/)),
 })
-export const keysSchema = z.object({
-  keysets: z
-    .array(
-      z.object({
-        id: keysetId,
-        unit: z.string(),
-        input_fee_ppk: z.int().nullish(),
-        final_expiry: z.int().nullish(),
-        keys: z.record(z.string().regex(/^\d{1,20}$/), z.string().regex(/^0[23][0-9a-f]{64}$/)),
-      }),
-    )
-    .min(1)
-    .max(100),
-})
+export const keysSchema = z.object({ keysets: z.array(keysOfOne.optional().catch(undefined)).min(1).max(100) })
 export const mintQuoteSchema = z
   .object({
     quote: z.string().min(1).max(500),
@@ -81,19 +66,31 @@ export const mintQuoteSchema = z
     return z.NEVER
   })
 export const signaturesSchema = z.object({ signatures })
-export const restoreSchema = z.object({ outputs: z.array(z.object({ B_: z.string().max(66) })).max(1000), signatures })
-export const statesSchema = z.object({
-  states: z.array(z.object({ Y: z.string().max(66), state: z.enum(['UNSPENT', 'PENDING', 'SPENT']) })).max(1000),
+const restoreSchema = z.object({ outputs: z.array(z.object({ B_: z.string().max(66) })).max(1000), signatures })
+const statesSchema = z.object({
+  states: z
+    .array(
+      z
+        .object({ Y: z.string().max(66), state: z.enum(['UNSPENT', 'PENDING', 'SPENT']) })
+        .optional()
+        .catch(undefined),
+    )
+    .max(1000),
 })
+const meltState = z.enum(['UNPAID', 'PENDING', 'PAID'])
 export const meltQuoteSchema = z.object({
   quote: z.string().min(1).max(500),
   amount: sats,
   fee_reserve: sats,
   unit: z.string().nullish(),
-  state: z.enum(['UNPAID', 'PENDING', 'PAID']),
+  state: meltState.nullish().catch(undefined),
   expiry: z.number().nullish(),
-  payment_preimage: z.string().max(200).nullish(),
-  change: signatures.nullish(),
+})
+/** What became of a payment: whatever else the answer says, or fails to say, changes nothing about that. */
+export const meltOutcomeSchema = z.object({
+  state: meltState,
+  payment_preimage: z.string().max(200).nullish().catch(undefined),
+  change: signatures.nullish().catch(undefined),
 })
 
 /** What a mint says of a quote, however it says it (NUT-04, 23): undefined where it says nothing. */
@@ -154,7 +151,7 @@ export class MintClient {
       const batch = ys.slice(i, i + BATCH)
       const reply = await this.#ask('/v1/checkstate', JSON.stringify({ Ys: batch }), statesSchema)
       if (reply.kind !== 'ok') return reply
-      const byY = new Map(reply.value.states.map(({ Y, state }) => [Y, state]))
+      const byY = new Map(reply.value.states.flatMap((one) => (one === undefined ? [] : [[one.Y.toLowerCase(), one.state]])))
       for (const y of batch) {
         const state = byY.get(y)
         if (state === undefined) return { kind: 'unknown', reason: `${this.url} did not say the state of a proof` }
@@ -164,16 +161,16 @@ export class MintClient {
     return { kind: 'ok', value: found }
   }
 
-  /** NUT-09. For each output its signature, or undefined where the mint never signed it. */
-  async restore(
-    outputs: readonly { amount: number; id: string; B_: string }[],
-  ): Promise<MintReply<(z.output<typeof signatureSchema> | undefined)[]>> {
-    const found: (z.output<typeof signatureSchema> | undefined)[] = []
+  /** NUT-09. For each output its signature; undefined where the mint never signed it. */
+  async restore(outputs: readonly { amount: number; id: string; B_: string }[]): Promise<MintReply<GivenSignature[]>> {
+    const found: GivenSignature[] = []
     for (let i = 0; i < outputs.length; i += BATCH) {
       const batch = outputs.slice(i, i + BATCH).map(({ amount, id, B_ }) => ({ amount, id, B_ }))
       const reply = await this.#ask('/v1/restore', JSON.stringify({ outputs: batch }), restoreSchema)
       if (reply.kind !== 'ok') return reply
-      const byB = new Map(reply.value.outputs.map(({ B_ }, index) => [B_, reply.value.signatures[index]]))
+      const byB = new Map(
+        reply.value.outputs.map(({ B_ }, index) => [B_.toLowerCase(), reply.value.signatures[index] ?? ('unreadable' as const)]),
+      )
       found.push(...batch.map(({ B_ }) => byB.get(B_)))
     }
     return { kind: 'ok', value: found }

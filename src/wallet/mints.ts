@@ -1,32 +1,20 @@
 /** The mints of this home: the allowlist, what each can do, its keysets, and how it is. */
-import { Keyset } from '@cashu/cashu-ts'
 import type { Sats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Dialer } from '../base/dialer.ts'
-import { PylonError } from '../base/errors.ts'
+import { isPylonError, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { all } from '../store/commands.ts'
-import {
-  deleteMint,
-  getMint,
-  type KeysetRow,
-  listKeysets,
-  listMints,
-  type MintRow,
-  putKeyset,
-  putMint,
-  setMintHealth,
-} from '../store/mints.ts'
+import type { KeysetInfo, KeysetRow } from '../store/keysets.ts'
+import { deleteMint, getMint, listMints, type MintRow, putMint, setMintHealth } from '../store/mints.ts'
 import type { Store } from '../store/store.ts'
-import { keysetsSchema, keysSchema, MintClient, type MintReply, mintInfoSchema, unwrap } from './mint-client.ts'
+import type { MintPublicKeys } from './crypto.ts'
+import { Keysets } from './keysets.ts'
+import { MintClient, type MintReply, mintInfoSchema, unwrap } from './mint-client.ts'
 import { normaliseMintUrl } from './token.ts'
 import type { MintInfo } from './types.ts'
 
 /** What Pylon cannot do without; 4 and 5 are asked for bolt11 in sats. */
 const REQUIRED_NUTS = ['7', '9', '10', '11', '12', '20'] as const
-/** How old the list of keysets may be when outputs are made. */
-const KEYSETS_FRESH_MS = 60_000
-const HEX_KEYSET_ID = /^(00[0-9a-f]{14}|01[0-9a-f]{64})$/
 
 export interface MintsDeps {
   readonly store: Store
@@ -38,11 +26,13 @@ export interface MintsDeps {
 export class Mints {
   readonly #deps: MintsDeps
   readonly #clients = new Map<string, MintClient>()
-  readonly #refreshes = new Map<string, Promise<void>>()
+  readonly #keysets: Keysets
   readonly #abort = new AbortController()
 
   constructor(deps: MintsDeps) {
     this.#deps = deps
+    const { store, clock, logger } = deps
+    this.#keysets = new Keysets({ store, clock, logger, client: (url) => this.client(url), note: (url, reply) => this.note(url, reply) })
     for (const mint of listMints(deps.store)) deps.dialer.allow(mint.url)
   }
 
@@ -89,9 +79,11 @@ export class Mints {
     dialer.allow(mintUrl)
     const info = unwrap(mintUrl, await this.client(mintUrl).get('/v1/info', mintInfoSchema))
     assertCompatible(mintUrl, info.nuts)
-    const keysets = await this.#fetchKeysets(mintUrl)
-    if (!keysets.some((keyset) => keyset.active)) throw new PylonError('mint_incompatible', `${mintUrl} has no active keyset in sats.`)
-    await store.write(all(...keysets.map((keyset) => putKeyset(keyset)), putMint({ url: mintUrl, capSats, info, at: clock.now() })))
+    await this.#keysets.refresh(mintUrl)
+    await this.#keysets.active(mintUrl)
+    await store.write(putMint({ url: mintUrl, capSats, info, at: clock.now() }))
+    // Once more, so that what can't be used is named with the mint.
+    await this.#keysets.refresh(mintUrl)
     const { addedAt } = this.get(mintUrl)
     return { url: mintUrl, capSats, addedAt }
   }
@@ -103,41 +95,35 @@ export class Mints {
     await this.#deps.store.write(deleteMint({ url: mintUrl }))
   }
 
-  keysets(url: string): KeysetRow[] {
-    return listKeysets(this.#deps.store, url)
+  keysets(url: string): KeysetInfo[] {
+    return this.#keysets.list(url)
   }
 
-  /** The keyset to make outputs with: active, in sats, cheapest. Asks the mint again when our list is old. @throws mint_unreachable */
-  async activeKeyset(url: string, options: { refresh?: boolean } = {}): Promise<KeysetRow> {
-    const pick = () => {
-      const nowS = this.#deps.clock.now() / 1000
-      return this.keysets(url)
-        .filter((keyset) => keyset.active && (keyset.finalExpiry === null || keyset.finalExpiry > nowS))
-        .sort((a, b) => a.inputFeePpk - b.inputFeePpk)[0]
-    }
-    const known = pick()
-    const stale = known === undefined || known.fetchedAt < this.#deps.clock.now() - KEYSETS_FRESH_MS
-    if (stale || options.refresh === true) await this.refreshKeysets(url)
-    const active = pick()
-    if (active === undefined) throw new PylonError('mint_incompatible', `${url} has no active keyset in sats.`)
-    return active
+  /** The keys of one keyset, also of a retired one. @throws mint_unreachable, mint_rejected, mint_incompatible */
+  keys(url: string, id: string): Promise<MintPublicKeys> {
+    return this.#keysets.keys(url, id)
   }
 
-  /** @throws mint_unreachable, mint_rejected, mint_incompatible */
+  /** The keyset to make outputs with. Asks the mint again when our list is old. @throws mint_unreachable, mint_incompatible */
+  activeKeyset(url: string, options: { refresh?: boolean } = {}): Promise<KeysetRow> {
+    return this.#keysets.active(url, options)
+  }
+
+  /** @throws mint_unreachable, mint_rejected */
   refreshKeysets(url: string): Promise<void> {
-    let running = this.#refreshes.get(url)
-    if (running === undefined) {
-      running = this.#fetchKeysets(url)
-        .then(async (keysets) => void (await this.#deps.store.write(all(...keysets.map((keyset) => putKeyset(keyset))))))
-        .finally(() => this.#refreshes.delete(url))
-      this.#refreshes.set(url, running)
-    }
-    return running
+    return this.#keysets.refresh(url)
   }
 
-  /** Asks the mint how it is and remembers it. Never rejects for what the mint does. */
+  /** Called when a keyset retires that coins may be of. */
+  onRetired(listener: () => void): void {
+    this.#keysets.onRetired = listener
+  }
+
+  /** Asks the mint how it is, by its list of keysets, and remembers both. Never rejects for what the mint does. */
   async probe(url: string): Promise<void> {
-    await this.note(url, await this.client(url).get('/v1/info', mintInfoSchema))
+    await this.#keysets.refresh(url).catch((error: unknown) => {
+      if (!isPylonError(error)) throw error
+    })
   }
 
   /** Remembers how the mint is; written only when it changes. */
@@ -149,37 +135,6 @@ export class Mints {
     if (mint.state === state) return
     this.#deps.logger.warn({ mint: url, state, reason }, 'mint changed state')
     await this.#deps.store.write(setMintHealth({ url, state, reason }))
-  }
-
-  async #fetchKeysets(url: string): Promise<KeysetRow[]> {
-    const client = this.client(url)
-    const reply = await client.get('/v1/keysets', keysetsSchema)
-    await this.note(url, reply)
-    const listed = unwrap(url, reply).keysets.filter((keyset) => keyset.unit === 'sat' && HEX_KEYSET_ID.test(keyset.id))
-    const known = new Map(this.keysets(url).map((keyset) => [keyset.id, keyset]))
-    const fetchedAt = this.#deps.clock.now()
-    return Promise.all(
-      listed.map(async ({ id, active, input_fee_ppk, final_expiry }) => {
-        const inputFeePpk = input_fee_ppk ?? 0
-        const finalExpiry = final_expiry ?? null
-        const keys = known.get(id)?.keys ?? (await this.#fetchKeys(client, { id, inputFeePpk, finalExpiry }))
-        return { id, mintUrl: url, active, inputFeePpk, finalExpiry, keys, fetchedAt }
-      }),
-    )
-  }
-
-  /** NUT-02: the id is a digest of the keys; another one is a lie. */
-  async #fetchKeys(
-    client: MintClient,
-    keyset: { id: string; inputFeePpk: number; finalExpiry: number | null },
-  ): Promise<Record<string, string>> {
-    const { id, inputFeePpk, finalExpiry } = keyset
-    const found = unwrap(client.url, await client.get(`/v1/keys/${id}`, keysSchema)).keysets.find((one) => one.id === id)
-    const described = { id, unit: 'sat', input_fee_ppk: inputFeePpk, ...(finalExpiry === null ? {} : { final_expiry: finalExpiry }) }
-    if (found === undefined || !Keyset.verifyKeysetId({ ...described, keys: found.keys })) {
-      throw new PylonError('mint_incompatible', `${client.url} gives keys for the keyset ${id} that do not belong to it.`)
-    }
-    return found.keys
   }
 }
 

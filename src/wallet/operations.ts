@@ -144,15 +144,14 @@ function judgeSwap({ inputs, restored, refusal, outputsTaken, oldKeyset }: Evide
     if (outputsTaken || oldKeyset) return { do: 'replan' }
     return refusal === undefined ? { do: 'resubmit' } : { do: 'fail', reason: refusal }
   }
-  if (restored === 'all') return { do: 'complete' }
-  if (restored === 'some') return { do: 'wait', reason: 'the mint signed only some of the outputs' }
+  // Some of them may be enough: that is seen once they are unblinded.
+  if (restored !== 'none') return { do: 'complete' }
   return { do: 'fail', reason: refusal ?? 'the inputs were spent elsewhere' }
 }
 
 function judgeMint({ quote, restored, refusal, outputsTaken, oldKeyset }: Evidence): Verdict {
   if (quote === 'ISSUED') {
-    if (restored === 'all') return { do: 'complete' }
-    if (restored === 'some') return { do: 'wait', reason: 'the mint signed only some of the outputs' }
+    if (restored !== 'none') return { do: 'complete' }
     return { do: 'fail', reason: 'the quote was issued for other outputs' }
   }
   if (quote === 'PAID' && (outputsTaken || oldKeyset)) return { do: 'replan' }

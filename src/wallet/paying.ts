@@ -1,6 +1,6 @@
 /** Pays Lightning invoices through a mint (NUT-05, 08, 23), checked before and settled once. */
 import { isPylonError, PylonError } from '../base/errors.ts'
-import type { KeysetRow } from '../store/mints.ts'
+import type { KeysetRow } from '../store/keysets.ts'
 import { operationByKey, paidElsewhere, paymentOfHash } from '../store/operations.ts'
 import { decodeInvoice } from './bolt11.ts'
 import { blankOutputs, coverFee, inputFee, selectCoins, sumOf } from './coins.ts'

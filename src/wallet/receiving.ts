@@ -1,13 +1,14 @@
 /** Takes tokens in: reads them with care, swaps them at their mint, and only then calls them ours. */
 import { sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
-import type { KeysetRow, MintRow } from '../store/mints.ts'
+import type { KeysetInfo } from '../store/keysets.ts'
+import type { MintRow } from '../store/mints.ts'
 import { insertOperation, type OperationRow } from '../store/operations.ts'
 import { returnedSats } from '../store/proof-books.ts'
 import { heldSats } from '../store/proofs.ts'
 import { inputFee, sumOf } from './coins.ts'
 import { newId, requestDigest } from './context.ts'
-import type { TokenProof } from './crypto.ts'
+import type { MintPublicKeys, TokenProof } from './crypto.ts'
 import type { WalletDesk } from './desk.ts'
 import { lockOf, openingFor } from './locks.ts'
 import { assertUnderCap } from './mints.ts'
@@ -18,6 +19,15 @@ import { readTokenHead, readTokenProofs, type TokenHead } from './token.ts'
 import type { ReceivedToken, ReceiveRequest, TokenInspection } from './types.ts'
 
 type FaceCoin = { readonly amountSats: bigint; readonly feePpk: number }
+
+interface ReadToken {
+  readonly head: TokenHead
+  readonly mint: MintRow
+  readonly proofs: TokenProof[]
+  readonly coins: FaceCoin[]
+  /** Of the keysets that it names. */
+  readonly keys: Readonly<Record<string, MintPublicKeys>>
+}
 
 export class Receiving {
   readonly #desk: WalletDesk
@@ -62,7 +72,7 @@ export class Receiving {
 
   async #prepareReceive(request: ReceiveRequest, digest: string): Promise<string> {
     const { store, clock, crypto } = this.#desk.context
-    const { head, mint, proofs, coins, keysets } = await this.#readToken(request.token)
+    const { head, mint, proofs, coins, keys } = await this.#readToken(request.token)
     const { lock, lockReason } = this.#lockOf(proofs)
     if (lock === 'other') throw tokenLocked(lockReason ?? 'it is locked to another key')
     if (request.requireLock === true && lock !== 'ours') {
@@ -79,7 +89,6 @@ export class Receiving {
       )
     }
     this.#assertUnderCap(mint, net)
-    const keys = Object.fromEntries(keysets.map((keyset) => [keyset.id, keyset.keys]))
     if (!(await crypto.run('checkDleqs', { proofs, keysets: keys }))) {
       throw new PylonError('token_invalid', 'The token carries a signature that its mint did not make.')
     }
@@ -120,9 +129,7 @@ export class Receiving {
   }
 
   /** @throws token_invalid, mint_not_allowed */
-  async #readToken(
-    token: string,
-  ): Promise<{ head: TokenHead; mint: MintRow; proofs: TokenProof[]; coins: FaceCoin[]; keysets: KeysetRow[] }> {
+  async #readToken(token: string): Promise<ReadToken> {
     const { mints } = this.#desk.context
     const head = readTokenHead(token)
     const mint = mints.get(head.mintUrl)
@@ -135,14 +142,15 @@ export class Receiving {
       await mints.refreshKeysets(mint.url)
       proofs = readTokenProofs(head, keysetIds(mints.keysets(mint.url)))
     }
-    const keysets = mints.keysets(mint.url)
+    const fees = new Map(mints.keysets(mint.url).map((keyset) => [keyset.id, keyset.inputFeePpk]))
+    const keys: Record<string, MintPublicKeys> = {}
+    for (const id of new Set(proofs.map((proof) => proof.id))) keys[id] = await mints.keys(mint.url, id)
     const coins = proofs.map((proof) => {
-      const keyset = keysets.find((one) => one.id === proof.id)
-      if (keyset?.keys[String(proof.amount)] === undefined)
+      if (keys[proof.id]?.[String(proof.amount)] === undefined)
         throw new PylonError('token_invalid', 'The token has an amount that its keyset does not have.')
-      return { amountSats: BigInt(proof.amount), feePpk: keyset.inputFeePpk }
+      return { amountSats: BigInt(proof.amount), feePpk: fees.get(proof.id) ?? 0 }
     })
-    return { head, mint, proofs, coins, keysets }
+    return { head, mint, proofs, coins, keys }
   }
 
   #lockOf(proofs: readonly TokenProof[]): Pick<TokenInspection, 'lock' | 'lockReason' | 'byWalletKey'> {
@@ -162,5 +170,5 @@ export class Receiving {
   }
 }
 
-const keysetIds = (keysets: readonly KeysetRow[]) => keysets.map((keyset) => keyset.id)
+const keysetIds = (keysets: readonly KeysetInfo[]) => keysets.map((keyset) => keyset.id)
 const maxZero = (value: bigint): bigint => (value < 0n ? 0n : value)

@@ -1,33 +1,53 @@
 /** NUT-09 and 13: finds ecash that a wallet's seed made and that the database does not know, as after losing the database. */
-import { sats } from '../base/amounts.ts'
+import { isPylonError } from '../base/errors.ts'
 import { all } from '../store/commands.ts'
-import { type KeysetRow, nextCounter, raiseCounter } from '../store/mints.ts'
+import type { KeysetInfo } from '../store/keysets.ts'
+import { nextCounter, raiseCounter } from '../store/mints.ts'
 import { adoptProofs, dropProofs } from '../store/proof-books.ts'
 import { listProofs, type ProofRow } from '../store/proofs.ts'
 import { accountOwner, newId, type WalletContext } from './context.ts'
-import type { BlindedOutput, BlindSignature, FreshProof } from './crypto.ts'
+import type { FreshProof } from './crypto.ts'
 import { unwrap } from './mint-client.ts'
+import { collectAllOwed, ownRow } from './owed.ts'
 import type { WalletOwner } from './types.ts'
+import { unblindEach } from './unblinding.ts'
 
 const BATCH = 100
 /** A gap this long ends the search: a request that a mint refuses leaves a few counters unused. */
 const EMPTY_BATCHES = 10
 
+export interface Found {
+  readonly foundSats: bigint
+  /** What could not be read, each as a sentence: nothing of that stands in the way of the rest. */
+  readonly problems: readonly string[]
+}
+
 /**
- * Returns the sats found.
  * @param refusedOperation one whose outputs the mint had signed before: what they hold is not on its way.
  * @throws mint_not_allowed, mint_unreachable, mint_rejected
  */
-export async function restoreWallet(context: WalletContext, owner: WalletOwner, mintUrl: string, refusedOperation = ''): Promise<bigint> {
+export async function restoreWallet(context: WalletContext, owner: WalletOwner, mintUrl: string, refusedOperation = ''): Promise<Found> {
   const mint = context.mints.get(mintUrl)
   await context.mints.refreshKeysets(mint.url)
+  const problems: string[] = []
+  let foundSats = 0n
   if (refusedOperation === '') {
     const { pubkey } = owner
     await forgetSpent(context, mint.url, listProofs(context.store, { pubkey, mintUrl: mint.url, state: 'unspent' }))
+    const owed = await collectAllOwed(context, owner, mint.url)
+    foundSats += owed.found
+    problems.push(...owed.problems)
   }
-  let total = 0n
-  for (const keyset of context.mints.keysets(mint.url)) total += await restoreKeyset(context, owner, keyset, refusedOperation)
-  return sats(total)
+  for (const keyset of context.mints.keysets(mint.url)) {
+    try {
+      foundSats += await restoreKeyset(context, owner, keyset, refusedOperation, (problem) => problems.push(problem))
+    } catch (error) {
+      // What the mint does not do for one keyset it may do for the others; where it does not answer the rest waits too.
+      if (!isPylonError(error, 'mint_rejected')) throw error
+      problems.push(`The keyset ${keyset.id}: ${error.message}`)
+    }
+  }
+  return { foundSats, problems }
 }
 
 /** NUT-07: which of these coins of ours their mint has seen spent leave the books, as after putting an old backup back. Returns the sats. @throws mint_unreachable, mint_rejected */
@@ -40,7 +60,13 @@ export async function forgetSpent({ store, clock, mints }: WalletContext, mintUr
   return store.write(dropProofs({ ...entry, ys: spent, memo: 'spent elsewhere, as the mint says' }))
 }
 
-async function restoreKeyset(context: WalletContext, owner: WalletOwner, keyset: KeysetRow, refusedOperation: string): Promise<bigint> {
+async function restoreKeyset(
+  context: WalletContext,
+  owner: WalletOwner,
+  keyset: KeysetInfo,
+  refusedOperation: string,
+  onProblem: (problem: string) => void,
+): Promise<bigint> {
   let total = 0n
   let empty = 0
   // Up to where the database knows of counters there may be any gap.
@@ -49,6 +75,7 @@ async function restoreKeyset(context: WalletContext, owner: WalletOwner, keyset:
     const found = await restoreBatch(context, owner, keyset, counter)
     empty = found.highest === undefined && counter >= known ? empty + 1 : 0
     if (found.highest === undefined) continue
+    for (const fault of found.faults) onProblem(`A coin of the keyset ${keyset.id} can't be read: ${fault}.`)
     const fresh = found.proofs.filter((proof) => !isUnderWay(context, proof.secret, refusedOperation))
     total += await keep(context, owner, keyset, fresh, found.highest + 1)
   }
@@ -58,9 +85,9 @@ async function restoreKeyset(context: WalletContext, owner: WalletOwner, keyset:
 async function restoreBatch(
   context: WalletContext,
   owner: WalletOwner,
-  keyset: KeysetRow,
+  keyset: KeysetInfo,
   counter: number,
-): Promise<{ proofs: FreshProof[]; highest?: number }> {
+): Promise<{ proofs: FreshProof[]; faults: string[]; highest?: number }> {
   const { crypto, keyring, mints } = context
   // The amount is not part of the secret: the mint tells it.
   const blanks = await crypto.run('deterministic', {
@@ -70,46 +97,33 @@ async function restoreBatch(
     amounts: new Array<number>(BATCH).fill(0),
   })
   const signatures = unwrap(keyset.mintUrl, await mints.client(keyset.mintUrl).restore(blanks))
-  const pairs: { output: BlindedOutput; signature: BlindSignature; counter: number }[] = []
-  for (const [i, output] of blanks.entries()) {
-    const signature = signatures[i]
-    if (signature !== undefined) pairs.push({ output, signature, counter: counter + i })
-  }
-  const last = pairs.at(-1)
-  if (last === undefined) return { proofs: [] }
-  const proofs = await crypto.run('unblind', {
-    outputs: pairs.map((pair) => pair.output),
-    signatures: pairs.map((pair) => pair.signature),
-    keys: keyset.keys,
-  })
+  const highest = signatures.findLastIndex((signature) => signature !== undefined)
+  if (highest === -1) return { proofs: [], faults: [] }
+  const unblinded = await unblindEach(
+    context,
+    keyset.mintUrl,
+    blanks.map((output, i) => ({ output, signature: signatures[i] })),
+  )
+  const proofs = unblinded.proofs.map(({ proof }) => proof)
   const states = unwrap(keyset.mintUrl, await mints.client(keyset.mintUrl).checkStates(proofs.map((proof) => proof.y)))
-  return { proofs: proofs.filter((_, i) => states[i] === 'UNSPENT'), highest: last.counter }
+  return {
+    proofs: proofs.filter((_, i) => states[i] === 'UNSPENT'),
+    faults: unblinded.faults.map((fault) => fault.reason),
+    highest: counter + highest,
+  }
 }
 
 /** Stores what is new, with its posting and the counter, in one commit. */
 async function keep(
   context: WalletContext,
   owner: WalletOwner,
-  keyset: KeysetRow,
+  keyset: KeysetInfo,
   proofs: readonly FreshProof[],
   next: number,
 ): Promise<bigint> {
   const { store, clock } = context
   const at = clock.now()
-  const rows = proofs.map(
-    (proof): ProofRow => ({
-      y: proof.y,
-      secret: proof.secret,
-      keysetId: proof.id,
-      amountSats: BigInt(proof.amount),
-      c: proof.C,
-      dleq: proof.dleq,
-      mintUrl: keyset.mintUrl,
-      ownerPubkey: owner.pubkey,
-      state: 'unspent',
-      operationId: null,
-    }),
-  )
+  const rows = proofs.map((proof) => ownRow(owner, keyset.mintUrl, proof))
   const entry = { entryId: `restore:${newId()}`, cause: { type: 'owner', id: 'restore' }, at, memo: 'restored from the seed' } as const
   const [, total] = await store.write(
     all(

@@ -3,7 +3,7 @@ import { KeyedQueue } from '../base/keyed-queue.ts'
 import { listProofs, oldestUnspentAt } from '../store/proofs.ts'
 import { getSetting, putSetting } from '../store/settings.ts'
 import type { WalletContext } from './context.ts'
-import { forgetSpent, restoreWallet } from './restore.ts'
+import { type Found, forgetSpent, restoreWallet } from './restore.ts'
 import type { WalletOwner } from './types.ts'
 
 /** Setting: ms since the epoch of the last restore of the database from a backup. */
@@ -21,8 +21,8 @@ export class Restores {
     this.#context = context
   }
 
-  /** The sats found. @throws mint_not_allowed, mint_unreachable, mint_rejected */
-  restore(owner: WalletOwner, mintUrl: string): Promise<bigint> {
+  /** @throws mint_not_allowed, mint_unreachable, mint_rejected */
+  restore(owner: WalletOwner, mintUrl: string): Promise<Found> {
     const { store, clock } = this.#context
     return this.#queue.run(askedKey(owner, mintUrl), async () => {
       const restoredAt = getSetting<number>(store, RESTORED_AT_KEY)

@@ -1,10 +1,11 @@
 /** Gives ecash away: as a token, or to another wallet of this home. */
 import { type Sats, sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
-import type { KeysetRow } from '../store/mints.ts'
+import type { KeysetRow } from '../store/keysets.ts'
 import { operationByKey } from '../store/operations.ts'
+import { listProofs } from '../store/proofs.ts'
 import { breakKey, gatherKey } from '../store/swap-fees.ts'
-import { coverFee, inputFee, selectCoins, selectExact, splitAmount, sumOf } from './coins.ts'
+import { coinsToMove, coverFee, inputFee, selectCoins, selectExact, splitAmount, sumOf } from './coins.ts'
 import { newId, requestDigest } from './context.ts'
 import { assertPositive, type OwnCoin, plannedInput, type WalletDesk } from './desk.ts'
 import type { SendPlan, TransferPlan } from './operations.ts'
@@ -223,6 +224,29 @@ export class Sending {
   /** Breaks our own coins at one mint so that `amountSats` of them fit exactly. Whether it worked shows when coins are chosen next. */
   breakCoins(mintUrl: string, amountSats: bigint, swaps: SwapsFor): Promise<void> {
     return this.#swapOwn(mintUrl, breakKey(swaps.idempotencyKey), amountSats, (own) => selectCoins(own, amountSats), swaps)
+  }
+
+  /** Swaps coins of keysets that sign no more, or soon will not, for coins of the active one. True when there may be more to move. */
+  moveCoins(
+    mintUrl: string,
+    oldKeysets: ReadonlySet<string>,
+    idempotencyKey: string,
+    how: { endsSoon: boolean; mayCost: bigint },
+  ): Promise<boolean> {
+    return this.#desk.choosing.run('', async () => {
+      const { store, mints } = this.#desk.context
+      const active = await mints.activeKeyset(mintUrl)
+      // There is none that lasts longer.
+      if (oldKeysets.has(active.id)) return false
+      const free = listProofs(store, { pubkey: this.#desk.owner.pubkey, mintUrl, state: 'unspent' })
+      const old = this.#desk.withFees(mintUrl, free).filter((coin) => oldKeysets.has(coin.keysetId))
+      const coins = coinsToMove(old, { ...how, max: MAX_INPUTS })
+      if (coins.length === 0) return false
+      // Bounded by the choice above.
+      const swaps = { idempotencyKey, cause: { type: 'transfer' as const, id: idempotencyKey }, admit: () => {} }
+      await this.#swapOwn(mintUrl, idempotencyKey, sumOf(coins) - inputFee(coins), () => coins, swaps)
+      return operationByKey(store, idempotencyKey)?.state === 'completed'
+    })
   }
 
   /** Swaps coins of ours for others of ours. Inside the queue of choosing. */

@@ -23,6 +23,8 @@ export interface PurposedProof extends FreshProof {
 export interface Ending {
   readonly operation: OperationRow
   readonly proofs: readonly PurposedProof[]
+  /** Sats that the mint signed for us in a way that can't be used: not in the wallet, but not spent either. */
+  readonly owedSats?: bigint
   /** Of a paid melt; empty where the mint gave none, or a wrong one. */
   readonly preimage?: string
   /** A send that gives away proofs as they are. */
@@ -82,10 +84,11 @@ interface KindEnding {
   readonly commands: readonly Command<unknown>[]
 }
 
-function completeMint({ operation, proofs, at }: Ending, plan: MintPlan): KindEnding {
-  const amount = worth(proofs)
+function completeMint({ operation, proofs, at, owedSats = 0n }: Ending, plan: MintPlan): KindEnding {
+  // It was paid in full, whatever the mint made of it.
+  const amount = worth(proofs) + owedSats
   return {
-    postings: credited(operation, amount, plan.creditAccount),
+    postings: [...credited(operation, amount, plan.creditAccount), ...owing(operation, owedSats)],
     result: { amount_sats: Number(amount) },
     commands: [
       moveQuote({ id: plan.quoteRow, from: ['unpaid', 'paid', 'expired'], to: 'settled', nextCheckAt: null, at }),
@@ -94,8 +97,8 @@ function completeMint({ operation, proofs, at }: Ending, plan: MintPlan): KindEn
   }
 }
 
-function completeReceive({ operation, proofs, at }: Ending, plan: ReceivePlan): KindEnding {
-  const amount = worth(proofs)
+function completeReceive({ operation, proofs, at, owedSats = 0n }: Ending, plan: ReceivePlan): KindEnding {
+  const amount = worth(proofs) + owedSats
   const result = { amount_sats: Number(amount) }
   if (plan.reclaims === undefined) {
     const event = {
@@ -107,12 +110,14 @@ function completeReceive({ operation, proofs, at }: Ending, plan: ReceivePlan): 
     // Ours already, as after restoring a backup that is older than the token: the books give them up before they get them.
     const ys = plan.inputs.map((input) => input.y)
     const returned = { entryId: returnedEntry(operation.id), cause: operation.cause, memo: 'came back as a token', at, ys }
-    return { postings: credited(operation, amount, plan.creditAccount), result, commands: [dropProofs(returned), tell(event, at)] }
+    const postings = [...credited(operation, amount, plan.creditAccount), ...owing(operation, owedSats)]
+    return { postings, result, commands: [dropProofs(returned), tell(event, at)] }
   }
   const fee = BigInt(plan.faceSats) - amount
   return {
     postings: [
       ...credited(operation, amount, plan.creditAccount),
+      ...owing(operation, owedSats),
       { account: feeAccount(operation.owner), amountMsats: msatsOf(fee) },
       { account: plan.creditAccount, amountMsats: -msatsOf(fee) },
     ],
@@ -124,7 +129,7 @@ function completeReceive({ operation, proofs, at }: Ending, plan: ReceivePlan): 
   }
 }
 
-function completeSend({ operation, proofs, reused }: Ending, plan: SendPlan): KindEnding {
+function completeSend({ operation, proofs, reused, owedSats = 0n }: Ending, plan: SendPlan): KindEnding {
   const given =
     reused?.map(({ keysetId, amountSats, secret, c, dleq }) => ({
       id: keysetId,
@@ -139,6 +144,7 @@ function completeSend({ operation, proofs, reused }: Ending, plan: SendPlan): Ki
       { account: heldAccount(operation.owner, operation.id), amountMsats: -msatsOf(operation.heldSats) },
       { account: plan.debitAccount, amountMsats: msatsOf(plan.amountSats) },
       { account: feeAccount(operation.owner), amountMsats: msatsOf(extra) },
+      ...owing(operation, owedSats),
     ],
     result: { token: encodeToken(operation.mintUrl, given), fee_sats: extra + (plan.swapFeeSats ?? 0) },
     token: true,
@@ -146,27 +152,31 @@ function completeSend({ operation, proofs, reused }: Ending, plan: SendPlan): Ki
   }
 }
 
-function completeMelt({ operation, proofs, preimage, at }: Ending, plan: MeltPlan): KindEnding {
+function completeMelt({ operation, proofs, preimage, at, owedSats = 0n }: Ending, plan: MeltPlan): KindEnding {
   const spent = worth(plan.inputs) - worth(proofs)
-  const fee = spent - BigInt(plan.amountSats)
   const left = operation.heldSats - spent
+  const over = spent - BigInt(plan.amountSats)
+  // A mint may claim any change, and give more than was due: what is neither fee nor change is as if found.
+  const owed = over < 0n ? over : owedSats < over ? owedSats : over
+  const fee = over - owed
   const costSats = fee + BigInt(plan.swapFeeSats ?? 0)
   return {
     postings: [
       { account: heldAccount(operation.owner, operation.id), amountMsats: -msatsOf(operation.heldSats) },
       { account: plan.debitAccount, amountMsats: msatsOf(plan.amountSats) },
       { account: feeAccount(operation.owner), amountMsats: msatsOf(fee) },
+      { account: restoreAccount(operation.owner), amountMsats: msatsOf(owed) },
       { account: walletAccount(operation.owner, operation.mintUrl), amountMsats: msatsOf(left) },
     ],
     result: { preimage: preimage ?? '', fee_sats: Number(costSats) },
     commands: [
-      settleSpend({ operationId: operation.id, state: 'spent', amountSats: spent }),
+      settleSpend({ operationId: operation.id, state: 'spent', amountSats: spent < 0n ? 0n : spent }),
       tell({ type: 'payment_settled', ...eventBase(operation), idempotencyKey: operation.idempotencyKey, feeSats: sats(costSats) }, at),
     ],
   }
 }
 
-function completeTransfer({ operation }: Ending, plan: TransferPlan): KindEnding {
+function completeTransfer({ operation, owedSats = 0n }: Ending, plan: TransferPlan): KindEnding {
   // Between own coins only the fee leaves.
   const costSats = plan.to.pubkey === operation.owner.pubkey ? BigInt(plan.inputFeeSats) : operation.heldSats
   return {
@@ -174,6 +184,7 @@ function completeTransfer({ operation }: Ending, plan: TransferPlan): KindEnding
       { account: heldAccount(operation.owner, operation.id), amountMsats: -msatsOf(operation.heldSats) },
       { account: walletAccount(plan.to, operation.mintUrl), amountMsats: msatsOf(plan.amountSats) },
       { account: feeAccount(operation.owner), amountMsats: msatsOf(plan.inputFeeSats) },
+      ...owing(operation, owedSats),
     ],
     result: { amount_sats: plan.amountSats, fee_sats: plan.inputFeeSats + (plan.swapFeeSats ?? 0) },
     commands: [settleSpend({ operationId: operation.id, state: 'spent', amountSats: costSats })],
@@ -273,6 +284,14 @@ function credited(operation: OperationRow, amountSats: bigint, creditAccount: st
   return [
     { account: walletAccount(operation.owner, operation.mintUrl), amountMsats: msatsOf(amountSats) },
     { account: creditAccount, amountMsats: -msatsOf(amountSats) },
+  ]
+}
+
+/** What a mint owes is out of the wallet until it is collected, which finds it as a restore does. */
+function owing(operation: OperationRow, owedSats: bigint): Posting[] {
+  return [
+    { account: walletAccount(operation.owner, operation.mintUrl), amountMsats: -msatsOf(owedSats) },
+    { account: restoreAccount(operation.owner), amountMsats: msatsOf(owedSats) },
   ]
 }
 

@@ -100,6 +100,9 @@ export class CashuWallet implements Wallet {
     return this.#paying.payment(idempotencyKey)
   }
 
+  /** @throws mint_unreachable, mint_incompatible */
+  moveCoins: Sending['moveCoins'] = (...move) => this.#sending.moveCoins(...move)
+
   /** @throws insufficient_funds, payment_unknown, mint_rejected, idempotency_conflict */
   transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string, options: TransferOptions): Promise<Sats> {
     return this.#sending.transferTo(to, amountSats, idempotencyKey, options)

@@ -9,15 +9,18 @@ import type { Keyring } from '../nostr/types.ts'
 import { walletOwners } from '../store/held-value.ts'
 import { putWalletOwner } from '../store/mints.ts'
 import { dueOperations, nextWalletDue, openOperations, sweepMoney } from '../store/operations.ts'
+import { dueOwed } from '../store/owed-signatures.ts'
 import { dueQuotes } from '../store/quotes.ts'
 import type { Store } from '../store/store.ts'
 import { auditCoins, type CoinAudit } from './coin-audit.ts'
+import { CoinMoves } from './coin-moves.ts'
 import { accountOwner, type WalletContext } from './context.ts'
 import { type Crypto, createCrypto } from './crypto-pool.ts'
 import { Executor } from './executor.ts'
 import { type AdoptedQuote, Invoices } from './invoices.ts'
 import { MintSockets } from './mint-sockets.ts'
 import { Mints } from './mints.ts'
+import { collectOwed } from './owed.ts'
 import { Restores } from './restores.ts'
 import { SentTokens } from './sent-tokens.ts'
 import type { Invoice, TransferOptions, Wallet, WalletOwner, Wallets } from './types.ts'
@@ -41,6 +44,8 @@ export interface WalletsDeps {
 export interface OwnWallets extends Wallets {
   /** Takes over a quote that is locked to the wallet's key. @throws mint_not_allowed, mint_unreachable, mint_rejected, invoice_invalid */
   adoptQuote(owner: WalletOwner, quote: AdoptedQuote): Promise<Invoice>
+  /** As `restore`, and what it could not read, each as a sentence. @throws only where no mint answered */
+  restoreAll(owner: WalletOwner, mintUrl?: string): Promise<{ foundSats: Sats; problems: readonly string[] }>
   /** After the database was put back from a backup: every wallet asks every mint for what it made since. False while one did not answer. */
   askAfterRestore(): Promise<boolean>
   /** Which coins of the books their mints have seen spent. */
@@ -81,6 +86,7 @@ class HomeWallets implements OwnWallets {
   readonly #events: WalletEvents
   readonly #sockets: MintSockets
   readonly #restores: Restores
+  readonly #moves: CoinMoves
   readonly #open = new Map<string, CashuWallet>()
   readonly #tasks = new Set<Promise<void>>()
   readonly #taskKeys = new Set<string>()
@@ -96,6 +102,8 @@ class HomeWallets implements OwnWallets {
     const invoices = new Invoices(context, executor)
     this.#restores = new Restores(context)
     this.#parts = { context, executor, invoices, sentTokens: new SentTokens(context), restores: this.#restores }
+    this.#moves = new CoinMoves(context, (owner) => this.#wallet(owner))
+    context.mints.onRetired(() => this.#task('moves', () => this.#moves.move(() => this.#closed)))
     this.#events = new WalletEvents(context)
     this.#sockets = new MintSockets(context, (quoteRow) =>
       this.#task(`quote:${quoteRow}`, async () => void (await invoices.check(quoteRow))),
@@ -152,11 +160,30 @@ class HomeWallets implements OwnWallets {
   }
 
   async restore(owner: WalletOwner, mintUrl?: string): Promise<Sats> {
+    return (await this.restoreAll(owner, mintUrl)).foundSats
+  }
+
+  async restoreAll(owner: WalletOwner, mintUrl?: string): Promise<{ foundSats: Sats; problems: readonly string[] }> {
     this.#wallet(owner)
     const urls = mintUrl === undefined ? this.#context.mints.list().map((mint) => mint.url) : [mintUrl]
+    const problems: string[] = []
     let total = 0n
-    for (const url of urls) total += await this.#restores.restore(owner, url)
-    return sats(total)
+    let first: unknown
+    let failed = 0
+    for (const url of urls) {
+      try {
+        const found = await this.#restores.restore(owner, url)
+        total += found.foundSats
+        problems.push(...found.problems)
+      } catch (error) {
+        first ??= error
+        failed++
+        problems.push(messageOf(error))
+      }
+    }
+    if (failed > 0 && failed === urls.length) throw first
+    for (const problem of problems) this.#context.logger.warn({ owner: owner.kind, problem }, 'a restore left something out')
+    return { foundSats: sats(total), problems }
   }
 
   auditCoins(): Promise<CoinAudit[]> {
@@ -170,7 +197,10 @@ class HomeWallets implements OwnWallets {
       for (const { url } of mints.list().filter((mint) => this.#restores.isDue(owner, mint.url))) {
         try {
           const found = await this.#restores.restore(owner, url)
-          logger.info({ owner: owner.kind, mint: url, found_sats: Number(found) }, 'asked a mint after the restore')
+          logger.info(
+            { owner: owner.kind, mint: url, found_sats: Number(found.foundSats), problems: found.problems },
+            'asked a mint after the restore',
+          )
         } catch (error) {
           isDone = false
           logger.warn({ owner: owner.kind, mint: url, reason: messageOf(error) }, 'a mint could not be asked after the restore yet')
@@ -212,6 +242,8 @@ class HomeWallets implements OwnWallets {
     for (const operation of dueOperations(store, now)) this.#resume(operation.id)
     for (const quote of dueQuotes(store, now))
       this.#task(`quote:${quote.id}`, async () => void (await this.#parts.invoices.check(quote.id)))
+    for (const { operationId } of dueOwed(store, now))
+      this.#task(`owed:${operationId}`, async () => void (await collectOwed(this.#context, operationId)))
     this.#task('tokens', () => this.#parts.sentTokens.checkDue())
     for (const cause of this.#events.dueCauses()) this.#task(`events:${cause}`, () => this.#events.deliver(cause))
     const due = nextWalletDue(store) ?? now + MAX_NAP_MS
@@ -235,6 +267,7 @@ class HomeWallets implements OwnWallets {
     const { mints, clock } = this.#context
     await Promise.allSettled(mints.list().map((mint) => mints.probe(mint.url)))
     if (this.#closed) return
+    this.#task('moves', () => this.#moves.move(() => this.#closed))
     const delayMs = mints.list().some((mint) => mint.state === 'down') ? PROBE_DOWN_MS : PROBE_MS
     this.#cancelProbe = clock.after(delayMs, () => this.#task('probe', () => this.#probeMints()))
   }

@@ -67,7 +67,18 @@ const status = z.strictObject({
     ...part,
     balance_sats: satsField,
     at_risk_sats: satsField,
-    mints: z.array(z.strictObject({ url: z.string(), balance_sats: satsField, state: z.enum(['ok', 'down']), reason })),
+    mints: z.array(
+      z.strictObject({
+        url: z.string(),
+        balance_sats: satsField,
+        state: z.enum(['ok', 'down']),
+        reason,
+        keysets_set_aside: z
+          .array(z.strictObject({ keyset_id: z.string(), reason: z.string() }))
+          .optional()
+          .describe('Keysets on the list of the mint that cannot be used, and why; the others are.'),
+      }),
+    ),
   }),
   store: z.strictObject({ ...part }),
   earnings: z.strictObject({ total_msats: msatsField }),

@@ -197,7 +197,12 @@ export const walletRoutes = defineRoutes({
     path: '/v1/wallets/:wallet/restore',
     summary: 'Asks the mints again, from the seed, for ecash of this wallet that its database does not know.',
     request: z.strictObject({ wallet }),
-    response: z.strictObject({ wallet: z.string(), restored_sats: satsField, balance_sats: satsField }),
+    response: z.strictObject({
+      wallet: z.string(),
+      restored_sats: satsField,
+      balance_sats: satsField,
+      problems: z.array(z.string()).describe('What could not be read, each as a sentence; the rest was taken all the same.'),
+    }),
     task: true,
     errors: ['wallet_not_found', 'no_mint', 'mint_unreachable'],
   },

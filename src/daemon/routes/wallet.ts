@@ -80,8 +80,8 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
     }),
     restoreWallet: async ({ wallet }) => {
       const opened = open(wallet)
-      const restored = await wallets.restore(opened.owner)
-      return { wallet, restored_sats: restored, balance_sats: opened.balance().balanceSats }
+      const { foundSats, problems } = await wallets.restoreAll(opened.owner)
+      return { wallet, restored_sats: foundSats, balance_sats: opened.balance().balanceSats, problems: [...problems] }
     },
     listMints: () => ({ mints: wallets.mints().map(mintView) }),
     addMint: async ({ url, cap_sats }) => mintView(await wallets.addMint(url, cap_sats === undefined ? undefined : sats(cap_sats))),

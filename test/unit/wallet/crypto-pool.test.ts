@@ -31,7 +31,10 @@ describe('the crypto worker', () => {
       const key = mint.privKeys[String(amount)] as Uint8Array
       return { amount, id, C_: createBlindSignature(pointFromHex(B_), key, id).C_.toHex(true) }
     })
-    await expect(crypto.run('unblind', { outputs, signatures, keys })).rejects.toThrow(/NUT-12/)
+    const pairs = outputs.map((output, i) => ({ output, signature: signatures[i] as (typeof signatures)[number] }))
+    expect(await crypto.run('unblind', { pairs, keysets: { [task.keysetId]: keys } })).toEqual(
+      outputs.map(() => ({ fault: expect.stringContaining('NUT-12') })),
+    )
   })
 
   it('that is closed rejects what waits', async () => {

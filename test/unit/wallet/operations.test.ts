@@ -20,7 +20,7 @@ describe('judge', () => {
     ['a swap whose inputs somebody else spent', 'receive', { inputs: 'spent' }, 'fail'],
     ['a swap of which a part was spent elsewhere', 'send', { inputs: 'mixed', refusal: 'spent' }, 'fail'],
     ['a swap under way', 'send', { inputs: 'pending', refusal: 'pending' }, 'wait'],
-    ['a swap signed in part', 'send', { inputs: 'spent', restored: 'some' }, 'wait'],
+    ['a swap signed in part', 'send', { inputs: 'spent', restored: 'some' }, 'complete'],
     [
       'a swap with outputs of another life',
       'send',
