@@ -120,13 +120,14 @@ const MAX_REPLY_BYTES = 4_000_000
 const CALL_TIMEOUT_MS = 15_000
 /** Of a melt: a payment may take long, and recovery asks again anyway. */
 export const MELT_TIMEOUT_MS = 60_000
-/** How many Ys or outputs go in one question. */
+/** How many Ys or outputs go in one question, to a mint that takes as many. */
 const BATCH = 100
 
 export class MintClient {
   readonly url: string
   readonly #dialer: Pick<Dialer, 'fetch'>
   readonly #signal: AbortSignal
+  #batch = BATCH
 
   /** @param signal ends what is under way: its outcome is unknown then. */
   constructor(url: string, dialer: Pick<Dialer, 'fetch'>, signal: AbortSignal) {
@@ -145,33 +146,43 @@ export class MintClient {
   }
 
   /** NUT-07. The states in the order asked. */
-  async checkStates(ys: readonly string[]): Promise<MintReply<ProofSpendState[]>> {
-    const found: ProofSpendState[] = []
-    for (let i = 0; i < ys.length; i += BATCH) {
-      const batch = ys.slice(i, i + BATCH)
+  checkStates(ys: readonly string[]): Promise<MintReply<ProofSpendState[]>> {
+    return this.#inBatches(ys, async (batch) => {
       const reply = await this.#ask('/v1/checkstate', JSON.stringify({ Ys: batch }), statesSchema)
       if (reply.kind !== 'ok') return reply
       const byY = new Map(reply.value.states.flatMap((one) => (one === undefined ? [] : [[one.Y.toLowerCase(), one.state]])))
-      for (const y of batch) {
-        const state = byY.get(y)
-        if (state === undefined) return { kind: 'unknown', reason: `${this.url} did not say the state of a proof` }
-        found.push(state)
-      }
-    }
-    return { kind: 'ok', value: found }
+      const found = batch.flatMap((y) => byY.get(y) ?? [])
+      if (found.length < batch.length) return { kind: 'unknown', reason: `${this.url} did not say the state of a proof` }
+      return { kind: 'ok', value: found }
+    })
   }
 
   /** NUT-09. For each output its signature; undefined where the mint never signed it. */
-  async restore(outputs: readonly { amount: number; id: string; B_: string }[]): Promise<MintReply<GivenSignature[]>> {
-    const found: GivenSignature[] = []
-    for (let i = 0; i < outputs.length; i += BATCH) {
-      const batch = outputs.slice(i, i + BATCH).map(({ amount, id, B_ }) => ({ amount, id, B_ }))
+  restore(outputs: readonly { amount: number; id: string; B_: string }[]): Promise<MintReply<GivenSignature[]>> {
+    const bare = outputs.map(({ amount, id, B_ }) => ({ amount, id, B_ }))
+    return this.#inBatches(bare, async (batch) => {
       const reply = await this.#ask('/v1/restore', JSON.stringify({ outputs: batch }), restoreSchema)
       if (reply.kind !== 'ok') return reply
       const byB = new Map(
         reply.value.outputs.map(({ B_ }, index) => [B_.toLowerCase(), reply.value.signatures[index] ?? ('unreadable' as const)]),
       )
-      found.push(...batch.map(({ B_ }) => byB.get(B_)))
+      return { kind: 'ok', value: batch.map(({ B_ }) => byB.get(B_)) }
+    })
+  }
+
+  /** Asks about many things, some at once: fewer from then on where the mint refuses so many. */
+  async #inBatches<I, O>(items: readonly I[], ask: (batch: readonly I[]) => Promise<MintReply<O[]>>): Promise<MintReply<O[]>> {
+    const found: O[] = []
+    while (found.length < items.length) {
+      const batch = items.slice(found.length, found.length + this.#batch)
+      const reply = await ask(batch)
+      const refusal = reply.kind === 'rejected' ? tooMany(reply.code, reply.detail) : undefined
+      if (refusal !== undefined && batch.length > 1) {
+        this.#batch = Math.max(1, Math.min(refusal.most ?? batch.length, Math.floor(batch.length / 2)))
+        continue
+      }
+      if (reply.kind !== 'ok') return reply
+      found.push(...reply.value)
     }
     return { kind: 'ok', value: found }
   }
@@ -208,6 +219,21 @@ export class MintClient {
   }
 }
 
+/** NUT error codes of a request with more inputs or outputs than a mint takes at once. */
+const TOO_MANY_INPUTS = 11_014
+const TOO_MANY_OUTPUTS = 11_015
+
+/** Whether a request was refused for the number of things in it; `most` where the mint says how many it takes. */
+export function tooMany(code: number, detail: string): { readonly most?: number } | undefined {
+  const isSaid =
+    /too (?:many|long|large)|too_long|at most \d+ (?:items|inputs|outputs|proofs)|max(?:imum)?[ _a-z]{0,30}(?:inputs|outputs|length|items)/i.test(
+      detail,
+    )
+  if (code !== TOO_MANY_INPUTS && code !== TOO_MANY_OUTPUTS && !isSaid) return undefined
+  const most = Number(/at most (\d{1,6})/i.exec(detail)?.[1] ?? /max[a-z_ "':]{0,30}(\d{1,6})/i.exec(detail)?.[1] ?? 0)
+  return most > 0 ? { most } : {}
+}
+
 /** Statuses of 4xx that say "later" or nothing about the request itself. */
 const NOT_A_REFUSAL = new Set([408, 425, 429])
 
@@ -218,12 +244,15 @@ function classify<T>(status: number, json: unknown, schema: z.ZodType<T>): MintR
     const issue = parsed.error.issues[0]
     return { kind: 'unknown', reason: `the answer of the mint is malformed (${issue?.path.join('.') ?? ''} ${issue?.message ?? ''})` }
   }
+  // Too large for it, or for a proxy before it, which has no words of the mint: that never becomes smaller.
+  if (status === 413) return { kind: 'rejected', code: TOO_MANY_INPUTS, detail: 'the request is too large' }
   const error = errorSchema.safeParse(json)
-  const said = error.success && (error.data.code !== undefined || typeof error.data.detail === 'string')
+  const said = error.success && (error.data.code !== undefined || error.data.detail !== undefined)
   if (status < 400 || status >= 500 || NOT_A_REFUSAL.has(status) || !said) {
     return { kind: 'unknown', reason: `the mint answered with status ${status}` }
   }
-  const detail = typeof error.data.detail === 'string' ? error.data.detail : 'no reason given'
+  const words = error.data.detail
+  const detail = typeof words === 'string' ? words : words === undefined ? 'no reason given' : JSON.stringify(words)
   return { kind: 'rejected', code: error.data.code ?? 0, detail: detail.slice(0, 300) }
 }
 

@@ -125,13 +125,13 @@ describe('payments', () => {
     const [alice, bob] = [await home(), await home()]
     await fund(alice, alice.node, sandbox.mintUrl, 1024)
     const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(5), creditAccount: 'node/deposit/job:z' })
-    await sandbox.faults({ drop_response_after_commit: { path: '/v1/melt/bolt11' } })
-    await sandbox.faults({ fail: { path: '/v1/checkstate', status: 502, body: 'bad gateway', count: 1 } })
+    await sandbox.faults({ hold_melts: 1 })
     const pay = { ...operation(), request: invoice.request, debitAccount: 'node/expense/job' }
     expect(await alice.node.pay(pay)).toMatchObject({ state: 'unknown' })
     const reserved = alice.store.sql(`SELECT sum(amount_sats) AS total FROM proofs WHERE state = 'reserved'`).get()
     expect(reserved?.['total']).toBeLessThanOrEqual(14n)
     await alice.node.sendToken({ ...operation(), amountSats: sats(512), debitAccount: 'node/equity/withdrawal' })
+    await sandbox.faults({ release_melts: 'paid' })
     await expect.poll(() => alice.node.payment(pay.idempotencyKey)?.state, { timeout: 15_000 }).toBe('paid')
     await expectSound(alice, sandbox.mintUrl)
   })
