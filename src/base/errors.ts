@@ -71,6 +71,7 @@ export const ERRORS = define({
   no_mint: e(409, 'No mint is configured; add one with: pylon wallet mints add URL.'),
   mint_not_allowed: e(403, 'The mint is not on the list; add it with: pylon wallet mints add URL.'),
   mint_in_use: e(409, 'The mint still holds sats of this node; move them first.'),
+  mint_moved: e(409, 'A mint of the list serves these keysets under another address; run: pylon wallet mints move OLD NEW.'),
   mint_cap_exceeded: e(409, 'The mint would hold more than its cap; raise the cap or use another mint.'),
   mint_unreachable: e(502, 'The mint does not answer; nothing is lost, the node asks again.', true),
   mint_rejected: e(502, 'The mint refused the request; the message has its reason.'),

@@ -330,7 +330,20 @@ const mintsRemove = defineCommand({
   },
 })
 
-const mints = defineGroup('mints', 'The mints that this node accepts', [mintsList, mintsAdd, mintsRemove], 'wallet')
+const mintsMove = defineCommand({
+  command: 'move <old> <new>',
+  describe: 'Follow a mint that has another address now, with all that it holds',
+  builder: (yargs) =>
+    yargs
+      .positional('old', { type: 'string', demandOption: true, describe: 'Its address on the list' })
+      .positional('new', { type: 'string', demandOption: true, describe: 'Where it is now; it must serve the same keysets' }),
+  handler: async (args) => {
+    const answer = await callNode(args, walletRoutes.moveMint, { from: args.old, to: args.new })
+    printAnswer(args, answer, (mint) => `${args.old} is ${mint.url} now, with all that it holds.`)
+  },
+})
+
+const mints = defineGroup('mints', 'The mints that this node accepts', [mintsList, mintsAdd, mintsMove, mintsRemove], 'wallet')
 
 /** `pylon wallet ...` */
 export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, payments, ecash, mints', [

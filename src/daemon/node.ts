@@ -2,7 +2,7 @@
 import type { Clock } from '../base/clock.ts'
 import { type Config, loadConfig } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
-import { messageOf, PylonError } from '../base/errors.ts'
+import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
 import { Customer } from '../customer/customer.ts'
@@ -330,6 +330,10 @@ export class PylonNode implements Services {
         await wallets.addMint(url)
         return
       } catch (error) {
+        if (isPylonError(error, 'mint_moved')) {
+          this.logger.warn({ mint: url, reason: error.message }, 'the mint named at start is on the list under another address')
+          return
+        }
         this.logger.warn({ mint: url, reason: messageOf(error), retry_ms: waitMs }, 'the mint could not be added yet')
       }
       await this.clock.sleep(waitMs, signal).catch(() => undefined)

@@ -22,7 +22,8 @@ export interface MintRow {
 export const putMint = defineCommand('put_mint', (sql, p: { url: string; capSats: bigint; info: unknown; at: number }) => {
   sql(
     `INSERT INTO mints (url, cap_sats, added_at, info_json) VALUES (?, ?, ?, ?)
-     ON CONFLICT (url) DO UPDATE SET cap_sats = excluded.cap_sats, info_json = excluded.info_json, state = 'ok', reason = NULL`,
+     ON CONFLICT (url) DO UPDATE SET cap_sats = excluded.cap_sats, info_json = excluded.info_json, state = 'ok', reason = NULL,
+       max_inputs = NULL`,
   ).run(p.url, p.capSats, BigInt(p.at), JSON.stringify(p.info))
 })
 
@@ -34,9 +35,13 @@ export const deleteMint = defineCommand('delete_mint', (sql, p: { url: string })
          OR EXISTS (SELECT 1 FROM mint_quotes WHERE mint_url = @url AND state IN ('unpaid', 'paid')) AS used`,
   ).get({ url: p.url })
   if (inUse !== undefined && int(inUse, 'used') === 1) {
-    throw new PylonError('mint_in_use', `${p.url} still holds sats, or an invoice or payment of this node is open there: move them first.`)
+    throw new PylonError(
+      'mint_in_use',
+      `${p.url} still holds sats, or an invoice or payment of this node is open there: move them first. If the mint itself has moved: pylon wallet mints move ${p.url} NEW`,
+    )
   }
   sql('DELETE FROM mint_keysets WHERE mint_url = ?').run(p.url)
+  sql('DELETE FROM mint_former_urls WHERE mint_url = ?').run(p.url)
   sql('DELETE FROM mints WHERE url = ?').run(p.url)
 })
 
@@ -44,7 +49,7 @@ export const setMintHealth = defineCommand('set_mint_health', (sql, p: { url: st
   sql('UPDATE mints SET state = ?, reason = ? WHERE url = ?').run(p.state, p.reason, p.url)
 })
 
-/** Remembers that a mint refused a request for its size; the smallest counts. */
+/** Remembers that a mint refused a request for its size; the smallest counts, until it is added again. */
 export const limitInputs = defineCommand('limit_inputs', (sql, p: { url: string; maxInputs: number }) => {
   sql('UPDATE mints SET max_inputs = min(coalesce(max_inputs, ?), ?) WHERE url = ?').run(BigInt(p.maxInputs), BigInt(p.maxInputs), p.url)
 })

@@ -22,6 +22,8 @@ import type { Balance, Spend, WalletOwner } from './types.ts'
 /** A proof with the fee of spending it. */
 export type OwnCoin = ProofRow & { readonly feePpk: number }
 
+/** How often an operation is made smaller. */
+const MAX_SMALLER = 8
 /** How long a spend waits for change that is on its way back. */
 const CHANGE_WAIT_MS = 5000
 
@@ -107,6 +109,20 @@ export class WalletDesk {
     if (operation?.state !== 'failed') return operation
     await this.context.store.write(freeFailedKey({ id: operation.id }))
     return undefined
+  }
+
+  /** Runs an operation; one that its mint refused for the number of its inputs is prepared again with fewer. */
+  async run(known: string | undefined, prepare: () => Promise<string>): Promise<OperationRow> {
+    let operation = await this.executor.run(known ?? (await prepare()))
+    for (let again = 0; again < MAX_SMALLER && this.#hadTooManyInputs(operation); again++) {
+      await this.context.store.write(freeFailedKey({ id: operation.id }))
+      operation = await this.executor.run(await prepare())
+    }
+    return operation
+  }
+
+  #hadTooManyInputs({ state, plan, mintUrl }: OperationRow): boolean {
+    return state === 'failed' && ((plan as Partial<Plan>).inputs?.length ?? 0) > this.context.mints.maxInputs(mintUrl)
   }
 
   base(

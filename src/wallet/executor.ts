@@ -9,7 +9,7 @@ import type { WalletContext } from './context.ts'
 import { findEarlierToken } from './earlier-token.ts'
 import { findOut, type Outcome } from './findings.ts'
 import { gatherOutputs, lacksEssential } from './gathering.ts'
-import { MELT_TIMEOUT_MS, type MintReply, meltOutcomeSchema, signaturesSchema } from './mint-client.ts'
+import { MELT_TIMEOUT_MS, type MintReply, meltOutcomeSchema, signaturesSchema, tooMany } from './mint-client.ts'
 import { backoffMs, isOldKeyset, judge, type Plan, type SendPlan, statesBefore } from './operations.ts'
 import { firstOwedTry } from './owed.ts'
 import { replan } from './requests.ts'
@@ -134,6 +134,9 @@ export class Executor {
   async #refused(operation: OperationRow, reply: { code: number; detail: string }): Promise<void> {
     const reason = `${reply.detail} (code ${reply.code})`
     const plan = operation.plan as Plan
+    const limit = tooMany(reply.code, reply.detail)
+    if (limit !== undefined && plan.inputs.length > 1)
+      await this.#context.mints.noteTooMany(operation.mintUrl, plan.inputs.length, limit.most)
     const isFirst = operation.attempts === 1
     if (isFirst && isOldKeyset(reply.code) && (await this.#replanned(operation, plan, 'refused for an old keyset: planned again'))) return
     // A refusal is not the last word: a proxy may say it of what the mint has done, or is doing.

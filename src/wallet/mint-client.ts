@@ -226,7 +226,7 @@ const TOO_MANY_OUTPUTS = 11_015
 /** Whether a request was refused for the number of things in it; `most` where the mint says how many it takes. */
 export function tooMany(code: number, detail: string): { readonly most?: number } | undefined {
   const isSaid =
-    /too (?:many|long|large)|too_long|at most \d+ (?:items|inputs|outputs|proofs)|max(?:imum)?[ _a-z]{0,30}(?:inputs|outputs|length|items)/i.test(
+    /too many (?!requests)|too_long|at most \d+ (?:items|inputs|outputs|proofs)|max(?:imum)?[ _a-z]{0,30}(?:inputs|outputs|proofs|items)|(?:inputs|outputs|proofs|request)[ _a-z]{0,30}too (?:long|large)/i.test(
       detail,
     )
   if (code !== TOO_MANY_INPUTS && code !== TOO_MANY_OUTPUTS && !isSaid) return undefined

@@ -1,11 +1,12 @@
 /** The mints of this home: the allowlist, what each can do, its keysets, and how it is. */
-import type { Sats } from '../base/amounts.ts'
+import { type Sats, sats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Dialer } from '../base/dialer.ts'
 import { isPylonError, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import type { KeysetInfo, KeysetRow } from '../store/keysets.ts'
-import { deleteMint, getMint, listMints, type MintRow, putMint, setMintHealth } from '../store/mints.ts'
+import { type KeysetInfo, type KeysetRow, mintsOfKeysets } from '../store/keysets.ts'
+import { formerMints, keysetsWithCoins, mintNow, moveMint, renameMint } from '../store/mint-moves.ts'
+import { deleteMint, getMint, limitInputs, listMints, type MintRow, putMint, setMintHealth } from '../store/mints.ts'
 import type { Store } from '../store/store.ts'
 import type { MintPublicKeys } from './crypto.ts'
 import { Keysets } from './keysets.ts'
@@ -15,6 +16,9 @@ import type { MintInfo } from './types.ts'
 
 /** What Pylon cannot do without; 4 and 5 are asked for bolt11 in sats. */
 const REQUIRED_NUTS = ['7', '9', '10', '11', '12', '20'] as const
+
+/** Inputs of one request, and proofs of one token: mints take at most a thousand, our own reading of tokens two hundred. */
+const MAX_INPUTS = 100
 
 export interface MintsDeps {
   readonly store: Store
@@ -45,9 +49,9 @@ export class Mints {
     return listMints(this.#deps.store)
   }
 
-  /** @throws mint_not_allowed */
+  /** The mint of an address, also of one that it left. @throws mint_not_allowed */
   get(url: string): MintRow {
-    const mint = getMint(this.#deps.store, url)
+    const mint = getMint(this.#deps.store, url) ?? getMint(this.#deps.store, mintNow(this.#deps.store, url) ?? '')
     if (mint === undefined) {
       throw new PylonError('mint_not_allowed', `The mint ${url} is not on the list: add it with pylon wallet mints add ${url}.`)
     }
@@ -79,6 +83,7 @@ export class Mints {
     dialer.allow(mintUrl)
     const info = unwrap(mintUrl, await this.client(mintUrl).get('/v1/info', mintInfoSchema))
     assertCompatible(mintUrl, info.nuts)
+    await this.#assertNew(mintUrl)
     await this.#keysets.refresh(mintUrl)
     await this.#keysets.active(mintUrl)
     await store.write(putMint({ url: mintUrl, capSats, info, at: clock.now() }))
@@ -86,6 +91,18 @@ export class Mints {
     await this.#keysets.refresh(mintUrl)
     const { addedAt } = this.get(mintUrl)
     return { url: mintUrl, capSats, addedAt }
+  }
+
+  /** An address is not an identity: whoever serves the keysets of a mint of the list is that mint. @throws mint_moved */
+  async #assertNew(mintUrl: string): Promise<void> {
+    const { keysets } = await this.#keysets.fetchList(mintUrl)
+    const ids = keysets.map((keyset) => keyset.id)
+    const owner = mintsOfKeysets(this.#deps.store, ids).find((url) => url !== mintUrl && getMint(this.#deps.store, url) !== undefined)
+    if (owner === undefined) return
+    const command = `pylon wallet mints move ${owner} ${mintUrl}`
+    throw new PylonError('mint_moved', `${mintUrl} has the keysets of ${owner}, which is on the list. If the mint has moved: ${command}`, {
+      details: { mint_url: owner, next_step: command },
+    })
   }
 
   /** @throws mint_in_use, mint_not_allowed */
@@ -119,6 +136,67 @@ export class Mints {
     this.#keysets.onRetired = listener
   }
 
+  /** How many inputs a request to this mint may have. */
+  maxInputs(url: string): number {
+    return Math.min(MAX_INPUTS, getMint(this.#deps.store, url)?.maxInputs ?? MAX_INPUTS)
+  }
+
+  /** A request with so many inputs was refused for its size. @param most what the mint says it takes */
+  async noteTooMany(url: string, inputs: number, most: number | undefined): Promise<void> {
+    const maxInputs = Math.max(1, most !== undefined && most < inputs ? most : Math.floor(inputs / 2))
+    this.#deps.logger.warn({ mint: url, inputs, max_inputs: maxInputs }, 'the mint takes fewer inputs at once')
+    await this.#deps.store.write(limitInputs({ url, maxInputs }))
+  }
+
+  /**
+   * Follows a mint of the list to another address: after the new one has shown that it serves the keysets of the coins that
+   * we hold, and of what the old one signed with last.
+   * @throws mint_not_allowed, mint_incompatible, mint_unreachable, mint_rejected, address_refused
+   */
+  async move(oldUrl: string, newUrl: string): Promise<MintInfo> {
+    const { store, dialer, logger } = this.#deps
+    const from = normaliseConfiguredUrl(oldUrl)
+    const to = normaliseConfiguredUrl(newUrl)
+    const old = this.get(from)
+    if (old.url === to) throw new PylonError('invalid_request', `${from} is at ${to} already.`)
+    dialer.allow(to)
+    const info = unwrap(to, await this.client(to).get('/v1/info', mintInfoSchema))
+    assertCompatible(to, info.nuts)
+    await this.#assertSameKeysets(old.url, to)
+    await store.write(moveMint({ from: old.url, to, info }))
+    logger.info({ from: old.url, to }, 'a mint has moved')
+    await this.#keysets.refresh(to)
+    const { url, capSats, addedAt } = this.get(to)
+    return { url, capSats: sats(capSats), addedAt }
+  }
+
+  /** What is under way ends under the name that it began with: all of it gets the new one once that has ended. */
+  async renameMoved(): Promise<void> {
+    for (const move of formerMints(this.#deps.store)) await this.#deps.store.write(renameMint(move))
+  }
+
+  async #assertSameKeysets(from: string, to: string): Promise<void> {
+    const { keysets: served } = await this.#keysets.fetchList(to)
+    const known = this.keysets(from)
+    const withCoins = keysetsWithCoins(this.#deps.store, from)
+    const needed = withCoins.length > 0 ? withCoins : known.filter((keyset) => keyset.active).map((keyset) => keyset.id)
+    for (const id of needed) {
+      const there = served.find((keyset) => keyset.id === id)
+      const isOfCoins = withCoins.includes(id)
+      const refuse = (why: string) =>
+        new PylonError(
+          'mint_incompatible',
+          `${to} is not ${from} at another address: ${why} ${id}${isOfCoins ? ', which coins that you hold are of' : ''}.`,
+        )
+      if (there === undefined) throw refuse('it does not list the keyset')
+      const theirs = await this.#keysets.fetchKeys(to, there)
+      const ours = known.find((keyset) => keyset.id === id)?.hasKeys === true ? await this.keys(from, id) : theirs
+      if (JSON.stringify(sortedKeys(theirs)) !== JSON.stringify(sortedKeys(ours))) throw refuse('it has other keys for the keyset')
+    }
+    if (needed.length === 0)
+      throw new PylonError('mint_incompatible', `Nothing is known of ${from} by which ${to} could be recognised: add that one.`)
+  }
+
   /** Asks the mint how it is, by its list of keysets, and remembers both. Never rejects for what the mint does. */
   async probe(url: string): Promise<void> {
     await this.#keysets.refresh(url).catch((error: unknown) => {
@@ -137,6 +215,9 @@ export class Mints {
     await this.#deps.store.write(setMintHealth({ url, state, reason }))
   }
 }
+
+const sortedKeys = (keys: Readonly<Record<string, string>>): [string, string][] =>
+  Object.entries(keys).sort(([a], [b]) => (BigInt(a) < BigInt(b) ? -1 : 1))
 
 /** @throws mint_cap_exceeded */
 export function assertUnderCap(mint: MintRow, held: bigint, more: bigint): void {

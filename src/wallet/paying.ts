@@ -37,8 +37,7 @@ export class Paying {
     return this.#desk.keys.run(request.idempotencyKey, async () => {
       for (;;) {
         const before = this.#desk.existing(request.idempotencyKey, digest)
-        const id = before?.id ?? (await this.#begin(request, digest, spend))
-        const operation = await this.#desk.executor.run(id)
+        const operation = await this.#desk.run(before?.id, () => this.#begin(request, digest, spend))
         if (operation.state !== 'failed') return asPayResult(operation)
         if (operation.idempotencyKey !== request.idempotencyKey) continue
         throw storedError(operation, this.#desk.swapFeeSats(request.idempotencyKey))

@@ -37,9 +37,9 @@ export class Receiving {
   }
 
   async inspectToken(token: string): Promise<TokenInspection> {
-    const { head, proofs, coins } = await this.#readToken(token)
+    const { head, mint, proofs, coins } = await this.#readToken(token)
     return {
-      mintUrl: head.mintUrl,
+      mintUrl: mint.url,
       unit: head.unit,
       faceSats: sats(head.faceSats),
       netSats: sats(maxZero(sumOf(coins) - inputFee(coins))),
@@ -94,13 +94,13 @@ export class Receiving {
     }
     const ys = await crypto.run('ys', { secrets: proofs.map((proof) => proof.secret) })
     const id = newId()
-    const plan = await this.planReceive(head.mintUrl, proofs, ys, net, {
+    const plan = await this.planReceive(mint.url, proofs, ys, net, {
       creditAccount: request.creditAccount,
       faceSats: Number(head.faceSats),
     })
     await store.write(
       insertOperation({
-        ...this.#desk.base(id, request, digest, head.mintUrl),
+        ...this.#desk.base(id, request, digest, mint.url),
         kind: 'receive',
         amountSats: net,
         heldSats: 0n,

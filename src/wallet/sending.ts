@@ -14,8 +14,6 @@ import { amountsFor, inputsOf, lockOfSend, makeOutputs, swapBody } from './reque
 import { forgetSpent } from './restore.ts'
 import type { Cause, SendRequest, SentToken, Spend, TransferOptions, WalletOwner } from './types.ts'
 
-/** Inputs of one request, and proofs of one token: mints take at most a thousand, our own reading of tokens two hundred. */
-const MAX_INPUTS = 100
 /** After that a request is sent as it is: the mint says whether it is too large. */
 const MAX_ROUNDS = 100
 
@@ -51,8 +49,8 @@ export class Sending {
     return this.#desk.keys.run(request.idempotencyKey, async () => {
       const known = this.#desk.existing(request.idempotencyKey, digest)
       const before = request.retryFailed === true ? await this.#desk.unlessFailed(known) : known
-      const id = before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareSend(request, digest, spend)))
-      const operation = await this.#desk.executor.run(id)
+      const prepare = () => this.#desk.choosing.run('', () => this.#prepareSend(request, digest, spend))
+      const operation = await this.#desk.run(before?.id, prepare)
       if (operation.state === 'failed') throw storedError(operation, this.#desk.swapFeeSats(request.idempotencyKey))
       if (operation.state !== 'completed') throw unknownOutcome(operation, 'The token was asked of its mint')
       return asSentToken(operation)
@@ -158,7 +156,7 @@ export class Sending {
       const exact = request.lockTo === undefined ? selectExact(own, face) : undefined
       const fits =
         exact !== undefined &&
-        exact.length <= MAX_INPUTS &&
+        exact.length <= this.#desk.context.mints.maxInputs(mintUrl) &&
         (request.coverReceiverFee !== true || face - inputFee(exact) >= request.amountSats)
       const chosen = fits ? exact : selectCoins(own, face)
       if (chosen !== undefined || request.lessFeeIfShort !== true || sumOf(own) < asked) return chosen
@@ -176,8 +174,9 @@ export class Sending {
   async gather(mintUrl: string, swaps: SwapsFor, choose: Choose): Promise<readonly OwnCoin[]> {
     for (let round = 0; ; round++) {
       const coins = await this.#desk.chooseCoins(mintUrl, choose)
-      if (coins.length <= MAX_INPUTS || round === MAX_ROUNDS) return coins
-      const some = [...coins].sort((a, b) => Number(a.amountSats - b.amountSats)).slice(0, MAX_INPUTS)
+      const max = this.#desk.context.mints.maxInputs(mintUrl)
+      if (coins.length <= max || round === MAX_ROUNDS) return coins
+      const some = [...coins].sort((a, b) => Number(a.amountSats - b.amountSats)).slice(0, max)
       await this.#swapOwn(mintUrl, gatherKey(swaps.idempotencyKey, round), sumOf(some) - inputFee(some), () => some, swaps)
     }
   }
@@ -188,9 +187,8 @@ export class Sending {
     const digest = requestDigest('transfer', { from: this.#desk.owner.pubkey, to: to.pubkey, amountSats, mintUrl })
     return this.#desk.keys.run(idempotencyKey, async () => {
       const before = this.#desk.existing(idempotencyKey, digest)
-      const id =
-        before?.id ?? (await this.#desk.choosing.run('', () => this.#prepareTransfer(to, amountSats, idempotencyKey, digest, options)))
-      const operation = await this.#desk.executor.run(id)
+      const prepare = () => this.#desk.choosing.run('', () => this.#prepareTransfer(to, amountSats, idempotencyKey, digest, options))
+      const operation = await this.#desk.run(before?.id, prepare)
       if (operation.state === 'failed') throw storedError(operation, this.#desk.swapFeeSats(idempotencyKey))
       if (operation.state !== 'completed') throw unknownOutcome(operation, 'The transfer was sent to the mint')
       const { fee_sats = 0 } = operation.result as { fee_sats?: number }
@@ -240,7 +238,7 @@ export class Sending {
       if (oldKeysets.has(active.id)) return false
       const free = listProofs(store, { pubkey: this.#desk.owner.pubkey, mintUrl, state: 'unspent' })
       const old = this.#desk.withFees(mintUrl, free).filter((coin) => oldKeysets.has(coin.keysetId))
-      const coins = coinsToMove(old, { ...how, max: MAX_INPUTS })
+      const coins = coinsToMove(old, { ...how, max: mints.maxInputs(mintUrl) })
       if (coins.length === 0) return false
       // Bounded by the choice above.
       const swaps = { idempotencyKey, cause: { type: 'transfer' as const, id: idempotencyKey }, admit: () => {} }

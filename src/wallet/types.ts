@@ -238,7 +238,7 @@ export interface Wallets {
   /** The wallet of a key of this home; opened on first use. */
   of(owner: WalletOwner): Wallet
   mints(): readonly MintInfo[]
-  /** Asks the mint for what Pylon needs (NUT-04, 05, 07, 09, 10, 11, 12, 20; unit sat), then lists it. @throws mint_incompatible, mint_unreachable, address_refused */
+  /** Asks the mint for what Pylon needs (NUT-04, 05, 07, 09, 10, 11, 12, 20; unit sat), then lists it. @throws mint_incompatible, mint_moved, mint_unreachable, address_refused */
   addMint(url: string, capSats?: Sats): Promise<MintInfo>
   /** @throws mint_in_use */
   removeMint(url: string): Promise<void>

@@ -23,7 +23,7 @@ import { Mints } from './mints.ts'
 import { collectOwed } from './owed.ts'
 import { Restores } from './restores.ts'
 import { SentTokens } from './sent-tokens.ts'
-import type { Invoice, TransferOptions, Wallet, WalletOwner, Wallets } from './types.ts'
+import type { Invoice, MintInfo, TransferOptions, Wallet, WalletOwner, Wallets } from './types.ts'
 import { CashuWallet, type WalletParts } from './wallet.ts'
 import { WalletEvents } from './wallet-events.ts'
 
@@ -44,6 +44,8 @@ export interface WalletsDeps {
 export interface OwnWallets extends Wallets {
   /** Takes over a quote that is locked to the wallet's key. @throws mint_not_allowed, mint_unreachable, mint_rejected, invoice_invalid */
   adoptQuote(owner: WalletOwner, quote: AdoptedQuote): Promise<Invoice>
+  /** Follows a mint of the list to another address, with all that it holds. @throws mint_not_allowed, mint_incompatible, mint_unreachable, address_refused */
+  moveMint(from: string, to: string): Promise<MintInfo>
   /** As `restore`, and what it could not read, each as a sentence. @throws only where no mint answered */
   restoreAll(owner: WalletOwner, mintUrl?: string): Promise<{ foundSats: Sats; problems: readonly string[] }>
   /** After the database was put back from a backup: every wallet asks every mint for what it made since. False while one did not answer. */
@@ -143,6 +145,16 @@ class HomeWallets implements OwnWallets {
     return this.#context.mints.remove(url)
   }
 
+  async moveMint(from: string, to: string): Promise<MintInfo> {
+    const moved = await this.#context.mints.move(from, to)
+    this.#task('renames', async () => {
+      await this.#parts.executor.settled()
+      await this.#context.mints.renameMoved()
+    })
+    this.#sockets.refresh()
+    return moved
+  }
+
   async transfer(
     from: WalletOwner,
     to: WalletOwner,
@@ -212,6 +224,8 @@ class HomeWallets implements OwnWallets {
 
   async start(): Promise<void> {
     this.#started = true
+    // What a move of a mint left under its old name, when the process ended too soon.
+    await this.#context.mints.renameMoved()
     for (const operation of openOperations(this.#context.store)) this.#resume(operation.id)
     this.#task('sweep', () => this.#sweep())
     this.#task('probe', () => this.#probeMints())

@@ -220,7 +220,15 @@ export const walletRoutes = defineRoutes({
     request: z.strictObject({ url: mintUrl, cap_sats: amountSats.optional() }),
     response: mintView,
     status: 201,
-    errors: ['mint_incompatible', 'mint_unreachable', 'address_refused'],
+    errors: ['mint_incompatible', 'mint_moved', 'mint_unreachable', 'address_refused'],
+  },
+  moveMint: {
+    method: 'POST',
+    path: '/v1/mints/move',
+    summary: 'Follows a mint of the list to another address, with all that it holds, once that serves the same keysets.',
+    request: z.strictObject({ from: mintUrl, to: mintUrl }),
+    response: mintView,
+    errors: ['mint_not_allowed', 'mint_incompatible', 'mint_unreachable', 'address_refused'],
   },
   removeMint: {
     method: 'DELETE',

@@ -85,6 +85,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
     },
     listMints: () => ({ mints: wallets.mints().map(mintView) }),
     addMint: async ({ url, cap_sats }) => mintView(await wallets.addMint(url, cap_sats === undefined ? undefined : sats(cap_sats))),
+    moveMint: async ({ from, to }) => mintView(await wallets.moveMint(from, to)),
     removeMint: async ({ url }) => {
       await wallets.removeMint(url)
       return { url }

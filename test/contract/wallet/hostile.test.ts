@@ -143,7 +143,6 @@ describe('tokens of strangers', () => {
 
   it('worth less than needed after fees is token_amount', async () => {
     await expect(receive(await tokenOf(16), { minNetSats: 16n })).rejects.toMatchObject({ code: 'token_amount' })
-    await expect(receive(await tokenOf(1))).rejects.toMatchObject({ code: 'token_amount' })
   })
 
   it('with a false DLEQ is token_invalid; without one the mint decides', async () => {
@@ -223,6 +222,7 @@ describe('a mint that lies', () => {
     ['no list at all', () => [{}]],
   ])('giving %s is not believed; the true answer is fetched once it tells it', async (_, change) => {
     const token = await tokenOf(64)
+    const { netSats } = await bob.node.inspectToken(token)
     const before = bob.node.balance().balanceSats
     const twist = (json: Record<string, unknown>) => ({ ...json, signatures: change(json['signatures'] as Record<string, unknown>[]) })
     lying((_method, path, json) => (path === '/v1/swap' || path === '/v1/restore' ? twist(json) : undefined))
@@ -230,8 +230,8 @@ describe('a mint that lies', () => {
     await expect(bob.node.receiveToken(request)).rejects.toMatchObject({ code: 'payment_unknown' })
     expect(bob.node.balance().balanceSats).toBe(before)
     lie = undefined
-    expect((await bob.node.receiveToken(request)).amountSats).toBe(63n)
-    expect(bob.node.balance().balanceSats).toBe(before + 63n)
+    expect((await bob.node.receiveToken(request)).amountSats).toBe(netSats)
+    expect(bob.node.balance().balanceSats).toBe(before + netSats)
   })
 
   it('with keys that do not belong to their keyset is refused', async () => {

@@ -10,14 +10,19 @@ import { expectSound, fund, openHome, ownerCause, type TestHome, testWords } fro
 const COINS = 130
 let sandbox: TestSandbox
 const inputsSeen: number[] = []
+/** How many inputs the mint takes, and how it says so. */
+let refusal: { readonly most: number; readonly status: number; readonly body: unknown } | undefined
 
 /** Hears how many inputs each request to the mint has. */
 const listening = (real: Dialer): Dialer => ({
   ...real,
   fetch: (url, options) => {
-    const body = typeof options?.body === 'string' ? (JSON.parse(options.body) as { inputs?: unknown[] }) : {}
+    const body = typeof options?.body === 'string' ? (JSON.parse(options.body) as { inputs?: unknown[]; Ys?: unknown[] }) : {}
     if (body.inputs !== undefined) inputsSeen.push(body.inputs.length)
-    return real.fetch(url, options)
+    if (refusal === undefined || (body.inputs ?? body.Ys ?? []).length <= refusal.most) return real.fetch(url, options)
+    return Promise.resolve({ status: refusal.status, headers: {}, text: JSON.stringify(refusal.body) } as Awaited<
+      ReturnType<Dialer['fetch']>
+    >)
   },
 })
 
@@ -27,11 +32,11 @@ beforeAll(async () => {
 
 afterAll(() => sandbox.stop())
 
-/** A node that holds `COINS` coins of 2 sats. */
-async function home(): Promise<TestHome> {
+/** A node that holds so many coins of 2 sats. */
+async function home(coins = COINS): Promise<TestHome> {
   const opened = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: testWords(), dialer: listening })
   onTestFinished(() => opened.close())
-  for (let i = 0; i < COINS; i += 10) await Promise.all(Array.from({ length: 10 }, () => fund(opened, opened.node, sandbox.mintUrl, 2)))
+  for (let i = 0; i < coins; i += 10) await Promise.all(Array.from({ length: 10 }, () => fund(opened, opened.node, sandbox.mintUrl, 2)))
   return opened
 }
 
@@ -57,5 +62,29 @@ it('gathers them also for a payment', async () => {
   const { request } = await payee.node.createInvoice({ ...move(), amountSats: sats(205), creditAccount: 'node/equity/funding' })
   await expect(h.node.pay({ ...move(), request })).resolves.toMatchObject({ state: 'paid' })
   expect(Math.max(...inputsSeen)).toBeLessThanOrEqual(100)
+  await expectSound(h, sandbox.mintUrl)
+})
+
+it('learns how many a mint takes at once, in whatever words it says so', async () => {
+  const detail = [{ type: 'too_long', msg: 'List should have at most 8 items after validation, not 20' }]
+  const said = { most: 8, status: 422, body: { detail } }
+  const h = await home(20)
+  refusal = said
+  onTestFinished(() => {
+    refusal = undefined
+  })
+  inputsSeen.length = 0
+  await expect(h.node.sendToken({ ...move(), amountSats: sats(30), lockTo: h.agent.lockPubkey })).resolves.toMatchObject({
+    state: 'pending',
+  })
+  expect(await h.wallets.auditCoins()).toMatchObject([{ spent: 0 }])
+  const refused = inputsSeen.filter((count) => count > said.most)
+  expect(refused.length).toBeGreaterThan(0)
+  inputsSeen.length = 0
+  await expect(h.node.sendToken({ ...move(), amountSats: sats(4), lockTo: h.agent.lockPubkey })).resolves.toMatchObject({
+    state: 'pending',
+  })
+  expect(Math.max(...inputsSeen)).toBeLessThanOrEqual(said.most)
+  refusal = undefined
   await expectSound(h, sandbox.mintUrl)
 })
