@@ -23,6 +23,8 @@ export interface Owed {
   readonly cause: Cause
   readonly amountSats: Sats
   readonly mintUrl: string | null
+  /** Whether the payer brought it about (cancelled, paid too late or too much): then the mint's fees are the payer's. */
+  readonly causedByPayer: boolean
   /** Nostr key of the payer, who alone can spend the token. */
   readonly pubkey: string
   readonly debitAccount: string
@@ -39,6 +41,8 @@ export interface RefundBook {
   /** Puts the token on its way, as part of the commit that notes it. */
   deliver(id: string, token: string, sends: number): readonly Command<unknown>[]
   note(p: { id: string; sends: number; nextAt: number; at: number }): Command<unknown>
+  /** Ends it where nothing is left to give back once the mint has taken its fee, and says so. */
+  forgo(id: string, reason: string): readonly Command<unknown>[]
   /** The payer spent the token. */
   onClaimed(id: string): Promise<void>
 }
@@ -61,16 +65,21 @@ export function createRefunds(
   let closing = false
 
   async function refund(id: string, owed: Owed): Promise<void> {
-    const { idempotencyKey, cause, amountSats, debitAccount } = owed
+    const { idempotencyKey, cause, amountSats, debitAccount, causedByPayer } = owed
     // Its payer may know no other.
     const mintUrl = owed.mintUrl ?? mintOfCause(deps.store, 'node', cause)
-    const sent = await deps.wallet().sendToken({
-      ...{ idempotencyKey, cause, amountSats, debitAccount, lockTo: `02${owed.pubkey}` },
-      ...(mintUrl === undefined ? {} : { mintUrl }),
-      // A node that holds nothing but this payment gives it back all the same, less what the mint takes.
-      lessFeeIfShort: true,
-      retryFailed: true,
-    })
+    // One that was made is sent again as it is, whatever the rule was then.
+    const made = deps.wallet().sentToken(idempotencyKey)
+    const sent =
+      made ??
+      (await deps.wallet().sendToken({
+        ...{ idempotencyKey, cause, amountSats, debitAccount, lockTo: `02${owed.pubkey}` },
+        ...(mintUrl === undefined ? {} : { mintUrl }),
+        // Whoever failed pays the fees: where that is the node, what is redeemed is what was paid. A node that holds nothing but
+        // this payment gives it back all the same, less what the mint takes.
+        ...(causedByPayer ? { lessFee: true } : { coverReceiverFee: true, lessFeeIfShort: true }),
+        retryFailed: true,
+      }))
     if (sent.state === 'claimed') {
       await book.onClaimed(id)
       return
@@ -91,10 +100,24 @@ export function createRefunds(
       await refund(id, owed)
     } catch (error) {
       if (closing || isPylonError(error, 'shutting_down')) return
+      if (isPylonError(error, 'amount_invalid') && error.details['worthless'] === true) return await forgo(id, owed)
       logger.warn({ [`${owed.cause.type}_id`]: id, error: messageOf(error) }, 'a refund could not be sent yet')
       const at = clock.now()
       await persist(deps, book.note({ id, sends: owed.sends, nextAt: at + RETRY_MS, at }))
     }
+  }
+
+  /** The mint would take all of it from whoever redeems it. */
+  async function forgo(id: string, owed: Owed): Promise<void> {
+    const { idempotencyKey, cause, amountSats, debitAccount } = owed
+    const amountMsats = satsToMsats(amountSats)
+    const postings = [
+      { account: debitAccount, amountMsats },
+      { account: 'node/income/rounding', amountMsats: -amountMsats },
+    ]
+    const entry = postEntry({ id: `${idempotencyKey}:forgone`, cause, at: clock.now(), postings })
+    await persist(deps, entry, ...book.forgo(id, `what was paid, ${amountSats} sats, is no more than the mint takes for giving it back`))
+    deps.nudge()
   }
 
   /** One at a time for each id. */

@@ -234,6 +234,17 @@ export function countFreeJobsSince(store: Store, customerPubkey: string, since: 
   return row === undefined ? 0 : int(row, 'n')
 }
 
+/** Jobs of a customer since a time whose payment went back by its own doing: cancelled, or ended with one of these codes. */
+export function countRefundsCaused(store: Store, p: { customerPubkey: string; since: number; codes: readonly string[] }): number {
+  const row = store
+    .sql(
+      `SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND paid_msats > 0 AND created_at >= ? AND status IN ('refunding', 'refunded')
+         AND (error_code IS NULL OR error_code IN (SELECT value FROM json_each(?)))`,
+    )
+    .get(p.customerPubkey, BigInt(p.since), JSON.stringify(p.codes))
+  return row === undefined ? 0 : int(row, 'n')
+}
+
 /** Quoted jobs whose invoice has run out. */
 export function expiredQuotes(store: Store, now: number): JobRow[] {
   return store

@@ -168,6 +168,17 @@ export function countUnpaid(store: Store, p: { tenant: string; since: number }):
   return row === undefined ? { theirs: 0, all: 0 } : { theirs: int(row, 'theirs'), all: int(row, 'everyone') }
 }
 
+/** Leases of a tenant since a time that were paid and given back for another reason than this. */
+export function countRefundsCaused(store: Store, p: { tenant: string; since: number; except: string }): number {
+  const row = store
+    .sql(
+      `SELECT count(DISTINCT l.id) AS n FROM leases l JOIN lease_transitions t ON t.lease_id = l.id
+       WHERE l.tenant_pubkey = ? AND l.created_at > ? AND t.to_state = 'refunding' AND t.reason <> ?`,
+    )
+    .get(p.tenant, BigInt(p.since), p.except)
+  return row === undefined ? 0 : int(row, 'n')
+}
+
 /** How often a lease has begun to be refunded. */
 export function countRefunds(store: Store, id: string): number {
   const row = store.sql(`SELECT count(*) AS total FROM lease_transitions WHERE lease_id = ? AND to_state = 'refunding'`).get(id)

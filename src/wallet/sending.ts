@@ -153,13 +153,18 @@ export class Sending {
     let face = asked
     const coins = await this.gather(mintUrl, swaps, (own) => {
       face = asked
+      if (request.lessFee === true) {
+        const less = lessFee(own, asked)
+        face = less?.face ?? asked
+        return less?.coins
+      }
       const exact = request.lockTo === undefined ? selectExact(own, face) : undefined
       const fits =
         exact !== undefined &&
         exact.length <= this.#desk.context.mints.maxInputs(mintUrl) &&
         (request.coverReceiverFee !== true || face - inputFee(exact) >= request.amountSats)
       const chosen = fits ? exact : selectCoins(own, face)
-      if (chosen !== undefined || request.lessFeeIfShort !== true || sumOf(own) < asked) return chosen
+      if (chosen !== undefined || request.lessFeeIfShort !== true || sumOf(own) < request.amountSats) return chosen
       face = sumOf(own) - inputFee(own)
       return selectCoins(own, face)
     })
@@ -306,6 +311,18 @@ export class Sending {
   }
 }
 
+/** Coins for a token of `asked` sats less the fee of spending them; undefined where they are not enough. */
+function lessFee(own: readonly OwnCoin[], asked: bigint): { readonly coins: readonly OwnCoin[]; readonly face: bigint } | undefined {
+  for (let fee = 0n; fee < asked; ) {
+    const coins = selectCoins(own, asked - fee)
+    if (coins === undefined) return undefined
+    const needed = inputFee(coins)
+    if (needed <= fee) return { coins, face: asked - fee }
+    fee = needed
+  }
+  throw worthless(asked)
+}
+
 /** What it would cost beyond the amount, and what was allowed. */
 export function tooDear(feeSats: bigint, maxFeeSats: bigint): PylonError {
   return new PylonError(
@@ -320,10 +337,14 @@ function assertWorthSending(face: bigint, keyset: KeysetRow): void {
   const sizes = Object.keys(keyset.keys).map(BigInt)
   const parts = splitAmount(face, sizes) ?? []
   if (inputFee(parts.map(() => ({ feePpk: keyset.inputFeePpk }))) < face) return
-  const least = coverFee(1n, sizes, keyset.inputFeePpk)
-  throw new PylonError(
+  throw worthless(face, coverFee(1n, sizes, keyset.inputFeePpk))
+}
+
+function worthless(face: bigint, least?: bigint): PylonError {
+  const instead = least === undefined ? '' : ` Send at least ${least} sats.`
+  return new PylonError(
     'amount_invalid',
-    `A token of ${face} sats is worth nothing: its mint takes as much from whoever redeems it, you too. Send at least ${least} sats.`,
-    { details: { least_sats: Number(least) } },
+    `A token of ${face} sats is worth nothing: its mint takes as much from whoever redeems it, you too.${instead}`,
+    { details: { worthless: true, ...(least === undefined ? {} : { least_sats: Number(least) }) } },
   )
 }

@@ -94,6 +94,8 @@ export interface SendRequest extends Operation {
   readonly coverReceiverFee?: boolean
   /** Where the wallet holds the amount but not the mint's fee on top, send what is left after the fee: `SentToken.amountSats` says how much. */
   readonly lessFeeIfShort?: boolean
+  /** What the mint takes for making the token comes off it: in all no more than the amount leaves. */
+  readonly lessFee?: boolean
   /** Try again where the operation under this key failed and so surely gave nothing away: for what must go out in the end, as a refund. */
   readonly retryFailed?: boolean
   /** Spend also what is owed to customers. */

@@ -81,12 +81,17 @@ export interface OrderFacts {
   readonly cancelled: boolean
   readonly openOfCustomer: number
   readonly freeToday: number
+  /** Of this customer in the last hour: paid, then cancelled, late or impossible, and given back. */
+  readonly refundsCaused: number
   readonly waiting: number
   readonly perCustomerLimit: number
   /** 0: no limit. */
   readonly freePerDay: number
   readonly queueLimit: number
 }
+
+/** After so many refunds that a customer brought about within an hour nothing is sold to it for a while. */
+export const MAX_REFUNDS_CAUSED = 5
 
 export type OrderVerdict =
   | ({ readonly type: 'refuse' } & Refusal)
@@ -109,6 +114,9 @@ export function judgeOrder(order: Pick<Order, 'kind' | 'deadline' | 'bidMsats' |
   const free = facts.priceMsats === 0n
   if (free && facts.freePerDay > 0 && facts.freeToday >= facts.freePerDay) {
     return refuse('rate_limited', `The ${facts.freePerDay} free jobs of the day are used up: come back tomorrow.`)
+  }
+  if (!free && facts.refundsCaused >= MAX_REFUNDS_CAUSED) {
+    return refuse('rate_limited', `${facts.refundsCaused} of your jobs were paid and given back within an hour: come back later.`)
   }
   if (facts.cancelled) return { type: 'cancelled' }
   if (order.deadline <= facts.nowMs) return refuse('job_expired', 'The request expired before it could be served; send a new one.')

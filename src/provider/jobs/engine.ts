@@ -5,6 +5,7 @@ import { all, type Command } from '../../store/commands.ts'
 import { claimJob } from '../../store/job-steps.ts'
 import {
   countFreeJobsSince,
+  countRefundsCaused,
   getJob,
   isKnownJob,
   type JobRow,
@@ -25,7 +26,7 @@ import { RESULT_KEPT_MS } from './nip90.ts'
 import { createBudget, createOccupancy } from './occupancy.ts'
 import { type Order, RESULT_KEY_PREFIX } from './order.ts'
 import { createPayments } from './payments.ts'
-import { createJobRefunds } from './refunds.ts'
+import { createJobRefunds, PAYERS_CODES } from './refunds.ts'
 import { resume } from './resume.ts'
 import { createRunner } from './runner.ts'
 import { refundKey } from './settlement.ts'
@@ -41,6 +42,7 @@ const MINT_WAIT_MS = 5000
 const MINT_LOOK_MS = 200
 /** Free jobs that were done and stay as one line each. */
 const DONE_KEPT = 1000
+const HOUR_MS = 3_600_000
 const DAY_MS = 86_400_000
 /** Refusals that one key is answered with in an hour; after that it is ignored. */
 const REFUSALS_PER_HOUR = 60
@@ -124,6 +126,10 @@ export function createEngine(deps: EngineDeps): Engine {
       freeToday:
         provider.free_per_day > 0
           ? countFreeJobsSince(store, order.customerPubkey, now - (now % DAY_MS)) + claimsUnderWay.of(order.customerPubkey)
+          : 0,
+      refundsCaused:
+        priceMsats > 0n
+          ? countRefundsCaused(store, { customerPubkey: order.customerPubkey, since: now - HOUR_MS, codes: PAYERS_CODES })
           : 0,
       waiting: runner.waiting(),
       perCustomerLimit: provider.per_customer_limit,

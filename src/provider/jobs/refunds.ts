@@ -7,6 +7,17 @@ import { type EngineDeps, persistIfUnmoved, publish, step, tellable } from './co
 import type { Addressee } from './order.ts'
 import { depositAccount, refundKey } from './settlement.ts'
 
+/** Why a job ends by its customer's doing; a cancelled one has no code. */
+export const PAYERS_CODES: readonly string[] = [
+  'cancelled',
+  'job_expired',
+  'token_amount',
+  'input_invalid',
+  'param_invalid',
+  'address_refused',
+  'fetch_failed',
+] satisfies ErrorCode[]
+
 export interface JobRefunds extends Refunds {
   /** The customer spent the token. */
   onClaimed(jobId: string): Promise<void>
@@ -30,6 +41,7 @@ export function createJobRefunds(deps: EngineDeps): JobRefunds {
         cause: { type: 'job', id },
         amountSats: msatsToSatsDown(job.paidMsats),
         mintUrl: job.mintUrl,
+        causedByPayer: job.errorCode === null || PAYERS_CODES.includes(job.errorCode),
         pubkey: job.customerPubkey,
         debitAccount: depositAccount(id),
         sends: job.refundSends,
@@ -44,6 +56,14 @@ export function createJobRefunds(deps: EngineDeps): JobRefunds {
       return [publish(transport.feedback(addresseeOf(job), { status: 'error', code, message, secret, revision: sends }), clock.now())]
     },
     note: noteRefundSent,
+    forgo(id, reason) {
+      const at = clock.now()
+      const job = getJob(store, id)
+      const end = step(id, 'refunding', 'refunded', reason, at, { refundNextAt: null })
+      if (job === undefined) return [end]
+      const code = codeOf(job.errorCode)
+      return [end, publish(transport.feedback(addresseeOf(job), { status: 'error', code, message: reason, revision: 1 }), at)]
+    },
     onClaimed,
   })
   return { ...refunds, onClaimed }

@@ -13,7 +13,7 @@ import { createRefunds, type Refunds } from '../refunds.ts'
 import type { RuntimeClass } from './classes.ts'
 import { fail } from './failures.ts'
 import { createLeasePayments, type LeasePaymentDeps, type LeasePayments, stepLease } from './lease-payments.ts'
-import { depositAccount, type EndedBy, refundKey, settleLease } from './settlement.ts'
+import { depositAccount, type EndedBy, NODE_ENDED, refundKey, settleLease } from './settlement.ts'
 
 export interface LeaseDeps extends LeasePaymentDeps {
   /** Tells a tenant outside of any command of theirs. */
@@ -66,6 +66,7 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
         cause: { type: 'lease', id },
         amountSats: msatsToSatsDown(lease.refundMsats),
         mintUrl: lease.mintUrl,
+        causedByPayer: lease.reason !== NODE_ENDED,
         pubkey: lease.tenantPubkey,
         debitAccount: depositAccount(id),
         sends: lease.refundSends,
@@ -84,6 +85,13 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
       })
     },
     note: ({ id, sends, nextAt, at }) => patchLease({ id, patch: { refundSends: sends, refundNextAt: nextAt }, at }),
+    forgo(id, reason) {
+      const end = stepLease({ id, from: 'refunding', to: 'refunded', reason, at: clock.now(), patch: { refundNextAt: null } })
+      const lease = getLease(store, id)
+      if (lease === undefined) return [end]
+      const { tenantPubkey, runtimeId } = lease
+      return [end, ...deps.notify(tenantPubkey, runtimeId, { phase: 'teardown', runtime_id: runtimeId, message: reason })]
+    },
     onClaimed,
   })
 
@@ -103,9 +111,7 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     const { id } = lease
     if (lease.state === 'quoted') return [stepLease({ id, from: 'quoted', to: 'expired', reason: 'nobody wants it any more', at })]
     if (lease.state !== 'paid' && lease.state !== 'active') return []
-    const reason = { tenant: 'the tenant left', time: 'the time is up', completed: 'the run is over', node: 'the node could not keep it' }[
-      by
-    ]
+    const reason = { tenant: 'the tenant left', time: 'the time is up', completed: 'the run is over', node: NODE_ENDED }[by]
     // Money for time that never began goes back, whoever ended it.
     const { refundMsats, entry } = settleLease(lease, lease.state === 'paid' ? 'node' : by, at)
     const post = entry === undefined ? [] : [postEntry(entry)]

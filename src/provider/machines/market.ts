@@ -4,7 +4,7 @@ import type { RuntimesConfig } from '../../base/config-runtimes.ts'
 import type { RuntimeOffer } from '../../nostr/control/offers.ts'
 import { parsePubkey } from '../../nostr/nips/nip19.ts'
 import type { Keyring } from '../../nostr/types.ts'
-import { countUnpaid } from '../../store/leases.ts'
+import { countRefundsCaused, countUnpaid } from '../../store/leases.ts'
 import { runtimesIn, runtimesOf } from '../../store/runtimes.ts'
 import type { Store } from '../../store/store.ts'
 import { allowsUnisolated, assertIsolation, type Terms, termsOf } from './authorisation.ts'
@@ -12,12 +12,16 @@ import { chooseClass, classesOf, freeOf, type RuntimeClass } from './classes.ts'
 import { fail } from './failures.ts'
 import type { OfferStatus } from './machines.ts'
 import type { MachineCommand } from './order.ts'
+import { NODE_ENDED } from './settlement.ts'
 import { LIVING_STATES } from './states.ts'
 import type { Substrates } from './substrates.ts'
 
 /** Leases that were not paid, within the time of an invoice: of one stranger, and of all who brought no token. Each costs an invoice. */
 const MAX_UNPAID_PER_TENANT = 16
 const MAX_UNPAID = 200
+/** After so many leases within an hour that one tenant paid and had given back nothing is rented to it for a while. */
+const MAX_REFUNDS_CAUSED = 5
+const HOUR_MS = 3_600_000
 
 export interface MarketDeps {
   readonly store: Store
@@ -80,9 +84,12 @@ export function createMarket(deps: MarketDeps) {
     }
   }
 
-  /** @throws ControlError rate_limited when too many leases were asked for and not paid */
+  /** @throws ControlError rate_limited when too many leases were asked for and not paid, or paid and given back */
   function assertMayOwe(tenant: string, token: string | undefined): void {
     const since = deps.clock.now() - config().payment_expiry_s * 1000
+    const refunds = countRefundsCaused(store, { tenant, since: deps.clock.now() - HOUR_MS, except: NODE_ENDED })
+    if (refunds >= MAX_REFUNDS_CAUSED)
+      throw fail('rate_limited', `${refunds} of your leases were paid and given back within an hour`, 'try later')
     const unpaid = countUnpaid(store, { tenant, since })
     if (unpaid.theirs >= MAX_UNPAID_PER_TENANT)
       throw fail('rate_limited', `you have not paid for ${unpaid.theirs} leases`, 'pay for one of them, or try later')

@@ -7,6 +7,9 @@ import type { Away } from './lookout.ts'
 /** Why a lease ends: the tenant left, its time is up, its run is over, or the node failed it. */
 export type EndedBy = 'tenant' | 'time' | 'completed' | 'node'
 
+/** Of a lease that the node failed. All other ends are the tenant's doing, or as agreed: so are the fees of what goes back then. */
+export const NODE_ENDED = 'the node could not keep it'
+
 export const depositAccount = (leaseId: string): string => `node/deposit/lease:${leaseId}`
 
 /** Keys under which the wallet knows what is done for a lease. */

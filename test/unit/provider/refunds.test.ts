@@ -24,6 +24,7 @@ it('of a payment that became known late comes from the mint that holds it, which
   )
   const asked: SendRequest[] = []
   const wallet: Partial<Wallet> = {
+    sentToken: () => undefined,
     sendToken: async (request) => {
       asked.push(request)
       throw new PylonError('mint_unreachable', 'no answer')
@@ -38,12 +39,14 @@ it('of a payment that became known late comes from the mint that holds it, which
         cause,
         amountSats: sats(5),
         mintUrl: null,
+        causedByPayer: false,
         pubkey: 'ab'.repeat(32),
         debitAccount: 'node/deposit/job:1',
         sends: 0,
       }),
       deliver: () => [],
       note: () => nothing(undefined),
+      forgo: () => [],
       onClaimed: async () => {},
     },
   )
