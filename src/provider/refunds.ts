@@ -15,8 +15,9 @@ const DAY_MS = 1440 * MINUTE_MS
 const RESEND_AFTER_MS: readonly number[] = [MINUTE_MS, 5 * MINUTE_MS, 30 * MINUTE_MS, 120 * MINUTE_MS, 720 * MINUTE_MS]
 /** After that the token waits in our database; the owner can still hand it over. */
 const MAX_SENDS = 40
-/** When the wallet could not make the token (no mint answers): again after this. */
+/** When the wallet could not make the token (no mint answers, it holds too little): again after this, then the rarer the longer. */
 const RETRY_MS = MINUTE_MS
+const MAX_RETRY_MS = 60 * MINUTE_MS
 
 export interface Owed {
   readonly idempotencyKey: string
@@ -43,6 +44,8 @@ export interface RefundBook {
   note(p: { id: string; sends: number; nextAt: number; at: number }): Command<unknown>
   /** Ends it where nothing is left to give back once the mint has taken its fee, and says so. */
   forgo(id: string, reason: string): readonly Command<unknown>[]
+  /** Tells the payer, once, of what a refund is due for that can't be made yet. */
+  deferred(id: string): readonly Command<unknown>[]
   /** The payer spent the token. */
   onClaimed(id: string): Promise<void>
 }
@@ -62,6 +65,7 @@ export function createRefunds(
 ): Refunds {
   const { clock, logger } = deps
   const busy = new Map<string, Promise<void>>()
+  const failures = new Map<string, number>()
   let closing = false
 
   async function refund(id: string, owed: Owed): Promise<void> {
@@ -89,6 +93,7 @@ export function createRefunds(
     const nextAt = sends >= MAX_SENDS ? Number.MAX_SAFE_INTEGER : at + (RESEND_AFTER_MS[owed.sends] ?? DAY_MS)
     const rest = restEntry(owed, sent.amountSats, at)
     const booked = rest === undefined ? [] : [postEntry(rest)]
+    failures.delete(id)
     await persist(deps, book.note({ id, sends, nextAt, at }), ...book.deliver(id, sent.token, sends), ...booked)
     deps.nudge()
   }
@@ -103,7 +108,12 @@ export function createRefunds(
       if (isPylonError(error, 'amount_invalid') && error.details['worthless'] === true) return await forgo(id, owed)
       logger.warn({ [`${owed.cause.type}_id`]: id, error: messageOf(error) }, 'a refund could not be sent yet')
       const at = clock.now()
-      await persist(deps, book.note({ id, sends: owed.sends, nextAt: at + RETRY_MS, at }))
+      const before = failures.get(id) ?? 0
+      failures.set(id, before + 1)
+      const nextAt = at + Math.min(MAX_RETRY_MS, RETRY_MS * 2 ** Math.min(before, 10))
+      const told = before === 0 && owed.sends === 0 ? book.deferred(id) : []
+      await persist(deps, book.note({ id, sends: owed.sends, nextAt, at }), ...told)
+      if (told.length > 0) deps.nudge()
     }
   }
 

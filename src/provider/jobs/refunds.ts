@@ -64,6 +64,13 @@ export function createJobRefunds(deps: EngineDeps): JobRefunds {
       const code = codeOf(job.errorCode)
       return [end, publish(transport.feedback(addresseeOf(job), { status: 'error', code, message: reason, revision: 1 }), at)]
     },
+    deferred(id) {
+      const job = getJob(store, id)
+      if (job === undefined) return []
+      const code = codeOf(job.errorCode)
+      const message = `${tellable(code, job.error ?? 'The job was cancelled.')} What was paid comes back as soon as the mint of this node takes part.`
+      return [publish(transport.feedback(addresseeOf(job), { status: 'error', code, message }), clock.now())]
+    },
     onClaimed,
   })
   return { ...refunds, onClaimed }

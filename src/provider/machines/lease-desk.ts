@@ -84,6 +84,8 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
         progress: { refund },
       })
     },
+    // The end of the lease was told already.
+    deferred: () => [],
     note: ({ id, sends, nextAt, at }) => patchLease({ id, patch: { refundSends: sends, refundNextAt: nextAt }, at }),
     forgo(id, reason) {
       const end = stepLease({ id, from: 'refunding', to: 'refunded', reason, at: clock.now(), patch: { refundNextAt: null } })

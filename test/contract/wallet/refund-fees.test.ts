@@ -49,6 +49,7 @@ async function refunded(node: TestHome, customer: TestHome, id: string, paid: nu
         return []
       },
       note: () => nothing(undefined),
+      deferred: () => [],
       forgo: (_, reason) => {
         ended.push(reason)
         return []

@@ -231,8 +231,12 @@ test('a refund waits for a mint that is down', async () => {
   await reached(testNode, event, 'refunding')
   await world.clock.advance(10_000)
   expect(world.sent.size).toBe(0)
+  // That the job failed is told all the same, once.
+  await world.clock.advance(600_000)
+  const errors = () => world.feedback(event.id).filter(({ status }) => status === 'error')
+  await vi.waitFor(() => expect(errors()).toMatchObject([{ extra: 'internal', refundToken: undefined }]))
   world.mintUp = true
-  await world.clock.advance(120_000)
+  await world.clock.advance(1_200_000)
   await vi.waitFor(() => expect(world.feedback(event.id).some((feedback) => feedback.refundToken !== undefined)).toBe(true))
   expect(
     world

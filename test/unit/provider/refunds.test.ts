@@ -45,6 +45,7 @@ it('of a payment that became known late comes from the mint that holds it, which
         sends: 0,
       }),
       deliver: () => [],
+      deferred: () => [],
       note: () => nothing(undefined),
       forgo: () => [],
       onClaimed: async () => {},
