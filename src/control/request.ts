@@ -1,17 +1,20 @@
 /** One HTTP request as the control socket takes it: guarded against browsers, capped, parsed into one flat input. */
 import type { IncomingMessage } from 'node:http'
 import { PylonError } from '../base/errors.ts'
+import { parseJson } from '../base/json.ts'
+import { hasManyHosts } from '../base/one-host.ts'
 import type { Match } from './router.ts'
 
 const MAX_BODY_BYTES = 1024 * 1024
 const HOSTS = new Set(['pylon', 'localhost'])
 
-/** A page in a browser can be made to reach local services; it can't leave these headers out. @throws forbidden_origin */
+/** A page in a browser can be made to reach local services; it can't leave these headers out. @throws forbidden_origin, invalid_request */
 export function refuseBrowsers(request: IncomingMessage): void {
   const { origin, referer, host } = request.headers
   if (origin !== undefined || referer !== undefined) {
     throw new PylonError('forbidden_origin', 'The control socket refuses requests with an Origin or Referer header.')
   }
+  if (hasManyHosts(request)) throw new PylonError('invalid_request', 'The request has more than one Host header.')
   if (host === undefined || !HOSTS.has(host.replace(/:\d{1,5}$/, '').toLowerCase())) {
     throw new PylonError('forbidden_origin', 'The Host header must be "pylon" (or localhost).')
   }
@@ -86,12 +89,8 @@ function fromQuery(query: URLSearchParams): Record<string, unknown> {
 
 function fromBody(body: string): Record<string, unknown> {
   if (body === '') return {}
-  let value: unknown
-  try {
-    value = JSON.parse(body)
-  } catch {
-    throw new PylonError('invalid_request', 'The body is not valid JSON.')
-  }
+  const value = parseJson(body)
+  if (value === undefined) throw new PylonError('invalid_request', 'The body is not valid JSON, or nested too deep.')
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new PylonError('invalid_request', 'The body must be a JSON object.')
   }

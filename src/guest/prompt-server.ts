@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Clock } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'
+import { hasManyHosts } from '../base/one-host.ts'
 import {
   decodePromptRequest,
   MAX_PROMPT_BYTES,
@@ -88,6 +89,7 @@ export class PromptServer {
     try {
       const path = (request.url ?? '').split('?')[0]
       if (path !== PROMPT_PATH) throw new PromptFailure('not_found', `There is only ${PROMPT_PATH}.`)
+      if (hasManyHosts(request)) throw new PromptFailure('invalid_request', 'The request has more than one Host header.')
       if (request.method !== 'POST') throw new PromptFailure('method_not_allowed', 'Use POST.')
       this.#authorize(request)
       const prompt = await this.#read(request)

@@ -4,6 +4,9 @@ import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { PylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
+import { hasManyHosts } from '../base/one-host.ts'
+
+const TWO_HOSTS = 'the request has more than one Host header'
 
 export interface ListenOptions {
   /** For the error message: which of the servers. */
@@ -22,10 +25,16 @@ export interface Listening {
 
 /** @throws port_taken when another program listens there. */
 export async function listen(options: ListenOptions): Promise<Listening> {
-  const server = createServer(options.onRequest)
+  const server = createServer((request, response) => {
+    if (hasManyHosts(request)) {
+      response.setHeader('connection', 'close')
+      sendJson(response, 400, { error: TWO_HOSTS, detail: TWO_HOSTS, code: 0 })
+    } else options.onRequest(request, response)
+  })
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy())
-    if (options.onUpgrade === undefined) socket.destroy()
+    if (hasManyHosts(request)) socket.end(`HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`)
+    else if (options.onUpgrade === undefined) socket.destroy()
     else options.onUpgrade(request, socket, head)
   })
   server.on('clientError', (_error, socket) => socket.destroy())

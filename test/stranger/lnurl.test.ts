@@ -1,5 +1,6 @@
 /** Addresses and zaps as other people's clients see them: nostr-tools, cashu-ts and fetch, nothing of ours. */
 import { createHash } from 'node:crypto'
+import { connect } from 'node:net'
 import { Wallet } from '@cashu/cashu-ts'
 import { secp256k1 } from '@noble/curves/secp256k1.js'
 import { decode } from 'light-bolt11-decoder'
@@ -337,4 +338,17 @@ test('hostile requests are answered and the server goes on', async () => {
   ).toBe(413)
   expect((await fetch(`${url}/sandbox/register`, { method: 'DELETE' })).status).toBe(404)
   expect((await register('alive')).callback).toContain(url)
+})
+
+test('two Host headers are no request, at none of the servers', async () => {
+  for (const base of [sandbox.lnurlBaseUrl, sandbox.mintUrl, sandbox.relayUrl]) {
+    const { hostname, port } = new URL(base)
+    const socket = connect(Number(port), hostname)
+    const upgrade =
+      'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
+    socket.end(`GET / HTTP/1.1\r\nHost: ${hostname}\r\n${base.startsWith('ws') ? upgrade : ''}Host: evil.example\r\n\r\n`)
+    const chunks: Buffer[] = []
+    for await (const chunk of socket) chunks.push(chunk as Buffer)
+    expect(Buffer.concat(chunks).toString()).toMatch(/^HTTP\/1.1 400 /)
+  }
 })

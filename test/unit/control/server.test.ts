@@ -179,6 +179,13 @@ test.each([
   ['GET', 'http://evil/v1/things/a', {}, '400 invalid_request'],
   ['POST', '/v1/echo', { body: '[]' }, '400 invalid_request'],
   ['POST', '/v1/echo', { body: '{"text":' }, '400 invalid_request'],
+  ['POST', '/v1/echo', { body: `{"text":${'['.repeat(100_000)}${']'.repeat(100_000)}}` }, '400 invalid_request'],
+  [
+    'POST',
+    '/v1/pay',
+    { headers: { 'Idempotency-Key': 'deep' }, body: `${'{"sats":'.repeat(100_000)}1${'}'.repeat(100_000)}` },
+    '400 invalid_request',
+  ],
   ['POST', '/v1/echo', { body: '{"__proto__":{"text":"x"}}' }, '400 invalid_request'],
   ['POST', '/v1/echo', { body: `{"text":"${'x'.repeat(2 ** 20)}"}` }, '413 request_too_large'],
   ['GET', '/v1/things/a', { headers: { Origin: 'http://pylon' } }, '403 forbidden_origin'],
@@ -328,6 +335,15 @@ test('while draining, changes are refused and reading goes on', async () => {
   server.drain()
   expect(codeOf(await raw(socket, 'POST', '/v1/echo', { body: '{"text":"x"}' }))).toBe('503 shutting_down')
   expect((await raw(socket, 'GET', '/v1/things/a')).status).toBe(200)
+})
+
+test('two Host headers are no request, in whatever order', async () => {
+  const { socket } = await setup()
+  for (const hosts of ['Host: pylon\r\nHost: evil', 'host: evil\r\nHOST: pylon', 'Host: pylon\r\nX: y\r\nHost: pylon']) {
+    expect(await exchange(socket, Buffer.from(`GET /v1/things/a HTTP/1.1\r\n${hosts}\r\n\r\n`))).toMatch(
+      /^HTTP\/1.1 400 .*invalid_request/s,
+    )
+  }
 })
 
 test('a file in the place of the socket is not removed', async () => {
