@@ -6,6 +6,8 @@ import type { Roles } from './cli/roles.ts'
 
 const roles: Roles = {
   async daemon(options) {
+    const { stepBehindShell } = await import('./daemon/launch/first-process.ts')
+    stepBehindShell(process.argv.slice(2))
     const { runDaemon } = await import('./daemon/daemon.ts')
     return await runDaemon(options)
   },

@@ -50,6 +50,7 @@ export const ERRORS = define({
   // Store
   database_newer: e(500, 'The database was written by a newer Pylon; install that version or restore a backup.'),
   database_corrupt: e(500, 'The database does not open; restore a backup with: pylon restore PATH.'),
+  database_busy: e(503, 'Another program holds a lock on the database; end it, and the node goes on.', true),
   disk_full: e(507, 'The disk is full; free space and the node goes on by itself.', true),
   conflict: e(409, 'The thing is not in a state that allows this; the message names the state.'),
   backup_failed: e(500, 'The backup could not be written; the message says why.'),
@@ -191,5 +192,32 @@ export function toPylonError(error: unknown): PylonError {
   if ((error as { code?: unknown } | null | undefined)?.code === 'ENOSPC') {
     return new PylonError('disk_full', 'The disk is full: nothing was changed; free space and try again.', { cause: error })
   }
-  return new PylonError('internal', messageOf(error), { cause: error })
+  return fileError(error) ?? new PylonError('internal', messageOf(error), { cause: error })
+}
+
+/** What the system says of a file that is not as it should be; that is the owner's to mend, no fault of Pylon. */
+const FILE_WORDS: Readonly<Record<string, string>> = {
+  EACCES: 'this user may not do that there',
+  EPERM: 'it belongs to another user, or may not be changed',
+  EROFS: 'the file system is read-only',
+  EISDIR: 'it is a folder where a file belongs',
+  ENOTDIR: 'a part of the path is no folder',
+  ENOENT: 'it is not there',
+  EEXIST: 'something of that name is in the way',
+  ENOTEMPTY: 'the folder is not empty',
+  ENAMETOOLONG: 'the path is too long',
+  ELOOP: 'its links go round in circles',
+  EBUSY: 'the system is using it',
+  EIO: 'the disk failed',
+  EMFILE: 'too many files are open (ulimit -n)',
+  ENFILE: 'too many files are open on this machine',
+}
+
+/** Undefined for anything that is no error of a file. @param path where the error does not name it */
+export function fileError(error: unknown, path?: string): PylonError | undefined {
+  const { code, syscall, path: named, dest } = (error ?? {}) as { code?: unknown; syscall?: unknown; path?: unknown; dest?: unknown }
+  const words = typeof code === 'string' && Object.hasOwn(FILE_WORDS, code) ? FILE_WORDS[code] : undefined
+  if (words === undefined || typeof syscall !== 'string' || /^(?:spawn|connect|listen|bind|kill)/.test(syscall)) return undefined
+  const where = path ?? [named, dest].filter((one) => typeof one === 'string').join(' or ')
+  return new PylonError('home_unusable', `${where === '' ? 'A file' : where} can't be used: ${words}.`, { cause: error })
 }

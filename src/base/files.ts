@@ -1,6 +1,7 @@
 /** Private files: made 0600 in 0700 folders, replaced whole or not at all. */
 import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { fileError } from './errors.ts'
 
 export function ensurePrivateDir(path: string): void {
   mkdirSync(path, { recursive: true, mode: 0o700 })
@@ -33,6 +34,7 @@ export function readFileIfAny(path: string): string | undefined {
     return readFileSync(path, 'utf8')
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
+    // Some of the system's errors do not say which file.
+    throw fileError(error, path) ?? error
   }
 }

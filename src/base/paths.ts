@@ -41,10 +41,12 @@ export function defaultHome(env: NodeJS.ProcessEnv): Home {
   return homeAt(env['PYLON_HOME'] || join(env['HOME'] || homedir(), '.pylon'))
 }
 
+export const isSocketPathUsable = (path: string): boolean => Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES
+
 /** @throws home_unusable when the socket path would not fit. */
 export function assertSocketPath(path: string): void {
   const bytes = Buffer.byteLength(path)
-  if (bytes > MAX_SOCKET_PATH_BYTES) {
+  if (!isSocketPathUsable(path)) {
     throw new PylonError(
       'home_unusable',
       `The control socket path is ${bytes} bytes long and the system allows ${MAX_SOCKET_PATH_BYTES}: set PYLON_HOME to a shorter path (now ${path}).`,

@@ -1,6 +1,6 @@
 /** The command line: parses argv, runs one command and gives the exit code. */
 import yargs, { type Argv, type CommandModule } from 'yargs'
-import { messageOf, PylonError, toPylonError } from '../base/errors.ts'
+import { PylonError, toPylonError } from '../base/errors.ts'
 import { nearest } from '../base/nearest.ts'
 import { VERSION } from '../base/version.ts'
 import type { GlobalOptions } from './command.ts'
@@ -35,8 +35,6 @@ const COMMANDS: Readonly<Record<string, (roles: Roles) => Promise<Command>>> = {
   sandbox: async (roles) => (await import('./sandbox.ts')).sandboxCommand(roles),
 }
 
-const FILE_ERRORS = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOENT', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENAMETOOLONG'])
-
 /** @param argv without the executable and script. @returns 0 ok, 1 failed, 2 usage, 3 not running, 130 after Ctrl-C. */
 export async function runCli(argv: readonly string[], roles: Roles): Promise<number> {
   // Before the parser, so that its own errors keep to the form that was asked for.
@@ -51,17 +49,10 @@ export async function runCli(argv: readonly string[], roles: Roles): Promise<num
     await parsed.parseAsync()
     return typeof process.exitCode === 'number' ? process.exitCode : 0
   } catch (error) {
-    const known = fileError(error) ?? toPylonError(error)
+    const known = toPylonError(error)
     printError(known, asJson)
     return exitCodeOf(known)
   }
-}
-
-/** A file of this machine that this user cannot use is no fault of the program. */
-function fileError(error: unknown): PylonError | undefined {
-  const { code, path } = error as { code?: unknown; path?: unknown }
-  if (typeof path !== 'string' || typeof code !== 'string' || !FILE_ERRORS.has(code)) return undefined
-  return new PylonError('home_unusable', `${path} can't be used: ${messageOf(error)}`, { cause: error })
 }
 
 /** The one that is named; all where none is (for the help and the near misses). */

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs'
 import { howToStart } from '../base/advice.ts'
 import { isPylonError, PylonError } from '../base/errors.ts'
-import { defaultHome, type Home, homeAt } from '../base/paths.ts'
+import { defaultHome, type Home, homeAt, isSocketPathUsable } from '../base/paths.ts'
 import { VERSION } from '../base/version.ts'
 import {
   type Answer,
@@ -74,7 +74,9 @@ export interface NodeHome {
 export function homesOf(args: { sandbox: boolean }): NodeHome[] {
   const live = defaultHome(process.env)
   const sandbox: NodeHome = { home: homeAt(live.sandbox), network: 'sandbox' }
-  return args.sandbox ? [sandbox] : [{ home: live, network: 'live' }, sandbox]
+  // Below a long path there is room for the live node alone.
+  const both = isSocketPathUsable(sandbox.home.socket) ? [sandbox] : []
+  return args.sandbox ? [sandbox] : [{ home: live, network: 'live' }, ...both]
 }
 
 /** The home of a command that starts or changes a node: the live one unless `--sandbox`. */

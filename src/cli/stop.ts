@@ -1,7 +1,7 @@
 /** `pylon stop`: drains and ends the node. */
 import type { Stopped } from '../daemon/launch/stop.ts'
 import { defineCommand, homesOf, type NodeHome } from './command.ts'
-import { json, print } from './output.ts'
+import { json, print, warn } from './output.ts'
 import { wholeNumberIf } from './values.ts'
 
 export const stopCommand = defineCommand({
@@ -15,7 +15,11 @@ export const stopCommand = defineCommand({
     const timeoutS = wholeNumberIf(args.timeout, '--timeout', 0, 3600) ?? 10
     const { stopNode } = await import('../daemon/launch/stop.ts')
     const { home, network } = await heldHome(args)
-    const stopped = await stopNode(home, { timeoutMs: timeoutS * 1000, force: args.force })
+    const stopped = await stopNode(home, {
+      timeoutMs: timeoutS * 1000,
+      force: args.force,
+      onSilent: () => warn('the node does not answer: it is told to end by signals, and killed when that does not help'),
+    })
     print(args.json ? json({ network, stopped: stopped.how !== 'not_running', ...stopped }, 2) : human(stopped))
   },
 })

@@ -4,7 +4,9 @@ import { type ClientRequest, request as httpRequest, type IncomingMessage } from
 import { StringDecoder } from 'node:string_decoder'
 import { ERRORS, type ErrorCode, PylonError } from '../base/errors.ts'
 import { parseJson, stringify } from '../base/json.ts'
+import { assertSocketPath } from '../base/paths.ts'
 import { VERSION } from '../base/version.ts'
+import { watchLiveness } from './liveness.ts'
 import { type Input, type Output, paramsOf, type Route } from './route.ts'
 
 export type { Input, Output, Route } from './route.ts'
@@ -32,7 +34,7 @@ export interface CallOptions {
 const TASK_WAIT_S = 25
 const DEFAULT_TIMEOUT_MS = 120_000
 
-/** Calls a route over the socket. @throws not_running when nobody listens (then nothing was sent), timeout, and what the node answers. */
+/** Calls a route over the socket. @throws home_unusable when its path is too long, not_running when nobody listens (then nothing was sent), timeout, and what the node answers. */
 export async function callRoute<R extends Route>(
   socket: string,
   route: R,
@@ -138,6 +140,7 @@ function open(
   signal: AbortSignal | undefined,
   deadline: number | undefined,
 ): Promise<{ response: IncomingMessage; request: ClientRequest }> {
+  assertSocketPath(socket)
   return new Promise((resolve, reject) => {
     const request = httpRequest({
       socketPath: socket,
@@ -156,8 +159,16 @@ function open(
       clearTimeout(timer)
       reject(connectionError(error, socket))
     })
+    watchLiveness(socket, request, () => request.destroy(silentError()))
     request.end(encoded.body)
   })
+}
+
+function silentError(): PylonError {
+  return new PylonError(
+    'timeout',
+    'The node does not answer: its process is stopped or hung. What it was asked may still happen once it goes on; to end it: pylon stop, then pylon start.',
+  )
 }
 
 function timeoutError(): PylonError {
@@ -169,9 +180,16 @@ function connectionError(error: NodeJS.ErrnoException, socket: string): PylonErr
   if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED' || error.code === 'ENOTSOCK') {
     return new PylonError('not_running', 'Pylon is not running; start it with: pylon start', { details: { socket } })
   }
+  if (error.code === 'ENOTDIR' || error.code === 'ELOOP' || error.code === 'ENAMETOOLONG') {
+    return new PylonError(
+      'home_unusable',
+      `There can be no node at ${socket}: a part of the path is no folder. Set PYLON_HOME to another one.`,
+    )
+  }
   if (error.code === 'EACCES') {
     return new PylonError('home_unusable', `The socket ${socket} belongs to another user.`, { details: { socket } })
   }
+  if (error.code === 'EAGAIN') return silentError()
   if (error.name === 'AbortError') return new PylonError('cancelled', 'The call was given up.')
   return new PylonError('internal', `The connection to the node broke (${error.message}); look at: pylon logs`, { cause: error })
 }

@@ -31,7 +31,10 @@ interface Reply {
 export class ControlServer {
   readonly #options: ControlServerOptions
   readonly #router: Router
-  readonly #server: Server
+  #server: Server
+  #path = ''
+  /** Of the socket that we made there. */
+  #inode: bigint | undefined
   readonly #ending = new AbortController()
   /** Spending calls under way by their key: a second one with the same key waits for the first. */
   readonly #spending = new Map<string, Promise<Reply>>()
@@ -40,13 +43,16 @@ export class ControlServer {
   constructor(options: ControlServerOptions) {
     this.#options = options
     this.#router = new Router(options.routes)
-    this.#server = createServer({ requireHostHeader: false, headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 5_000 })
-    this.#server.on('request', (request, response) => void this.#serve(request, response))
-    this.#server.on('checkExpectation', (_request, response: ServerResponse) =>
-      this.#fail(response, badRequest('Expect is not supported.')),
-    )
-    this.#server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseBytes(error, socket))
-    this.#server.on('connect', (_request, socket) => refuseBytes(undefined, socket))
+    this.#server = this.#createServer()
+  }
+
+  #createServer(): Server {
+    const server = createServer({ requireHostHeader: false, headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 5_000 })
+    server.on('request', (request, response) => void this.#serve(request, response))
+    server.on('checkExpectation', (_request, response: ServerResponse) => this.#fail(response, badRequest('Expect is not supported.')))
+    server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseBytes(error, socket))
+    server.on('connect', (_request, socket) => refuseBytes(undefined, socket))
+    return server
   }
 
   /** Call with the lease held: a leftover socket is then surely nobody's. @throws home_unusable */
@@ -61,6 +67,23 @@ export class ControlServer {
       })
     })
     chmodSync(path, 0o600)
+    this.#path = path
+    this.#inode = lstatSync(path, { bigint: true }).ino
+  }
+
+  /** Whether what lies at the path is the socket on which this server listens. */
+  socketState(): 'ours' | 'gone' | 'foreign' {
+    const found = lstatSync(this.#path, { bigint: true, throwIfNoEntry: false })
+    if (found === undefined) return 'gone'
+    return found.ino === this.#inode ? 'ours' : 'foreign'
+  }
+
+  /** Makes the socket again, after somebody deleted it; calls that are under way go on. */
+  async listenAgain(): Promise<void> {
+    const before = this.#server
+    before.close()
+    this.#server = this.#createServer()
+    await this.listen(this.#path)
   }
 
   /** From now on only reading is answered. */
@@ -72,6 +95,12 @@ export class ControlServer {
   async close(graceMs = 2000): Promise<void> {
     this.drain()
     this.#ending.abort(new PylonError('shutting_down', 'The node is shutting down.'))
+    if (this.#path !== '' && this.socketState() === 'foreign') {
+      // Closing would delete the socket of whoever took the home over; the end of the process closes ours.
+      this.#server.closeAllConnections()
+      this.#server.unref()
+      return
+    }
     const timer = setTimeout(() => this.#server.closeAllConnections(), graceMs)
     await new Promise<void>((resolve) => {
       this.#server.close(() => resolve())

@@ -6,12 +6,14 @@ import { toPylonError } from '../base/errors.ts'
 import { createLogger, type Logger } from '../base/logger.ts'
 import { VERSION } from '../base/version.ts'
 import { ControlServer } from '../control/server.ts'
+import { sweepTraces } from '../inference/traces.ts'
 import { putSetting } from '../store/settings.ts'
 import { Store } from '../store/store.ts'
 import { reconcileCalls, StoredTasks, storedClaims } from './calls.ts'
 import { Events } from './events.ts'
 import { faultHook } from './fault-points.ts'
 import { boundRoutes } from './handlers.ts'
+import { watchHome } from './home-watch.ts'
 import { openKeys } from './keys.ts'
 import { type DaemonOptions, RUN_OPTIONS_KEY } from './launch/run-options.ts'
 import type { LaunchMessage } from './launch/start.ts'
@@ -59,6 +61,9 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   // While the lease is still ours: later it would be the successor's.
   shutdown.onClose('pid file', () => removePidFile(home))
 
+  const swept = await sweepTraces()
+  if (swept.processes + swept.folders > 0) logger.info(swept, 'what commands of a killed node had left is gone')
+
   const events = new Events()
   const faults = faultHook(process.env['PYLON_FAULT'])
   const afterCommit = (labels: readonly string[]) => {
@@ -89,6 +94,15 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   await server.listen(home.socket)
   shutdown.onClose('control socket', () => server.close())
   writePidFile(home)
+  const stopWatching = watchHome({
+    ...{ home, clock, logger, server },
+    onLost: (reason) => {
+      // Nothing that still runs could be stored.
+      node.drainMs = 0
+      shutdown.request(reason)
+    },
+  })
+  shutdown.onClose('watch of the home', stopWatching)
   logger.info({ pid: process.pid, version: VERSION, home: home.dir, network, mode: node.mode, locked: keyring.locked }, 'ready')
   return node
 }

@@ -1,99 +1,52 @@
 /** Checks what keeps a node from working, each with its next step; reads only, so it also works on a stopped node. */
-import { statSync } from 'node:fs'
-import { loadConfig } from '../base/config.ts'
 import { messageOf } from '../base/errors.ts'
-import { isProtected, readIdentity } from '../nostr/identity.ts'
-import { unsentRefunds } from '../store/held-value.ts'
+import { sentRefunds, unsentRefunds } from '../store/held-value.ts'
 import { auditLedger, balancesByPrefix } from '../store/ledger.ts'
 import { listMints } from '../store/mints.ts'
 import { countGivenUp, listRefusals } from '../store/outbox.ts'
 import { getPurchase } from '../store/purchases.ts'
 import { listQuotes } from '../store/quotes.ts'
 import { causesWithRefund, refundTokensOf } from '../store/refund-tokens.ts'
-import { text } from '../store/row.ts'
 import { type Check, failed, ok, type Report, skipped, warning } from './check.ts'
+import { type Examination, examineOne } from './doctor-check.ts'
 import { checkCoins, checkKeysets, checkOwedSignatures } from './doctor-coins.ts'
+import { checkConfig, checkDatabase, checkDisk, checkHome, checkIdentity, checkNodeVersion } from './doctor-home.ts'
 import type { PylonNode } from './node.ts'
-import { freeBytes } from './prepare-home.ts'
 import { tellOperator } from './routes/wallet-invoices.ts'
 import type { ReadServices } from './services.ts'
 
-const LOW_DISK_BYTES = 200 * 1024 * 1024
-const FULL_DISK_BYTES = 1_000_000
-const MIN_NODE = [22, 19] as const
 const MAX_SKEW_S = 30
 const DAY_MS = 86_400_000
 
+/** Each is made alone: add yours to the list, and throw where it cannot be made. */
+const EXAMINATIONS: readonly Examination[] = [
+  { name: 'runtime', run: () => checkNodeVersion() },
+  { name: 'home', run: checkHome },
+  { name: 'disk', run: checkDisk },
+  { name: 'config', run: checkConfig },
+  { name: 'identity', run: checkIdentity },
+  { name: 'database', run: checkDatabase },
+  { name: 'ledger', run: checkLedger },
+  { name: 'refunds', run: checkRefunds },
+  { name: 'invoices', run: checkInvoices },
+  { name: 'publishing', run: checkPublishing },
+  { name: 'mints', run: checkMints },
+  { name: 'keysets', run: ({ store, clock }) => checkKeysets(store, clock.now()) },
+  { name: 'owed signatures', run: ({ store }) => checkOwedSignatures(store) },
+  { name: 'coins', run: (_read, node) => (node === undefined ? [] : checkCoins(node)) },
+  {
+    name: 'relays',
+    run: (_read, node) => (node === undefined ? skipped('relays', 'The node is stopped.', 'pylon start') : checkRelays(node)),
+  },
+  { name: 'backends', run: (_read, node) => (node === undefined ? [] : checkBackends(node)) },
+  { name: 'substrates', run: (_read, node) => (node === undefined ? [] : checkSubstrates(node)) },
+]
+
 /** @param node the running node; without it what only a running one can tell is skipped. */
 export async function examine(read: ReadServices, node?: PylonNode): Promise<Report> {
-  const checks = [checkNodeVersion(), checkHome(read), checkDisk(read), checkConfig(read), checkIdentity(read)]
-  checks.push(
-    checkDatabase(read),
-    checkLedger(read),
-    checkRefunds(read),
-    checkInvoices(read),
-    checkPublishing(read),
-    ...(await checkMints(read, node)),
-  )
-  checks.push(...checkKeysets(read.store, read.clock.now()), ...checkOwedSignatures(read.store))
-  if (node !== undefined) checks.push(...(await checkCoins(node)))
-  if (node === undefined) checks.push({ name: 'relays', state: 'skipped', message: 'The node is stopped.', next_step: 'pylon start' })
-  else checks.push(...checkRelays(node), ...checkBackends(node), ...(await checkSubstrates(node)))
+  const found = await Promise.all(EXAMINATIONS.map((one) => examineOne(one, read, node)))
+  const checks = found.flat()
   return { ok: checks.every((check) => check.state !== 'failed'), checks }
-}
-
-function checkNodeVersion(): Check {
-  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
-  const isNew = major > MIN_NODE[0] || (major === MIN_NODE[0] && minor >= MIN_NODE[1])
-  const message = `Node ${process.versions.node} on ${process.platform}-${process.arch}`
-  return isNew ? ok('runtime', message) : failed('runtime', message, `Use Node ${MIN_NODE.join('.')} or newer.`)
-}
-
-function checkHome({ home }: ReadServices): Check {
-  const mode = statSync(home.dir).mode & 0o777
-  if ((mode & 0o077) === 0) return ok('home', `${home.dir} is private.`)
-  return failed('home', `${home.dir} is open to others (mode ${mode.toString(8)}).`, `chmod 700 ${home.dir}`)
-}
-
-function checkDisk({ home }: ReadServices): Check {
-  const free = freeBytes(home.dir)
-  const message = `${Math.floor(free / 1024 / 1024)} MB are free.`
-  if (free >= LOW_DISK_BYTES) return ok('disk', message)
-  return (free < FULL_DISK_BYTES ? failed : warning)('disk', message, 'Free some space: a full disk stops the node from taking work.')
-}
-
-function checkConfig({ home }: ReadServices): Check {
-  try {
-    loadConfig(home.config)
-    return ok('config', `${home.config} is valid.`)
-  } catch (error) {
-    return failed('config', messageOf(error), `Mend it, or move it away: ${home.config}`)
-  }
-}
-
-function checkIdentity({ home }: ReadServices): Check {
-  try {
-    const identity = readIdentity(home.identity)
-    if (identity === undefined) return failed('identity', 'There is no identity.', 'pylon init')
-    const protection = isProtected(identity) ? 'under a passphrase' : 'in clear in a private file'
-    return ok('identity', `${identity.npub}, its keys ${protection}.`)
-  } catch (error) {
-    return failed('identity', messageOf(error), 'pylon restore PATH')
-  }
-}
-
-function checkDatabase({ store }: ReadServices): Check {
-  const rows = store
-    .sql('PRAGMA integrity_check(5)')
-    .all()
-    .map((row) => text(row, 'integrity_check'))
-  const foreign = store.sql('PRAGMA foreign_key_check').all().length
-  if (rows[0] === 'ok' && foreign === 0) return ok('database', 'The database is whole.')
-  return failed(
-    'database',
-    rows[0] === 'ok' ? `${foreign} rows point to nothing.` : rows.join('; '),
-    'pylon stop, then: pylon restore PATH',
-  )
 }
 
 function checkLedger({ store }: ReadServices): Check {
@@ -117,10 +70,12 @@ function checkRefunds({ store }: ReadServices): Check {
       return `A refund of ${cause.startsWith('rental:') ? 'a lease' : `the job ${getPurchase(store, cause)?.eventId ?? cause}`} waits: ${reason ?? 'it was not tried yet'}`
     }),
   ]
-  if (problems.length === 0) return ok('refunds', 'None waits.')
+  const sent = sentRefunds(store)
+  const out = `${sent.count} of ${sent.totalSats} sats ${sent.count === 1 ? 'is' : 'are'} sent, until their customers redeem them.`
+  if (problems.length === 0) return ok('refunds', sent.count === 0 ? 'None waits.' : `None waits to be made; ${out}`)
   return warning(
     'refunds',
-    problems.join(' '),
+    [...problems, ...(sent.count === 0 ? [] : [out])].join(' '),
     count === 0 ? 'pylon wallet mints list' : 'pylon wallet balance; pylon logs says why each waits',
   )
 }

@@ -27,7 +27,11 @@ export function acquireLease(path: string, waitMs = 0): Lease {
   } catch (error) {
     db?.close()
     const code = String((error as { code?: unknown }).code)
-    if (code.startsWith('SQLITE_BUSY')) throw new PylonError('already_running', `Another process holds ${path}: pylon status shows it.`)
+    if (code.startsWith('SQLITE_BUSY'))
+      throw new PylonError(
+        'already_running',
+        `Another process holds ${path}: a node that runs or just starts (pylon status), or a program that has the file open.`,
+      )
     throw (
       addonError(error) ??
       new PylonError('home_unusable', `The lease ${path} can't be taken (${messageOf(error)}): check rights and free space.`, {

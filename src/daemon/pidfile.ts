@@ -28,6 +28,7 @@ export function readPidFile(home: Home): PidRecord | undefined {
   return parsed.success ? parsed.data : undefined
 }
 
+/** Ours alone: where the home was replaced it is the successor's. */
 export function removePidFile(home: Home): void {
-  rmSync(home.pidFile, { force: true })
+  if (readPidFile(home)?.pid === process.pid) rmSync(home.pidFile, { force: true })
 }

@@ -53,9 +53,11 @@ function unusable(dir: string, error: unknown): PylonError {
     EEXIST: 'a file of that name is in the way',
     ENAMETOOLONG: 'the path is too long',
   }
+  const named = (error as { path?: unknown }).path
+  const where = typeof named === 'string' && named !== dir ? ` (${named})` : ''
   return new PylonError(
     code === 'ENOSPC' ? 'disk_full' : 'home_unusable',
-    `The home ${dir} can't be used: ${words[code] ?? messageOf(error)}. Fix that, or set PYLON_HOME to another folder.`,
+    `The home ${dir} can't be used: ${words[code] ?? messageOf(error)}${where}. Fix that, or set PYLON_HOME to another folder.`,
     { cause: error },
   )
 }

@@ -2,6 +2,8 @@
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 
+const SAME_SIGNAL_MS = 300
+
 interface Closer {
   readonly name: string
   readonly close: () => void | Promise<void>
@@ -81,10 +83,14 @@ async function closeWithin(closer: Closer, ms: number): Promise<string | undefin
  * @returns a function that stops listening.
  */
 export function listenToSignals(shutdown: Shutdown, onHangup: () => void): () => void {
-  let count = 0
+  let firstAt: number | undefined
   const onEnd = (signal: NodeJS.Signals) => {
-    count += 1
-    if (count === 1) return shutdown.request(signal)
+    if (firstAt === undefined) {
+      firstAt = performance.now()
+      return shutdown.request(signal)
+    }
+    // A terminal tells a whole group, and whoever started us may pass the same signal on: that is one.
+    if (performance.now() - firstAt < SAME_SIGNAL_MS) return
     stop()
     process.kill(process.pid, signal)
   }

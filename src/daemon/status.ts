@@ -164,5 +164,5 @@ function mintView(mint: HeldValue['mints'][number]): Status['wallet']['mints'][n
 }
 
 function storeHealth({ store }: PylonNode): Health {
-  return store.health.state === 'ok' ? OK : { ...store.health, nextStep: 'free some disk space' }
+  return store.health.state === 'ok' ? OK : store.health
 }

@@ -55,6 +55,7 @@ const GRACE_MS = 5000
 const staysOpen = (error: unknown): boolean =>
   isPylonError(error, 'shutting_down') ||
   isPylonError(error, 'disk_full') ||
+  isPylonError(error, 'database_busy') ||
   isPylonError(error, 'locked') ||
   isPylonError(error, 'payment_unknown')
 

@@ -1,10 +1,10 @@
 /** Runs a command of the owner on text from a stranger: no shell, a bare environment, its own process group, bounds on time and output. */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { rmSync } from 'node:fs'
+import { basename } from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import { PylonError } from '../base/errors.ts'
+import { endStrays, MARK, makeScratch } from './traces.ts'
 
 export interface CommandSpec {
   /** argv; the first is looked up on PATH. Never passed to a shell. */
@@ -15,7 +15,7 @@ export interface CommandSpec {
 
 export interface CommandRun {
   readonly input: string
-  /** Added to PATH, HOME and LANG, which alone pass through. */
+  /** Added to PATH, HOME and LANG, which alone pass through, and to the mark by which its processes are found. */
   readonly env?: Readonly<Record<string, string>>
   readonly signal?: AbortSignal
 }
@@ -57,14 +57,15 @@ function baseEnv(): Record<string, string> {
 /**
  * The command's stdout as text.
  * @throws backend_unavailable when it does not start; backend_failed when it exits above 0, is killed or outlives the
- *   time; output_too_large; the signal's reason when aborted. In every case its whole process group is gone.
+ *   time; output_too_large; the signal's reason when aborted. In every case all that it started is gone.
  */
 export async function runCommand(spec: CommandSpec, run: CommandRun, clock: Clock): Promise<string> {
   run.signal?.throwIfAborted()
-  const dir = mkdtempSync(join(tmpdir(), 'pylon-exec-'))
+  const dir = makeScratch()
   try {
     return await spawnAndCollect(spec, run, dir, clock)
   } finally {
+    await endStrays(dir)
     rmSync(dir, { recursive: true, force: true, maxRetries: 3 })
   }
 }
@@ -73,7 +74,12 @@ function spawnAndCollect(spec: CommandSpec, run: CommandRun, cwd: string, clock:
   const [file, ...args] = spec.command
   if (file === undefined) throw new PylonError('backend_unavailable', 'The command is empty; set it in config.toml.')
   return new Promise<string>((resolve, reject) => {
-    const child = spawn(file, args, { cwd, env: { ...baseEnv(), ...run.env }, detached: true, stdio: ['pipe', 'pipe', 'pipe'] })
+    const child = spawn(file, args, {
+      cwd,
+      env: { ...baseEnv(), ...run.env, [MARK]: basename(cwd) },
+      detached: true,
+      stdio: ['pipe', 'pipe', 'pipe'],
+    })
     const chunks: Buffer[] = []
     let bytes = 0
     let stderr = ''

@@ -69,6 +69,18 @@ export function unsentRefunds(store: Store): { readonly count: number; readonly 
   return { count: row === undefined ? 0 : int(row, 'n'), totalSats: msatsToSatsDown(msats(row === undefined ? 0n : amount(row, 'total'))) }
 }
 
+/** Refunds whose token is out and was not spent yet: they are sent again until it is. */
+export function sentRefunds(store: Store): { readonly count: number; readonly totalSats: Sats } {
+  const row = store
+    .sql(
+      `SELECT count(*) AS n, coalesce(sum(msats), 0) AS total FROM (
+         SELECT paid_msats AS msats FROM jobs WHERE status = 'refunding' AND refund_sends > 0
+         UNION ALL SELECT refund_msats FROM leases WHERE state = 'refunding' AND refund_sends > 0)`,
+    )
+    .get()
+  return { count: row === undefined ? 0 : int(row, 'n'), totalSats: msatsToSatsDown(msats(row === undefined ? 0n : amount(row, 'total'))) }
+}
+
 /** Every key of this home that ever had a wallet. */
 export function walletOwners(store: Store): { pubkey: string; kind: 'node' | 'customer' | 'agent' }[] {
   return store

@@ -11,6 +11,8 @@ export interface CommitHook {
   afterCommit?(labels: readonly string[]): void
 }
 
+export type StoreHealth = { readonly state: 'ok' } | { readonly state: 'degraded'; readonly reason: string; readonly nextStep: string }
+
 export interface StoreOptions {
   readonly readonly?: boolean
   readonly hook?: CommitHook
@@ -28,6 +30,11 @@ type Outcome = { ok: true; value: unknown } | { ok: false; error: unknown }
 const MAX_BATCH = 256
 /** The write-ahead log is cut to this when it begins anew. */
 const MAX_WAL_BYTES = 4_194_304
+/** How long a start waits for another program that holds a lock. */
+const BUSY_OPENING_MS = 5000
+/** How long writes wait for it while the node runs, and how often they try. */
+const MAX_BUSY_MS = 30_000
+const BUSY_RETRY_MS = 50
 const SHRINK_FROM_PAGES = 256
 const SHRINK_SLICE_PAGES = 128
 /** A larger database of an older Pylon keeps its form: to rewrite it would hold up the start. */
@@ -40,8 +47,10 @@ export class Store {
   readonly #hook: CommitHook
   readonly #queue: Pending[] = []
   #scheduled = false
+  #busySince: number | undefined
+  #isClosing = false
   #closed = false
-  #health: { state: 'ok' } | { state: 'degraded'; reason: string } = { state: 'ok' }
+  #health: StoreHealth = { state: 'ok' }
 
   private constructor(db: Database, hook: CommitHook) {
     this.#db = db
@@ -57,7 +66,7 @@ export class Store {
       db.defaultSafeIntegers(true)
       db.pragma('foreign_keys = ON')
       db.pragma('trusted_schema = OFF')
-      db.pragma('busy_timeout = 5000')
+      db.pragma(`busy_timeout = ${BUSY_OPENING_MS}`)
       // What a savepoint would need to undo a command; in a file it costs more system calls than the commit itself.
       db.pragma('temp_store = MEMORY')
       const migrations = readMigrations()
@@ -72,6 +81,8 @@ export class Store {
         migrate(db, path, migrations)
         makeShrinkable(db)
       }
+      // From here on a foreign lock must hold up nothing but the writes that wait for it.
+      if (!options.readonly) db.pragma('busy_timeout = 0')
       return new Store(db, options.hook ?? {})
     } catch (error) {
       db?.close()
@@ -79,7 +90,7 @@ export class Store {
     }
   }
 
-  get health(): { state: 'ok' } | { state: 'degraded'; reason: string } {
+  get health(): StoreHealth {
     return this.#health
   }
 
@@ -115,11 +126,31 @@ export class Store {
         if (outcome.ok) pending.resolve(outcome.value)
         else pending.reject(storeError(outcome.error))
       })
+      this.#busySince = undefined
     } catch (error) {
       const failure = storeError(error)
-      if (failure.code === 'disk_full') this.#health = { state: 'degraded', reason: failure.message }
+      if (failure.code === 'database_busy' && this.#waitsFor(failure)) {
+        // Nothing has happened: the same commands, in the same order, once the lock is gone.
+        this.#queue.unshift(...batch)
+        return
+      }
+      if (failure.code === 'disk_full') this.#health = { state: 'degraded', reason: failure.message, nextStep: 'free some disk space' }
       for (const pending of batch) pending.reject(failure)
     }
+  }
+
+  /** Whether writes go on waiting for the lock of another program; when they do, the next try is set. */
+  #waitsFor({ message }: PylonError): boolean {
+    this.#health = { state: 'degraded', reason: message, nextStep: 'end that program' }
+    this.#busySince ??= performance.now()
+    if (this.#closed || this.#isClosing || performance.now() - this.#busySince > MAX_BUSY_MS) return false
+    if (this.#scheduled) return true
+    this.#scheduled = true
+    setTimeout(() => {
+      this.#scheduled = false
+      this.#flush()
+    }, BUSY_RETRY_MS)
+    return true
   }
 
   /** What is on disk is so, whatever a listener makes of it: nobody may take it for undone. */
@@ -179,13 +210,25 @@ export class Store {
   /** Writes what is queued, checkpoints the WAL and closes. */
   close(): void {
     if (this.#closed) return
+    // The last that is to be written is worth a wait.
+    this.#isClosing = true
+    if (!this.#db.readonly) this.#db.pragma(`busy_timeout = ${BUSY_OPENING_MS}`)
     while (this.#queue.length > 0) this.#flush()
     this.#closed = true
     if (!this.#db.readonly) {
-      this.#db.pragma('optimize')
-      this.#db.pragma('wal_checkpoint(TRUNCATE)')
+      this.#tidy()
     }
     this.#db.close()
+  }
+
+  /** Good for the next start, and no condition of the end. */
+  #tidy(): void {
+    try {
+      this.#db.pragma('optimize')
+      this.#db.pragma('wal_checkpoint(TRUNCATE)')
+    } catch {
+      // Somebody holds a lock, or the file is gone: the log is written back at the next start.
+    }
   }
 }
 
@@ -206,7 +249,16 @@ function storeError(error: unknown): PylonError {
   if (code === 'SQLITE_FULL' || code === 'ENOSPC') {
     return new PylonError('disk_full', 'The disk is full: nothing was written; free space and the node goes on.', { cause: error })
   }
-  if (code === 'SQLITE_CORRUPT' || code === 'SQLITE_NOTADB') {
+  const kind = typeof code === 'string' ? code.split('_').slice(0, 2).join('_') : ''
+  if (kind === 'SQLITE_BUSY' || kind === 'SQLITE_LOCKED') {
+    const words = 'Another program holds a lock on the database (a sqlite3 shell, a copy that is being made): end it, and the node goes on.'
+    return new PylonError('database_busy', words, { cause: error })
+  }
+  if (['SQLITE_CANTOPEN', 'SQLITE_READONLY', 'SQLITE_PERM', 'SQLITE_IOERR'].includes(kind)) {
+    const words = `The database can't be used (${messageOf(error)}): check that it is a file, its owner and rights, and its file system.`
+    return new PylonError('home_unusable', words, { cause: error })
+  }
+  if (kind === 'SQLITE_CORRUPT' || kind === 'SQLITE_NOTADB') {
     return new PylonError(
       'database_corrupt',
       `The database does not open (${messageOf(error)}): restore a backup with pylon restore PATH.`,

@@ -1,5 +1,6 @@
 /** The daemon as a good background process: one a home, ready when start returns, gone when stop returns, whatever was killed before. */
 import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { chmodSync, existsSync, mkdirSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -196,11 +197,12 @@ test('a newer database is refused and left as it is', async () => {
   const db = new Sqlite(rig.home.database)
   db.pragma('user_version = 9999')
   db.close()
-  for (const args of [['start'], ['doctor'], ['earnings']]) {
+  for (const args of [['start'], ['earnings']]) {
     const run = await rig.run(args)
     expect(run.code).toBe(1)
     expect(run.stderr).toContain('(database_newer)')
   }
+  expect(await rig.run(['doctor'])).toMatchObject({ code: 1, stdout: expect.stringMatching(/FAILED +database: .*newer/) })
 })
 
 test('a damaged database is refused with the way out', async () => {
@@ -288,6 +290,33 @@ test('config is shown, set and refused', async () => {
     expect({ args, code: broken.code, err: broken.stderr }).toEqual({ args, code: 1, err: expect.stringContaining('(config_invalid)') })
   }
   expect(await statusOf(rig)).toMatchObject({ pid, mode: 'host' })
+})
+
+const unshare = ['--pid', '--fork', '--mount-proc']
+const canUnshare = process.platform === 'linux' && spawnSync('unshare', [...unshare, 'true']).status === 0
+
+test('as the first process of a container it reaps what others left and passes signals on', { skip: !canUnshare }, async () => {
+  await using rig = new Rig()
+  const daemon = spawn('unshare', [...unshare, ...PROGRAM, 'daemon'], { env: rig.env(), stdio: 'ignore' })
+  const ended = once(daemon, 'exit')
+  const childrenOf = (pid: number) => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
+  await vi.waitFor(() => expect(existsSync(rig.home.pidFile)).toBe(true), 30_000)
+  const first = childrenOf(daemon.pid ?? 0)[0] ?? 0
+  spawnSync('nsenter', ['-t', String(first), '-p', '-m', 'sh', '-c', '(sleep 0.2 &)'])
+  await vi.waitFor(() => expect(childrenOf(first)).toHaveLength(1), 10_000)
+  process.kill(first, 'SIGTERM')
+  expect(await ended).toEqual([0, null])
+  expect(readFileSync(rig.home.log, 'utf8')).toMatch(/"reason":"SIGTERM"/)
+})
+
+test('a node that is stopped by a signal is named by every command, and ends when it is asked to', async () => {
+  await using rig = new Rig()
+  const { pid } = (await rig.ok('start', '--json')).json<Status>()
+  process.kill(pid, 'SIGSTOP')
+  const [status, doctor] = await Promise.all([rig.run(['status']), rig.run(['doctor', '--json'])])
+  expect([status.code, status.stderr]).toEqual([1, expect.stringMatching(/stopped or hung.*\(timeout\)/)])
+  expect(doctor.json<{ checks: object[] }>().checks[0]).toMatchObject({ name: 'node', state: 'failed' })
+  expect((await rig.ok('stop')).stderr).toContain('does not answer')
 })
 
 test('restart starts a stopped node, and says so', async () => {

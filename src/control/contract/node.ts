@@ -135,6 +135,13 @@ export const nodeRoutes = defineRoutes({
     request: z.strictObject({}),
     response: status,
   },
+  ping: {
+    method: 'GET',
+    path: '/v1/ping',
+    summary: 'Says that the node answers, and nothing else.',
+    request: z.strictObject({}),
+    response: z.strictObject({}),
+  },
   shutdown: {
     method: 'POST',
     path: '/v1/shutdown',

@@ -12,6 +12,8 @@ export interface StopOptions {
   readonly timeoutMs: number
   /** Kill at once instead of asking. */
   readonly force: boolean
+  /** Told when the node does not answer and signals have to do. */
+  readonly onSilent?: () => void
 }
 
 export type Stopped = { readonly how: 'not_running' } | { readonly how: 'stopped' | 'killed'; readonly pid: number }
@@ -22,7 +24,7 @@ const ASK_TIMEOUT_MS = 3000
 const DRAIN_SHARE = 0.7
 
 /** @throws stop_failed when a process holds the home and can't be named or ended */
-export async function stopNode(home: Home, { timeoutMs, force }: StopOptions): Promise<Stopped> {
+export async function stopNode(home: Home, { timeoutMs, force, onSilent }: StopOptions): Promise<Stopped> {
   const deadline = Date.now() + timeoutMs
   const asked = force ? undefined : await ask(home, timeoutMs)
   const record = readPidFile(home)
@@ -34,7 +36,12 @@ export async function stopNode(home: Home, { timeoutMs, force }: StopOptions): P
       `A process holds ${home.dir}, and ${home.pidFile} does not say which: it may be just starting. Try again in a moment.`,
     )
   }
-  if (asked === undefined) signal(record, force ? 'SIGKILL' : 'SIGTERM')
+  if (asked === undefined) {
+    if (!force) onSilent?.()
+    signal(record, force ? 'SIGKILL' : 'SIGTERM')
+    // One that was stopped by a signal hears the other only when it goes on.
+    if (!force) signal(record, 'SIGCONT')
+  }
   if (await isGoneBy(record, force ? Date.now() + ASK_TIMEOUT_MS : deadline)) return { how: force ? 'killed' : 'stopped', pid: record.pid }
   signal(record, 'SIGKILL')
   if (await isGoneBy(record, Date.now() + ASK_TIMEOUT_MS)) return { how: 'killed', pid: record.pid }
@@ -71,7 +78,7 @@ export async function isGoneBy(record: PidRecord, deadline: number): Promise<boo
   return true
 }
 
-function signal(record: PidRecord, name: 'SIGTERM' | 'SIGKILL'): void {
+function signal(record: PidRecord, name: 'SIGTERM' | 'SIGKILL' | 'SIGCONT'): void {
   if (!isSameProcess(record)) return
   try {
     process.kill(record.pid, name)

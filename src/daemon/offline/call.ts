@@ -8,8 +8,10 @@ import { stringify } from '../../base/json.ts'
 import type { Home } from '../../base/paths.ts'
 import { VERSION } from '../../base/version.ts'
 import type { Answer, Network } from '../../control/client.ts'
+import { nodeRoutes } from '../../control/contract/node.ts'
 import { type Call, type Handler, type Input, type Output, parseRequest, type Route } from '../../control/route.ts'
 import { Store } from '../../store/store.ts'
+import { examine } from '../doctor.ts'
 import { readTable } from '../handlers.ts'
 import type { ReadServices } from '../services.ts'
 
@@ -19,21 +21,33 @@ export async function callOffline<R extends Route>(
   route: R,
   input: Input<R>,
 ): Promise<Answer<Output<R>>> {
-  if (!existsSync(home.database)) {
+  // Doctor is asked when something is missing.
+  const isDoctor = route.path === nodeRoutes.doctor.path && existsSync(home.dir)
+  if (!existsSync(home.database) && !isDoctor) {
     throw new PylonError('not_running', `Pylon is not running and there is no database to read yet; start it with: ${howToStart(network)}`)
   }
-  const store = openReadOnly(home)
+  let opened: Store | undefined
   try {
-    const config = loadConfig(home.config)
-    const services: ReadServices = { home, network, store, clock: systemClock, config: () => config }
-    const handler = readTable(services).get(`${route.method} ${route.path}`)
+    const services: ReadServices = {
+      home,
+      network,
+      clock: systemClock,
+      // Only who needs them stumbles over what is broken.
+      get store() {
+        opened ??= openReadOnly(home)
+        return opened
+      },
+      config: () => loadConfig(home.config),
+    }
+    // The other handlers take the database at once, and doctor is asked for when it does not open.
+    const handler = isDoctor ? () => examine(services) : readTable(services).get(`${route.method} ${route.path}`)
     if (handler === undefined) throw new PylonError('not_running', `Pylon is not running; start it with: ${howToStart(network)}`)
     const call: Call = { idempotencyKey: 'offline', signal: new AbortController().signal }
     const value = (await (handler as Handler<R>)(parseRequest(route, input), call)) as Output<R>
     const body = JSON.parse(stringify({ network, ...(route.response.encode(value) as object) })) as Record<string, unknown>
     return { value, body, network, nodeVersion: VERSION }
   } finally {
-    store.close()
+    opened?.close()
   }
 }
 

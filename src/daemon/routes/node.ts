@@ -22,6 +22,7 @@ export function nodeReadHandlers(read: ReadServices): Pick<Handlers<typeof nodeR
 export function nodeHandlers(node: PylonNode, tasks: Tasks): Handlers<typeof nodeRoutes> {
   return {
     status: () => statusOf(node),
+    ping: () => ({}),
     shutdown: ({ drain_s }) => {
       node.end(undefined, drain_s === undefined ? undefined : drain_s * 1000)
       return { pid: process.pid }

@@ -19,7 +19,10 @@ const HOUR_MS = 3_600_000
 
 /** Whether an error is about this process or its disk, not about the action: the action is then taken up again later. */
 const isOurs = (error: unknown): boolean =>
-  isPylonError(error, 'shutting_down') || isPylonError(error, 'disk_full') || isPylonError(error, 'locked')
+  isPylonError(error, 'shutting_down') ||
+  isPylonError(error, 'disk_full') ||
+  isPylonError(error, 'database_busy') ||
+  isPylonError(error, 'locked')
 
 /** @throws only what is no fault of the action: shutting_down, disk_full, locked */
 export async function runAction(

@@ -66,7 +66,7 @@ export async function persist(deps: Pick<EngineDeps, 'store' | 'clock'>, ...comm
       await deps.store.write(command)
       return
     } catch (error) {
-      if (!isPylonError(error, 'disk_full')) throw error
+      if (!isPylonError(error, 'disk_full') && !isPylonError(error, 'database_busy')) throw error
       await deps.clock.sleep(DISK_RETRY_MS)
     }
   }

@@ -1,7 +1,7 @@
 /** The control socket over real HTTP: validation, guards, idempotency, tasks, streams, and bytes that are no request at all. */
-import { lstatSync, writeFileSync } from 'node:fs'
+import { lstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http'
-import { connect } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, onTestFinished, test, vi } from 'vitest'
@@ -344,6 +344,34 @@ test('two Host headers are no request, in whatever order', async () => {
       /^HTTP\/1.1 400 .*invalid_request/s,
     )
   }
+})
+
+test('a socket that was deleted is made again, one of somebody else is left alone', async () => {
+  const { socket, server } = await setup()
+  expect(server.socketState()).toBe('ours')
+  rmSync(socket)
+  expect(server.socketState()).toBe('gone')
+  await server.listenAgain()
+  expect((await raw(socket, 'GET', '/v1/things/a')).status).toBe(200)
+  rmSync(socket)
+  writeFileSync(socket, 'of a successor')
+  expect(server.socketState()).toBe('foreign')
+  await server.close(100)
+  expect(readFileSync(socket, 'utf8')).toBe('of a successor')
+})
+
+test('a node that takes a call and says nothing is named within seconds, whatever the call allows', async () => {
+  const path = join(tempDir(), 's')
+  const silent = createServer(() => undefined)
+  await new Promise<void>((resolve) => silent.listen(path, resolve))
+  onTestFinished(() => void silent.close())
+  const call = callRoute(path, routes.pay, { sats: 1 }, { timeoutMs: 600_000 })
+  await expect(call).rejects.toMatchObject({ code: 'timeout', message: expect.stringContaining('stopped or hung') })
+})
+
+test('a path that is too long for a socket is said to be', async () => {
+  const path = join(tempDir(), 'x'.repeat(120))
+  await expect(callRoute(path, routes.thing, { name: 'a' })).rejects.toMatchObject({ code: 'home_unusable' })
 })
 
 test('a file in the place of the socket is not removed', async () => {

@@ -1,10 +1,13 @@
-/** What doctor says of money that waits. */
+/** What doctor says of money that waits, and of a home that is damaged. */
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { expect, it, onTestFinished } from 'vitest'
 import { msats } from '../../../src/base/amounts.ts'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { homeAt } from '../../../src/base/paths.ts'
+import { nodeRoutes } from '../../../src/control/contract/node.ts'
 import { examine } from '../../../src/daemon/doctor.ts'
+import { callOffline } from '../../../src/daemon/offline/call.ts'
 import { all } from '../../../src/store/commands.ts'
 import { enqueueEvent, lastMessageId, recordDeliveries } from '../../../src/store/outbox.ts'
 import { insertPurchase, movePurchase } from '../../../src/store/purchases.ts'
@@ -59,4 +62,52 @@ it('counts what relays refused, by relay and reason, with their words', async ()
   })
   await clock.advance(2 * 86_400_000)
   expect(await publishing()).toMatchObject({ state: 'ok' })
+})
+
+it('reports what it can of a home whose database, configuration and identity are damaged', async () => {
+  const home = homeAt(tempDir())
+  writeFileSync(home.database, 'this is not a database'.repeat(500))
+  writeFileSync(home.config, 'broken = [')
+  writeFileSync(home.identity, '{}', { mode: 0o644 })
+  const { value } = await callOffline({ home, network: 'live' }, nodeRoutes.doctor, {})
+  const states = Object.fromEntries(value.checks.map((check) => [check.name, check.state]))
+  expect(states).toMatchObject({
+    runtime: 'ok',
+    disk: 'ok',
+    config: 'failed',
+    identity: 'failed',
+    database: 'failed',
+    ledger: 'skipped',
+    mints: 'skipped',
+  })
+  const step = (name: string) => value.checks.find((check) => check.name === name)?.next_step
+  expect([step('identity'), step('database')]).toEqual([`chmod 600 ${home.identity}`, expect.stringContaining('pylon restore')])
+  expect(value.ok).toBe(false)
+})
+
+it('says of folders in place of files what they are, and of a home without a database that it has none', async () => {
+  const home = homeAt(tempDir())
+  for (const path of [home.config, home.identity]) mkdirSync(path)
+  const { value } = await callOffline({ home, network: 'live' }, nodeRoutes.doctor, {})
+  expect(value.checks.filter((check) => check.name === 'home').map((check) => check.message)).toEqual([
+    `${home.identity} is a folder where a file belongs.`,
+    `${home.config} is a folder where a file belongs.`,
+  ])
+  expect(value.checks.find((check) => check.name === 'database')).toMatchObject({ state: 'skipped' })
+})
+
+it('counts refunds that are out until their customers redeem them', async () => {
+  const home = homeAt(tempDir())
+  const store = Store.open(home.database)
+  onTestFinished(() => store.close())
+  const read = { home, network: 'live' as const, store, clock: new ManualClock(), config: () => DEFAULT_CONFIG }
+  store
+    .sql(
+      `INSERT INTO jobs (id, transport, kind, customer_pubkey, status, directed, encryption, answer_relays, requested_at_s, deadline,
+         price_msats, payment_method, paid_msats, refund_sends, created_at, updated_at)
+       VALUES (?, 'nip90', 5001, ?, 'refunding', 1, 'none', '[]', 1, 1, 5000, 'invoice', 5000, 2, 1, 1)`,
+    )
+    .run('a'.repeat(64), 'b'.repeat(64))
+  const refunds = (await examine(read)).checks.find((check) => check.name === 'refunds')
+  expect(refunds?.message).toBe('None waits to be made; 1 of 5 sats is sent, until their customers redeem them.')
 })

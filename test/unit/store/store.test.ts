@@ -1,7 +1,7 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import { all, defineCommand } from '../../../src/store/commands.ts'
 import { migrate, readMigrations } from '../../../src/store/migrations.ts'
@@ -72,6 +72,29 @@ describe('the write queue', () => {
     await store.write(put('a', 2))
     expect(store.health.state).toBe('ok')
     store.close()
+  })
+
+  it('waits for the lock of another program, in order, without holding up anything else', async () => {
+    const path = join(tempDir(), 'a.db')
+    const store = Store.open(path)
+    const other = new Sqlite(path)
+    other.exec('BEGIN IMMEDIATE')
+    const order: string[] = []
+    const writes = [put('a', 1), put('a', 2), put('b', 3)].map((command, n) => store.write(command).then(() => order.push(String(n))))
+    await vi.waitFor(() => expect(store.health).toMatchObject({ state: 'degraded', reason: expect.stringContaining('Another program') }))
+    expect(order).toEqual([])
+    expect(getSetting(store, 'a')).toBeUndefined()
+    other.exec('ROLLBACK')
+    other.close()
+    await Promise.all(writes)
+    expect([order, getSetting(store, 'a'), getSetting(store, 'b'), store.health.state]).toEqual([['0', '1', '2'], 2, 3, 'ok'])
+    store.close()
+  })
+
+  it('opens no folder, in words', () => {
+    expect(() => Store.open(tempDir())).toThrow(
+      expect.objectContaining({ code: 'home_unusable', message: expect.stringContaining('is a file') }),
+    )
   })
 
   it('takes nothing for undone because a listener failed after the commit', async () => {
