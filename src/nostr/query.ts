@@ -15,7 +15,7 @@ const DEFAULT_TIMEOUT_MS = 10_000
 const MAX_RELAYS = 20
 const MAX_EVENTS = 50_000
 /** Who asks for so few takes what comes; a longer list is read on until it is whole. */
-const SHORT_LIMIT = 50
+const SHORT_LIMIT = 64
 
 export interface QueryAnswer {
   readonly events: NostrEvent[]
