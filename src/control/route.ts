@@ -19,6 +19,8 @@ export interface Route<Request extends z.ZodType = z.ZodType, Response extends z
   readonly status?: 200 | 201 | 202
   /** Spends money: needs an Idempotency-Key, and its handler is idempotent by it. */
   readonly spends?: boolean
+  /** Of what spends: whether an answer leaves the outcome open, so that the same key may ask again. */
+  readonly isOpen?: (answer: Readonly<Record<string, unknown>>) => boolean
   /** Also answered from the database while no node runs: its handler takes ReadServices only. */
   readonly offline?: boolean
   /** Answers NDJSON: the handler gives an async iterable of lines. */

@@ -180,7 +180,8 @@ export class ControlServer {
   async #spend(match: Match, input: unknown, call: Call, signal: AbortSignal): Promise<Reply> {
     try {
       const reply = await this.#run(match, input, call, 0, signal)
-      await this.#options.claims.answer(call.idempotencyKey, reply.status, reply.body)
+      const isOpen = match.route.isOpen?.(JSON.parse(reply.body) as Record<string, unknown>) === true
+      if (!isOpen) await this.#options.claims.answer(call.idempotencyKey, reply.status, reply.body)
       return reply
     } catch (error) {
       const known = toPylonError(error)

@@ -60,7 +60,10 @@ export function whyNothingCame(store: Store, id: string): PylonError {
   const key = `purchase:${id}:request`
   const offers = listOffers(store, id)
   const failed = offers.find((offer) => offer.state === 'failed')
-  if (failed !== undefined) return new PylonError('payment_failed', `The offer of the provider could not be paid: ${failed.reason}`)
+  if (failed !== undefined) {
+    const code = failed.reason?.includes('--max-sats') === true ? 'price_too_high' : 'payment_failed'
+    return new PylonError(code, `The offer of the provider could not be paid: ${failed.reason}`)
+  }
   const unusable = offers.filter((offer) => offer.state === 'unusable')
   // A price says more than what noise lacks.
   const dear = unusable.find((offer) => offer.reason?.startsWith('asks ')) ?? unusable[0]

@@ -136,6 +136,7 @@ export const walletRoutes = defineRoutes({
       preimage: z.string().nullable().describe('The proof of payment.'),
     }),
     spends: true,
+    isOpen: (paid) => paid['state'] === 'unknown',
     errors: [
       'insufficient_funds',
       'funds_owed',

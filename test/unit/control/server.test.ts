@@ -44,6 +44,7 @@ const routes = defineRoutes({
     request: z.strictObject({ sats: z.int() }),
     response: z.strictObject({ paid: z.int() }),
     spends: true,
+    isOpen: ({ paid }) => paid === 0,
   },
   slowPay: {
     method: 'POST',
@@ -249,6 +250,17 @@ test('a refusal is an answer for ever, a fault or an unclear outcome may be aske
     'insufficient_funds',
     ...['mint_unreachable', 'mint_unreachable', 'payment_unknown', 'payment_unknown', 'internal', 'internal', 'locked', 'locked'],
   ])
+})
+
+test('an answer that leaves the outcome open is not the last word', async () => {
+  const made = await setup()
+  const call = async () => (await callRoute(made.socket, routes.pay, { sats: 1 }, { idempotencyKey: 'k' })).value
+  made.pay = async () => 0
+  expect(await call()).toEqual({ paid: 0 })
+  made.pay = async () => 1
+  expect(await call()).toEqual({ paid: 1 })
+  made.pay = async () => 2
+  expect(await call()).toEqual({ paid: 1 })
 })
 
 test('a key claimed before a crash is handed to the handler again', async () => {
