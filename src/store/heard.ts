@@ -29,6 +29,12 @@ export interface KeptHeard extends HeardRow {
 const MAX_WAITING = 1000
 /** Of these what one sender may take. */
 const MAX_WAITING_OF_ONE = 50
+/** Beyond these, for whom the agent has spoken to before: strangers in any number do not stand before them. */
+const MAX_WAITING_OF_KNOWN = 250
+
+/** Whether the agent of this statement has spoken to who said it. */
+export const IS_KNOWN = `EXISTS (SELECT 1 FROM actions WHERE actions.agent_pubkey = heard.agent_pubkey AND actions.counterparty = heard.sender
+  AND actions.type IN ('reply', 'dm', 'react', 'request_payment') AND actions.state IN ('claimed', 'published', 'done'))`
 
 /** Claims what was said to an agent, unless it was heard before or too much waits already. */
 export const hear = defineCommand('hear', (sql, p: HeardRow): 'new' | 'known' | 'full' => {
@@ -36,7 +42,11 @@ export const hear = defineCommand('hear', (sql, p: HeardRow): 'new' | 'known' | 
   const waiting = sql(
     'SELECT count(*) AS n, count(CASE WHEN sender = ? THEN 1 END) AS of_sender FROM heard WHERE agent_pubkey = ? AND tick_id IS NULL AND type = ?',
   ).get(p.sender, p.agentPubkey, p.type)
-  if (waiting !== undefined && (int(waiting, 'n') >= MAX_WAITING || int(waiting, 'of_sender') >= MAX_WAITING_OF_ONE)) return 'full'
+  if (waiting !== undefined && int(waiting, 'of_sender') >= MAX_WAITING_OF_ONE) return 'full'
+  if (waiting !== undefined && int(waiting, 'n') >= MAX_WAITING) {
+    const isKnown = sql(`SELECT 1 FROM (SELECT ? AS agent_pubkey, ? AS sender) AS heard WHERE ${IS_KNOWN}`).get(p.agentPubkey, p.sender)
+    if (isKnown === undefined || int(waiting, 'n') >= MAX_WAITING + MAX_WAITING_OF_KNOWN) return 'full'
+  }
   sql(
     `INSERT INTO heard (agent_pubkey, id, type, sender, content, scheme, amount_msats, event_json, wakes, created_at, heard_at)
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -101,9 +111,12 @@ export function waitingTriggers(store: Store, pubkey: string): { id: string; typ
     }))
 }
 
-/** What a tick observes of what was said to the agent: what may wake it first, so that nobody over a cap stands before the others; then oldest first. */
+/** What a tick observes of what was said to the agent: what may wake it first, so that nobody over a cap stands before the others; then whom it has spoken to; then oldest first. */
 export function heardInTick(store: Store, tickId: string): KeptHeard[] {
-  return store.sql('SELECT * FROM heard WHERE tick_id = ? ORDER BY wakes DESC, heard_at, rowid').all(tickId).map(decodeHeard)
+  return store
+    .sql(`SELECT * FROM heard WHERE tick_id = ? ORDER BY wakes DESC, ${IS_KNOWN} DESC, heard_at, rowid`)
+    .all(tickId)
+    .map(decodeHeard)
 }
 
 export function hasHeardFrom(store: Store, pubkey: string, sender: string): boolean {

@@ -1,6 +1,7 @@
 /** Ticks: each occasion claimed once, each plan stored whole. */
 import { PylonError } from '../base/errors.ts'
 import { defineCommand, type Row } from './commands.ts'
+import { IS_KNOWN } from './heard.ts'
 import { amount, int, intOrNull, jsonOrNull, text, textOrNull } from './row.ts'
 import type { Store } from './store.ts'
 
@@ -35,7 +36,7 @@ export interface TickClaim {
   readonly heardId?: string | undefined
 }
 
-/** Claims the occasion and what was said to the agent so far, messages and zaps before mentions, which anybody makes in any number. Undefined when the occasion was claimed before. */
+/** Claims the occasion and what was said to the agent so far, messages and zaps before mentions, which anybody makes in any number, and whom the agent has spoken to before strangers. Undefined when the occasion was claimed before. */
 export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number | undefined => {
   const agent = sql('SELECT tick_count FROM agents WHERE pubkey = ? AND deleted_at IS NULL').get(p.agentPubkey)
   if (agent === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
@@ -51,7 +52,8 @@ export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number
   }
   sql(
     `UPDATE heard SET tick_id = @tick WHERE agent_pubkey = @agent AND id IN
-       (SELECT id FROM heard WHERE agent_pubkey = @agent AND tick_id IS NULL ORDER BY id = @cause DESC, wakes DESC, type = 'mention', heard_at LIMIT 50)`,
+       (SELECT id FROM heard WHERE agent_pubkey = @agent AND tick_id IS NULL
+        ORDER BY id = @cause DESC, wakes DESC, type = 'mention', ${IS_KNOWN} DESC, heard_at LIMIT 50)`,
   ).run({ tick: p.id, agent: p.agentPubkey, cause: p.heardId ?? '' })
   return number
 })

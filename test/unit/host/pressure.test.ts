@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from 'vitest'
 import { all } from '../../../src/store/commands.ts'
 import { type HeardRow, hear } from '../../../src/store/heard.ts'
 import { tempDir } from '../../support/temp.ts'
-import { startWorld, type World } from './world.ts'
+import { startWorld, stranger, type World } from './world.ts'
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
@@ -92,6 +92,27 @@ describe('an agent in a flood', () => {
     expect(crowd.filter((outcome) => outcome === 'new').length).toBe(1000 - 51)
     expect(await world.store.write(hear(said(world, pubkey, 5000, { type: 'zap', amountMsats: 1000n })))).toBe('new')
     expect(await world.store.write(hear(said(world, pubkey, 5001, { type: 'dm', scheme: 'nip17' })))).toBe('new')
+    await world.close()
+  })
+})
+
+describe('whom an agent has spoken to', () => {
+  it('is heard, and in the next tick, whatever crowd of strangers waits', async () => {
+    const world = await startWorld({ dir: tempDir(), host: { debounce_s: 3600 } })
+    const brain = rules({ on: 'mention', max: 1, do: [{ type: 'reply', to: '{{mention.id}}', text: 'hello' }] })
+    const { pubkey } = await world.host.spawn({ name: 'ada', heartbeat_s: 86_400, brain })
+    await ticked(world, 1)
+    const friend = stranger(0x20)
+    await world.say(friend, { content: 'are you there?', tags: [['p', pubkey]] })
+    await world.host.tick('ada')
+    expect(world.outside.ofKind(1, pubkey)).toHaveLength(1)
+    await world.store.write(all(...Array.from({ length: 1000 }, (_, i) => hear(said(world, pubkey, i)))))
+    expect(await world.store.write(hear(said(world, pubkey, 2000)))).toBe('full')
+    const again = said(world, pubkey, 3000, { sender: friend.pubkey, heardAt: world.clock.now() + 1 })
+    expect(await world.store.write(hear(again))).toBe('new')
+    await world.host.tick('ada')
+    const observed = world.store.sql('SELECT tick_id FROM heard WHERE id = ?').get(again.id)
+    expect(observed?.['tick_id']).not.toBeNull()
     await world.close()
   })
 })
