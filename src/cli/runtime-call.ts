@@ -92,7 +92,9 @@ export async function runtimeCall(args: CallArgs, command: Fields & { command: s
 
 /** Sends a command that only looks. */
 export async function runtimeQuery(args: Target, command: Fields & { command: string }): Promise<Answer<RuntimeAnswer>> {
-  return await callNode(args, runtimesRoutes.askRuntime, { ...targetOf(args), command })
+  const answer = await callNode(args, runtimesRoutes.askRuntime, { ...targetOf(args), command })
+  if (answer.value.via === 'straight' && !args.local) process.stderr.write('[control] no relay answers: this node was asked straight\n')
+  return answer
 }
 
 function targetOf({ server, local }: Target) {

@@ -6,6 +6,7 @@ import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
 import { Customer } from '../customer/customer.ts'
+import type { OwnNode } from '../customer/machines/own-node.ts'
 import { Tenant } from '../customer/machines/tenant.ts'
 import { createHost, type Host } from '../host/host.ts'
 import { allowRelays } from '../host/parts.ts'
@@ -134,6 +135,14 @@ export class PylonNode implements Services {
   get host(): Host {
     return this.parts.host.get()
   }
+  /** As its own customer commands it when no relay does. */
+  #ownNode(): OwnNode {
+    return {
+      pubkey: () => this.keyring.node().pubkey,
+      handle: (requester, envelope, emit) => this.machines.handle(requester, envelope, emit),
+    }
+  }
+
   get machines(): Machines {
     return this.parts.machines.get()
   }
@@ -236,7 +245,7 @@ export class PylonNode implements Services {
     wallets.build(logger, () => createWallets({ ...common, nostr: { keyring }, invoiceNetwork: this.#invoiceNetwork }))
     const { network } = this
     customer.build(logger, () => new Customer({ ...common, network, nostr: nostr.get(), wallets: wallets.get() }))
-    tenant.build(logger, () => new Tenant({ ...common, network, nostr: nostr.get(), wallets: wallets.get() }))
+    tenant.build(logger, () => new Tenant({ ...common, network, nostr: nostr.get(), wallets: wallets.get(), own: this.#ownNode() }))
     this.#buildMachines()
     const machines = this.parts.machines.peek()
     const moreBackends = machines === undefined ? [] : [createRuntimeBackend(machines, () => this.#config.provider.job_timeout_s)]

@@ -16,6 +16,7 @@ const descriptor = z.looseObject({ runtime_id: z.string(), provider: z.string(),
 const answer = {
   server: z.string().describe('npub'),
   request_id: z.string(),
+  via: z.enum(['relays', 'straight']).describe('straight: to this node itself, because local said so or no relay answered.'),
   runtime: descriptor.describe('RuntimeDescriptor, docs/control-plane.md'),
   payload: z.unknown().describe('What the command gives beside the runtime; null where there is nothing.'),
 }

@@ -41,6 +41,8 @@ export interface ExchangeOrder {
   /** Asked for at each sending: a payment may have been added meanwhile. */
   command(): ControlCommandInput
   readonly timeoutMs: number
+  /** A node that is there says a first word at once: without one for so long it is not waited for. */
+  readonly firstWordMs?: number
   readonly signal?: AbortSignal
   /**
    * Each status once, in the order it came. Resolves to `resend` when the command has changed; a rejection ends the
@@ -85,12 +87,13 @@ export async function exchange(deps: ExchangeDeps, order: ExchangeOrder): Promis
     onEvent: (event) => replies.hear(event),
   })
   const until = clock.now() + order.timeoutMs
+  const firstWordUntil = Math.min(until, clock.now() + (order.firstWordMs ?? order.timeoutMs))
   try {
     let refused = 0
     for (let round = 0, waitMs = FIRST_REPEAT_MS; ; round++, waitMs = Math.min(waitMs * 2, MAX_REPEAT_MS)) {
       order.signal?.throwIfAborted()
       await publish(deps, order, relays, round)
-      const leftMs = until - clock.now()
+      const leftMs = (replies.heard ? until : firstWordUntil) - clock.now()
       const reply = await replies.next(Math.min(waitMs, leftMs))
       if (reply !== undefined) return reply
       const refusal = whyRefused(deps.store, keyOf(order, round))
@@ -98,7 +101,7 @@ export async function exchange(deps: ExchangeDeps, order: ExchangeOrder): Promis
       if (refusal !== undefined && refused >= REFUSED_ROUNDS && replies.lastSaid === undefined) {
         throw new PylonError('relay_refused', `No relay takes the command: ${refusal}`)
       }
-      if (clock.now() >= until) throw unanswered(order, relays, replies.lastSaid)
+      if (clock.now() >= until || (!replies.heard && clock.now() >= firstWordUntil)) throw unanswered(order, relays, replies)
     }
   } finally {
     replies.close()
@@ -109,6 +112,7 @@ export async function exchange(deps: ExchangeDeps, order: ExchangeOrder): Promis
 const keyOf = ({ requestId }: ExchangeOrder, round: number): string => `control:${requestId}:${round}`
 
 async function relaysTo({ nostr, logger }: ExchangeDeps, server: string): Promise<string[]> {
+  if (nostr.keyring.owns(server)) return [...nostr.relays]
   try {
     return [...new Set([...nostr.relays, ...(await nostr.relaysToReach(server))])]
   } catch (error) {
@@ -134,19 +138,26 @@ async function publish(deps: ExchangeDeps, order: ExchangeOrder, relays: readonl
   nostr.nudgeOutbox()
 }
 
-function unanswered({ server, timeoutMs }: ExchangeOrder, relays: readonly string[], lastSaid: string | undefined): PylonError {
+/** Whether the node said nothing at all, so that nobody knows whether it heard. */
+export const isSilence = (error: unknown): boolean => error instanceof PylonError && error.details['silent'] === true
+
+function unanswered(order: ExchangeOrder, relays: readonly string[], { heard, lastSaid }: Replies): PylonError {
+  const { server, timeoutMs, firstWordMs = timeoutMs } = order
   if (lastSaid !== undefined) {
     const seconds = Math.round(timeoutMs / 1000)
     return new PylonError('timeout', `${lastSaid} (for ${seconds} s); the same call with the same --idempotency-key goes on where it is.`)
   }
   return new PylonError(
     'timeout',
-    `${npubOf(server)} did not answer within ${Math.round(timeoutMs / 1000)} s on ${relays.join(', ')}: check the key and that you share a relay; the same call with the same --idempotency-key goes on where it is.`,
+    `${npubOf(server)} did not answer within ${Math.round((heard ? timeoutMs : Math.min(firstWordMs, timeoutMs)) / 1000)} s on ${relays.join(', ')}: check the key and that you share a relay; the same call with the same --idempotency-key goes on where it is.`,
+    { details: { silent: !heard } },
   )
 }
 
 /** What the node says about one request: statuses handled in order, then a result or an error. */
 class Replies {
+  /** Whether there was any word about this command. */
+  heard = false
   /** Why the node put it off, when it did. */
   lastSaid: string | undefined
   readonly #deps: ExchangeDeps
@@ -170,6 +181,7 @@ class Replies {
     if (event.pubkey !== this.#order.server) return
     const reply = this.#read(event)
     if (reply === undefined || reply.envelope.request_id !== this.#order.requestId) return
+    this.heard = true
     if (reply.type === 'status') this.#status(reply.envelope)
     // It starts again in a while, and takes the repeat up where it was.
     else if (reply.type === 'error' && TRANSIENT.has(reply.envelope.code)) this.lastSaid = errorOfNode(event.pubkey, reply.envelope).message

@@ -17,9 +17,10 @@ import type { Store } from '../../store/store.ts'
 import { feesOfCause } from '../../store/swap-fees.ts'
 import type { Wallets } from '../../wallet/types.ts'
 import { decodeOrder, GRACE_MS, isPayable, leaseSecondsOf, runtimeOf, timeoutMsOf } from './command-facts.ts'
-import { exchange } from './exchange.ts'
+import { exchange, isSilence } from './exchange.ts'
 import { causeOf, type LeaseTerms, learnPayment, payLease } from './lease-payment.ts'
 import { type FoundOffer, findOffers, type OfferFilter } from './offers.ts'
+import { commandOwnNode, type OwnNode } from './own-node.ts'
 import { RentalWatch } from './rental-watch.ts'
 
 export interface TenantDeps {
@@ -29,6 +30,8 @@ export interface TenantDeps {
   readonly nostr: Nostr
   readonly wallets: Wallets
   readonly network?: NetworkName
+  /** The machines of this node itself, where it has any. */
+  readonly own?: OwnNode
   readonly config: () => Config
 }
 
@@ -47,9 +50,20 @@ export interface TenantOrder {
 export interface TenantAnswer extends ControlResult {
   readonly requestId: string
   readonly paidMsats: Msats
+  /** `straight`: no relay carried it, and this node is the one that was meant. */
+  readonly via: Via
 }
 
+export type Via = 'relays' | 'straight'
+type Exchanged = ControlResult & { readonly via: Via }
+
 export const DEFAULT_LEASE_MAX_SATS = 100
+/** A node that is there says that it has queued a command at once. */
+const FIRST_WORD_MS = 60_000
+/** Our own, with a relay between: after that it is told straight. */
+const OWN_FIRST_WORD_MS = 5_000
+/** Without any relay: one may just be coming up. */
+const RELAYS_UP_MS = 1_500
 /** How long a command of before a restart is asked about. */
 const OPEN_MS = 24 * 3600_000
 
@@ -133,10 +147,40 @@ export class Tenant {
     }
   }
 
-  #exchange(
+  /** Over relays; to this node also straight, when none of them answers. */
+  async #exchange(
     order: TenantOrder,
     requestId: string,
     command: ControlCommandInput,
+    emit: (status: ControlStatus) => void,
+  ): Promise<Exchanged> {
+    const { clock, nostr, own } = this.#deps
+    const timeoutMs = order.timeoutMs ?? timeoutMsOf(command)
+    if (own === undefined || order.server !== own.pubkey()) {
+      return { ...(await this.#overRelays(order, requestId, command, order.timeoutMs ?? FIRST_WORD_MS, emit)), via: 'relays' }
+    }
+    const isConnected = () => nostr.health().some(({ state }) => state === 'connected')
+    if (!isConnected()) await clock.sleep(RELAYS_UP_MS, this.#closing.signal)
+    if (isConnected()) {
+      try {
+        const firstWordMs = Math.min(OWN_FIRST_WORD_MS, timeoutMs / 2)
+        return { ...(await this.#overRelays(order, requestId, command, firstWordMs, emit)), via: 'relays' }
+      } catch (error) {
+        if (!isSilence(error) && !isPylonError(error, 'relay_refused')) throw error
+      }
+    }
+    emit({ phase: 'queued', message: 'no relay answers: straight to this node' })
+    const { idempotencyKey, signal } = order
+    const ends = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal])
+    const straight = { requester: nostr.keyring.customer().pubkey, requestId, idempotencyKey, command, timeoutMs, signal: ends }
+    return { ...(await commandOwnNode(own, clock, straight, emit)), via: 'straight' }
+  }
+
+  #overRelays(
+    order: TenantOrder,
+    requestId: string,
+    command: ControlCommandInput,
+    firstWordMs: number,
     emit: (status: ControlStatus) => void,
   ): Promise<ControlResult> {
     const { server, idempotencyKey, signal } = order
@@ -151,6 +195,7 @@ export class Tenant {
       idempotencyKey,
       command: () => current,
       timeoutMs: order.timeoutMs ?? timeoutMsOf(command),
+      firstWordMs,
       signal: signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]),
       onStatus: async ({ schema: _schema, request_id: _request, ...status }) => {
         emit(status)

@@ -7,7 +7,7 @@ import type { runtimesRoutes } from '../../control/contract/runtimes.ts'
 import type { Handlers } from '../../control/route.ts'
 import { errorOfNode } from '../../customer/machines/node-error.ts'
 import type { FoundOffer } from '../../customer/machines/offers.ts'
-import { newRequestId, rentalViews, type Tenant, type TenantOrder } from '../../customer/machines/tenant.ts'
+import { newRequestId, rentalViews, type Tenant, type TenantOrder, type Via } from '../../customer/machines/tenant.ts'
 import { type ControlCommand, type ControlCommandInput, controlCommand, READING_COMMANDS } from '../../nostr/control/commands.ts'
 import { type ControlResult, type ControlStatus, decodeCommand, encodeCommand } from '../../nostr/control/envelopes.ts'
 import { ControlError } from '../../nostr/control/vocabulary.ts'
@@ -47,7 +47,7 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
     asked: Asked,
     order: Omit<TenantOrder, 'server' | 'command'>,
     emit: (status: ControlStatus) => void,
-  ): Promise<{ server: string; requestId: string; result: ControlResult; paidMsats: Msats }> {
+  ): Promise<{ server: string; requestId: string; result: ControlResult; paidMsats: Msats; via: Via }> {
     const server = serverOf(asked)
     const input = readCommand(asked.command).input
     if (server === own) void services.machines
@@ -57,10 +57,10 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
       const text = encodeCommand({ requestId, idempotencyKey: order.idempotencyKey, command: input })
       const requester = services.keyring.customer().pubkey
       const work = services.machines.handle(requester, decodeCommand(text), emit)
-      return { server, requestId, result: await inOurTerms(own, work), paidMsats: msats(0n) }
+      return { server, requestId, result: await inOurTerms(own, work), paidMsats: msats(0n), via: 'straight' }
     }
-    const { requestId, paidMsats, ...result } = await services.tenant.send({ ...order, server, command: input }, emit)
-    return { server, requestId, result, paidMsats }
+    const { requestId, paidMsats, via, ...result } = await services.tenant.send({ ...order, server, command: input }, emit)
+    return { server, requestId, result, paidMsats, via }
   }
 
   return {
@@ -132,12 +132,12 @@ async function inOurTerms<T>(own: string, work: Promise<T>): Promise<T> {
   }
 }
 
-function answer(sent: { server: string; requestId: string; result: ControlResult }) {
+function answer(sent: { server: string; requestId: string; result: ControlResult; via: Via }) {
   const { runtime, payload } = JSON.parse(stringify(sent.result)) as {
     runtime: { runtime_id: string; provider: string; lifecycle_phase: string }
     payload?: unknown
   }
-  return { server: npubOf(sent.server), request_id: sent.requestId, runtime, payload: payload ?? null }
+  return { server: npubOf(sent.server), request_id: sent.requestId, via: sent.via, runtime, payload: payload ?? null }
 }
 
 function statusView({ phase, runtime_id, provider, message, progress }: ControlStatus) {

@@ -6,6 +6,7 @@ import { systemClock, unixSeconds } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
+import type { OwnNode } from '../../../src/customer/machines/own-node.ts'
 import { Tenant } from '../../../src/customer/machines/tenant.ts'
 import type { ControlCommandInput } from '../../../src/nostr/control/commands.ts'
 import type { RuntimeDescriptor } from '../../../src/nostr/control/descriptor.ts'
@@ -65,9 +66,40 @@ afterEach(async () => {
   for (const failure of failures) expect(failure).toMatchObject({ code: 'shutting_down' })
 })
 
-function begin(): Tenant {
+test('machines of our own work when no relay carries a command: told straight, under the same key, and said so', async () => {
+  const asked: string[] = []
+  const runtime: RuntimeDescriptor = {
+    ...{ runtime_id: RUNTIME_ID, provider: 'local', lifecycle_phase: 'ready', protocol_compatibility: [], metadata: {} },
+  }
+  const own: OwnNode = {
+    pubkey: () => home.keyring.node().pubkey,
+    async handle(requester, { idempotencyKey, command }, emit) {
+      expect(requester).toBe(home.keyring.customer().pubkey)
+      asked.push(`${command.command} ${idempotencyKey}`)
+      if (command.command === 'teardown') throw new ControlError('runtime_not_found', 'look', 'it is not there')
+      emit({ phase: 'ready', message: 'runtime ready' })
+      return { runtime, payload: { operation: command.command } }
+    },
+  }
+  await tenant.close()
+  tenant = begin(own)
+  const told: string[] = []
+  const send = (command: ControlCommandInput, key: string) =>
+    tenant.send({ server: own.pubkey(), command, idempotencyKey: key }, ({ message }) => told.push(message ?? ''))
+  // The relay is there, and nobody hears what it was given.
+  expect(await send(RENT, 'near')).toMatchObject({ via: 'straight', runtime: { runtime_id: RUNTIME_ID }, paidMsats: 0n })
+  expect(told).toEqual(['no relay answers: straight to this node', 'runtime ready'])
+  expect(getRental(home.store, 'near')).toMatchObject({ state: 'answered', runtimeId: RUNTIME_ID })
+  await sandbox.stop()
+  await vi.waitFor(() => expect(home.nostr.health().some(({ state }) => state === 'connected')).toBe(false), WAIT)
+  expect(await send({ command: 'list_runtimes' }, 'look')).toMatchObject({ via: 'straight' })
+  await expect(send({ command: 'teardown', runtime_id: RUNTIME_ID }, 'end')).rejects.toMatchObject({ code: 'runtime_not_found' })
+  expect(asked).toEqual(['provision near', 'list_runtimes look', 'teardown end'])
+}, 60_000)
+
+function begin(own?: OwnNode): Tenant {
   const common = { store: home.store, clock: systemClock, logger: silentLogger, nostr: home.nostr, config: () => DEFAULT_CONFIG }
-  const started = new Tenant({ ...common, wallets: purse.wallets })
+  const started = new Tenant({ ...common, wallets: purse.wallets, ...(own === undefined ? {} : { own }) })
   started.start()
   return started
 }

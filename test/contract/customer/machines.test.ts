@@ -86,6 +86,22 @@ const order = (server: string, more: { timeoutMs?: number } = {}) => ({
 
 const deps = () => ({ store: home.store, clock: systemClock, logger: silentLogger, nostr: home.nostr })
 
+test('a node that says nothing at all is waited for no longer than for its first word; one that works on is', async () => {
+  const silent = exchange(deps(), { ...order(home.keyring.account(9).pubkey), timeoutMs: 600_000, firstWordMs: 300 })
+  await expect(silent).rejects.toMatchObject({
+    code: 'timeout',
+    details: { silent: true },
+    message: expect.stringContaining('did not answer'),
+  })
+  const server = await node(async ({ requestId }, say, nth) => {
+    if (nth > 1) return
+    await say(CONTROL_STATUS_KIND, encodeStatus(requestId, { phase: 'queued', message: 'request queued' }))
+    await systemClock.sleep(3000)
+    await say(CONTROL_RESULT_KIND, encodeResult(requestId, { runtime, payload: null }))
+  })
+  expect(await exchange(deps(), { ...order(server), firstWordMs: 2500 })).toMatchObject({ runtime })
+})
+
 test('a command that was lost is sent again under its key, and its statuses are told once', async () => {
   const server = await node(async ({ requestId }, say, nth) => {
     const queued = encodeStatus(requestId, { phase: 'queued', message: 'request queued' })
