@@ -182,7 +182,7 @@ export interface RuntimeAdapter {
   deleteVolume?(id: string): Promise<void>
   /** Whether the sizes that runtimes are given hold: tried on a scratch runtime that writes past them. Undefined: they do. */
   proveSizes?(): Promise<{ readonly reason: string; readonly nextStep: string } | undefined>
-  /** Instances of ours that the substrate holds, for the orphan sweep. */
+  /** Instances of ours that the substrate holds, for the orphan sweep. A handle of null: it is there, and cannot be looked at now. */
   listOwned?(): Promise<readonly { readonly runtimeId: string; readonly handle: RuntimeHandle }[]>
   /** Lets go of sockets and watchers; runtimes go on. */
   close?(): Promise<void>

@@ -295,6 +295,25 @@ describe('microvm requests', () => {
     expect(await dead.adapter.probe()).toMatchObject({ usable: false, nextStep: expect.stringContaining(dead.server.url) })
   })
 
+  test('one dead spawner takes nothing from the others, and is named with what to do', async () => {
+    const dead = await microvm(1)
+    await dead.server.close()
+    const { server, adapter } = await microvm(1, { spawnerUrls: [dead.server.url, (await microvm(1)).server.url] })
+    expect(server.vms.size).toBe(0)
+    expect(await adapter.probe()).toMatchObject({
+      usable: true,
+      reason: expect.stringContaining(dead.server.url),
+      nextStep: expect.stringContaining(`curl ${dead.server.url}/healthz`),
+    })
+    expect((await adapter.capacity()).free.instances).toBeGreaterThan(0)
+    const { handle } = await adapter.provision(input(), noAbort)
+    expect((await adapter.readiness(handle, noAbort)).state).toBe('ready')
+    const named = input({ params: { spawner_url: dead.server.url } })
+    for (const how of [adapter.assertPossible(named), adapter.provision({ ...named, runtimeId: 'microvm-00000000000000aa' }, noAbort)])
+      await expect(how).rejects.toSatisfy(refusedWith('runtime_unreachable', dead.server.url, `curl ${dead.server.url}/healthz`))
+    await adapter.teardown(handle, { keepVolume: false })
+  })
+
   test('a request picks only among the spawners that are configured', async () => {
     const other = await spawnerServer(1)
     const { server, adapter } = await microvm(1)

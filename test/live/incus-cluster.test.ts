@@ -25,12 +25,12 @@ function freePort(): Promise<number> {
 }
 
 let nextId = 1
-const input = (target: string | undefined, command: string) => {
+const input = (target: string | undefined, command: string, volume = command) => {
   const runtimeId = `incus-${Date.now().toString(16).slice(-8)}${(nextId++).toString(16).padStart(8, 'c')}`
   const spec = decodeRuntimeSpec({
     identity: { runtime_id: runtimeId, instance_name: runtimeId },
     entry_command: command,
-    mounts: [{ kind: 'persistent_volume', guest_path: '/data', source: 'state', mode: 'read_write' }],
+    mounts: [{ kind: 'persistent_volume', guest_path: '/data', source: volume, mode: 'read_write' }],
   })
   return { runtimeId, ownerPubkey: 'cd'.repeat(32), spec, protocol: null, ...(target === undefined ? {} : { target }) }
 }
@@ -88,8 +88,9 @@ describe.skipIf(missing !== undefined)(`an Incus cluster${missing === undefined 
     // n2 holds one already.
     const other = await adapter.provision(input(undefined, 'true'), never)
     expect(other.region).toBe('n1')
-    await expect(adapter.provision(input('n3', 'true'), never)).rejects.toMatchObject({ code: 'runtime_unreachable' })
-    const again = await Promise.all(Array.from({ length: 4 }, () => adapter.provision(input(undefined, 'true'), never)))
+    for (const how of ['assertPossible', 'provision'] as const)
+      await expect(adapter[how](input('n3', 'true', 'of-n3'), never)).rejects.toMatchObject({ code: 'invalid_request' })
+    const again = await Promise.all(Array.from({ length: 4 }, (_, i) => adapter.provision(input(undefined, 'true', `again-${i}`), never)))
     expect(again.map(({ region }) => region).sort()).toEqual(['n1', 'n1', 'n2', 'n2'])
     expect((await adapter.snapshot?.(there.handle, 's'))?.name).toBe('s')
     for (const { handle } of [there, other, ...again]) await adapter.teardown(handle, { keepVolume: false })
@@ -97,8 +98,8 @@ describe.skipIf(missing !== undefined)(`an Incus cluster${missing === undefined 
   })
 
   test('a member that stops is unreachable, and is itself again when it is back', async () => {
-    const here = await adapter.provision(input('n1', 'sleep 300'), never)
-    const there = await adapter.provision(input('n2', 'sleep 300'), never)
+    const here = await adapter.provision(input('n1', 'sleep 300', 'here'), never)
+    const there = await adapter.provision(input('n2', 'sleep 300', 'there'), never)
     const bootOf = async (handle: typeof there.handle) => (await adapter.readiness(handle, never)).bootId
     await expect.poll(() => bootOf(there.handle), { timeout: 20_000 }).toMatch(/-/)
     const before = await bootOf(there.handle)
@@ -106,9 +107,22 @@ describe.skipIf(missing !== undefined)(`an Incus cluster${missing === undefined 
     await expect.poll(async () => (await adapter.readiness(there.handle, never)).state, { timeout: 30_000 }).toBe('unreachable')
     expect((await adapter.readiness(here.handle, never)).state).toBe('starting')
     await expect(adapter.teardown(there.handle, { keepVolume: false })).rejects.toMatchObject({ code: 'runtime_unreachable' })
+    // The others go on; it is named at once by whoever asks for it, and by the volume that is there.
+    const asked = [input('n2', 'true', 'new'), input(undefined, 'sleep 300', 'there')]
+    for (const one of asked) {
+      await expect(adapter.assertPossible(one)).rejects.toMatchObject({
+        code: 'runtime_unreachable',
+        message: expect.stringContaining('n2'),
+      })
+      await expect(adapter.provision(one, never)).rejects.toMatchObject({ code: 'runtime_unreachable' })
+    }
+    expect((await adapter.probe()).usable).toBe(true)
+    expect((await adapter.listVolumes?.())?.length).toBe(2)
+    const meanwhile = await adapter.provision(input(undefined, 'sleep 300', 'meanwhile'), never)
+    expect(meanwhile.region).toBe('n1')
     await second.start()
     await expect.poll(() => bootOf(there.handle), { timeout: 60_000 }).toBe(before)
-    for (const { handle } of [here, there]) await adapter.teardown(handle, { keepVolume: false })
+    for (const { handle } of [here, there, meanwhile]) await adapter.teardown(handle, { keepVolume: false })
     expect(first.cli('list', '--project', 'pylon', '--format', 'csv')).toBe('')
   })
 })

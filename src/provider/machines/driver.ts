@@ -72,6 +72,7 @@ async function begin(deps: DriverDeps, row: RuntimeRow, options: DriveOptions): 
   try {
     if (lease !== undefined) await deps.leases.awaitPayment(lease.id, { token: options.token, emit: options.emit, signal: options.signal })
     const { free } = await deps.substrates().lookAtCapacity(row.provider)
+    deps.substrates().assertSpeaks(row.provider)
     if (free.instances < 1) throw fail('capacity_exhausted', `no place is free on ${row.provider} now`)
     // Others may have come first while this one was paid for.
     await deps.placing.run('', async () => {

@@ -131,6 +131,7 @@ export function createMarket(deps: MarketDeps) {
       if (theirOwn.length >= config().max_per_owner) throw fail('rate_limited', `you have ${theirOwn.length} runtimes`, 'tear one down')
     }
     if (theirs === 'lease') assertMayOwe(requester, command.lease_token)
+    deps.substrates().assertSpeaks(entry.provider)
     if (free(entry) < 1) throw fail('capacity_exhausted', `no place of the class ${entry.name} is free now`)
     return { entry, terms: theirs }
   }

@@ -161,8 +161,11 @@ export function createRegistry(deps: KeeperDeps): Registry {
   async function remove(row: RuntimeRow, keepVolume: boolean): Promise<Json> {
     const adapter = deps.substrates().get(row.provider)
     // A crash may have come between the instance and the note of its handle.
-    const handle = getRuntime(store, row.id)?.handle ?? (await adapter.listOwned?.())?.find((owned) => owned.runtimeId === row.id)?.handle
-    if (handle === undefined || handle === null) return { teardown: 'deleted', runtime_id: row.id }
+    const known = getRuntime(store, row.id)?.handle ?? null
+    const found = known === null ? (await adapter.listOwned?.())?.find((owned) => owned.runtimeId === row.id) : { handle: known }
+    if (found === undefined) return { teardown: 'deleted', runtime_id: row.id }
+    const { handle } = found
+    if (handle === null) throw fail('runtime_unreachable', 'the instance is there and cannot be reached now')
     return await adapter.teardown(handle, { keepVolume })
   }
 
@@ -195,7 +198,7 @@ export function createRegistry(deps: KeeperDeps): Registry {
     const owned = await adapter.listOwned()
     for (const { runtimeId, handle } of owned) {
       const row = getRuntime(store, runtimeId)
-      if ((row !== undefined && mayHaveInstance(row.state)) || drives.has(runtimeId)) continue
+      if ((row !== undefined && mayHaveInstance(row.state)) || drives.has(runtimeId) || handle === null) continue
       logger.warn({ runtime_id: runtimeId, provider }, 'an instance without a record is removed')
       await adapter.teardown(handle, { keepVolume: row?.keepVolume ?? false })
     }

@@ -17,6 +17,8 @@ export class Substrates {
   readonly #capacities = new Map<ControlProvider, Capacity>()
   /** What did not hold its sizes when it was tried. */
   readonly #loose = new Map<ControlProvider, { readonly reason: string; readonly nextStep: string }>()
+  /** Those that did not say what they have free, and why. */
+  readonly #silent = new Map<ControlProvider, unknown>()
   readonly #clock: Clock
 
   constructor(adapters: readonly RuntimeAdapter[], clock: Clock) {
@@ -65,9 +67,23 @@ export class Substrates {
     )
   }
 
+  /** Why it could not say what it has free at the last look: not knowing is not being full. @throws as it did then */
+  assertSpeaks(provider: ControlProvider): void {
+    const error = this.#silent.get(provider)
+    if (error !== undefined) throw error
+  }
+
   async lookAtCapacity(provider: ControlProvider): Promise<Capacity> {
     const usable = this.probe(provider).usable
-    const capacity = usable ? await this.#withinTime(this.get(provider).capacity()).catch(() => NO_CAPACITY) : NO_CAPACITY
+    let problem: unknown
+    const capacity = usable
+      ? await this.#withinTime(this.get(provider).capacity()).catch((error: unknown) => {
+          problem = error
+          return NO_CAPACITY
+        })
+      : NO_CAPACITY
+    if (problem === undefined) this.#silent.delete(provider)
+    else this.#silent.set(provider, problem)
     this.#capacities.set(provider, capacity)
     return capacity
   }

@@ -18,6 +18,7 @@ import {
   decodeHandle,
   handleFromLabel,
   type IncusHandle,
+  instanceName,
   LABEL_HANDLE,
   LABEL_KEPT,
   LABEL_NAME,
@@ -25,6 +26,7 @@ import {
   LABEL_OWNER,
   LABEL_RUNTIME,
   LABEL_SOURCE,
+  runtimeIdOf,
 } from './names.ts'
 import { observe } from './observe.ts'
 import { collectOutputs } from './outputs.ts'
@@ -111,10 +113,12 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
 
   async function listOwned(): Promise<readonly { runtimeId: string; handle: RuntimeHandle }[]> {
     const [instances, volumes] = await Promise.all([listInstances(incus), listVolumes(incus, settings.pool)])
-    const owned = new Map<string, IncusHandle>()
-    for (const { config } of instances) {
+    const owned = new Map<string, IncusHandle | null>()
+    for (const { config, name, status } of instances) {
       const handle = config[LABEL_NODE] === settings.nodeId ? handleFromLabel(config[LABEL_HANDLE]) : undefined
       if (handle !== undefined) owned.set(handle.runtime_id, handle)
+      // Its member is down: there, and whose it is cannot be read.
+      else if (status === 'Error' && config[LABEL_NODE] === undefined) owned.set(runtimeIdOf(name), null)
     }
     // A volume without its instance: a provision that was cut short. One that somebody keeps is not an orphan.
     for (const { name, config, location } of volumes) {
@@ -123,7 +127,7 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
         continue
       owned.set(runtimeId, volumeOnly(runtimeId, settings.pool, name, location))
     }
-    return [...owned].map(([runtimeId, handle]) => ({ runtimeId, handle: asJson(handle) }))
+    return [...owned].map(([runtimeId, handle]) => ({ runtimeId, handle: handle === null ? null : asJson(handle) }))
   }
 
   /** Those that carry this node's label and are no runtime's working space. */
@@ -280,7 +284,7 @@ function volumeOnly(runtimeId: string, pool: string, name: string, location: str
   return {
     v: 1,
     runtime_id: runtimeId,
-    instance: name.slice(0, 'pylon-'.length + 16),
+    instance: instanceName(runtimeId),
     type: 'container',
     pool,
     ...(location === 'none' || location === '' ? {} : { target: location }),

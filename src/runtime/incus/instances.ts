@@ -5,6 +5,11 @@ import { type IncusClient, orAbsent } from './client.ts'
 
 export type Devices = Readonly<Record<string, Readonly<Record<string, string>>>>
 
+/** Null is what a list has of the instances of a member that is down. */
+export function orEmpty<T extends z.ZodType>(schema: T, empty: z.output<T>) {
+  return schema.nullish().transform((value) => value ?? empty)
+}
+
 const instance = z.looseObject({
   name: z.string(),
   status: z.string(),
@@ -14,9 +19,9 @@ const instance = z.looseObject({
   architecture: z.string().default(''),
   description: z.string().default(''),
   ephemeral: z.boolean().default(false),
-  profiles: z.array(z.string()).default([]),
-  config: z.record(z.string(), z.string()).default({}),
-  devices: z.record(z.string(), z.record(z.string(), z.string())).default({}),
+  profiles: orEmpty(z.array(z.string()), []),
+  config: orEmpty(z.record(z.string(), z.string()), {}),
+  devices: orEmpty(z.record(z.string(), z.record(z.string(), z.string())), {}),
 })
 
 export type Instance = Readonly<z.output<typeof instance>>
@@ -58,10 +63,10 @@ export async function getInstance(incus: IncusClient, name: string): Promise<{ i
   return answer === undefined ? undefined : { instance: parse(instance, answer.metadata, path(name)), etag: answer.etag }
 }
 
-/** @param filter in Incus' own words, such as `config.user.pylon.node eq abc`. */
+/** Item by item: one that cannot be read hides no other. @param filter in Incus' own words, such as `config.user.pylon.node eq abc`. */
 export async function listInstances(incus: IncusClient, filter?: string): Promise<readonly Instance[]> {
   const { metadata } = await incus.call('GET', '/1.0/instances', { query: { recursion: '1', filter } })
-  return parse(z.array(instance), metadata, '/1.0/instances')
+  return parse(z.array(z.unknown()), metadata, '/1.0/instances').flatMap((one) => instance.safeParse(one).data ?? [])
 }
 
 /** What the daemon sees of it now; `Error` is also what a dead cluster member's instances show. */

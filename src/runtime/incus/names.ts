@@ -74,6 +74,9 @@ export function instanceName(runtimeId: string): string {
   return `pylon-${match[1]}`
 }
 
+/** The other way round, for an instance that says nothing else. */
+export const runtimeIdOf = (instance: string): string => instance.replace(/^pylon-/, 'incus-')
+
 /** The same for each runtime of this owner that mounts this source; two nodes on one Incus never meet in one. */
 export function persistentVolumeName(nodeId: string, ownerPubkey: string, source: string): string {
   return `pylon-v-${createHash('sha256').update(`${nodeId}\n${ownerPubkey}\n${source}`).digest('hex').slice(0, 32)}`

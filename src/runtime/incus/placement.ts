@@ -1,6 +1,6 @@
 /** Where a new instance goes and what it gets of the host: decided one at a time, against what exists and what is under way. */
 import { z } from 'zod'
-import { PylonError } from '../../base/errors.ts'
+import { messageOf, PylonError } from '../../base/errors.ts'
 import { chooseAddress, chooseMember, choosePorts, takenBy } from './allocation.ts'
 import type { IncusClient } from './client.ts'
 import { type Instance, listInstances, parse } from './instances.ts'
@@ -29,6 +29,9 @@ interface Pending {
   readonly address: string | undefined
   readonly ports: readonly number[]
 }
+
+/** A member that is there answers well within it. */
+const MEMBER_MS = 3000
 
 const serverShape = z.looseObject({ environment: z.looseObject({ server_clustered: z.boolean().default(false) }) })
 const memberShape = z.looseObject({ server_name: z.string(), status: z.string(), message: z.string().default('') })
@@ -93,15 +96,32 @@ export function createPlacement(incus: IncusClient, settings: IncusSettings): Pl
     const members = parse(z.array(memberShape), metadata, '/1.0/cluster/members')
     const online = members.filter(({ status }) => status === 'Online').map(({ server_name }) => server_name)
     if (asked !== undefined) {
-      if (online.includes(asked)) return asked
+      const problem = online.includes(asked) ? await whyMute(asked) : undefined
+      if (online.includes(asked) && problem === undefined) return asked
       const found = members.find(({ server_name }) => server_name === asked)
-      const others = `choose another target${online.length === 0 ? '' : ` (${online.join(', ')})`}`
+      const rest = online.filter((name) => name !== asked).join(', ')
+      const others = `choose another target${rest === '' ? '' : ` (${rest})`}`
+      if (problem !== undefined)
+        throw new PylonError('incus_unreachable', `The cluster member ${asked} does not answer (${problem}): ${others}.`)
       if (found === undefined) throw unknownTarget(`${asked} is no member of this cluster: ${others}.`)
       throw new PylonError('incus_unreachable', `The cluster member ${asked} is ${found.status} (${found.message}): ${others}.`)
     }
-    const chosen = chooseMember(online, [...existing.map(({ location }) => location), ...[...pending].flatMap((p) => p.target ?? [])])
-    if (chosen === undefined) throw new PylonError('incus_unreachable', 'No member of the Incus cluster is online.')
-    return chosen
+    // The cluster believes a member to be online for a while after its death.
+    const held = [...existing.map(({ location }) => location), ...[...pending].flatMap((p) => p.target ?? [])]
+    for (let left = online; left.length > 0; ) {
+      const chosen = chooseMember(left, held)
+      if (chosen !== undefined && (await whyMute(chosen)) === undefined) return chosen
+      left = left.filter((name) => name !== chosen)
+    }
+    throw new PylonError('incus_unreachable', 'No member of the Incus cluster answers.')
+  }
+
+  /** Asked of the member itself; undefined where it answers. */
+  async function whyMute(name: string): Promise<string | undefined> {
+    return await incus.call('GET', '/1.0/resources', { query: { target: name }, timeoutMs: MEMBER_MS }).then(
+      () => undefined,
+      (error: unknown) => messageOf(error),
+    )
   }
 
   async function rangeOf(network: string): Promise<string> {

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import type { Snapshot } from '../adapter.ts'
 import { type IncusClient, orAbsent } from './client.ts'
-import { parse } from './instances.ts'
+import { orEmpty, parse } from './instances.ts'
 import { LABEL_QUOTA, LABEL_SNAPSHOTS } from './names.ts'
 
 export interface Volume {
@@ -20,8 +20,8 @@ const query = (volume: Volume) => ({ target: volume.target })
 const snapshotShape = z.looseObject({ name: z.string(), created_at: z.string().default('') })
 const volumeShape = z.looseObject({
   name: z.string(),
-  config: z.record(z.string(), z.string()).default({}),
-  used_by: z.array(z.string()).default([]),
+  config: orEmpty(z.record(z.string(), z.string()), {}),
+  used_by: orEmpty(z.array(z.string()), []),
   location: z.string().default('none'),
 })
 
@@ -53,7 +53,8 @@ export async function listVolumes(incus: IncusClient, pool: string): Promise<rea
   const answer = await orAbsent(incus.call('GET', base(pool), { query: { recursion: '1' } }))
   if (answer === undefined) return []
   // Snapshots are listed among them, as `volume/snapshot`.
-  return parse(z.array(volumeShape), answer.metadata, base(pool)).filter(({ name }) => !name.includes('/'))
+  const found = parse(z.array(z.unknown()), answer.metadata, base(pool)).flatMap((one) => volumeShape.safeParse(one).data ?? [])
+  return found.filter(({ name }) => !name.includes('/'))
 }
 
 /** Gone is fine. @throws incus_conflict while an instance uses it */

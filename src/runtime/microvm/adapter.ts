@@ -13,7 +13,7 @@ import { privateSpawnerUrl } from './address.ts'
 import { Spawner } from './spawner.ts'
 
 export interface MicrovmSettings {
-  /** Each a private address; the first is the one for requests that name none. */
+  /** Each a private address; requests that name none get the first that answers. */
   readonly spawnerUrls: readonly string[]
   readonly flakeRef?: string
   readonly devShell?: string
@@ -78,9 +78,8 @@ export function createMicrovmAdapter(
       return [url, new Spawner(url, deps.dialer)]
     }),
   )
-  const first = [...spawners.values()][0]
-  if (first === undefined) throw new PylonError('config_invalid', 'runtimes.microvm.spawner_urls lists no spawner: name one.')
-  const microvm = new Microvm({ ...DEFAULTS, ...settings }, spawners, first, deps.journal)
+  if (spawners.size === 0) throw new PylonError('config_invalid', 'runtimes.microvm.spawner_urls lists no spawner: name one.')
+  const microvm = new Microvm({ ...DEFAULTS, ...settings }, spawners, deps.journal)
   const provisioning = new Once<Provisioned>()
   const at = (raw: RuntimeHandle) => microvm.at(raw)
 
@@ -88,7 +87,7 @@ export function createMicrovmAdapter(
     provider: 'microvm',
     probe: () => microvm.probe(),
     capacity: () => microvm.capacity(),
-    assertPossible: async (input) => void microvm.decodeRequest(input),
+    assertPossible: async (input) => void (await microvm.living(microvm.decodeRequest(input).spawners)),
     provision: (input, signal) => provisioning.do(input.runtimeId, () => microvm.provision(input, signal)),
     async readiness(raw, signal) {
       const { spawner, handle } = at(raw)
@@ -125,14 +124,12 @@ export function createMicrovmAdapter(
 class Microvm {
   readonly #settings: Required<MicrovmSettings>
   readonly #spawners: ReadonlyMap<string, Spawner>
-  readonly #first: Spawner
   /** Spawners know no name of ours: which VM is which runtime's is remembered here. */
   readonly #journal: Journal
 
-  constructor(settings: Required<MicrovmSettings>, spawners: ReadonlyMap<string, Spawner>, first: Spawner, journal: Journal) {
+  constructor(settings: Required<MicrovmSettings>, spawners: ReadonlyMap<string, Spawner>, journal: Journal) {
     this.#settings = settings
     this.#spawners = spawners
-    this.#first = first
     this.#journal = journal
   }
 
@@ -142,8 +139,7 @@ class Microvm {
     return { spawner: this.#choose(parsed.data.spawner_url), handle: parsed.data }
   }
 
-  #choose(url: string | undefined): Spawner {
-    if (url === undefined || url.trim() === '') return this.#first
+  #choose(url: string): Spawner {
     const found = this.#spawners.get(url.trim().replace(/\/+$/, ''))
     if (found !== undefined) return found
     throw new PylonError(
@@ -153,15 +149,35 @@ class Microvm {
     )
   }
 
+  /** The first of them that answers; where only one is meant or is left, that one. @throws runtime_unreachable naming each */
+  async living(spawners: readonly Spawner[]): Promise<Spawner> {
+    const problems: string[] = []
+    for (const spawner of spawners) {
+      const problem = await spawner.health()
+      if (problem === undefined) return spawner
+      problems.push(problem)
+    }
+    throw new PylonError('runtime_unreachable', problems.join(' '))
+  }
+
   async probe(): Promise<AdapterProbe> {
-    const seen = await Promise.all([...this.#spawners.values()].map((spawner) => spawner.health()))
-    const problem = seen.find((one) => one !== undefined)
-    if (seen.some((one) => one === undefined)) return { usable: true, isolated: true }
-    return { usable: false, isolated: true, reason: problem ?? '', nextStep: `Start the vm-spawner: curl ${this.#first.url}/healthz` }
+    const spawners = [...this.#spawners.values()]
+    const seen = await Promise.all(spawners.map(async (spawner) => ({ url: spawner.url, problem: await spawner.health() })))
+    const dead = seen.filter(({ problem }) => problem !== undefined)
+    if (dead.length === 0) return { usable: true, isolated: true }
+    return {
+      usable: dead.length < seen.length,
+      isolated: true,
+      reason: dead.map(({ problem }) => problem).join(' '),
+      nextStep: `Start the vm-spawner, or take it out of runtimes.microvm.spawner_urls: ${dead.map(({ url }) => `curl ${url}/healthz`).join('; ')}`,
+    }
   }
 
   async capacity(): Promise<Capacity> {
-    const all = await Promise.all([...this.#spawners.values()].map((spawner) => spawner.capacity()))
+    // One that does not answer has nothing to give, and takes nothing from the others.
+    const asked = await Promise.allSettled([...this.#spawners.values()].map((spawner) => spawner.capacity()))
+    const all = asked.filter((one) => one.status === 'fulfilled').map(({ value }) => value)
+    if (all.length === 0) throw asked.find((one) => one.status === 'rejected')?.reason
     const { maxInstances, vcpus, memoryMib } = this.#settings
     const left = Math.max(0, maxInstances - this.#journal.entries().length)
     const unknown: Capacity = {
@@ -174,7 +190,7 @@ class Microvm {
   }
 
   /** @throws runtime_unsupported, spec_mount_refused, invalid_request, address_refused */
-  decodeRequest(input: ProvisionInput): { params: MicrovmParams; spawner: Spawner } {
+  decodeRequest(input: ProvisionInput): { params: MicrovmParams; spawners: readonly Spawner[] } {
     assertAgentRequest('microvm', input)
     const parsed = paramsShape.safeParse(input.params ?? {})
     if (!parsed.success) throw shapeError('The microvm parameters', 'invalid_request', parsed.error)
@@ -188,16 +204,18 @@ class Microvm {
     const { vcpu_count, memory_mib } = input.spec.resources
     atMost('cpu', params.cpu, vcpu_count)
     atMost('memory_mb', params.memory_mb, memory_mib)
-    return { params, spawner: this.#choose(params.spawner_url) }
+    const named = params.spawner_url?.trim() ?? ''
+    return { params, spawners: named === '' ? [...this.#spawners.values()] : [this.#choose(named)] }
   }
 
   async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
-    const { params, spawner } = this.decodeRequest(input)
+    const { params, spawners } = this.decodeRequest(input)
     const known = handleShape.safeParse(this.#journal.get(input.runtimeId))
     if (known.success) {
       const vm = await this.#choose(known.data.spawner_url).find(known.data.vm_id, signal)
       if (vm !== undefined) return this.#provisioned(known.data, vm.ip)
     }
+    const spawner = await this.living(spawners)
     const vm = await spawner.create(this.#request(input, params, await spawner.isFirstVersion()), this.#createTimeoutMs(), signal)
     const handle = { runtime_id: input.runtimeId, vm_id: vm.id, spawner_url: spawner.url, protocol: input.protocol }
     this.#journal.put(input.runtimeId, handle)

@@ -441,6 +441,16 @@ test('the same name finds the same volume however it is padded; volumes are list
   expect((await list(owner.pubkey, { provider: 'incus' })).volumes).toEqual([])
 })
 
+test('a substrate that does not say what it has free is unreachable, in its own words, and not full', async () => {
+  const node = await world.start()
+  world.incus.failCapacity = new PylonError('runtime_unreachable', 'http://10.0.0.5:8080 is down: start it.')
+  const asked = node.send(owner.pubkey, PROVISION)
+  await failsWith(asked.result, 'runtime_unreachable')
+  await expect(asked.result).rejects.toMatchObject({ detail: expect.stringContaining('http://10.0.0.5:8080') })
+  world.incus.failCapacity = undefined
+  await node.call(owner.pubkey, PROVISION)
+})
+
 test('limits: places of a class, runtimes of a requester', async () => {
   const node = await world.start({ runtimes: { max_per_owner: 1 } })
   await node.call(friend.pubkey, PROVISION)

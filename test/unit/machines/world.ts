@@ -49,6 +49,7 @@ export class Machinery implements RuntimeAdapter {
   readonly volumes = new Set<string>()
   readonly volumeOwners = new Map<string, { ownerPubkey: string; name: string; runtimeId: string }>()
   failVolumes: PylonError | undefined
+  failCapacity: PylonError | undefined
   failSnapshot: PylonError | undefined
   calls: string[] = []
   probed: AdapterProbe = { usable: true, isolated: true }
@@ -81,6 +82,7 @@ export class Machinery implements RuntimeAdapter {
   }
 
   async capacity(): Promise<Capacity> {
+    if (this.failCapacity !== undefined) throw this.failCapacity
     const free = Math.max(0, this.places - this.instances.size)
     return { instances: this.places, vcpus: 64, memoryMib: 65_536, free: { instances: free, vcpus: 64, memoryMib: 65_536 } }
   }

@@ -213,6 +213,25 @@ describe('an instance', () => {
     await adapter.snapshot?.(handle, 'of-the-owner')
   })
 
+  test("of a member that is down hides no other, is nobody's orphan, and is not taken for gone", async () => {
+    const { server, adapter } = await rig()
+    const { handle } = await adapter.provision(inputOf(), never)
+    const down = {
+      architecture: '',
+      config: null,
+      devices: null,
+      profiles: null,
+      name: 'pylon-00000000000000aa',
+      status: 'Error',
+      location: 'n2',
+    }
+    server.answerOnce('GET', /^\/1\.0\/instances\?/, 200, { type: 'sync', metadata: [server.instance(NAME)?.body, down, { odd: true }] })
+    expect(await adapter.listOwned?.()).toEqual([{ runtimeId: 'incus-00000000000000aa', handle: null }])
+    server.answerOnce('GET', /^\/1\.0\/instances\?/, 200, { type: 'sync', metadata: [down] })
+    expect((await adapter.capacity()).free.instances).toBeGreaterThan(0)
+    await adapter.teardown(handle, { keepVolume: false })
+  })
+
   test('gets an address and ports that nobody else has, also at once', async () => {
     const { server, adapter } = await rig({ network: 'pylonbr0', proxyPorts: [20_000, 20_010] })
     const network = { type: 'sync', metadata: { config: { 'ipv4.address': '10.77.0.1/29' } } }
