@@ -24,6 +24,9 @@ const instance = z.looseObject({
   devices: orEmpty(z.record(z.string(), z.record(z.string(), z.string())), {}),
 })
 
+/** Of one that cannot be read otherwise: that it is there. */
+const onlyName = z.looseObject({ name: z.string() }).transform(({ name }) => instance.parse({ name, status: 'Error' }))
+
 export type Instance = Readonly<z.output<typeof instance>>
 
 export interface NewInstance {
@@ -66,7 +69,9 @@ export async function getInstance(incus: IncusClient, name: string): Promise<{ i
 /** Item by item: one that cannot be read hides no other. @param filter in Incus' own words, such as `config.user.pylon.node eq abc`. */
 export async function listInstances(incus: IncusClient, filter?: string): Promise<readonly Instance[]> {
   const { metadata } = await incus.call('GET', '/1.0/instances', { query: { recursion: '1', filter } })
-  return parse(z.array(z.unknown()), metadata, '/1.0/instances').flatMap((one) => instance.safeParse(one).data ?? [])
+  return parse(z.array(z.unknown()), metadata, '/1.0/instances').flatMap(
+    (one) => instance.safeParse(one).data ?? onlyName.safeParse(one).data ?? [],
+  )
 }
 
 /** What the daemon sees of it now; `Error` is also what a dead cluster member's instances show. */

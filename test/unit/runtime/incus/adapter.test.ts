@@ -226,7 +226,7 @@ describe('an instance', () => {
       location: 'n2',
     }
     server.answerOnce('GET', /^\/1\.0\/instances\?/, 200, { type: 'sync', metadata: [server.instance(NAME)?.body, down, { odd: true }] })
-    expect(await adapter.listOwned?.()).toEqual([{ runtimeId: 'incus-00000000000000aa', handle: null }])
+    expect(await adapter.listOwned?.()).toEqual([ID, 'incus-00000000000000aa'].map((runtimeId) => ({ runtimeId, handle: null })))
     server.answerOnce('GET', /^\/1\.0\/instances\?/, 200, { type: 'sync', metadata: [down] })
     expect((await adapter.capacity()).free.instances).toBeGreaterThan(0)
     await adapter.teardown(handle, { keepVolume: false })
