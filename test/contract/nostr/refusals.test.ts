@@ -83,7 +83,19 @@ describe('what no relay takes', () => {
     await until(() => expect([...again.keys()]).toEqual(['another']))
   })
 
-  it('is told when its time is over, without a relay, and when it is longer than all of them take', async () => {
+  it('is told when it is longer than all of them say that they take', async () => {
+    const narrow = await relay({ info: { limitation: { max_message_length: 2000 } } })
+    const at = node({ relays: [narrow.url] })
+    const givenUp = listening(at)
+    // The document is read when the relay is connected, and may come after the first event.
+    for (let i = 0; givenUp.size === 0 && i < 50; i++) {
+      await put(at, `long ${i}`, [narrow.url], { content: `${i} ${'x'.repeat(3000)}` })
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+    expect([...givenUp.values()][0]).toBe(`${narrow.url}: longer than the relay takes (2000 bytes)`)
+  })
+
+  it('is told when its time is over, and without a relay', async () => {
     const busy = await relay(judging(() => 'error: the database is busy'))
     const at = node({ relays: [busy.url] })
     const givenUp = listening(at)
