@@ -18,8 +18,8 @@ import type { EventTemplate, IdentifiedEvent, Nostr, NostrEvent } from './types.
 const KINDS = [0, RELAY_LIST_KIND, DM_RELAYS_KIND] as const
 const FIRST_RETRY_MS = 5000
 const MAX_RETRY_MS = 120_000
-/** A relay that answers no request in so long is written to all the same: some only take events. */
-const PATIENCE_MS = 600_000
+/** What nobody has while those that the key writes to are silent is not there after so long: lists outlive their relays. */
+const DOUBT_MS = 60_000
 
 export interface SelfDeps {
   readonly store: Store
@@ -83,17 +83,18 @@ export class SelfPublisher {
     const waiting = this.#waiting.get(spec.pubkey)
     if (waiting?.digest === digest && clock.now() < waiting.nextAt) return 'waiting'
     const found = await nostr.newestOf(spec.pubkey, KINDS, relays)
-    const isPatienceOver = waiting !== undefined && clock.now() - waiting.since >= PATIENCE_MS
-    const ready = isPatienceOver ? open : open.filter((url) => found.answered.includes(url))
-    if (ready.length === 0 || (isNew && !found.isSure && !isPatienceOver)) {
+    const waitedMs = waiting === undefined ? 0 : clock.now() - waiting.since
+    const ready = open.filter((url) => found.answered.includes(url))
+    const kinds = KINDS.filter((kind) => found.events.has(kind) || found.isSure || waitedMs >= DOUBT_MS)
+    if (ready.length === 0 || kinds.length === 0) {
       this.#wait(spec.pubkey, digest, waiting)
       return 'waiting'
     }
-    if (ready.length === open.length) this.#waiting.delete(spec.pubkey)
+    if (ready.length === open.length && kinds.length === KINDS.length) this.#waiting.delete(spec.pubkey)
     else this.#wait(spec.pubkey, digest, waiting)
     // By NIP-65 a key's own words belong where it writes.
     const writes = isNew ? found.write.filter((url) => found.answered.includes(url) && !relays.includes(url)) : []
-    await this.#write(spec, { relays, found: found.events, ready, writes, said, digest, isNew, isRepeat })
+    await this.#write(spec, { relays, found: found.events, kinds, ready, writes, said, digest, isNew, isRepeat })
     return 'published'
   }
 
@@ -102,6 +103,8 @@ export class SelfPublisher {
     how: {
       relays: readonly string[]
       found: ReadonlyMap<number, NostrEvent>
+      /** The others wait. */
+      kinds: readonly number[]
       ready: readonly string[]
       writes: readonly string[]
       said: Stored | undefined
@@ -125,7 +128,9 @@ export class SelfPublisher {
     // Of two revisions in one second relays keep the one with the lower id: each is a second later than the last.
     const newest = Math.max(said?.createdAtS ?? 0, ...[...found.values()].map((event) => event.created_at))
     const createdAtS = Math.max(unixSeconds(clock), newest + 1)
+    const goes = (kind: number) => how.kinds.includes(kind)
     const messages = merged.flatMap(([kind, { body }]) => {
+      if (!goes(kind)) return []
       const there = found.get(kind)
       const isSame = there !== undefined && !how.isRepeat && sameBody(there, body)
       const event = isSame ? there : identify(spec.pubkey, { kind, created_at: createdAtS, ...body })
@@ -133,11 +138,11 @@ export class SelfPublisher {
     })
     const stored: Stored = {
       digest: how.digest,
-      fields: profile.ours,
-      relays: list.ours,
-      dmRelays: dms.ours,
+      fields: goes(0) ? profile.ours : before.fields,
+      relays: goes(RELAY_LIST_KIND) ? list.ours : before.relays,
+      dmRelays: goes(DM_RELAYS_KIND) ? dms.ours : before.dmRelays,
       isAdopted: before.isAdopted,
-      reached: how.isNew ? how.ready : [...(said?.reached ?? []), ...how.ready],
+      reached: how.kinds.length < KINDS.length ? [] : how.isNew ? how.ready : [...(said?.reached ?? []), ...how.ready],
       at: how.isNew ? at : (said?.at ?? at),
       createdAtS,
     }

@@ -126,12 +126,40 @@ describe('a key that had a life', () => {
     expect(w.said(0)).toBeUndefined()
     w.says({ content: JSON.stringify(PERSON) })
     w.answer([A], { write: ['wss://w.test'], answered: [A, 'wss://w.test'] })
-    await w.clock.advance(600_001)
+    w.answer([])
+    await w.clock.advance(3_600_000)
+    expect(await w.publish()).toBe('waiting')
+    await w.clock.advance(3_600_000)
     w.answer([A, B, 'wss://w.test'], { write: ['wss://w.test', 'wss://silent.test'] })
     expect(await w.publish()).toBe('published')
     expect(w.profile()).toEqual(PERSON)
     // Where it writes, as far as that answered.
     expect(w.to(0)).toEqual([A, B, 'wss://w.test'])
+  })
+
+  it('gets what was found at once though its own relays are gone, and what was not found after a while', async () => {
+    const w = world()
+    w.says({ content: JSON.stringify(PERSON) })
+    w.says({ kind: 10_002, tags: [['r', MINE]] })
+    w.answer([A, B], { isSure: false, write: [MINE] })
+    expect(await w.publish({ set: { nip05: 'new@example.com' } })).toBe('published')
+    expect(w.profile()).toEqual({ ...PERSON, nip05: 'new@example.com' })
+    expect(w.said(10_002)?.tags).toEqual([
+      ['r', MINE],
+      ['r', A],
+      ['r', B],
+    ])
+    expect(w.said(10_050)).toBeUndefined()
+    await w.clock.advance(10_000)
+    await w.publish({ set: { nip05: 'new@example.com' } })
+    expect(outboxEvent(w.store, `profile:10050@${A}`)).toBeUndefined()
+    await w.clock.advance(60_000)
+    expect(await w.publish({ set: { nip05: 'new@example.com' } })).toBe('published')
+    expect(outboxEvent(w.store, `profile:10050@${A}`)?.tags).toEqual([
+      ['relay', A],
+      ['relay', B],
+    ])
+    expect(await w.publish({ set: { nip05: 'new@example.com' } })).toBe('same')
   })
 
   it('is given to a relay that was down only after that has told what it has', async () => {
