@@ -1,4 +1,5 @@
 /** The keysets of mints (NUT-01, 02): their lists taken item by item, their keys read where they are needed and believed only when they make the id. */
+import { hash } from 'node:crypto'
 import { Keyset } from '@cashu/cashu-ts'
 import { z } from 'zod'
 import type { Clock } from '../base/clock.ts'
@@ -145,7 +146,7 @@ export class Keysets {
       } else if (HEX_ID.test(parsed.data.id)) {
         const { active, input_fee_ppk, final_expiry } = parsed.data
         if (keysets.get(parsed.data.id)?.active !== true)
-          keysets.set(parsed.data.id, { id: parsed.data.id, active, inputFeePpk: input_fee_ppk ?? 0, finalExpiry: final_expiry ?? null })
+          keysets.set(parsed.data.id, { id: parsed.data.id, active, inputFeePpk: input_fee_ppk ?? 0, finalExpiry: final_expiry || null })
       } else if (parsed.data.active || !LEGACY_ID.test(parsed.data.id)) {
         setAside.push({ id: name, reason: 'its id is of a form that Pylon does not know' })
       }
@@ -196,27 +197,25 @@ export class Keysets {
   ): Promise<MintPublicKeys> {
     const reply = unwrap(url, await this.#deps.client(url).get(`/v1/keys/${id}`, keysSchema))
     const found = reply.keysets.find((one) => one?.id === id)
-    // Newer ids cover fee and expiry too, as they were when the keyset was made: the list may have other ones by now.
-    const described = [
-      { fee: inputFeePpk, expiry: finalExpiry },
-      { fee: found?.input_fee_ppk ?? 0, expiry: found?.final_expiry ?? null },
-      { fee: inputFeePpk, expiry: null },
-    ]
-    const belongs = described.some(
-      ({ fee, expiry }) =>
-        found !== undefined &&
-        Keyset.verifyKeysetId({
-          id,
-          unit: 'sat',
-          input_fee_ppk: fee,
-          ...(expiry === null ? {} : { final_expiry: expiry }),
-          keys: found.keys,
-        }),
-    )
+    const fees = [inputFeePpk, found?.input_fee_ppk ?? 0]
+    const expiries = [finalExpiry, found?.final_expiry ?? null, null, 0]
+    const belongs = found !== undefined && fees.some((fee) => expiries.some((expiry) => makesId(id, found.keys, fee, expiry)))
     if (found === undefined || !belongs)
       throw new PylonError('mint_incompatible', `${url} gives keys for the keyset ${id} that do not belong to it.`)
     return found.keys
   }
+}
+
+/**
+ * Newer ids cover fee and expiry too, as they were when the keyset was made: the list may have other ones by now, and some
+ * mints write an end that never comes as 0.
+ */
+function makesId(id: string, keys: MintPublicKeys, fee: number, expiry: number | null): boolean {
+  if (id.startsWith('00')) return Keyset.verifyKeysetId({ id, unit: 'sat', keys: { ...keys } })
+  const sorted = Object.entries(keys).sort(([a], [b]) => (BigInt(a) < BigInt(b) ? -1 : 1))
+  const text = `${sorted.map(([amount, key]) => `${amount}:${key}`).join(',')}|unit:sat`
+  const of = `${fee > 0 ? `|input_fee_ppk:${fee}` : ''}${expiry === null ? '' : `|final_expiry:${expiry}`}`
+  return id === `01${hash('sha256', text + of)}`
 }
 
 const faultKey = (url: string, id: string): string => `${url} ${id}`

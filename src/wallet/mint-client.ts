@@ -219,6 +219,13 @@ export class MintClient {
   }
 }
 
+/** Codes that say nothing by themselves, and what some mints say only in words. */
+const GENERIC_CODES = new Set([0, 10_000, 11_000, 12_000])
+const KEYSET_INACTIVE = 12_002
+const OF_OLD_KEYSET = /\bkeyset\b.{0,100}\b(?:inactive|not active|expired|retired)\b|\b(?:inactive|expired|retired) keyset\b/i
+
+const codeOf = (code: number, detail: string): number => (GENERIC_CODES.has(code) && OF_OLD_KEYSET.test(detail) ? KEYSET_INACTIVE : code)
+
 /** NUT error codes of a request with more inputs or outputs than a mint takes at once. */
 const TOO_MANY_INPUTS = 11_014
 const TOO_MANY_OUTPUTS = 11_015
@@ -253,7 +260,7 @@ function classify<T>(status: number, json: unknown, schema: z.ZodType<T>): MintR
   }
   const words = error.data.detail
   const detail = typeof words === 'string' ? words : words === undefined ? 'no reason given' : JSON.stringify(words)
-  return { kind: 'rejected', code: error.data.code ?? 0, detail: detail.slice(0, 300) }
+  return { kind: 'rejected', code: codeOf(error.data.code ?? 0, detail), detail: detail.slice(0, 300) }
 }
 
 /** The value, or what to throw where nothing was at stake. @throws mint_unreachable, mint_rejected */

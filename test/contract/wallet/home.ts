@@ -37,6 +37,8 @@ export interface HomeOptions {
   readonly hook?: CommitHook
   readonly capSats?: number
   readonly start?: boolean
+  /** Of its invoices; `any` where the mint is none of ours. */
+  readonly invoiceNetwork?: 'any'
 }
 
 export const testWords = (): string => newWords()
@@ -57,7 +59,7 @@ export async function openHome(options: HomeOptions): Promise<TestHome> {
     config: () => DEFAULT_CONFIG,
     nostr: { keyring },
     dialer,
-    invoiceNetwork: 'bcrt',
+    ...(options.invoiceNetwork === 'any' ? {} : { invoiceNetwork: 'bcrt' }),
   })
   const events: WalletEvent[] = []
   const causes: Cause['type'][] = ['job', 'purchase', 'tick', 'action', 'zap', 'lease', 'owner', 'transfer']

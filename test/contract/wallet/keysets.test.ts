@@ -1,5 +1,5 @@
 /** Lists of keysets as mints really give them: taken item by item, what vanished signs no more, coins move to what does. */
-import { randomUUID } from 'node:crypto'
+import { hash, randomUUID } from 'node:crypto'
 import { deriveKeysetId } from '@cashu/cashu-ts'
 import { afterAll, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
@@ -67,14 +67,22 @@ it('one bad item stops nothing: it is set aside and named', async () => {
     ...keysets,
   ]
   keysOf = (id) => (id === gone ? { status: 400, json: { detail: 'keyset not found', code: 12_001 } } : undefined)
+  // An end that never comes, written as 0 and hashed into the id.
+  const endless = { 1: `02${'79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798'}` }
+  const endlessId = `01${hash('sha256', `1:${endless[1]}|unit:sat|final_expiry:0`)}`
+  const [withoutEndless, goneOnly] = [list, keysOf]
+  list = (keysets) => [{ id: endlessId, unit: 'sat', active: false, final_expiry: 0 }, ...withoutEndless(keysets)]
+  keysOf = (id) =>
+    id === endlessId ? { status: 200, json: { keysets: [{ id, unit: 'sat', final_expiry: 0, keys: endless }] } } : goneOnly(id)
   await home.wallets.addMint(sandbox.mintUrl)
+  expect(listKeysets(home.store, sandbox.mintUrl).find(({ id }) => id === endlessId)).toMatchObject({ finalExpiry: null, hasKeys: true })
   await fund(home, home.node, sandbox.mintUrl, 100)
   await send(home, 20)
   expect(
     getMint(home.store, sandbox.mintUrl)
       ?.setAside.map(({ id }) => id)
       .sort(),
-  ).toEqual([gone, '00ffffffffffffff', '02'.repeat(33), 'number 6', 'number 7'].sort())
+  ).toEqual([gone, '00ffffffffffffff', '02'.repeat(33), 'number 7', 'number 8'].sort())
   // Its keys are there, and are of another keyset.
   keysOf = (id) =>
     id === gone ? { status: 200, json: { keysets: [{ id: gone, unit: 'sat', keys: { 1: `02${'ab'.repeat(32)}` } }] } } : undefined

@@ -1,6 +1,6 @@
-/** How mints say that a request has too much in it. */
+/** How mints say no: too much at once, a keyset that signs no more; by code or in words only. */
 import { expect, it } from 'vitest'
-import { tooMany } from '../../../src/wallet/mint-client.ts'
+import { MintClient, signaturesSchema, tooMany } from '../../../src/wallet/mint-client.ts'
 
 it.each<[number, string, object | undefined]>([
   [11_014, 'no words', {}],
@@ -16,4 +16,22 @@ it.each<[number, string, object | undefined]>([
 ])('%i %s', (code, detail, expected) => {
   if (expected === undefined) expect(tooMany(code, detail)).toBeUndefined()
   else expect(tooMany(code, detail)).toMatchObject(expected)
+})
+
+it.each<[number, unknown, object]>([
+  [400, { detail: 'keyset id inactive.', code: 11_000 }, { kind: 'rejected', code: 12_002 }],
+  [400, { detail: 'transaction error', code: 11_000 }, { kind: 'rejected', code: 11_000 }],
+  [
+    422,
+    { detail: [{ type: 'too_long', loc: ['body', 'inputs'] }] },
+    { kind: 'rejected', code: 0, detail: expect.stringContaining('too_long') },
+  ],
+  [413, '<html>too large</html>', { kind: 'rejected', code: 11_014 }],
+  [429, { detail: 'too many requests' }, { kind: 'unknown' }],
+  [502, { detail: 'bad gateway' }, { kind: 'unknown' }],
+  [200, { signatures: [{ id: 7 }, null] }, { kind: 'ok', value: { signatures: ['unreadable', 'unreadable'] } }],
+])('an answer %i %j', async (status, body, expected) => {
+  const dialer = { fetch: async () => ({ status, headers: {}, text: typeof body === 'string' ? body : JSON.stringify(body) }) }
+  const client = new MintClient('http://mint', dialer as never, new AbortController().signal)
+  expect(await client.post('/v1/swap', '{}', signaturesSchema)).toMatchObject(expected)
 })
