@@ -72,6 +72,18 @@ test('under load a stranger is served who proves work, sends the payment along, 
   await vi.waitFor(() => expect(testNode.job(prepaid.id).status).toBe('settled'))
 })
 
+test('while the node is busy its announcement says what it asks, and no longer after that', async () => {
+  const testNode = await start()
+  const asked = () =>
+    world.published.filter(({ kind }) => kind === 31_990).map(({ content }) => (JSON.parse(content) as { pow?: number }).pow)
+  await vi.waitFor(() => expect(asked()).toEqual([undefined]))
+  await flood(testNode, 12)
+  await world.clock.advance(31_000)
+  await vi.waitFor(() => expect(asked()).toEqual([undefined, 8]))
+  await world.clock.advance(61_000)
+  await vi.waitFor(() => expect(asked()).toEqual([undefined, 8, undefined]))
+})
+
 test('an encrypted request that turns out to bring no payment needs the place of an invoice', async () => {
   const testNode = await start()
   await flood(testNode, 5)
