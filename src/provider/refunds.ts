@@ -42,7 +42,7 @@ export interface RefundBook {
   /** Puts the token on its way, as part of the commit that notes it. */
   deliver(id: string, token: string, sends: number): readonly Command<unknown>[]
   note(p: { id: string; sends: number; nextAt: number; at: number }): Command<unknown>
-  /** Ends it where nothing is left to give back once the mint has taken its fee, and says so. */
+  /** Ends one that its payer brought about where nothing is left once the mint has taken its fee, and says so. */
   forgo(id: string, reason: string): readonly Command<unknown>[]
   /** Tells the payer, once, of what a refund is due for that can't be made yet. */
   deferred(id: string): readonly Command<unknown>[]
@@ -105,7 +105,9 @@ export function createRefunds(
       await refund(id, owed)
     } catch (error) {
       if (closing || isPylonError(error, 'shutting_down')) return
-      if (isPylonError(error, 'amount_invalid') && error.details['worthless'] === true) return await forgo(id, owed)
+      // Where the node failed it stays owed until the node can cover what its mint takes.
+      const isWorthless = isPylonError(error, 'amount_invalid') && error.details['worthless'] === true
+      if (isWorthless && owed.causedByPayer) return await forgo(id, owed)
       logger.warn({ [`${owed.cause.type}_id`]: id, error: messageOf(error) }, 'a refund could not be sent yet')
       const at = clock.now()
       const before = failures.get(id) ?? 0

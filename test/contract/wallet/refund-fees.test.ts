@@ -26,8 +26,8 @@ async function home(): Promise<TestHome> {
 
 const nothing = defineCommand('nothing', () => undefined)
 
-/** A customer pays for a job and gets it back; what it has of it in the end, undefined where nothing came. */
-async function refunded(node: TestHome, customer: TestHome, id: string, paid: number, causedByPayer: boolean): Promise<bigint | undefined> {
+/** A customer pays for a job whose refund is tried now and at each `again`. */
+async function paidJob(node: TestHome, customer: TestHome, id: string, paid: number, causedByPayer: boolean) {
   const account = `node/deposit/job:${id}`
   const cause = { type: 'job', id } as const
   const request = { idempotencyKey: `job:${id}:invoice`, cause, amountSats: sats(paid), creditAccount: account }
@@ -57,15 +57,24 @@ async function refunded(node: TestHome, customer: TestHome, id: string, paid: nu
       onClaimed: async () => {},
     },
   )
+  onTestFinished(() => refunds.close())
   await refunds.run()
-  await refunds.close()
-  expect(accountBalance(node.store, account)).toBe(0n)
-  expect(sent.length + ended.length).toBe(1)
-  const [token] = sent
-  if (token === undefined) return undefined
-  const receive = { idempotencyKey: id, cause: ownerCause(), token, creditAccount: 'customer/equity/funding' }
-  return (await customer.customer.receiveToken(receive)).amountSats
+  return {
+    again: () => refunds.run(),
+    owedMsats: () => -accountBalance(node.store, account),
+    /** What the customer has of it in the end, undefined where nothing came. */
+    async redeemed(): Promise<bigint | undefined> {
+      expect(accountBalance(node.store, account)).toBe(0n)
+      expect(sent.length + ended.length).toBe(1)
+      const [token] = sent
+      if (token === undefined) return undefined
+      const receive = { idempotencyKey: id, cause: ownerCause(), token, creditAccount: 'customer/equity/funding' }
+      return (await customer.customer.receiveToken(receive)).amountSats
+    },
+  }
 }
+
+const refunded = async (...job: Parameters<typeof paidJob>): Promise<bigint | undefined> => (await paidJob(...job)).redeemed()
 
 it('a refund that the payer brought about costs the node nothing, however often', async () => {
   const [node, customer] = [await home(), await home()]
@@ -82,5 +91,15 @@ it('one that the node brought about brings back all that was paid, a single sat 
   await fund(node, node.node, sandbox.mintUrl, 100)
   expect(await refunded(node, customer, 'a', 10, false)).toBe(10n)
   expect(await refunded(node, customer, 'b', 1, false)).toBe(1n)
+  await expectSound(node, sandbox.mintUrl)
+})
+
+it('one that the node brought about stays owed while the node holds too little to cover what its mint takes', async () => {
+  const [node, customer] = [await home(), await home()]
+  const job = await paidJob(node, customer, 'a', 2, false)
+  expect(job.owedMsats()).toBe(2000n)
+  await fund(node, node.node, sandbox.mintUrl, 100)
+  await job.again()
+  expect(await job.redeemed()).toBe(2n)
   await expectSound(node, sandbox.mintUrl)
 })
