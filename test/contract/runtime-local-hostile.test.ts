@@ -152,6 +152,26 @@ describe('a guest that', () => {
     expect(result?.exit_code).not.toBe(0)
   })
 
+  test('is shown neither where its node lies nor a way to namespaces of its own', async ({ skip }) => {
+    const { adapter, dir } = localRuntimes()
+    if (!(await adapter.probe()).isolated) skip('bubblewrap does not work here')
+    const script = 'env; echo; cat /proc/self/environ | tr "\\0" "\\n"; echo; unshare -U echo nested'
+    const input = { ...inputOf(script), env: { SESAME: 'open-sesame' } }
+    const { handle } = await adapter.provision(input, calm)
+    const { spec } = input
+    await vi.waitFor(async () => expect(['completed', 'failed']).toContain((await adapter.readiness(handle, calm)).state), patience)
+    const { stdout } = await adapter.collect(handle, spec)
+    // The run had its secret, and nothing on the disk of the host has it any more.
+    expect(stdout).toContain('open-sesame')
+    expect(JSON.stringify(recordOf(dir, input.runtimeId))).not.toContain('open-sesame')
+    expect(existsSync(join(dir, input.runtimeId, 'boot', 'launch.json'))).toBe(false)
+    expect(stdout).not.toContain(dir)
+    expect(stdout).not.toContain('nested')
+    const beside = await adapter.exec(handle, { command: script, timeoutMs: 20_000 })
+    expect(beside.stdout).not.toContain(dir)
+    expect(beside.stdout).not.toContain('nested')
+  })
+
   test('floods memory by many processes is held as one, and by what no process owns', async ({ skip }) => {
     const { adapter } = localRuntimes()
     await holdsGroups(adapter, skip)

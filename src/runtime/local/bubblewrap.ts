@@ -2,7 +2,13 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 
-export type Bubblewrap = { readonly path: string } | { readonly path: null; readonly reason: string; readonly nextStep: string }
+/** `options` go before all others. */
+export type Bubblewrap =
+  | { readonly path: string; readonly options: readonly string[] }
+  | { readonly path: null; readonly reason: string; readonly nextStep: string }
+
+/** Inside nobody makes another user namespace, where kernels are attacked from. */
+const WITHOUT_USERNS = ['--unshare-user', '--disable-userns'] as const
 
 const run = promisify(execFile)
 
@@ -12,8 +18,14 @@ export async function findBubblewrap(wanted: string | null | undefined): Promise
   const path = wanted ?? 'bwrap'
   const args = ['--unshare-user', '--unshare-pid', '--unshare-net', '--ro-bind', '/', '/', '--proc', '/proc', '--dev', '/dev', '--', 'true']
   try {
+    await run(path, [...WITHOUT_USERNS, ...args], { timeout: 10_000 })
+    return { path, options: WITHOUT_USERNS }
+  } catch {
+    // Before 0.8 it had no such option, or it does not work at all.
+  }
+  try {
     await run(path, args, { timeout: 10_000 })
-    return { path }
+    return { path, options: [] }
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') {
       return {

@@ -137,8 +137,9 @@ export class LocalLauncher {
     if (found.path === null) {
       throw new PylonError('runtime_failed', `The runtime was isolated and cannot be any more: ${found.reason}. ${found.nextStep}`)
     }
-    const argv = joinGroup(record.group_dirs, [found.path, ...bubblewrapArgs(enclosed, inner, options)])
-    return { argv, cwd: layout.work, env: { ...env, PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin' } }
+    const argv = joinGroup(record.group_dirs, [found.path, ...bubblewrapArgs(enclosed, inner, [...found.options, ...options])])
+    // Where the node lies is no guest's business: a shell on the way would note it as PWD.
+    return { argv, cwd: '/', env: { ...env, PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin' } }
   }
 }
 

@@ -1,5 +1,5 @@
 /** Runtimes as child processes of this machine: the embedded default, shut in by bubblewrap where there is any. */
-import { closeSync, existsSync } from 'node:fs'
+import { closeSync, existsSync, rmSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
@@ -22,7 +22,7 @@ import type {
   Snapshot,
 } from '../adapter.ts'
 import { diskUsage, readContainedText } from '../contained-files.ts'
-import { PROMPT_SOCKET } from '../contract/paths.ts'
+import { LAUNCH_FILE, PROMPT_SOCKET } from '../contract/paths.ts'
 import { PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
 import type { RuntimeSpec } from '../contract/spec.ts'
 import { issueTicket } from '../contract/ticket.ts'
@@ -31,7 +31,7 @@ import { promptOverSocket } from '../prompt-client.ts'
 import { keepsVolume } from '../retention.ts'
 import { admit, type NetworkPolicy } from './admission.ts'
 import { type Bubblewrap, findBubblewrap } from './bubblewrap.ts'
-import { findGroupHome, type GroupHome, removeGroup, withoutGroups } from './cgroups.ts'
+import { findGroupHome, type GroupHome, quellGroup, removeGroup, withoutGroups } from './cgroups.ts'
 import { DEFAULT_RESOURCES, type GuestProgram, memoryMibOf, sizeOf } from './enclosure.ts'
 import { runBounded } from './exec.ts'
 import { LocalInstances } from './instances.ts'
@@ -188,7 +188,17 @@ export class LocalAdapter implements RuntimeAdapter {
     if (record.ended !== null) return { state: 'failed', message: record.ended, byGuest: true }
     const alive = this.#instances.isAlive(record)
     if (alive && (await this.#disk.isOver(layout, record))) return await this.#endForDisk(layout, record)
-    return judgeLocal(layout, record, alive)
+    const readiness = judgeLocal(layout, record, alive)
+    if (readiness.status !== undefined) this.#forgetSecrets(layout, record)
+    return readiness
+  }
+
+  /** What a guest that speaks has read: its launch file, and of a run, which never starts again, the environment too. */
+  #forgetSecrets(layout: LocalLayout, record: LocalRecord): void {
+    rmSync(join(layout.boot, LAUNCH_FILE), { force: true })
+    if (record.protocol !== null || Object.keys(record.env).length === 0) return
+    record.env = {}
+    writeRecord(layout, record)
   }
 
   async processWelcome(handle: RuntimeHandle): Promise<Json> {
@@ -327,7 +337,9 @@ export class LocalAdapter implements RuntimeAdapter {
   }
 
   async #stop(record: LocalRecord): Promise<void> {
-    if (!(await endMarked(record.mark, this.#options.clock))) {
+    // An agent is asked to end first; a run that is ended has had its time.
+    const graceMs = record.protocol === null ? 0 : undefined
+    if (!(await endMarked(record.mark, this.#options.clock, graceMs, () => quellGroup(record.group_dirs)))) {
       throw new PylonError('runtime_failed', `Processes of ${record.runtime_id} do not end; look for them with ps and try again.`)
     }
   }

@@ -33,8 +33,17 @@ function environmentOf(pid: string): Buffer {
   }
 }
 
-/** Asks all of them to end, then ends them. @returns whether none is left */
-export async function endMarked(mark: string, clock: Clock, graceMs = STOP_GRACE_MS): Promise<boolean> {
+/**
+ * Asks all of them to end, then ends them.
+ * @param quell before they are killed: keeps those that fork from being ahead of it for ever
+ * @returns whether none is left
+ */
+export async function endMarked(
+  mark: string,
+  clock: Clock,
+  graceMs = STOP_GRACE_MS,
+  quell: () => void = () => undefined,
+): Promise<boolean> {
   // bubblewrap would go at once and take its sandbox with it: the outermost of what is inside is asked, and asks the rest.
   const inside = findMarked(mark).filter((identity) => statOf(identity.pid).name !== 'bwrap')
   const pids = new Set(inside.map((identity) => identity.pid))
@@ -43,6 +52,7 @@ export async function endMarked(mark: string, clock: Clock, graceMs = STOP_GRACE
     'SIGTERM',
   )
   if (await noneLeft(mark, clock, inside.length > 0 ? graceMs : 0)) return true
+  quell()
   return await killMarked(mark, clock)
 }
 

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { systemClock } from '../../../src/base/clock.ts'
-import { findGroupHome, joinGroup, makeGroup, removeGroup } from '../../../src/runtime/local/cgroups.ts'
+import { findGroupHome, joinGroup, makeGroup, quellGroup, removeGroup } from '../../../src/runtime/local/cgroups.ts'
 import { tempDir } from '../../support/temp.ts'
 
 /** @param own lines of /proc/self/cgroup @param mounts lines of its mountinfo */
@@ -84,6 +84,16 @@ test('a command joins all folders before it begins, or does not begin', () => {
   const [sh = '', ...rest] = joinGroup([join(a, 'none')], ['echo', 'ran'])
   expect(() => execFileSync(sh, rest, { stdio: 'pipe' })).toThrow(expect.objectContaining({ status: 125 }))
   expect(joinGroup([], ['echo'])).toEqual(['echo'])
+})
+
+test('a group is quelled before it is killed: it forks no more, and ends at once where the kernel can do that', () => {
+  const [v1, v2] = [tempDir(), tempDir()]
+  for (const dir of [v1, v2]) writeFileSync(join(dir, 'pids.max'), '512')
+  writeFileSync(join(v2, 'cgroup.kill'), '')
+  quellGroup([v1, v2, join(v1, 'none')])
+  for (const dir of [v1, v2]) expect(readFileSync(join(dir, 'pids.max'), 'utf8')).toBe('0')
+  expect(readFileSync(join(v2, 'cgroup.kill'), 'utf8')).toBe('1')
+  expect(existsSync(join(v1, 'cgroup.kill'))).toBe(false)
 })
 
 test('a group that is gone already is no trouble', async () => {
