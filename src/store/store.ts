@@ -194,12 +194,17 @@ export class Store {
   async shrink(): Promise<void> {
     const free = () => (this.#closed ? 0 : Number(this.#db.pragma('freelist_count', { simple: true })))
     if (free() < SHRINK_FROM_PAGES) return
-    for (let before = Number.POSITIVE_INFINITY, now = free(); now > 0 && now < before; before = now, now = free()) {
-      this.#db.pragma(`incremental_vacuum(${SHRINK_SLICE_PAGES})`)
-      await new Promise((resolve) => setImmediate(resolve))
+    try {
+      for (let before = Number.POSITIVE_INFINITY, now = free(); now > 0 && now < before; before = now, now = free()) {
+        this.#db.pragma(`incremental_vacuum(${SHRINK_SLICE_PAGES})`)
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      // The file itself gets shorter when the log is written back.
+      if (!this.#closed) this.#db.pragma('wal_checkpoint(PASSIVE)')
+    } catch (error) {
+      // Somebody else holds a lock: what is free stays free until the next time.
+      if (storeError(error).code !== 'database_busy') throw error
     }
-    // The file itself gets shorter when the log is written back.
-    if (!this.#closed) this.#db.pragma('wal_checkpoint(PASSIVE)')
   }
 
   /** A consistent copy while the node runs. */
