@@ -20,6 +20,7 @@ import type { Machines } from '../provider/machines/machines.ts'
 import type { OwnMachines } from '../provider/machines/service.ts'
 import { createProvider, type Provider } from '../provider/provider.ts'
 import { listAgents } from '../store/agents.ts'
+import { mintNow } from '../store/mint-moves.ts'
 import type { Store } from '../store/store.ts'
 import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zap-addresses.ts'
@@ -335,7 +336,7 @@ export class PylonNode implements Services {
     for (let waitMs = ADD_MINT_FIRST_MS; !signal.aborted; waitMs = Math.min(waitMs * 2, ADD_MINT_MAX_MS)) {
       try {
         const wallets = this.parts.wallets.peek()
-        if (wallets === undefined || wallets.mints().some((mint) => mint.url === url)) return
+        if (wallets === undefined || wallets.mints().some((mint) => mint.url === url) || mintNow(this.store, url) !== undefined) return
         await wallets.addMint(url)
         return
       } catch (error) {

@@ -130,6 +130,25 @@ export function selectExact<C extends Coin>(coins: readonly C[], total: bigint):
   return rest === 0n && chosen.length > 0 ? chosen : undefined
 }
 
+/**
+ * Which of many small coins to make into fewer large ones, `max` at a time; undefined where that would bring nothing, since
+ * the fee eats what it gathers. Takes the neighbours in size whose value is drawn together most.
+ */
+export function coinsToMerge<C extends Coin>(coins: readonly C[], max: number, keysetAmounts: readonly bigint[]): C[] | undefined {
+  const sorted = [...coins].sort((a, b) => (a.amountSats < b.amountSats ? -1 : 1))
+  const size = Math.min(max, sorted.length)
+  const weight = (amounts: readonly bigint[]) => amounts.reduce((sum, amount) => sum + amount * amount, 0n)
+  let best: { coins: C[]; gain: bigint } | undefined
+  for (let i = 0; i + size <= sorted.length; i++) {
+    const some = sorted.slice(i, i + size)
+    const before = weight(some.map((coin) => coin.amountSats))
+    const after = weight(splitAmount(sumOf(some) - inputFee(some), keysetAmounts) ?? [])
+    // Half as much again, so that it comes to an end: it can't grow for ever.
+    if (after * 2n >= before * 3n && after - before > (best?.gain ?? 0n)) best = { coins: some, gain: after - before }
+  }
+  return best?.coins
+}
+
 /** What moving coins out of a keyset that signs no more may cost, at the most: this part of what is moved. */
 const MOVING_COST_PART = 10n
 

@@ -120,7 +120,7 @@ export class Keysets {
     const { store, clock, logger } = this.#deps
     const { keysets, setAside } = await this.fetchList(url)
     const { foreign, retired } = await store.write(noteKeysets({ mintUrl: url, keysets, at: clock.now() }))
-    const faults = await this.#readAhead(url)
+    const faults = await this.#readAhead(url, new Set(keysets.map((keyset) => keyset.id)))
     const all = [...setAside, ...foreign, ...faults]
     const told =
       all.length > MAX_SET_ASIDE ? [...all.slice(0, MAX_SET_ASIDE), { id: 'others', reason: `${all.length - MAX_SET_ASIDE} more` }] : all
@@ -158,11 +158,11 @@ export class Keysets {
   }
 
   /** Reads keys that are not known: of all active ones, and of some retired ones. Returns those that are no good. */
-  async #readAhead(url: string): Promise<SetAside[]> {
+  async #readAhead(url: string, listed: ReadonlySet<string>): Promise<SetAside[]> {
     const { clock } = this.#deps
     const known = this.list(url)
     const isFresh = ({ id }: KeysetInfo) => (this.#faults.get(faultKey(url, id))?.at ?? 0) > clock.now() - FAULT_KEPT_MS
-    const unread = known.filter((keyset) => !keyset.hasKeys)
+    const unread = known.filter((keyset) => !keyset.hasKeys && listed.has(keyset.id))
     const room = Math.max(0, Math.min(READ_AHEAD, MAX_READ_AHEAD - known.filter((keyset) => keyset.hasKeys).length))
     const wanted = [
       ...unread.filter((keyset) => keyset.active).slice(0, READ_AHEAD),

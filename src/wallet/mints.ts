@@ -143,6 +143,8 @@ export class Mints {
 
   /** A request with so many inputs was refused for its size. @param most what the mint says it takes */
   async noteTooMany(url: string, inputs: number, most: number | undefined): Promise<void> {
+    // More than it is known to take: that says nothing new.
+    if (inputs > this.maxInputs(url)) return
     const maxInputs = Math.max(1, most !== undefined && most < inputs ? most : Math.floor(inputs / 2))
     this.#deps.logger.warn({ mint: url, inputs, max_inputs: maxInputs }, 'the mint takes fewer inputs at once')
     await this.#deps.store.write(limitInputs({ url, maxInputs }))

@@ -5,7 +5,7 @@ import type { KeysetRow } from '../store/keysets.ts'
 import { operationByKey } from '../store/operations.ts'
 import { listProofs } from '../store/proofs.ts'
 import { breakKey, gatherKey } from '../store/swap-fees.ts'
-import { coinsToMove, coverFee, inputFee, selectCoins, selectExact, splitAmount, sumOf } from './coins.ts'
+import { coinsToMerge, coinsToMove, coverFee, inputFee, selectCoins, selectExact, splitAmount, sumOf } from './coins.ts'
 import { newId, requestDigest } from './context.ts'
 import { assertPositive, type OwnCoin, plannedInput, type WalletDesk } from './desk.ts'
 import type { SendPlan, TransferPlan } from './operations.ts'
@@ -181,7 +181,9 @@ export class Sending {
       const coins = await this.#desk.chooseCoins(mintUrl, choose)
       const max = this.#desk.context.mints.maxInputs(mintUrl)
       if (coins.length <= max || round === MAX_ROUNDS) return coins
-      const some = [...coins].sort((a, b) => Number(a.amountSats - b.amountSats)).slice(0, max)
+      const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+      const some = coinsToMerge(coins, max, Object.keys(keyset.keys).map(BigInt))
+      if (some === undefined) throw tooSmallCoins(mintUrl, max, sumOf(coins))
       await this.#swapOwn(mintUrl, gatherKey(swaps.idempotencyKey, round), sumOf(some) - inputFee(some), () => some, swaps)
     }
   }
@@ -346,5 +348,12 @@ function worthless(face: bigint, least?: bigint): PylonError {
     'amount_invalid',
     `A token of ${face} sats is worth nothing: its mint takes as much from whoever redeems it, you too.${instead}`,
     { details: { worthless: true, ...(least === undefined ? {} : { least_sats: Number(least) }) } },
+  )
+}
+
+function tooSmallCoins(mintUrl: string, max: number, sum: bigint): PylonError {
+  return new PylonError(
+    'mint_rejected',
+    `${mintUrl} takes ${max} coins at once, and the ${sum} sats that this needs are in more, too small to be made into larger ones: send or pay less at a time.`,
   )
 }

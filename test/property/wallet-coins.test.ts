@@ -1,7 +1,17 @@
 /** The arithmetic of ecash under every mix of coins and fees. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { blankOutputs, coverFee, inputFee, selectCoins, selectExact, splitAmount, sumOf } from '../../src/wallet/coins.ts'
+import {
+  blankOutputs,
+  coinsToMerge,
+  coinsToMove,
+  coverFee,
+  inputFee,
+  selectCoins,
+  selectExact,
+  splitAmount,
+  sumOf,
+} from '../../src/wallet/coins.ts'
 
 const POWERS = Array.from({ length: 32 }, (_, i) => 2n ** BigInt(i))
 const coin = fc.record({
@@ -90,6 +100,46 @@ describe('coins', () => {
         const blanks = blankOutputs(overpaid)
         expect((splitAmount(overpaid, POWERS) ?? []).length).toBeLessThanOrEqual(blanks)
         expect(blanks === 0).toBe(overpaid === 0n)
+      }),
+    )
+  })
+
+  it('are merged to an end, each time for more than it costs, and to what a request takes where they are many alike', () => {
+    const merge = (start: readonly bigint[], max: number, feePpk: number) => {
+      let own = start.map((amountSats) => ({ amountSats, feePpk }))
+      let rounds = 0
+      for (let some = coinsToMerge(own, max, POWERS); some !== undefined; some = coinsToMerge(own, max, POWERS)) {
+        expect(some.length).toBeLessThanOrEqual(max)
+        const made = splitAmount(sumOf(some) - inputFee(some), POWERS) ?? []
+        own = [...own.filter((one) => !some?.includes(one)), ...made.map((amountSats) => ({ amountSats, feePpk }))]
+        expect(++rounds).toBeLessThan(300)
+      }
+      return own
+    }
+    const powers = fc.array(
+      fc.integer({ min: 0, max: 10 }).map((i) => 2n ** BigInt(i)),
+      { maxLength: 40 },
+    )
+    fc.assert(
+      fc.property(
+        powers,
+        fc.integer({ min: 1, max: 20 }),
+        fc.constantFrom(0, 100, 1000),
+        (start, max, feePpk) => void merge(start, max, feePpk),
+      ),
+    )
+    expect(merge(Array<bigint>(130).fill(2n), 20, 100).length).toBeLessThanOrEqual(8)
+  })
+
+  it('move out of an old keyset only within what that may cost, and whole where it ends', () => {
+    fc.assert(
+      fc.property(coins, fc.bigInt({ min: 0n, max: 20n }), (own, mayCost) => {
+        const moved = coinsToMove(own, { endsSoon: false, mayCost, max: 100 })
+        expect(inputFee(moved)).toBeLessThanOrEqual(mayCost)
+        expect(inputFee(moved) * 10n).toBeLessThanOrEqual(sumOf(moved))
+        const saved = coinsToMove(own, { endsSoon: true, mayCost, max: 100 })
+        if (saved.length > 0) expect(sumOf(saved)).toBeGreaterThan(inputFee(saved))
+        if (own.some((one) => one.amountSats * 1000n > BigInt(one.feePpk + 1000))) expect(saved.length).toBeGreaterThan(0)
       }),
     )
   })
