@@ -142,14 +142,14 @@ async function publish(deps: ExchangeDeps, order: ExchangeOrder, relays: readonl
 export const isSilence = (error: unknown): boolean => error instanceof PylonError && error.details['silent'] === true
 
 function unanswered(order: ExchangeOrder, relays: readonly string[], { heard, lastSaid }: Replies): PylonError {
-  const { server, timeoutMs, firstWordMs = timeoutMs } = order
+  const { server, idempotencyKey, timeoutMs, firstWordMs = timeoutMs } = order
   if (lastSaid !== undefined) {
     const seconds = Math.round(timeoutMs / 1000)
-    return new PylonError('timeout', `${lastSaid} (for ${seconds} s); the same call with the same --idempotency-key goes on where it is.`)
+    return new PylonError('timeout', `${lastSaid} (for ${seconds} s); the same call with --idempotency-key ${idempotencyKey} goes on where it is.`)
   }
   return new PylonError(
     'timeout',
-    `${npubOf(server)} did not answer within ${Math.round((heard ? timeoutMs : Math.min(firstWordMs, timeoutMs)) / 1000)} s on ${relays.join(', ')}: check the key and that you share a relay; the same call with the same --idempotency-key goes on where it is.`,
+    `${npubOf(server)} did not answer within ${Math.round((heard ? timeoutMs : Math.min(firstWordMs, timeoutMs)) / 1000)} s on ${relays.join(', ')}: check the key and that you share a relay; the same call with --idempotency-key ${idempotencyKey} goes on where it is.`,
     { details: { silent: !heard } },
   )
 }

@@ -41,7 +41,7 @@ export async function commandOwnNode(
   const envelope = decodeCommand(encodeCommand({ requestId, idempotencyKey, command }))
   const over = new AbortController()
   const late = clock.sleep(timeoutMs, AbortSignal.any([over.signal, signal])).then(() => {
-    const words = `This node did not end it within ${Math.round(timeoutMs / 1000)} s; the same call with the same --idempotency-key goes on where it is.`
+    const words = `This node did not end it within ${Math.round(timeoutMs / 1000)} s; the same call with --idempotency-key ${idempotencyKey} goes on where it is.`
     throw new PylonError('timeout', words)
   })
   const work = (async () => await own.handle(requester, envelope, emit))()
