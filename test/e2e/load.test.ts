@@ -144,14 +144,14 @@ test('dead parts one by one: the rest goes on, and status says which and why', {
     expect.objectContaining({ url: sandbox.relayUrl, state: 'connected' }),
     expect.objectContaining({ url: DEAD_RELAY, state: 'down', reason: expect.stringMatching(/\w{4}/) }),
   ])
-  expect(first.provider).toMatchObject({ state: 'degraded', reason: expect.stringContaining('127.0.0.1:9') })
+  expect(first.provider).toMatchObject({ state: 'degraded', reason: expect.stringMatching(/127\.0\.0\.1:9|no-such-worker/) })
   expect(first.provider.backends).toContainEqual(
     expect.objectContaining({ name: 'openai', state: 'degraded', reason: expect.stringContaining('127.0.0.1:9') }),
   )
   expect(first.provider.kinds).toEqual(expect.arrayContaining([FREE, PAID]))
-  expect(first.provider.kinds).not.toContain(5050)
+  for (const absent of [5050, MISSING]) expect(first.provider.kinds).not.toContain(absent)
 
-  // A command that is not there: the customer is told and gets the money back.
+  // A command that is not there: the customer is told, and the token stays theirs or comes back.
   const hopeless = customer.build({ kind: MISSING, input: 'x', provider, token: await customer.makeToken(PRICE_SATS, lockKey) })
   customer.send(hopeless)
   await vi.waitUntil(() => customer.about(hopeless, 'error').length > 0, WAIT)
