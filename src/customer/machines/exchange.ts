@@ -145,7 +145,10 @@ function unanswered(order: ExchangeOrder, relays: readonly string[], { heard, la
   const { server, idempotencyKey, timeoutMs, firstWordMs = timeoutMs } = order
   if (lastSaid !== undefined) {
     const seconds = Math.round(timeoutMs / 1000)
-    return new PylonError('timeout', `${lastSaid} (for ${seconds} s); the same call with --idempotency-key ${idempotencyKey} goes on where it is.`)
+    return new PylonError(
+      'timeout',
+      `${lastSaid} (for ${seconds} s); the same call with --idempotency-key ${idempotencyKey} goes on where it is.`,
+    )
   }
   return new PylonError(
     'timeout',

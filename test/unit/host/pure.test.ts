@@ -360,6 +360,14 @@ do = [{ type = "zap", to = "{{zap.npub}}", sats = "{{zap.sats}}" }]`)
 
 describe('the built-in rules', () => {
   const script = parseScript(defaultScript(0))
+
+  it('wants to answer whoever speaks, however often it has: the policy says how often it may, in words', () => {
+    const mentions = [quote({ spoken_recently: 5 })]
+    const dms = mentions.map((mention) => ({ ...mention, scheme: 'nip17' as const }))
+    expect(runScript(script, observe({ mentions, dms })).actions.map((action) => action.type)).toEqual(
+      expect.arrayContaining(['reply', 'dm']),
+    )
+  })
   const postOf = (o: Observation) => runScript(script, o).actions.find((action) => action.type === 'post')?.['text']
 
   it('are valid and answer, thank and greet', () => {
