@@ -15,13 +15,13 @@ do = [{ type = "post", text = "Hello, I am {{agent.name}}. {{agent.about}}" }]
 [[rules]]
 name = "answer mentions"
 on = "mention"
-when = [{ field = "mention.old", op = "eq", value = false }]
+when = [{ field = "mention.old", op = "eq", value = false }, { field = "mention.spoken_recently", op = "lt", value = 6 }]
 do = [{ type = "reply", to = "{{mention.id}}", text = "Thank you for the mention. I am {{agent.name}}, I hold {{balance_sats}} sats and this is my tick {{tick.number}}." }]
 
 [[rules]]
 name = "answer messages"
 on = "dm"
-when = [{ field = "dm.old", op = "eq", value = false }]
+when = [{ field = "dm.old", op = "eq", value = false }, { field = "dm.spoken_recently", op = "lt", value = 3 }]
 do = [{ type = "dm", to = "{{dm.pubkey}}", text = "{{agent.name}} here, your message arrived. I hold {{balance_sats}} sats and have ticked {{tick.number}} times." }]
 
 [[rules]]
