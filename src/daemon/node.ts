@@ -5,6 +5,8 @@ import type { Dialer } from '../base/dialer.ts'
 import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
+import { systemRandom } from '../base/random.ts'
+import { Scope } from '../base/scope.ts'
 import { Customer } from '../customer/customer.ts'
 import type { OwnNode } from '../customer/machines/own-node.ts'
 import { Tenant } from '../customer/machines/tenant.ts'
@@ -56,6 +58,8 @@ export interface NodeDeps {
 const START_WAIT_MS = 2000
 /** Within the ten seconds that `pylon stop` gives by default. */
 const DRAIN_MS = 7000
+/** What runs under the node's scope by then asks others, and can be asked again. */
+const SCOPE_DRAIN_MS = 1000
 const ADD_MINT_FIRST_MS = 1000
 const ADD_MINT_MAX_MS = 60_000
 
@@ -77,6 +81,8 @@ export class PylonNode implements Services {
     tenant: new Part<Tenant>('tenant of machines'),
   }
   readonly runtimeCalls: RuntimeCalls
+  /** Owns what runs here; parts move under it one by one. */
+  readonly #scope: Scope
   /** How long running work may go on once the end has begun. */
   drainMs = DRAIN_MS
   /** Set when the end is a restart. */
@@ -89,6 +95,9 @@ export class PylonNode implements Services {
     this.#deps = deps
     this.#config = deps.config
     this.events = deps.events
+    this.#scope = Scope.root('node', { clock: deps.clock, random: systemRandom }, ({ path, error }) =>
+      deps.logger.error({ path, err: error }, 'running work failed; the rest goes on'),
+    )
     this.startedAt = deps.clock.now()
     this.runtimeCalls = new RuntimeCalls(deps.clock)
     this.mode = deps.options.run.mode ?? deps.config.node.mode
@@ -293,7 +302,8 @@ export class PylonNode implements Services {
     const { nostr, wallets, zapAddresses, host } = this.parts
     if (sandboxUrls !== undefined) {
       const { lnurlBaseUrl: baseUrl, mintUrl } = sandboxUrls
-      zapAddresses.build(logger, () => new ZapAddresses({ ...common, nostr: nostr.get(), wallets: wallets.get(), baseUrl, mintUrl }))
+      const scope = this.#scope.child('zap addresses')
+      zapAddresses.build(logger, () => new ZapAddresses({ ...common, scope, nostr: nostr.get(), wallets: wallets.get(), baseUrl, mintUrl }))
     }
     host.build(logger, () => {
       const ofAgents = { ...common, nostr: nostr.get(), wallets: wallets.get() }
@@ -317,7 +327,7 @@ export class PylonNode implements Services {
   async close(): Promise<void> {
     // An unlock may have come just before: nothing is started after its end.
     await this.#starting?.catch(() => undefined)
-    const { nostr, wallets, customer, provider, zapAddresses, host, tenant, machines } = this.parts
+    const { nostr, wallets, customer, provider, host, tenant, machines } = this.parts
     await Promise.allSettled([
       customer.peek()?.close(),
       tenant.peek()?.close(),
@@ -325,7 +335,9 @@ export class PylonNode implements Services {
       host.peek()?.close(this.drainMs),
     ])
     // After the jobs that run in them.
-    await Promise.allSettled([zapAddresses.peek()?.close(), machines.peek()?.close()])
+    const ended = this.#scope.close(SCOPE_DRAIN_MS)
+    await Promise.allSettled([ended, machines.peek()?.close()])
+    for (const { path } of await ended) this.logger.warn({ path }, 'running work did not end in time')
     await Promise.allSettled([wallets.peek()?.close()])
     await Promise.allSettled([nostr.peek()?.close()])
   }

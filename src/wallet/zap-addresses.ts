@@ -5,6 +5,7 @@ import type { Dialer } from '../base/dialer.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Backoff, Scope } from '../base/scope.ts'
 import { buildHttpAuth } from '../nostr/nips/nip98.ts'
 import type { Keyring, Signer } from '../nostr/types.ts'
 import type { Store } from '../store/store.ts'
@@ -15,6 +16,8 @@ import type { WalletOwner } from './types.ts'
 import type { OwnWallets } from './wallets.ts'
 
 export interface ZapAddressesDeps {
+  /** Owns the polls: they end with it. */
+  readonly scope: Scope
   readonly store: Store
   readonly clock: Clock
   readonly logger: Logger
@@ -48,32 +51,23 @@ const quotesSchema = z.object({
 })
 
 const POLL_MS = 3000
-const MAX_POLL_MS = 60_000
+const AFTER_FAILURE = { minMs: 2 * POLL_MS, maxMs: 60_000 }
 const RECEIPT_KEY_FRESH_MS = 3_600_000
 
 export class ZapAddresses {
   readonly #deps: ZapAddressesDeps
   readonly #receiptKeys = new Map<string, { key: string | undefined; at: number }>()
+  readonly #backoff: Backoff
   #cancel: (() => void) | undefined
-  #polling: Promise<void> | undefined
-  #failures = 0
-  #closed = false
 
   constructor(deps: ZapAddressesDeps) {
     this.#deps = deps
+    this.#backoff = deps.scope.backoff(AFTER_FAILURE)
   }
 
   /** Fetches what was paid, now and from then on. */
   start(): void {
-    if (this.#closed) return
-    this.#cancel?.()
-    this.#cancel = this.#deps.clock.after(0, () => void this.poll())
-  }
-
-  async close(): Promise<void> {
-    this.#closed = true
-    this.#cancel?.()
-    await this.#polling
+    this.#pollAfter(0)
   }
 
   /** Registers the agent's key under a name, or one like it where the name is taken. @throws fetch_failed, lnurl_invalid, address_refused */
@@ -133,34 +127,33 @@ export class ZapAddresses {
 
   /** Fetches and mints what was paid to every address of this server; resolves when all were asked. */
   poll(): Promise<void> {
-    this.#polling ??= this.#pollAll().finally(() => {
-      this.#polling = undefined
-      this.#scheduleNext()
+    return this.#deps.scope.once('poll', async (signal) => {
+      const isWell = await this.#pollAll(signal)
+      if (isWell) this.#backoff.reset()
+      this.#pollAfter(isWell ? POLL_MS : this.#backoff.nextMs())
     })
-    return this.#polling
   }
 
-  #scheduleNext(): void {
-    if (this.#closed) return
+  #pollAfter(ms: number): void {
     this.#cancel?.()
-    const delay = Math.min(MAX_POLL_MS, POLL_MS * 2 ** Math.min(this.#failures, 5))
-    this.#cancel = this.#deps.clock.after(delay, () => void this.poll())
+    this.#cancel = this.#deps.scope.after('next poll', ms, () => this.poll())
   }
 
-  async #pollAll(): Promise<void> {
+  /** @returns whether each address could be asked */
+  async #pollAll(signal: AbortSignal): Promise<boolean> {
     const { store, baseUrl, logger, nostr } = this.#deps
     const addresses = listLnurlAddresses(store).filter((address) => address.baseUrl === baseUrl && nostr.keyring.owns(address.ownerPubkey))
-    let failed = false
+    let isWell = true
     for (const address of addresses) {
-      if (this.#closed) return
+      if (signal.aborted) break
       try {
         await this.#pollOne(address)
       } catch (error) {
-        failed = true
+        isWell = false
         logger.warn({ lnurl: address.name, err: messageOf(error) }, 'could not fetch paid zaps, trying again')
       }
     }
-    this.#failures = failed ? this.#failures + 1 : 0
+    return isWell
   }
 
   async #pollOne(address: LnurlAddressRow): Promise<void> {

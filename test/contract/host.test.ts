@@ -20,6 +20,7 @@ import { ZapAddresses } from '../../src/wallet/zap-addresses.ts'
 import { createZapSender } from '../../src/wallet/zaps.ts'
 import { TEST_PUBKEY, TEST_WORDS } from '../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../support/sandbox.ts'
+import { testScope } from '../support/scope.ts'
 import { tempDir } from '../support/temp.ts'
 
 const SOON = { timeout: 20_000, interval: 50 }
@@ -43,7 +44,16 @@ async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
   for (const origin of [sandbox.relayUrl, sandbox.lnurlBaseUrl]) dialer.allow(origin, true)
   const nostr = createNostr({ ...common, dialer, keyring, relays: [sandbox.relayUrl] })
   const wallets = createWallets({ ...common, dialer, nostr, invoiceNetwork: 'bcrt' })
-  const zapAddresses = new ZapAddresses({ ...common, dialer, nostr, wallets, baseUrl: sandbox.lnurlBaseUrl, mintUrl: sandbox.mintUrl })
+  const scope = testScope()
+  const zapAddresses = new ZapAddresses({
+    ...common,
+    scope,
+    dialer,
+    nostr,
+    wallets,
+    baseUrl: sandbox.lnurlBaseUrl,
+    mintUrl: sandbox.mintUrl,
+  })
   const sendZap = createZapSender({ ...common, dialer, nostr, wallets })
   const host = createHost({ ...common, dialer, nostr, keyring, wallets, sendZap, zapAddresses })
   nostr.start()
@@ -59,7 +69,7 @@ async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
     host,
     async stop() {
       await host.close(5000)
-      await zapAddresses.close()
+      await scope.close()
       await wallets.close()
       await nostr.close()
       common.store.close()

@@ -16,6 +16,7 @@ import type { WalletOwner } from '../../../src/wallet/types.ts'
 import { ZapAddresses } from '../../../src/wallet/zap-addresses.ts'
 import { createZapSender } from '../../../src/wallet/zaps.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
 import { expectSound, fund, openHome, type TestHome, testWords } from './home.ts'
 
@@ -42,9 +43,10 @@ async function home(wrap: (dialer: Dialer) => Dialer = (dialer) => dialer): Prom
   opened.dialer.allow(sandbox.lnurlBaseUrl, true)
   const { store, wallets, keyring, dialer } = opened
   const common = { store, clock: systemClock, logger: silentLogger, dialer: wrap(dialer), wallets }
-  const addresses = new ZapAddresses({ ...common, nostr: { keyring }, baseUrl: sandbox.lnurlBaseUrl, mintUrl: sandbox.mintUrl })
+  const scope = testScope()
+  const addresses = new ZapAddresses({ ...common, scope, nostr: { keyring }, baseUrl: sandbox.lnurlBaseUrl, mintUrl: sandbox.mintUrl })
   onTestFinished(async () => {
-    await addresses.close()
+    await scope.close()
     await opened.close()
   })
   return {
