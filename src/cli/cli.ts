@@ -4,35 +4,35 @@ import { PylonError, toPylonError } from '../base/errors.ts'
 import { nearest } from '../base/nearest.ts'
 import { VERSION } from '../base/version.ts'
 import type { GlobalOptions } from './command.ts'
-import { exitCodeOf, printError } from './output.ts'
 import type { Roles } from './roles.ts'
-import { STDIN } from './values.ts'
+import { exitCodeOf, printError } from './terminal/output.ts'
+import { STDIN } from './terminal/values.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: yargs types a list of commands with different options so.
 type Command = CommandModule<GlobalOptions, any>
 
 /** In the order of `--help`. Each is loaded when it is named: a short command is a quick one. */
 const COMMANDS: Readonly<Record<string, (roles: Roles) => Promise<Command>>> = {
-  start: async (roles) => (await import('./start.ts')).startCommand(roles),
-  status: async () => (await import('./status.ts')).statusCommand,
-  stop: async () => (await import('./stop.ts')).stopCommand,
-  restart: async () => (await import('./restart.ts')).restartCommand,
-  agent: async () => (await import('./agent.ts')).agentCommand,
-  job: async () => (await import('./job.ts')).jobCommand,
-  jobs: async () => (await import('./jobs.ts')).jobsCommand,
-  runtime: async () => (await import('./runtime.ts')).runtimeCommand,
-  earnings: async () => (await import('./earnings.ts')).earningsCommand,
-  wallet: async () => (await import('./wallet.ts')).walletCommand,
-  demo: async () => (await import('./demo.ts')).demoCommand,
-  doctor: async () => (await import('./doctor.ts')).doctorCommand,
-  logs: async () => (await import('./logs.ts')).logsCommand,
-  config: async () => (await import('./config.ts')).configCommand,
-  init: async () => (await import('./init.ts')).initCommand,
-  unlock: async () => (await import('./unlock.ts')).unlockCommand,
-  backup: async () => (await import('./backup.ts')).backupCommand,
-  restore: async () => (await import('./restore.ts')).restoreCommand,
-  daemon: async (roles) => (await import('./daemon.ts')).daemonCommand(roles),
-  sandbox: async (roles) => (await import('./sandbox.ts')).sandboxCommand(roles),
+  start: async (roles) => (await import('./node/start.ts')).startCommand(roles),
+  status: async () => (await import('./node/status.ts')).statusCommand,
+  stop: async () => (await import('./node/stop.ts')).stopCommand,
+  restart: async () => (await import('./node/restart.ts')).restartCommand,
+  agent: async () => (await import('./agent/agent.ts')).agentCommand,
+  job: async () => (await import('./market/job.ts')).jobCommand,
+  jobs: async () => (await import('./market/jobs.ts')).jobsCommand,
+  runtime: async () => (await import('./runtime/runtime.ts')).runtimeCommand,
+  earnings: async () => (await import('./market/earnings.ts')).earningsCommand,
+  wallet: async () => (await import('./wallet/wallet.ts')).walletCommand,
+  demo: async () => (await import('./demo/demo.ts')).demoCommand,
+  doctor: async () => (await import('./node/doctor.ts')).doctorCommand,
+  logs: async () => (await import('./node/logs.ts')).logsCommand,
+  config: async () => (await import('./node/config.ts')).configCommand,
+  init: async () => (await import('./node/init.ts')).initCommand,
+  unlock: async () => (await import('./node/unlock.ts')).unlockCommand,
+  backup: async () => (await import('./node/backup.ts')).backupCommand,
+  restore: async () => (await import('./node/restore.ts')).restoreCommand,
+  daemon: async (roles) => (await import('./node/daemon.ts')).daemonCommand(roles),
+  sandbox: async (roles) => (await import('./node/sandbox.ts')).sandboxCommand(roles),
 }
 
 /** @param argv without the executable and script. @returns 0 ok, 1 failed, 2 usage, 3 not running, 130 after Ctrl-C. */

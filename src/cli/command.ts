@@ -15,7 +15,7 @@ import {
   type Route,
   streamRoute,
 } from '../control/client.ts'
-import { warn } from './output.ts'
+import { warn } from './terminal/output.ts'
 
 /** Options that every command has. */
 export interface GlobalOptions {

@@ -1,7 +1,7 @@
 /** What commands that move money share: the key under which a repeated call happens once. */
 import { PylonError } from '../base/errors.ts'
 import type { CallOptions } from '../control/client.ts'
-import { one } from './values.ts'
+import { one } from './terminal/values.ts'
 
 export const idempotencyOption = {
   type: 'string',

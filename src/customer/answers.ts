@@ -4,7 +4,7 @@ import { parseJson } from '../base/json.ts'
 import { resultKindOf } from '../nostr/nips/nip90.ts'
 import { FEEDBACK_KIND, type Feedback, parseFeedback, parseResult } from '../nostr/nips/nip90-answers.ts'
 import type { NostrEvent, Signer } from '../nostr/types.ts'
-import { type DecodedInvoice, decodeInvoice } from '../wallet/bolt11.ts'
+import { type DecodedInvoice, decodeInvoice } from '../wallet/lightning/bolt11.ts'
 
 export type Answer =
   | { readonly type: 'offer'; readonly amountMsats: Msats; readonly bolt11: string | null; readonly invoice: DecodedInvoice | undefined }

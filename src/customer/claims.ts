@@ -4,7 +4,7 @@
  * paid, all keys that name it are listened to until the deadline.
  */
 import type { NostrEvent } from '../nostr/types.ts'
-import { listOffers, type OfferRow, type PurchaseRow } from '../store/purchases.ts'
+import { listOffers, type OfferRow, type PurchaseRow } from '../store/buying/purchases.ts'
 import type { Store } from '../store/store.ts'
 
 /** What two offers share when paying one pays the other. */

@@ -9,9 +9,7 @@ import type { Logger } from '../base/logger.ts'
 import { identify } from '../nostr/nips/nip01.ts'
 import { buildCancel } from '../nostr/nips/nip90.ts'
 import type { Nostr } from '../nostr/types.ts'
-import { all } from '../store/commands.ts'
-import { enqueueEvent } from '../store/outbox.ts'
-import { repeatedRequests } from '../store/purchase-claims.ts'
+import { repeatedRequests } from '../store/buying/purchase-claims.ts'
 import {
   getPurchase,
   insertPurchase,
@@ -21,7 +19,9 @@ import {
   openPurchases,
   type PurchaseRow,
   sweepPurchases,
-} from '../store/purchases.ts'
+} from '../store/buying/purchases.ts'
+import { all } from '../store/commands.ts'
+import { enqueueEvent } from '../store/nostr/outbox.ts'
 import type { Store } from '../store/store.ts'
 import type { WalletEvent, Wallets } from '../wallet/types.ts'
 import { findProvider } from './discovery.ts'

@@ -1,9 +1,9 @@
 /** How a purchase ends by what the keys say that were asked or paid. */
 import type { Clock } from '../base/clock.ts'
 import { PylonError } from '../base/errors.ts'
-import { wasTaken, whyRefused } from '../store/outbox.ts'
-import { listResults, type PurchaseResultRow } from '../store/purchase-claims.ts'
-import { listAnswers, listOffers, type PurchaseRow } from '../store/purchases.ts'
+import { listResults, type PurchaseResultRow } from '../store/buying/purchase-claims.ts'
+import { listAnswers, listOffers, type PurchaseRow } from '../store/buying/purchases.ts'
+import { wasTaken, whyRefused } from '../store/nostr/outbox.ts'
 import type { Store } from '../store/store.ts'
 import { claimantsOf } from './claims.ts'
 import { orderOf, type PurchaseLog } from './purchase-log.ts'

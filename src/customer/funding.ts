@@ -4,8 +4,8 @@ import { type Sats, sats } from '../base/amounts.ts'
 import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError } from '../base/errors.ts'
 import type { Nostr } from '../nostr/types.ts'
+import { feesOfCause } from '../store/money/swap-fees.ts'
 import type { Store } from '../store/store.ts'
-import { feesOfCause } from '../store/swap-fees.ts'
 import type { Cause, Wallet, Wallets } from '../wallet/types.ts'
 
 export interface FundingDeps {

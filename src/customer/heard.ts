@@ -1,8 +1,8 @@
 /** An answer as it is kept: what of it goes into which record. Pure. */
 import { type Msats, msats } from '../base/amounts.ts'
 import type { NostrEvent } from '../nostr/types.ts'
-import type { OfferRow, PurchaseRow } from '../store/purchases.ts'
-import type { DecodedInvoice } from '../wallet/bolt11.ts'
+import type { OfferRow, PurchaseRow } from '../store/buying/purchases.ts'
+import type { DecodedInvoice } from '../wallet/lightning/bolt11.ts'
 import type { Answer } from './answers.ts'
 import { paymentOf } from './claims.ts'
 

@@ -5,8 +5,7 @@ import type { Logger } from '../base/logger.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import { requestIdsOf } from '../nostr/nips/nip90-answers.ts'
 import type { Nostr, NostrEvent } from '../nostr/types.ts'
-import { all } from '../store/commands.ts'
-import { getRepeatedRequest, keepResult, refuseRepeatedRequest } from '../store/purchase-claims.ts'
+import { getRepeatedRequest, keepResult, refuseRepeatedRequest } from '../store/buying/purchase-claims.ts'
 import {
   claimAnswer,
   countAnswers,
@@ -16,7 +15,8 @@ import {
   type OfferRow,
   type PurchaseRow,
   wasAnswerHeard,
-} from '../store/purchases.ts'
+} from '../store/buying/purchases.ts'
+import { all } from '../store/commands.ts'
 import type { Store } from '../store/store.ts'
 import { type Answer, readAnswer } from './answers.ts'
 import { claimantsOf, isOpenRequest, isPrivate, paidOffer, paymentOf } from './claims.ts'

@@ -5,8 +5,16 @@ import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError, toPylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Nostr } from '../nostr/types.ts'
+import {
+  listOffers,
+  movePurchase,
+  notePaid,
+  type OfferRow,
+  type PurchaseRow,
+  purchaseTokenKey,
+  setOfferState,
+} from '../store/buying/purchases.ts'
 import { all } from '../store/commands.ts'
-import { listOffers, movePurchase, notePaid, type OfferRow, type PurchaseRow, purchaseTokenKey, setOfferState } from '../store/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts'
 import { AskAgain } from './again.ts'

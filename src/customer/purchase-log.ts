@@ -1,7 +1,7 @@
 /** Reads and moves stored purchases, and wakes who waits for a change. */
 import type { Clock } from '../base/clock.ts'
 import { PylonError } from '../base/errors.ts'
-import { getPurchase, movePurchase, notePurchase, type PurchaseRow } from '../store/purchases.ts'
+import { getPurchase, movePurchase, notePurchase, type PurchaseRow } from '../store/buying/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { Order } from './order.ts'
 import { type PurchaseStatus, statesBefore } from './states.ts'

@@ -4,7 +4,7 @@ import { type Sats, sats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import { type ErrorCode, toPylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { keepRefundToken, noteRefundToken, refundTokensOf } from '../store/refund-tokens.ts'
+import { keepRefundToken, noteRefundToken, refundTokensOf } from '../store/buying/refund-tokens.ts'
 import type { Store } from '../store/store.ts'
 import { customerWallet, type FundingDeps } from './funding.ts'
 

@@ -5,9 +5,9 @@ import { messageOf, PylonError, toPylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Claims, Tasks, TaskView } from '../control/calls.ts'
-import { answerKey, claimKey, pruneCalls } from '../store/idempotency.ts'
+import { answerKey, claimKey, pruneCalls } from '../store/control/idempotency.ts'
+import { failLostTasks, findTask, finishTask, startTask } from '../store/control/tasks.ts'
 import type { Store } from '../store/store.ts'
-import { failLostTasks, findTask, finishTask, startTask } from '../store/tasks.ts'
 
 const KEEP_MS = 30 * 24 * 3600 * 1000
 

@@ -1,9 +1,9 @@
 /** Keys of agents: given out, taken from elsewhere, and given away with all that goes with them. */
 import { isPylonError } from '../base/errors.ts'
+import { createSigner } from '../nostr/keys/signer.ts'
 import { parseSecret } from '../nostr/nips/nip19.ts'
-import { createSigner } from '../nostr/signer.ts'
 import type { Signer } from '../nostr/types.ts'
-import { type AgentRow, wasAgent } from '../store/agents.ts'
+import { type AgentRow, wasAgent } from '../store/agents/agents.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
 
 /** The key of a new agent: the next account, or what was given. @throws locked, identity_invalid, agent_exists */

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { sats } from '../base/amounts.ts'
 import { isPylonError } from '../base/errors.ts'
-import type { AgentRow } from '../store/agents.ts'
+import type { AgentRow } from '../store/agents/agents.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
 
 /**

@@ -1,6 +1,6 @@
 /** What of a tick's occasions goes to the next tick, pure: nothing that was heard is lost because a tick does only so much. */
-import type { KeptHeard } from '../store/heard.ts'
-import type { PlannedAction } from '../store/ticks.ts'
+import type { KeptHeard } from '../store/agents/heard.ts'
+import type { PlannedAction } from '../store/agents/ticks.ts'
 import type { Action } from './actions/action.ts'
 
 /** A tick that deals with nothing of what it heard tries again so often; then it is named and let go. */

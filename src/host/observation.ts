@@ -2,10 +2,10 @@
 import { hash } from 'node:crypto'
 import { noteOf } from '../nostr/nips/nip19.ts'
 import type { NostrEvent } from '../nostr/types.ts'
-import type { AgentBudget } from '../store/agents.ts'
-import type { GoalRow } from '../store/goals.ts'
-import type { MemoryRow } from '../store/memories.ts'
-import type { TickTrigger } from '../store/ticks.ts'
+import type { AgentBudget } from '../store/agents/agents.ts'
+import type { GoalRow } from '../store/agents/goals.ts'
+import type { MemoryRow } from '../store/agents/memories.ts'
+import type { TickTrigger } from '../store/agents/ticks.ts'
 
 /** Somebody's words, with what is known of the one who said them. */
 export interface Quote {

@@ -3,7 +3,7 @@ import { messageOf } from '../base/errors.ts'
 import { COMMENT_KIND } from '../nostr/nips/nip22.ts'
 import { peopleNamed } from '../nostr/nips/nip27.ts'
 import type { NostrEvent } from '../nostr/types.ts'
-import { listAgents } from '../store/agents.ts'
+import { listAgents } from '../store/agents/agents.ts'
 import type { HostDeps } from './parts.ts'
 import { relaysOf } from './parts.ts'
 

@@ -4,7 +4,7 @@ import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Keyring, Nostr, Signer } from '../nostr/types.ts'
-import type { AgentRow } from '../store/agents.ts'
+import type { AgentRow } from '../store/agents/agents.ts'
 import type { Store } from '../store/store.ts'
 import type { PayResult, SpendLimits, WalletOwner, Wallets } from '../wallet/types.ts'
 

@@ -10,7 +10,7 @@
  * Whatever the brains, two agents of one home cannot answer each other for ever: after MAX_TURNS ticks that each answered the
  * one before, none of them speaks to a key of this home nor zaps it. A word from outside, or an agent's own clock, begins anew.
  */
-import type { AgentAutonomy, AgentBudget } from '../store/agents.ts'
+import type { AgentAutonomy, AgentBudget } from '../store/agents/agents.ts'
 import type { Action } from './actions/action.ts'
 
 /** Ticks of one home that may follow from each other, from the one that began to the last that may answer. */

@@ -1,6 +1,6 @@
 /** What an agent tells about itself: its profile (0), relay list (10002) and DM relays (10050), merged into what its key said before. */
-import type { SelfPublisher } from '../nostr/self.ts'
-import type { AgentRow } from '../store/agents.ts'
+import type { SelfPublisher } from '../nostr/self/self.ts'
+import type { AgentRow } from '../store/agents/agents.ts'
 import { type HostDeps, relaysOf } from './parts.ts'
 
 const TTL_MS = 30 * 86_400_000

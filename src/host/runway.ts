@@ -2,7 +2,7 @@
 
 import { sats } from '../base/amounts.ts'
 import { isPylonError } from '../base/errors.ts'
-import { type AgentRow, getAgent, moveAgent } from '../store/agents.ts'
+import { type AgentRow, getAgent, moveAgent } from '../store/agents/agents.ts'
 import { type RunningState, stateByRunway } from './lifecycle.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
 import { nextHeartbeat } from './schedule.ts'

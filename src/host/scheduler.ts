@@ -1,9 +1,9 @@
 /** Starts ticks when they are due: one at a time for an agent, a few agents at once, and goes on with what a restart left open. */
 import { randomUUID } from 'node:crypto'
 import { messageOf, PylonError } from '../base/errors.ts'
-import { type AgentRow, getAgent, listAgents, patchAgent } from '../store/agents.ts'
-import { waitingTriggers } from '../store/heard.ts'
-import { claimTick, openTicks, triggeredTicks } from '../store/ticks.ts'
+import { type AgentRow, getAgent, listAgents, patchAgent } from '../store/agents/agents.ts'
+import { waitingTriggers } from '../store/agents/heard.ts'
+import { claimTick, openTicks, triggeredTicks } from '../store/agents/ticks.ts'
 import { allowsTick } from './lifecycle.ts'
 import type { HostDeps } from './parts.ts'
 import { type Due, nextDue, nextHeartbeat } from './schedule.ts'

@@ -4,9 +4,9 @@ import type { Config } from '../base/config.ts'
 import { PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'
 import { parsePubkey } from '../nostr/nips/nip19.ts'
-import { relayUrls } from '../nostr/relay-url.ts'
-import type { AgentPatch, AgentRow, NewAgent } from '../store/agents.ts'
-import type { GoalRow } from '../store/goals.ts'
+import { relayUrls } from '../nostr/relay/relay-url.ts'
+import type { AgentPatch, AgentRow, NewAgent } from '../store/agents/agents.ts'
+import type { GoalRow } from '../store/agents/goals.ts'
 import { type BrainInput, parseBrain } from './brains/brain.ts'
 
 const NAME = /^[a-z0-9_-]{1,32}$/

@@ -13,12 +13,11 @@ import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import { isHex64 } from '../nostr/nips/nip01.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import type { NostrEvent } from '../nostr/types.ts'
-import { actionsOf, countSpokenTo, countZapsTo, postsOf } from '../store/actions.ts'
-import { type AgentRow, getAgent } from '../store/agents.ts'
-import { goalsOf } from '../store/goals.ts'
-import { type HeardRow, heardInTick } from '../store/heard.ts'
-import { memoriesOf } from '../store/memories.ts'
-import { feesOfCause } from '../store/swap-fees.ts'
+import { actionsOf, countSpokenTo, countZapsTo, postsOf } from '../store/agents/actions.ts'
+import { type AgentRow, getAgent } from '../store/agents/agents.ts'
+import { goalsOf } from '../store/agents/goals.ts'
+import { type HeardRow, heardInTick } from '../store/agents/heard.ts'
+import { memoriesOf } from '../store/agents/memories.ts'
 import {
   addTickCost,
   beginThinking,
@@ -29,7 +28,8 @@ import {
   type PlannedAction,
   planTick,
   type TickRow,
-} from '../store/ticks.ts'
+} from '../store/agents/ticks.ts'
+import { feesOfCause } from '../store/money/swap-fees.ts'
 import { parseAction } from './actions/action.ts'
 import type { Publisher } from './actions/publish.ts'
 import { runAction } from './actions/run.ts'

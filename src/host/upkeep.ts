@@ -1,9 +1,9 @@
 /** What keeps agents going besides their ticks: introductions, wallets watched, outcomes that come late, old rows swept. */
 import { messageOf } from '../base/errors.ts'
-import type { SelfPublisher } from '../nostr/self.ts'
-import { failPublication, finishAction, getAction, openActions } from '../store/actions.ts'
-import { deletedAgents, getAgent, listAgents, patchAgent } from '../store/agents.ts'
-import { getTick, sweepTicks } from '../store/ticks.ts'
+import type { SelfPublisher } from '../nostr/self/self.ts'
+import { failPublication, finishAction, getAction, openActions } from '../store/agents/actions.ts'
+import { deletedAgents, getAgent, listAgents, patchAgent } from '../store/agents/agents.ts'
+import { getTick, sweepTicks } from '../store/agents/ticks.ts'
 import type { WalletEvent } from '../wallet/types.ts'
 import { isSpend, onPaymentEvent, walletKeyOf } from './actions/spend.ts'
 import { moveFundsToNode } from './leave.ts'

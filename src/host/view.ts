@@ -1,7 +1,7 @@
 /** Agents as the control API shows them: the same from a running node and from a database that nobody holds. */
 import { wire } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
-import { type ActionRow, actionsOf } from '../store/actions.ts'
+import { type ActionRow, actionsOf } from '../store/agents/actions.ts'
 import {
   type AgentLifecycle,
   type AgentRow,
@@ -9,10 +9,10 @@ import {
   agentBalanceMsats,
   agentTransitions,
   listAgents,
-} from '../store/agents.ts'
-import { memoriesOf } from '../store/memories.ts'
+} from '../store/agents/agents.ts'
+import { memoriesOf } from '../store/agents/memories.ts'
+import { type TickRow, ticksOf } from '../store/agents/ticks.ts'
 import type { Store } from '../store/store.ts'
-import { type TickRow, ticksOf } from '../store/ticks.ts'
 import { parseBrain } from './brains/brain.ts'
 
 /** One agent of `status` and `agent list`. */

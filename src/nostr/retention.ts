@@ -4,9 +4,9 @@ import type { Config } from '../base/config.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Command } from '../store/commands.ts'
-import { sweepOutbox, sweepRefusals } from '../store/outbox.ts'
-import { sweepRelayLists } from '../store/relay-lists.ts'
-import { sweepSeenEvents } from '../store/seen-events.ts'
+import { sweepOutbox, sweepRefusals } from '../store/nostr/outbox.ts'
+import { sweepRelayLists } from '../store/nostr/relay-lists.ts'
+import { sweepSeenEvents } from '../store/nostr/seen-events.ts'
 import type { Store } from '../store/store.ts'
 
 const FIRST_MS = 60_000

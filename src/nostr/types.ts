@@ -115,7 +115,7 @@ export interface RelayHealth {
   readonly outboxDepth: number
 }
 
-/** Something to publish: composed into a write by `enqueueEvent` of store/outbox.ts, sent after the commit. */
+/** Something to publish: composed into a write by `enqueueEvent` of store/nostr/outbox.ts, sent after the commit. */
 export interface OutboxEntry {
   /** The logical message, unique: `job:<id>:result`, `action:<id>`, `profile:<pubkey>`. A second enqueue of the same key and event id does nothing. */
   readonly key: string

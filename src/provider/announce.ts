@@ -5,7 +5,7 @@ import { identify } from '../nostr/nips/nip01.ts'
 import { type Announcement, buildAnnouncement, buildHeartbeat, buildWithdrawal } from '../nostr/nips/nip89.ts'
 import type { EventTemplate } from '../nostr/types.ts'
 import { all } from '../store/commands.ts'
-import { enqueueEvent } from '../store/outbox.ts'
+import { enqueueEvent } from '../store/nostr/outbox.ts'
 import { getSetting, putSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
 

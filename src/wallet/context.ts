@@ -6,10 +6,10 @@ import type { Dialer } from '../base/dialer.ts'
 import { stringify } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Keyring } from '../nostr/types.ts'
-import { restoreAccountOf } from '../store/proof-books.ts'
+import { restoreAccountOf } from '../store/money/proof-books.ts'
 import type { Store } from '../store/store.ts'
-import type { Crypto } from './crypto-pool.ts'
-import type { Mints } from './mints.ts'
+import type { Crypto } from './ecash/crypto-pool.ts'
+import type { Mints } from './mint/mints.ts'
 import type { WalletOwner } from './types.ts'
 
 export interface WalletContext {

@@ -1,9 +1,15 @@
 /** Tells the other parts what was committed: at least once, in order for each of them, again after a restart, until a handler has taken it. */
 import { sats } from '../base/amounts.ts'
 import { messageOf } from '../base/errors.ts'
-import { causesOfDueEvents, deferWalletEvent, deleteWalletEvent, dueWalletEvents, type WalletEventRow } from '../store/wallet-events.ts'
+import {
+  causesOfDueEvents,
+  deferWalletEvent,
+  deleteWalletEvent,
+  dueWalletEvents,
+  type WalletEventRow,
+} from '../store/money/wallet-events.ts'
 import type { WalletContext } from './context.ts'
-import { backoffMs } from './operations.ts'
+import { backoffMs } from './operations/machine.ts'
 import type { Cause, WalletEvent } from './types.ts'
 
 /** How often an event that nobody listens for is kept. */

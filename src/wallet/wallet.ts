@@ -1,15 +1,15 @@
 /** One key's wallet: each move is a stored operation under the caller's idempotency key. */
 import type { Sats } from '../base/amounts.ts'
 import type { WalletContext } from './context.ts'
-import { WalletDesk } from './desk.ts'
-import type { Executor } from './executor.ts'
-import type { Invoices } from './invoices.ts'
-import { Paying } from './paying.ts'
-import { Receiving } from './receiving.ts'
-import { Reclaiming } from './reclaiming.ts'
-import type { Restores } from './restores.ts'
-import { Sending } from './sending.ts'
-import type { SentTokens } from './sent-tokens.ts'
+import { WalletDesk } from './moves/desk.ts'
+import type { Invoices } from './moves/invoices.ts'
+import { Paying } from './moves/paying.ts'
+import { Receiving } from './moves/receiving.ts'
+import { Reclaiming } from './moves/reclaiming.ts'
+import { Sending } from './moves/sending.ts'
+import type { SentTokens } from './moves/sent-tokens.ts'
+import type { Executor } from './operations/executor.ts'
+import type { Restores } from './operations/restores.ts'
 import type {
   Balance,
   Invoice,

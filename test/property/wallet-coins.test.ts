@@ -11,7 +11,7 @@ import {
   selectExact,
   splitAmount,
   sumOf,
-} from '../../src/wallet/coins.ts'
+} from '../../src/wallet/ecash/coins.ts'
 
 const POWERS = Array.from({ length: 32 }, (_, i) => 2n ** BigInt(i))
 const coin = fc.record({

@@ -1,5 +1,5 @@
 /** Takes the lease at argv[2], says so, and holds it until its stdin ends. */
-import { acquireLease } from '../../src/daemon/lease.ts'
+import { acquireLease } from '../../src/daemon/home/lease.ts'
 
 try {
   const lease = acquireLease(process.argv[2] ?? '')

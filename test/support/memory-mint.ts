@@ -1,7 +1,7 @@
 /** A mint in memory that outlives nodes, and the node's wallets over it: idempotent by key, posted to the real ledger, events at least once. */
 import { sats } from '../../src/base/amounts.ts'
 import { PylonError } from '../../src/base/errors.ts'
-import { postEntry } from '../../src/store/ledger.ts'
+import { postEntry } from '../../src/store/money/ledger.ts'
 import type { Store } from '../../src/store/store.ts'
 import type { Invoice, SentToken, Wallet, WalletEvent, Wallets } from '../../src/wallet/types.ts'
 

@@ -1,6 +1,6 @@
 /** Keys for tests, the same for the same number. */
 import { hash } from 'node:crypto'
-import { createSigner } from '../../src/nostr/signer.ts'
+import { createSigner } from '../../src/nostr/keys/signer.ts'
 import type { Signer } from '../../src/nostr/types.ts'
 
 export function testSigner(number: number): Signer {

@@ -32,7 +32,7 @@ const LAYERS = Object.keys(MAY_IMPORT)
 
 /** Each package and the files that may import it. */
 const DOORS: Record<string, readonly string[]> = {
-  'better-sqlite3': ['src/store/x.ts', 'src/daemon/lease.ts', 'src/sandbox/x.ts'],
+  'better-sqlite3': ['src/store/x.ts', 'src/daemon/home/lease.ts', 'src/sandbox/x.ts'],
   'nostr-tools/pure': ['src/nostr/x.ts', 'src/sandbox/x.ts'],
   '@cashu/cashu-ts': ['src/wallet/x.ts', 'src/sandbox/x.ts'],
   'light-bolt11-decoder': ['src/wallet/x.ts', 'src/sandbox/x.ts'],

@@ -22,7 +22,7 @@ import {
 import { identify } from '../../nostr/nips/nip01.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import type { Nostr, NostrEvent } from '../../nostr/types.ts'
-import { enqueueEvent, whyRefused } from '../../store/outbox.ts'
+import { enqueueEvent, whyRefused } from '../../store/nostr/outbox.ts'
 import type { Store } from '../../store/store.ts'
 import { errorOfNode } from './node-error.ts'
 

@@ -1,7 +1,7 @@
 /** What a `queued` status says has to be paid for a lease, read from its progress. Pure. */
 import { z } from 'zod'
 import { type Msats, msats } from '../../base/amounts.ts'
-import { decodeInvoice } from '../../wallet/bolt11.ts'
+import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
 
 const MAX_MINTS = 50
 

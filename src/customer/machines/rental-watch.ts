@@ -6,7 +6,7 @@ import type { ControlCommandInput } from '../../nostr/control/commands.ts'
 import type { RuntimeDescriptor } from '../../nostr/control/descriptor.ts'
 import { CONTROL_STATUS_KIND, type ControlResult } from '../../nostr/control/envelopes.ts'
 import type { Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
-import { causesWithRefund } from '../../store/refund-tokens.ts'
+import { causesWithRefund } from '../../store/buying/refund-tokens.ts'
 import {
   noteLease,
   noteRentalRefund,
@@ -17,7 +17,7 @@ import {
   sweepRentals,
   unwatchRental,
   watchedRentals,
-} from '../../store/rentals.ts'
+} from '../../store/buying/rentals.ts'
 import { RefundTokens } from '../refund-tokens.ts'
 import { LEASE_EXPENSE_ACCOUNT, type LeasePaymentDeps, learnPayment } from './lease-payment.ts'
 

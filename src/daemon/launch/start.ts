@@ -7,8 +7,8 @@ import { ERRORS, type ErrorCode, isPylonError, PylonError } from '../../base/err
 import type { Home } from '../../base/paths.ts'
 import { type Answer, callRoute, type Output } from '../../control/client.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
-import { rotateLog } from '../log-file.ts'
-import { prepareHome } from '../prepare-home.ts'
+import { rotateLog } from '../home/log-file.ts'
+import { prepareHome } from '../home/prepare-home.ts'
 import { type RunOptions, runArgs } from './run-options.ts'
 import { childEnv, selfCommand } from './self-command.ts'
 

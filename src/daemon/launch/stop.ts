@@ -5,8 +5,8 @@ import type { Home } from '../../base/paths.ts'
 import { isSameProcess } from '../../base/process-identity.ts'
 import { callRoute } from '../../control/client.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
-import { acquireLease } from '../lease.ts'
-import { type PidRecord, readPidFile } from '../pidfile.ts'
+import { acquireLease } from '../home/lease.ts'
+import { type PidRecord, readPidFile } from '../home/pidfile.ts'
 
 export interface StopOptions {
   readonly timeoutMs: number

@@ -4,7 +4,7 @@ import { rfc3339, systemClock } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { Home } from '../../base/paths.ts'
 import { Store } from '../../store/store.ts'
-import { writeBackup } from '../backup.ts'
+import { writeBackup } from '../home/backup.ts'
 
 /** @returns bytes. @throws backup_failed */
 export async function backupStoppedHome(home: Home, network: 'sandbox' | 'live', target: string): Promise<number> {

@@ -11,7 +11,7 @@ import type { Answer, Network } from '../../control/client.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
 import { type Call, type Handler, type Input, type Output, parseRequest, type Route } from '../../control/route.ts'
 import { Store } from '../../store/store.ts'
-import { examine } from '../doctor.ts'
+import { examine } from '../doctor/doctor.ts'
 import { readTable } from '../handlers.ts'
 import type { ReadServices } from '../services.ts'
 

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, renameSync } from 'node:fs'
 import { systemClock } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import type { Home } from '../../base/paths.ts'
-import { createIdentity } from '../../nostr/identity.ts'
+import { createIdentity } from '../../nostr/keys/identity.ts'
 import { withHome } from './with-home.ts'
 
 export interface Initialised {

@@ -1,7 +1,7 @@
 /** Does something to a stopped home, holding its lease meanwhile. */
 import type { Home } from '../../base/paths.ts'
-import { acquireLease, LEASE_WAIT_MS } from '../lease.ts'
-import { prepareHome } from '../prepare-home.ts'
+import { acquireLease, LEASE_WAIT_MS } from '../home/lease.ts'
+import { prepareHome } from '../home/prepare-home.ts'
 
 /** @throws already_running, home_unusable */
 export function withHome<T>(home: Home, work: () => T): T {

@@ -4,7 +4,7 @@ import { msats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import type { earningsRoutes } from '../../control/contract/earnings.ts'
 import type { Handlers } from '../../control/route.ts'
-import { earningsSummary } from '../../store/earnings.ts'
+import { earningsSummary } from '../../store/money/earnings.ts'
 import type { ReadServices } from '../services.ts'
 
 const DEFAULT_RECENT = 20

@@ -4,7 +4,7 @@ import { PylonError } from '../../base/errors.ts'
 import type { jobsRoutes } from '../../control/contract/jobs.ts'
 import type { Handlers } from '../../control/route.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
-import { getJob, type JobRow, jobIdsWithPrefix, listJobs, transitionsOf } from '../../store/jobs.ts'
+import { getJob, type JobRow, jobIdsWithPrefix, listJobs, transitionsOf } from '../../store/selling/jobs.ts'
 import type { Store } from '../../store/store.ts'
 import type { ReadServices } from '../services.ts'
 

@@ -6,7 +6,7 @@ import type { Customer } from '../../customer/customer.ts'
 import type { Order } from '../../customer/order.ts'
 import { purchaseView } from '../../customer/view.ts'
 import { parsePubkey } from '../../nostr/nips/nip19.ts'
-import { getPurchase, listPurchases } from '../../store/purchases.ts'
+import { getPurchase, listPurchases } from '../../store/buying/purchases.ts'
 import type { ReadServices } from '../services.ts'
 
 const DEFAULT_LIMIT = 50

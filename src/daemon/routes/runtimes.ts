@@ -13,8 +13,8 @@ import { type ControlResult, type ControlStatus, decodeCommand, encodeCommand } 
 import { ControlError } from '../../nostr/control/vocabulary.ts'
 import { npubOf, parsePubkey } from '../../nostr/nips/nip19.ts'
 import type { Machines } from '../../provider/machines/machines.ts'
-import { buildIncusImages } from '../image-build.ts'
-import type { RuntimeCalls } from '../runtime-calls.ts'
+import { buildIncusImages } from '../machines/image-build.ts'
+import type { RuntimeCalls } from '../machines/runtime-calls.ts'
 import type { ReadServices, Services } from '../services.ts'
 
 const DEFAULT_LIMIT = 50

@@ -1,7 +1,7 @@
 /** The movements of one wallet for people: what each ledger entry changed of what it holds, and against which account. */
 import { msats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
-import { type HistoryRow, ledgerHistory } from '../../store/ledger.ts'
+import { type HistoryRow, ledgerHistory } from '../../store/money/ledger.ts'
 import type { Store } from '../../store/store.ts'
 
 /** `node/wallet/...` and `node/held/...` are what it holds; all else is where value came from or went. */

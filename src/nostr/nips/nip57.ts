@@ -1,8 +1,8 @@
 /** NIP-57: zap requests, and what a receipt must hold before it is believed. */
 import { type Msats, msats } from '../../base/amounts.ts'
 import { parseJson } from '../../base/json.ts'
+import type { Verifier } from '../reading/verify.ts'
 import type { EventTemplate, NostrEvent } from '../types.ts'
-import type { Verifier } from '../verify.ts'
 import { isHex64, parseEvent, saltTag, tagValue, tagValues } from './nip01.ts'
 
 export const ZAP_REQUEST_KIND = 9734

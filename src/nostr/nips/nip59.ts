@@ -2,9 +2,9 @@
 import { randomBytes, randomInt } from 'node:crypto'
 import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
-import { createSigner } from '../signer.ts'
+import { createSigner } from '../keys/signer.ts'
+import type { Verifier } from '../reading/verify.ts'
 import type { EventTemplate, IdentifiedEvent, NostrEvent, Signer } from '../types.ts'
-import type { Verifier } from '../verify.ts'
 import { eventId, identify, parseEvent, parseIdentified, saltTag, tagValues } from './nip01.ts'
 
 export const SEAL_KIND = 13

@@ -1,5 +1,5 @@
 /** NIP-65 relay lists (10002) and NIP-17 DM relays (10050). */
-import { relayUrls, tryRelayUrl } from '../relay-url.ts'
+import { relayUrls, tryRelayUrl } from '../relay/relay-url.ts'
 import type { EventTemplate } from '../types.ts'
 import { tagValues } from './nip01.ts'
 

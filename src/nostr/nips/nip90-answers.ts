@@ -2,7 +2,7 @@
 import { type Msats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
-import { decryptFrom, type EncryptionScheme, encryptTo } from '../encryption.ts'
+import { decryptFrom, type EncryptionScheme, encryptTo } from '../keys/encryption.ts'
 import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
 import { isHex64, tagValue, tagValues } from './nip01.ts'
 import { expirationTag } from './nip40.ts'

@@ -2,7 +2,7 @@
 import { type Msats, msats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { all, type Command } from '../../store/commands.ts'
-import { claimJob } from '../../store/job-steps.ts'
+import { claimJob } from '../../store/selling/job-steps.ts'
 import {
   countFreeJobsSince,
   countRefundsCaused,
@@ -14,8 +14,8 @@ import {
   sweepJobs,
   undeliveredJobs,
   wasCancelled,
-} from '../../store/jobs.ts'
-import { boundUnpaidBytes, sweepJobMessages, sweepStrangersQuotes, sweepUnpaidJobs } from '../../store/unpaid-jobs.ts'
+} from '../../store/selling/jobs.ts'
+import { boundUnpaidBytes, sweepJobMessages, sweepStrangersQuotes, sweepUnpaidJobs } from '../../store/selling/unpaid-jobs.ts'
 import type { WalletEvent } from '../../wallet/types.ts'
 import { maxTokensOf } from '../backends/openai.ts'
 import { priceOf, quote, REFERENCED_INPUT_CHARS } from '../pricing.ts'

@@ -2,7 +2,7 @@
 import type { Dialer } from '../../base/dialer.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { IdentifiedEvent, Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
-import { getJob } from '../../store/jobs.ts'
+import { getJob } from '../../store/selling/jobs.ts'
 import type { Store } from '../../store/store.ts'
 import type { Work } from '../backends/backend.ts'
 import { htmlToText } from './html.ts'

@@ -2,7 +2,7 @@
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
-import { schemeOf } from '../../nostr/encryption.ts'
+import { schemeOf } from '../../nostr/keys/encryption.ts'
 import { identify, parseEvent, parseIdentified } from '../../nostr/nips/nip01.ts'
 import { workOf } from '../../nostr/nips/nip13.ts'
 import { expirationOf } from '../../nostr/nips/nip40.ts'

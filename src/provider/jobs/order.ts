@@ -2,7 +2,7 @@
 import type { Msats } from '../../base/amounts.ts'
 import type { ErrorCode } from '../../base/errors.ts'
 import type { OutboxEntry } from '../../nostr/types.ts'
-import type { JobRow } from '../../store/jobs.ts'
+import type { JobRow } from '../../store/selling/jobs.ts'
 import type { JobParams } from '../backends/backend.ts'
 
 export type InputType = 'text' | 'url' | 'event' | 'job'

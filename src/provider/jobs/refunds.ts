@@ -1,7 +1,7 @@
 /** Refunds of jobs that failed or were cancelled: what is owed, and how its token reaches the customer. */
 import { msatsToSatsDown } from '../../base/amounts.ts'
 import { ERRORS, type ErrorCode } from '../../base/errors.ts'
-import { dueRefunds, getJob, type JobRow, noteRefundSent } from '../../store/jobs.ts'
+import { dueRefunds, getJob, type JobRow, noteRefundSent } from '../../store/selling/jobs.ts'
 import { createRefunds, type Refunds } from '../refunds.ts'
 import { type EngineDeps, persistIfUnmoved, publish, step, tellable } from './context.ts'
 import type { Addressee } from './order.ts'

@@ -1,6 +1,6 @@
 /** Whose money a settled job's deposit becomes; pure. */
 import { type Msats, msatsToSatsUp, satsToMsats } from '../../base/amounts.ts'
-import type { Entry, Posting } from '../../store/ledger.ts'
+import type { Entry, Posting } from '../../store/money/ledger.ts'
 
 export const depositAccount = (jobId: string): string => `node/deposit/job:${jobId}`
 

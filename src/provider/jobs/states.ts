@@ -20,7 +20,7 @@
  * failed), and money that reaches a refused job goes back (refused -> refunding).
  */
 
-import type { JobState } from '../../store/jobs.ts'
+import type { JobState } from '../../store/selling/jobs.ts'
 
 const NEXT: Readonly<Record<JobState, readonly JobState[]>> = {
   received: ['refused', 'queued', 'quoted', 'paid', 'cancelled'],

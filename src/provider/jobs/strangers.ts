@@ -1,7 +1,7 @@
 /** Customers who have not paid here before: which they are, and what of theirs is let in. */
-import { LruMap } from '../../nostr/lru.ts'
-import type { JobRow } from '../../store/jobs.ts'
-import { hasPaid } from '../../store/unpaid-jobs.ts'
+import { LruMap } from '../../base/lru.ts'
+import type { JobRow } from '../../store/selling/jobs.ts'
+import { hasPaid } from '../../store/selling/unpaid-jobs.ts'
 import { priceOf, quote } from '../pricing.ts'
 import type { Envelope, Refusal } from './admission.ts'
 import type { EngineDeps } from './context.ts'

@@ -18,8 +18,8 @@ import {
 import { identify, tagValues } from '../../nostr/nips/nip01.ts'
 import type { Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
 import type { Command } from '../../store/commands.ts'
-import { enqueueEvent, outboxEvent } from '../../store/outbox.ts'
-import { claimEvent } from '../../store/seen-events.ts'
+import { enqueueEvent, outboxEvent } from '../../store/nostr/outbox.ts'
+import { claimEvent } from '../../store/nostr/seen-events.ts'
 import { fail, toControlError } from './failures.ts'
 import { createMachines, type MachinesDeps, type OwnMachines } from './service.ts'
 

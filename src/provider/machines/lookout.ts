@@ -2,7 +2,7 @@
 import type { Clock } from '../../base/clock.ts'
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import type { Readiness } from '../../runtime/adapter.ts'
-import type { AwayCause, RuntimePatch, RuntimeRow } from '../../store/runtimes.ts'
+import type { AwayCause, RuntimePatch, RuntimeRow } from '../../store/selling/runtimes.ts'
 import type { Substrates } from './substrates.ts'
 
 /** A substrate that does not answer for so long is not reached. */

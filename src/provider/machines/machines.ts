@@ -1,8 +1,8 @@
 /** The machines of this node as its callers see them: one service behind the Nostr control plane and the local routes. */
 import type { CommandEnvelope, ControlResult, ControlStatus } from '../../nostr/control/envelopes.ts'
 import type { ControlProtocol, ControlProvider } from '../../nostr/control/vocabulary.ts'
-import type { LeaseState } from '../../store/leases.ts'
-import type { RuntimeState } from '../../store/runtimes.ts'
+import type { LeaseState } from '../../store/selling/leases.ts'
+import type { RuntimeState } from '../../store/selling/runtimes.ts'
 
 export interface SubstrateStatus {
   readonly provider: ControlProvider

@@ -1,7 +1,7 @@
 /** ManagedRuntimeStatus: what a server says of a runtime in one word, with the name that one of its fields had before. */
 import { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
-import type { RuntimeRow } from '../../store/runtimes.ts'
+import type { RuntimeRow } from '../../store/selling/runtimes.ts'
 
 const managedRuntimeStatus = z.preprocess(
   (value) => {

@@ -5,7 +5,7 @@ import { buildOffer, buildWithdrawnOffer, OFFER_LIFETIME_S, type RuntimeOffer } 
 import { identify } from '../../nostr/nips/nip01.ts'
 import type { Nostr } from '../../nostr/types.ts'
 import { all, type Command } from '../../store/commands.ts'
-import { enqueueEvent } from '../../store/outbox.ts'
+import { enqueueEvent } from '../../store/nostr/outbox.ts'
 import { getSetting, putSetting } from '../../store/settings.ts'
 import type { Store } from '../../store/store.ts'
 

@@ -5,7 +5,7 @@ import type { Json } from '../../base/json.ts'
 import type { CommandOf } from '../../nostr/control/commands.ts'
 import type { ProvisionInput } from '../../runtime/adapter.ts'
 import { decodeRuntimeSpec, LEASED_LABEL, type RuntimeSpec, type RuntimeSpecInput } from '../../runtime/contract/spec.ts'
-import type { RuntimeRow } from '../../store/runtimes.ts'
+import type { RuntimeRow } from '../../store/selling/runtimes.ts'
 import type { RuntimeClass } from './classes.ts'
 import { fail } from './failures.ts'
 

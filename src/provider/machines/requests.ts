@@ -6,7 +6,7 @@ import { asJson, type Json } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import { type CommandEnvelope, type ControlResult, type ControlStatus, commandDigest } from '../../nostr/control/envelopes.ts'
 import type { ControlError } from '../../nostr/control/vocabulary.ts'
-import { type ControlRequestRow, claimRequest, finishRequest, getRequest, noteStatus } from '../../store/control-requests.ts'
+import { type ControlRequestRow, claimRequest, finishRequest, getRequest, noteStatus } from '../../store/selling/control-requests.ts'
 import type { Store } from '../../store/store.ts'
 import { fail, toControlError } from './failures.ts'
 

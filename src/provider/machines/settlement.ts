@@ -1,7 +1,7 @@
 /** Whose money the deposit of a lease becomes when it ends; pure. */
 import { type Msats, msats, msatsToSatsDown, msatsToSatsUp, satsToMsats } from '../../base/amounts.ts'
-import type { LeaseRow } from '../../store/leases.ts'
-import type { Entry } from '../../store/ledger.ts'
+import type { Entry } from '../../store/money/ledger.ts'
+import type { LeaseRow } from '../../store/selling/leases.ts'
 import type { Away } from './lookout.ts'
 
 /** Why a lease ends: the tenant left, its time is up, its run is over, or the node failed it. */

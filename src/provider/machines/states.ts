@@ -24,8 +24,8 @@
  *             expired --> paid (late) -------------> refunding
  */
 import type { ControlPhase } from '../../nostr/control/vocabulary.ts'
-import type { LeaseState } from '../../store/leases.ts'
-import type { RuntimeState } from '../../store/runtimes.ts'
+import type { LeaseState } from '../../store/selling/leases.ts'
+import type { RuntimeState } from '../../store/selling/runtimes.ts'
 
 const RUNTIME_NEXT: Readonly<Record<RuntimeState, readonly RuntimeState[]>> = {
   requested: ['provisioning', 'gone'],

@@ -5,7 +5,7 @@ import type { CommandOf } from '../../nostr/control/commands.ts'
 import type { ControlProvider } from '../../nostr/control/vocabulary.ts'
 import type { Keyring } from '../../nostr/types.ts'
 import type { PersistentVolume } from '../../runtime/adapter.ts'
-import { getRuntime } from '../../store/runtimes.ts'
+import { getRuntime } from '../../store/selling/runtimes.ts'
 import { fail, toControlError } from './failures.ts'
 import type { KeeperDeps } from './keeper.ts'
 

@@ -19,7 +19,7 @@ import {
 } from '../../../src/nostr/control/envelopes.ts'
 import { ControlError } from '../../../src/nostr/control/vocabulary.ts'
 import type { Signer } from '../../../src/nostr/types.ts'
-import { enqueueEvent } from '../../../src/store/outbox.ts'
+import { enqueueEvent } from '../../../src/store/nostr/outbox.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 

@@ -2,7 +2,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import { ManualClock } from '../../../src/base/clock.ts'
 import type { Filter, NostrEvent } from '../../../src/nostr/types.ts'
-import { cursorOf } from '../../../src/store/cursors.ts'
+import { cursorOf } from '../../../src/store/nostr/cursors.ts'
 import { nostrBench } from '../../support/nostr-bench.ts'
 import type { TestNostr } from '../../support/nostr-node.ts'
 import { matches, type ScriptedConnection, type ScriptedRelay, type ScriptedRelayOptions } from '../../support/scripted-relay.ts'

@@ -7,8 +7,8 @@ import { Amount, getDecodedToken, getEncodedToken, type Token } from '@cashu/cas
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
 import type { Dialer } from '../../../src/base/dialer.ts'
-import { spentInTick, spentOnDay } from '../../../src/store/budgets.ts'
-import { accountBalance } from '../../../src/store/ledger.ts'
+import { spentInTick, spentOnDay } from '../../../src/store/money/budgets.ts'
+import { accountBalance } from '../../../src/store/money/ledger.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { expectSound, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'
 

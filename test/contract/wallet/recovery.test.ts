@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
 import type { Dialer } from '../../../src/base/dialer.ts'
-import { earningsSummary } from '../../../src/store/earnings.ts'
+import { earningsSummary } from '../../../src/store/money/earnings.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { expectSound, faucet, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'
 

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
-import { accountBalance } from '../../../src/store/ledger.ts'
+import { accountBalance } from '../../../src/store/money/ledger.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { tempDir } from '../../support/temp.ts'
 import { expectSound, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'

@@ -1,8 +1,8 @@
 /** Money through crashes: each flow dies at every single step in turn, comes back, and ends with the same books as if it had not. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
-import { accountBalance, balancesByPrefix } from '../../../src/store/ledger.ts'
-import { openOperations } from '../../../src/store/operations.ts'
+import { accountBalance, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { openOperations } from '../../../src/store/money/operations.ts'
 import { expectSound, faucet, fund, openHome, ownerCause, type TestHome, testWords } from '../../contract/wallet/home.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { tempDir } from '../../support/temp.ts'

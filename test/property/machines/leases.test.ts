@@ -2,9 +2,9 @@
 import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
-import { LEASE_STATES, leasesIn } from '../../../src/store/leases.ts'
-import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/ledger.ts'
-import { runtimesIn } from '../../../src/store/runtimes.ts'
+import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { LEASE_STATES, leasesIn } from '../../../src/store/selling/leases.ts'
+import { runtimesIn } from '../../../src/store/selling/runtimes.ts'
 import { key, type Sent, type TestNode, World } from '../../unit/machines/world.ts'
 
 const WAIT = { timeout: 10_000, interval: 5 }

@@ -2,8 +2,8 @@ import { generateSecretKey } from 'nostr-tools/pure'
 import { describe, expect, it } from 'vitest'
 import { msats } from '../../../src/base/amounts.ts'
 import { readAnswer } from '../../../src/customer/answers.ts'
+import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { buildFeedback, buildRefund, buildResult } from '../../../src/nostr/nips/nip90-answers.ts'
-import { createSigner } from '../../../src/nostr/signer.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 
 const customer = createSigner(generateSecretKey())

@@ -5,8 +5,8 @@ import { PylonError } from '../../../src/base/errors.ts'
 import { npubOf } from '../../../src/nostr/nips/nip19.ts'
 import { parseJobRequest } from '../../../src/nostr/nips/nip90.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
+import { claimAnswer } from '../../../src/store/buying/purchases.ts'
 import { all } from '../../../src/store/commands.ts'
-import { claimAnswer } from '../../../src/store/purchases.ts'
 import { key, other, provider, World } from './world.ts'
 
 const third = key(5)

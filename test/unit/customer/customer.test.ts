@@ -4,10 +4,10 @@ import { msats, sats } from '../../../src/base/amounts.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { Order } from '../../../src/customer/order.ts'
 import { buildResult } from '../../../src/nostr/nips/nip90-answers.ts'
+import { insertPurchase, movePurchase } from '../../../src/store/buying/purchases.ts'
 import { all } from '../../../src/store/commands.ts'
-import { insertOperation, moveOperation } from '../../../src/store/operations.ts'
-import { pendingAfter, recordDeliveries } from '../../../src/store/outbox.ts'
-import { insertPurchase, movePurchase } from '../../../src/store/purchases.ts'
+import { insertOperation, moveOperation } from '../../../src/store/money/operations.ts'
+import { pendingAfter, recordDeliveries } from '../../../src/store/nostr/outbox.ts'
 import { DAY_MS, MINT, me, other, provider, World } from './world.ts'
 
 it('pays no second offer while the first payment may have been made, whatever error came back', async () => {

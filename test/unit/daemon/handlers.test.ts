@@ -9,7 +9,7 @@ import { purchasesRoutes } from '../../../src/control/contract/jobs.ts'
 import type { Customer } from '../../../src/customer/customer.ts'
 import { boundRoutes } from '../../../src/daemon/handlers.ts'
 import type { PylonNode } from '../../../src/daemon/node.ts'
-import { insertPurchase } from '../../../src/store/purchases.ts'
+import { insertPurchase } from '../../../src/store/buying/purchases.ts'
 import { Store } from '../../../src/store/store.ts'
 import { tempDir } from '../../support/temp.ts'
 

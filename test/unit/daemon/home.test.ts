@@ -7,10 +7,10 @@ import { toPylonError } from '../../../src/base/errors.ts'
 import { readFileIfAny, writeFileAtomic } from '../../../src/base/files.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { homeAt } from '../../../src/base/paths.ts'
-import { watchHome } from '../../../src/daemon/home-watch.ts'
+import { watchHome } from '../../../src/daemon/home/home-watch.ts'
+import { writePidFile } from '../../../src/daemon/home/pidfile.ts'
+import { prepareHome } from '../../../src/daemon/home/prepare-home.ts'
 import { restoreHome } from '../../../src/daemon/offline/restore.ts'
-import { writePidFile } from '../../../src/daemon/pidfile.ts'
-import { prepareHome } from '../../../src/daemon/prepare-home.ts'
 import { tempDir } from '../../support/temp.ts'
 
 test('a home is made with the folders above it, private', () => {

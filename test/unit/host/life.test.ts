@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
-import { agentTransitions } from '../../../src/store/agents.ts'
+import { agentTransitions } from '../../../src/store/agents/agents.ts'
 import { tempDir } from '../../support/temp.ts'
 import { START_MS, startWorld, stranger } from './world.ts'
 

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
+import { type HeardRow, hear } from '../../../src/store/agents/heard.ts'
 import { all } from '../../../src/store/commands.ts'
-import { type HeardRow, hear } from '../../../src/store/heard.ts'
 import { tempDir } from '../../support/temp.ts'
 import { startWorld, stranger, type World } from './world.ts'
 

@@ -6,8 +6,8 @@ import { PylonError } from '../../../src/base/errors.ts'
 import { controlCommand } from '../../../src/nostr/control/commands.ts'
 import { encodeCommand } from '../../../src/nostr/control/envelopes.ts'
 import { CONTROL_ERROR_CODES } from '../../../src/nostr/control/vocabulary.ts'
-import { getRequest } from '../../../src/store/control-requests.ts'
-import { getRuntime, runtimeTransitions } from '../../../src/store/runtimes.ts'
+import { getRequest } from '../../../src/store/selling/control-requests.ts'
+import { getRuntime, runtimeTransitions } from '../../../src/store/selling/runtimes.ts'
 import { friend, owner, stranger, World } from './world.ts'
 
 const PROVISION = { command: 'provision', provider: 'incus', protocol: 'acp' } as const
@@ -466,7 +466,7 @@ test('all_error_codes_are_consistent_strings', () => {
 })
 
 test('idempotency_cache_is_bounded', async () => {
-  const { pruneRequests } = await import('../../../src/store/control-requests.ts')
+  const { pruneRequests } = await import('../../../src/store/selling/control-requests.ts')
   const node = await world.start()
   for (const name of ['a', 'b', 'c'])
     await failsWith(node.call(owner.pubkey, { command: 'teardown', runtime_id: 'incus-x' }, name), 'runtime_not_found')

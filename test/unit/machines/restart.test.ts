@@ -3,8 +3,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { ControlCommandInput } from '../../../src/nostr/control/commands.ts'
 import type { ControlStatus } from '../../../src/nostr/control/envelopes.ts'
-import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/ledger.ts'
-import { runtimesIn } from '../../../src/store/runtimes.ts'
+import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { runtimesIn } from '../../../src/store/selling/runtimes.ts'
 import { owner, stranger, World } from './world.ts'
 
 const WAIT = { timeout: 8000, interval: 20 }

@@ -6,8 +6,8 @@ import { createRuntimeBackend } from '../../../src/provider/backends/runtime.ts'
 import { freshnessOf, surplusSnapshots } from '../../../src/provider/machines/backups.ts'
 import { settleLease } from '../../../src/provider/machines/settlement.ts'
 import { canStep, canStepLease } from '../../../src/provider/machines/states.ts'
-import { LEASE_STATES, type LeaseRow } from '../../../src/store/leases.ts'
-import { getRuntime, RUNTIME_STATES } from '../../../src/store/runtimes.ts'
+import { LEASE_STATES, type LeaseRow } from '../../../src/store/selling/leases.ts'
+import { getRuntime, RUNTIME_STATES } from '../../../src/store/selling/runtimes.ts'
 import { owner, World } from './world.ts'
 
 const PROVISION = { command: 'provision', provider: 'incus', protocol: 'acp' } as const

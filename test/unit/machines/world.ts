@@ -11,7 +11,7 @@ import { silentLogger } from '../../../src/base/logger.ts'
 import type { ControlCommandInput } from '../../../src/nostr/control/commands.ts'
 import { type ControlResult, type ControlStatus, decodeCommand, encodeCommand } from '../../../src/nostr/control/envelopes.ts'
 import type { ControlProvider } from '../../../src/nostr/control/vocabulary.ts'
-import { createSigner } from '../../../src/nostr/signer.ts'
+import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import type { Keyring, NostrEvent } from '../../../src/nostr/types.ts'
 import { createMachines, type OwnMachines } from '../../../src/provider/machines/service.ts'
 import type {
@@ -28,7 +28,7 @@ import type {
   Snapshot,
 } from '../../../src/runtime/adapter.ts'
 import type { RuntimeStatusSnapshot } from '../../../src/runtime/contract/lifecycle.ts'
-import { pendingAfter } from '../../../src/store/outbox.ts'
+import { pendingAfter } from '../../../src/store/nostr/outbox.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
 import { MemoryMint, MemoryWallets } from '../../support/memory-mint.ts'
 

@@ -2,9 +2,9 @@
 import { expect, it, vi } from 'vitest'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { Delivery } from '../../../src/nostr/delivery.ts'
-import { FrameInbox } from '../../../src/nostr/frame-inbox.ts'
-import { FrameRouter } from '../../../src/nostr/frame-router.ts'
+import { Delivery } from '../../../src/nostr/reading/delivery.ts'
+import { FrameInbox } from '../../../src/nostr/relay/frame-inbox.ts'
+import { FrameRouter } from '../../../src/nostr/relay/frame-router.ts'
 
 it('the socket is held back while few but huge frames wait, and read on once they are handled', async () => {
   const calls: string[] = []

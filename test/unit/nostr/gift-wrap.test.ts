@@ -1,13 +1,13 @@
 /** NIP-17 and NIP-59: the example of the NIP, nostr-tools as the other side, and wraps that lie. */
 import { unwrapEvent } from 'nostr-tools/nip59'
 import { describe, expect, it } from 'vitest'
+import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { buildDm04, openDm04 } from '../../../src/nostr/nips/nip04.ts'
 import { parseSecret } from '../../../src/nostr/nips/nip19.ts'
 import { buildDm17, unwrap, wrapRumor } from '../../../src/nostr/nips/nip59.ts'
-import { createSigner } from '../../../src/nostr/signer.ts'
+import { createVerifier } from '../../../src/nostr/reading/verify.ts'
 import type { EventTemplate, NostrEvent, Signer } from '../../../src/nostr/types.ts'
-import { createVerifier } from '../../../src/nostr/verify.ts'
 import { testSigner } from '../../support/test-signer.ts'
 
 const NOW_S = 1_750_000_000

@@ -1,8 +1,8 @@
 /** Requests that nobody pays for, from keys that are never seen again: what they may cost, and who comes first. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { createSigner } from '../../../src/nostr/signer.ts'
+import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
-import { countJobs } from '../../../src/store/jobs.ts'
+import { countJobs } from '../../../src/store/selling/jobs.ts'
 import { customer, type NodeOptions, node, request, scriptedBackend, startNode, type TestNode, World } from './world.ts'
 
 let world: World

@@ -1,8 +1,8 @@
 /** A result that relays refuse for good: other relays that the customer named, else the payment goes back, soon. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createNip90Transport } from '../../../src/provider/jobs/nip90.ts'
-import { accountBalance } from '../../../src/store/ledger.ts'
-import { recordDeliveries } from '../../../src/store/outbox.ts'
+import { accountBalance } from '../../../src/store/money/ledger.ts'
+import { recordDeliveries } from '../../../src/store/nostr/outbox.ts'
 import { node, request, startNode, type TestNode, World } from './world.ts'
 
 const PRICED = { prices: { '5001': { amount_msats: 2000, unit: 'job' as const } } }

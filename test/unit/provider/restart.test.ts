@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
-import { accountBalance, balancesByPrefix } from '../../../src/store/ledger.ts'
+import { accountBalance, balancesByPrefix } from '../../../src/store/money/ledger.ts'
 import { type NodeOptions, node, request, scriptedBackend, startNode, type TestNode, World } from './world.ts'
 
 let world: World

@@ -2,9 +2,9 @@
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { msats } from '../../../src/base/amounts.ts'
-import { claimJob, transitionJob } from '../../../src/store/job-steps.ts'
-import { hasJob, sweepJobs } from '../../../src/store/jobs.ts'
-import { insertQuote, moveQuote } from '../../../src/store/quotes.ts'
+import { insertQuote, moveQuote } from '../../../src/store/money/quotes.ts'
+import { claimJob, transitionJob } from '../../../src/store/selling/job-steps.ts'
+import { hasJob, sweepJobs } from '../../../src/store/selling/jobs.ts'
 import { Store } from '../../../src/store/store.ts'
 import { tempDir } from '../../support/temp.ts'
 

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { all } from '../../../src/store/commands.ts'
-import { earningsSummary } from '../../../src/store/earnings.ts'
-import { accountBalance, auditLedger, balancesByPrefix, ledgerHistory, postEntry } from '../../../src/store/ledger.ts'
+import { earningsSummary } from '../../../src/store/money/earnings.ts'
+import { accountBalance, auditLedger, balancesByPrefix, ledgerHistory, postEntry } from '../../../src/store/money/ledger.ts'
 import { Store } from '../../../src/store/store.ts'
 
 let dir: string

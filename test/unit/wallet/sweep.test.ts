@@ -1,8 +1,8 @@
 /** What is forgotten of money after its time, and what never is. */
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
-import { insertOperation, moveOperation, operationByKey, sweepMoney } from '../../../src/store/operations.ts'
-import { insertProofs } from '../../../src/store/proofs.ts'
+import { insertOperation, moveOperation, operationByKey, sweepMoney } from '../../../src/store/money/operations.ts'
+import { insertProofs } from '../../../src/store/money/proofs.ts'
 import { Store } from '../../../src/store/store.ts'
 import { tempDir } from '../../support/temp.ts'
 

@@ -1,0 +1,104 @@
+/** How agents, their ticks and actions look in a terminal. */
+import { formatSats } from '../../base/amounts.ts'
+import type { Output } from '../../control/client.ts'
+import type { agentsRoutes } from '../../control/contract/agents.ts'
+import { clockTime, drawFields, drawTable, relativeTime, sats, shorten, shortId, timeUntil } from '../terminal/table.ts'
+
+type Agent = Output<typeof agentsRoutes.getAgent>
+type Summary = Output<typeof agentsRoutes.listAgents>['agents'][number]
+type Tick = Output<typeof agentsRoutes.tickAgent>
+type Action = Tick['actions'][number]
+
+const PARAM_CHARS = 90
+
+export function drawAgents(agents: readonly Summary[], nowMs: number): string {
+  return drawTable(
+    [
+      { title: 'NAME' },
+      { title: 'STATE' },
+      { title: 'BALANCE', align: 'right' },
+      { title: 'TICKS', align: 'right' },
+      { title: 'LAST TICK' },
+      { title: 'NEXT TICK' },
+      { title: 'NPUB' },
+    ],
+    agents.map((agent) => [
+      agent.name,
+      agent.state,
+      sats(agent.balance_sats),
+      String(agent.tick_count),
+      relativeTime(agent.last_tick_at, nowMs),
+      agent.next_tick_at === null ? '-' : timeUntil(agent.next_tick_at, nowMs),
+      agent.npub,
+    ]),
+  )
+}
+
+export function drawAgent(agent: Agent, nowMs: number): string {
+  const { budget } = agent
+  return drawFields([
+    ['Agent', agent.name],
+    ['About', agent.about || '-'],
+    ['npub', agent.npub],
+    ['State', agent.reason === undefined ? agent.state : `${agent.state} (${agent.reason})`],
+    ['Balance', sats(agent.balance_sats)],
+    ['Budget', `${sats(budget.per_tx_sats)} a payment, ${sats(budget.per_tick_sats)} a tick, ${sats(budget.per_day_sats)} a day`],
+    ['Spent today', sats(budget.spent_today_sats)],
+    ['Brain', drawBrain(agent.brain)],
+    ['Autonomy', agent.allow.length === 0 ? agent.autonomy : `${agent.autonomy}, allows ${agent.allow.map(shortId).join(', ')}`],
+    [
+      'Ticks',
+      `${agent.tick_count}, every ${agent.heartbeat_s} s; last ${relativeTime(agent.last_tick_at, nowMs)}, next ${nextTick(agent, nowMs)}`,
+    ],
+    ['DMs', agent.dm_scheme],
+    ['Zaps to', agent.lud16 ?? agent.lud06 ?? 'no address yet'],
+    ['Relays', agent.relays.length === 0 ? 'those of the node' : agent.relays.join('\n')],
+    ['Spawned', `${clockTime(agent.created_at)} UTC`],
+  ])
+}
+
+function nextTick(agent: Agent, nowMs: number): string {
+  return agent.next_tick_at === null ? 'by trigger only' : timeUntil(agent.next_tick_at, nowMs)
+}
+
+function drawBrain(brain: Agent['brain']): string {
+  const { type, ...rest } = brain
+  const details = Object.entries(rest)
+    .filter(([name, value]) => name !== 'rules' && value !== '' && value !== undefined)
+    .map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`)
+  const rules = 'rules' in rest && rest['rules'] !== undefined ? ['rules of its own'] : []
+  return [type, ...rules, ...details].join(', ')
+}
+
+/** Newest first, each tick with its actions below it. */
+export function drawTicks(ticks: readonly Tick[]): string {
+  return ticks.map(drawTick).join('\n\n')
+}
+
+export function drawTick(tick: Tick): string {
+  const head = `#${tick.number}  ${clockTime(tick.started_at)} UTC  ${tick.trigger}  ${tick.state}  ${formatSats(tick.cost_msats)}`
+  const lines = [
+    ...(tick.thought === null || tick.thought === '' ? [] : [`thought: ${shorten(tick.thought, PARAM_CHARS)}`]),
+    ...tick.actions.map(drawAction),
+    ...(tick.error === null ? [] : [`error: ${shorten(tick.error, PARAM_CHARS)}`]),
+  ]
+  return [head, ...(lines.length === 0 ? ['nothing to do'] : lines).map((line) => `    ${line}`)].join('\n')
+}
+
+function drawAction(action: Action): string {
+  const parts = [`${action.type} ${action.state}`]
+  if (action.event_id !== null)
+    parts.push(action.kind === null ? `event ${shortId(action.event_id)}` : `kind ${action.kind} ${shortId(action.event_id)}`)
+  if (action.cost_msats > 0n) parts.push(formatSats(action.cost_msats))
+  if (action.reason !== null && action.state !== 'done') parts.push(shorten(action.reason, PARAM_CHARS))
+  const words = textOf(action.params)
+  return `${parts.join('  ')}${words === '' ? '' : `  "${shorten(words, 60)}"`}`
+}
+
+/** The words of an action, whatever its type calls them. */
+function textOf(params: unknown): string {
+  if (typeof params !== 'object' || params === null) return ''
+  const fields = params as Record<string, unknown>
+  const words = fields['text'] ?? fields['content'] ?? fields['description'] ?? fields['comment'] ?? fields['memo']
+  return typeof words === 'string' ? words : ''
+}

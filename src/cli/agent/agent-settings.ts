@@ -1,0 +1,152 @@
+/** The options by which `pylon agent spawn` and `pylon agent set` describe an agent, and the request they make. */
+import type { Argv } from 'yargs'
+import { PylonError } from '../../base/errors.ts'
+import type { Input } from '../../control/client.ts'
+import { agentsRoutes } from '../../control/contract/agents.ts'
+import { callNode, defineCommand } from '../command.ts'
+import { printAnswer } from '../terminal/output.ts'
+import { given, many, readStdin, readTextFile, wholeNumberIf } from '../terminal/values.ts'
+import { drawAgent } from './agent-drawing.ts'
+
+type Spawn = Input<typeof agentsRoutes.spawnAgent>
+type Settings = Omit<Spawn, 'name' | 'import'>
+type Brain = NonNullable<Settings['brain']>
+
+function withSettings<T>(yargs: Argv<T>) {
+  return yargs
+    .option('about', { type: 'string', nargs: 1, describe: 'Who it is, for its profile and its brain' })
+    .option('picture', { type: 'string', nargs: 1, describe: "Its profile's picture, a URL ('' takes it out)" })
+    .option('nip05', { type: 'string', nargs: 1, describe: "Its profile's name@domain ('' takes it out)" })
+    .option('lud16', { type: 'string', nargs: 1, describe: "Where zaps go, name@domain, instead of its own address ('' takes it out)" })
+    .option('brain', {
+      choices: ['script', 'exec', 'openai'] as const,
+      describe: 'What thinks: rules, a command of yours, or a model (script)',
+    })
+    .option('script', { type: 'string', nargs: 1, describe: 'script: a rules FILE; built-in rules by default' })
+    .option('zap-sats', { type: 'string', nargs: 1, describe: 'script: what the built-in rules zap a mention with (0)' })
+    .option('command', { type: 'string', nargs: 1, describe: 'exec: a line for sh; reads the observation on stdin, writes actions' })
+    .option('model', { type: 'string', nargs: 1, describe: 'openai: the model' })
+    .option('base-url', { type: 'string', nargs: 1, describe: 'openai: the server; local ones are found by themselves' })
+    .option('api-key-file', { type: 'string', nargs: 1, describe: 'openai: the file that holds the key' })
+    .option('max-tokens', { type: 'string', nargs: 1, describe: 'openai: the most that one thought may take, reasoning included (2000)' })
+    .option('heartbeat', { type: 'string', nargs: 1, describe: 'Seconds between ticks (900)' })
+    .option('relay', { type: 'string', nargs: 1, describe: "A relay of its own; may be repeated (the node's by default)" })
+    .option('autonomy', {
+      choices: ['bounded', 'autonomous', 'supervised'] as const,
+      describe: 'bounded: budgets and allowlist; autonomous: budgets; supervised: each action waits (bounded)',
+    })
+    .option('allow', { type: 'string', nargs: 1, describe: 'bounded: an npub that it may deal with unasked; may be repeated' })
+    .option('dm-scheme', { choices: ['auto', 'nip17', 'nip04'] as const, describe: 'How it sends direct messages' })
+    .option('per-tx', { type: 'string', nargs: 1, describe: 'The most sats that one payment may take' })
+    .option('per-tick', { type: 'string', nargs: 1, describe: 'The most sats that one tick may take' })
+    .option('per-day', { type: 'string', nargs: 1, describe: 'The most sats that one day may take' })
+    .option('tick-fee', { type: 'string', nargs: 1, describe: 'Sats that each tick moves from its wallet to the node, as rent (0)' })
+}
+
+interface SettingsArgs {
+  readonly about: string | undefined
+  readonly picture: string | undefined
+  readonly nip05: string | undefined
+  readonly lud16: string | undefined
+  readonly brain: 'script' | 'exec' | 'openai' | undefined
+  readonly script: string | undefined
+  readonly zapSats: string | undefined
+  readonly command: string | undefined
+  readonly model: string | undefined
+  readonly baseUrl: string | undefined
+  readonly apiKeyFile: string | undefined
+  readonly maxTokens: string | undefined
+  readonly heartbeat: string | undefined
+  readonly relay: string | undefined
+  readonly autonomy: 'bounded' | 'autonomous' | 'supervised' | undefined
+  readonly allow: string | undefined
+  readonly dmScheme: 'auto' | 'nip17' | 'nip04' | undefined
+  readonly perTx: string | undefined
+  readonly perTick: string | undefined
+  readonly perDay: string | undefined
+  readonly tickFee: string | undefined
+}
+
+function settingsOf(args: SettingsArgs): Settings {
+  const relays = many(args.relay)
+  const allow = many(args.allow)
+  const budget = given({
+    per_tx_sats: wholeNumberIf(args.perTx, '--per-tx', 0),
+    per_tick_sats: wholeNumberIf(args.perTick, '--per-tick', 0),
+    per_day_sats: wholeNumberIf(args.perDay, '--per-day', 0),
+  })
+  return given({
+    about: args.about,
+    picture: args.picture,
+    nip05: args.nip05,
+    lud16: args.lud16,
+    brain: brainOf(args),
+    heartbeat_s: wholeNumberIf(args.heartbeat, '--heartbeat'),
+    relays: relays.length === 0 ? undefined : relays,
+    autonomy: args.autonomy,
+    allow: allow.length === 0 ? undefined : allow,
+    dm_scheme: args.dmScheme,
+    budget: Object.keys(budget).length === 0 ? undefined : budget,
+    tick_fee_sats: wholeNumberIf(args.tickFee, '--tick-fee', 0),
+  })
+}
+
+/** The brain that the options speak of; undefined where none does. @throws usage when they speak of different ones */
+function brainOf(args: SettingsArgs): Brain | undefined {
+  const parts = {
+    script: given({
+      rules: args.script === undefined ? undefined : readTextFile(args.script),
+      zap_sats: wholeNumberIf(args.zapSats, '--zap-sats', 0),
+    }),
+    exec: given({ command: args.command }),
+    openai: given({
+      model: args.model,
+      base_url: args.baseUrl,
+      api_key_file: args.apiKeyFile,
+      max_tokens: wholeNumberIf(args.maxTokens, '--max-tokens'),
+    }),
+  }
+  const named = (['script', 'exec', 'openai'] as const).filter((type) => Object.keys(parts[type]).length > 0)
+  const type = args.brain ?? named[0]
+  if (type === undefined) return undefined
+  const foreign = named.find((other) => other !== type)
+  if (foreign !== undefined) throw new PylonError('usage', `The brain is ${type}, but an option of ${foreign} brains is given too.`)
+  return { type, ...parts[type] }
+}
+
+export const spawnCommand = defineCommand({
+  command: 'spawn',
+  describe: 'Make an agent with a key, a wallet and a brain of its own',
+  builder: (yargs) =>
+    withSettings(yargs)
+      .option('name', { type: 'string', nargs: 1, describe: 'a-z, 0-9, - and _ (chosen by itself)' })
+      .option('import', { type: 'boolean', default: false, describe: 'Take its key from standard input: an nsec or an export' }),
+  handler: async (args) => {
+    const request: Spawn = {
+      ...settingsOf(args),
+      ...given({ name: args.name, import: args.import ? readStdin().trim() : undefined }),
+    }
+    const answer = await callNode(args, agentsRoutes.spawnAgent, request)
+    printAnswer(
+      args,
+      answer,
+      (agent) =>
+        `${drawAgent(agent, Date.now())}\n\nGive it sats with: pylon agent fund ${agent.name} 1000\nWatch it with:     pylon agent log ${agent.name}`,
+    )
+  },
+})
+
+export const setCommand = defineCommand({
+  command: 'set <name>',
+  describe: 'Change settings; what is not given stays',
+  builder: (yargs) =>
+    withSettings(yargs)
+      .positional('name', { type: 'string', demandOption: true })
+      .option('rename', { type: 'string', nargs: 1, describe: 'A new name' }),
+  handler: async (args) => {
+    const settings = { ...settingsOf(args), ...given({ new_name: args.rename }) }
+    if (Object.keys(settings).length === 0) throw new PylonError('usage', 'Nothing to set: pylon agent set --help lists the settings.')
+    const answer = await callNode(args, agentsRoutes.setAgent, { name: args.name, ...settings })
+    printAnswer(args, answer, (agent) => drawAgent(agent, Date.now()))
+  },
+})

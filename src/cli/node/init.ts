@@ -1,0 +1,42 @@
+/** `pylon init`: makes or imports the keys of a home; `pylon start` does so by itself on first use. */
+import type { Initialised } from '../../daemon/offline/init.ts'
+import { defineCommand, homeOf } from '../command.ts'
+import { json, print } from '../terminal/output.ts'
+import { askSecret } from '../terminal/prompt.ts'
+import { pathOf } from '../terminal/values.ts'
+
+export const initCommand = defineCommand({
+  command: 'init',
+  describe: 'Make the keys of a node, or import its 12 or 24 words',
+  builder: (yargs) =>
+    yargs
+      .option('import', { type: 'boolean', default: false, describe: 'Ask for the words (or read them from stdin)' })
+      .option('force', { type: 'boolean', default: false, describe: 'Replace an identity; the old one is moved aside' })
+      .option('passphrase-file', { type: 'string', requiresArg: true, describe: 'Protect the words with the passphrase in this file' }),
+  handler: async (args) => {
+    const { home, network } = homeOf(args)
+    const { initHome, readPassphraseFile } = await import('../../daemon/offline/init.ts')
+    const words = args.import ? { words: await askSecret('The words: ') } : {}
+    const passphrase =
+      args.passphraseFile === undefined ? {} : { passphrase: readPassphraseFile(pathOf(args.passphraseFile, '--passphrase-file')) }
+    const made = await initHome(home, { ...words, ...passphrase, force: args.force })
+    const facts = { network, npub: made.npub, pubkey: made.pubkey, protected: made.isProtected, moved_to: made.movedTo ?? null }
+    // Imported words are known to who typed them.
+    const answer = args.import ? facts : { ...facts, words: made.words }
+    print(args.json ? json(answer, 2) : human(made, args.import))
+  },
+})
+
+function human(made: Initialised, isImport: boolean): string {
+  return [
+    `The node's key is ${made.npub}.`,
+    ...(made.movedTo === undefined ? [] : [`The former identity is at ${made.movedTo}.`]),
+    ...(isImport
+      ? []
+      : ['', 'These words are the keys and the money of this node. Write them down; they are not shown again:', '', `  ${made.words}`, '']),
+    made.isProtected
+      ? 'They are stored under the passphrase: a start without it is locked until pylon unlock.'
+      : 'They are stored in clear in a file that only you can read (--passphrase-file protects them).',
+    'Next: pylon start',
+  ].join('\n')
+}

@@ -1,0 +1,34 @@
+/** `pylon restart`: ends the node and starts it again with the same options; unlocked keys stay unlocked. */
+import { defineCommand, homesOf, type NodeHome, stoppedHome } from '../command.ts'
+import { json, print, warn } from '../terminal/output.ts'
+
+export const restartCommand = defineCommand({
+  command: 'restart',
+  describe: 'Restart the node with the options it had',
+  builder: (yargs) =>
+    yargs.option('mode', {
+      type: 'string',
+      choices: ['host', 'provider', 'both'] as const,
+      requiresArg: true,
+      describe: 'Go on in this mode',
+    }),
+  handler: async (args) => {
+    const { restartNode } = await import('../../daemon/launch/restart.ts')
+    const { home, network, wasRunning } = await runningHome(args)
+    const { value } = await restartNode(home, network, [args.mode].flat().at(-1))
+    const facts = { network, pid: value.pid, socket: home.socket, log: home.log, mode: value.mode, locked: value.locked }
+    print(
+      args.json
+        ? json(facts, 2)
+        : `Pylon ${wasRunning ? 'runs again' : 'was not running and is started'} (pid ${value.pid}, mode ${value.mode}).`,
+    )
+    if (value.locked) warn('the keys are locked; to open them: pylon unlock')
+  },
+})
+
+/** Of the homes that may be meant, the one whose node answers; else the one that ran before. */
+async function runningHome(args: { sandbox: boolean }): Promise<NodeHome & { wasRunning: boolean }> {
+  const { statusIfRunning } = await import('../../daemon/launch/start.ts')
+  for (const one of homesOf(args)) if ((await statusIfRunning(one.home)) !== undefined) return { ...one, wasRunning: true }
+  return { ...stoppedHome(args), wasRunning: false }
+}

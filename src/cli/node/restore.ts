@@ -1,0 +1,26 @@
+/** `pylon restore`: a backup back into a stopped home. */
+import { resolve } from 'node:path'
+import { defineCommand, homeOf } from '../command.ts'
+import { json, print } from '../terminal/output.ts'
+import { pathOf } from '../terminal/values.ts'
+
+export const restoreCommand = defineCommand({
+  command: 'restore <path>',
+  describe: 'Put a backup back; the node must be stopped',
+  builder: (yargs) =>
+    yargs
+      .positional('path', { type: 'string', demandOption: true, describe: 'A folder that pylon backup wrote' })
+      .option('force', { type: 'boolean', default: false, describe: 'Also over an existing node, which is moved aside' }),
+  handler: async (args) => {
+    const { home, network } = homeOf(args)
+    const { restoreHome } = await import('../../daemon/offline/restore.ts')
+    const restored = await restoreHome(home, network, resolve(pathOf(args.path, 'The backup')), args.force)
+    const facts = { network, npub: restored.npub, created_at: restored.createdAt, moved_to: restored.movedTo ?? null }
+    const lines = [
+      `The backup of ${restored.createdAt} is back (${restored.npub}).`,
+      ...(restored.movedTo === undefined ? [] : [`What was there is in ${restored.movedTo}.`]),
+      'The next start asks the mints what is still unspent before anything is paid. Never run two nodes with these keys.',
+    ]
+    print(args.json ? json(facts, 2) : lines.join('\n'))
+  },
+})

@@ -1,0 +1,219 @@
+/** Checks what keeps a node from working, each with its next step; reads only, so it also works on a stopped node. */
+import { messageOf } from '../../base/errors.ts'
+import { getPurchase } from '../../store/buying/purchases.ts'
+import { causesWithRefund, refundTokensOf } from '../../store/buying/refund-tokens.ts'
+import { sentRefunds, unsentRefunds } from '../../store/money/held-value.ts'
+import { auditLedger, balancesByPrefix } from '../../store/money/ledger.ts'
+import { listMints } from '../../store/money/mints.ts'
+import { listQuotes } from '../../store/money/quotes.ts'
+import { countGivenUp, listRefusals } from '../../store/nostr/outbox.ts'
+import type { PylonNode } from '../node.ts'
+import { tellOperator } from '../routes/wallet-invoices.ts'
+import type { ReadServices } from '../services.ts'
+import { type Check, failed, ok, type Report, skipped, warning } from './check.ts'
+import { checkCoins, checkKeysets, checkOwedSignatures } from './coin-checks.ts'
+import { checkConfig, checkDatabase, checkDisk, checkHome, checkIdentity, checkNodeVersion } from './home-checks.ts'
+import { type Examination, examineOne } from './run-check.ts'
+
+const MAX_SKEW_S = 30
+const DAY_MS = 86_400_000
+
+/** Each is made alone: add yours to the list, and throw where it cannot be made. */
+const EXAMINATIONS: readonly Examination[] = [
+  { name: 'runtime', run: () => checkNodeVersion() },
+  { name: 'home', run: checkHome },
+  { name: 'disk', run: checkDisk },
+  { name: 'config', run: checkConfig },
+  { name: 'identity', run: checkIdentity },
+  { name: 'database', run: checkDatabase },
+  { name: 'ledger', run: checkLedger },
+  { name: 'refunds', run: checkRefunds },
+  { name: 'invoices', run: checkInvoices },
+  { name: 'publishing', run: checkPublishing },
+  { name: 'mints', run: checkMints },
+  { name: 'keysets', run: ({ store, clock }) => checkKeysets(store, clock.now()) },
+  { name: 'owed signatures', run: ({ store }) => checkOwedSignatures(store) },
+  { name: 'coins', run: (_read, node) => (node === undefined ? [] : checkCoins(node)) },
+  {
+    name: 'relays',
+    run: (_read, node) => (node === undefined ? skipped('relays', 'The node is stopped.', 'pylon start') : checkRelays(node)),
+  },
+  { name: 'backends', run: (_read, node) => (node === undefined ? [] : checkBackends(node)) },
+  { name: 'substrates', run: (_read, node) => (node === undefined ? [] : checkSubstrates(node)) },
+]
+
+/** @param node the running node; without it what only a running one can tell is skipped. */
+export async function examine(read: ReadServices, node?: PylonNode): Promise<Report> {
+  const found = await Promise.all(EXAMINATIONS.map((one) => examineOne(one, read, node)))
+  const checks = found.flat()
+  return { ok: checks.every((check) => check.state !== 'failed'), checks }
+}
+
+function checkLedger({ store }: ReadServices): Check {
+  const audit = auditLedger(store)
+  // Sums of a few accounts: also a stopped node can say what it holds.
+  const heldMsats = [...balancesByPrefix(store, '')].reduce((sum, [account, msats]) => (/\/wallet\//.test(account) ? sum + msats : sum), 0n)
+  if (audit.ok) return ok('ledger', `Every entry balances and the proofs agree with the books: all wallets hold ${heldMsats / 1000n} sats.`)
+  return failed('ledger', audit.problems.slice(0, 5).join(' '), 'pylon backup PATH, then report this with the log')
+}
+
+/** Of both sides: what we owe and could not send, what came for us and could not be redeemed. */
+function checkRefunds({ store }: ReadServices): Check {
+  const { count, totalSats } = unsentRefunds(store)
+  const waiting = causesWithRefund(store)
+  const problems = [
+    ...(count === 0
+      ? []
+      : [`${count} refunds of ${totalSats} sats to customers are not made yet: their mint must answer and hold enough.`]),
+    ...waiting.slice(0, 5).map((cause) => {
+      const reason = refundTokensOf(store, cause).find((refund) => refund.state === 'waiting')?.reason
+      return `A refund of ${cause.startsWith('rental:') ? 'a lease' : `the job ${getPurchase(store, cause)?.eventId ?? cause}`} waits: ${reason ?? 'it was not tried yet'}`
+    }),
+  ]
+  const sent = sentRefunds(store)
+  const out = `${sent.count} of ${sent.totalSats} sats ${sent.count === 1 ? 'is' : 'are'} sent, until their customers redeem them.`
+  if (problems.length === 0) return ok('refunds', sent.count === 0 ? 'None waits.' : `None waits to be made; ${out}`)
+  return warning(
+    'refunds',
+    [...problems, ...(sent.count === 0 ? [] : [out])].join(' '),
+    count === 0 ? 'pylon wallet mints list' : 'pylon wallet balance; pylon logs says why each waits',
+  )
+}
+
+/** What relays took of what we published, in the last day. */
+function checkPublishing({ store, clock }: ReadServices): Check {
+  const since = clock.now() - DAY_MS
+  const lost = countGivenUp(store, since)
+  const refusals = listRefusals(store, 100).filter(({ lastAt }) => lastAt > since)
+  if (lost === 0 && refusals.length === 0) return ok('publishing', 'Relays took all that was published in the last day.')
+  const said = refusals
+    .slice(0, 5)
+    .map(({ relay, reason, events, words }) => `${relay} refused ${events} (${reason}), last: ${words || 'no words'}.`)
+  const reached = lost === 0 ? 'All of it reached some relay.' : `${lost} messages of the last day were taken by no relay.`
+  const dates = refusals.some(({ words }) => /creat|date|future|time/i.test(words))
+  return warning(
+    'publishing',
+    [reached, ...said].join(' '),
+    dates
+      ? 'Set the time (timedatectl), or use other relays: pylon config set node.relays \'["wss://..."]\''
+      : 'Mend what they name, or use other relays: pylon config set node.relays \'["wss://..."]\'',
+  )
+}
+
+/** A moment between paid and issued is as it should be. */
+const ISSUING_MS = 60_000
+const NAMED_INVOICES = 5
+
+/** What was paid for and is not issued: only the operator of the mint can tell. */
+function checkInvoices({ store, clock }: ReadServices): Check {
+  const paid = listQuotes(store, { states: ['paid'], limit: 1000 })
+  const stuck = paid.filter((quote) => quote.mintingError !== null || quote.reason !== null || quote.createdAt < clock.now() - ISSUING_MS)
+  if (stuck.length === 0) return ok('invoices', 'None is paid and not issued.')
+  const total = stuck.reduce((sum, quote) => sum + quote.amountSats, 0n)
+  const named = stuck.slice(0, NAMED_INVOICES).map(tellOperator)
+  return warning(
+    'invoices',
+    `${total} sats were paid for ${stuck.length} invoices that are not issued. ${named.join('. ')}.`,
+    'Tell the operator of the mint; the node goes on asking: pylon wallet invoices --state paid',
+  )
+}
+
+async function checkMints(read: ReadServices, node: PylonNode | undefined): Promise<Check[]> {
+  const mints = listMints(read.store)
+  if (mints.length === 0) return [warning('mints', 'No mint is configured: nothing can be charged or paid.', 'pylon wallet mints add URL')]
+  return await Promise.all(
+    mints.map(async (mint): Promise<Check> => {
+      const name = `mint ${mint.url}`
+      if (node === undefined) {
+        return mint.state === 'ok'
+          ? ok(name, 'It answered last.')
+          : warning(name, `It was down: ${mint.reason}`, 'pylon start, then: pylon doctor')
+      }
+      return await askMint(node, mint.url, name)
+    }),
+  )
+}
+
+async function askMint({ dialer, clock }: PylonNode, url: string, name: string): Promise<Check> {
+  try {
+    const { status, headers } = await dialer.fetch(`${url}/v1/info`, { timeoutMs: 5000 })
+    if (status !== 200) return failed(name, `It answers ${status}.`, 'Wait for the mint, or add another: pylon wallet mints add URL')
+    const skewS = Math.round(Math.abs(clock.now() - Date.parse(headers['date'] ?? '')) / 1000)
+    if (skewS > MAX_SKEW_S)
+      return warning(
+        name,
+        `It answers, and its clock differs from ours by ${skewS} s.`,
+        'Set the time (timedatectl): relays refuse events of the future.',
+      )
+    return ok(name, 'It answers.')
+  } catch (error) {
+    return failed(name, messageOf(error), 'Check the network; sats at the mint stay there.')
+  }
+}
+
+function checkRelays(node: PylonNode): Check[] {
+  const relays = node.parts.nostr.peek()?.health() ?? []
+  if (relays.length === 0) return [failed('relays', 'No relay is connected.', node.keyring.locked ? 'pylon unlock' : 'pylon logs')]
+  const anyUp = relays.some((relay) => relay.state === 'connected')
+  return relays.map((relay) => {
+    const name = `relay ${relay.url}`
+    if (relay.state === 'connected') return ok(name, 'It is connected.')
+    const message = `It is ${relay.state}: ${relay.reason ?? 'no answer yet'}`
+    return (anyUp || relay.state === 'connecting' ? warning : failed)(
+      name,
+      message,
+      'Check the network, or set others: pylon config set node.relays \'["wss://..."]\'',
+    )
+  })
+}
+
+async function checkSubstrates(node: PylonNode): Promise<Check[]> {
+  const part = node.parts.machines
+  const machines = part.peek()
+  if (machines === undefined) {
+    const { reason, nextStep } = part.health as { reason?: string; nextStep?: string }
+    return [
+      {
+        name: 'runtimes',
+        state: 'skipped',
+        message: reason ?? 'They are off.',
+        ...(nextStep === undefined ? {} : { next_step: nextStep }),
+      },
+    ]
+  }
+  // Whether sizes hold is not believed but tried.
+  await machines.proveSizes()
+  const { substrates } = machines.status()
+  const checks = substrates.map(({ provider, usable, isolated, reason, nextStep }) => {
+    const name = `substrate ${provider}`
+    const step = nextStep ?? 'docs/runtimes.md says how each one is set up.'
+    if (!usable) return warning(name, reason ?? 'It is not usable.', step)
+    if (reason !== undefined) return warning(name, reason, step)
+    if (isolated) return ok(name, 'It is usable, also for strangers.')
+    return warning(name, 'It is usable by you and the allowlist: nothing isolates runtimes there, so nothing can be sold.', step)
+  })
+  const absent = OTHER_SUBSTRATES.filter(([provider]) => !substrates.some((one) => one.provider === provider))
+  return [...checks, ...absent.map(([provider, nextStep]) => skipped(`substrate ${provider}`, 'It is not set up.', nextStep))]
+}
+
+/** How to get those that are not there. */
+const OTHER_SUBSTRATES: readonly (readonly [string, string])[] = [
+  ['local', 'pylon config set runtimes.local.enabled true'],
+  ['incus', 'Follow docs/incus.md, then: pylon config set runtimes.incus.enabled true'],
+  ['microvm', 'pylon config set runtimes.microvm.spawner_urls \'["http://127.0.0.1:8080"]\''],
+  ['fly', 'Set runtimes.fly.app_name, image and token_file (docs/runtimes.md).'],
+  ['workers', 'Set runtimes.workers.base_url and runtime_url (docs/runtimes.md).'],
+]
+
+function checkBackends(node: PylonNode): Check[] {
+  const backends = node.parts.provider.peek()?.status().backends ?? []
+  return backends.map((backend) => {
+    const name = `backend ${backend.name}`
+    if (backend.state === 'ok') return ok(name, backend.models.length > 0 ? `It serves ${backend.models.join(', ')}.` : 'It works.')
+    return warning(
+      name,
+      backend.reason ?? 'It does not work.',
+      'Its kinds are not sold until it does; pylon config show lists the settings of the provider.',
+    )
+  })
+}

@@ -1,0 +1,41 @@
+/** How each check of doctor is run: alone, within a time, so that what is broken hides nothing else. */
+import { messageOf, PylonError } from '../../base/errors.ts'
+import type { PylonNode } from '../node.ts'
+import type { ReadServices } from '../services.ts'
+import { type Check, failed, skipped } from './check.ts'
+
+export interface Examination {
+  /** Names the finding when the check itself cannot be made. */
+  readonly name: string
+  /** May throw: that is a finding. @param node absent while it is stopped */
+  run(read: ReadServices, node: PylonNode | undefined): Check | readonly Check[] | Promise<Check | readonly Check[]>
+}
+
+const PATIENCE_MS = 20_000
+
+/** Runs one check; what it throws becomes its finding. */
+export async function examineOne({ name, run }: Examination, read: ReadServices, node: PylonNode | undefined): Promise<readonly Check[]> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new PylonError('timeout', `it took longer than ${PATIENCE_MS / 1000} s`)), PATIENCE_MS)
+  })
+  try {
+    const found = await Promise.race([Promise.resolve(read).then(() => run(read, node)), late])
+    return [found].flat()
+  } catch (error) {
+    if (messageOf(error) === whyClosed(read)) return [skipped(name, 'The database cannot be read.', 'See database.')]
+    return [failed(name, `This could not be checked: ${messageOf(error)}`, 'See the other checks first; then: pylon logs')]
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Why the database of a stopped node does not open; undefined when it does. */
+function whyClosed(read: ReadServices): string | undefined {
+  try {
+    void read.store
+    return undefined
+  } catch (error) {
+    return messageOf(error)
+  }
+}

@@ -1,0 +1,131 @@
+/** The substrates of this node, from its configuration: local always, the others where the owner set them up. */
+import { join } from 'node:path'
+import type { Clock } from '../../base/clock.ts'
+import type { RuntimesConfig } from '../../base/config-runtimes.ts'
+import type { Dialer } from '../../base/dialer.ts'
+import { messageOf } from '../../base/errors.ts'
+import { readFileIfAny } from '../../base/files.ts'
+import type { Logger } from '../../base/logger.ts'
+import { VERSION } from '../../base/version.ts'
+import type { RuntimeAdapter } from '../../runtime/adapter.ts'
+import { createFlyAdapter } from '../../runtime/fly/adapter.ts'
+import { guestScript } from '../../runtime/guest-script.ts'
+import { createIncusAdapter } from '../../runtime/incus/adapter.ts'
+import type { IncusSettings } from '../../runtime/incus/settings.ts'
+import { createJournal } from '../../runtime/journal.ts'
+import { LocalAdapter } from '../../runtime/local/local.ts'
+import { createMicrovmAdapter } from '../../runtime/microvm/adapter.ts'
+import { createWorkersAdapter } from '../../runtime/workers/adapter.ts'
+import { guestProgram } from '../launch/guest-program.ts'
+
+export interface SubstrateDeps {
+  readonly config: RuntimesConfig
+  /** Of the home: folders of local runtimes and notes about remote ones. */
+  readonly dir: string
+  /** The public key of the node: what it makes elsewhere carries it. */
+  readonly nodePubkey: string
+  readonly dialer: Dialer
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+/** One that can't be set up leaves the others running: its reason is logged, and doctor finds it missing. */
+export function createSubstrates(deps: SubstrateDeps): { adapters: RuntimeAdapter[]; problems: { provider: string; reason: string }[] } {
+  const { config } = deps
+  const makers: readonly (readonly [string, boolean, () => RuntimeAdapter])[] = [
+    ['incus', config.incus.enabled, () => createIncusAdapter(incusSettings(config, deps.nodePubkey), { clock: deps.clock })],
+    ['local', config.local.enabled, () => localAdapter(deps)],
+    ['microvm', config.microvm.spawner_urls.length > 0, () => microvmAdapter(deps)],
+    ['fly', config.fly.app_name !== '', () => flyAdapter(deps)],
+    ['workers', config.workers.base_url !== '', () => workersAdapter(deps)],
+  ]
+  const adapters: RuntimeAdapter[] = []
+  const problems: { provider: string; reason: string }[] = []
+  for (const [provider, isWanted, make] of makers) {
+    if (!isWanted) continue
+    try {
+      adapters.push(make())
+    } catch (error) {
+      problems.push({ provider, reason: messageOf(error) })
+      deps.logger.error({ provider, reason: messageOf(error) }, 'a substrate of runtimes could not be set up')
+    }
+  }
+  return { adapters, problems }
+}
+
+/** Where the guest program lies for Incus, on the host and inside. */
+export const guestDirOf = (config: RuntimesConfig): string => config.incus.guest_dir || `/opt/pylon/${VERSION}`
+
+export function incusSettings({ incus, ...config }: RuntimesConfig, nodeId: string): IncusSettings {
+  const hostDir = guestDirOf({ incus, ...config })
+  const limits = {
+    ...(incus.max_instances === 0 ? {} : { instances: incus.max_instances }),
+    ...(incus.max_vcpus === 0 ? {} : { vcpus: incus.max_vcpus }),
+    ...(incus.max_memory_mib === 0 ? {} : { memoryMib: incus.max_memory_mib }),
+  }
+  const [firstPort, lastPort] = incus.proxy_ports
+  return {
+    endpoint: incus.url === '' ? { socketPath: incus.socket } : { url: incus.url, tls: tlsOf(incus) },
+    project: incus.project,
+    profile: incus.profile,
+    pool: incus.pool,
+    nodeId,
+    images: { managed: incus.image, oneShot: incus.run_image, allowed: incus.images },
+    guest: { hostDir, command: [`${hostDir}/pylon`, 'guest'], shellScript: guestScript() },
+    defaults: {
+      vcpus: incus.vcpu_count,
+      memoryMib: incus.memory_mib,
+      rootDiskGib: incus.root_disk_gib,
+      processes: incus.processes,
+    },
+    limits,
+    allowedHostPaths: incus.snapshot_roots,
+    ...(incus.network === '' ? {} : { network: incus.network }),
+    ...(firstPort === undefined || lastPort === undefined ? {} : { proxyPorts: [firstPort, lastPort] as const }),
+  }
+}
+
+function tlsOf(incus: RuntimesConfig['incus']) {
+  const read = (path: string) => (path === '' ? '' : (readFileIfAny(path) ?? ''))
+  return { clientCert: read(incus.client_cert_file), clientKey: read(incus.client_key_file), serverCert: read(incus.server_cert_file) }
+}
+
+function localAdapter({ config: { local }, dir, clock }: SubstrateDeps): RuntimeAdapter {
+  return new LocalAdapter({
+    dir: join(dir, 'local'),
+    clock,
+    guest: guestProgram(),
+    maxInstances: local.max_instances,
+    network: { byDefault: local.network, allowHost: local.allow_host_network },
+    snapshotRoots: local.snapshot_roots,
+  })
+}
+
+function microvmAdapter({ config: { microvm }, dir, dialer }: SubstrateDeps): RuntimeAdapter {
+  const settings = { spawnerUrls: microvm.spawner_urls, maxInstances: microvm.max_instances }
+  return createMicrovmAdapter(settings, { dialer, journal: createJournal(join(dir, 'microvm')) })
+}
+
+function flyAdapter({ config: { fly }, dir, dialer, clock, nodePubkey }: SubstrateDeps): RuntimeAdapter {
+  const settings = {
+    apiBaseUrl: fly.api_base_url,
+    appName: fly.app_name,
+    region: fly.region,
+    image: fly.image,
+    tokenFile: fly.token_file,
+    nodeId: nodePubkey,
+    maxInstances: fly.max_instances,
+  }
+  return createFlyAdapter(settings, { dialer, clock, journal: createJournal(join(dir, 'fly')) })
+}
+
+function workersAdapter({ config: { workers }, dir, dialer }: SubstrateDeps): RuntimeAdapter {
+  const settings = {
+    baseUrl: workers.base_url,
+    maxInstances: workers.max_instances,
+    ...(workers.token_file === '' ? {} : { tokenFile: workers.token_file }),
+    ...(workers.runtime_url === '' ? {} : { runtimeUrl: workers.runtime_url }),
+    ...(workers.runtime_token_file === '' ? {} : { runtimeTokenFile: workers.runtime_token_file }),
+  }
+  return createWorkersAdapter(settings, { dialer, journal: createJournal(join(dir, 'workers')) })
+}

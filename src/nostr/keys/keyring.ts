@@ -1,0 +1,237 @@
+/** All keys of a home, derived from its words or imported and wrapped under them. */
+import { isPrivate } from 'tiny-secp256k1'
+import { z } from 'zod'
+import type { Clock } from '../../base/clock.ts'
+import { messageOf, PylonError } from '../../base/errors.ts'
+import { parseJson } from '../../base/json.ts'
+import type { Logger } from '../../base/logger.ts'
+import { deleteWrappedKey, listWrappedKeys, putWrappedKey, type WrappedKey } from '../../store/nostr/wrapped-keys.ts'
+import type { Store } from '../../store/store.ts'
+import { nsecOf, parseSecret } from '../nips/nip19.ts'
+import type { Keyring, Signer } from '../types.ts'
+import { deriveBytes, secretOfAccount, seedOfWords } from './mnemonic.ts'
+import { seal, unseal } from './sealed.ts'
+import { createSigner } from './signer.ts'
+
+const NODE_ACCOUNT = 0
+const CUSTOMER_ACCOUNT = 1
+export const FIRST_AGENT_ACCOUNT = 10
+
+/** What `agent export` gives out, and `agent spawn --import` takes: everything that a key needs elsewhere. */
+export interface KeyBundle {
+  readonly version: 1
+  readonly pubkey: string
+  readonly nsec: string
+  /** 128 hex digits: the NUT-13 seed of its wallet. Null where a plain nsec was imported and no wallet existed. */
+  readonly wallet_seed: string | null
+}
+
+const bundleSchema = z.object({
+  version: z.literal(1),
+  nsec: z.string(),
+  wallet_seed: z.nullable(z.string().regex(/^[0-9a-f]{128}$/)),
+})
+
+const wrappedSchema = z.object({ secret: z.string(), wallet_seed: z.nullable(z.string()) })
+
+export interface KeyringDeps {
+  readonly store: Store
+  readonly clock: Clock
+  readonly logger: Logger
+  /** Of identity.json: known while locked. */
+  readonly nodePubkey: string
+}
+
+interface Held {
+  readonly signer: Signer
+  readonly secret: Uint8Array
+  /** Where the wallet's seed came with the key instead of being derived here. */
+  readonly walletSeed: Uint8Array | undefined
+  walletSigner: Signer | undefined
+}
+
+interface Opened {
+  readonly words: string
+  readonly seed: Uint8Array
+  readonly wrapKey: Uint8Array
+}
+
+/** A keyring that stays locked until `unlock`. */
+export class HomeKeyring implements Keyring {
+  readonly #deps: KeyringDeps
+  readonly #known = new Set<string>()
+  readonly #wrapped = new Map<string, WrappedKey>()
+  readonly #held = new Map<string, Held>()
+  readonly #accounts = new Map<number, Signer>()
+  #opened: Opened | undefined
+
+  constructor(deps: KeyringDeps) {
+    this.#deps = deps
+    this.#known.add(deps.nodePubkey)
+    for (const key of listWrappedKeys(deps.store)) {
+      this.#known.add(key.pubkey)
+      this.#wrapped.set(key.pubkey, key)
+    }
+  }
+
+  get locked(): boolean {
+    return this.#opened === undefined
+  }
+
+  /** @param words of `unlockIdentity`. @throws identity_invalid when they are another home's */
+  unlock(words: string): void {
+    const seed = seedOfWords(words)
+    const opened = { words, seed, wrapKey: deriveBytes(seed, 'pylon wrapped keys', 32) }
+    if (createSigner(secretOfAccount(seed, NODE_ACCOUNT)).pubkey !== this.#deps.nodePubkey) {
+      throw new PylonError('identity_invalid', 'These words belong to another identity than that of this home.')
+    }
+    this.#opened = opened
+    this.account(NODE_ACCOUNT)
+    this.account(CUSTOMER_ACCOUNT)
+  }
+
+  /** The words, for handing them to the daemon's own successor and to `backup` by the owner. @throws locked */
+  words(): string {
+    return this.#open().words
+  }
+
+  node(): Signer {
+    return this.account(NODE_ACCOUNT)
+  }
+
+  customer(): Signer {
+    return this.account(CUSTOMER_ACCOUNT)
+  }
+
+  account(index: number): Signer {
+    const { seed } = this.#open()
+    const known = this.#accounts.get(index)
+    if (known !== undefined) return known
+    const secret = secretOfAccount(seed, index)
+    const signer = createSigner(secret)
+    this.#accounts.set(index, signer)
+    this.#held.set(signer.pubkey, { signer, secret, walletSeed: undefined, walletSigner: undefined })
+    if (index >= CUSTOMER_ACCOUNT) this.#remember({ pubkey: signer.pubkey, account: index })
+    return signer
+  }
+
+  signer(pubkey: string): Signer {
+    return this.#hold(pubkey).signer
+  }
+
+  owns(pubkey: string): boolean {
+    return this.#known.has(pubkey)
+  }
+
+  walletSeed(pubkey: string): Uint8Array {
+    const held = this.#hold(pubkey)
+    return held.walletSeed ?? deriveBytes(this.#open().seed, `pylon wallet ${pubkey}`, 64)
+  }
+
+  walletSigner(pubkey: string): Signer {
+    const held = this.#hold(pubkey)
+    held.walletSigner ??= walletSignerOf(this.walletSeed(pubkey), pubkey)
+    return held.walletSigner
+  }
+
+  /**
+   * Takes a key from elsewhere for good: an nsec, 64 hex digits, or the JSON of a bundle.
+   * @throws locked, identity_invalid, agent_exists when this home has the key already
+   */
+  async importKey(text: string): Promise<Signer> {
+    const { wrapKey } = this.#open()
+    const { secret, walletSeed } = parseKeyText(text)
+    const signer = createSigner(secret)
+    if (this.owns(signer.pubkey)) throw new PylonError('agent_exists', 'This home has this key already.')
+    const plaintext = JSON.stringify({
+      secret: Buffer.from(secret).toString('hex'),
+      wallet_seed: walletSeed === undefined ? null : Buffer.from(walletSeed).toString('hex'),
+    })
+    const key = { pubkey: signer.pubkey, ...seal(wrapKey, plaintext) }
+    await this.#deps.store.write(putWrappedKey({ key, at: this.#deps.clock.now() }))
+    this.#known.add(key.pubkey)
+    this.#wrapped.set(key.pubkey, key)
+    this.#held.set(key.pubkey, { signer, secret, walletSeed, walletSigner: undefined })
+    return signer
+  }
+
+  /** Forgets an imported key. Derived keys stay: their number is never given out again. */
+  async forgetKey(pubkey: string): Promise<void> {
+    const key = this.#wrapped.get(pubkey)
+    if (key === undefined || 'account' in key) return
+    await this.#deps.store.write(deleteWrappedKey({ pubkey }))
+    this.#wrapped.delete(pubkey)
+    this.#held.delete(pubkey)
+    this.#known.delete(pubkey)
+  }
+
+  /** The secrets of one key, for `agent export` only. @throws locked, not_found */
+  exportKey(pubkey: string): KeyBundle {
+    const held = this.#hold(pubkey)
+    return { version: 1, pubkey, nsec: nsecOf(held.secret), wallet_seed: Buffer.from(this.walletSeed(pubkey)).toString('hex') }
+  }
+
+  /** The first agent account that was never given out. */
+  nextAccount(): number {
+    const used = [...this.#wrapped.values()].flatMap((key) => ('account' in key ? [key.account] : []))
+    return Math.max(FIRST_AGENT_ACCOUNT - 1, ...used) + 1
+  }
+
+  #open(): Opened {
+    if (this.#opened === undefined) throw new PylonError('locked', 'The keys are locked; run: pylon unlock.')
+    return this.#opened
+  }
+
+  #hold(pubkey: string): Held {
+    const { wrapKey } = this.#open()
+    const held = this.#held.get(pubkey)
+    if (held !== undefined) return held
+    const wrapped = this.#wrapped.get(pubkey)
+    if (wrapped === undefined) throw new PylonError('not_found', 'This home does not hold that key.')
+    if ('account' in wrapped) this.account(wrapped.account)
+    else this.#held.set(pubkey, openWrapped(wrapKey, wrapped))
+    const opened = this.#held.get(pubkey)
+    if (opened === undefined) throw new PylonError('identity_invalid', 'A remembered account derives to another key.')
+    return opened
+  }
+
+  /** The derivation is what counts; the row only lets a locked node know its own keys. */
+  #remember(key: { pubkey: string; account: number }): void {
+    this.#known.add(key.pubkey)
+    if (this.#wrapped.has(key.pubkey)) return
+    this.#wrapped.set(key.pubkey, key)
+    this.#deps.store.write(putWrappedKey({ key, at: this.#deps.clock.now() })).catch((error: unknown) => {
+      this.#deps.logger.warn({ error: messageOf(error), account: key.account }, 'an account could not be remembered')
+    })
+  }
+}
+
+function openWrapped(wrapKey: Uint8Array, key: Extract<WrappedKey, { ciphertext: Uint8Array }>): Held {
+  const opened = unseal(wrapKey, key)
+  const parsed = wrappedSchema.safeParse(opened === undefined ? undefined : parseJson(opened))
+  if (!parsed.success) throw new PylonError('identity_invalid', 'An imported key does not open with the words of this home.')
+  const secret = new Uint8Array(Buffer.from(parsed.data.secret, 'hex'))
+  const seedHex = parsed.data.wallet_seed
+  return {
+    signer: createSigner(secret),
+    secret,
+    walletSeed: seedHex === null ? undefined : new Uint8Array(Buffer.from(seedHex, 'hex')),
+    walletSigner: undefined,
+  }
+}
+
+function parseKeyText(text: string): { secret: Uint8Array; walletSeed: Uint8Array | undefined } {
+  if (!text.trim().startsWith('{')) return { secret: parseSecret(text), walletSeed: undefined }
+  const parsed = bundleSchema.safeParse(parseJson(text))
+  if (!parsed.success) throw new PylonError('identity_invalid', 'The bundle is not what pylon agent export writes.')
+  const { nsec, wallet_seed } = parsed.data
+  return { secret: parseSecret(nsec), walletSeed: wallet_seed === null ? undefined : new Uint8Array(Buffer.from(wallet_seed, 'hex')) }
+}
+
+/** The wallet's own key; the first candidate is out of range with a chance of 2^-128. */
+function walletSignerOf(walletSeed: Uint8Array, pubkey: string): Signer {
+  for (let attempt = 0; ; attempt++) {
+    const secret = deriveBytes(walletSeed, `pylon wallet key ${pubkey}${attempt === 0 ? '' : ` ${attempt}`}`, 32)
+    if (isPrivate(secret)) return createSigner(secret)
+  }
+}

@@ -1,0 +1,180 @@
+/** One subscription on one relay: what it takes of what comes, and a cursor that passes only what was handled. */
+import type { Clock } from '../../base/clock.ts'
+import type { Relay } from '../relay/relay.ts'
+import type { Filter, NostrEvent } from '../types.ts'
+import type { Delivery } from './delivery.ts'
+import { admitEvent, type IngestDeps } from './ingest.ts'
+
+export interface FeedDeps extends IngestDeps {
+  readonly clock: Clock
+  readonly filters: readonly Filter[]
+  /** Where it is asked: subscriptions of one group share their requests. */
+  readonly group: string
+  /** Relays may serve it only to its key, and some do so without a word. */
+  readonly isPrivate: boolean
+  /** Our key that it is for. */
+  readonly owner: string | undefined
+  readonly overlapS: number
+  readonly latenessS: number
+  readonly backfillS: number
+  readonly delivery: Delivery
+  /** The cursor stored by an earlier run (ms). */
+  readonly cursor: number | undefined
+  /** The cursor may have moved: worth writing soon. */
+  onCaughtUp(): void
+}
+
+/** A request that carries something of this feed. */
+export interface FeedLine {
+  readonly live: boolean
+  readonly reason: string | undefined
+  reopen(): void
+}
+
+export class Feed {
+  readonly #deps: FeedDeps
+  #relay: Relay | undefined
+  /** The requests that carry it, and whether all was read over each. */
+  readonly #lines = new Map<FeedLine, boolean>()
+  /** Events under way that came after we had caught up, with when they came (ms), oldest first. */
+  readonly #live = new Map<number, number>()
+  #token = 0
+  /** Tokens of events under way that count as history. */
+  readonly #demoted = new Set<number>()
+  /** Events under way that came with history: they hold the cursor where it was. */
+  #historic = 0
+  /** The filters of this opening. */
+  #asked: Filter[] = []
+  /** Something was left out for want of room: ask again once there is some. */
+  #missed = false
+  #cursor: number | undefined
+
+  constructor(deps: FeedDeps) {
+    this.#deps = deps
+    this.#cursor = deps.cursor
+  }
+
+  get filters(): readonly Filter[] {
+    return this.#deps.filters
+  }
+
+  get group(): string {
+    return this.#deps.group
+  }
+
+  get isPrivate(): boolean {
+    return this.#deps.isPrivate
+  }
+
+  get owner(): string | undefined {
+    return this.#deps.owner
+  }
+
+  /** Milliseconds since the epoch; undefined until the relay was read to the end once. */
+  get cursor(): number | undefined {
+    return this.#cursor
+  }
+
+  get reason(): string | undefined {
+    for (const line of this.#lines.keys()) if (line.reason !== undefined) return line.reason
+    return undefined
+  }
+
+  /** Which connection it is asked on from now on. */
+  attach(relay: Relay): void {
+    this.#relay = relay
+  }
+
+  /** A request that will carry it is being made. */
+  join(line: FeedLine): void {
+    this.#lines.set(line, false)
+  }
+
+  leave(line: FeedLine): void {
+    this.#lines.delete(line)
+  }
+
+  /** A request opens. @returns from when to ask live, and how far back to read to the end; unix seconds */
+  begin(line: FeedLine): { since: number; readSince: number } {
+    const { clock, overlapS, latenessS, backfillS, filters } = this.#deps
+    const now = clock.now()
+    // Our clock went back: the cursor says nothing, and asked from there the relay would be silent until that time.
+    if (this.#cursor !== undefined && this.#cursor > now) this.#cursor = undefined
+    this.#lines.set(line, false)
+    this.#historic += this.#live.size
+    // What was under way before this opening counts as history now: the cursor waits for all of it.
+    for (const token of this.#live.keys()) this.#demoted.add(token)
+    this.#live.clear()
+    const readSince = Math.max(0, Math.floor(this.#cursor === undefined ? now / 1000 - backfillS : this.#cursor / 1000 - overlapS))
+    const since = Math.max(0, Math.min(readSince, Math.floor(now / 1000 - latenessS)))
+    this.#asked = filters.map((filter) => ({ ...filter, since }))
+    return { since, readSince }
+  }
+
+  take(event: NostrEvent): void {
+    const { delivery, clock } = this.#deps
+    const relay = this.#relay
+    if (relay === undefined) return
+    // With its since: what is older was not asked for, and the claim on it may be forgotten already.
+    if (typeof admitEvent(this.#deps, event, this.#asked, (id) => delivery.isDone(id)) === 'string') return
+    relay.lastEventAt = clock.now()
+    const done = delivery.pending(event.id) ?? delivery.deliver(event, relay.url)
+    if (done === undefined) {
+      this.#missed = true
+      return
+    }
+    this.#track(done)
+  }
+
+  /** Everything was read over this request. */
+  settled(line: FeedLine): void {
+    if (!this.#lines.has(line)) return
+    this.#lines.set(line, true)
+    if (this.#caughtUp) this.#deps.onCaughtUp()
+  }
+
+  /** Moves the cursor up to what is certain now. True when it moved. */
+  advance(): boolean {
+    const relay = this.#relay
+    if (this.#missed && this.#live.size === 0 && this.#historic === 0) {
+      this.#missed = false
+      for (const line of [...this.#lines.keys()]) line.reopen()
+      return false
+    }
+    if (relay?.connected !== true || !this.#caughtUp || this.#missed || this.#historic > 0) return false
+    for (const line of this.#lines.keys()) if (!line.live) return false
+    const oldest = this.#live.values().next()
+    const limits = [
+      relay.lastAliveAt,
+      relay.provenAt ?? Number.POSITIVE_INFINITY,
+      oldest.done === true ? Number.POSITIVE_INFINITY : oldest.value - 1,
+    ]
+    const reached = Math.min(...limits)
+    if (this.#cursor !== undefined && reached <= this.#cursor) return false
+    this.#cursor = reached
+    return true
+  }
+
+  get #caughtUp(): boolean {
+    if (this.#lines.size === 0) return false
+    for (const settled of this.#lines.values()) if (!settled) return false
+    return true
+  }
+
+  #track(done: Promise<void>): void {
+    const token = ++this.#token
+    if (this.#caughtUp) this.#live.set(token, this.#deps.clock.now())
+    else {
+      this.#historic++
+      this.#demoted.add(token)
+    }
+    void done.then(() => {
+      if (!this.#demoted.delete(token)) {
+        this.#live.delete(token)
+        return
+      }
+      this.#historic--
+      if (this.#historic === 0 && this.#caughtUp) this.#deps.onCaughtUp()
+    })
+  }
+}

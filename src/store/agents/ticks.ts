@@ -1,0 +1,257 @@
+/** Ticks: each occasion claimed once, each plan stored whole. */
+import { PylonError } from '../../base/errors.ts'
+import { defineCommand, type Row } from '../commands.ts'
+import { amount, int, intOrNull, jsonOrNull, text, textOrNull } from '../row.ts'
+import type { Store } from '../store.ts'
+import { IS_KNOWN } from './heard.ts'
+
+export type TickState = 'claimed' | 'thinking' | 'acting' | 'done' | 'failed'
+export type TickTrigger = 'first' | 'heartbeat' | 'mention' | 'dm' | 'zap' | 'funding' | 'manual'
+
+export interface TickRow {
+  readonly id: string
+  readonly agentPubkey: string
+  readonly number: number
+  readonly slot: string
+  readonly trigger: TickTrigger
+  readonly state: TickState
+  readonly attempts: number
+  readonly observation: unknown
+  readonly thought: string | null
+  readonly costMsats: bigint
+  readonly error: string | null
+  readonly startedAt: number
+  readonly finishedAt: number | null
+}
+
+export interface TickClaim {
+  readonly id: string
+  readonly agentPubkey: string
+  readonly slot: string
+  readonly trigger: TickTrigger
+  readonly at: number
+  /** The next heartbeat; undefined leaves it. */
+  readonly nextTickAt: number | null | undefined
+  /** What was heard and causes the tick: observed before all else that waits. */
+  readonly heardId?: string | undefined
+}
+
+/** Claims the occasion and what was said to the agent so far, messages and zaps before mentions, which anybody makes in any number, and whom the agent has spoken to before strangers. Undefined when the occasion was claimed before. */
+export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number | undefined => {
+  const agent = sql('SELECT tick_count FROM agents WHERE pubkey = ? AND deleted_at IS NULL').get(p.agentPubkey)
+  if (agent === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
+  const number = int(agent, 'tick_count') + 1
+  const inserted = sql(
+    `INSERT INTO ticks (id, agent_pubkey, number, slot, trigger_type, state, started_at) VALUES (?, ?, ?, ?, ?, 'claimed', ?)
+     ON CONFLICT (agent_pubkey, slot) DO NOTHING`,
+  ).run(p.id, p.agentPubkey, BigInt(number), p.slot, p.trigger, BigInt(p.at))
+  if (inserted.changes === 0) return undefined
+  sql('UPDATE agents SET tick_count = ?, last_tick_at = ? WHERE pubkey = ?').run(BigInt(number), BigInt(p.at), p.agentPubkey)
+  if (p.nextTickAt !== undefined) {
+    sql('UPDATE agents SET next_tick_at = ? WHERE pubkey = ?').run(p.nextTickAt === null ? null : BigInt(p.nextTickAt), p.agentPubkey)
+  }
+  sql(
+    `UPDATE heard SET tick_id = @tick WHERE agent_pubkey = @agent AND id IN
+       (SELECT id FROM heard WHERE agent_pubkey = @agent AND tick_id IS NULL
+        ORDER BY id = @cause DESC, wakes DESC, type = 'mention', ${IS_KNOWN} DESC, heard_at LIMIT 50)`,
+  ).run({ tick: p.id, agent: p.agentPubkey, cause: p.heardId ?? '' })
+  return number
+})
+
+/** Counts an attempt to think. The first observation stays: a tick that is tried again sees the same. */
+export const beginThinking = defineCommand('begin_thinking', (sql, p: { id: string; observation: unknown }) => {
+  const changed = sql(
+    `UPDATE ticks SET state = 'thinking', attempts = attempts + 1, observation_json = coalesce(observation_json, ?)
+     WHERE id = ? AND state IN ('claimed', 'thinking')`,
+  ).run(JSON.stringify(p.observation), p.id)
+  if (changed.changes === 0) throw new PylonError('conflict', 'The tick is past thinking.')
+})
+
+export const addTickCost = defineCommand('add_tick_cost', (sql, p: { id: string; costMsats: bigint }) => {
+  sql('UPDATE ticks SET cost_msats = ? WHERE id = ?').run(p.costMsats, p.id)
+})
+
+export interface PlannedAction {
+  readonly id: string
+  readonly type: string
+  readonly params: unknown
+  /** Set where it is already refused, with the reason. */
+  readonly refused?: string
+}
+
+/** Stores what the brain wants, whole, before any of it is done, and gives back what was heard and shall wait for the next tick. */
+export const planTick = defineCommand(
+  'plan_tick',
+  (
+    sql,
+    p: {
+      id: string
+      agentPubkey: string
+      thought: string
+      costMsats: bigint
+      actions: readonly PlannedAction[]
+      left: readonly string[]
+      at: number
+    },
+  ) => {
+    const changed = sql(
+      "UPDATE ticks SET state = 'acting', thought = ?, cost_msats = cost_msats + ? WHERE id = ? AND state = 'thinking'",
+    ).run(p.thought, p.costMsats, p.id)
+    if (changed.changes === 0) throw new PylonError('conflict', 'The tick is not thinking.')
+    for (const id of p.left) sql('UPDATE heard SET tick_id = NULL, passed = passed + 1 WHERE tick_id = ? AND id = ?').run(p.id, id)
+    p.actions.forEach((action, index) => {
+      sql(
+        `INSERT INTO actions (id, tick_id, agent_pubkey, idx, type, params_json, state, reason, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      ).run(
+        action.id,
+        p.id,
+        p.agentPubkey,
+        BigInt(index),
+        action.type,
+        JSON.stringify(action.params),
+        action.refused === undefined ? 'planned' : 'refused',
+        action.refused ?? null,
+        BigInt(p.at),
+        BigInt(p.at),
+      )
+    })
+  },
+)
+
+/** Ends a tick; the agent's failures in a row start anew. */
+export const finishTick = defineCommand('finish_tick', (sql, p: { id: string; at: number }) => {
+  const changed = sql("UPDATE ticks SET state = 'done', finished_at = ? WHERE id = ? AND state = 'acting'").run(BigInt(p.at), p.id)
+  if (changed.changes === 0) return
+  sql('UPDATE agents SET failures = 0, retry_at = NULL WHERE pubkey = (SELECT agent_pubkey FROM ticks WHERE id = ?)').run(p.id)
+  // The observation has what was said.
+  sql("UPDATE heard SET content = '' WHERE tick_id = ?").run(p.id)
+})
+
+const MAX_TRIES = 3
+
+/**
+ * Ends a tick that failed, and leaves the agent alone for a while. What it heard is given to a later tick, a few times,
+ * unless the tick had begun to act on it; actions that were not begun then never are.
+ */
+export const failTick = defineCommand('fail_tick', (sql, p: { id: string; error: string; at: number; retryAt: number | null }) => {
+  const row = sql("SELECT state, agent_pubkey FROM ticks WHERE id = ? AND state IN ('claimed', 'thinking', 'acting')").get(p.id)
+  if (row === undefined) return
+  sql("UPDATE ticks SET state = 'failed', error = ?, finished_at = ? WHERE id = ?").run(p.error, BigInt(p.at), p.id)
+  if (text(row, 'state') === 'acting') {
+    sql(
+      "UPDATE actions SET state = 'failed', reason = 'the tick failed before it', updated_at = ? WHERE tick_id = ? AND state = 'planned'",
+    ).run(BigInt(p.at), p.id)
+  } else {
+    sql('UPDATE heard SET tick_id = NULL, tries = tries + 1 WHERE tick_id = ? AND tries + 1 < ?').run(p.id, BigInt(MAX_TRIES))
+    const left = sql('SELECT count(*) AS n FROM heard WHERE tick_id = ?').get(p.id)
+    const given = left === undefined ? 0 : int(left, 'n')
+    if (given > 0) {
+      const words = ` ${given} of what it heard had ${MAX_TRIES} such ticks and ${given === 1 ? 'is' : 'are'} left unanswered.`
+      sql('UPDATE ticks SET error = error || ? WHERE id = ?').run(words, p.id)
+    }
+  }
+  sql('UPDATE agents SET failures = failures + 1, retry_at = ? WHERE pubkey = ?').run(
+    p.retryAt === null ? null : BigInt(p.retryAt),
+    text(row, 'agent_pubkey'),
+  )
+})
+
+function decodeTick(row: Row): TickRow {
+  return {
+    id: text(row, 'id'),
+    agentPubkey: text(row, 'agent_pubkey'),
+    number: int(row, 'number'),
+    slot: text(row, 'slot'),
+    trigger: text(row, 'trigger_type') as TickTrigger,
+    state: text(row, 'state') as TickState,
+    attempts: int(row, 'attempts'),
+    observation: jsonOrNull(row, 'observation_json'),
+    thought: textOrNull(row, 'thought'),
+    costMsats: amount(row, 'cost_msats'),
+    error: textOrNull(row, 'error'),
+    startedAt: int(row, 'started_at'),
+    finishedAt: intOrNull(row, 'finished_at'),
+  }
+}
+
+export function getTick(store: Store, id: string): TickRow | undefined {
+  const row = store.sql('SELECT * FROM ticks WHERE id = ?').get(id)
+  return row === undefined ? undefined : decodeTick(row)
+}
+
+/** Ticks that a stop or crash left unfinished. */
+export function openTicks(store: Store): { id: string; agentPubkey: string }[] {
+  return store
+    .sql("SELECT id, agent_pubkey FROM ticks WHERE state IN ('claimed', 'thinking', 'acting') ORDER BY started_at, number")
+    .all()
+    .map((row) => ({ id: text(row, 'id'), agentPubkey: text(row, 'agent_pubkey') }))
+}
+
+/** Newest first, without what was observed: that is large. */
+export function ticksOf(store: Store, pubkey: string, limit: number): TickRow[] {
+  return store
+    .sql(
+      `SELECT id, agent_pubkey, number, slot, trigger_type, state, attempts, NULL AS observation_json, thought, cost_msats, error, started_at,
+         finished_at FROM ticks WHERE agent_pubkey = ? ORDER BY number DESC LIMIT ?`,
+    )
+    .all(pubkey, BigInt(limit))
+    .map(decodeTick)
+}
+
+/** The agent's last tick before that number that observed something. */
+export function observedBefore(store: Store, pubkey: string, number: number): TickRow | undefined {
+  const row = store
+    .sql(
+      'SELECT * FROM ticks WHERE agent_pubkey = ? AND number < ? AND number >= ? AND observation_json IS NOT NULL ORDER BY number DESC LIMIT 1',
+    )
+    .get(pubkey, BigInt(number), BigInt(number - 10))
+  return row === undefined ? undefined : decodeTick(row)
+}
+
+/** When the ticks since `since` that others caused began, oldest first. */
+export function triggeredTicks(store: Store, pubkey: string, since: number): number[] {
+  return store
+    .sql(
+      "SELECT started_at FROM ticks WHERE agent_pubkey = ? AND started_at > ? AND trigger_type IN ('mention', 'dm', 'zap') ORDER BY started_at",
+    )
+    .all(pubkey, BigInt(since))
+    .map((row) => int(row, 'started_at'))
+}
+
+/** Ticks of an agent whose observation is kept at most, however often others wake it. */
+const MAX_OBSERVED = 200
+
+/**
+ * Forgets finished ticks, what was heard in them and opened wraps from before `before`, and what was observed before
+ * `observedBefore` or many ticks ago, which is most of a tick's size. What was said stays: it may not be said again.
+ * @returns whether there may be more to forget: at most `limit` ticks are looked at.
+ */
+export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number; observedBefore: number; limit: number }): boolean => {
+  const before = BigInt(p.before)
+  const observed = sql(
+    `SELECT t.id FROM ticks t JOIN agents a ON a.pubkey = t.agent_pubkey WHERE t.observation_json IS NOT NULL AND t.state IN ('done', 'failed')
+       AND (t.finished_at < ? OR t.number <= a.tick_count - ?) LIMIT ?`,
+  ).all(BigInt(p.observedBefore), BigInt(MAX_OBSERVED), BigInt(p.limit))
+  for (const row of observed) {
+    const id = text(row, 'id')
+    sql('UPDATE ticks SET observation_json = NULL WHERE id = ?').run(id)
+    sql("UPDATE heard SET content = '', event_json = NULL WHERE tick_id = ?").run(id)
+  }
+  const old = sql(
+    `SELECT id FROM ticks t WHERE finished_at < ? AND state IN ('done', 'failed')
+       AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.tick_id = t.id AND a.state IN ('claimed', 'unknown')) LIMIT ?`,
+  ).all(before, BigInt(p.limit))
+  for (const row of old) {
+    const id = text(row, 'id')
+    sql('DELETE FROM heard WHERE tick_id = ?').run(id)
+    sql('DELETE FROM actions WHERE tick_id = ?').run(id)
+    sql('DELETE FROM ticks WHERE id = ?').run(id)
+  }
+  sql('DELETE FROM heard WHERE heard_at < ? AND tick_id IS NULL').run(before)
+  sql('DELETE FROM opened_wraps WHERE at < ?').run(before)
+  sql('DELETE FROM agent_transitions WHERE at < ? AND rowid NOT IN (SELECT max(rowid) FROM agent_transitions GROUP BY agent_pubkey)').run(
+    before,
+  )
+  return old.length === p.limit || observed.length === p.limit
+})

@@ -1,0 +1,47 @@
+/** Long-running calls of the control socket, so that their outcome outlives the connection and the process. */
+import { defineCommand, type Row } from '../commands.ts'
+import { int, intOrNull, jsonOrNull, text } from '../row.ts'
+import type { Store } from '../store.ts'
+
+export interface TaskRow {
+  readonly id: string
+  readonly route: string
+  readonly state: 'running' | 'done' | 'failed'
+  /** The answer, or the error object. */
+  readonly outcome: unknown
+  readonly createdAt: number
+  readonly finishedAt: number | null
+}
+
+/** Puts a task to running; one that ended before (a repeated call) runs again. */
+export const startTask = defineCommand('start_task', (sql, p: { id: string; route: string; at: number }) => {
+  sql(
+    "INSERT INTO tasks (id, route, state, created_at) VALUES (?, ?, 'running', ?) ON CONFLICT (id) DO UPDATE SET state = 'running', outcome = NULL, finished_at = NULL",
+  ).run(p.id, p.route, BigInt(p.at))
+})
+
+/** @param p.outcome JSON text. */
+export const finishTask = defineCommand('finish_task', (sql, p: { id: string; state: 'done' | 'failed'; outcome: string; at: number }) => {
+  sql('UPDATE tasks SET state = ?, outcome = ?, finished_at = ? WHERE id = ?').run(p.state, p.outcome, BigInt(p.at), p.id)
+})
+
+/** Ends what a former process left running. @param p.outcome the error object as JSON text. */
+export const failLostTasks = defineCommand('fail_lost_tasks', (sql, p: { outcome: string; at: number }) => {
+  sql("UPDATE tasks SET state = 'failed', outcome = ?, finished_at = ? WHERE state = 'running'").run(p.outcome, BigInt(p.at))
+})
+
+export function findTask(store: Store, id: string): TaskRow | undefined {
+  const row = store.sql('SELECT * FROM tasks WHERE id = ?').get(id)
+  return row === undefined ? undefined : decode(row)
+}
+
+function decode(row: Row): TaskRow {
+  return {
+    id: text(row, 'id'),
+    route: text(row, 'route'),
+    state: text(row, 'state') as TaskRow['state'],
+    outcome: jsonOrNull(row, 'outcome'),
+    createdAt: int(row, 'created_at'),
+    finishedAt: intOrNull(row, 'finished_at'),
+  }
+}

@@ -1,0 +1,90 @@
+/** What all wallets of a home hold together, by the ledger: also readable while the node is stopped. */
+import { msats, msatsToSatsDown, type Sats, sats } from '../../base/amounts.ts'
+import { amount, int, text } from '../row.ts'
+import type { Store } from '../store.ts'
+import type { SetAside } from './keysets.ts'
+import { listMints } from './mints.ts'
+import { paidUnissuedSats } from './quotes.ts'
+
+export interface HeldValue {
+  readonly balanceSats: Sats
+  /** In operations that are not over, and paid for quotes that their mints have not issued. */
+  readonly atRiskSats: Sats
+  /** Those on the list, and those off it that still hold something. */
+  readonly mints: readonly {
+    readonly url: string
+    readonly balanceSats: Sats
+    readonly state: 'ok' | 'down'
+    readonly reason: string | null
+    readonly setAside: readonly SetAside[]
+  }[]
+}
+
+export function heldValue(store: Store): HeldValue {
+  const byMint = new Map<string, bigint>()
+  let total = 0n
+  const wallets = store.sql(
+    `SELECT substr(account, instr(account, '/wallet/') + 8) AS mint_url, sum(amount_msats) AS total FROM postings
+     WHERE account GLOB '*/wallet/*' GROUP BY mint_url`,
+  )
+  for (const row of wallets.all()) {
+    byMint.set(text(row, 'mint_url'), amount(row, 'total'))
+    total += amount(row, 'total')
+  }
+  const listed = listMints(store)
+  const others = [...byMint.keys()].filter((url) => (byMint.get(url) ?? 0n) > 0n && !listed.some((mint) => mint.url === url))
+  const inSats = (url: string) => msatsToSatsDown(msats(byMint.get(url) ?? 0n))
+  return {
+    balanceSats: msatsToSatsDown(msats(total)),
+    atRiskSats: sats(inOperations(store) + paidUnissuedSats(store)),
+    mints: [
+      ...listed.map((mint) => ({
+        url: mint.url,
+        balanceSats: inSats(mint.url),
+        state: mint.state,
+        reason: mint.reason,
+        setAside: mint.setAside,
+      })),
+      ...others.map((url) => ({ url, balanceSats: inSats(url), state: 'ok' as const, reason: 'not on the list any more', setAside: [] })),
+    ],
+  }
+}
+
+function inOperations(store: Store): bigint {
+  const row = store
+    .sql(`SELECT coalesce(sum(held_sats), 0) AS total FROM operations WHERE state IN ('prepared', 'submitted', 'unknown')`)
+    .get()
+  return row === undefined ? 0n : amount(row, 'total')
+}
+
+/** Refunds of jobs and leases whose token could not be made yet: how many, and what they come to. */
+export function unsentRefunds(store: Store): { readonly count: number; readonly totalSats: Sats } {
+  const row = store
+    .sql(
+      `SELECT count(*) AS n, coalesce(sum(msats), 0) AS total FROM (
+         SELECT paid_msats AS msats FROM jobs WHERE status = 'refunding' AND refund_sends = 0
+         UNION ALL SELECT refund_msats FROM leases WHERE state = 'refunding' AND refund_sends = 0)`,
+    )
+    .get()
+  return { count: row === undefined ? 0 : int(row, 'n'), totalSats: msatsToSatsDown(msats(row === undefined ? 0n : amount(row, 'total'))) }
+}
+
+/** Refunds whose token is out and was not spent yet: they are sent again until it is. */
+export function sentRefunds(store: Store): { readonly count: number; readonly totalSats: Sats } {
+  const row = store
+    .sql(
+      `SELECT count(*) AS n, coalesce(sum(msats), 0) AS total FROM (
+         SELECT paid_msats AS msats FROM jobs WHERE status = 'refunding' AND refund_sends > 0
+         UNION ALL SELECT refund_msats FROM leases WHERE state = 'refunding' AND refund_sends > 0)`,
+    )
+    .get()
+  return { count: row === undefined ? 0 : int(row, 'n'), totalSats: msatsToSatsDown(msats(row === undefined ? 0n : amount(row, 'total'))) }
+}
+
+/** Every key of this home that ever had a wallet. */
+export function walletOwners(store: Store): { pubkey: string; kind: 'node' | 'customer' | 'agent' }[] {
+  return store
+    .sql('SELECT pubkey, kind FROM wallet_owners ORDER BY pubkey')
+    .all()
+    .map((row) => ({ pubkey: text(row, 'pubkey'), kind: text(row, 'kind') as 'node' | 'customer' | 'agent' }))
+}

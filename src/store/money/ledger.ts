@@ -1,0 +1,180 @@
+/** The double-entry ledger: balanced sets of postings, each posted once, and the sums over them. */
+import { PylonError } from '../../base/errors.ts'
+import { defineCommand, type Row } from '../commands.ts'
+import { amount, int, text, textOrNull } from '../row.ts'
+import type { Store } from '../store.ts'
+
+/** What caused a movement of value. */
+export interface EntryCause {
+  readonly type: 'job' | 'purchase' | 'tick' | 'action' | 'zap' | 'lease' | 'owner' | 'transfer'
+  readonly id: string
+}
+
+export interface Posting {
+  /** `<owner>/<class>[/<detail>]`; owner is `node`, `customer` or `agent:<pubkey>`. */
+  readonly account: string
+  /** Added to the account: assets positive when we hold, income, deposit and equity negative when they owe. */
+  readonly amountMsats: bigint
+}
+
+export interface Entry {
+  /** Says what happened, e.g. `job:<id>:settled`: a second entry of the same id is not posted. */
+  readonly id: string
+  readonly cause: EntryCause
+  /** Milliseconds since the epoch. */
+  readonly at: number
+  readonly memo?: string
+  readonly postings: readonly Posting[]
+}
+
+const ACCOUNT = /^(?:node|customer|agent:[0-9a-f]{64})\/(?:wallet|held|income|deposit|expense|equity)(?:\/.+)?$/
+
+/**
+ * Posts an entry; false when its id was posted before (settle once). Postings of one account are summed, zeros left out.
+ * @throws internal when the postings do not sum to zero or an account is misnamed.
+ */
+export const postEntry = defineCommand('post_entry', (sql, entry: Entry): boolean => {
+  const sums = new Map<string, bigint>()
+  let total = 0n
+  for (const { account, amountMsats } of entry.postings) {
+    if (!ACCOUNT.test(account)) throw new PylonError('internal', `The ledger has no account of the form ${account}.`)
+    sums.set(account, (sums.get(account) ?? 0n) + amountMsats)
+    total += amountMsats
+  }
+  if (total !== 0n) throw new PylonError('internal', `The entry ${entry.id} does not balance: its postings sum to ${total} msats.`)
+  const inserted = sql(
+    'INSERT INTO ledger_entries (id, cause_type, cause_id, memo, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING',
+  ).run(entry.id, entry.cause.type, entry.cause.id, entry.memo ?? null, BigInt(entry.at))
+  if (inserted.changes === 0) return false
+  for (const [account, amountMsats] of sums) {
+    if (amountMsats === 0n) continue
+    sql('INSERT INTO postings (entry_id, account, amount_msats) VALUES (?, ?, ?)').run(entry.id, account, amountMsats)
+    sql(
+      `INSERT INTO account_balances (account, amount_msats) VALUES (?, ?)
+       ON CONFLICT (account) DO UPDATE SET amount_msats = amount_msats + excluded.amount_msats`,
+    ).run(account, amountMsats)
+    // Accounts of one operation or one job come and go: back at zero they leave no row.
+    sql('DELETE FROM account_balances WHERE account = ? AND amount_msats = 0').run(account)
+  }
+  return true
+})
+
+/** The sum of an account's postings, in millisats, with its sign. */
+export function accountBalance(store: Store, account: string): bigint {
+  const row = store.sql('SELECT amount_msats FROM account_balances WHERE account = ?').get(account)
+  return row === undefined ? 0n : amount(row, 'amount_msats')
+}
+
+/** Every account that begins with `prefix` and its sum; accounts that are back at zero are left out. */
+export function balancesByPrefix(store: Store, prefix: string): Map<string, bigint> {
+  const rows = store
+    .sql('SELECT account, amount_msats FROM account_balances WHERE account >= @prefix AND account < @prefix || char(1114111)')
+    .all({ prefix })
+  return new Map(rows.map((row) => [text(row, 'account'), amount(row, 'amount_msats')]))
+}
+
+/**
+ * What an owner holds for customers whose jobs and leases are not settled, msats by mint: it becomes income, or goes back.
+ * A deposit is named after its cause, and so is the entry that brought it into the wallet.
+ */
+export function depositsByMint(store: Store, owner: string): Map<string, bigint> {
+  const rows = store
+    .sql(
+      `SELECT coalesce((SELECT substr(p.account, length(@owner) + 9) FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
+           WHERE e.cause_type = substr(d.detail, 1, instr(d.detail, ':') - 1) AND e.cause_id = substr(d.detail, instr(d.detail, ':') + 1)
+             AND p.account GLOB @owner || '/wallet/*' LIMIT 1), '') AS mint_url, sum(d.owed_msats) AS owed_msats
+       FROM (SELECT substr(account, length(@owner) + 10) AS detail, -amount_msats AS owed_msats FROM account_balances
+         WHERE account >= @owner || '/deposit/' AND account < @owner || '/deposit0') d GROUP BY mint_url`,
+    )
+    .all({ owner })
+  return new Map(rows.map((row) => [text(row, 'mint_url'), amount(row, 'owed_msats')]))
+}
+
+/** The mint at which a payment for this job or lease came in. */
+export function mintOfCause(store: Store, owner: string, cause: EntryCause): string | undefined {
+  const row = store
+    .sql(
+      `SELECT substr(p.account, length(@owner) + 9) AS mint_url FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
+       WHERE e.cause_type = @type AND e.cause_id = @id AND p.amount_msats > 0 AND p.account GLOB @owner || '/wallet/*'
+       ORDER BY e.created_at, e.id LIMIT 1`,
+    )
+    .get({ owner, type: cause.type, id: cause.id })
+  return row === undefined ? undefined : text(row, 'mint_url')
+}
+
+export interface HistoryRow {
+  readonly id: string
+  readonly cause: EntryCause
+  readonly memo: string | null
+  readonly at: number
+  /** Only postings of the owner that was asked for. */
+  readonly postings: readonly Posting[]
+}
+
+/** The newest entries that touch an owner's accounts, newest first. */
+export function ledgerHistory(store: Store, options: { owner?: string; limit: number; sinceMs?: number }): HistoryRow[] {
+  const entries = store
+    .sql(
+      `SELECT * FROM ledger_entries e WHERE created_at >= @since
+         AND (@owner IS NULL OR EXISTS (SELECT 1 FROM postings p WHERE p.entry_id = e.id AND p.owner = @owner))
+       ORDER BY created_at DESC, rowid DESC LIMIT @limit`,
+    )
+    .all({ owner: options.owner ?? null, since: BigInt(options.sinceMs ?? 0), limit: BigInt(options.limit) })
+  return entries.map((row) => ({
+    id: text(row, 'id'),
+    cause: { type: text(row, 'cause_type') as EntryCause['type'], id: text(row, 'cause_id') },
+    memo: textOrNull(row, 'memo'),
+    at: int(row, 'created_at'),
+    postings: store
+      .sql('SELECT account, amount_msats FROM postings WHERE entry_id = @id AND (@owner IS NULL OR owner = @owner) ORDER BY account')
+      .all({ id: text(row, 'id'), owner: options.owner ?? null })
+      .map(decodePosting),
+  }))
+}
+
+function decodePosting(row: Row): Posting {
+  return { account: text(row, 'account'), amountMsats: amount(row, 'amount_msats') }
+}
+
+export interface LedgerAudit {
+  readonly ok: boolean
+  /** Each is one sentence for a person. */
+  readonly problems: readonly string[]
+}
+
+/** Proves the books: every entry balances; per owner and mint the proofs we hold are worth what the ledger says. */
+export function auditLedger(store: Store): LedgerAudit {
+  const problems: string[] = []
+  for (const row of store.sql('SELECT entry_id, sum(amount_msats) AS total FROM postings GROUP BY entry_id HAVING total <> 0').all()) {
+    problems.push(`The ledger entry ${text(row, 'entry_id')} is off balance by ${amount(row, 'total')} msats.`)
+  }
+  const drifted = store.sql(
+    `SELECT account FROM (SELECT account, amount_msats FROM postings UNION ALL SELECT account, -amount_msats FROM account_balances)
+     GROUP BY account HAVING sum(amount_msats) <> 0`,
+  )
+  for (const row of drifted.all()) problems.push(`The balance of the account ${text(row, 'account')} is not the sum of its postings.`)
+  const ledger = new Map<string, bigint>()
+  const proofs = new Map<string, bigint>()
+  const add = (sums: Map<string, bigint>, key: string, value: bigint) => sums.set(key, (sums.get(key) ?? 0n) + value)
+  const held = store.sql(
+    `SELECT p.owner, o.mint_url, sum(p.amount_msats) AS total FROM postings p
+     LEFT JOIN operations o ON p.account = p.owner || '/held/' || o.id WHERE p.account GLOB '*/held/*' GROUP BY p.owner, o.mint_url`,
+  )
+  for (const row of held.all()) add(ledger, `${text(row, 'owner')} at ${textOrNull(row, 'mint_url')}`, amount(row, 'total'))
+  const wallets = store.sql(
+    `SELECT owner, substr(account, instr(account, '/wallet/') + 8) AS mint_url, sum(amount_msats) AS total FROM postings
+     WHERE account GLOB '*/wallet/*' GROUP BY account`,
+  )
+  for (const row of wallets.all()) add(ledger, `${text(row, 'owner')} at ${text(row, 'mint_url')}`, amount(row, 'total'))
+  const owned = store.sql(
+    `SELECT o.account_owner AS owner, p.mint_url, sum(p.amount_sats) * 1000 AS total FROM proofs p
+     JOIN wallet_owners o ON o.pubkey = p.owner_pubkey WHERE p.state IN ('unspent', 'reserved') GROUP BY p.owner_pubkey, p.mint_url`,
+  )
+  for (const row of owned.all()) add(proofs, `${text(row, 'owner')} at ${text(row, 'mint_url')}`, amount(row, 'total'))
+  for (const key of new Set([...ledger.keys(), ...proofs.keys()])) {
+    const books = ledger.get(key) ?? 0n
+    const held = proofs.get(key) ?? 0n
+    if (books !== held) problems.push(`The wallet of ${key} holds proofs worth ${held} msats, the ledger says ${books} msats.`)
+  }
+  return { ok: problems.length === 0, problems }
+}

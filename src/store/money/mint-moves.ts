@@ -1,0 +1,71 @@
+/** A mint that is reached at another address: the same mint, so everything that names it gets the new name. */
+import { defineCommand, type Sql } from '../commands.ts'
+import { text } from '../row.ts'
+import type { Store } from '../store.ts'
+
+/** Every table that names a mint by its address, but the list itself. */
+const TABLES = ['proofs', 'mint_keysets', 'operations', 'mint_quotes', 'owed_signatures', 'lnurl_addresses', 'jobs', 'leases'] as const
+
+/** Of `<owner>/wallet/<address>`: an address may hold any character, so no pattern. */
+const IS_OF = `instr(account, '/wallet/') > 0 AND substr(account, instr(account, '/wallet/') + 8) = @from`
+
+interface Move {
+  readonly from: string
+  readonly to: string
+}
+
+/** Moves a mint of the list. What was under way ends under the old name: `renameMint` catches it afterwards. */
+export const moveMint = defineCommand('move_mint', (sql, p: Move & { info: unknown }) => {
+  const info = JSON.stringify(p.info)
+  sql(
+    `INSERT INTO mints (url, cap_sats, added_at, info_json, max_inputs) SELECT ?, cap_sats, added_at, ?, max_inputs FROM mints WHERE url = ?
+     ON CONFLICT (url) DO UPDATE SET cap_sats = max(cap_sats, excluded.cap_sats), info_json = excluded.info_json`,
+  ).run(p.to, info, p.from)
+  sql('DELETE FROM mints WHERE url = ?').run(p.from)
+  sql('UPDATE mint_former_urls SET mint_url = ? WHERE mint_url = ?').run(p.to, p.from)
+  sql('DELETE FROM mint_former_urls WHERE url = ?').run(p.to)
+  sql('INSERT INTO mint_former_urls (url, mint_url) VALUES (?, ?) ON CONFLICT (url) DO UPDATE SET mint_url = excluded.mint_url').run(
+    p.from,
+    p.to,
+  )
+  for (const table of TABLES) sql(`UPDATE ${table} SET mint_url = ? WHERE mint_url = ?`).run(p.to, p.from)
+  renameAccounts(sql, p)
+})
+
+/** Gives what still has an old name the new one; does nothing where all has it. */
+export const renameMint = defineCommand('rename_mint', (sql, p: Move) => {
+  for (const table of TABLES) sql(`UPDATE ${table} SET mint_url = ? WHERE mint_url = ?`).run(p.to, p.from)
+  // The accounts of the old name were at zero: what came since shows.
+  if (sql(`SELECT 1 FROM account_balances WHERE ${IS_OF}`).get({ from: p.from }) !== undefined) renameAccounts(sql, p)
+})
+
+function renameAccounts(sql: Sql, { from, to }: Move): void {
+  const renamed = `substr(account, 1, instr(account, '/wallet/') + 7) || @to`
+  sql(`UPDATE postings SET account = ${renamed} WHERE ${IS_OF}`).run({ from, to })
+  sql(
+    `INSERT INTO account_balances (account, amount_msats) SELECT ${renamed}, amount_msats FROM account_balances WHERE ${IS_OF}
+     ON CONFLICT (account) DO UPDATE SET amount_msats = amount_msats + excluded.amount_msats`,
+  ).run({ from, to })
+  sql(`DELETE FROM account_balances WHERE amount_msats = 0 OR (${IS_OF})`).run({ from })
+}
+
+/** Where the mint of an address that it left is now. */
+export function mintNow(store: Store, url: string): string | undefined {
+  const row = store.sql('SELECT mint_url FROM mint_former_urls WHERE url = ?').get(url)
+  return row === undefined ? undefined : text(row, 'mint_url')
+}
+
+export function formerMints(store: Store): Move[] {
+  return store
+    .sql('SELECT url, mint_url FROM mint_former_urls')
+    .all()
+    .map((row) => ({ from: text(row, 'url'), to: text(row, 'mint_url') }))
+}
+
+/** The keysets of a mint that coins of ours are of, also of those that we gave away and may take back. */
+export function keysetsWithCoins(store: Store, mintUrl: string): string[] {
+  return store
+    .sql(`SELECT DISTINCT keyset_id FROM proofs WHERE mint_url = ? AND state IN ('unspent', 'reserved', 'sent')`)
+    .all(mintUrl)
+    .map((row) => text(row, 'keyset_id'))
+}

@@ -1,0 +1,335 @@
+/** What is to be published: a message once, a delivery for each of its relays. */
+import { defineCommand, type Row, type Sql } from '../commands.ts'
+import { int, json, text, textOrNull } from '../row.ts'
+import type { Store } from '../store.ts'
+
+/** An event as the outbox keeps it: with `sig` when it was signed by a key that is not ours to sign with again. */
+export interface StoredEvent {
+  readonly id: string
+  readonly pubkey: string
+  readonly created_at: number
+  readonly kind: number
+  readonly tags: readonly (readonly string[])[]
+  readonly content: string
+  readonly sig?: string
+}
+
+export interface NewOutboxMessage {
+  readonly key: string
+  readonly event: StoredEvent
+  readonly relays: readonly string[]
+  /** Milliseconds since the epoch. */
+  readonly notAfter: number
+  readonly at: number
+  /** What a gift wrap holds, as it was sealed for the recipient: a wrap that is refused for its date is made again of it. */
+  readonly seal?: StoredEvent
+}
+
+export type DeliveryState = 'pending' | 'accepted' | 'rejected' | 'expired' | 'superseded'
+
+const isReplaced = (kind: number): boolean =>
+  kind === 0 || kind === 3 || (kind >= 10_000 && kind < 20_000) || (kind >= 30_000 && kind < 40_000)
+
+/**
+ * Puts a message out. False, and nothing done, when this key and event id were put out before. A newer revision of a replaceable
+ * event takes the place of the older ones of its key. Without a relay it is given up at once, and whoever listens is told so.
+ */
+export const enqueueEvent = defineCommand('enqueue_event', enqueueWith, (p: NewOutboxMessage) => `enqueue_event:${p.key}`)
+
+/** `enqueueEvent` for use inside another command's handler. */
+export function enqueueWith(sql: Sql, p: NewOutboxMessage): boolean {
+  const { key, event, relays, notAfter, at, seal } = p
+  const inserted = sql(
+    'INSERT INTO outbox_messages (key, event_id, kind, event, seal, not_after, created_at) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, event_id) DO NOTHING',
+  ).run(
+    key,
+    event.id,
+    BigInt(event.kind),
+    JSON.stringify(event),
+    seal === undefined ? null : JSON.stringify(seal),
+    BigInt(Math.floor(notAfter)),
+    BigInt(at),
+  )
+  if (inserted.changes === 0) return false
+  const id = BigInt(inserted.lastInsertRowid)
+  if (isReplaced(event.kind)) supersedeOlder(sql, key, id)
+  const deliver = sql('INSERT INTO outbox_deliveries (message_id, relay) VALUES (?, ?) ON CONFLICT DO NOTHING')
+  for (const relay of relays) deliver.run(id, relay)
+  if (relays.length === 0) giveUp(sql, [Number(id)], at)
+  return true
+}
+
+function supersedeOlder(sql: Sql, key: string, id: bigint): void {
+  sql(
+    `UPDATE outbox_deliveries SET state = 'superseded' WHERE state = 'pending' AND message_id IN (SELECT id FROM outbox_messages WHERE key = ? AND id < ?)`,
+  ).run(key, id)
+}
+
+/** A message with those of its relays that are still to be reached. */
+export interface PendingMessage {
+  readonly id: number
+  readonly key: string
+  readonly event: StoredEvent
+  readonly seal: StoredEvent | undefined
+  readonly notAfter: number
+  readonly deliveries: readonly { readonly relay: string; readonly attempts: number; readonly nextAt: number }[]
+}
+
+const PENDING_COLUMNS = 'm.id, m.key, m.event, m.seal, m.not_after, d.relay, d.attempts, d.next_at'
+
+/** Messages after `afterId` with pending deliveries, oldest first, of at most `limit` deliveries. */
+export function pendingAfter(store: Store, afterId: number, limit: number): PendingMessage[] {
+  const rows = store
+    .sql(
+      `SELECT ${PENDING_COLUMNS} FROM outbox_messages m JOIN outbox_deliveries d ON d.message_id = m.id
+         WHERE m.id > ? AND d.state = 'pending' ORDER BY m.id LIMIT ?`,
+    )
+    .all(BigInt(afterId), BigInt(limit))
+  const messages = groupPending(rows)
+  // The limit may have cut the last message's relays: leave it to the next call.
+  if (rows.length === limit && messages.length > 1) messages.pop()
+  return messages
+}
+
+/** Messages after `afterId` that wait for one relay. */
+export function pendingFor(store: Store, relay: string, afterId: number, limit: number): PendingMessage[] {
+  return groupPending(
+    store
+      .sql(
+        `SELECT ${PENDING_COLUMNS} FROM outbox_deliveries d JOIN outbox_messages m ON m.id = d.message_id
+         WHERE d.relay = ? AND d.state = 'pending' AND d.message_id > ? ORDER BY d.message_id LIMIT ?`,
+      )
+      .all(relay, BigInt(afterId), BigInt(limit)),
+  )
+}
+
+function groupPending(rows: readonly Row[]): PendingMessage[] {
+  const messages: (Omit<PendingMessage, 'deliveries'> & { deliveries: PendingMessage['deliveries'][number][] })[] = []
+  for (const row of rows) {
+    const id = int(row, 'id')
+    let message = messages.at(-1)
+    if (message === undefined || message.id !== id) {
+      const seal = row['seal'] === null ? undefined : json<StoredEvent>(row, 'seal')
+      message = { id, key: text(row, 'key'), event: json<StoredEvent>(row, 'event'), seal, notAfter: int(row, 'not_after'), deliveries: [] }
+      messages.push(message)
+    }
+    message.deliveries.push({ relay: text(row, 'relay'), attempts: int(row, 'attempts'), nextAt: int(row, 'next_at') })
+  }
+  return messages
+}
+
+export interface DeliveryOutcome {
+  readonly messageId: number
+  readonly relay: string
+  readonly state: DeliveryState
+  readonly attempts: number
+  readonly error: string | null
+  /** Of a refusal: one of a few words, to count by. */
+  readonly reason?: string
+  /** When to try again (ms); only for `pending`. */
+  readonly nextAt: number
+}
+
+export interface GivenUp {
+  readonly id: number
+  /** What each relay said. */
+  readonly why: string
+}
+
+/** Records what became of deliveries, many at once. Returns the messages that were accepted for the first time, and those that no relay will take. */
+export const recordDeliveries = defineCommand(
+  'record_deliveries',
+  (sql, p: { outcomes: readonly DeliveryOutcome[]; at: number }): { accepted: number[]; givenUp: GivenUp[] } => {
+    // What was said last stays, when all there is to add is that the time is over.
+    const update = sql(
+      `UPDATE outbox_deliveries SET state = ?, attempts = ?, last_error = coalesce(?, last_error), next_at = ?
+       WHERE message_id = ? AND relay = ? AND state = 'pending'`,
+    )
+    const accept = sql('UPDATE outbox_messages SET accepted_at = ? WHERE id = ? AND accepted_at IS NULL')
+    const accepted: number[] = []
+    const over = new Set<number>()
+    for (const { messageId, relay, state, attempts, error, reason, nextAt } of p.outcomes) {
+      const id = BigInt(messageId)
+      const { changes } = update.run(state, BigInt(attempts), error, BigInt(Math.floor(nextAt)), id, relay)
+      if (state === 'accepted' && accept.run(BigInt(p.at), id).changes > 0) accepted.push(messageId)
+      if (state === 'rejected' && changes > 0) countRefusal(sql, { relay, reason: reason ?? 'other', words: error ?? '', at: p.at })
+      if (state === 'rejected' || state === 'expired') over.add(messageId)
+    }
+    return { accepted, givenUp: giveUp(sql, [...over], p.at) }
+  },
+)
+
+/** Those of the messages that no relay has taken or will take; a message whose place a newer revision took is none of them. */
+function giveUp(sql: Sql, ids: readonly number[], at: number): GivenUp[] {
+  const statement = sql(
+    `UPDATE outbox_messages SET given_up_at = ?, given_up_why = coalesce(
+         (SELECT substr(group_concat(relay || ': ' || coalesce(last_error, 'not taken in time'), '; '), 1, 500)
+            FROM outbox_deliveries d WHERE d.message_id = outbox_messages.id),
+         'there is no relay to send it to')
+       WHERE id = ? AND accepted_at IS NULL AND given_up_at IS NULL AND NOT EXISTS (
+         SELECT 1 FROM outbox_deliveries d WHERE d.message_id = outbox_messages.id AND d.state IN ('pending', 'accepted', 'superseded'))
+       RETURNING given_up_why, kind`,
+  )
+  const late = sql("SELECT relay, last_error FROM outbox_deliveries WHERE message_id = ? AND state = 'expired'")
+  const given: GivenUp[] = []
+  for (const id of ids) {
+    const row = statement.get(BigInt(at), BigInt(id))
+    if (row === undefined) continue
+    given.push({ id, why: text(row, 'given_up_why') })
+    const kind = int(row, 'kind')
+    if (kind >= 20_000 && kind < 30_000) continue
+    for (const one of late.all(BigInt(id))) {
+      countRefusal(sql, { relay: text(one, 'relay'), reason: 'not-taken-in-time', words: String(one['last_error'] ?? ''), at })
+    }
+  }
+  return given
+}
+
+function countRefusal(sql: Sql, p: { relay: string; reason: string; words: string; at: number }): void {
+  sql(
+    `INSERT INTO outbox_refusals (relay, reason, events, first_at, last_at, words) VALUES (@relay, @reason, 1, @at, @at, @words)
+       ON CONFLICT (relay, reason) DO UPDATE SET events = events + 1, last_at = excluded.last_at, words = excluded.words`,
+  ).run({ relay: p.relay, reason: p.reason, at: BigInt(p.at), words: p.words.slice(0, 300) })
+}
+
+export interface Refusals {
+  readonly relay: string
+  readonly reason: string
+  readonly events: number
+  readonly firstAt: number
+  readonly lastAt: number
+  /** What the relay said last. */
+  readonly words: string
+}
+
+/** What relays refused, by relay and reason, the newest first. */
+export function listRefusals(store: Store, limit: number): Refusals[] {
+  return store
+    .sql('SELECT * FROM outbox_refusals ORDER BY last_at DESC, relay, reason LIMIT ?')
+    .all(BigInt(limit))
+    .map((row) => ({
+      relay: text(row, 'relay'),
+      reason: text(row, 'reason'),
+      events: int(row, 'events'),
+      firstAt: int(row, 'first_at'),
+      lastAt: int(row, 'last_at'),
+      words: text(row, 'words'),
+    }))
+}
+
+/** Messages given up since a time (ms), but for those that only count while somebody listens. */
+export function countGivenUp(store: Store, since: number): number {
+  const row = store
+    .sql('SELECT count(*) AS n FROM outbox_messages WHERE given_up_at > ? AND (kind < 20000 OR kind >= 30000)')
+    .get(BigInt(since))
+  return row === undefined ? 0 : int(row, 'n')
+}
+
+/** Forgets refusals since whose last a time (ms) has passed. */
+export const sweepRefusals = defineCommand('sweep_refusals', (sql, p: { before: number; limit: number }): number => {
+  return sql(
+    'DELETE FROM outbox_refusals WHERE (relay, reason) IN (SELECT relay, reason FROM outbox_refusals WHERE last_at < ? LIMIT ?)',
+  ).run(BigInt(p.before), BigInt(p.limit)).changes
+})
+
+/** Puts another event in the place of a message's own: those relays that have not taken it yet get the new one. */
+export const remakeMessage = defineCommand('remake_message', (sql, p: { messageId: number; event: StoredEvent }) => {
+  sql('UPDATE outbox_messages SET event_id = ?, event = ? WHERE id = ?').run(p.event.id, JSON.stringify(p.event), BigInt(p.messageId))
+})
+
+export const markNotified = defineCommand('mark_notified', (sql, p: { messageIds: readonly number[] }) => {
+  const statement = sql('UPDATE outbox_messages SET notified = 1 WHERE id = ?')
+  for (const id of p.messageIds) statement.run(BigInt(id))
+})
+
+/** What a message ended as, for whoever put it out. */
+export interface Ended {
+  readonly id: number
+  readonly key: string
+  readonly eventId: string
+  /** Of what was given up: what the relays said. */
+  readonly why: string | null
+}
+
+/** Messages whose key begins so, that were accepted (or given up) and of which nobody was told. */
+export function unnotified(store: Store, outcome: 'accepted' | 'given_up', keyPrefix: string, limit: number): Ended[] {
+  return store
+    .sql(
+      `SELECT id, key, event_id, given_up_why FROM outbox_messages
+       WHERE notified = 0 AND ${outcome}_at IS NOT NULL AND key >= ? AND key < ? ORDER BY key LIMIT ?`,
+    )
+    .all(keyPrefix, `${keyPrefix}\u{10ffff}`, BigInt(limit))
+    .map((row) => ({ id: int(row, 'id'), key: text(row, 'key'), eventId: text(row, 'event_id'), why: textOrNull(row, 'given_up_why') }))
+}
+
+/** What the relays said of the newest message of a key, when it was refused and none of them will take it. */
+export function whyRefused(store: Store, key: string): string | undefined {
+  const row = store
+    .sql(
+      `SELECT given_up_why FROM outbox_messages m WHERE key = ? AND given_up_at IS NOT NULL
+         AND EXISTS (SELECT 1 FROM outbox_deliveries d WHERE d.message_id = m.id AND d.state = 'rejected') ORDER BY id DESC LIMIT 1`,
+    )
+    .get(key)
+  return row === undefined ? undefined : text(row, 'given_up_why')
+}
+
+/** Whether some relay took a message of this key. */
+export function wasTaken(store: Store, key: string): boolean {
+  return store.sql('SELECT 1 FROM outbox_messages WHERE key = ? AND accepted_at IS NOT NULL LIMIT 1').get(key) !== undefined
+}
+
+/** The newest event of a key. */
+export function outboxEvent(store: Store, key: string): StoredEvent | undefined {
+  const row = store.sql('SELECT event FROM outbox_messages WHERE key = ? ORDER BY id DESC LIMIT 1').get(key)
+  return row === undefined ? undefined : json<StoredEvent>(row, 'event')
+}
+
+/** Deliveries that nobody wants any more: their message's not_after has passed. Returns the messages that are given up by that. */
+export const expireDeliveries = defineCommand('expire_deliveries', (sql, p: { now: number }): GivenUp[] => {
+  const rows = sql(
+    `UPDATE outbox_deliveries INDEXED BY outbox_pending SET state = 'expired'
+     WHERE state = 'pending' AND (SELECT not_after FROM outbox_messages m WHERE m.id = message_id) < ? RETURNING message_id`,
+  ).all(BigInt(p.now))
+  return giveUp(sql, [...new Set(rows.map((row) => int(row, 'message_id')))], p.now)
+})
+
+/** Forgets finished messages from before a time (ms), at most `limit` a call. Returns how many went. */
+export const sweepOutbox = defineCommand('sweep_outbox', (sql, p: { before: number; limit: number }): number => {
+  return sql(
+    `DELETE FROM outbox_messages WHERE id IN (
+       SELECT m.id FROM outbox_messages m WHERE m.created_at < ?
+       AND NOT EXISTS (SELECT 1 FROM outbox_deliveries d WHERE d.message_id = m.id AND d.state = 'pending') LIMIT ?)`,
+  ).run(BigInt(p.before), BigInt(p.limit)).changes
+})
+
+/** How many deliveries wait for each relay. */
+export function outboxDepths(store: Store): Map<string, number> {
+  const rows = store.sql(`SELECT relay, COUNT(*) AS depth FROM outbox_deliveries WHERE state = 'pending' GROUP BY relay`).all()
+  return new Map(rows.map((row) => [text(row, 'relay'), int(row, 'depth')]))
+}
+
+/** The id of the newest message; 0 when there is none. */
+export function lastMessageId(store: Store): number {
+  const row = store.sql('SELECT COALESCE(MAX(id), 0) AS id FROM outbox_messages').get()
+  return row === undefined ? 0 : int(row, 'id')
+}
+
+/** What became of a message on each relay: only tests ask. */
+export function deliveriesOf(
+  store: Store,
+  key: string,
+): { relay: string; eventId: string; state: string; attempts: number; error: unknown }[] {
+  return store
+    .sql(
+      `SELECT d.relay, m.event_id, d.state, d.attempts, d.last_error FROM outbox_deliveries d JOIN outbox_messages m ON m.id = d.message_id
+       WHERE m.key = ? ORDER BY m.id, d.relay`,
+    )
+    .all(key)
+    .map((row) => ({
+      relay: text(row, 'relay'),
+      eventId: text(row, 'event_id'),
+      state: text(row, 'state'),
+      attempts: int(row, 'attempts'),
+      error: row['last_error'],
+    }))
+}

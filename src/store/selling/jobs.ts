@@ -1,0 +1,301 @@
+/** Jobs: work that others ordered, and cancel requests that came before their job; job-steps.ts claims and moves them. */
+import type { Msats } from '../../base/amounts.ts'
+import { defineCommand, type Row } from '../commands.ts'
+import { amount, amountOrNull, int, intOrNull, json, jsonOrNull, text, textOrNull } from '../row.ts'
+import type { Store } from '../store.ts'
+import { forgetJobs, wasForgotten } from './unpaid-jobs.ts'
+
+/** The closed set of states; which step follows which is decided by provider/jobs/states.ts. */
+export const JOB_STATES = [
+  'received',
+  'refused',
+  'queued',
+  'quoted',
+  'expired',
+  'paid',
+  'running',
+  'ready',
+  'delivered',
+  'settled',
+  'failed',
+  'refunding',
+  'refunded',
+  'cancelled',
+] as const
+
+export type JobState = (typeof JOB_STATES)[number]
+
+export interface JobRow {
+  /** The id of the request event. */
+  readonly id: string
+  readonly transport: 'nip90'
+  readonly kind: number
+  readonly customerPubkey: string
+  readonly status: JobState
+  /** Whether the request named us, so that we may answer with an error. */
+  readonly directed: boolean
+  readonly encryption: 'none' | 'nip44' | 'nip04'
+  /** The request as it came, null once refused. */
+  readonly request: unknown
+  readonly answerRelays: readonly string[]
+  /** created_at of the request, unix seconds. */
+  readonly requestedAtS: number
+  /** Milliseconds since the epoch, as all times below. */
+  readonly deadline: number
+  readonly priceMsats: Msats
+  readonly bidMsats: Msats | null
+  readonly paymentMethod: 'none' | 'invoice' | 'token'
+  /** The bolt11 invoice that the customer was sent. */
+  readonly paymentRequest: string | null
+  readonly paymentExpiresAt: number | null
+  readonly mintUrl: string | null
+  readonly paidMsats: Msats
+  readonly attempts: number
+  readonly result: string | null
+  readonly resultEvent: unknown
+  readonly errorCode: string | null
+  readonly error: string | null
+  readonly refundSends: number
+  readonly refundNextAt: number | null
+  readonly createdAt: number
+  readonly startedAt: number | null
+  readonly completedAt: number | null
+  readonly updatedAt: number
+}
+
+export interface JobTransitionRow {
+  readonly from: JobState | null
+  readonly to: JobState
+  readonly reason: string
+  readonly at: number
+}
+
+const MAX_CANCELLATIONS = 10_000n
+const MAX_CANCELLATIONS_OF_KEY = 200n
+
+/** Records that a refund was sent (again) and when it is to be sent next; the state stays `refunding`. */
+export const noteRefundSent = defineCommand('note_refund_sent', (sql, p: { id: string; sends: number; nextAt: number; at: number }) => {
+  sql(`UPDATE jobs SET refund_sends = ?, refund_next_at = ?, updated_at = ? WHERE id = ? AND status = 'refunding'`).run(
+    BigInt(p.sends),
+    BigInt(p.nextAt),
+    BigInt(p.at),
+    p.id,
+  )
+})
+
+/** Remembers a cancel request whose job is not here yet: so many of one key, then so many in all, the oldest go. */
+export const rememberCancellation = defineCommand(
+  'remember_cancellation',
+  (sql, p: { jobIds: readonly string[]; pubkey: string; eventId: string; at: number }) => {
+    for (const jobId of p.jobIds) {
+      sql('INSERT INTO job_cancellations (job_id, pubkey, event_id, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING').run(
+        jobId,
+        p.pubkey,
+        p.eventId,
+        BigInt(p.at),
+      )
+    }
+    sql(
+      `DELETE FROM job_cancellations WHERE pubkey = @pubkey AND job_id NOT IN
+         (SELECT job_id FROM job_cancellations WHERE pubkey = @pubkey ORDER BY at DESC LIMIT @most)`,
+    ).run({ pubkey: p.pubkey, most: MAX_CANCELLATIONS_OF_KEY })
+    sql('DELETE FROM job_cancellations WHERE at < (SELECT at FROM job_cancellations ORDER BY at DESC LIMIT 1 OFFSET ?)').run(
+      MAX_CANCELLATIONS,
+    )
+  },
+)
+
+/**
+ * Forgets jobs at rest since before `before`, at most `limit` at once, and returns how many. Jobs that hold or owe money
+ * (a paid one that failed and is not refunded yet), or whose invoice the wallet still watches, are never at rest.
+ * @param cancelsBefore cancel requests from before this mean no request that may still come
+ */
+export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; cancelsBefore: number; limit: number }): number => {
+  sql('DELETE FROM job_cancellations WHERE at < ?').run(BigInt(p.cancelsBefore))
+  const gone = sql(
+    `SELECT id FROM jobs WHERE updated_at < ? AND (status IN ('refused', 'settled', 'refunded', 'expired')
+     OR (status IN ('failed', 'cancelled') AND paid_msats = 0))
+     AND NOT EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled', 'refused') AND q.idempotency_key = 'job:' || jobs.id || ':invoice'
+       AND q.state IN ('unpaid', 'paid', 'expired')) LIMIT ?`,
+  ).all(BigInt(p.before), BigInt(p.limit))
+  forgetJobs(
+    sql,
+    gone.map((row) => text(row, 'id')),
+  )
+  return gone.length
+})
+
+function decode(row: Row): JobRow {
+  return {
+    id: text(row, 'id'),
+    transport: 'nip90',
+    kind: int(row, 'kind'),
+    customerPubkey: text(row, 'customer_pubkey'),
+    status: text(row, 'status') as JobState,
+    directed: int(row, 'directed') === 1,
+    encryption: text(row, 'encryption') as JobRow['encryption'],
+    request: jsonOrNull(row, 'request'),
+    answerRelays: json<string[]>(row, 'answer_relays'),
+    requestedAtS: int(row, 'requested_at_s'),
+    deadline: int(row, 'deadline'),
+    priceMsats: amount(row, 'price_msats'),
+    bidMsats: amountOrNull(row, 'bid_msats'),
+    paymentMethod: text(row, 'payment_method') as JobRow['paymentMethod'],
+    paymentRequest: textOrNull(row, 'payment_request'),
+    paymentExpiresAt: intOrNull(row, 'payment_expires_at'),
+    mintUrl: textOrNull(row, 'mint_url'),
+    paidMsats: amount(row, 'paid_msats'),
+    attempts: int(row, 'attempts'),
+    result: textOrNull(row, 'result'),
+    resultEvent: jsonOrNull(row, 'result_event'),
+    errorCode: textOrNull(row, 'error_code'),
+    error: textOrNull(row, 'error'),
+    refundSends: int(row, 'refund_sends'),
+    refundNextAt: intOrNull(row, 'refund_next_at'),
+    createdAt: int(row, 'created_at'),
+    startedAt: intOrNull(row, 'started_at'),
+    completedAt: intOrNull(row, 'completed_at'),
+    updatedAt: int(row, 'updated_at'),
+  }
+}
+
+export function hasJob(store: Store, id: string): boolean {
+  return store.sql('SELECT 1 FROM jobs WHERE id = ?').get(id) !== undefined
+}
+
+/** Whether a request became a job here once, also one that is forgotten. */
+export function isKnownJob(store: Store, id: string): boolean {
+  return hasJob(store, id) || wasForgotten(store, id)
+}
+
+export function getJob(store: Store, id: string): JobRow | undefined {
+  const row = store.sql('SELECT * FROM jobs WHERE id = ?').get(id)
+  return row === undefined ? undefined : decode(row)
+}
+
+/** The ids that begin with these hex digits, at most two: enough to tell a unique one. */
+export function jobIdsWithPrefix(store: Store, prefix: string): string[] {
+  return store
+    .sql('SELECT id FROM jobs WHERE id >= @prefix AND id < @prefix || char(1114111) LIMIT 2')
+    .all({ prefix })
+    .map((row) => text(row, 'id'))
+}
+
+/** Newest first. `before` is the created_at (ms) to page on from, exclusive. */
+export function listJobs(store: Store, options: { states?: readonly JobState[]; limit: number; before?: number }): JobRow[] {
+  const states = JSON.stringify(options.states ?? JOB_STATES)
+  return store
+    .sql(
+      'SELECT * FROM jobs WHERE status IN (SELECT value FROM json_each(?)) AND created_at < ? ORDER BY created_at DESC, rowid DESC LIMIT ?',
+    )
+    .all(states, BigInt(options.before ?? Number.MAX_SAFE_INTEGER), BigInt(options.limit))
+    .map(decode)
+}
+
+/** Oldest first, so that work goes on in the order it came. */
+export function jobsInState(store: Store, state: JobState, limit = 100_000): JobRow[] {
+  return store.sql('SELECT * FROM jobs WHERE status = ? ORDER BY created_at, rowid LIMIT ?').all(state, BigInt(limit)).map(decode)
+}
+
+export function transitionsOf(store: Store, id: string): JobTransitionRow[] {
+  return store
+    .sql('SELECT * FROM job_transitions WHERE job_id = ? ORDER BY id')
+    .all(id)
+    .map((row) => ({
+      from: textOrNull(row, 'from_state') as JobState | null,
+      to: text(row, 'to_state') as JobState,
+      reason: text(row, 'reason'),
+      at: int(row, 'at'),
+    }))
+}
+
+/** Jobs by state; states without jobs are absent. */
+export function countJobs(store: Store): Partial<Record<JobState, number>> {
+  const counts: Partial<Record<JobState, number>> = {}
+  for (const row of store.sql('SELECT status, count(*) AS n FROM jobs GROUP BY status').all()) {
+    counts[text(row, 'status') as JobState] = int(row, 'n')
+  }
+  return counts
+}
+
+/** Ids and customers of the jobs in the given states. */
+export function openJobs(store: Store, states: readonly JobState[]): { id: string; customerPubkey: string; status: JobState }[] {
+  return store
+    .sql('SELECT id, customer_pubkey, status FROM jobs WHERE status IN (SELECT value FROM json_each(?)) ORDER BY created_at DESC')
+    .all(JSON.stringify(states))
+    .map((row) => ({ id: text(row, 'id'), customerPubkey: text(row, 'customer_pubkey'), status: text(row, 'status') as JobState }))
+}
+
+/** Free jobs of a customer that were not refused, since a time. */
+export function countFreeJobsSince(store: Store, customerPubkey: string, since: number): number {
+  const row = store
+    .sql(`SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND created_at >= ? AND price_msats = 0 AND status <> 'refused'`)
+    .get(customerPubkey, BigInt(since))
+  return row === undefined ? 0 : int(row, 'n')
+}
+
+/** Jobs of a customer since a time whose payment went back by its own doing: cancelled, or ended with one of these codes. */
+export function countRefundsCaused(store: Store, p: { customerPubkey: string; since: number; codes: readonly string[] }): number {
+  const row = store
+    .sql(
+      `SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND paid_msats > 0 AND created_at >= ? AND status IN ('refunding', 'refunded')
+         AND (error_code IS NULL OR error_code IN (SELECT value FROM json_each(?)))`,
+    )
+    .get(p.customerPubkey, BigInt(p.since), JSON.stringify(p.codes))
+  return row === undefined ? 0 : int(row, 'n')
+}
+
+/** Quoted jobs whose invoice has run out. */
+export function expiredQuotes(store: Store, now: number): JobRow[] {
+  return store
+    .sql(`SELECT * FROM jobs WHERE status = 'quoted' AND payment_method = 'invoice' AND payment_expires_at <= ?`)
+    .all(BigInt(now))
+    .map(decode)
+}
+
+/** Refunds that are due to be sent, for the first time or again. */
+export function dueRefunds(store: Store, now: number): JobRow[] {
+  return store
+    .sql(`SELECT * FROM jobs WHERE status = 'refunding' AND coalesce(refund_next_at, 0) <= ? ORDER BY created_at LIMIT 100`)
+    .all(BigInt(now))
+    .map(decode)
+}
+
+export function wasCancelled(store: Store, jobId: string, pubkey: string): boolean {
+  return store.sql('SELECT 1 FROM job_cancellations WHERE job_id = ? AND pubkey = ?').get(jobId, pubkey) !== undefined
+}
+
+/** Jobs that were sent an invoice which may have been paid while nobody listened. */
+export function jobsAwaitingInvoice(store: Store): string[] {
+  return store
+    .sql(
+      `SELECT id FROM jobs WHERE status IN ('quoted', 'expired', 'cancelled') AND payment_method = 'invoice' AND payment_request IS NOT NULL`,
+    )
+    .all()
+    .map((row) => text(row, 'id'))
+}
+
+/** Jobs that ended with money in hand and are not being refunded yet. */
+export function jobsOwingRefund(store: Store): { id: string; status: JobState }[] {
+  return store
+    .sql(`SELECT id, status FROM jobs WHERE status IN ('failed', 'cancelled', 'refused') AND paid_msats > 0`)
+    .all()
+    .map((row) => ({ id: text(row, 'id'), status: text(row, 'status') as JobState }))
+}
+
+/** Jobs past their deadline whose result some relay refused for good and none took. */
+export function refusedResults(store: Store, now: number): JobRow[] {
+  return store
+    .sql(
+      `SELECT * FROM jobs WHERE status = 'ready' AND deadline < ? AND EXISTS (
+         SELECT 1 FROM outbox_messages m JOIN outbox_deliveries d ON d.message_id = m.id WHERE m.key >= 'job-result:' || jobs.id
+           AND m.key < 'job-result:' || jobs.id || ';' AND m.accepted_at IS NULL AND d.state = 'rejected') LIMIT 100`,
+    )
+    .all(BigInt(now))
+    .map(decode)
+}
+
+/** Jobs whose result no relay took since `before`. */
+export function undeliveredJobs(store: Store, before: number): JobRow[] {
+  return store.sql(`SELECT * FROM jobs WHERE status = 'ready' AND updated_at < ? LIMIT 100`).all(BigInt(before)).map(decode)
+}

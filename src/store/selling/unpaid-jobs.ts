@@ -1,0 +1,121 @@
+/** Work that nobody paid for: what is kept of it is little, for a short time, and bounded in all. */
+import { defineCommand, type Sql } from '../commands.ts'
+import { text } from '../row.ts'
+import type { Store } from '../store.ts'
+
+/** Jobs that are remembered by their id alone. */
+const MAX_FORGOTTEN = 50_000n
+
+const AT_REST = `paid_msats = 0 AND status IN ('refused', 'settled', 'expired', 'failed', 'cancelled')`
+/** Its invoice may still be paid: whoever does must find the job. */
+const PAYABLE = `EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled', 'refused')
+   AND q.idempotency_key = 'job:' || jobs.id || ':invoice' AND q.state IN ('unpaid', 'paid', 'expired'))`
+const STRIP = `UPDATE jobs SET request = NULL, result = NULL, result_event = iif(result_event IS NULL, NULL, '{}')`
+/** Unpaid jobs that ended, of whatever age: the oldest beyond these go. */
+const MAX_AT_REST = 10_000
+const BYTES = 'coalesce(octet_length(request), 0) + coalesce(octet_length(result), 0) + coalesce(octet_length(result_event), 0)'
+
+export interface UnpaidSweep {
+  /** What rests since before this (ms) goes. */
+  readonly before: number
+  readonly now: number
+  /** Free jobs that were done stay as one line each, this many of them. */
+  readonly keepDone: number
+  readonly limit: number
+}
+
+/** Forgets unpaid jobs that ended before a time: their texts, then the jobs themselves. At most `limit` of each a call; returns how many. */
+export const sweepUnpaidJobs = defineCommand('sweep_unpaid_jobs', (sql, p: UnpaidSweep): number => {
+  const [before, limit] = [BigInt(p.before), BigInt(p.limit)]
+  const nth = (states: string, offset: number) =>
+    sql(`SELECT updated_at FROM jobs WHERE ${AT_REST} ${states} ORDER BY updated_at DESC LIMIT 1 OFFSET ?`).get(BigInt(offset))?.[
+      'updated_at'
+    ] ?? 0n
+  const gone = [
+    ...sql(`SELECT id FROM jobs WHERE ${AT_REST} AND status <> 'settled' AND updated_at < ? AND NOT ${PAYABLE} LIMIT ?`).all(before, limit),
+    ...sql(`SELECT id FROM jobs WHERE ${AT_REST} AND status = 'settled' AND updated_at < min(?, ?) LIMIT ?`).all(
+      before,
+      nth(`AND status = 'settled'`, p.keepDone) as bigint,
+      limit,
+    ),
+    ...sql(`SELECT id FROM jobs WHERE ${AT_REST} AND updated_at < ? AND NOT ${PAYABLE} ORDER BY updated_at LIMIT ?`).all(
+      nth('', MAX_AT_REST) as bigint,
+      limit,
+    ),
+  ].map((row) => text(row, 'id'))
+  forgetJobs(sql, gone)
+  // A late payment of a job whose time is over goes back: that needs no request.
+  const stripped = sql(
+    `${STRIP} WHERE id IN (SELECT id FROM jobs WHERE ${AT_REST} AND updated_at < ? AND (status <> 'expired' OR deadline < ?) AND ${BYTES} > 2 LIMIT ?)`,
+  ).run(before, BigInt(p.now), limit)
+  return Math.max(gone.length, Number(stripped.changes))
+})
+
+/** Drops the texts of unpaid jobs that ended, the oldest first, until those that are left hold at most so many bytes. Returns how many. */
+export const boundUnpaidBytes = defineCommand('bound_unpaid_bytes', (sql, p: { maxBytes: number }): number => {
+  const total = sql(`SELECT coalesce(sum(${BYTES}), 0) AS bytes FROM jobs INDEXED BY jobs_unpaid WHERE ${AT_REST}`).get()
+  let excess = Number(total?.['bytes'] ?? 0) - p.maxBytes
+  if (excess <= 0) return 0
+  const strip = sql(`${STRIP} WHERE id = ?`)
+  let stripped = 0
+  for (const row of sql(`SELECT id, ${BYTES} AS bytes FROM jobs WHERE ${AT_REST} AND ${BYTES} > 2 ORDER BY updated_at LIMIT 500`).all()) {
+    if (excess <= 0) break
+    excess -= Number(row['bytes'])
+    strip.run(text(row, 'id'))
+    stripped++
+  }
+  return stripped
+})
+
+/** Forgets what jobs said, once relays took it, or refused it and the job is gone too. */
+export const sweepJobMessages = defineCommand('sweep_job_messages', (sql, p: { before: number; limit: number }): number =>
+  Number(
+    sql(
+      `DELETE FROM outbox_messages WHERE id IN (SELECT m.id FROM outbox_messages m WHERE m.key >= 'job-' AND m.key < 'job.' AND m.created_at < ?
+         AND ((m.accepted_at IS NOT NULL AND (m.notified = 1 OR m.key < 'job-result:'))
+           OR (m.given_up_at IS NOT NULL AND m.key < 'job-result:' AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = substr(m.key, 14, 64))))
+         AND NOT EXISTS (SELECT 1 FROM outbox_deliveries d WHERE d.message_id = m.id AND d.state = 'pending') LIMIT ?)`,
+    ).run(BigInt(p.before), BigInt(p.limit)).changes,
+  ),
+)
+
+/** Forgets invoices of strangers that nobody can pay any more, with the job that they were for. */
+export const sweepStrangersQuotes = defineCommand('sweep_strangers_quotes', (sql, p: { limit: number }): number =>
+  Number(
+    sql(
+      `DELETE FROM mint_quotes WHERE id IN (SELECT id FROM mint_quotes WHERE of_stranger = 1 AND state = 'closed'
+         AND cause_type = 'job' AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = cause_id) LIMIT ?)`,
+    ).run(BigInt(p.limit)).changes,
+  ),
+)
+
+/** Removes jobs and remembers their ids. For use inside another command. */
+export function forgetJobs(sql: Sql, ids: readonly string[]): void {
+  if (ids.length === 0) return
+  const remember = sql('INSERT INTO forgotten_jobs (job) VALUES (?) ON CONFLICT DO NOTHING')
+  const forget = sql('DELETE FROM jobs WHERE id = ?')
+  for (const id of ids) {
+    remember.run(nameOf(id))
+    forget.run(id)
+  }
+  sql('DELETE FROM forgotten_jobs WHERE n <= (SELECT max(n) FROM forgotten_jobs) - ?').run(MAX_FORGOTTEN)
+}
+
+/** Whether a job of this id was here and is forgotten. */
+export function wasForgotten(store: Store, id: string): boolean {
+  return store.sql('SELECT 1 FROM forgotten_jobs WHERE job = ?').get(nameOf(id)) !== undefined
+}
+
+/** Whether this key has paid for a job or a lease and did not get it all back, or is owed something. */
+export function hasPaid(store: Store, pubkey: string): boolean {
+  return (
+    store
+      .sql(
+        `SELECT 1 FROM jobs WHERE customer_pubkey = @pubkey AND paid_msats > 0 AND status NOT IN ('refunded')
+         UNION ALL SELECT 1 FROM leases WHERE tenant_pubkey = @pubkey AND paid_msats > 0 AND state <> 'refunded' LIMIT 1`,
+      )
+      .get({ pubkey }) !== undefined
+  )
+}
+
+const nameOf = (id: string): Buffer => Buffer.from(id.slice(0, 32), 'hex')

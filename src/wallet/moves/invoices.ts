@@ -1,0 +1,272 @@
+/** Lightning in: quotes of mints (NUT-04, 20, 23), shown as invoices, watched until paid and minted; late payments too. */
+import { sats } from '../../base/amounts.ts'
+import { messageOf, PylonError } from '../../base/errors.ts'
+import { KeyedQueue } from '../../base/keyed-queue.ts'
+import { all } from '../../store/commands.ts'
+import type { EntryCause } from '../../store/money/ledger.ts'
+import type { MintRow } from '../../store/money/mints.ts'
+import { insertOperation, operationByKey, paidByUs } from '../../store/money/operations.ts'
+import { heldSats } from '../../store/money/proofs.ts'
+import { countStrangersQuotes, getQuote, insertQuote, moveQuote, type QuoteRow, quoteAtMint, quoteByKey } from '../../store/money/quotes.ts'
+import { newId, requestDigest, type WalletContext } from '../context.ts'
+import { decodeInvoice } from '../lightning/bolt11.ts'
+import { mintQuoteSchema, unwrap } from '../mint/mint-client.ts'
+import { checkQuote, descriptionFor } from '../mint/mint-quotes.ts'
+import { assertUnderCap } from '../mint/mints.ts'
+import { nextCheck } from '../mint/quote-checks.ts'
+import type { Executor } from '../operations/executor.ts'
+import type { MintPlan } from '../operations/machine.ts'
+import { amountsFor, makeOutputs, mintBody } from '../operations/requests.ts'
+import type { Invoice, InvoiceRequest, WalletOwner } from '../types.ts'
+
+const MIN_CHECK_MS = 1000
+/** What is paid and cannot be minted now. */
+const POSTPONE_MS = 15_000
+const MAX_POSTPONE_MS = 3_600_000
+
+/** A quote that somebody else asked for us, locked to our key. */
+export interface AdoptedQuote {
+  readonly idempotencyKey: string
+  readonly mintUrl: string
+  readonly quoteId: string
+  readonly amountSats: bigint
+  readonly creditAccount: string
+  readonly cause: EntryCause
+}
+
+export class Invoices {
+  readonly #context: WalletContext
+  readonly #executor: Executor
+  readonly #keys = new KeyedQueue()
+  /** Called when a quote was added that is worth watching. */
+  onAdded: () => void = () => {}
+
+  constructor(context: WalletContext, executor: Executor) {
+    this.#context = context
+    this.#executor = executor
+  }
+
+  get(idempotencyKey: string): Invoice | undefined {
+    const quote = quoteByKey(this.#context.store, idempotencyKey)
+    return quote === undefined ? undefined : asInvoice(quote)
+  }
+
+  /** @throws no_mint, mint_not_allowed, mint_cap_exceeded, mint_unreachable, mint_rejected, invoice_invalid, idempotency_conflict */
+  create(owner: WalletOwner, request: InvoiceRequest): Promise<Invoice> {
+    const { amountSats, description, mintUrl, creditAccount, cause } = request
+    const digest = requestDigest('invoice', { owner: owner.pubkey, amountSats, description, mintUrl, creditAccount, cause })
+    return this.#keys.run(request.idempotencyKey, async () => {
+      const before = quoteByKey(this.#context.store, request.idempotencyKey)
+      if (before !== undefined && before.requestDigest !== digest) {
+        throw new PylonError('idempotency_conflict', 'This idempotency key was used for another invoice: use a new one.')
+      }
+      return asInvoice(before ?? (await this.#create(owner, request, digest)))
+    })
+  }
+
+  async #create(owner: WalletOwner, request: InvoiceRequest, digest: string): Promise<QuoteRow> {
+    const { store, clock, keyring } = this.#context
+    const { amountSats, description } = request
+    if (amountSats <= 0n) throw new PylonError('amount_invalid', 'An invoice must be for at least 1 sat.')
+    const mint = this.#mintFor(owner, request)
+    const quotePubkey = `02${keyring.walletSigner(owner.pubkey).pubkey}`
+    const body = JSON.stringify({ amount: Number(amountSats), unit: 'sat', pubkey: quotePubkey, ...descriptionFor(mint, description) })
+    const reply = await this.#context.mints.client(mint.url).post('/v1/mint/quote/bolt11', body, mintQuoteSchema)
+    await this.#context.mints.note(mint.url, reply)
+    const quote = unwrap(mint.url, reply)
+    const { paymentHash, expiresAt } = checkQuote(mint.url, quote, {
+      amountSats,
+      pubkey: quotePubkey,
+      network: this.#context.invoiceNetwork,
+    })
+    const now = clock.now()
+    const row: QuoteRow = {
+      id: newId(),
+      idempotencyKey: request.idempotencyKey,
+      requestDigest: digest,
+      owner,
+      mintUrl: mint.url,
+      quoteId: quote.quote,
+      quotePubkey,
+      request: quote.request,
+      paymentHash,
+      amountSats,
+      creditAccount: request.creditAccount,
+      cause: request.cause,
+      state: 'unpaid',
+      reason: null,
+      expiresAt: Math.min(expiresAt, request.expiresAt ?? expiresAt),
+      attempts: 0,
+      nextCheckAt: now + MIN_CHECK_MS,
+      createdAt: now,
+      ofStranger: request.ofStranger === true,
+    }
+    if (!(await store.write(insertQuote(row)))) throw new PylonError('mint_rejected', `${mint.url} gave a quote that it had given before.`)
+    this.onAdded()
+    return row
+  }
+
+  #mintFor(owner: WalletOwner, request: InvoiceRequest): MintRow {
+    const { mints, store } = this.#context
+    const listed = request.mintUrl === undefined ? mints.list() : [mints.get(request.mintUrl)]
+    const sorted = [...listed].sort((a, b) => Number(a.state === 'down') - Number(b.state === 'down'))
+    let problem = new PylonError('no_mint', 'No mint is configured: add one with pylon wallet mints add URL.')
+    for (const mint of sorted) {
+      try {
+        assertUnderCap(mint, heldSats(store, owner.pubkey, mint.url), request.amountSats)
+        return mint
+      } catch (error) {
+        problem = error as PylonError
+      }
+    }
+    throw problem
+  }
+
+  /** Takes over a quote that is locked to our key, such as one an LNURL server asked for us. Claimed once, whatever happens. */
+  async adopt(owner: WalletOwner, adopted: AdoptedQuote): Promise<Invoice> {
+    const { store, clock, keyring, mints } = this.#context
+    const known = quoteByKey(store, adopted.idempotencyKey) ?? quoteAtMint(store, adopted.mintUrl, adopted.quoteId)
+    if (known !== undefined) return asInvoice(known)
+    const mint = mints.get(adopted.mintUrl)
+    const reply = await mints.client(mint.url).get(`/v1/mint/quote/bolt11/${encodeURIComponent(adopted.quoteId)}`, mintQuoteSchema)
+    await mints.note(mint.url, reply)
+    const quote = unwrap(mint.url, reply)
+    const quotePubkey = `02${keyring.walletSigner(owner.pubkey).pubkey}`
+    const { paymentHash, expiresAt } = checkQuote(mint.url, quote, {
+      amountSats: adopted.amountSats,
+      pubkey: quotePubkey,
+      network: this.#context.invoiceNetwork,
+    })
+    const now = clock.now()
+    const { idempotencyKey, creditAccount, cause, amountSats } = adopted
+    const row: QuoteRow = {
+      id: newId(),
+      idempotencyKey,
+      requestDigest: requestDigest('adopt', { quote: adopted.quoteId }),
+      owner,
+      mintUrl: mint.url,
+      quoteId: quote.quote,
+      quotePubkey,
+      request: quote.request,
+      paymentHash,
+      amountSats,
+      creditAccount,
+      cause,
+      state: 'unpaid',
+      reason: null,
+      expiresAt,
+      attempts: 0,
+      nextCheckAt: now,
+      createdAt: now,
+      ofStranger: false,
+    }
+    await store.write(insertQuote(row))
+    return asInvoice((await this.check(row.id)) ?? row)
+  }
+
+  /** Asks the mint about one quote, and mints it when it is paid. Resolves what it is now. */
+  check(id: string): Promise<QuoteRow | undefined> {
+    return this.#keys.run(`check:${id}`, () => this.#check(id))
+  }
+
+  async #check(id: string): Promise<QuoteRow | undefined> {
+    const { store, mints } = this.#context
+    const quote = getQuote(store, id)
+    if (quote === undefined || quote.state === 'settled' || quote.state === 'closed') return quote
+    if (quote.state !== 'paid') {
+      const reply = await mints.client(quote.mintUrl).get(`/v1/mint/quote/bolt11/${encodeURIComponent(quote.quoteId)}`, mintQuoteSchema)
+      await mints.note(quote.mintUrl, reply)
+      if (reply.kind !== 'ok' || reply.value.state === 'UNPAID') {
+        await this.#defer(quote, reply.kind === 'ok')
+        return getQuote(store, id)
+      }
+    }
+    try {
+      const operation = operationByKey(store, `mint:${quote.id}`)?.id ?? (await this.#prepareMint(quote))
+      await this.#executor.run(operation)
+    } catch (error) {
+      await this.#postpone(quote, messageOf(error))
+      throw error
+    }
+    return getQuote(store, id)
+  }
+
+  /** It is paid and cannot be minted now (the mint's keysets are not to be had): later, ever rarer, without end. */
+  async #postpone({ id, state, attempts }: QuoteRow, reason: string): Promise<void> {
+    const { store, clock } = this.#context
+    const at = clock.now()
+    if (getQuote(store, id)?.state !== state) return
+    const tries = state === 'paid' ? attempts + 1 : 0
+    const nextCheckAt = at + Math.min(MAX_POSTPONE_MS, POSTPONE_MS * 2 ** Math.min(tries, 10))
+    await store.write(moveQuote({ id, from: [state], to: 'paid', reason, attempts: tries, nextCheckAt, at }))
+  }
+
+  async #prepareMint(quote: QuoteRow): Promise<string> {
+    const { store, clock, mints, keyring } = this.#context
+    const keyset = await mints.activeKeyset(quote.mintUrl)
+    const outputs = await makeOutputs(this.#context, keyset, [
+      { purpose: 'keep', amounts: amountsFor(quote.amountSats, keyset), owner: quote.owner },
+    ])
+    const plan: MintPlan = {
+      kind: 'mint',
+      path: '/v1/mint/bolt11',
+      body: mintBody(quote.quoteId, outputs, keyring.walletSigner(quote.owner.pubkey)),
+      inputs: [],
+      outputs,
+      quoteRow: quote.id,
+      quoteId: quote.quoteId,
+      creditAccount: this.#isOwnPayment(quote) ? quote.creditAccount.replace(/\/income\/.*$/, '/income/internal') : quote.creditAccount,
+      invoiceKey: quote.idempotencyKey,
+    }
+    const at = clock.now()
+    const id = newId()
+    await store.write(
+      all(
+        moveQuote({ id: quote.id, from: ['unpaid', 'expired', 'paid'], to: 'paid', nextCheckAt: null, at }),
+        insertOperation({
+          id,
+          kind: 'mint',
+          owner: quote.owner,
+          mintUrl: quote.mintUrl,
+          idempotencyKey: `mint:${quote.id}`,
+          requestDigest: '',
+          cause: quote.cause,
+          amountSats: quote.amountSats,
+          heldSats: 0n,
+          plan,
+          at,
+        }),
+      ),
+    )
+    return id
+  }
+
+  /** Whether a wallet of this home pays this invoice: that is no income. */
+  #isOwnPayment(quote: QuoteRow): boolean {
+    return paidByUs(this.#context.store, quote.paymentHash, quote.createdAt)
+  }
+
+  /** The next look: soon at first, then the older the rarer; after the invoice ran out not at all. */
+  async #defer(quote: QuoteRow, answered: boolean): Promise<void> {
+    const { store, clock } = this.#context
+    const at = clock.now()
+    const strangers = quote.ofStranger ? countStrangersQuotes(store, at > quote.expiresAt ? 'expired' : 'unpaid') : 0
+    const next = nextCheck({ ...quote, payableUntil: decodeInvoice(quote.request).expiresAt }, at, answered, strangers)
+    await store.write(
+      moveQuote({ id: quote.id, from: [quote.state], to: next.state, attempts: quote.attempts + 1, nextCheckAt: next.nextCheckAt, at }),
+    )
+  }
+}
+
+function asInvoice(quote: QuoteRow): Invoice {
+  return {
+    id: quote.id,
+    request: quote.request,
+    quoteId: quote.quoteId,
+    paymentHash: quote.paymentHash,
+    amountSats: sats(quote.amountSats),
+    mintUrl: quote.mintUrl,
+    expiresAt: quote.expiresAt,
+    state: quote.state === 'closed' ? 'expired' : quote.state,
+  }
+}

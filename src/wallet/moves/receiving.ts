@@ -1,0 +1,174 @@
+/** Takes tokens in: reads them with care, swaps them at their mint, and only then calls them ours. */
+import { sats } from '../../base/amounts.ts'
+import { PylonError } from '../../base/errors.ts'
+import type { KeysetInfo } from '../../store/money/keysets.ts'
+import type { MintRow } from '../../store/money/mints.ts'
+import { insertOperation, type OperationRow } from '../../store/money/operations.ts'
+import { returnedSats } from '../../store/money/proof-books.ts'
+import { heldSats } from '../../store/money/proofs.ts'
+import { newId, requestDigest } from '../context.ts'
+import { inputFee, sumOf } from '../ecash/coins.ts'
+import type { MintPublicKeys, TokenProof } from '../ecash/crypto.ts'
+import { lockOf, openingFor } from '../ecash/locks.ts'
+import { readTokenHead, readTokenProofs, type TokenHead } from '../ecash/token.ts'
+import { assertUnderCap } from '../mint/mints.ts'
+import type { ReceivePlan } from '../operations/machine.ts'
+import { storedError, unknownOutcome } from '../operations/outcomes.ts'
+import { amountsFor, makeOutputs, openingOf, swapBody, tokenLocked, unlockInputs } from '../operations/requests.ts'
+import type { ReceivedToken, ReceiveRequest, TokenInspection } from '../types.ts'
+import type { WalletDesk } from './desk.ts'
+
+type FaceCoin = { readonly amountSats: bigint; readonly feePpk: number }
+
+interface ReadToken {
+  readonly head: TokenHead
+  readonly mint: MintRow
+  readonly proofs: TokenProof[]
+  readonly coins: FaceCoin[]
+  /** Of the keysets that it names. */
+  readonly keys: Readonly<Record<string, MintPublicKeys>>
+}
+
+export class Receiving {
+  readonly #desk: WalletDesk
+
+  constructor(desk: WalletDesk) {
+    this.#desk = desk
+  }
+
+  async inspectToken(token: string): Promise<TokenInspection> {
+    const { head, mint, proofs, coins } = await this.#readToken(token)
+    return {
+      mintUrl: mint.url,
+      unit: head.unit,
+      faceSats: sats(head.faceSats),
+      netSats: sats(maxZero(sumOf(coins) - inputFee(coins))),
+      ...this.#lockOf(proofs),
+    }
+  }
+
+  receiveToken(request: ReceiveRequest): Promise<ReceivedToken> {
+    const { token, creditAccount, requireLock = false, cause } = request
+    const digest = requestDigest('receive', { owner: this.#desk.owner.pubkey, token: token.trim(), creditAccount, requireLock, cause })
+    return this.#desk.keys.run(request.idempotencyKey, async () => {
+      const known = this.#desk.existing(request.idempotencyKey, digest)
+      const before = request.retryFailed === true ? await this.#desk.unlessFailed(known) : known
+      const id = before?.id ?? (await this.#prepareReceive(request, digest))
+      return this.#received(await this.#desk.executor.run(id))
+    })
+  }
+
+  #received(operation: OperationRow): ReceivedToken {
+    if (operation.state === 'failed') throw storedError(operation)
+    if (operation.state !== 'completed') throw unknownOutcome(operation, 'The token was sent to its mint')
+    const { amount_sats } = operation.result as { amount_sats: number }
+    const heldBefore = returnedSats(this.#desk.context.store, operation.id)
+    return {
+      amountSats: sats(amount_sats),
+      mintUrl: operation.mintUrl,
+      ...(heldBefore === 0n ? {} : { heldBeforeSats: sats(heldBefore) }),
+    }
+  }
+
+  async #prepareReceive(request: ReceiveRequest, digest: string): Promise<string> {
+    const { store, clock, crypto } = this.#desk.context
+    const { head, mint, proofs, coins, keys } = await this.#readToken(request.token)
+    const { lock, lockReason } = this.#lockOf(proofs)
+    if (lock === 'other') throw tokenLocked(lockReason ?? 'it is locked to another key')
+    if (request.requireLock === true && lock !== 'ours') {
+      throw new PylonError(
+        'token_locked',
+        'The token is not locked to our key: lock it to the key that is announced, or send it encrypted.',
+      )
+    }
+    const net = sumOf(coins) - inputFee(coins)
+    if (net <= 0n || net < (request.minNetSats ?? 1n)) {
+      throw new PylonError(
+        'token_amount',
+        `The token is worth ${maxZero(net)} sats after the mint's fee, ${request.minNetSats ?? 1n} are needed.`,
+      )
+    }
+    this.#assertUnderCap(mint, net)
+    if (!(await crypto.run('checkDleqs', { proofs, keysets: keys }))) {
+      throw new PylonError('token_invalid', 'The token carries a signature that its mint did not make.')
+    }
+    const ys = await crypto.run('ys', { secrets: proofs.map((proof) => proof.secret) })
+    const id = newId()
+    const plan = await this.planReceive(mint.url, proofs, ys, net, {
+      creditAccount: request.creditAccount,
+      faceSats: Number(head.faceSats),
+    })
+    await store.write(
+      insertOperation({
+        ...this.#desk.base(id, request, digest, mint.url),
+        kind: 'receive',
+        amountSats: net,
+        heldSats: 0n,
+        plan,
+        at: clock.now(),
+      }),
+    )
+    return id
+  }
+
+  /** The swap that makes foreign proofs ours. @param net what is left of them after their fee. */
+  async planReceive(
+    mintUrl: string,
+    proofs: readonly TokenProof[],
+    ys: readonly string[],
+    net: bigint,
+    end: Pick<ReceivePlan, 'creditAccount' | 'faceSats' | 'reclaims'>,
+  ): Promise<ReceivePlan> {
+    const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+    const outputs = await makeOutputs(this.#desk.context, keyset, [
+      { purpose: 'keep', amounts: amountsFor(net, keyset), owner: this.#desk.owner },
+    ])
+    const inputs = await unlockInputs(this.#desk.context, this.#desk.owner, proofs, outputs)
+    const planned = proofs.map(({ amount }, i) => ({ y: ys[i] ?? '', amount }))
+    return { kind: 'receive', path: '/v1/swap', body: swapBody(inputs, outputs), inputs: planned, outputs, ...end }
+  }
+
+  /** @throws token_invalid, mint_not_allowed */
+  async #readToken(token: string): Promise<ReadToken> {
+    const { mints } = this.#desk.context
+    const head = readTokenHead(token)
+    const mint = mints.get(head.mintUrl)
+    if (head.unit !== 'sat') throw new PylonError('token_invalid', `The token is in ${head.unit.slice(0, 20)}: only sat is taken.`)
+    let proofs: TokenProof[]
+    try {
+      proofs = readTokenProofs(head, keysetIds(mints.keysets(mint.url)))
+    } catch {
+      // A keyset that is younger than our list.
+      await mints.refreshKeysets(mint.url)
+      proofs = readTokenProofs(head, keysetIds(mints.keysets(mint.url)))
+    }
+    const fees = new Map(mints.keysets(mint.url).map((keyset) => [keyset.id, keyset.inputFeePpk]))
+    const keys: Record<string, MintPublicKeys> = {}
+    for (const id of new Set(proofs.map((proof) => proof.id))) keys[id] = await mints.keys(mint.url, id)
+    const coins = proofs.map((proof) => {
+      if (keys[proof.id]?.[String(proof.amount)] === undefined)
+        throw new PylonError('token_invalid', 'The token has an amount that its keyset does not have.')
+      return { amountSats: BigInt(proof.amount), feePpk: fees.get(proof.id) ?? 0 }
+    })
+    return { head, mint, proofs, coins, keys }
+  }
+
+  #lockOf(proofs: readonly TokenProof[]): Pick<TokenInspection, 'lock' | 'lockReason' | 'byWalletKey'> {
+    const { keyring, clock } = this.#desk.context
+    const nowS = clock.now() / 1000
+    const secrets = proofs.map((proof) => proof.secret)
+    const opening = openingOf(keyring, this.#desk.owner, secrets, nowS)
+    if (!opening.opens) return { lock: 'other', lockReason: opening.reason }
+    if (opening.forAll) return { lock: 'none' }
+    const walletKey = new Set([keyring.walletSigner(this.#desk.owner.pubkey).pubkey])
+    return { lock: 'ours', byWalletKey: secrets.every((secret) => openingFor(lockOf(secret), walletKey, nowS).opens) }
+  }
+
+  /** @throws mint_cap_exceeded */
+  #assertUnderCap(mint: MintRow, more: bigint): void {
+    assertUnderCap(mint, heldSats(this.#desk.context.store, this.#desk.owner.pubkey, mint.url), more)
+  }
+}
+
+const keysetIds = (keysets: readonly KeysetInfo[]) => keysets.map((keyset) => keyset.id)
+const maxZero = (value: bigint): bigint => (value < 0n ? 0n : value)

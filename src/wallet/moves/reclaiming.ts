@@ -1,0 +1,70 @@
+/** Takes back tokens that nobody claimed: only the mint decides whether they are still there. */
+import { PylonError } from '../../base/errors.ts'
+import { insertOperation, type OperationRow, operationByKey } from '../../store/money/operations.ts'
+import { proofsOfOperation } from '../../store/money/proofs.ts'
+import { newId, requestDigest } from '../context.ts'
+import { inputFee, sumOf } from '../ecash/coins.ts'
+import type { SendPlan } from '../operations/machine.ts'
+import { asSentToken, storedError, unknownOutcome } from '../operations/outcomes.ts'
+import type { SentToken } from '../types.ts'
+import type { WalletDesk } from './desk.ts'
+import type { Receiving } from './receiving.ts'
+import type { SentTokens } from './sent-tokens.ts'
+
+export class Reclaiming {
+  readonly #desk: WalletDesk
+  readonly #receiving: Receiving
+  readonly #sentTokens: SentTokens
+
+  constructor(desk: WalletDesk, receiving: Receiving, sentTokens: SentTokens) {
+    this.#desk = desk
+    this.#receiving = receiving
+    this.#sentTokens = sentTokens
+  }
+
+  async reclaim(idempotencyKey: string): Promise<SentToken> {
+    const send = operationByKey(this.#desk.context.store, idempotencyKey)
+    if (send?.kind !== 'send' || send.state !== 'completed' || send.owner.pubkey !== this.#desk.owner.pubkey) {
+      throw new PylonError('not_found', 'This wallet sent no token under that key.')
+    }
+    return this.#desk.keys.run(`reclaim:${send.id}`, async () => {
+      await this.#sentTokens.check([send.id])
+      const now = operationByKey(this.#desk.context.store, idempotencyKey) ?? send
+      if (now.tokenState !== 'pending') return asSentToken(now)
+      const key = `reclaim:${send.id}`
+      // A refusal of an earlier try (the mint's clock was behind ours) must not keep the token from us for ever.
+      const before = await this.#desk.unlessFailed(operationByKey(this.#desk.context.store, key))
+      const id = before?.id ?? (await this.#prepareReclaim(now, key))
+      const operation = await this.#desk.executor.run(id)
+      if (operation.state === 'failed') await this.#sentTokens.check([send.id])
+      if (operation.state !== 'completed' && operation.state !== 'failed') throw unknownOutcome(operation, 'The token is being taken back')
+      const after = operationByKey(this.#desk.context.store, idempotencyKey) ?? now
+      if (after.tokenState === 'pending') throw storedError(operation)
+      return asSentToken(after)
+    })
+  }
+
+  async #prepareReclaim(send: OperationRow, idempotencyKey: string): Promise<string> {
+    const { store, clock } = this.#desk.context
+    const { lockTo, refundAfter, debitAccount, amountSats } = send.plan as SendPlan
+    if (lockTo !== undefined && (refundAfter === undefined || refundAfter > clock.now())) {
+      const when = refundAfter === undefined ? 'it has no refund time' : `not before ${new Date(refundAfter).toISOString()}`
+      throw new PylonError('conflict', `The token is locked to its receiver and cannot be taken back: ${when}.`)
+    }
+    const rows = proofsOfOperation(store, send.id, 'sent')
+    const coins = this.#desk.withFees(send.mintUrl, rows)
+    const net = sumOf(coins) - inputFee(coins)
+    if (net <= 0n) throw new PylonError('token_amount', 'The token is worth less than the fee of taking it back.')
+    const proofs = rows.map(({ keysetId, amountSats: amount, secret, c }) => ({ id: keysetId, amount: Number(amount), secret, C: c }))
+    const ys = rows.map((row) => row.y)
+    const plan = await this.#receiving.planReceive(send.mintUrl, proofs, ys, net, {
+      creditAccount: debitAccount,
+      faceSats: amountSats,
+      reclaims: send.id,
+    })
+    const id = newId()
+    const base = this.#desk.base(id, { idempotencyKey, cause: send.cause }, requestDigest('reclaim', { send: send.id }), send.mintUrl)
+    await store.write(insertOperation({ ...base, kind: 'receive', amountSats: net, heldSats: 0n, plan, at: clock.now() }))
+    return id
+  }
+}
