@@ -2,6 +2,8 @@
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number
+  /** Milliseconds since some moment, never set back: for how long something took. */
+  elapsedMs(): number
   /** Resolves after `ms`; rejects with the signal's reason when aborted. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>
   /** Calls `fn` after `ms`; the returned function cancels. */
@@ -12,6 +14,7 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  elapsedMs: () => performance.now(),
   sleep: (ms, signal) => sleepWith(systemClock, ms, signal),
   after(ms, fn) {
     const timer = setTimeout(fn, Math.min(Math.max(0, ms), MAX_TIMEOUT_MS))
@@ -45,6 +48,10 @@ export class ManualClock implements Clock {
   }
 
   now(): number {
+    return this.#nowMs
+  }
+
+  elapsedMs(): number {
     return this.#nowMs
   }
 

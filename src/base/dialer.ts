@@ -4,6 +4,7 @@ import { isIP, type LookupFunction } from 'node:net'
 import { Agent, request } from 'undici'
 import { WebSocket } from 'ws'
 import { isPublicAddress } from './addresses.ts'
+import { systemClock } from './clock.ts'
 import { isPylonError, messageOf, PylonError } from './errors.ts'
 
 export type { WebSocket } from 'ws'
@@ -109,11 +110,11 @@ export function createDialer(options: { allowedOrigins?: readonly string[]; look
     },
     async fetch(url, fetchOptions = {}) {
       const { maxRedirects = 0, timeoutMs = DEFAULT_TIMEOUT_MS, method = 'GET' } = fetchOptions
-      const until = performance.now() + timeoutMs
+      const until = systemClock.elapsedMs() + timeoutMs
       let next = url
       for (let hop = 0; ; hop++) {
         const isException = admit(next, 'https:', fetchOptions.namedByStranger ?? (hop > 0 ? 'redirect' : undefined))
-        const leftMs = timeoutMs === 0 ? 0 : Math.max(1, Math.ceil(until - performance.now()))
+        const leftMs = timeoutMs === 0 ? 0 : Math.max(1, Math.ceil(until - systemClock.elapsedMs()))
         const answer = await exchange(next, { ...fetchOptions, timeoutMs: leftMs }, isException ? plainAgent : guardedAgent)
         if (!('location' in answer)) return answer
         const location = URL.parse(answer.location ?? '', next)

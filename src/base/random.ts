@@ -1,5 +1,5 @@
 /** Chance behind one interface, so that a seed repeats a run. Keys of money and identities are not made here. */
-import { randomBytes, randomFillSync } from 'node:crypto'
+import { getRandomValues } from 'node:crypto'
 
 export interface Random {
   /** From 0 (included) to 1 (excluded). */
@@ -8,8 +8,21 @@ export interface Random {
 }
 
 export const systemRandom: Random = {
-  float: () => new DataView(randomFillSync(new Uint8Array(4)).buffer).getUint32(0) / 2 ** 32,
-  bytes: (count) => new Uint8Array(randomBytes(count)),
+  float: () => new DataView(getRandomValues(new Uint8Array(4)).buffer).getUint32(0) / 2 ** 32,
+  bytes: (count) => getRandomValues(new Uint8Array(count)),
+}
+
+/** `count` bytes as lowercase hex. */
+export const randomHex = (random: Random, count: number): string => Buffer.from(random.bytes(count)).toString('hex')
+
+/** A whole number from 0 to `below`, which is left out. */
+export const randomBelow = (random: Random, below: number): number => Math.floor(random.float() * below)
+
+/** A UUID of version 4. */
+export function randomUuid(random: Random): string {
+  const hex = randomHex(random, 16)
+  const variant = '89ab'[Number.parseInt(hex.charAt(16), 16) & 3]
+  return [hex.slice(0, 8), hex.slice(8, 12), `4${hex.slice(13, 16)}`, `${variant}${hex.slice(17, 20)}`, hex.slice(20)].join('-')
 }
 
 /** The same numbers for the same seed (splitmix32): for tests and simulations only. */

@@ -1,5 +1,5 @@
 /** HTTP/1.1 + JSON on the Unix socket: any bytes give a JSON answer or a closed connection, never a crash. */
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
@@ -7,6 +7,7 @@ import { PylonError, toPylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import { assertSocketPath } from '../base/paths.ts'
+import { randomUuid, systemRandom } from '../base/random.ts'
 import { VERSION } from '../base/version.ts'
 import type { Claims, Tasks, TaskView } from './calls.ts'
 import { idempotencyKeyOf, inputOf, parseTarget, readBody, refuseBrowsers, takeWait } from './request.ts'
@@ -134,7 +135,7 @@ export class ControlServer {
     }
     const waitS = match.route.task ? takeWait(url.searchParams) : 0
     const input = parseRequest(match.route, inputOf(match, url.searchParams, await readBody(request)))
-    const call: Call = { idempotencyKey: key ?? randomUUID(), signal: match.route.task ? this.#ending.signal : signal }
+    const call: Call = { idempotencyKey: key ?? randomUuid(systemRandom), signal: match.route.task ? this.#ending.signal : signal }
     if (match.route.stream) return await this.#stream(match, input, call, response)
     const reply = await (match.route.spends
       ? this.#spendOnce(match, input, call, waitS, signal)

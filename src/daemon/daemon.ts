@@ -64,7 +64,7 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   const swept = await sweepTraces()
   if (swept.processes + swept.folders > 0) logger.info(swept, 'what commands of a killed node had left is gone')
 
-  const events = new Events()
+  const events = new Events(systemClock)
   const faults = faultHook(process.env['PYLON_FAULT'])
   const afterCommit = (labels: readonly string[]) => {
     faults.afterCommit?.(labels)

@@ -1,6 +1,6 @@
 /** What happens in the node, for those that listen on /v1/events now; nothing is kept. */
 import { EventEmitter, on } from 'node:events'
-import { rfc3339 } from '../base/clock.ts'
+import { type Clock, rfc3339 } from '../base/clock.ts'
 
 export interface NodeEvent {
   readonly type: string
@@ -10,9 +10,14 @@ export interface NodeEvent {
 
 export class Events {
   readonly #emitter = new EventEmitter().setMaxListeners(0)
+  readonly #clock: Clock
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
 
   emit(type: string, fields: Record<string, unknown> = {}): void {
-    this.#emitter.emit('event', { type, at: rfc3339(Date.now()), ...fields } satisfies NodeEvent)
+    this.#emitter.emit('event', { type, at: rfc3339(this.#clock.now()), ...fields } satisfies NodeEvent)
   }
 
   /** The steps that a commit holds (`transition_job:ready`), as they are on disk. */

@@ -71,7 +71,7 @@ export class SandboxChild {
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env: childEnv(process.env) })
     this.#child = child
     if (child.stderr !== null) createInterface({ input: child.stderr }).on('line', (line) => this.#deps.onLog(`${line}\n`))
-    const urls = await firstLine(child)
+    const urls = await firstLine(child, this.#deps.clock)
     this.#health = OK
     this.#backoffMs = FIRST_BACKOFF_MS
     child.once('exit', (code, signal) => this.#onExit(code, signal))
@@ -86,9 +86,9 @@ export class SandboxChild {
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
     const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))
     child.kill('SIGTERM')
-    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_GRACE_MS)
+    const cancelKill = this.#deps.clock.after(STOP_GRACE_MS, () => child.kill('SIGKILL'))
     await exited
-    clearTimeout(timer)
+    cancelKill()
   }
 
   #onExit(code: number | null, signal: string | null): void {
@@ -114,14 +114,14 @@ export class SandboxChild {
 }
 
 /** The one line that says where it serves, or why it does not. */
-function firstLine(child: ChildProcess): Promise<SandboxUrls> {
+function firstLine(child: ChildProcess, clock: Clock): Promise<SandboxUrls> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
+    const cancelLate = clock.after(READY_DEADLINE_MS, () => {
       child.kill('SIGKILL')
       fail(new PylonError('sandbox_failed', 'The sandbox did not become ready in time; its lines in the log say why.'))
-    }, READY_DEADLINE_MS)
+    })
     const fail = (error: PylonError) => {
-      clearTimeout(timer)
+      cancelLate()
       reject(error)
     }
     child.once('error', (error) => fail(new PylonError('sandbox_failed', `The sandbox could not be started: ${error.message}`)))
@@ -131,7 +131,7 @@ function firstLine(child: ChildProcess): Promise<SandboxUrls> {
       const ready = readyLine.safeParse(parseJson(line))
       const failed = failedLine.safeParse(parseJson(line))
       if (ready.success) {
-        clearTimeout(timer)
+        cancelLate()
         const { relay_url, mint_url, lnurl_base_url } = ready.data
         resolve({ relayUrl: relay_url, mintUrl: mint_url, lnurlBaseUrl: lnurl_base_url })
       } else if (failed.success) {

@@ -1,6 +1,6 @@
 /** The host: spawns agents, keeps them running, and answers the owner's questions about them. */
-import { randomInt, randomUUID } from 'node:crypto'
 import { PylonError } from '../base/errors.ts'
+import { randomBelow, randomUuid, systemRandom } from '../base/random.ts'
 import { npubOf, parsePubkey } from '../nostr/nips/nip19.ts'
 import { SelfPublisher } from '../nostr/self/self.ts'
 import { type AgentRow, findAgent, insertAgent, listAgents, markAgentDeleted, patchAgent } from '../store/agents/agents.ts'
@@ -154,7 +154,7 @@ class AgentHost implements Host {
     const { store, clock, config } = this.#deps
     const parsed = parseSpawn(spec, config())
     const taken = new Set(listAgents(store).map((agent) => agent.name))
-    const name = parsed.name ?? freshName(taken, randomInt(1000))
+    const name = parsed.name ?? freshName(taken, randomBelow(systemRandom, 1000))
     if (taken.has(name)) throw new PylonError('agent_exists', `There is an agent named ${name} already; choose another --name.`)
     const { signer, accountIndex } = await keyFor(this.#deps, parsed.import)
     const agent = { ...parsed.agent, pubkey: signer.pubkey, npub: npubOf(signer.pubkey), name, accountIndex }
@@ -217,7 +217,7 @@ class AgentHost implements Host {
 
   async setGoals(ref: string, goals: readonly GoalSpec[]): Promise<GoalRow[]> {
     const agent = this.#find(ref)
-    const rows = parseGoals(goals).map((goal) => ({ id: randomUUID(), ...goal }))
+    const rows = parseGoals(goals).map((goal) => ({ id: randomUuid(systemRandom), ...goal }))
     await this.#deps.store.write(replaceGoals({ agentPubkey: agent.pubkey, goals: rows, at: this.#deps.clock.now() }))
     return goalsOf(this.#deps.store, agent.pubkey)
   }

@@ -1,7 +1,7 @@
 /** Empties the wallet of an agent that leaves. */
-import { randomUUID } from 'node:crypto'
 import { sats } from '../base/amounts.ts'
 import { isPylonError } from '../base/errors.ts'
+import { randomUuid, systemRandom } from '../base/random.ts'
 import type { AgentRow } from '../store/agents/agents.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
 
@@ -15,7 +15,7 @@ export async function moveFundsToNode(deps: Pick<HostDeps, 'keyring' | 'wallets'
   const wallet = wallets.of(ownerOf(agent))
   const move = async (amountSats: bigint): Promise<bigint> => {
     try {
-      await wallets.transfer(ownerOf(agent), node, sats(amountSats), `agent:${agent.pubkey}:leave:${randomUUID()}`)
+      await wallets.transfer(ownerOf(agent), node, sats(amountSats), `agent:${agent.pubkey}:leave:${randomUuid(systemRandom)}`)
       return amountSats
     } catch (error) {
       if (isPylonError(error, 'insufficient_funds')) return 0n

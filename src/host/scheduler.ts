@@ -1,6 +1,6 @@
 /** Starts ticks when they are due: one at a time for an agent, a few agents at once, and goes on with what a restart left open. */
-import { randomUUID } from 'node:crypto'
 import { messageOf, PylonError } from '../base/errors.ts'
+import { randomUuid, systemRandom } from '../base/random.ts'
 import { type AgentRow, getAgent, listAgents, patchAgent } from '../store/agents/agents.ts'
 import { waitingTriggers } from '../store/agents/heard.ts'
 import { claimTick, openTicks, triggeredTicks } from '../store/agents/ticks.ts'
@@ -96,7 +96,7 @@ export class Scheduler {
     if (!this.#open) throw new PylonError('shutting_down', 'The host does not run agents now.')
     if (!allowsTick(agent.state, 'manual'))
       throw new PylonError('conflict', `${agent.name} cannot tick: it is ${agent.state}, ${agent.stateReason}.`)
-    const id = randomUUID()
+    const id = randomUuid(systemRandom)
     let failure: unknown
     this.#launch(pubkey, async () => {
       try {
@@ -140,7 +140,7 @@ export class Scheduler {
     work.then(() => this.wake()).catch((error: unknown) => logger.error({ error: messageOf(error) }, 'the schedule could not be read'))
   }
 
-  async #claimAndRun(agent: AgentRow, due: Due, id: string = randomUUID()): Promise<void> {
+  async #claimAndRun(agent: AgentRow, due: Due, id: string = randomUuid(systemRandom)): Promise<void> {
     const { store, clock } = this.#deps
     const at = clock.now()
     const byClock = due.trigger === 'first' || due.trigger === 'heartbeat' || due.trigger === 'funding'

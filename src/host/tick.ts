@@ -6,10 +6,10 @@
  *      |          |  '-- once again after a crash, with the same observation
  *      '----------'--> failed
  */
-import { randomUUID } from 'node:crypto'
 import { type Sats, sats } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
 import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
+import { randomUuid, systemRandom } from '../base/random.ts'
 import { isHex64 } from '../nostr/nips/nip01.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import type { NostrEvent } from '../nostr/types.ts'
@@ -288,7 +288,7 @@ function zappedEvent(event: unknown): string {
 }
 
 function planOf(raw: Readonly<Record<string, unknown>> & { readonly type: string }): PlannedAction {
-  const id = randomUUID()
+  const id = randomUuid(systemRandom)
   try {
     const action = parseAction(raw)
     return { id, type: action.type, params: action }

@@ -1,6 +1,6 @@
 /** The database of mint and LNURL server: one file, so that a payment and what follows from it are one transaction. */
-import { randomBytes } from 'node:crypto'
 import Database from 'better-sqlite3'
+import { type Random, randomHex } from '../base/random.ts'
 
 const SCHEMA = `
 CREATE TABLE IF NOT EXISTS meta (
@@ -93,11 +93,13 @@ CREATE TABLE IF NOT EXISTS seen_authorizations (
 type SecretName = 'mint_seed' | 'node_key' | 'lnurl_nostr_key'
 
 export class SandboxDatabase {
+  readonly random: Random
   readonly #db: Database.Database
   readonly #statements = new Map<string, Database.Statement>()
 
   /** Opens or creates the file; every commit is on the disk when it returns. */
-  constructor(path: string) {
+  constructor(path: string, random: Random) {
+    this.random = random
     this.#db = new Database(path)
     this.#db.pragma('journal_mode = WAL')
     this.#db.pragma('synchronous = FULL')
@@ -125,7 +127,7 @@ export class SandboxDatabase {
   }
 
   secret(name: SecretName): Buffer {
-    this.sql('INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)').run(name, randomBytes(32).toString('hex'))
+    this.sql('INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)').run(name, randomHex(this.random, 32))
     return Buffer.from(this.sql('SELECT value FROM meta WHERE key = ?').pluck().get(name) as string, 'hex')
   }
 }

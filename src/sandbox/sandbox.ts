@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { type Clock, systemClock } from '../base/clock.ts'
 import { ensurePrivateDir } from '../base/files.ts'
 import type { Logger } from '../base/logger.ts'
+import { type Random, systemRandom } from '../base/random.ts'
 import { SandboxDatabase } from './database.ts'
 import { type FaultOrders, Faults } from './faults.ts'
 import { startLnurlServer } from './lnurl/server.ts'
@@ -21,6 +22,7 @@ export interface SandboxOptions {
   readonly host?: '127.0.0.1'
   readonly logger: Logger
   readonly clock?: Clock
+  readonly random?: Random
   /** Switched on from the start; see faults.ts. */
   readonly faults?: FaultOrders
   /** Serve kinds 4 and 1059 only to their authenticated author and addressees (NIP-42). */
@@ -56,16 +58,18 @@ export async function runSandbox(options: SandboxOptions): Promise<Sandbox> {
 async function startServers(options: SandboxOptions, closers: (() => unknown)[]): Promise<Omit<Sandbox, 'close'>> {
   const { dir, logger } = options
   const clock = options.clock ?? systemClock
+  const random = options.random ?? systemRandom
   const host = options.host ?? '127.0.0.1'
   const common = { host, clock, logger }
   const stored = readPorts(dir)
   const faults = new Faults()
 
-  const database = new SandboxDatabase(join(dir, 'sandbox.db'))
+  const database = new SandboxDatabase(join(dir, 'sandbox.db'), random)
   closers.push(() => database.close())
   const mint = new Mint(database, clock, () => faults.takeHeldMelt())
   const relay = await startRelay({
     ...common,
+    random,
     databasePath: join(dir, 'relay.db'),
     port: options.relayPort ?? stored?.relay ?? 0,
     faults,

@@ -1,6 +1,7 @@
 /** The database of a node: synchronous reads, and one queue through which every write goes. */
 import Sqlite, { type Database } from 'better-sqlite3'
 import { addonError } from '../base/assets.ts'
+import { type Clock, systemClock } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { type Command, labelsOf, runCommand, type Sql, sqlOver } from './commands.ts'
 import { assertNotNewer, migrate, readMigrations } from './migrations.ts'
@@ -16,6 +17,7 @@ export type StoreHealth = { readonly state: 'ok' } | { readonly state: 'degraded
 export interface StoreOptions {
   readonly readonly?: boolean
   readonly hook?: CommitHook
+  readonly clock?: Clock
 }
 
 interface Pending {
@@ -45,6 +47,7 @@ export class Store {
   readonly sql: Sql
   readonly #db: Database
   readonly #hook: CommitHook
+  readonly #clock: Clock
   readonly #queue: Pending[] = []
   #scheduled = false
   #busySince: number | undefined
@@ -52,9 +55,10 @@ export class Store {
   #closed = false
   #health: StoreHealth = { state: 'ok' }
 
-  private constructor(db: Database, hook: CommitHook) {
+  private constructor(db: Database, { hook = {}, clock = systemClock }: StoreOptions) {
     this.#db = db
     this.#hook = hook
+    this.#clock = clock
     this.sql = sqlOver(db)
   }
 
@@ -83,7 +87,7 @@ export class Store {
       }
       // From here on a foreign lock must hold up nothing but the writes that wait for it.
       if (!options.readonly) db.pragma('busy_timeout = 0')
-      return new Store(db, options.hook ?? {})
+      return new Store(db, options)
     } catch (error) {
       db?.close()
       throw storeError(error)
@@ -142,14 +146,14 @@ export class Store {
   /** Whether writes go on waiting for the lock of another program; when they do, the next try is set. */
   #waitsFor({ message }: PylonError): boolean {
     this.#health = { state: 'degraded', reason: message, nextStep: 'end that program' }
-    this.#busySince ??= performance.now()
-    if (this.#closed || this.#isClosing || performance.now() - this.#busySince > MAX_BUSY_MS) return false
+    this.#busySince ??= this.#clock.elapsedMs()
+    if (this.#closed || this.#isClosing || this.#clock.elapsedMs() - this.#busySince > MAX_BUSY_MS) return false
     if (this.#scheduled) return true
     this.#scheduled = true
-    setTimeout(() => {
+    this.#clock.after(BUSY_RETRY_MS, () => {
       this.#scheduled = false
       this.#flush()
-    }, BUSY_RETRY_MS)
+    })
     return true
   }
 

@@ -1,10 +1,11 @@
 /** What every part of the wallet shares, and the names of its ledger accounts. */
-import { hash, randomUUID } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import { stringify } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
+import { randomUuid, systemRandom } from '../base/random.ts'
 import type { Keyring } from '../nostr/types.ts'
 import { restoreAccountOf } from '../store/money/proof-books.ts'
 import type { Store } from '../store/store.ts'
@@ -38,7 +39,7 @@ export const lostAccount = (owner: WalletOwner): string => `${accountOwner(owner
 /** What a restore found, or found missing. */
 export const restoreAccount = (owner: WalletOwner): string => restoreAccountOf(accountOwner(owner))
 
-export const newId = (): string => randomUUID()
+export const newId = (): string => randomUuid(systemRandom)
 
 /** Of what a request means, so that the same key with another request is refused. */
 export function requestDigest(kind: string, request: Readonly<Record<string, unknown>>): string {

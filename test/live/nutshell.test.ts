@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sats } from '../../src/base/amounts.ts'
+import { systemRandom } from '../../src/base/random.ts'
 import { issueInvoice } from '../../src/sandbox/mint/invoices.ts'
 import { listKeysets, oldCoins } from '../../src/store/money/keysets.ts'
 import { auditLedger } from '../../src/store/money/ledger.ts'
@@ -69,7 +70,9 @@ describe.skipIf(missing !== undefined)(`a real nutshell mint${missing === undefi
 
   it('pays an invoice of somebody else, and has its change back', async () => {
     const nowSeconds = Math.floor(Date.now() / 1000)
-    const { request } = issueInvoice({ nodeKey: Buffer.alloc(32, 7), amountSats: 21, description: 'x', nowSeconds, expirySeconds: 600 })
+    const { request } = issueInvoice({
+      ...{ random: systemRandom, nodeKey: Buffer.alloc(32, 7), amountSats: 21, description: 'x', nowSeconds, expirySeconds: 600 },
+    })
     const before = home.node.balance().balanceSats
     const paid = await home.node.pay({ ...operation(), request, debitAccount: 'node/equity/withdrawal', maxFeeSats: sats(10) })
     expect(paid).toMatchObject({ state: 'paid' })

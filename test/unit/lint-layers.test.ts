@@ -1,4 +1,4 @@
-/** The lint bites: the layer table, the third-party doors and the habits, each shown a file that breaks it. */
+/** The lint bites: the layer table, the third-party doors, the ports of time and chance and the habits, each shown a file that breaks it. */
 import { execFile } from 'node:child_process'
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -81,6 +81,38 @@ for (const [name, doors] of Object.entries(DOORS)) {
   }
   add('test/unit', `export { x } from '${name}'`, null)
 }
+
+const TIME = [
+  'export const x = Date.now()',
+  'export const x = new Date()',
+  'export const x = performance.now()',
+  'setTimeout(() => {}, 1)',
+  'export const x = setInterval(() => {}, 1)',
+  'globalThis.setTimeout(() => {}, 1)',
+  `import { setTimeout as delay } from 'node:timers/promises'\n\nexport const x = delay`,
+]
+const CHANCE = [
+  'export const x = Math.random()',
+  'export const x = crypto.randomUUID()',
+  'export const x = crypto.getRandomValues(new Uint8Array(8))',
+  `import { hash, randomBytes } from 'node:crypto'\n\nexport const x = [hash, randomBytes]`,
+  `import { randomUUID } from 'node:crypto'\n\nexport const x = randomUUID`,
+  `import { randomInt } from 'crypto'\n\nexport const x = randomInt`,
+]
+for (const code of TIME) {
+  for (const dir of ['src/base', 'src/store', 'src/wallet/mint', 'src/daemon', 'src/sandbox/relay']) add(dir, code, 'plugin')
+  for (const dir of ['src/cli/node', 'src/daemon/launch', 'test/unit']) add(dir, code, null)
+}
+for (const code of CHANCE) {
+  for (const dir of ['src/base', 'src/store', 'src/wallet/mint', 'src/daemon/launch', 'src/sandbox/mint']) add(dir, code, 'plugin')
+  for (const dir of ['src/cli/node', 'test/unit']) add(dir, code, null)
+}
+add(
+  'src/store',
+  `import { setImmediate } from 'node:timers/promises'\nimport { hash } from 'node:crypto'\n\nexport const x = [setImmediate, hash]`,
+  null,
+)
+add('src/store', 'export const x = (ms: number) => [new Date(ms), Date.parse("2026")]', null)
 
 add('test/unit', `import { vi } from 'vitest'\n\nvi.mock('../../src/store/store.ts')`, 'plugin')
 add('src/base', `export const port = JSON.parse('1') as unknown as string`, 'plugin')

@@ -1,5 +1,4 @@
 /** Rents and steers machines of any node with the customer key: one command at a time, paid at most once, taken up again after a restart. */
-import { randomBytes } from 'node:crypto'
 import type { NetworkName } from '../../base/advice.ts'
 import { type Msats, msats } from '../../base/amounts.ts'
 import { type Clock, rfc3339 } from '../../base/clock.ts'
@@ -7,6 +6,7 @@ import type { Config } from '../../base/config.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { asRecord, type Json } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
+import { randomHex, systemRandom } from '../../base/random.ts'
 import { type ControlCommandInput, READING_COMMANDS } from '../../nostr/control/commands.ts'
 import type { RuntimeDescriptor } from '../../nostr/control/descriptor.ts'
 import { type ControlResult, type ControlStatus, commandDigest } from '../../nostr/control/envelopes.ts'
@@ -246,7 +246,7 @@ export class Tenant {
   }
 }
 
-export const newRequestId = (): string => `agent-ctl-${randomBytes(8).toString('hex')}`
+export const newRequestId = (): string => `agent-ctl-${randomHex(systemRandom, 8)}`
 
 function stateOfRequest(payload: Json | undefined): string {
   const found = asRecord(payload)['state']

@@ -15,9 +15,9 @@ const PATIENCE_MS = 20_000
 
 /** Runs one check; what it throws becomes its finding. */
 export async function examineOne({ name, run }: Examination, read: ReadServices, node: PylonNode | undefined): Promise<readonly Check[]> {
-  let timer: NodeJS.Timeout | undefined
+  let cancel = () => {}
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new PylonError('timeout', `it took longer than ${PATIENCE_MS / 1000} s`)), PATIENCE_MS)
+    cancel = read.clock.after(PATIENCE_MS, () => reject(new PylonError('timeout', `it took longer than ${PATIENCE_MS / 1000} s`)))
   })
   try {
     const found = await Promise.race([Promise.resolve(read).then(() => run(read, node)), late])
@@ -26,7 +26,7 @@ export async function examineOne({ name, run }: Examination, read: ReadServices,
     if (messageOf(error) === whyClosed(read)) return [skipped(name, 'The database cannot be read.', 'See database.')]
     return [failed(name, `This could not be checked: ${messageOf(error)}`, 'See the other checks first; then: pylon logs')]
   } finally {
-    clearTimeout(timer)
+    cancel()
   }
 }
 

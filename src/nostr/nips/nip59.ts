@@ -1,7 +1,7 @@
 /** NIP-59 gift wraps and NIP-17 private messages: a rumor, sealed by its author, wrapped by a throwaway key. */
-import { randomBytes, randomInt } from 'node:crypto'
 import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
+import { randomBelow, systemRandom } from '../../base/random.ts'
 import { createSigner } from '../keys/signer.ts'
 import type { Verifier } from '../reading/verify.ts'
 import type { EventTemplate, IdentifiedEvent, NostrEvent, Signer } from '../types.ts'
@@ -18,7 +18,7 @@ const MAX_BACKDATE_S = 2 * 24 * 3600
 export function sealRumor(author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): NostrEvent {
   return author.sign({
     kind: SEAL_KIND,
-    created_at: nowS - randomInt(MAX_BACKDATE_S),
+    created_at: nowS - randomBelow(systemRandom, MAX_BACKDATE_S),
     tags: [],
     content: author.nip44Encrypt(recipient, JSON.stringify(rumor)),
   })
@@ -29,7 +29,7 @@ export function wrapSeal(seal: NostrEvent, recipient: string, nowS: number, date
   const throwaway = freshSigner()
   return throwaway.sign({
     kind: WRAP_KIND,
-    created_at: dated === 'now' ? nowS : nowS - randomInt(MAX_BACKDATE_S),
+    created_at: dated === 'now' ? nowS : nowS - randomBelow(systemRandom, MAX_BACKDATE_S),
     tags: [['p', recipient]],
     content: throwaway.nip44Encrypt(recipient, JSON.stringify(seal)),
   })
@@ -43,7 +43,7 @@ export function wrapRumor(author: Signer, rumor: IdentifiedEvent, recipient: str
 function freshSigner(): Signer {
   for (;;) {
     try {
-      return createSigner(new Uint8Array(randomBytes(32)))
+      return createSigner(systemRandom.bytes(32))
     } catch {
       // Out of range with a chance of 2^-128: take another.
     }

@@ -1,5 +1,6 @@
 /** Runs jobs: fetches inputs, waits for a slot, runs the backend within its time, stores the result before it is sent. */
 import { type Msats, msats } from '../../base/amounts.ts'
+import type { Clock } from '../../base/clock.ts'
 import { messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import type { Command } from '../../store/commands.ts'
 import { postEntry } from '../../store/money/ledger.ts'
@@ -60,7 +61,7 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
   const awaiting = new Map<string, { customerPubkey: string; priceMsats: Msats; paidMsats: Msats }>()
   const resolving = new AbortController()
   const tasks = new Set<Promise<void>>()
-  const inline = createTurnBudget()
+  const inline = createTurnBudget(clock)
   let resolvingCount = 0
   let slots = 0
   let closing = false
@@ -315,7 +316,7 @@ export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
 }
 
 /** Lets short work run at once while the turn has time left, else in a later turn, in order. */
-function createTurnBudget(): { run<T>(start: () => Promise<T>): Promise<T> } {
+function createTurnBudget(clock: Clock): { run<T>(start: () => Promise<T>): Promise<T> } {
   let spentMs = 0
   let resetScheduled = false
   const scheduleReset = () => {
@@ -330,9 +331,9 @@ function createTurnBudget(): { run<T>(start: () => Promise<T>): Promise<T> } {
     async run(start) {
       while (spentMs >= INLINE_BUDGET_MS) await new Promise((resolve) => setImmediate(resolve))
       scheduleReset()
-      const startedAt = performance.now()
+      const startedAtMs = clock.elapsedMs()
       const outcome = start()
-      spentMs += performance.now() - startedAt
+      spentMs += clock.elapsedMs() - startedAtMs
       return outcome
     },
   }

@@ -1,6 +1,6 @@
 /** Makes runtimes: admits, orders, records, and follows them to the answer; for commands and for jobs. */
-import { randomBytes } from 'node:crypto'
 import { asJson, asRecord } from '../../base/json.ts'
+import { randomHex, systemRandom } from '../../base/random.ts'
 import type { CommandOf } from '../../nostr/control/commands.ts'
 import type { ControlResult } from '../../nostr/control/envelopes.ts'
 import { createSigner } from '../../nostr/keys/signer.ts'
@@ -67,7 +67,7 @@ export function createCreation(deps: {
     claimed.emit({ phase: 'queued', message: 'request queued', ...(command.provider === undefined ? {} : { provider: command.provider }) })
     const admitted = await admit(requester, command, claimed.emit)
     const { entry } = admitted
-    const runtimeId = `${entry.provider}-${randomBytes(8).toString('hex')}`
+    const runtimeId = `${entry.provider}-${randomHex(systemRandom, 8)}`
     const botPubkey =
       command.command === 'provision' && command.bot_secret_key_hex !== undefined ? botKey(command.bot_secret_key_hex) : null
     const requireIsolation = admitted.terms === 'lease' && !market.mayUnisolated()
@@ -168,7 +168,7 @@ export function createCreation(deps: {
     const found = market.jobClass()
     if ('reason' in found) throw fail('provider_temporarily_disabled', found.reason)
     const { entry } = found
-    const runtimeId = `${entry.provider}-${randomBytes(8).toString('hex')}`
+    const runtimeId = `${entry.provider}-${randomHex(systemRandom, 8)}`
     const owner = keyring.node().pubkey
     const { incus } = keeper.config()
     const images = [entry.image, incus.image, incus.run_image, ...incus.images]

@@ -1,9 +1,9 @@
 /** Runtimes as Incus instances: the supported substrate, behind the interface that all adapters share. */
-import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { type Clock, rfc3339, systemClock } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { type Json, parseJson } from '../../base/json.ts'
+import { randomHex, systemRandom } from '../../base/random.ts'
 import type { AdapterProbe, Capacity, PersistentVolume, PromptCall, RuntimeAdapter, RuntimeHandle, Snapshot } from '../adapter.ts'
 import { PROMPT_SOCKET } from '../contract/paths.ts'
 import { decodePromptError, MAX_ANSWER_BYTES, PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
@@ -232,7 +232,7 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
         name ??
           `snap-${rfc3339(createdAt)
             .replace(/[-:]|\.\d+/g, '')
-            .toLowerCase()}-${randomBytes(2).toString('hex')}`,
+            .toLowerCase()}-${randomHex(systemRandom, 2)}`,
       )
       await inRuntimeTerms((withinQuota ? snapshotWithinQuota : snapshotVolume)(incus, volume, chosen))
       return { name: chosen, createdAt }

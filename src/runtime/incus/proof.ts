@@ -1,6 +1,6 @@
 /** Whether the pool holds runtimes to their sizes: a scratch container writes past them and must be stopped by it. */
-import { randomBytes } from 'node:crypto'
 import { PylonError } from '../../base/errors.ts'
+import { randomHex, systemRandom } from '../../base/random.ts'
 import { decodeRuntimeSpec } from '../contract/spec.ts'
 import { buildRuntimePlan } from '../plan.ts'
 import { execInGuest } from './exec.ts'
@@ -22,7 +22,7 @@ export async function proveSizes({
   settings,
   placement,
 }: ProvisionContext): Promise<{ reason: string; nextStep: string } | undefined> {
-  const runtimeId = `incus-${randomBytes(8).toString('hex')}`
+  const runtimeId = `incus-${randomHex(systemRandom, 8)}`
   const spec = decodeRuntimeSpec({
     identity: { runtime_id: runtimeId, instance_name: runtimeId },
     mounts: [{ kind: 'cache', guest_path: '/proof', source: 'proof', mode: 'read_write' }],

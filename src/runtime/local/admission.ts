@@ -1,7 +1,7 @@
 /** What the local substrate takes in: parameters, isolation, network and room, judged before anything is made. */
-import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
+import { randomHex, systemRandom } from '../../base/random.ts'
 import type { Capacity, ProvisionInput } from '../adapter.ts'
 import { newTicketKey } from '../contract/ticket.ts'
 import { buildRuntimePlan } from '../plan.ts'
@@ -70,7 +70,7 @@ export function admit(input: ProvisionInput, { isolated, network: policy, free }
     isolated,
     env: { ...input.env },
     ticket_key: newTicketKey(),
-    mark: randomBytes(16).toString('hex'),
+    mark: randomHex(systemRandom, 16),
     process: null,
     group_dirs: [],
     ended: null,

@@ -1,5 +1,6 @@
 /** Hands a receipt to the relays that a zap request names: the sandbox's world is this machine, so only those on loopback. */
 import { WebSocket } from 'ws'
+import type { Clock } from '../../base/clock.ts'
 import { parseJson } from '../../base/json.ts'
 import type { NostrEvent } from '../nostr-event.ts'
 
@@ -23,7 +24,7 @@ function isLoopback({ protocol, hostname }: URL): boolean {
 }
 
 /** Resolves when the relay answered OK, whatever it says of the event. @throws what kept it from that, after a few seconds at most */
-export async function deliver(url: string, event: NostrEvent): Promise<void> {
+export async function deliver(url: string, event: NostrEvent, clock: Clock): Promise<void> {
   const socket = new WebSocket(url, {
     handshakeTimeout: TIMEOUT_MS,
     maxPayload: MAX_PAYLOAD,
@@ -33,8 +34,7 @@ export async function deliver(url: string, event: NostrEvent): Promise<void> {
   let cancel = () => {}
   try {
     await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error('no answer')), TIMEOUT_MS)
-      cancel = () => clearTimeout(timer)
+      cancel = clock.after(TIMEOUT_MS, () => reject(new Error('no answer')))
       socket.on('open', () => socket.send(JSON.stringify(['EVENT', event])))
       socket.on('error', reject)
       socket.on('close', () => reject(new Error('the connection ended')))

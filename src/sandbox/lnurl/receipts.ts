@@ -1,4 +1,5 @@
 /** Publishes the receipt of every paid zap exactly once: stored as signed before it is sent, sent again after a crash. */
+import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { NostrEvent } from '../nostr-event.ts'
@@ -10,7 +11,7 @@ export class ReceiptPublisher {
   readonly #addresses: Addresses
   readonly #secretKey: Uint8Array
   readonly #publish: (event: NostrEvent) => Promise<unknown>
-  readonly #nowSeconds: () => number
+  readonly #clock: Clock
   readonly #logger: Logger
   readonly #ownRelay: string
   readonly #sending = new Set<Promise<void>>()
@@ -22,7 +23,7 @@ export class ReceiptPublisher {
     secretKey: Uint8Array
     /** Resolves when the relay has committed the event (or had it already). */
     publish: (event: NostrEvent) => Promise<unknown>
-    nowSeconds: () => number
+    clock: Clock
     logger: Logger
     /** The relay that `publish` goes to. */
     ownRelay: string
@@ -30,7 +31,7 @@ export class ReceiptPublisher {
     this.#addresses = options.addresses
     this.#secretKey = options.secretKey
     this.#publish = options.publish
-    this.#nowSeconds = options.nowSeconds
+    this.#clock = options.clock
     this.#logger = options.logger
     this.#ownRelay = options.ownRelay
   }
@@ -57,7 +58,7 @@ export class ReceiptPublisher {
           const receipt = due.receipt === null ? makeZapReceipt(due, this.#secretKey) : (JSON.parse(due.receipt) as NostrEvent)
           if (due.receipt === null) this.#addresses.storeReceipt(due.quoteId, JSON.stringify(receipt))
           await this.#publish(receipt)
-          this.#addresses.markPublished(due.quoteId, this.#nowSeconds())
+          this.#addresses.markPublished(due.quoteId, unixSeconds(this.#clock))
           this.#tellOthers(receipt, JSON.parse(due.zapRequest) as NostrEvent)
         }
       } catch (error) {
@@ -69,7 +70,7 @@ export class ReceiptPublisher {
   /** The relays that the zap request names, each on its own: one that is down holds up none. */
   #tellOthers(receipt: NostrEvent, request: NostrEvent): void {
     for (const url of relaysNamed(request, this.#ownRelay)) {
-      const sending = deliver(url, receipt)
+      const sending = deliver(url, receipt, this.#clock)
         .catch((error: unknown) => this.#logger.info({ url, err: messageOf(error) }, 'a relay of a zap request did not take the receipt'))
         .finally(() => this.#sending.delete(sending))
       this.#sending.add(sending)

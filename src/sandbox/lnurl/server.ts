@@ -84,7 +84,7 @@ export class LnurlServer {
       addresses: this.#addresses,
       secretKey,
       publish: options.publish,
-      nowSeconds: () => this.#now(),
+      clock: options.clock,
       logger: options.logger,
       ownRelay: options.ownRelay,
     })

@@ -1,6 +1,7 @@
 /** The sandbox's Lightning node: issues signed regtest invoices and reads any invoice that it is asked to pay. */
-import { hash, randomBytes } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { decode } from 'light-bolt11-decoder'
+import type { Random } from '../../base/random.ts'
 import { encodeInvoice } from '../bolt11-encode.ts'
 import { MintError } from './errors.ts'
 
@@ -12,13 +13,14 @@ export interface IssuedInvoice {
 
 /** A new invoice over whole sats, signed by the node key. */
 export function issueInvoice(options: {
+  random: Random
   nodeKey: Uint8Array
   amountSats: number
   description: string | { readonly sha256: Uint8Array }
   nowSeconds: number
   expirySeconds: number
 }): IssuedInvoice {
-  const preimage = randomBytes(32)
+  const preimage = Buffer.from(options.random.bytes(32))
   const paymentHash = hash('sha256', preimage, 'buffer')
   const request = encodeInvoice(
     {
@@ -26,7 +28,7 @@ export function issueInvoice(options: {
       amountMsats: BigInt(options.amountSats) * 1_000n,
       timestampSeconds: options.nowSeconds,
       paymentHash,
-      paymentSecret: randomBytes(32),
+      paymentSecret: options.random.bytes(32),
       description: options.description,
       expirySeconds: options.expirySeconds,
     },

@@ -1,7 +1,8 @@
 /** Mint and melt quotes and the invoices behind them (NUT-04, 05, 20, 23): their rows and their wire shapes. */
-import { hash, randomBytes } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { isPoint, verifySchnorr } from 'tiny-secp256k1'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
+import type { Random } from '../../base/random.ts'
 import type { SandboxDatabase } from '../database.ts'
 import { MintError } from './errors.ts'
 import { issueInvoice, readInvoice } from './invoices.ts'
@@ -67,8 +68,15 @@ export class Quotes {
     if (amount < 1 || amount > MAX_AMOUNT) throw new MintError('amount_limit', `the amount must be 1 to ${MAX_AMOUNT} sat`)
     const pubkey = options.pubkey === null ? null : parsePubkey(options.pubkey)
     const nowSeconds = unixSeconds(this.#clock)
-    const invoice = issueInvoice({ nodeKey: this.#nodeKey, amountSats: amount, description, nowSeconds, expirySeconds: EXPIRY_SECONDS })
-    const id = uuidV7(this.#clock.now())
+    const invoice = issueInvoice({
+      random: this.#database.random,
+      nodeKey: this.#nodeKey,
+      amountSats: amount,
+      description,
+      nowSeconds,
+      expirySeconds: EXPIRY_SECONDS,
+    })
+    const id = uuidV7(this.#clock.now(), this.#database.random)
     this.#database
       .sql(
         `INSERT INTO mint_quotes (id, amount, request, payment_hash, preimage, pubkey, state, expiry)
@@ -115,7 +123,7 @@ export class Quotes {
     if (invoice.expiresAt <= now) throw new MintError('quote_expired', 'the invoice has expired')
     const own = this.mintQuoteByHash(invoice.paymentHash)
     if (own !== undefined && own.state !== 'UNPAID') throw new MintError('invoice_paid', 'the invoice is already paid')
-    const id = uuidV7(this.#clock.now())
+    const id = uuidV7(this.#clock.now(), this.#database.random)
     this.#database
       .sql(`INSERT INTO melt_quotes (id, amount, fee_reserve, request, payment_hash, state, expiry) VALUES (?, ?, ?, ?, ?, 'UNPAID', ?)`)
       .run(id, amount, feeReserve(amount), text, invoice.paymentHash, Math.min(invoice.expiresAt, now + MELT_EXPIRY_SECONDS))
@@ -170,8 +178,8 @@ function isSigned(quoteId: string, pubkey: string, outputs: readonly { B_: strin
 }
 
 /** NUT-04 asks for UUID v7: 48 bits of time, 74 random bits, so that an id cannot be guessed. */
-function uuidV7(nowMs: number): string {
-  const bytes = randomBytes(16)
+function uuidV7(nowMs: number, random: Random): string {
+  const bytes = Buffer.from(random.bytes(16))
   bytes.writeUIntBE(nowMs, 0, 6)
   bytes[6] = 0x70 | ((bytes[6] ?? 0) & 0x0f)
   bytes[8] = 0x80 | ((bytes[8] ?? 0) & 0x3f)

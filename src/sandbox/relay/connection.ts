@@ -1,8 +1,8 @@
 /** One client of the relay: its messages in (NIP-01, 42, 45), its answers out. */
-import { randomBytes } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import type { RawData, WebSocket } from 'ws'
 import { parseJson } from '../../base/json.ts'
+import { type Random, randomHex } from '../../base/random.ts'
 import { type NostrEvent, parseEvent, tagValue, verifyEvent } from '../nostr-event.ts'
 import { type Filter, parseFilter } from './filter.ts'
 import { RELAY_LIMITS } from './limits.ts'
@@ -11,6 +11,7 @@ import type { Subscription } from './subscriptions.ts'
 /** What a connection asks of its relay. */
 export interface RelayCore {
   readonly authForDms: boolean
+  readonly random: Random
   nowSeconds(): number
   isOwnUrl(url: string): boolean
   publish(event: NostrEvent, from: Connection): void
@@ -28,7 +29,7 @@ const PRIVATE_KINDS = [4, 1059]
 export class Connection {
   alive = true
   readonly authenticated = new Set<string>()
-  readonly #challenge = randomBytes(16).toString('hex')
+  readonly #challenge: string
   readonly #socket: WebSocket
   readonly #stream: Duplex
   readonly #relay: RelayCore
@@ -39,6 +40,7 @@ export class Connection {
     this.#socket = socket
     this.#stream = stream
     this.#relay = relay
+    this.#challenge = randomHex(relay.random, 16)
     socket.on('message', (data, isBinary) => this.#receive(data, isBinary))
     socket.on('pong', () => {
       this.alive = true

@@ -5,6 +5,7 @@ import { type WebSocket, WebSocketServer } from 'ws'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Random } from '../../base/random.ts'
 import { inlineMoreWasm } from '../../base/wasm-inlining.ts'
 import type { Faults } from '../faults.ts'
 import { listen } from '../http.ts'
@@ -20,6 +21,7 @@ export interface RelayOptions {
   readonly host: string
   readonly port: number
   readonly clock: Clock
+  readonly random: Random
   readonly logger: Logger
   readonly faults: Faults
   readonly authForDms: boolean
@@ -125,6 +127,10 @@ export class RelayServer implements RelayCore {
     for (const connection of this.#connections) connection.cut()
   }
 
+  get random(): Random {
+    return this.#options.random
+  }
+
   nowSeconds(): number {
     return unixSeconds(this.#options.clock)
   }
@@ -223,8 +229,14 @@ export class RelayServer implements RelayCore {
   }
 
   #repeat(everyMs: number, fn: () => void): void {
-    const timer = setInterval(fn, everyMs)
-    timer.unref()
-    this.#cancelTimers.push(() => clearInterval(timer))
+    let cancel = () => {}
+    const next = () => {
+      cancel = this.#options.clock.after(everyMs, () => {
+        fn()
+        next()
+      })
+    }
+    next()
+    this.#cancelTimers.push(() => cancel())
   }
 }

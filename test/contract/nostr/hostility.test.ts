@@ -78,7 +78,12 @@ describe('a clock that was ahead', () => {
     let silent = true
     const one = await relay({ onFrame: (frame) => silent && frame[0] === 'EVENT' })
     const clock = new ManualClock(Date.now() + DAY_S * 1000)
-    const skewed = { now: () => clock.now() - (silent ? 0 : DAY_S * 1000), sleep: clock.sleep.bind(clock), after: clock.after.bind(clock) }
+    const skewed = {
+      now: () => clock.now() - (silent ? 0 : DAY_S * 1000),
+      elapsedMs: () => clock.elapsedMs(),
+      sleep: clock.sleep.bind(clock),
+      after: clock.after.bind(clock),
+    }
     const at = node({ relays: [one.url], clock: skewed })
     await until(() => expect(at.nostr.health()[0]?.state).toBe('connected'))
     await enqueue(at, 'lost answer', [one.url])

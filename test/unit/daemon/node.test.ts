@@ -36,7 +36,7 @@ test('starts no part after its end, and none that an unlock would start later', 
     dialer,
     surroundings: { relays: [], mints: [], sandbox: undefined, close: async () => undefined },
     logFile: new LogFile(join(dir, 'log'), false),
-    events: new Events(),
+    events: new Events(systemClock),
     shutdown,
   })
   const starts = [node.parts.wallets, node.parts.provider, node.parts.host].map((part) => vi.spyOn(part, 'run'))

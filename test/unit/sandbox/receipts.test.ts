@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
+import { systemRandom } from '../../../src/base/random.ts'
 import { SandboxDatabase } from '../../../src/sandbox/database.ts'
 import { Addresses } from '../../../src/sandbox/lnurl/addresses.ts'
 import { ReceiptPublisher } from '../../../src/sandbox/lnurl/receipts.ts'
@@ -19,7 +20,7 @@ let database: SandboxDatabase
 
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'pylon-receipts-'))
-  database = new SandboxDatabase(join(dir, 'sandbox.db'))
+  database = new SandboxDatabase(join(dir, 'sandbox.db'), systemRandom)
 })
 afterEach(() => {
   database.close()
@@ -58,7 +59,7 @@ function publisher(publish: (event: NostrEvent) => Promise<unknown>): ReceiptPub
     addresses: new Addresses(database),
     secretKey: database.secret('lnurl_nostr_key'),
     publish,
-    nowSeconds: () => Math.floor(clock.now() / 1000),
+    clock,
     logger: silentLogger,
     ownRelay: 'ws://127.0.0.1:1',
   })
