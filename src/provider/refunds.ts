@@ -5,9 +5,9 @@ import { isPylonError, messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Command } from '../store/commands.ts'
 import { type Entry, mintOfCause, postEntry } from '../store/money/ledger.ts'
+import { persist } from '../store/persist.ts'
 import type { Store } from '../store/store.ts'
 import type { Cause, Wallet } from '../wallet/types.ts'
-import { persist } from './jobs/context.ts'
 
 const MINUTE_MS = 60_000
 const DAY_MS = 1440 * MINUTE_MS

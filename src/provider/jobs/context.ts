@@ -1,11 +1,11 @@
-/** What the parts of the job engine share: its dependencies, one way to step a job and one way to make it last. */
+/** What the parts of the job engine share: its dependencies, one way to step a job and what a customer is told. */
 import type { Msats } from '../../base/amounts.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
-import { type ErrorCode, isPylonError } from '../../base/errors.ts'
+import type { ErrorCode } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { OutboxEntry } from '../../nostr/types.ts'
-import { all, type Command } from '../../store/commands.ts'
+import type { Command } from '../../store/commands.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
 import { type JobPatch, transitionJob } from '../../store/selling/job-steps.ts'
 import type { JobState } from '../../store/selling/jobs.ts'
@@ -46,8 +46,6 @@ export interface Ticket {
   readonly paidMsats: Msats
 }
 
-const DISK_RETRY_MS = 1000
-
 /** A legal step as a command. @throws internal for an illegal one, which is a fault of ours. */
 export function step(id: string, from: JobState, to: JobState, reason: string, at: number, patch?: JobPatch): Command<void> {
   if (!canStep(from, to)) throw new Error(`A job cannot go from ${from} to ${to}.`)
@@ -56,34 +54,6 @@ export function step(id: string, from: JobState, to: JobState, reason: string, a
 
 export function publish(entry: OutboxEntry, at: number): Command<boolean> {
   return enqueueEvent({ ...entry, at })
-}
-
-/** Commits the commands as one; where the disk is full it waits for space, since the work is done and must not be lost. */
-export async function persist(deps: Pick<EngineDeps, 'store' | 'clock'>, ...commands: readonly Command<unknown>[]): Promise<void> {
-  const command = all(...commands)
-  for (;;) {
-    try {
-      await deps.store.write(command)
-      return
-    } catch (error) {
-      if (!isPylonError(error, 'disk_full') && !isPylonError(error, 'database_busy')) throw error
-      await deps.clock.sleep(DISK_RETRY_MS)
-    }
-  }
-}
-
-/** The same, false when the job has moved on meanwhile (cancelled, paid twice): then nothing was written. */
-export async function persistIfUnmoved(
-  deps: Pick<EngineDeps, 'store' | 'clock'>,
-  ...commands: readonly Command<unknown>[]
-): Promise<boolean> {
-  try {
-    await persist(deps, ...commands)
-    return true
-  } catch (error) {
-    if (isPylonError(error, 'conflict')) return false
-    throw error
-  }
 }
 
 const PRIVATE_REASONS: Partial<Record<ErrorCode, string>> = {

@@ -2,6 +2,7 @@
 import { type Msats, msats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { all, type Command } from '../../store/commands.ts'
+import { persistIfUnmoved } from '../../store/persist.ts'
 import { claimJob } from '../../store/selling/job-steps.ts'
 import {
   countFreeJobsSince,
@@ -20,7 +21,7 @@ import type { WalletEvent } from '../../wallet/types.ts'
 import { maxTokensOf } from '../backends/openai.ts'
 import { priceOf, quote, REFERENCED_INPUT_CHARS } from '../pricing.ts'
 import { judgeOrder, type OrderFacts, type Refusal } from './admission.ts'
-import { type EngineDeps, persistIfUnmoved, publish, step, tellable } from './context.ts'
+import { type EngineDeps, publish, step, tellable } from './context.ts'
 import { givenText } from './inputs.ts'
 import { RESULT_KEPT_MS } from './nip90.ts'
 import { createBudget, createOccupancy } from './occupancy.ts'

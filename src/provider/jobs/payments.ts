@@ -4,11 +4,12 @@ import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/er
 import { stringify } from '../../base/json.ts'
 import { createTurnstile } from '../../base/turnstile.ts'
 import type { Command } from '../../store/commands.ts'
+import { persistIfUnmoved } from '../../store/persist.ts'
 import type { JobPatch } from '../../store/selling/job-steps.ts'
 import { expiredQuotes, getJob, type JobRow, jobsAwaitingInvoice } from '../../store/selling/jobs.ts'
 import type { WalletEvent } from '../../wallet/types.ts'
 import { judgeToken } from './admission.ts'
-import { type EngineDeps, persistIfUnmoved, publish, step, type Ticket, tellable } from './context.ts'
+import { type EngineDeps, publish, step, type Ticket, tellable } from './context.ts'
 import type { Order } from './order.ts'
 import { depositAccount, invoiceKey, tokenKey } from './settlement.ts'
 

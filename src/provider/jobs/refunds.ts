@@ -1,9 +1,10 @@
 /** Refunds of jobs that failed or were cancelled: what is owed, and how its token reaches the customer. */
 import { msatsToSatsDown } from '../../base/amounts.ts'
 import { ERRORS, type ErrorCode } from '../../base/errors.ts'
+import { persistIfUnmoved } from '../../store/persist.ts'
 import { dueRefunds, getJob, type JobRow, noteRefundSent } from '../../store/selling/jobs.ts'
 import { createRefunds, type Refunds } from '../refunds.ts'
-import { type EngineDeps, persistIfUnmoved, publish, step, tellable } from './context.ts'
+import { type EngineDeps, publish, step, tellable } from './context.ts'
 import type { Addressee } from './order.ts'
 import { depositAccount, refundKey } from './settlement.ts'
 

@@ -1,7 +1,8 @@
 /** After a start: each job that has not ended goes on from its stored state. */
 import { messageOf, PylonError } from '../../base/errors.ts'
+import { persistIfUnmoved } from '../../store/persist.ts'
 import { type JobRow, type JobState, jobsInState, jobsOwingRefund, openJobs } from '../../store/selling/jobs.ts'
-import { type EngineDeps, persistIfUnmoved, publish, step } from './context.ts'
+import { type EngineDeps, publish, step } from './context.ts'
 import type { Occupancy } from './occupancy.ts'
 import type { Payments } from './payments.ts'
 import type { JobRefunds } from './refunds.ts'
