@@ -2,11 +2,11 @@
  * Running work with an owner. All that runs was started by a scope, which can say what still runs, ends it, and names
  * what did not end in time. A scope has children, as its owner has parts:
  *
- *     open --close(drainMs)--> closing --(children, last first; then own work, for drainMs)--> ended
- *                                 |                                                  ^
- *                                 '-- drainMs over: `signal` aborts, GRACE_MS more --'  what still runs is late
+ *     open --close(drainMs)--> closing --(children, last first; own work, for drainMs; then what is done `atEnd`)--> ended
+ *                                 |                                                                            ^
+ *                                 '-- drainMs over: `signal` aborts, GRACE_MS more ----------------------------'  what still runs is late
  *
- * While it closes nothing new starts, and what only waits (`sleep`, `every`, `after`, a backoff) ends at once; what works
+ * While it closes nothing new starts, and what only waits (`sleep`, `hear`, `every`, `after`, a backoff) ends at once; what works
  * goes on until it is done or `signal` aborts. A failure is told once: to the caller where there is one (`run`, `once`,
  * `within`), else to the nearest `onFailure` upwards. It ends nobody else.
  */
@@ -55,7 +55,8 @@ export class Scope implements AsyncDisposable {
   readonly #children = new Set<Scope>()
   readonly #running = new Map<Promise<unknown>, RunningWork>()
   readonly #flights = new Map<string, Promise<unknown>>()
-  readonly #idle: (() => void)[] = []
+  readonly #gathering = new Set<string>()
+  readonly #atEnd: { readonly name: string; readonly work: Work<unknown> }[] = []
   #isRefusing = false
   #closed: Promise<RunningWork[]> | undefined
 
@@ -126,9 +127,53 @@ export class Scope implements AsyncDisposable {
     return end
   }
 
+  /** Does the work once for all who ask within `ms` of the first; 0: in the same turn of the event loop. */
+  gather(name: string, ms: number, work: Work<unknown>): void {
+    if (this.#gathering.has(name)) return
+    this.#gathering.add(name)
+    const begin: Work<unknown> = (signal) => {
+      this.#gathering.delete(name)
+      return work(signal)
+    }
+    if (ms === 0) setImmediate(() => this.spawn(name, begin))
+    else this.after(name, ms, begin)
+  }
+
+  /** Does the work when this scope closes, after all else in it has ended: the last that was asked for first. GRACE_MS are left for it whatever else took long. */
+  atEnd(name: string, work: Work<unknown>): void {
+    this.#assertOpen(name)
+    this.#atEnd.push({ name, work })
+  }
+
   /** @throws shutting_down when this scope closes meanwhile */
   async sleep(ms: number): Promise<void> {
-    if (!(await this.#pause(ms))) throw this.#ended('sleep')
+    await this.hear(ms, () => () => {})
+  }
+
+  /**
+   * Waits for what others bring about: `listen` gets what ends the wait, and returns what stops listening.
+   * @returns undefined when `ms` were over first @throws shutting_down when this scope closes meanwhile
+   */
+  hear<T>(ms: number, listen: (tell: (heard: T) => void) => () => void): Promise<T | undefined> {
+    const closing = this.#closing.signal
+    if (closing.aborted) return Promise.reject(this.#ended('waiting'))
+    return new Promise((resolve, reject) => {
+      let unlisten: (() => void) | undefined
+      let isOver = false
+      const finish = (settle: () => void) => {
+        if (isOver) return
+        isOver = true
+        cancel()
+        closing.removeEventListener('abort', end)
+        unlisten?.()
+        settle()
+      }
+      const end = () => finish(() => reject(this.#ended('waiting')))
+      const cancel = this.clock.after(ms, () => finish(() => resolve(undefined)))
+      closing.addEventListener('abort', end, { once: true })
+      unlisten = listen((heard) => finish(() => resolve(heard)))
+      if (isOver) unlisten()
+    })
   }
 
   /** The work's own outcome, or `timeout` after `ms`: its signal aborts then, and it stays ours until it ends. @throws timeout, shutting_down */
@@ -178,6 +223,14 @@ export class Scope implements AsyncDisposable {
     return this.#closed
   }
 
+  /** Closes where nobody waits for it: what is late is told to the owner. */
+  end(drainMs = 0): void {
+    const tell = (late: readonly RunningWork[]) => {
+      for (const { path } of late) this.#tell({ path, error: new PylonError('timeout', `${path} did not end in time.`) })
+    }
+    this.close(drainMs).then(tell, (error: unknown) => this.#tell({ path: this.path, error }))
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
@@ -188,9 +241,13 @@ export class Scope implements AsyncDisposable {
     const late: RunningWork[] = []
     for (const child of [...this.#children].reverse()) late.push(...(await child.close(leftMs())))
     this.#closing.abort(this.#ended('work'))
-    if (!(await this.#idleWithin(leftMs()))) {
+    if (!(await this.#settledWithin(leftMs(), this.#running.keys()))) {
       this.#cut.abort(this.#ended('work'))
-      await this.#idleWithin(GRACE_MS)
+      await this.#settledWithin(GRACE_MS, this.#running.keys())
+    }
+    if (this.#atEnd.length > 0) {
+      const last = this.#start('end', (signal) => this.#doLast(signal))
+      await this.#settledWithin(Math.max(leftMs(), GRACE_MS), [last])
     }
     this.#cut.abort(this.#ended('work'))
     if (this.#parent !== undefined) this.#parent.#children.delete(this)
@@ -201,41 +258,38 @@ export class Scope implements AsyncDisposable {
     // Never in the caller's own turn: what it throws is a rejection, and the caller may go on first.
     const running = Promise.resolve().then(() => work(this.signal))
     this.#running.set(running, { path: `${this.path}/${name}`, sinceMs: this.clock.now() })
-    const end = () => {
-      this.#running.delete(running)
-      if (this.#running.size === 0) for (const tell of this.#idle.splice(0)) tell()
-    }
+    const end = () => this.#running.delete(running)
     running.then(end, end)
     return running
   }
 
-  /** Whether nothing of our own runs any more, at the latest after `ms`. */
-  #idleWithin(ms: number): Promise<boolean> {
-    if (this.#running.size === 0) return Promise.resolve(true)
-    if (ms <= 0) return Promise.resolve(false)
+  async #doLast(signal: AbortSignal): Promise<void> {
+    for (const { name, work } of this.#atEnd.reverse()) {
+      try {
+        await work(signal)
+      } catch (error) {
+        this.#tell({ path: `${this.path}/${name}`, error })
+      }
+    }
+  }
+
+  /** Whether all of these have ended, at the latest after `ms`. */
+  #settledWithin(ms: number, works: Iterable<Promise<unknown>>): Promise<boolean> {
+    const running = [...works]
+    if (running.length === 0 || ms <= 0) return Promise.resolve(running.length === 0)
+    const ended = Promise.allSettled(running)
     return new Promise((resolve) => {
       const cancel = this.clock.after(ms, () => resolve(false))
-      this.#idle.push(() => {
-        cancel()
-        resolve(true)
-      })
+      ended.then(cancel).then(() => resolve(true), resolve)
     })
   }
 
   /** @returns true after `ms`, false as soon as this scope lets waits end */
   #pause(ms: number): Promise<boolean> {
-    if (this.#closing.signal.aborted) return Promise.resolve(false)
-    return new Promise((resolve) => {
-      const end = () => {
-        cancel()
-        resolve(false)
-      }
-      const cancel = this.clock.after(ms, () => {
-        this.#closing.signal.removeEventListener('abort', end)
-        resolve(true)
-      })
-      this.#closing.signal.addEventListener('abort', end, { once: true })
-    })
+    return this.sleep(ms).then(
+      () => true,
+      () => false,
+    )
   }
 
   #tell(failure: Failure): void {
