@@ -1,5 +1,5 @@
 // A flood of unpaid requests from throwaway keys, and what it does to who pays: latency, database, memory.
-// PYLON_BIN=build/pylon node bench/flood.mjs [--quick]
+// PYLON_BIN=build/pylon node bench/flood.mjs [--quick] [--hour]: with --hour nothing is shortened, and it is watched until all is cleaned.
 import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -98,6 +98,7 @@ function customer(relayUrl, mintUrl, provider) {
 
 async function main() {
   const quick = process.argv.includes('--quick')
+  const isWhole = process.argv.includes('--hour')
   const seconds = quick ? 15 : 60
   const root = dirname(dirname(fileURLToPath(import.meta.url)))
   const bin = process.env.PYLON_BIN ?? join(root, 'build', 'pylon')
@@ -114,15 +115,32 @@ async function main() {
     database.close()
     return all.map(({ status, n }) => `${n} ${status}`).join(', ')
   }
+  /** What takes the room: KiB of each table with its indices. */
+  const room = () => {
+    const database = new Sqlite(db, { readonly: true })
+    const all = database
+      .prepare(
+        `SELECT m.tbl_name AS name, sum(s.pgsize) / 1024 AS kib FROM dbstat s JOIN sqlite_schema m ON m.name = s.name
+         WHERE s.aggregate = 1 GROUP BY m.tbl_name`,
+      )
+      .all()
+    database.close()
+    return new Map(all.map(({ name, kib }) => [name, kib]))
+  }
+  const grown = (from, to) =>
+    [...to]
+      .map(([name, kib]) => ({ name, kib: kib - (from.get(name) ?? 0) }))
+      .filter(({ kib }) => kib > 15)
+      .sort((a, b) => b.kib - a.kib)
+      .map(({ name, kib }) => `${name} ${kib} KiB`)
+      .join(', ')
   let child
   try {
     pylon('init')
-    try {
+    if (!isWhole) {
       pylon('config', 'set', 'retention.unpaid_jobs_minutes', '1', '--sandbox')
-    } catch {
-      // An older Pylon, measured for comparison, has no such key.
+      pylon('config', 'set', 'provider.invoice_expiry_s', '60', '--sandbox')
     }
-    pylon('config', 'set', 'provider.invoice_expiry_s', '60', '--sandbox')
     pylon('start', '--sandbox')
     const status = JSON.parse(pylon('status', '--json'))
     const { relay_url: relayUrl, mint_url: mintUrl } = status.sandbox
@@ -135,6 +153,7 @@ async function main() {
     const before = []
     for (let i = 0; i < (quick ? 10 : 30); i++) before.push(await shop.buy(regular))
     const size = { before: sizeMiB(), after: 0, cleaned: 0 }
+    const roomBefore = room()
     const memory = { before: rssMiB(status.pid), most: 0 }
     child = spawn(process.execPath, [fileURLToPath(import.meta.url), 'flood', relayUrl, provider, String(seconds)], { stdio: 'inherit' })
     let over = false
@@ -156,11 +175,21 @@ async function main() {
     const left = rows()
     const after = []
     for (let i = 0; i < 10; i++) after.push(await shop.buy(regular))
-    for (let waited = 0; waited < 240; waited += 10) {
-      size.cleaned = sizeMiB()
-      if (waited >= 150) break
-      await sleep(10_000)
+    const overAt = Date.now()
+    const minutes = () => Math.round((Date.now() - overAt) / 60_000)
+    const watched = []
+    const unpaidLeft = () => {
+      const database = new Sqlite(db, { readonly: true })
+      const { n } = database.prepare("SELECT count(*) AS n FROM jobs WHERE paid_msats = 0 AND status <> 'settled'").get()
+      database.close()
+      return n
     }
+    do {
+      await sleep(isWhole ? 60_000 : 160_000)
+      size.cleaned = sizeMiB()
+      if (minutes() % 10 === 0 || unpaidLeft() === 0)
+        watched.push(`${minutes()} min ${size.cleaned.toFixed(2)} MiB (${unpaidLeft()} unpaid)`)
+    } while (isWhole && minutes() < 75 && unpaidLeft() > 0)
     clearInterval(sample)
     const f = (value, digits = 0) => value.toFixed(digits)
     const ms = (tries) => median(tries.filter(({ what }) => what === 'result').map(({ ms: took }) => took))
@@ -168,8 +197,11 @@ async function main() {
     console.log(`## A flood of unpaid requests
 
 ${RATE} requests a second for ${seconds} s, each from a new key, each ${LARGE_EVERY}th of 200 KB, all for a priced kind; meanwhile one customer buys, pays the
-invoice at the mint and waits for the result. Node, sandbox, flood and customer share the cores. Here an invoice is good for a minute
-and unpaid jobs are kept a minute longer; what stays is one line for each invoice that the mint would still let somebody pay (an hour).
+invoice at the mint and waits for the result. Node, sandbox, flood and customer share the cores. ${
+      isWhole
+        ? 'All times are the defaults.'
+        : 'Here an invoice is good for a minute\nand unpaid jobs are kept a minute longer; one line stays for each invoice that the mint would still let somebody pay (an hour).'
+    }
 
 | what | before | during | after |
 |---|---|---|---|
@@ -179,6 +211,8 @@ and unpaid jobs are kept a minute longer; what stays is one line for each invoic
 | memory of the node | ${f(memory.before)} MiB | ${f(memory.most)} MiB at most | ${f(rssMiB(status.pid))} MiB |
 
 Jobs when the flood ended: ${left}. When it was cleaned: ${rows()}.
+After the flood: ${watched.join(', ')}.
+What grew in the database: ${grown(roomBefore, room()) || 'nothing'}.
 `)
     shop.close()
   } finally {

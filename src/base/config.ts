@@ -89,7 +89,7 @@ const schema = z.strictObject({
       /** How far ahead of our clock a request may be dated. */
       max_skew_s: seconds.default(300),
       /** Invoices at most that wait for customers who have not paid here before. */
-      unpaid_invoices: z.int().min(1).max(10_000).default(300),
+      unpaid_invoices: z.int().min(1).max(10_000).default(100),
       /** Bytes of requests at most that are kept for such customers, and again of their jobs that ended. */
       unpaid_bytes: z.int().min(1_000_000).max(1_000_000_000).default(16_000_000),
       /** Under load a stranger is served who sends proof of work of so many bits (NIP-13), or more the more there are. */

@@ -335,7 +335,7 @@ export function createEngine(deps: EngineDeps): Engine {
     const before = now - deps.config().retention.unpaid_jobs_minutes * 60_000
     const limit = RETENTION_BATCH
     const sweeps = [
-      () => sweepUnpaidJobs({ before, now, keepDone: DONE_KEPT, limit }),
+      () => sweepUnpaidJobs({ before, keepDone: DONE_KEPT, limit }),
       () => sweepJobMessages({ before, limit }),
       () => sweepStrangersQuotes({ limit }),
     ]

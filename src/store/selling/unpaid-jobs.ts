@@ -18,7 +18,6 @@ const BYTES = 'coalesce(octet_length(request), 0) + coalesce(octet_length(result
 export interface UnpaidSweep {
   /** What rests since before this (ms) goes. */
   readonly before: number
-  readonly now: number
   /** Free jobs that were done stay as one line each, this many of them. */
   readonly keepDone: number
   readonly limit: number
@@ -44,11 +43,18 @@ export const sweepUnpaidJobs = defineCommand('sweep_unpaid_jobs', (sql, p: Unpai
     ),
   ].map((row) => text(row, 'id'))
   forgetJobs(sql, gone)
-  // A late payment of a job whose time is over goes back: that needs no request.
-  const stripped = sql(
-    `${STRIP} WHERE id IN (SELECT id FROM jobs WHERE ${AT_REST} AND updated_at < ? AND (status <> 'expired' OR deadline < ?) AND ${BYTES} > 2 LIMIT ?)`,
-  ).run(before, BigInt(p.now), limit)
-  return Math.max(gone.length, Number(stripped.changes))
+  // Of the others one line stays: who pays that late gets it back, which needs neither the request nor how it came to this.
+  const lines = sql(`SELECT id FROM jobs WHERE ${AT_REST} AND updated_at < ? AND ${BYTES} > 2 LIMIT ?`)
+    .all(before, limit)
+    .map((row) => text(row, 'id'))
+  for (const id of lines) {
+    sql(`${STRIP} WHERE id = ?`).run(id)
+    sql(
+      `DELETE FROM job_transitions WHERE job_id = @id AND id < (SELECT max(id) FROM job_transitions WHERE job_id = @id)
+         AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = @id AND status = 'settled')`,
+    ).run({ id })
+  }
+  return Math.max(gone.length, lines.length)
 })
 
 /** Drops the texts of unpaid jobs that ended, the oldest first, until those that are left hold at most so many bytes. Returns how many. */

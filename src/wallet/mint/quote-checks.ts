@@ -5,8 +5,8 @@ const MAX_CHECK_MS = 60_000
 /** Between two looks for a late payment, at least and at most. */
 const MIN_LATE_CHECK_MS = 15_000
 const MAX_LATE_CHECK_MS = 3_600_000
-/** After the invoice itself ran out nobody can pay it; what was on its way by then has arrived. */
-const SETTLING_MS = 300_000
+/** After the invoice itself ran out nobody can pay it, and nodes hold the parts of a payment for two minutes at most: what was on its way has arrived. */
+const SETTLING_MS = 150_000
 /** The same where the mint does not say: it may have been paid before the mint fell silent. */
 const SILENT_GRACE_MS = 90 * 86_400_000
 const MAX_SILENT_CHECK_MS = 6 * 3_600_000

@@ -4,7 +4,8 @@ import { expect, it, onTestFinished } from 'vitest'
 import { msats } from '../../../src/base/amounts.ts'
 import { insertQuote, moveQuote } from '../../../src/store/money/quotes.ts'
 import { claimJob, transitionJob } from '../../../src/store/selling/job-steps.ts'
-import { hasJob, sweepJobs } from '../../../src/store/selling/jobs.ts'
+import { getJob, hasJob, sweepJobs, transitionsOf } from '../../../src/store/selling/jobs.ts'
+import { sweepUnpaidJobs } from '../../../src/store/selling/unpaid-jobs.ts'
 import { Store } from '../../../src/store/store.ts'
 import { tempDir } from '../../support/temp.ts'
 
@@ -49,6 +50,13 @@ it('keeps a job that nobody paid for as long as its invoice may still be paid', 
   }
   await store.write(insertQuote(quote))
   expect(await store.write(sweepJobs({ before: 5000, cancelsBefore: 0, limit: 10 }))).toBe(0)
+  expect(await store.write(sweepUnpaidJobs({ before: 1000, keepDone: 10, limit: 10 }))).toBe(0)
+  expect(transitionsOf(store, id)).toHaveLength(3)
+  // After a while one line of it is left, whatever its deadline: who pays that late is refunded.
+  expect(await store.write(sweepUnpaidJobs({ before: 1500, keepDone: 10, limit: 10 }))).toBe(1)
+  expect(getJob(store, id)).toMatchObject({ status: 'expired', request: null })
+  expect(transitionsOf(store, id).map(({ reason }) => reason)).toEqual(['ran out'])
+  expect(await store.write(sweepUnpaidJobs({ before: 1500, keepDone: 10, limit: 10 }))).toBe(0)
   expect(hasJob(store, id)).toBe(true)
   await store.write(moveQuote({ id: 'q1', from: ['unpaid'], to: 'closed', nextCheckAt: null, at: 5000 }))
   expect(await store.write(sweepJobs({ before: 5000, cancelsBefore: 0, limit: 10 }))).toBe(1)

@@ -19,7 +19,7 @@ function looks(of: UnpaidQuote, options: { answered?: boolean; strangers?: numbe
 test('an invoice that nobody paid is asked about a few dozen times and no more once it cannot be paid', () => {
   const times = looks(quote)
   expect(times.length).toBeLessThan(80)
-  expect(times.at(-1)).toBe(HOUR_MS + 300_000)
+  expect(times.at(-1)).toBe(HOUR_MS + 150_000)
   // Soon while somebody may be paying.
   expect(times.filter((at) => at <= 10_000).length).toBeGreaterThanOrEqual(9)
 })
