@@ -101,15 +101,12 @@ export class Scope implements AsyncDisposable {
 
   /** Does the work again and again, `ms` after its last end, until this scope closes; one failure does not end it. */
   every(name: string, ms: number | (() => number), work: Work<unknown>): void {
-    this.spawn(name, async (signal) => {
-      while (await this.#pause(typeof ms === 'number' ? ms : ms())) {
-        try {
-          await work(signal)
-        } catch (error) {
-          this.#tell({ path: `${this.path}/${name}`, error })
-        }
-      }
-    })
+    const tell = (error: unknown) => this.#tell({ path: `${this.path}/${name}`, error })
+    // Between two turns nothing runs: only a turn is waited for and listed.
+    const loop = async () => {
+      while ((await this.#pause(typeof ms === 'number' ? ms : ms())) && !this.#isRefusing) await this.#start(name, work).catch(tell)
+    }
+    loop().catch(tell)
   }
 
   /** Does the work once, `ms` from now. @returns cancels it while it waits */
@@ -173,6 +170,29 @@ export class Scope implements AsyncDisposable {
       closing.addEventListener('abort', end, { once: true })
       unlisten = listen((heard) => finish(() => resolve(heard)))
       if (isOver) unlisten()
+    })
+  }
+
+  /**
+   * Waits for what somebody else answers for: `ms` at most, and no longer than the signal and this scope let waits last.
+   * @returns whether it ended, well or not
+   */
+  patience(ms: number, ended: Promise<unknown>, signal?: AbortSignal): Promise<boolean> {
+    return new Promise((resolve) => {
+      const over = new AbortController()
+      const ends = [over.signal, this.#closing.signal, ...(signal === undefined ? [] : [signal])]
+      const settle = (isDone: boolean) => {
+        resolve(isDone)
+        cancel()
+        over.abort()
+      }
+      const cancel = this.clock.after(ms, () => settle(false))
+      AbortSignal.any(ends).addEventListener('abort', () => settle(false), { once: true })
+      if (this.#closing.signal.aborted || signal?.aborted === true) settle(false)
+      ended.then(
+        () => settle(true),
+        () => settle(true),
+      )
     })
   }
 

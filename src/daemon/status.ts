@@ -18,7 +18,6 @@ import { agentSummary } from './routes/agents.ts'
 type Status = Output<typeof nodeRoutes.status>
 
 const MAX_REFUSALS = 50
-const NO_MINT: Health = { state: 'degraded', reason: 'no_mint', nextStep: 'pylon wallet mints add URL' }
 
 export function statusOf(node: PylonNode): Status {
   const held = heldValue(node.store)
@@ -49,14 +48,12 @@ export function statusOf(node: PylonNode): Status {
 }
 
 function runtimesOf(node: PylonNode): Status['runtimes'] {
-  const part = node.parts.machines
-  const machines = part.peek()
-  if (machines === undefined || part.health.state !== 'ok') {
-    return { ...healthFields(part.health), substrates: [], by_state: { ...countRuntimes(node.store) }, offers: [], leases: [] }
-  }
-  const { state, reason, substrates, offers, leases, counts } = machines.status()
+  const health = healthFields(node.parts.machines.health)
+  const machines = node.parts.machines.up()
+  if (machines === undefined) return { ...health, substrates: [], by_state: { ...countRuntimes(node.store) }, offers: [], leases: [] }
+  const { substrates, offers, leases, counts } = machines.status()
   return {
-    ...healthFields(state === 'ok' ? OK : { state, reason: reason ?? 'unknown', nextStep: 'pylon doctor' }),
+    ...health,
     substrates: substrates.map(({ provider, usable, isolated, reason, nextStep }) => ({
       ...{ provider, usable, isolated },
       ...(reason === undefined ? {} : { reason }),
@@ -87,24 +84,18 @@ function sandboxOf({ surroundings: { sandbox } }: PylonNode): Status['sandbox'] 
 }
 
 function hostOf(node: PylonNode): Status['host'] {
-  const part = node.parts.host
   const agents = listAgents(node.store).map((agent) => agentSummary(node.store, agent))
-  const host = part.peek()
-  if (host === undefined || part.health.state !== 'ok') return { ...healthFields(part.health), agents }
-  const { state, reason } = host.status()
-  return { ...healthFields(state === 'ok' ? OK : { state, reason: reason ?? 'unknown', nextStep: 'pylon agent list' }), agents }
+  return { ...healthFields(node.parts.host.health), agents }
 }
 
 function providerOf(node: PylonNode): Status['provider'] {
   const verifier = node.parts.nostr.peek()?.verifier ?? null
-  const part = node.parts.provider
-  const provider = part.peek()
-  if (provider === undefined || part.health.state !== 'ok') {
-    return { ...healthFields(part.health), kinds: [], verifier, backends: [], jobs: countJobs(node.store) }
-  }
-  const { state, reason, kinds, backends, jobs } = provider.status()
+  const health = healthFields(node.parts.provider.health)
+  const provider = node.parts.provider.up()
+  if (provider === undefined) return { ...health, kinds: [], verifier, backends: [], jobs: countJobs(node.store) }
+  const { kinds, backends, jobs } = provider.status()
   return {
-    ...healthFields(state === 'ok' ? OK : { state, reason: reason ?? 'unknown', ...nextStepOf(reason) }),
+    ...health,
     kinds: [...kinds],
     verifier,
     backends: backends.map((backend) => ({ ...backend, models: [...backend.models] })),
@@ -112,14 +103,10 @@ function providerOf(node: PylonNode): Status['provider'] {
   }
 }
 
-function nextStepOf(reason: string | undefined): { nextStep?: string } {
-  return reason?.startsWith('no_mint') ? { nextStep: 'pylon wallet mints add URL' } : {}
-}
-
 function relaysOf(node: PylonNode): Status['relays'] {
   const nostr = node.parts.nostr.peek()
   if (nostr === undefined) {
-    const { reason } = node.parts.nostr.health as { reason?: string }
+    const { reason } = healthFields(node.parts.nostr.health)
     return node.surroundings.relays.map((url) => ({
       url,
       state: 'down',
@@ -140,17 +127,12 @@ function relaysOf(node: PylonNode): Status['relays'] {
 }
 
 function walletOf(node: PylonNode, held: HeldValue): Status['wallet'] {
-  const down = held.mints.filter((mint) => mint.state === 'down')
-  const part = node.parts.wallets.health
-  const health: Health =
-    part.state !== 'ok'
-      ? part
-      : held.mints.length === 0
-        ? NO_MINT
-        : down.length > 0
-          ? { state: 'degraded', reason: `mint_unreachable: ${down.map((mint) => mint.url).join(', ')}`, nextStep: 'pylon doctor' }
-          : OK
-  return { ...healthFields(health), balance_sats: held.balanceSats, at_risk_sats: held.atRiskSats, mints: held.mints.map(mintView) }
+  return {
+    ...healthFields(node.parts.wallets.health),
+    balance_sats: held.balanceSats,
+    at_risk_sats: held.atRiskSats,
+    mints: held.mints.map(mintView),
+  }
 }
 
 function mintView(mint: HeldValue['mints'][number]): Status['wallet']['mints'][number] {

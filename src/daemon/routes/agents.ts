@@ -5,7 +5,6 @@ import { PylonError } from '../../base/errors.ts'
 import type { agentsRoutes } from '../../control/contract/agents.ts'
 import type { Handlers, Output } from '../../control/route.ts'
 import type { BrainInput } from '../../host/brains/brain.ts'
-import type { Host } from '../../host/host.ts'
 import { type AgentDetail, type AgentView, readAgents, readLog, readMemory, type TickView, viewAgent, viewDetail } from '../../host/view.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import { type AgentRow, findAgent } from '../../store/agents/agents.ts'
@@ -39,13 +38,10 @@ export function agentsReadHandlers(deps: ReadDeps): Pick<Handlers<Routes>, Reads
   }
 }
 
-/** What the host does at the owner's word. */
-export interface AgentsServices extends Pick<Services, 'store' | 'clock' | 'config' | 'nostr' | 'wallets'> {
-  readonly host: Host
-}
-
-export function agentsHandlers(services: AgentsServices): Handlers<Routes> {
-  const { host, store } = services
+/** What the host does at the owner's word. @throws why there is no host */
+export function agentsHandlers(services: Pick<Services, 'store' | 'clock' | 'config' | 'keyring' | 'parts'>): Handlers<Routes> {
+  const { store, parts } = services
+  const host = parts.host.get()
   const detail = (view: AgentDetail) => detailAnswer(services, view)
   return {
     ...agentsReadHandlers(services),
@@ -75,9 +71,10 @@ export function agentsHandlers(services: AgentsServices): Handlers<Routes> {
     fundAgent: async ({ name, amount_sats }, call) => {
       const agent = agentNamed(store, name)
       const owner = { kind: 'agent', pubkey: agent.pubkey } as const
-      const node = { kind: 'node', pubkey: services.nostr.keyring.node().pubkey } as const
-      await services.wallets.transfer(node, owner, sats(amount_sats), `owner:${agent.pubkey}:${call.idempotencyKey}`)
-      return { name: agent.name, amount_sats: sats(amount_sats), balance_sats: services.wallets.of(owner).balance().balanceSats }
+      const node = { kind: 'node', pubkey: services.keyring.node().pubkey } as const
+      const wallets = parts.wallets.get()
+      await wallets.transfer(node, owner, sats(amount_sats), `owner:${agent.pubkey}:${call.idempotencyKey}`)
+      return { name: agent.name, amount_sats: sats(amount_sats), balance_sats: wallets.of(owner).balance().balanceSats }
     },
   }
 }

@@ -2,12 +2,11 @@
 import { PylonError } from '../../base/errors.ts'
 import type { purchasesRoutes } from '../../control/contract/jobs.ts'
 import type { Handlers } from '../../control/route.ts'
-import type { Customer } from '../../customer/customer.ts'
 import type { Order } from '../../customer/order.ts'
 import { purchaseView } from '../../customer/view.ts'
 import { parsePubkey } from '../../nostr/nips/nip19.ts'
 import { getPurchase, listPurchases } from '../../store/buying/purchases.ts'
-import type { ReadServices } from '../services.ts'
+import type { ReadServices, Services } from '../services.ts'
 
 const DEFAULT_LIMIT = 50
 const DEFAULT_TIMEOUT_S = 120
@@ -27,8 +26,9 @@ export function purchasesReadHandlers({ store }: Pick<ReadServices, 'store'>): R
   }
 }
 
-export function purchasesHandlers(services: ReadServices & { readonly customer: Customer }): Handlers<typeof purchasesRoutes> {
+export function purchasesHandlers(services: Pick<Services, 'store' | 'parts'>): Handlers<typeof purchasesRoutes> {
   const read = purchasesReadHandlers(services)
+  const customer = services.parts.customer
   return {
     ...read,
     submitPurchase: async (request, call) => {
@@ -44,25 +44,16 @@ export function purchasesHandlers(services: ReadServices & { readonly customer: 
         ...(request.bid_sats === undefined ? {} : { bidSats: request.bid_sats }),
         ...(request.max_sats === undefined ? {} : { maxSats: request.max_sats }),
       }
-      return answer(await services.customer.submit(order, call.idempotencyKey))
+      return answer(await customer.get().submit(order, call.idempotencyKey))
     },
     getPurchase: async ({ id, wait }, call) => {
       const current = await read.getPurchase({ id }, call)
-      const customer = wait === undefined ? undefined : partIf(() => services.customer)
-      return customer === undefined ? current : answer(await customer.wait(current.purchase_id, (wait ?? 0) * 1000, call.signal))
+      // Where it is locked or failed, what is stored is told at once.
+      const waiting = wait === undefined ? undefined : customer.peek()
+      return waiting === undefined ? current : answer(await waiting.wait(current.purchase_id, (wait ?? 0) * 1000, call.signal))
     },
-    payPurchase: async ({ id }) => answer(await services.customer.approve(id)),
-    cancelPurchase: async ({ id }) => answer(await services.customer.cancel(id)),
-  }
-}
-
-/** A part that is locked or failed changes nothing that could be waited for. */
-function partIf<T>(get: () => T): T | undefined {
-  try {
-    return get()
-  } catch {
-    // What is stored is told at once then.
-    return undefined
+    payPurchase: async ({ id }) => answer(await customer.get().approve(id)),
+    cancelPurchase: async ({ id }) => answer(await customer.get().cancel(id)),
   }
 }
 

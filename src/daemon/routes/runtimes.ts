@@ -7,14 +7,12 @@ import type { runtimesRoutes } from '../../control/contract/runtimes.ts'
 import type { Handlers } from '../../control/route.ts'
 import { errorOfNode } from '../../customer/machines/node-error.ts'
 import type { FoundOffer } from '../../customer/machines/offers.ts'
-import { newRequestId, rentalViews, type Tenant, type TenantOrder, type Via } from '../../customer/machines/tenant.ts'
+import { newRequestId, rentalViews, type TenantOrder, type Via } from '../../customer/machines/tenant.ts'
 import { type ControlCommand, type ControlCommandInput, controlCommand, READING_COMMANDS } from '../../nostr/control/commands.ts'
 import { type ControlResult, type ControlStatus, decodeCommand, encodeCommand } from '../../nostr/control/envelopes.ts'
 import { ControlError } from '../../nostr/control/vocabulary.ts'
 import { npubOf, parsePubkey } from '../../nostr/nips/nip19.ts'
-import type { Machines } from '../../provider/machines/machines.ts'
 import { buildIncusImages } from '../machines/image-build.ts'
-import type { RuntimeCalls } from '../machines/runtime-calls.ts'
 import type { ReadServices, Services } from '../services.ts'
 
 const DEFAULT_LIMIT = 50
@@ -27,11 +25,7 @@ export function runtimesReadHandlers({ store }: Pick<ReadServices, 'store'>): Re
   return { listRentals: ({ limit }) => ({ rentals: rentalViews(store, { limit: limit ?? DEFAULT_LIMIT }) }) }
 }
 
-interface RuntimeServices extends Pick<Services, 'store' | 'identity' | 'keyring' | 'config'> {
-  readonly tenant: Tenant
-  readonly machines: Machines
-  readonly runtimeCalls: RuntimeCalls
-}
+type RuntimeServices = Pick<Services, 'store' | 'identity' | 'keyring' | 'config' | 'parts' | 'runtimeCalls'>
 
 interface Asked {
   readonly server?: string | undefined
@@ -41,6 +35,7 @@ interface Asked {
 
 export function runtimesHandlers(services: RuntimeServices): Handlers<typeof runtimesRoutes> {
   const own = services.identity.pubkey
+  const { machines, tenant } = services.parts
   const serverOf = ({ server }: Asked): string => (server === undefined ? own : parsePubkey(server))
 
   async function send(
@@ -50,16 +45,18 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
   ): Promise<{ server: string; requestId: string; result: ControlResult; paidMsats: Msats; via: Via }> {
     const server = serverOf(asked)
     const input = readCommand(asked.command).input
-    if (server === own) void services.machines
-    else if (asked.local === true) throw new PylonError('invalid_request', 'local means this node: leave server out.')
-    if (asked.local === true) {
+    // What is asked of our own machines while there are none is refused here, before anything is sent.
+    const ownMachines = server === own ? machines.get() : undefined
+    if (asked.local === true && ownMachines === undefined)
+      throw new PylonError('invalid_request', 'local means this node: leave server out.')
+    if (asked.local === true && ownMachines !== undefined) {
       const requestId = newRequestId()
       const text = encodeCommand({ requestId, idempotencyKey: order.idempotencyKey, command: input })
       const requester = services.keyring.customer().pubkey
-      const work = services.machines.handle(requester, decodeCommand(text), emit)
+      const work = ownMachines.handle(requester, decodeCommand(text), emit)
       return { server, requestId, result: await inOurTerms(own, work), paidMsats: msats(0n), via: 'straight' }
     }
-    const { requestId, paidMsats, via, ...result } = await services.tenant.send({ ...order, server, command: input }, emit)
+    const { requestId, paidMsats, via, ...result } = await tenant.get().send({ ...order, server, command: input }, emit)
     return { server, requestId, result, paidMsats, via }
   }
 
@@ -94,11 +91,11 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
       const kinds = kind === undefined ? (['busybox', 'debian'] as const) : [kind]
       const { images, guestDir, created } = await buildIncusImages(services.config().runtimes, { kinds, nodePubkey: own, ...more })
       // It may have become usable by this.
-      await services.machines.reload()
+      await machines.get().reload()
       return { images: [...images], guest_dir: guestDir, created: [...created] }
     },
     listOffers: async (filter) => {
-      const offers = await services.tenant.offers({
+      const offers = await tenant.get().offers({
         ...(filter.server === undefined ? {} : { server: parsePubkey(filter.server) }),
         ...(filter.region === undefined ? {} : { region: filter.region }),
         ...(filter.protocol === undefined ? {} : { protocol: filter.protocol }),

@@ -15,14 +15,15 @@ import { historyView } from './wallet-history.ts'
 import { walletReadHandlers } from './wallet-invoices.ts'
 
 /** What these handlers need of the running node. */
-export type WalletServices = Pick<Services, 'store' | 'clock' | 'network' | 'nostr' | 'wallets' | 'dialer'>
+export type WalletServices = Pick<Services, 'store' | 'clock' | 'network' | 'keyring' | 'parts' | 'dialer'>
 
 const DEFAULT_HISTORY = 20
 const FAUCET_WAIT_MS = 30_000
 const POLL_MS = 250
 
+/** @throws why there is no wallet */
 export function walletHandlers(services: WalletServices): Handlers<typeof walletRoutes> {
-  const { wallets } = services
+  const wallets = services.parts.wallets.get()
   const open = (name: string) => openWallet(services, name)
   return {
     ...walletReadHandlers(services),
@@ -94,8 +95,8 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
 }
 
 /** `node`, `customer`, or an agent by name, npub or key. @throws wallet_not_found, locked */
-function openWallet({ nostr, store, wallets }: WalletServices, name: string): Wallet {
-  return wallets.of(ownerNamed(nostr.keyring, store, name))
+function openWallet({ keyring, store, parts }: WalletServices, name: string): Wallet {
+  return parts.wallets.get().of(ownerNamed(keyring, store, name))
 }
 
 function ownerNamed(keyring: Keyring, store: Store, name: string): WalletOwner {

@@ -61,6 +61,31 @@ describe('trees of running work', () => {
   })
 })
 
+describe('patience with what others answer for', () => {
+  it('lasts until that ends, for its time, by its signal, or until the scope closes, whichever comes first', async () => {
+    const times = fc.record({ endsMs: fc.nat(40), patienceMs: fc.nat(40), signalMs: fc.nat(40), closesMs: fc.nat(40), fails: fc.boolean() })
+    await fc.assert(
+      fc.asyncProperty(times, async ({ endsMs, patienceMs, signalMs, closesMs, fails }) => {
+        const { root, clock } = new World()
+        const signal = new AbortController()
+        const ended = clock.sleep(endsMs * 10 + 1).then(() => (fails ? Promise.reject(new Error('as planned')) : 1))
+        clock.after(signalMs * 10 + 2, () => signal.abort())
+        clock.after(closesMs * 10 + 3, () => root.close())
+        let outcome: { isDone: boolean; at: number } | undefined
+        const startMs = clock.now()
+        const waited = root.patience(patienceMs * 10 + 4, ended, signal.signal).then((isDone) => {
+          outcome = { isDone, at: clock.now() - startMs }
+        })
+        await clock.advance(500)
+        await waited
+        const at = Math.min(endsMs * 10 + 1, signalMs * 10 + 2, closesMs * 10 + 3, patienceMs * 10 + 4)
+        expect(outcome).toEqual({ isDone: at === endsMs * 10 + 1, at })
+      }),
+      { numRuns: 100, seed: 1 },
+    )
+  })
+})
+
 const pathsOf = (works: readonly { path: string }[]) => works.map(({ path }) => path).sort()
 
 /** A root, and what the tasks themselves say of their lives. */
@@ -121,13 +146,13 @@ function begin(scope: Scope, name: string, { kind, ms }: Task, world: World): vo
       })
       break
     case 'repeats':
-      // The loop itself is what runs: it lives from now until the scope lets waits end.
-      world.live.add(path)
-      scope.signal.addEventListener('abort', () => world.live.delete(path))
-      scope.every(name, ms, () => {
-        world.begun++
-        world.fail(path)
-      })
+      // Between two turns nothing runs.
+      scope.every(name, ms, (signal) =>
+        world.noted(path, async () => {
+          await clock.sleep(ms, signal)
+          world.fail(path)
+        })(),
+      )
       break
     case 'retries':
       spawn(async () => {

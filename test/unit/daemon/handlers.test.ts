@@ -4,24 +4,28 @@ import { expect, onTestFinished, test } from 'vitest'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { PylonError } from '../../../src/base/errors.ts'
+import { silentLogger } from '../../../src/base/logger.ts'
 import type { Tasks } from '../../../src/control/calls.ts'
 import { purchasesRoutes } from '../../../src/control/contract/jobs.ts'
 import type { Customer } from '../../../src/customer/customer.ts'
 import { boundRoutes } from '../../../src/daemon/handlers.ts'
 import type { PylonNode } from '../../../src/daemon/node.ts'
+import { Part } from '../../../src/daemon/part.ts'
+import type { NodeParts } from '../../../src/daemon/parts.ts'
 import { insertPurchase } from '../../../src/store/buying/purchases.ts'
 import { Store } from '../../../src/store/store.ts'
+import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
 
 async function handlerOf(customer: () => Partial<Customer>) {
+  const part = new Part<Customer>({ name: 'customer', build: () => customer() as Customer })
+  part.build(silentLogger, testScope())
   const store = Store.open(join(tempDir(), 'pylon.db'))
   onTestFinished(() => store.close())
   await store.write(insertPurchase({ id: 'p', kind: 5001, order: {}, provider: null, deadlineAt: 1, at: 1 }))
   const node: Partial<PylonNode> = {
     ...{ store, clock: new ManualClock(), config: () => DEFAULT_CONFIG, network: 'live' },
-    get customer() {
-      return customer() as Customer
-    },
+    parts: { customer: part } as NodeParts,
   }
   const routes = boundRoutes(node as PylonNode, {} as Tasks)
   const { path, method } = purchasesRoutes.getPurchase

@@ -39,7 +39,7 @@ test('starts no part after its end, and none that an unlock would start later', 
     events: new Events(systemClock),
     shutdown,
   })
-  const starts = [node.parts.wallets, node.parts.provider, node.parts.host].map((part) => vi.spyOn(part, 'run'))
+  const starts = [node.parts.wallets, node.parts.provider, node.parts.host].map((part) => vi.spyOn(part, 'start'))
   const starting = node.startParts()
   shutdown.request('test')
   await node.close()

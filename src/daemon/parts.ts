@@ -1,0 +1,245 @@
+/** The parts of the node in order: each is built after those that it names, started in this order, and ended before them. */
+import type { Clock } from '../base/clock.ts'
+import type { Config } from '../base/config.ts'
+import type { Dialer } from '../base/dialer.ts'
+import type { Logger } from '../base/logger.ts'
+import type { Home } from '../base/paths.ts'
+import type { RunningWork, Scope } from '../base/scope.ts'
+import { Customer } from '../customer/customer.ts'
+import { Tenant } from '../customer/machines/tenant.ts'
+import { createHost, type Host } from '../host/host.ts'
+import type { HomeKeyring } from '../nostr/keys/keyring.ts'
+import { createNostr } from '../nostr/nostr.ts'
+import type { Nostr } from '../nostr/types.ts'
+import { createRuntimeBackend } from '../provider/backends/runtime.ts'
+import { createMachinesOnNostr } from '../provider/machines/control-plane.ts'
+import type { OwnMachines } from '../provider/machines/service.ts'
+import { createProvider, type Provider } from '../provider/provider.ts'
+import { heldValue } from '../store/money/held-value.ts'
+import type { Store } from '../store/store.ts'
+import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
+import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
+import { createZapSender } from '../wallet/zaps/zaps.ts'
+import { type Health, OK } from './health.ts'
+import type { Mode } from './launch/run-options.ts'
+import { createSubstrates } from './machines/substrates.ts'
+import { indexRelaysOf, type Surroundings } from './network.ts'
+import { type Off, Part, type PartSpec } from './part.ts'
+
+export interface PartsDeps {
+  readonly scope: Scope
+  readonly home: Home
+  readonly network: 'sandbox' | 'live'
+  readonly mode: Mode
+  readonly store: Store
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly keyring: HomeKeyring
+  readonly dialer: Dialer
+  readonly surroundings: Surroundings
+  config(): Config
+}
+
+type Needs = Readonly<Record<string, Part<unknown>>>
+
+/** What runs in these by then asks others, and can be asked again. */
+const ASKING_DRAIN_MS = 1000
+const NO_MINT = { reason: 'no_mint', nextStep: 'pylon wallet mints add URL' }
+
+export class NodeParts {
+  readonly #deps: PartsDeps
+  readonly #list: Part<unknown>[] = []
+
+  constructor(deps: PartsDeps) {
+    this.#deps = deps
+  }
+
+  readonly nostr = this.#part({
+    name: 'relay connections',
+    build: (_, scope): Nostr => {
+      const { config, network, surroundings, keyring } = this.#deps
+      const { relays } = surroundings
+      return createNostr({ ...this.#common(scope), keyring, relays, indexRelays: indexRelaysOf(config(), network, relays) })
+    },
+    start: (nostr) => nostr.start(),
+    stop: (nostr) => nostr.close(),
+  })
+
+  readonly wallets = this.#part({
+    name: 'wallet',
+    build: (_, scope): OwnWallets => {
+      const { keyring } = this.#deps
+      return createWallets({ ...this.#common(scope), nostr: { keyring }, invoiceNetwork: this.#invoiceNetwork() })
+    },
+    start: (wallets) => wallets.start(),
+    stop: (wallets) => wallets.close(),
+    health: () => this.#mintsHealth(),
+  })
+
+  readonly customer = this.#part({
+    name: 'customer',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    build: (found, scope) => new Customer({ ...this.#common(scope), ...found, network: this.#deps.network }),
+    start: (customer) => customer.start(),
+    stop: (customer) => customer.close(),
+  })
+
+  readonly machines = this.#part({
+    name: 'machines',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    off: () => this.#offByMode('provider') ?? this.#offByConfig(),
+    build: (found, scope): OwnMachines => {
+      const { network } = this.#deps
+      const adapters = (config: Config) => this.#adapters(config)
+      return createMachinesOnNostr({ ...this.#common(scope), ...found, network, adapters })
+    },
+    start: (machines) => machines.start(),
+    reload: (machines) => machines.reload(),
+    stop: (machines) => machines.close(),
+    health: (machines) => healthOf(machines.status(), { nextStep: 'pylon doctor' }),
+  })
+
+  readonly tenant = this.#part({
+    name: 'tenant of machines',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    wants: { machines: this.machines },
+    build: ({ nostr, wallets }, scope) => {
+      const { keyring, network } = this.#deps
+      return new Tenant({
+        ...{ ...this.#common(scope), nostr, wallets, network },
+        // As its own customer commands this node when no relay does.
+        own: {
+          pubkey: () => keyring.node().pubkey,
+          handle: (requester, envelope, emit) => this.machines.get().handle(requester, envelope, emit),
+        },
+      })
+    },
+    start: (tenant) => tenant.start(),
+    stop: (tenant) => tenant.close(),
+  })
+
+  readonly provider = this.#part({
+    name: 'provider',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    wants: { machines: this.machines },
+    off: () => this.#offByMode('provider'),
+    build: ({ machines, ...found }, scope): Provider => {
+      const { config, surroundings } = this.#deps
+      const moreBackends = machines === undefined ? [] : [createRuntimeBackend(machines, () => config().provider.job_timeout_s)]
+      return createProvider({ ...this.#common(scope), ...found, moreBackends, expectsMint: () => surroundings.mints.length > 0 })
+    },
+    start: (provider) => provider.start(),
+    reload: (provider) => provider.reload(),
+    stop: (provider, drainMs) => provider.close(drainMs),
+    health: (provider) => {
+      const status = provider.status()
+      return healthOf(status, status.reason?.startsWith('no_mint') ? { nextStep: NO_MINT.nextStep } : {})
+    },
+  })
+
+  readonly zapAddresses = this.#part({
+    name: 'zap addresses',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    off: () => this.#offByMode('host') ?? this.#offWithoutSandbox(),
+    build: (found, scope) => {
+      const urls = this.#deps.surroundings.sandbox?.urls ?? { lnurlBaseUrl: '', mintUrl: '' }
+      return new ZapAddresses({ ...this.#common(scope), ...found, baseUrl: urls.lnurlBaseUrl, mintUrl: urls.mintUrl })
+    },
+    start: (addresses) => addresses.start(),
+    drainMs: ASKING_DRAIN_MS,
+  })
+
+  readonly host = this.#part({
+    name: 'host',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    wants: { zapAddresses: this.zapAddresses },
+    off: () => this.#offByMode('host'),
+    build: ({ zapAddresses, ...found }, scope): Host => {
+      const common = { ...this.#common(scope), ...found, keyring: this.#deps.keyring }
+      const sendZap = createZapSender({ ...common, invoiceNetwork: this.#invoiceNetwork() })
+      return createHost({ ...common, sendZap, ...(zapAddresses === undefined ? {} : { zapAddresses }) })
+    },
+    start: (host) => host.start(),
+    stop: (host, drainMs) => host.close(drainMs),
+    health: (host) => healthOf(host.status(), { nextStep: 'pylon agent list' }),
+  })
+
+  /** Each part in turn; one that can't be built leaves its reason, and those that need it give it on. */
+  build(): void {
+    for (const part of this.#list) part.build(this.#deps.logger, this.#deps.scope)
+  }
+
+  /** Starts all but the relay connections. @returns when each runs or has failed */
+  async startOthers(): Promise<void> {
+    await Promise.all(this.#list.filter((part) => part !== this.nostr).map((part) => part.start(this.#deps.logger)))
+  }
+
+  async reload(): Promise<void> {
+    await Promise.all(this.#list.map((part) => part.reload(this.#deps.logger)))
+  }
+
+  /** What no other part uses any more ends first, all of it at the same time. @returns what was late */
+  async close(drainMs: number): Promise<RunningWork[]> {
+    const late: RunningWork[] = []
+    for (let open = this.#list; open.length > 0; ) {
+      const used = new Set(open.flatMap((part) => part.uses))
+      const free = open.filter((part) => !used.has(part))
+      for (const works of await Promise.all(free.map((part) => part.stop(this.#deps.logger, drainMs)))) late.push(...works)
+      open = open.filter((part) => used.has(part))
+    }
+    return late
+  }
+
+  #part<T, N extends Needs = Record<never, never>, W extends Needs = Record<never, never>>(spec: PartSpec<T, N, W>): Part<T> {
+    const part = new Part(spec)
+    this.#list.push(part)
+    return part
+  }
+
+  #common(scope: Scope) {
+    const { store, clock, logger, dialer, config } = this.#deps
+    return { scope, store, clock, logger, dialer, config }
+  }
+
+  /** The prefix of invoices that this node pays and shows. */
+  #invoiceNetwork(): string {
+    return this.#deps.network === 'sandbox' ? 'bcrt' : 'bc'
+  }
+
+  #adapters({ runtimes }: Config) {
+    const { home, keyring, dialer, clock, logger } = this.#deps
+    return createSubstrates({ config: runtimes, dir: home.runtimes, nodePubkey: keyring.node().pubkey, dialer, clock, logger }).adapters
+  }
+
+  #offByMode(side: 'host' | 'provider'): Off | undefined {
+    const { mode } = this.#deps
+    if (mode === 'both' || mode === side) return undefined
+    const nextStep = 'pylon restart --mode both'
+    const reason = `the node runs in mode ${mode}`
+    return { reason, message: `There is no ${side}: ${reason}; to change that: ${nextStep}`, nextStep }
+  }
+
+  #offByConfig(): Off | undefined {
+    if (this.#deps.config().runtimes.enabled) return undefined
+    const nextStep = 'pylon config set runtimes.enabled true'
+    return { reason: 'runtimes.enabled is false', message: `Machines are off; to change that: ${nextStep}`, nextStep }
+  }
+
+  #offWithoutSandbox(): Off | undefined {
+    if (this.#deps.surroundings.sandbox !== undefined) return undefined
+    const reason = 'only a sandbox has an LNURL server for agents'
+    return { reason, message: `There are no zap addresses: ${reason}.`, nextStep: 'pylon agent set NAME --lud16 ADDRESS' }
+  }
+
+  #mintsHealth(): Health {
+    const { mints } = heldValue(this.#deps.store)
+    if (mints.length === 0) return { state: 'degraded', ...NO_MINT }
+    const down = mints.filter((mint) => mint.state === 'down')
+    if (down.length === 0) return OK
+    return { state: 'degraded', reason: `mint_unreachable: ${down.map((mint) => mint.url).join(', ')}`, nextStep: 'pylon doctor' }
+  }
+}
+
+function healthOf({ state, reason }: { state: Health['state']; reason?: string }, next: { nextStep?: string }): Health {
+  return state === 'ok' ? OK : { state, reason: reason ?? 'unknown', ...next }
+}
