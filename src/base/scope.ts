@@ -177,23 +177,21 @@ export class Scope implements AsyncDisposable {
    * Waits for what somebody else answers for: `ms` at most, and no longer than the signal and this scope let waits last.
    * @returns whether it ended, well or not
    */
-  patience(ms: number, ended: Promise<unknown>, signal?: AbortSignal): Promise<boolean> {
-    return new Promise((resolve) => {
-      const over = new AbortController()
-      const ends = [over.signal, this.#closing.signal, ...(signal === undefined ? [] : [signal])]
-      const settle = (isDone: boolean) => {
-        resolve(isDone)
-        cancel()
-        over.abort()
-      }
-      const cancel = this.clock.after(ms, () => settle(false))
-      AbortSignal.any(ends).addEventListener('abort', () => settle(false), { once: true })
-      if (this.#closing.signal.aborted || signal?.aborted === true) settle(false)
-      ended.then(
-        () => settle(true),
-        () => settle(true),
-      )
-    })
+  async patience(ms: number, ended: Promise<unknown>, signal?: AbortSignal): Promise<boolean> {
+    try {
+      const isEnd = await this.hear<boolean>(ms, (tell) => {
+        const giveUp = () => tell(false)
+        const end = () => tell(true)
+        ended.then(end, end)
+        signal?.addEventListener('abort', giveUp, { once: true })
+        if (signal?.aborted === true) giveUp()
+        return () => signal?.removeEventListener('abort', giveUp)
+      })
+      return isEnd === true
+    } catch {
+      // This scope closes: nobody waits any longer.
+      return false
+    }
   }
 
   /** The work's own outcome, or `timeout` after `ms`: its signal aborts then, and it stays ours until it ends. @throws timeout, shutting_down */
