@@ -10,7 +10,8 @@ import { startLnurlServer } from './lnurl/server.ts'
 import { Mint } from './mint/mint.ts'
 import { startMintServer } from './mint/server.ts'
 import { readPorts, writePorts } from './ports.ts'
-import { type RelayServer, startRelay } from './relay/server.ts'
+import type { Relay } from './relay/relay.ts'
+import { startRelay } from './relay/server.ts'
 
 export interface SandboxOptions {
   /** Holds the databases and ports.json; made private. */
@@ -81,7 +82,7 @@ async function startServers(options: SandboxOptions, closers: (() => unknown)[])
     database,
     mint,
     port: options.lnurlPort ?? stored?.lnurl ?? 0,
-    publish: (event) => relay.publishOwn(event),
+    publish: (event) => relay.relay.publishOwn(event),
     ownRelay: relay.url,
   })
   closers.push(() => lnurl.close())
@@ -95,13 +96,13 @@ async function startServers(options: SandboxOptions, closers: (() => unknown)[])
   })
   closers.push(() => mintServer.close())
 
-  faults.onOrder((orders) => applyOnce(orders, relay, mint))
+  faults.onOrder((orders) => applyOnce(orders, relay.relay, mint))
   if (options.faults !== undefined) faults.apply(options.faults)
   writePorts(dir, { relay: relay.port, mint: mintServer.port, lnurl: lnurl.port })
   return { relayUrl: relay.url, mintUrl: mintServer.url, lnurlBaseUrl: lnurl.url }
 }
 
-function applyOnce(orders: FaultOrders, relay: RelayServer, mint: Mint): void {
+function applyOnce(orders: FaultOrders, relay: Relay, mint: Mint): void {
   if (orders.close_subs === true) relay.closeAllSubscriptions()
   if (orders.drop_connections === true || orders.relay_down === true) relay.dropConnections()
   if (orders.rotate_keyset === true || orders.input_fee_ppk !== undefined) mint.rotateKeyset(orders.input_fee_ppk)

@@ -1,10 +1,8 @@
 /** NUT-17: JSON-RPC over a websocket; the current state first, then every change. */
-import { type WebSocket, WebSocketServer } from 'ws'
 import { z } from 'zod'
 import { parseJson, stringify } from '../../base/json.ts'
 import type { Mint, MintChange } from './mint.ts'
 
-const MAX_MESSAGE_BYTES = 256 * 1024
 const MAX_FILTERS = 1_000
 const MAX_SUBSCRIPTIONS = 100
 
@@ -33,65 +31,71 @@ interface Subscription {
   readonly ids: ReadonlySet<string>
 }
 
-type Subscriptions = Map<string, Subscription>
+/** The client's end: what it hears, and how it is let go. */
+export interface MintPeer {
+  send(text: string): void
+  cut(): void
+}
+
+interface Client {
+  readonly peer: MintPeer
+  readonly subscriptions: Map<string, Subscription>
+}
 
 export class MintSubscriptions {
-  readonly server = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false })
   readonly #mint: Mint
-  readonly #clients = new Map<WebSocket, Subscriptions>()
+  readonly #clients = new Set<Client>()
 
   constructor(mint: Mint) {
     this.#mint = mint
     mint.onChange((change) => this.#broadcast(change))
-    this.server.on('connection', (socket) => this.#accept(socket))
   }
 
   cutAll(): void {
-    for (const socket of this.#clients.keys()) socket.terminate()
+    for (const { peer } of this.#clients) peer.cut()
   }
 
-  #accept(socket: WebSocket): void {
-    const subscriptions: Subscriptions = new Map()
-    this.#clients.set(socket, subscriptions)
-    socket.on('error', () => socket.terminate())
-    socket.on('close', () => this.#clients.delete(socket))
-    socket.on('message', (data) => this.#receive(socket, subscriptions, parseJson(String(data))))
+  /** A client has come: tell what it sends, and when it is gone. */
+  connect(peer: MintPeer): { receive(text: string): void; close(): void } {
+    const client: Client = { peer, subscriptions: new Map() }
+    this.#clients.add(client)
+    return { receive: (text) => this.#receive(client, parseJson(text)), close: () => this.#clients.delete(client) }
   }
 
-  #receive(socket: WebSocket, subscriptions: Subscriptions, message: unknown): void {
+  #receive({ peer, subscriptions }: Client, message: unknown): void {
     const parsed = requestSchema.safeParse(message)
     if (!parsed.success) {
       const id = rpcId.safeParse((message as { id?: unknown } | null | undefined)?.id)
-      send(socket, { jsonrpc: '2.0', error: { code: -32_600, message: 'not a NUT-17 request' }, id: id.success ? id.data : null })
+      send(peer, { jsonrpc: '2.0', error: { code: -32_600, message: 'not a NUT-17 request' }, id: id.success ? id.data : null })
       return
     }
     const { id, method, params } = parsed.data
     if (method === 'unsubscribe') {
       const known = subscriptions.delete(params.subId)
-      if (known) send(socket, { jsonrpc: '2.0', result: { status: 'OK', subId: params.subId }, id })
-      else send(socket, { jsonrpc: '2.0', error: { code: -32_602, message: 'no such subscription' }, id })
+      if (known) send(peer, { jsonrpc: '2.0', result: { status: 'OK', subId: params.subId }, id })
+      else send(peer, { jsonrpc: '2.0', error: { code: -32_602, message: 'no such subscription' }, id })
       return
     }
     if (subscriptions.size >= MAX_SUBSCRIPTIONS && !subscriptions.has(params.subId)) {
-      send(socket, { jsonrpc: '2.0', error: { code: -32_000, message: `at most ${MAX_SUBSCRIPTIONS} subscriptions` }, id })
+      send(peer, { jsonrpc: '2.0', error: { code: -32_000, message: `at most ${MAX_SUBSCRIPTIONS} subscriptions` }, id })
       return
     }
     subscriptions.set(params.subId, { kind: params.kind, ids: new Set(params.filters) })
-    send(socket, { jsonrpc: '2.0', result: { status: 'OK', subId: params.subId }, id })
-    for (const filter of new Set(params.filters)) this.#notify(socket, params.subId, { kind: params.kind, id: filter })
+    send(peer, { jsonrpc: '2.0', result: { status: 'OK', subId: params.subId }, id })
+    for (const filter of new Set(params.filters)) this.#notify(peer, params.subId, { kind: params.kind, id: filter })
   }
 
   #broadcast(change: MintChange): void {
-    for (const [socket, subscriptions] of this.#clients) {
+    for (const { peer, subscriptions } of this.#clients) {
       for (const [subId, { kind, ids }] of subscriptions) {
-        if (kind === change.kind && ids.has(change.id)) this.#notify(socket, subId, change)
+        if (kind === change.kind && ids.has(change.id)) this.#notify(peer, subId, change)
       }
     }
   }
 
-  #notify(socket: WebSocket, subId: string, change: MintChange): void {
+  #notify(peer: MintPeer, subId: string, change: MintChange): void {
     const payload = this.#stateOf(change)
-    if (payload !== undefined) send(socket, { jsonrpc: '2.0', method: 'subscribe', params: { subId, payload } })
+    if (payload !== undefined) send(peer, { jsonrpc: '2.0', method: 'subscribe', params: { subId, payload } })
   }
 
   /** The state now; undefined for a quote that does not exist. */
@@ -105,6 +109,6 @@ export class MintSubscriptions {
   }
 }
 
-function send(socket: WebSocket, message: unknown): void {
-  if (socket.readyState === socket.OPEN) socket.send(stringify(message))
+function send(peer: MintPeer, message: unknown): void {
+  peer.send(stringify(message))
 }

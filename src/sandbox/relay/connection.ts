@@ -1,6 +1,4 @@
 /** One client of the relay: its messages in (NIP-01, 42, 45), its answers out. */
-import type { Duplex } from 'node:stream'
-import type { RawData, WebSocket } from 'ws'
 import { parseJson } from '../../base/json.ts'
 import { type Random, randomHex } from '../../base/random.ts'
 import { type NostrEvent, parseEvent, tagValue, verifyEvent } from '../nostr-event.ts'
@@ -22,61 +20,39 @@ export interface RelayCore {
   unsubscribe(subscription: Subscription<Connection>): void
 }
 
-const MAX_BUFFERED_BYTES = 32 * 1024 * 1024
+/** The client's end: what it hears, and how it is let go. */
+export interface Peer {
+  send(text: string): void
+  cut(): void
+}
+
 const AUTH_WINDOW_SECONDS = 600
 const PRIVATE_KINDS = [4, 1059]
 
 export class Connection {
-  alive = true
   readonly authenticated = new Set<string>()
   readonly #challenge: string
-  readonly #socket: WebSocket
-  readonly #stream: Duplex
+  readonly #peer: Peer
   readonly #relay: RelayCore
   readonly #subscriptions = new Map<string, Subscription<Connection>>()
 
-  /** @param stream what the websocket writes to. */
-  constructor(socket: WebSocket, stream: Duplex, relay: RelayCore) {
-    this.#socket = socket
-    this.#stream = stream
+  constructor(peer: Peer, relay: RelayCore) {
+    this.#peer = peer
     this.#relay = relay
     this.#challenge = randomHex(relay.random, 16)
-    socket.on('message', (data, isBinary) => this.#receive(data, isBinary))
-    socket.on('pong', () => {
-      this.alive = true
-    })
-    socket.on('error', () => socket.terminate())
     this.send(['AUTH', this.#challenge])
   }
 
   send(message: readonly unknown[]) {
-    this.sendText(JSON.stringify(message))
+    this.#peer.send(JSON.stringify(message))
   }
 
-  /** Cuts off a client that does not read what it asked for. */
   sendText(text: string) {
-    if (this.#socket.readyState !== this.#socket.OPEN) return
-    if (this.#socket.bufferedAmount > MAX_BUFFERED_BYTES) return this.#socket.terminate()
-    this.#gather()
-    this.#socket.send(text)
-  }
-
-  /** Everything that is sent in one turn goes out in one system call. */
-  #gather() {
-    if (this.#stream.writableCorked > 0) return
-    this.#stream.cork()
-    process.nextTick(() => this.#stream.uncork())
-  }
-
-  ping() {
-    if (!this.alive) return this.#socket.terminate()
-    this.alive = false
-    this.#socket.ping()
+    this.#peer.send(text)
   }
 
   cut() {
-    this.#stream.uncork()
-    this.#socket.terminate()
+    this.#peer.cut()
   }
 
   /** Forgets every subscription; with a reason the client is told by CLOSED. */
@@ -94,8 +70,9 @@ export class Connection {
     return this.authenticated.has(event.pubkey) || event.tags.some((tag) => tag[0] === 'p' && this.authenticated.has(tag[1] ?? ''))
   }
 
-  #receive(data: RawData, isBinary: boolean) {
-    const message = isBinary ? undefined : parseJson(String(data))
+  /** @param text a message of the client, undefined for one that is not text */
+  receive(text: string | undefined) {
+    const message = text === undefined ? undefined : parseJson(text)
     if (!Array.isArray(message) || typeof message[0] !== 'string') return this.send(['NOTICE', 'invalid: not a Nostr message'])
     const [type, ...rest] = message as [string, ...unknown[]]
     if (type === 'EVENT') return this.#onEvent(rest[0])
