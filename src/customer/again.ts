@@ -10,6 +10,7 @@ import type { IdentifiedEvent, Nostr } from '../nostr/types.ts'
 import { insertRepeatedRequest, repeatedRequests } from '../store/buying/purchase-claims.ts'
 import { notePurchase, type OfferRow, type PurchaseRow } from '../store/buying/purchases.ts'
 import { all } from '../store/commands.ts'
+import { purchaseRequestMessage } from '../store/keys.ts'
 import { enqueueEvent } from '../store/nostr/outbox.ts'
 import type { Store } from '../store/store.ts'
 import { orderOf, type PurchaseLog } from './purchase-log.ts'
@@ -69,7 +70,7 @@ export class AskAgain {
       all(
         insertRepeatedRequest({ eventId: event.id, purchaseId: row.id, provider, createdAt: at, untilAt }),
         notePurchase({ id: row.id, reason, at }),
-        enqueueEvent({ key: `purchase:${row.id}:request:${provider}`, event, relays, notAfter: row.deadlineAt, at }),
+        enqueueEvent({ key: `${purchaseRequestMessage.of(row.id)}:${provider}`, event, relays, notAfter: row.deadlineAt, at }),
       ),
     )
     nostr.nudgeOutbox()

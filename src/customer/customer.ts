@@ -1,5 +1,4 @@
 /** Buys work: one request, the best acceptable offer, one payment, one result; every step is stored before it is taken. */
-
 import type { NetworkName } from '../base/advice.ts'
 import { satsToMsats } from '../base/amounts.ts'
 import { type Clock, unixSeconds } from '../base/clock.ts'
@@ -21,6 +20,7 @@ import {
   sweepPurchases,
 } from '../store/buying/purchases.ts'
 import { all } from '../store/commands.ts'
+import { purchaseCancelMessage, purchaseKey, purchaseRequestMessage } from '../store/keys.ts'
 import { enqueueEvent } from '../store/nostr/outbox.ts'
 import type { Store } from '../store/store.ts'
 import type { WalletEvent, Wallets } from '../wallet/types.ts'
@@ -69,7 +69,7 @@ export class Customer {
     const inbox = new Inbox(deps, { log: this.#log, turns: this.#turns, paying: this.#paying, refunds: this.#refunds })
     this.#listener = new AnswerListener(deps, (event) => inbox.hear(event))
     deps.wallets.onEvent('purchase', (event) => this.#onWalletEvent(event))
-    deps.nostr.onGivenUp('purchase:', (key, why) => this.#onGivenUp(key, why))
+    deps.nostr.onGivenUp(purchaseKey.of(''), (key, why) => this.#onGivenUp(key, why))
   }
 
   /** Takes up every purchase that is not over. */
@@ -226,7 +226,7 @@ export class Customer {
           ...(target === undefined ? {} : { provider: target }),
           ...(sent === undefined ? {} : { paidMsats: satsToMsats(sent.amountSats) }),
         }),
-        enqueueEvent({ key: `purchase:${row.id}:request`, event, relays, notAfter: row.deadlineAt, at: clock.now() }),
+        enqueueEvent({ key: purchaseRequestMessage.of(row.id), event, relays, notAfter: row.deadlineAt, at: clock.now() }),
       ),
     )
     nostr.nudgeOutbox()
@@ -247,7 +247,7 @@ export class Customer {
 
   /** The request reached nobody: waiting for answers is over, and a token that went along is ours again. */
   async #onGivenUp(key: string, why: string): Promise<void> {
-    const id = /^purchase:(.*):request$/s.exec(key)?.[1]
+    const id = purchaseRequestMessage.idIn(key)
     const row = id === undefined ? undefined : getPurchase(this.#deps.store, id)
     if (row === undefined) return
     await this.#turns.run(row.id, async () => {
@@ -270,7 +270,13 @@ export class Customer {
     const tags = [...cancel.tags, ...again.map((request) => ['e', request.eventId]), ...asked.map((key) => ['p', key])]
     const event = identify(nostr.keyring.customer().pubkey, { ...cancel, tags })
     const relays = [...new Set([...nostr.relays, ...(await Promise.all(asked.map((key) => nostr.relaysToReach(key)))).flat()])]
-    const enqueue = enqueueEvent({ key: `purchase:${id}:cancel`, event, relays, notAfter: clock.now() + LATE_ANSWERS_MS, at: clock.now() })
+    const enqueue = enqueueEvent({
+      key: purchaseCancelMessage.of(id),
+      event,
+      relays,
+      notAfter: clock.now() + LATE_ANSWERS_MS,
+      at: clock.now(),
+    })
     const valueIsOut = row.status === 'paying' || row.paidMsats > 0n
     const cancelled = movePurchase({ id, from: [row.status], to: 'cancelled', reason: 'cancelled by its owner', at: clock.now() })
     if (valueIsOut) await store.write(enqueue)

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts'
 import { PylonError } from '../base/errors.ts'
 import { listResults, type PurchaseResultRow } from '../store/buying/purchase-claims.ts'
 import { listAnswers, listOffers, type PurchaseRow } from '../store/buying/purchases.ts'
+import { purchaseRequestMessage } from '../store/keys.ts'
 import { wasTaken, whyRefused } from '../store/nostr/outbox.ts'
 import type { Store } from '../store/store.ts'
 import { claimantsOf } from './claims.ts'
@@ -57,7 +58,7 @@ function mayStillPay(store: Store, row: PurchaseRow): boolean {
 
 /** Of a purchase whose time is up without a payment. */
 export function whyNothingCame(store: Store, id: string): PylonError {
-  const key = `purchase:${id}:request`
+  const key = purchaseRequestMessage.of(id)
   const offers = listOffers(store, id)
   const failed = offers.find((offer) => offer.state === 'failed')
   if (failed !== undefined) {

@@ -1,12 +1,15 @@
 /** Sats for what the customer buys: its own wallet pays, and what it lacks comes from the node's wallet. */
+import { accountOf } from '../base/accounts.ts'
 import { howToFund, type NetworkName } from '../base/advice.ts'
 import { type Sats, sats } from '../base/amounts.ts'
 import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError } from '../base/errors.ts'
 import type { Nostr } from '../nostr/types.ts'
+import { topUpKey } from '../store/keys.ts'
+import type { Cause } from '../store/money/ledger.ts'
 import { feesOfCause } from '../store/money/swap-fees.ts'
 import type { Store } from '../store/store.ts'
-import type { Cause, Wallet, Wallets } from '../wallet/types.ts'
+import type { Wallet, Wallets } from '../wallet/types.ts'
 
 export interface FundingDeps {
   readonly nostr: Pick<Nostr, 'keyring'>
@@ -17,7 +20,7 @@ export interface FundingDeps {
 }
 
 /** What jobs cost, and what of it came back. */
-export const JOB_EXPENSE_ACCOUNT = 'customer/expense/job'
+export const JOB_EXPENSE_ACCOUNT = accountOf('customer', 'expense', 'job')
 /** After the deadline of what it pays for, before a token that nobody took is ours again. */
 export const RECLAIM_AFTER_MS = 10 * 60_000
 /** What the mint may take for the proofs that a payment spends. */
@@ -65,7 +68,7 @@ export async function topUp(deps: FundingDeps, { cause, neededSats, mintUrl, max
     const missing = missingAt(source)
     const ahead = smaller((PURCHASES_AHEAD - 1n) * wanted, (free.get(source.url) ?? 0n) / FREE_PARTS)
     const amount = larger(missing, ahead)
-    const key = `purchase:${cause.id}:topup:${source.url}:${source.balanceSats}:${missing}`
+    const key = topUpKey(cause.id, { mintUrl: source.url, heldSats: source.balanceSats, missingSats: missing })
     const most = maxFeeSats === undefined ? {} : { maxFeeSats: sats(larger(0n, maxFeeSats - PAYMENT_FEE_SATS)) }
     await wallets.transfer(node.owner, wallet.owner, sats(amount), key, { mintUrl: source.url, cause, ...most })
     return

@@ -5,16 +5,9 @@ import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError, toPylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Nostr } from '../nostr/types.ts'
-import {
-  listOffers,
-  movePurchase,
-  notePaid,
-  type OfferRow,
-  type PurchaseRow,
-  purchaseTokenKey,
-  setOfferState,
-} from '../store/buying/purchases.ts'
+import { listOffers, movePurchase, notePaid, type OfferRow, type PurchaseRow, setOfferState } from '../store/buying/purchases.ts'
 import { all } from '../store/commands.ts'
+import { purchasePaymentKey, purchaseTokenKey } from '../store/keys.ts'
 import type { Store } from '../store/store.ts'
 import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts'
 import { AskAgain } from './again.ts'
@@ -104,7 +97,7 @@ export class Paying {
   async resume(row: PurchaseRow): Promise<void> {
     const offer = listOffers(this.#deps.store, row.id).find((candidate) => candidate.state === 'paying')
     if (offer === undefined) throw new PylonError('internal', `Purchase ${row.id} is paying no offer.`)
-    const payment = this.#wallet().payment(payKey(row.id, offer))
+    const payment = this.#wallet().payment(purchasePaymentKey(row.id, offer.eventId))
     if (payment === undefined && this.#deps.clock.now() >= row.deadlineAt) {
       const late = new PylonError('timeout', 'The job was over before it could be paid.')
       await this.#notPaid(row.id, offer, late)
@@ -117,7 +110,7 @@ export class Paying {
 
   /** What the wallet learned about a payment whose outcome was unknown. */
   async learn(id: string, event: WalletEvent): Promise<void> {
-    const offer = listOffers(this.#deps.store, id).find((candidate) => payKey(id, candidate) === event.idempotencyKey)
+    const offer = listOffers(this.#deps.store, id).find((candidate) => purchasePaymentKey(id, candidate.eventId) === event.idempotencyKey)
     if (offer === undefined) return
     if (event.type === 'payment_settled') await this.#paid(id, offer)
     if (event.type === 'payment_failed') await this.#notPaid(id, offer, new PylonError('payment_failed', event.reason))
@@ -131,7 +124,7 @@ export class Paying {
     try {
       await topUp(this.#deps, { cause, neededSats: sats(amountSats + left()), maxFeeSats: left() })
       const outcome = await this.#wallet().pay({
-        idempotencyKey: payKey(row.id, offer),
+        idempotencyKey: purchasePaymentKey(row.id, offer.eventId),
         cause,
         request: offer.bolt11 ?? '',
         amountMsats: offer.amountMsats,
@@ -141,7 +134,7 @@ export class Paying {
       if (outcome.state === 'paid') await this.#paid(row.id, offer)
     } catch (error) {
       // Only what the wallet surely did not spend may make way for another offer: its books say, not the error (a full disk, a shutdown).
-      const payment = this.#wallet().payment(payKey(row.id, offer))
+      const payment = this.#wallet().payment(purchasePaymentKey(row.id, offer.eventId))
       if (payment?.state === 'paid') return this.#paid(row.id, offer)
       if (payment?.state === 'unknown') return
       // Another purchase took the sats that were there a moment ago: once more, with what is there now.
@@ -201,7 +194,7 @@ export class Paying {
     try {
       await topUp(this.#deps, { cause, neededSats: amountSats, mintUrl, maxFeeSats: left() })
       return await this.#wallet().sendToken({
-        idempotencyKey: purchaseTokenKey(row.id),
+        idempotencyKey: purchaseTokenKey.of(row.id),
         cause,
         amountSats,
         mintUrl,
@@ -223,8 +216,4 @@ export class Paying {
 
 function mayBePaid(row: PurchaseRow): boolean {
   return row.paidMsats === 0n && (row.status === 'offered' || row.status === 'processing')
-}
-
-function payKey(id: string, offer: OfferRow): string {
-  return `purchase:${id}:pay:${offer.eventId}`
 }

@@ -1,10 +1,11 @@
 /** Every refund that comes, of jobs and of leases: kept, and tried until it is in the wallet or surely no money. */
-import { createHash } from 'node:crypto'
+import type { Account } from '../base/accounts.ts'
 import { type Sats, sats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import { type ErrorCode, toPylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import { keepRefundToken, noteRefundToken, refundTokensOf } from '../store/buying/refund-tokens.ts'
+import { refundTokenKey } from '../store/keys.ts'
 import type { Store } from '../store/store.ts'
 import { customerWallet, type FundingDeps } from './funding.ts'
 
@@ -37,14 +38,14 @@ export class RefundTokens {
   }
 
   /** Tries each that waits; the same token again is the same operation. @param keyPrefix of the operations' keys */
-  async redeem(causeId: string, keyPrefix: string, creditAccount: string): Promise<Redeemed> {
+  async redeem(causeId: string, keyPrefix: string, creditAccount: Account): Promise<Redeemed> {
     let redeemed = false
     let waits: string | undefined
     let refused: string | undefined
     for (const { token, reason } of refundTokensOf(this.#deps.store, causeId).filter((row) => row.state === 'waiting')) {
       try {
         const received = await customerWallet(this.#deps).receiveToken({
-          idempotencyKey: keyOf(keyPrefix, token),
+          idempotencyKey: refundTokenKey(keyPrefix, token),
           cause: { type: 'purchase', id: causeId },
           token,
           creditAccount,
@@ -67,7 +68,7 @@ export class RefundTokens {
 
   /** The wallet has it, as it says by itself: whether the token is one of ours. */
   async learn(causeId: string, keyPrefix: string, idempotencyKey: string, amountSats: Sats): Promise<boolean> {
-    const row = refundTokensOf(this.#deps.store, causeId).find(({ token }) => keyOf(keyPrefix, token) === idempotencyKey)
+    const row = refundTokensOf(this.#deps.store, causeId).find(({ token }) => refundTokenKey(keyPrefix, token) === idempotencyKey)
     if (row !== undefined) await this.#note(causeId, row.token, 'redeemed', null, amountSats)
     return row !== undefined
   }
@@ -75,10 +76,6 @@ export class RefundTokens {
   async #note(causeId: string, token: string, state: 'waiting' | 'redeemed' | 'refused', reason: string | null, amountSats: Sats | null) {
     await this.#deps.store.write(noteRefundToken({ causeId, token, state, reason, amountSats }))
   }
-}
-
-function keyOf(prefix: string, token: string): string {
-  return `${prefix}:refund:${createHash('sha256').update(token).digest('hex').slice(0, 16)}`
 }
 
 /** What came back by refunds. */

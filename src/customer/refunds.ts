@@ -3,8 +3,9 @@ import type { Sats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import { PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
-import { getPurchase, type PurchaseRow, purchasesWithTokenOut, purchaseTokenKey } from '../store/buying/purchases.ts'
+import { getPurchase, type PurchaseRow, purchasesWithTokenOut } from '../store/buying/purchases.ts'
 import { causesWithRefund } from '../store/buying/refund-tokens.ts'
+import { purchaseKey, purchaseTokenKey } from '../store/keys.ts'
 import type { Store } from '../store/store.ts'
 import type { Wallet } from '../wallet/types.ts'
 import { claimantsOf } from './claims.ts'
@@ -49,7 +50,7 @@ export class Refunds {
 
   /** Tries every stored refund; what stands in the way is noted, and it is tried again later. */
   async redeem(id: string): Promise<void> {
-    const { problem, redeemed } = await this.#tokens.redeem(id, `purchase:${id}`, JOB_EXPENSE_ACCOUNT)
+    const { problem, redeemed } = await this.#tokens.redeem(id, purchaseKey.of(id), JOB_EXPENSE_ACCOUNT)
     if (redeemed) await this.refunded(id)
     if (problem !== undefined && !['completed', 'refunded'].includes(this.#log.row(id).status)) await this.#log.note(id, problem)
   }
@@ -77,8 +78,8 @@ export class Refunds {
   /** Takes back the token of a purchase that its provider left alone, or whose request no relay took. */
   async takeBack(row: PurchaseRow, { unsent = false } = {}): Promise<void> {
     if (statusOf(row) === 'preparing' || (!unsent && this.#deps.clock.now() < row.deadlineAt + RECLAIM_AFTER_MS)) return
-    if (this.#wallet().sentToken(purchaseTokenKey(row.id))?.state !== 'pending') return
-    const token = await this.#wallet().reclaim(purchaseTokenKey(row.id))
+    if (this.#wallet().sentToken(purchaseTokenKey.of(row.id))?.state !== 'pending') return
+    const token = await this.#wallet().reclaim(purchaseTokenKey.of(row.id))
     if (token.state !== 'reclaimed') return
     if (!isSettled(statusOf(row)))
       await this.#log.fail(row.id, new PylonError('timeout', 'The provider took neither the job nor the token.'))
@@ -87,7 +88,7 @@ export class Refunds {
 
   /** What the wallet learned of a refund by itself. */
   async learn(id: string, idempotencyKey: string, amountSats: Sats): Promise<void> {
-    const isKnown = await this.#tokens.learn(id, `purchase:${id}`, idempotencyKey, amountSats)
+    const isKnown = await this.#tokens.learn(id, purchaseKey.of(id), idempotencyKey, amountSats)
     await this.refunded(id, isKnown ? 0n : amountSats)
   }
 

@@ -3,6 +3,7 @@ import { sats } from '../base/amounts.ts'
 import { isPylonError } from '../base/errors.ts'
 import { randomUuid, systemRandom } from '../base/random.ts'
 import type { AgentRow } from '../store/agents/agents.ts'
+import { leaveKey } from '../store/keys.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
 
 /**
@@ -15,7 +16,7 @@ export async function moveFundsToNode(deps: Pick<HostDeps, 'keyring' | 'wallets'
   const wallet = wallets.of(ownerOf(agent))
   const move = async (amountSats: bigint): Promise<bigint> => {
     try {
-      await wallets.transfer(ownerOf(agent), node, sats(amountSats), `agent:${agent.pubkey}:leave:${randomUuid(systemRandom)}`)
+      await wallets.transfer(ownerOf(agent), node, sats(amountSats), leaveKey(agent.pubkey, randomUuid(systemRandom)))
       return amountSats
     } catch (error) {
       if (isPylonError(error, 'insufficient_funds')) return 0n

@@ -1,4 +1,5 @@
 /** What the parts of the host are given. */
+import type { WalletOwner } from '../base/accounts.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
@@ -6,7 +7,7 @@ import type { Logger } from '../base/logger.ts'
 import type { Keyring, Nostr, Signer } from '../nostr/types.ts'
 import type { AgentRow } from '../store/agents/agents.ts'
 import type { Store } from '../store/store.ts'
-import type { PayResult, SpendLimits, WalletOwner, Wallets } from '../wallet/types.ts'
+import type { PayResult, SpendLimits, Wallets } from '../wallet/types.ts'
 
 /** The keyring of the home, with what agents need beyond signing. */
 export interface AgentKeyring extends Keyring {

@@ -29,6 +29,7 @@ import {
   planTick,
   type TickRow,
 } from '../store/agents/ticks.ts'
+import { tickFeeKey } from '../store/keys.ts'
 import { feesOfCause } from '../store/money/swap-fees.ts'
 import { parseAction } from './actions/action.ts'
 import type { Publisher } from './actions/publish.ts'
@@ -99,7 +100,7 @@ export class Ticker {
     const { wallets, keyring, store } = this.#deps
     const node = { kind: 'node', pubkey: keyring.node().pubkey } as const
     const fee: Sats = sats(agent.tickFeeSats)
-    const key = `tick:${tick.id}:fee`
+    const key = tickFeeKey.of(tick.id)
     const cause = { type: 'tick', id: tick.id } as const
     await wallets.transfer(ownerOf(agent), node, fee, key, { cause })
     await store.write(addTickCost({ id: tick.id, costMsats: fee * 1000n + feesOfCause(store, cause) }))

@@ -4,6 +4,7 @@ import type { SelfPublisher } from '../nostr/self/self.ts'
 import { failPublication, finishAction, getAction, openActions } from '../store/agents/actions.ts'
 import { deletedAgents, getAgent, listAgents, patchAgent } from '../store/agents/agents.ts'
 import { getTick, sweepTicks } from '../store/agents/ticks.ts'
+import { actionKey } from '../store/keys.ts'
 import type { WalletEvent } from '../wallet/types.ts'
 import { isSpend, onPaymentEvent, walletKeyOf } from './actions/spend.ts'
 import { moveFundsToNode } from './leave.ts'
@@ -41,8 +42,8 @@ export class Upkeep {
     this.#deps = deps
     this.#self = self
     this.#wake = wake
-    deps.nostr.onPublished('action:', (key, eventId) => this.#onPublished(key, eventId))
-    deps.nostr.onGivenUp('action:', (key, why) => this.#onGivenUp(key, why))
+    deps.nostr.onPublished(actionKey.of(''), (key, eventId) => this.#onPublished(key, eventId))
+    deps.nostr.onGivenUp(actionKey.of(''), (key, why) => this.#onGivenUp(key, why))
     // A payment of an action that ends late, and anything that may change what an agent holds.
     for (const cause of ['action', 'zap', 'transfer', 'owner', 'tick'] as const)
       deps.wallets.onEvent(cause, (event) => this.#onWalletEvent(event))
@@ -97,14 +98,14 @@ export class Upkeep {
   }
 
   async #onPublished(key: string, eventId: string): Promise<void> {
-    const [, id = '', copy] = key.split(':')
+    const [id = '', copy] = (actionKey.idIn(key) ?? '').split(':')
     if (copy !== undefined) return
     await this.#deps.store.write(finishAction({ id, state: 'published', reason: null, eventId, at: this.#deps.clock.now() }))
   }
 
   /** The agent's own copy of a message may fail: what counts is what the peer gets. */
   async #onGivenUp(key: string, why: string): Promise<void> {
-    const [, id = '', copy] = key.split(':')
+    const [id = '', copy] = (actionKey.idIn(key) ?? '').split(':')
     if (copy !== undefined) return
     const { store, clock, logger } = this.#deps
     logger.warn({ action: id, why }, 'what an agent published was taken by no relay')

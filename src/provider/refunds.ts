@@ -1,13 +1,16 @@
 /** Gives back what was paid: a token that only the payer can spend, made once, sent again and again until it is seen spent. */
+import { type Account, accountOf } from '../base/accounts.ts'
 import { type Sats, satsToMsats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import { isPylonError, messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Command } from '../store/commands.ts'
+import { refundForgone, refundRest } from '../store/keys.ts'
+import type { Cause } from '../store/money/ledger.ts'
 import { type Entry, mintOfCause, postEntry } from '../store/money/ledger.ts'
 import { persist } from '../store/persist.ts'
 import type { Store } from '../store/store.ts'
-import type { Cause, Wallet } from '../wallet/types.ts'
+import type { Wallet } from '../wallet/types.ts'
 
 const MINUTE_MS = 60_000
 const DAY_MS = 1440 * MINUTE_MS
@@ -28,7 +31,7 @@ export interface Owed {
   readonly causedByPayer: boolean
   /** Nostr key of the payer, who alone can spend the token. */
   readonly pubkey: string
-  readonly debitAccount: string
+  readonly debitAccount: Account
   /** How often it was sent before. */
   readonly sends: number
 }
@@ -125,9 +128,9 @@ export function createRefunds(
     const amountMsats = satsToMsats(amountSats)
     const postings = [
       { account: debitAccount, amountMsats },
-      { account: 'node/income/rounding', amountMsats: -amountMsats },
+      { account: accountOf('node', 'income', 'rounding'), amountMsats: -amountMsats },
     ]
-    const entry = postEntry({ id: `${idempotencyKey}:forgone`, cause, at: clock.now(), postings })
+    const entry = postEntry({ id: refundForgone.of(idempotencyKey), cause, at: clock.now(), postings })
     await persist(deps, entry, ...book.forgo(id, `what was paid, ${amountSats} sats, is no more than the mint takes for giving it back`))
     deps.nudge()
   }
@@ -162,12 +165,12 @@ function restEntry(owed: Owed, sentSats: Sats, at: number): Entry | undefined {
   const rest = satsToMsats(owed.amountSats) - satsToMsats(sentSats)
   if (rest <= 0n) return undefined
   return {
-    id: `${owed.idempotencyKey}:rest`,
+    id: refundRest.of(owed.idempotencyKey),
     cause: owed.cause,
     at,
     postings: [
       { account: owed.debitAccount, amountMsats: rest },
-      { account: 'node/expense/fee', amountMsats: -rest },
+      { account: accountOf('node', 'expense', 'fee'), amountMsats: -rest },
     ],
   }
 }

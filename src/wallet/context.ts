@@ -1,5 +1,6 @@
 /** What every part of the wallet shares, and the names of its ledger accounts. */
 import { hash } from 'node:crypto'
+import { type Account, accountOf, accountOwner, type WalletOwner } from '../base/accounts.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
@@ -7,11 +8,9 @@ import { stringify } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import { randomUuid, systemRandom } from '../base/random.ts'
 import type { Keyring } from '../nostr/types.ts'
-import { restoreAccountOf } from '../store/money/proof-books.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from './ecash/crypto-pool.ts'
 import type { Mints } from './mint/mints.ts'
-import type { WalletOwner } from './types.ts'
 
 export interface WalletContext {
   readonly store: Store
@@ -26,18 +25,11 @@ export interface WalletContext {
   readonly invoiceNetwork: string | undefined
 }
 
-/** The ledger owner that a wallet's key stands for. */
-export function accountOwner(owner: WalletOwner): string {
-  return owner.kind === 'agent' ? `agent:${owner.pubkey}` : owner.kind
-}
-
-export const walletAccount = (owner: WalletOwner, mintUrl: string): string => `${accountOwner(owner)}/wallet/${mintUrl}`
-export const heldAccount = (owner: WalletOwner, operationId: string): string => `${accountOwner(owner)}/held/${operationId}`
-export const feeAccount = (owner: WalletOwner): string => `${accountOwner(owner)}/expense/fee`
+export const walletAccount = (owner: WalletOwner, mintUrl: string): Account => accountOf(accountOwner(owner), 'wallet', mintUrl)
+export const heldAccount = (owner: WalletOwner, operationId: string): Account => accountOf(accountOwner(owner), 'held', operationId)
+export const feeAccount = (owner: WalletOwner): Account => accountOf(accountOwner(owner), 'expense', 'fee')
 /** Ecash that turned out to be spent elsewhere, as after restoring an old backup. */
-export const lostAccount = (owner: WalletOwner): string => `${accountOwner(owner)}/expense/lost`
-/** What a restore found, or found missing. */
-export const restoreAccount = (owner: WalletOwner): string => restoreAccountOf(accountOwner(owner))
+export const lostAccount = (owner: WalletOwner): Account => accountOf(accountOwner(owner), 'expense', 'lost')
 
 export const newId = (): string => randomUuid(systemRandom)
 

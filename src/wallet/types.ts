@@ -1,20 +1,7 @@
 /** What the rest of Pylon asks of the money layer. Amounts are bigint sats unless a name says msats. */
+import type { Account, WalletOwner } from '../base/accounts.ts'
 import type { Sats } from '../base/amounts.ts'
-
-/** A wallet belongs to one Nostr key of this home. */
-export interface WalletOwner {
-  readonly kind: 'node' | 'customer' | 'agent'
-  readonly pubkey: string
-}
-
-/** What caused a movement of value; every posting names it. */
-export interface Cause {
-  readonly type: 'job' | 'purchase' | 'tick' | 'action' | 'zap' | 'lease' | 'owner' | 'transfer'
-  readonly id: string
-}
-
-/** Ledger accounts are `<owner>/<class>[/<detail>]`; owner is `node`, `customer` or `agent:<pubkey>`. */
-export type Account = string
+import type { Cause } from '../store/money/ledger.ts'
 
 /** Every spend names a key of its own: the same key with the same request is the same operation, for ever. */
 interface Operation {

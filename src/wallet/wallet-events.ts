@@ -1,6 +1,7 @@
 /** Tells the other parts what was committed: at least once, in order for each of them, again after a restart, until a handler has taken it. */
 import { sats } from '../base/amounts.ts'
 import { messageOf } from '../base/errors.ts'
+import type { Cause } from '../store/money/ledger.ts'
 import {
   causesOfDueEvents,
   deferWalletEvent,
@@ -10,7 +11,7 @@ import {
 } from '../store/money/wallet-events.ts'
 import type { WalletContext } from './context.ts'
 import { backoffMs } from './operations/machine.ts'
-import type { Cause, WalletEvent } from './types.ts'
+import type { WalletEvent } from './types.ts'
 
 /** How often an event that nobody listens for is kept. */
 const UNHEARD_RETRY_MS = 60_000

@@ -1,4 +1,5 @@
 /** One key's wallet: each move is a stored operation under the caller's idempotency key. */
+import type { WalletOwner } from '../base/accounts.ts'
 import type { Sats } from '../base/amounts.ts'
 import type { WalletContext } from './context.ts'
 import { WalletDesk } from './moves/desk.ts'
@@ -24,7 +25,6 @@ import type {
   TokenInspection,
   TransferOptions,
   Wallet,
-  WalletOwner,
 } from './types.ts'
 
 export interface WalletParts {

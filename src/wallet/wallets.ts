@@ -1,4 +1,5 @@
 /** All wallets of a home: opens them, resumes what was under way, and looks after it while the node runs. */
+import { accountOwner, type WalletOwner } from '../base/accounts.ts'
 import { type Sats, sats } from '../base/amounts.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
@@ -12,7 +13,7 @@ import { dueOperations, nextWalletDue, openOperations, sweepMoney } from '../sto
 import { dueOwed } from '../store/money/owed-signatures.ts'
 import { dueQuotes } from '../store/money/quotes.ts'
 import type { Store } from '../store/store.ts'
-import { accountOwner, type WalletContext } from './context.ts'
+import type { WalletContext } from './context.ts'
 import { type Crypto, createCrypto } from './ecash/crypto-pool.ts'
 import { MintSockets } from './mint/mint-sockets.ts'
 import { Mints } from './mint/mints.ts'
@@ -21,7 +22,7 @@ import { SentTokens } from './moves/sent-tokens.ts'
 import { Executor } from './operations/executor.ts'
 import { collectOwed } from './operations/owed.ts'
 import { Restores } from './operations/restores.ts'
-import type { Invoice, MintInfo, TransferOptions, Wallet, WalletOwner, Wallets } from './types.ts'
+import type { Invoice, MintInfo, TransferOptions, Wallet, Wallets } from './types.ts'
 import { auditCoins, type CoinAudit } from './upkeep/coin-audit.ts'
 import { CoinMoves } from './upkeep/coin-moves.ts'
 import { CashuWallet, type WalletParts } from './wallet.ts'
@@ -126,7 +127,7 @@ class HomeWallets implements OwnWallets {
     if (wallet === undefined) {
       wallet = new CashuWallet(owner, this.#parts)
       this.#open.set(owner.pubkey, wallet)
-      this.#task(`owner:${owner.pubkey}`, () =>
+      this.#task(`wallet of ${owner.pubkey}`, () =>
         this.#context.store.write(putWalletOwner({ pubkey: owner.pubkey, kind: owner.kind, accountOwner: accountOwner(owner) })),
       )
     }

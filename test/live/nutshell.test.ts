@@ -37,11 +37,11 @@ describe.skipIf(missing !== undefined)(`a real nutshell mint${missing === undefi
     home.node.sendToken({
       ...operation(),
       amountSats: sats(amount),
-      debitAccount: 'node/equity/withdrawal',
+      debitAccount: 'node/equity/withdrawal' as const,
       ...(lockTo === undefined ? {} : { lockTo }),
     })
   const receive = (token: string) =>
-    home.agent.receiveToken({ ...operation(), token, creditAccount: `agent:${home.agent.owner.pubkey}/equity/funding` })
+    home.agent.receiveToken({ ...operation(), token, creditAccount: `agent:${home.agent.owner.pubkey}/equity/funding` as const })
 
   async function expectSound(): Promise<void> {
     expect(auditLedger(home.store).problems).toEqual([])
@@ -52,7 +52,7 @@ describe.skipIf(missing !== undefined)(`a real nutshell mint${missing === undefi
   }
 
   it('funds a wallet', async () => {
-    const request = { ...operation(), amountSats: sats(500), creditAccount: 'node/equity/funding' }
+    const request = { ...operation(), amountSats: sats(500), creditAccount: 'node/equity/funding' as const }
     await home.node.createInvoice(request)
     await expect.poll(() => home.node.invoice(request.idempotencyKey)?.state, { timeout: 20_000 }).toBe('settled')
     expect(home.node.balance().balanceSats).toBe(500n)
@@ -74,7 +74,7 @@ describe.skipIf(missing !== undefined)(`a real nutshell mint${missing === undefi
       ...{ random: systemRandom, nodeKey: Buffer.alloc(32, 7), amountSats: 21, description: 'x', nowSeconds, expirySeconds: 600 },
     })
     const before = home.node.balance().balanceSats
-    const paid = await home.node.pay({ ...operation(), request, debitAccount: 'node/equity/withdrawal', maxFeeSats: sats(10) })
+    const paid = await home.node.pay({ ...operation(), request, debitAccount: 'node/equity/withdrawal' as const, maxFeeSats: sats(10) })
     expect(paid).toMatchObject({ state: 'paid' })
     const cost = before - home.node.balance().balanceSats
     expect(cost).toBeGreaterThanOrEqual(21n)

@@ -2,12 +2,12 @@
 import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { expect, it, onTestFinished, vi } from 'vitest'
+import { accountOf, accountOwner } from '../../src/base/accounts.ts'
 import { sats } from '../../src/base/amounts.ts'
 import { isPylonError } from '../../src/base/errors.ts'
-import { balancesByPrefix } from '../../src/store/money/ledger.ts'
 import { openOperations } from '../../src/store/money/operations.ts'
-import type { Wallet } from '../../src/wallet/types.ts'
 import { expectSound, fund, openHome, ownerCause, type TestHome, testWords } from '../contract/wallet/home.ts'
+import { balancesByPrefix } from '../support/ledger.ts'
 import { startSandbox } from '../support/sandbox.ts'
 import { tempDir } from '../support/temp.ts'
 
@@ -24,12 +24,11 @@ const move = fc.record({
 type Move = typeof move extends fc.Arbitrary<infer T> ? T : never
 
 const operation = () => ({ idempotencyKey: randomUUID(), cause: ownerCause() })
-const ownerOf = (wallet: Wallet) => (wallet.owner.kind === 'agent' ? `agent:${wallet.owner.pubkey}` : wallet.owner.kind)
 
 async function doMove(home: TestHome, { type, from, to, amount }: Move): Promise<void> {
   const [payer, payee] = [home[from], home[to]]
-  const debitAccount = `${ownerOf(payer)}/equity/moved`
-  const creditAccount = `${ownerOf(payee)}/equity/moved`
+  const debitAccount = accountOf(accountOwner(payer.owner), 'equity', 'moved')
+  const creditAccount = accountOf(accountOwner(payee.owner), 'equity', 'moved')
   if (type === 'transfer') {
     if (from !== to) await home.wallets.transfer(payer.owner, payee.owner, sats(amount), randomUUID())
   } else if (type === 'payment') {

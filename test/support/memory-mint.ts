@@ -1,4 +1,5 @@
 /** A mint in memory that outlives nodes, and the node's wallets over it: idempotent by key, posted to the real ledger, events at least once. */
+import type { Account } from '../../src/base/accounts.ts'
 import { sats } from '../../src/base/amounts.ts'
 import { PylonError } from '../../src/base/errors.ts'
 import { postEntry } from '../../src/store/money/ledger.ts'
@@ -186,10 +187,10 @@ export class MemoryWallets implements Wallets {
     await this.#post(`receive:${name}`, id, amount * 1000n, `node/deposit/${this.#deps.cause}:${id}`)
   }
 
-  async #post(entryId: string, id: string, amountMsats: bigint, account: string): Promise<void> {
+  async #post(entryId: string, id: string, amountMsats: bigint, account: Account): Promise<void> {
     const { store, clock, cause } = this.#deps
     const postings = [
-      { account: `node/wallet/${MINT}`, amountMsats },
+      { account: `node/wallet/${MINT}` as const, amountMsats },
       { account, amountMsats: -amountMsats },
     ]
     await store.write(postEntry({ id: entryId, cause: { type: cause, id }, at: clock.now(), postings }))

@@ -1,4 +1,5 @@
 /** `pylon earnings`: what this home was paid by others, with a chart by day, or as CSV. */
+import { agentOf } from '../../base/accounts.ts'
 import { formatSats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { Output } from '../../control/client.ts'
@@ -69,7 +70,7 @@ export function drawEarnings(earnings: Earnings, nowMs: number): string {
       formatSats(row.amount_msats),
       row.source,
       row.job_id === null ? '' : shortId(row.job_id),
-      row.owner.startsWith('agent:') ? `agent ${row.owner.slice(6, 14)}` : row.owner,
+      ownerName(row.owner),
       relativeTime(row.earned_at, nowMs),
     ]),
   )
@@ -80,4 +81,9 @@ export function drawEarnings(earnings: Earnings, nowMs: number): string {
 export function drawCsv(earnings: Earnings): string {
   const rows = earnings.recent.map((row) => [row.earned_at, row.source, row.amount_msats, row.job_id ?? '', row.owner, row.id].join(','))
   return ['earned_at,source,amount_msats,job_id,owner,id', ...rows].join('\n')
+}
+
+function ownerName(owner: string): string {
+  const agent = agentOf(owner)
+  return agent === undefined ? owner : `agent ${agent.slice(0, 8)}`
 }

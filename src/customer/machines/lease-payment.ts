@@ -1,13 +1,14 @@
 /** Pays for a lease, once: judges what a node asks, pays its invoice or makes a locked token, and finds out what became of it. */
-import { createHash } from 'node:crypto'
+import { accountOf } from '../../base/accounts.ts'
 import { type Msats, msatsToSatsUp, sats, satsToMsats } from '../../base/amounts.ts'
 import { type Clock, rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import { beginRentalPayment, getRental, markRentalPaid, type RentalRow } from '../../store/buying/rentals.ts'
+import { rentalKey, rentalPaymentKey } from '../../store/keys.ts'
+import type { Cause } from '../../store/money/ledger.ts'
 import type { Store } from '../../store/store.ts'
 import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
-import type { Cause } from '../../wallet/types.ts'
 import { customerWallet, type FundingDeps, feesLeft, inWordsOfLimit, RECLAIM_AFTER_MS, topUp } from '../funding.ts'
 import { type LeaseQuote, parseLeaseQuote } from './quote.ts'
 
@@ -27,7 +28,7 @@ export interface LeaseTerms {
 export type LeasePaid = { readonly by: 'invoice' } | { readonly by: 'token'; readonly token: string }
 
 /** What leases cost, and what of it came back. */
-export const LEASE_EXPENSE_ACCOUNT = 'customer/expense/lease'
+export const LEASE_EXPENSE_ACCOUNT = accountOf('customer', 'expense', 'lease')
 /** Of a quote that names no end. */
 const NO_EXPIRY_MS = 15 * 60_000
 
@@ -68,7 +69,7 @@ interface Offer {
 }
 
 /** What the ledger names movements for this rental after. */
-export const causeOf = (rentalId: string): Cause => ({ type: 'purchase', id: `rental:${rentalId}` })
+export const causeOf = (rentalId: string): Cause => ({ type: 'purchase', id: rentalKey.of(rentalId) })
 
 /** Whether the wallet knows for sure that nothing left under this key. */
 function wasNotSpent(deps: LeasePaymentDeps, paymentKey: string): boolean {
@@ -142,11 +143,7 @@ async function byToken(deps: LeasePaymentDeps, row: RentalRow, offer: Offer, ter
 
 /** Fixes the payment's key before anything is spent. */
 async function begin({ store, clock }: LeasePaymentDeps, row: RentalRow, { quote, runtimeId }: Offer): Promise<string> {
-  const digest = createHash('sha256')
-    .update(quote.invoice ?? String(quote.amountMsats))
-    .digest('hex')
-    .slice(0, 16)
-  const paymentKey = `rental:${row.id}:pay:${digest}`
+  const paymentKey = rentalPaymentKey(row.id, quote.invoice ?? String(quote.amountMsats))
   if (row.paymentKey === paymentKey) return paymentKey
   await store.write(
     beginRentalPayment({

@@ -18,6 +18,7 @@ import {
   unwatchRental,
   watchedRentals,
 } from '../../store/buying/rentals.ts'
+import { rentalKey } from '../../store/keys.ts'
 import { RefundTokens } from '../refund-tokens.ts'
 import { LEASE_EXPENSE_ACCOUNT, type LeasePaymentDeps, learnPayment } from './lease-payment.ts'
 
@@ -145,8 +146,10 @@ export class RentalWatch {
         if (isPylonError(error, 'runtime_not_found')) await store.write(unwatchRental({ id }))
       }
     }
-    for (const cause of causesWithRefund(store).filter((one) => one.startsWith(RENTAL)))
-      await this.#redeem({ id: cause.slice(RENTAL.length) })
+    for (const cause of causesWithRefund(store)) {
+      const id = rentalKey.idIn(cause)
+      if (id !== undefined) await this.#redeem({ id })
+    }
     await store.write(sweepRentals({ before: clock.now() - KEEP_MS }))
   }
 
@@ -155,9 +158,8 @@ export class RentalWatch {
   }
 }
 
-const RENTAL = 'rental:'
 /** As the ledger names what a rental cost. */
-const causeOf = (id: string): string => `${RENTAL}${id}`
+const causeOf = (id: string): string => rentalKey.of(id)
 
 function leaseOf({ metadata }: RuntimeDescriptor): { state: string; endsAt?: number; refundToken?: string } | undefined {
   const lease = asRecord(asRecord(metadata)['lease'])

@@ -1,4 +1,5 @@
 /** Checks of what wallets hold against what their mints say: coins that are spent, keysets that end, signatures that are no good. */
+import type { WalletOwner } from '../../base/accounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import { getAgent } from '../../store/agents/agents.ts'
@@ -8,7 +9,6 @@ import { listMints } from '../../store/money/mints.ts'
 import { listOwed } from '../../store/money/owed-signatures.ts'
 import type { Store } from '../../store/store.ts'
 import { SOON_MS } from '../../wallet/mint/keysets.ts'
-import type { WalletOwner } from '../../wallet/types.ts'
 import type { PylonNode } from '../node.ts'
 import { type Check, failed, ok, warning } from './check.ts'
 

@@ -2,8 +2,9 @@
 import { messageOf } from '../../base/errors.ts'
 import { getPurchase } from '../../store/buying/purchases.ts'
 import { causesWithRefund, refundTokensOf } from '../../store/buying/refund-tokens.ts'
+import { rentalKey } from '../../store/keys.ts'
 import { sentRefunds, unsentRefunds } from '../../store/money/held-value.ts'
-import { auditLedger, balancesByPrefix } from '../../store/money/ledger.ts'
+import { auditLedger, heldByMint } from '../../store/money/ledger.ts'
 import { listMints } from '../../store/money/mints.ts'
 import { listQuotes } from '../../store/money/quotes.ts'
 import { countGivenUp, listRefusals } from '../../store/nostr/outbox.ts'
@@ -52,7 +53,7 @@ export async function examine(read: ReadServices, node?: PylonNode): Promise<Rep
 function checkLedger({ store }: ReadServices): Check {
   const audit = auditLedger(store)
   // Sums of a few accounts: also a stopped node can say what it holds.
-  const heldMsats = [...balancesByPrefix(store, '')].reduce((sum, [account, msats]) => (/\/wallet\//.test(account) ? sum + msats : sum), 0n)
+  const heldMsats = [...heldByMint(store).values()].reduce((sum, msats) => sum + msats, 0n)
   if (audit.ok) return ok('ledger', `Every entry balances and the proofs agree with the books: all wallets hold ${heldMsats / 1000n} sats.`)
   return failed('ledger', audit.problems.slice(0, 5).join(' '), 'pylon backup PATH, then report this with the log')
 }
@@ -67,7 +68,7 @@ function checkRefunds({ store }: ReadServices): Check {
       : [`${count} refunds of ${totalSats} sats to customers are not made yet: their mint must answer and hold enough.`]),
     ...waiting.slice(0, 5).map((cause) => {
       const reason = refundTokensOf(store, cause).find((refund) => refund.state === 'waiting')?.reason
-      return `A refund of ${cause.startsWith('rental:') ? 'a lease' : `the job ${getPurchase(store, cause)?.eventId ?? cause}`} waits: ${reason ?? 'it was not tried yet'}`
+      return `A refund of ${rentalKey.idIn(cause) !== undefined ? 'a lease' : `the job ${getPurchase(store, cause)?.eventId ?? cause}`} waits: ${reason ?? 'it was not tried yet'}`
     }),
   ]
   const sent = sentRefunds(store)

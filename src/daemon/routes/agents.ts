@@ -9,6 +9,7 @@ import { type AgentDetail, type AgentView, readAgents, readLog, readMemory, type
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import { type AgentRow, findAgent } from '../../store/agents/agents.ts'
 import { goalsOf } from '../../store/agents/goals.ts'
+import { ownerKey } from '../../store/keys.ts'
 import { spentOnDay } from '../../store/money/budgets.ts'
 import type { Store } from '../../store/store.ts'
 import type { ReadServices, Services } from '../services.ts'
@@ -73,7 +74,7 @@ export function agentsHandlers(services: Pick<Services, 'store' | 'clock' | 'con
       const owner = { kind: 'agent', pubkey: agent.pubkey } as const
       const node = { kind: 'node', pubkey: services.keyring.node().pubkey } as const
       const wallets = parts.wallets.get()
-      await wallets.transfer(node, owner, sats(amount_sats), `owner:${agent.pubkey}:${call.idempotencyKey}`)
+      await wallets.transfer(node, owner, sats(amount_sats), ownerKey(agent.pubkey, call.idempotencyKey))
       return { name: agent.name, amount_sats: sats(amount_sats), balance_sats: wallets.of(owner).balance().balanceSats }
     },
   }

@@ -1,4 +1,5 @@
 /** Handlers of the routes about money: the owner's own moves, each under a key of its own, and the mints. */
+import { accountOf, accountOwner, type WalletOwner } from '../../base/accounts.ts'
 import { type Sats, sats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
@@ -8,8 +9,9 @@ import type { Handlers } from '../../control/route.ts'
 import { npubOf, parsePubkey } from '../../nostr/nips/nip19.ts'
 import type { Keyring } from '../../nostr/types.ts'
 import { findAgent } from '../../store/agents/agents.ts'
+import { ownerKey } from '../../store/keys.ts'
 import type { Store } from '../../store/store.ts'
-import type { Invoice, MintInfo, Wallet, WalletOwner } from '../../wallet/types.ts'
+import type { Invoice, MintInfo, Wallet } from '../../wallet/types.ts'
 import type { Services } from '../services.ts'
 import { historyView } from './wallet-history.ts'
 import { walletReadHandlers } from './wallet-invoices.ts'
@@ -40,7 +42,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
       const paid = await wallet.pay({
         ...ownersMove(wallet, call.idempotencyKey),
         request: request.request.replace(/^lightning:/i, ''),
-        debitAccount: `${accountOwner(wallet.owner)}/equity/withdrawal`,
+        debitAccount: accountOf(accountOwner(wallet.owner), 'equity', 'withdrawal'),
         includeOwed: request.include_owed === true,
         ...(request.max_fee_sats === undefined ? {} : { maxFeeSats: sats(request.max_fee_sats) }),
       })
@@ -52,7 +54,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
       const sent = await wallet.sendToken({
         ...ownersMove(wallet, call.idempotencyKey),
         amountSats: sats(request.amount_sats),
-        debitAccount: `${accountOwner(wallet.owner)}/equity/withdrawal`,
+        debitAccount: accountOf(accountOwner(wallet.owner), 'equity', 'withdrawal'),
         includeOwed: request.include_owed === true,
         ...(request.mint_url === undefined ? {} : { mintUrl: request.mint_url }),
         ...(request.lock === undefined ? {} : { lockTo: lockKey(request.lock) }),
@@ -71,7 +73,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
       const received = await wallet.receiveToken({
         ...ownersMove(wallet, call.idempotencyKey),
         token: request.token.trim(),
-        creditAccount: `${accountOwner(wallet.owner)}/equity/funding`,
+        creditAccount: accountOf(accountOwner(wallet.owner), 'equity', 'funding'),
       })
       return { amount_sats: received.amountSats, mint_url: received.mintUrl, held_before_sats: received.heldBeforeSats ?? sats(0) }
     },
@@ -108,14 +110,8 @@ function ownerNamed(keyring: Keyring, store: Store, name: string): WalletOwner {
   return { kind: 'agent', pubkey: agent.pubkey }
 }
 
-function accountOwner(owner: WalletOwner): string {
-  return owner.kind === 'agent' ? `agent:${owner.pubkey}` : owner.kind
-}
-
-/** The caller's key names the move; the wallet is part of it, so that a key reused for another wallet is another move. */
 function ownersMove(wallet: Wallet, key: string) {
-  const idempotencyKey = `owner:${wallet.owner.pubkey}:${key}`
-  return { idempotencyKey, cause: { type: 'owner', id: key } } as const
+  return { idempotencyKey: ownerKey(wallet.owner.pubkey, key), cause: { type: 'owner', id: key } } as const
 }
 
 async function createInvoice(
@@ -126,7 +122,7 @@ async function createInvoice(
   return await wallet.createInvoice({
     ...ownersMove(wallet, key),
     amountSats: sats(request.amount_sats),
-    creditAccount: `${accountOwner(wallet.owner)}/equity/funding`,
+    creditAccount: accountOf(accountOwner(wallet.owner), 'equity', 'funding'),
     ...(request.description === undefined ? {} : { description: request.description }),
     ...(request.mint_url === undefined ? {} : { mintUrl: request.mint_url }),
   })

@@ -1,4 +1,5 @@
 /** Actions that put something on relays: the event is fixed, claimed and enqueued in one write, so it goes out once. */
+import { accountOf, agentOwner } from '../../base/accounts.ts'
 import { sats } from '../../base/amounts.ts'
 import { unixSeconds } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
@@ -14,6 +15,7 @@ import { type ActionRow, claimAction } from '../../store/agents/actions.ts'
 import { type AgentRow, getAgent } from '../../store/agents/agents.ts'
 import { hasWritten, heardEvent } from '../../store/agents/heard.ts'
 import { all } from '../../store/commands.ts'
+import { actionKey } from '../../store/keys.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
 import { saidDigest } from '../observation.ts'
 import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
@@ -131,10 +133,10 @@ export class Publisher {
   /** An invoice of the agent's wallet, sent by DM. The invoice is fixed by the action's key, so trying again makes no other. */
   async requestPayment(agent: AgentRow, row: ActionRow, action: Of<'request_payment'>): Promise<void> {
     const invoice = await this.#deps.wallets.of(ownerOf(agent)).createInvoice({
-      idempotencyKey: `action:${row.id}`,
+      idempotencyKey: actionKey.of(row.id),
       cause: { type: 'action', id: row.id },
       amountSats: sats(action.sats),
-      creditAccount: `agent:${agent.pubkey}/income/other`,
+      creditAccount: accountOf(agentOwner(agent.pubkey), 'income', 'other'),
       ...(action.memo === '' ? {} : { description: action.memo }),
       expiresAt: row.createdAt + REQUEST_EXPIRY_MS,
     })
@@ -167,7 +169,7 @@ export class Publisher {
     const commands = wraps.map(({ recipient, event, seal }) => {
       const own = recipient === agent.pubkey
       const relays = own ? relaysOf(this.#deps, agent) : inbox
-      return enqueueEvent({ key: `action:${row.id}${own ? ':copy' : ''}`, event, seal, relays, notAfter: at + DM_TTL_MS, at })
+      return enqueueEvent({ key: `${actionKey.of(row.id)}${own ? ':copy' : ''}`, event, seal, relays, notAfter: at + DM_TTL_MS, at })
     })
     await store.write(all(claim, ...commands))
     nostr.nudgeOutbox()
@@ -225,7 +227,7 @@ export class Publisher {
           at,
           ...(how.note === undefined ? {} : { note: how.note }),
         }),
-        enqueueEvent({ key: `action:${row.id}`, event, relays: how.relays, notAfter: at + (how.ttlMs ?? NOTE_TTL_MS), at }),
+        enqueueEvent({ key: actionKey.of(row.id), event, relays: how.relays, notAfter: at + (how.ttlMs ?? NOTE_TTL_MS), at }),
       ),
     )
     nostr.nudgeOutbox()

@@ -1,9 +1,10 @@
 /** Actions that spend: claimed first, then one wallet operation named after the action, whose outcome may come later. */
-
+import { accountOf, agentOwner } from '../../base/accounts.ts'
 import { msats, msatsToSatsUp, sats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { type ActionRow, claimAction, finishAction } from '../../store/agents/actions.ts'
 import type { AgentRow } from '../../store/agents/agents.ts'
+import { actionKey, zapKey } from '../../store/keys.ts'
 import { swapFeesOf } from '../../store/money/swap-fees.ts'
 import { getZapSend } from '../../store/money/zaps.ts'
 import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
@@ -17,7 +18,7 @@ type Spend = Extract<Action, { type: 'zap' | 'pay_invoice' }>
 export const isSpend = (type: string): boolean => type === 'zap' || type === 'pay_invoice'
 
 /** The key of the wallet's operation. */
-export const walletKeyOf = (row: Pick<ActionRow, 'id' | 'type'>): string => `${row.type === 'zap' ? 'zap' : 'action'}:${row.id}`
+export const walletKeyOf = (row: Pick<ActionRow, 'id' | 'type'>): string => (row.type === 'zap' ? zapKey : actionKey).of(row.id)
 
 export const limitsOf = (agent: Pick<AgentRow, 'budget'>): SpendLimits => ({
   perTxSats: sats(agent.budget.per_tx_sats),
@@ -77,7 +78,7 @@ async function pay(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Extr
       idempotencyKey: walletKeyOf(row),
       cause: { type: 'action', id: row.id },
       request,
-      debitAccount: `agent:${agent.pubkey}/expense/invoice`,
+      debitAccount: accountOf(agentOwner(agent.pubkey), 'expense', 'invoice'),
     },
     { tickId: row.tickId, limits: limitsOf(agent) },
   )
@@ -85,7 +86,7 @@ async function pay(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Extr
 
 /** What it took: whole sats, with all fees; where nothing was paid, what swaps for it cost all the same. */
 function costOf(deps: HostDeps, row: ActionRow, paid?: { readonly action: Spend; readonly feeSats: bigint }): bigint {
-  if (paid === undefined) return swapFeesOf(deps.store, `agent:${row.agentPubkey}`, walletKeyOf(row))
+  if (paid === undefined) return swapFeesOf(deps.store, agentOwner(row.agentPubkey), walletKeyOf(row))
   const { action, feeSats } = paid
   const amountSats = action.type === 'zap' ? BigInt(action.sats) : msatsToSatsUp(msats(decodeInvoice(action.invoice).amountMsats ?? 0n))
   return (amountSats + feeSats) * 1000n

@@ -2,6 +2,7 @@
 import { type Msats, msats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { all, type Command } from '../../store/commands.ts'
+import { JOB_ID_LENGTH } from '../../store/keys.ts'
 import { persistIfUnmoved } from '../../store/persist.ts'
 import { claimJob } from '../../store/selling/job-steps.ts'
 import {
@@ -413,4 +414,4 @@ export function createEngine(deps: EngineDeps): Engine {
   }
 }
 
-const jobIn = (resultKey: string): string => resultKey.slice(RESULT_KEY_PREFIX.length, RESULT_KEY_PREFIX.length + 64)
+const jobIn = (resultKey: string): string => resultKey.slice(RESULT_KEY_PREFIX.length, RESULT_KEY_PREFIX.length + JOB_ID_LENGTH)

@@ -9,6 +9,7 @@ import { expirationOf } from '../../nostr/nips/nip40.ts'
 import { isEncryptedRequest, parseJobRequest, providersOf } from '../../nostr/nips/nip90.ts'
 import { type AnswerEncryption, buildFeedback, buildResult } from '../../nostr/nips/nip90-answers.ts'
 import type { EventTemplate, NostrEvent, OutboxEntry, Signer } from '../../nostr/types.ts'
+import { jobFeedbackMessage } from '../../store/keys.ts'
 import type { Envelope } from './admission.ts'
 import { toldCode } from './context.ts'
 import { type Addressee, type Feedback, type Order, RESULT_KEY_PREFIX, type Transport } from './order.ts'
@@ -154,7 +155,7 @@ export function createNip90Transport(deps: {
             : feedback.status === 'processing'
               ? HOUR_MS / 4
               : DAY_MS
-      return entry(`job-feedback:${to.id}:${feedback.status}${revision}`, to, template, keptMs)
+      return entry(`${jobFeedbackMessage.of(to.id)}:${feedback.status}${revision}`, to, template, keptMs)
     },
 
     result: (to, output) => entry(`${RESULT_KEY_PREFIX}${to.id}`, to, buildFitting(to, output), RESULT_KEPT_MS),

@@ -2,6 +2,7 @@
 import type { Msats } from '../../base/amounts.ts'
 import type { ErrorCode } from '../../base/errors.ts'
 import type { OutboxEntry } from '../../nostr/types.ts'
+import { jobResultMessage } from '../../store/keys.ts'
 import type { JobRow } from '../../store/selling/jobs.ts'
 import type { JobParams } from '../backends/backend.ts'
 
@@ -69,4 +70,4 @@ export interface Transport {
 }
 
 /** The prefix of the outbox keys of results; acceptance of one is delivery. */
-export const RESULT_KEY_PREFIX = 'job-result:'
+export const RESULT_KEY_PREFIX = jobResultMessage.of('')

@@ -1,13 +1,15 @@
 /** Whose money a settled job's deposit becomes; pure. */
+import { accountOf } from '../../base/accounts.ts'
 import { type Msats, msatsToSatsUp, satsToMsats } from '../../base/amounts.ts'
-import type { Entry, Posting } from '../../store/money/ledger.ts'
+import { jobInvoiceKey, jobRefundKey, jobSettled, jobTokenKey } from '../../store/keys.ts'
+import { depositOf, type Entry, type Posting } from '../../store/money/ledger.ts'
 
-export const depositAccount = (jobId: string): string => `node/deposit/job:${jobId}`
+export const depositAccount = (jobId: string) => depositOf({ type: 'job', id: jobId })
 
 /** Keys under which the wallet knows what is done for a job. */
-export const invoiceKey = (jobId: string): string => `job:${jobId}:invoice`
-export const tokenKey = (jobId: string): string => `job:${jobId}:token`
-export const refundKey = (jobId: string): string => `job:${jobId}:refund`
+export const invoiceKey = (jobId: string): string => jobInvoiceKey.of(jobId)
+export const tokenKey = (jobId: string): string => jobTokenKey.of(jobId)
+export const refundKey = (jobId: string): string => jobRefundKey.of(jobId)
 
 /**
  * The price becomes income; what the next whole sat added is rounding; what was paid beyond that is a tip. Everything
@@ -17,18 +19,18 @@ export function settleEntry(job: { id: string; priceMsats: Msats; paidMsats: Msa
   if (job.paidMsats === 0n) return undefined
   const postings: Posting[] = [{ account: depositAccount(job.id), amountMsats: job.paidMsats }]
   if (job.internal) {
-    postings.push({ account: 'node/income/internal', amountMsats: -job.paidMsats })
+    postings.push({ account: accountOf('node', 'income', 'internal'), amountMsats: -job.paidMsats })
   } else {
     const asked = satsToMsats(msatsToSatsUp(job.priceMsats))
     const income = smaller(job.paidMsats, job.priceMsats)
     const rounding = smaller(job.paidMsats, asked) - income
     postings.push(
-      { account: 'node/income/job', amountMsats: -income },
-      { account: 'node/income/rounding', amountMsats: -rounding },
-      { account: 'node/income/tip', amountMsats: -(job.paidMsats - income - rounding) },
+      { account: accountOf('node', 'income', 'job'), amountMsats: -income },
+      { account: accountOf('node', 'income', 'rounding'), amountMsats: -rounding },
+      { account: accountOf('node', 'income', 'tip'), amountMsats: -(job.paidMsats - income - rounding) },
     )
   }
-  return { id: `job:${job.id}:settle`, cause: { type: 'job', id: job.id }, at: job.at, postings }
+  return { id: jobSettled.of(job.id), cause: { type: 'job', id: job.id }, at: job.at, postings }
 }
 
 function smaller(a: bigint, b: bigint): bigint {

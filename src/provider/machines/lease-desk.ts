@@ -4,6 +4,7 @@ import { rfc3339, unixSeconds } from '../../base/clock.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import { leasePriceMsats } from '../../nostr/control/offers.ts'
 import type { Command } from '../../store/commands.ts'
+import { leaseRefundKey } from '../../store/keys.ts'
 import { postEntry } from '../../store/money/ledger.ts'
 import { persist, persistIfUnmoved } from '../../store/persist.ts'
 import { countRefunds, getLease, insertLease, type LeaseRow, leasesIn, leasesOf, patchLease } from '../../store/selling/leases.ts'
@@ -13,7 +14,7 @@ import { createRefunds, type Refunds } from '../refunds.ts'
 import type { RuntimeClass } from './classes.ts'
 import { fail } from './failures.ts'
 import { createLeasePayments, type LeasePaymentDeps, type LeasePayments, stepLease } from './lease-payments.ts'
-import { depositAccount, type EndedBy, NODE_ENDED, refundKey, settleLease } from './settlement.ts'
+import { depositAccount, type EndedBy, NODE_ENDED, settleLease } from './settlement.ts'
 
 export interface LeaseDeps extends LeasePaymentDeps {
   /** Tells a tenant outside of any command of theirs. */
@@ -107,7 +108,7 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     await payments.take(id)
   }
 
-  const currentRefundKey = (id: string) => refundKey(id, countRefunds(store, id))
+  const currentRefundKey = (id: string) => leaseRefundKey(id, countRefunds(store, id))
 
   function ending(lease: LeaseRow, by: EndedBy, at: number): readonly Command<unknown>[] {
     const { id } = lease

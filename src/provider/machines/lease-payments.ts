@@ -1,5 +1,4 @@
 /** The payments of leases: names the price, takes invoice or token, and tells who waits. */
-import { createHash } from 'node:crypto'
 import { msats, msatsToSatsUp } from '../../base/amounts.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
@@ -8,7 +7,8 @@ import type { Json } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import type { Command } from '../../store/commands.ts'
-import { accountBalance, balancesByPrefix } from '../../store/money/ledger.ts'
+import { leaseTokenKey } from '../../store/keys.ts'
+import { accountBalance, depositsFor } from '../../store/money/ledger.ts'
 import { persist, persistIfUnmoved } from '../../store/persist.ts'
 import { getLease, type LeaseRow, type LeaseStep, leasesIn, moveLease, patchLease } from '../../store/selling/leases.ts'
 import { hasPaid } from '../../store/selling/unpaid-jobs.ts'
@@ -158,7 +158,7 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
       if (netSats > needed * 2n + MAX_OVER_SATS)
         throw fail('payment_failed', `the token is worth ${netSats} sats and ${needed} are asked`, 'send one of about the amount')
       const received = await deps.wallet().receiveToken({
-        idempotencyKey: `lease:${leaseId}:token:${createHash('sha256').update(token).digest('hex').slice(0, 16)}`,
+        idempotencyKey: leaseTokenKey(leaseId, token),
         cause: { type: 'lease', id: leaseId },
         token,
         creditAccount: depositAccount(leaseId),
@@ -258,10 +258,7 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
         )
       }
       // A payment may have come while its lease was being ended, or its event may be lost: the books know it.
-      for (const account of balancesByPrefix(store, depositAccount('')).keys()) {
-        const id = account.slice(depositAccount('').length)
-        if (getLease(store, id) !== undefined) await take(id)
-      }
+      for (const id of depositsFor(store, 'lease').keys()) if (getLease(store, id) !== undefined) await take(id)
     },
   }
 }

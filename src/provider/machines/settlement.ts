@@ -1,6 +1,8 @@
 /** Whose money the deposit of a lease becomes when it ends; pure. */
+import { accountOf } from '../../base/accounts.ts'
 import { type Msats, msats, msatsToSatsDown, msatsToSatsUp, satsToMsats } from '../../base/amounts.ts'
-import type { Entry } from '../../store/money/ledger.ts'
+import { leaseInvoiceKey, leaseSettled } from '../../store/keys.ts'
+import { depositOf, type Entry } from '../../store/money/ledger.ts'
 import type { LeaseRow } from '../../store/selling/leases.ts'
 import type { Away } from './lookout.ts'
 
@@ -10,12 +12,10 @@ export type EndedBy = 'tenant' | 'time' | 'completed' | 'node'
 /** Of a lease that the node failed. All other ends are the tenant's doing, or as agreed: so are the fees of what goes back then. */
 export const NODE_ENDED = 'the node could not keep it'
 
-export const depositAccount = (leaseId: string): string => `node/deposit/lease:${leaseId}`
+export const depositAccount = (leaseId: string) => depositOf({ type: 'lease', id: leaseId })
 
 /** Keys under which the wallet knows what is done for a lease. */
-export const invoiceKey = (leaseId: string): string => `lease:${leaseId}:invoice`
-/** @param nth the first, or of what came after the first was spent */
-export const refundKey = (leaseId: string, nth: number): string => `lease:${leaseId}:refund${nth > 1 ? `:${nth}` : ''}`
+export const invoiceKey = (leaseId: string): string => leaseInvoiceKey.of(leaseId)
 
 /**
  * Who failed decides, not who ends it: a runtime that its host lost, or that nobody reached again, was had only until then.
@@ -43,13 +43,13 @@ export function settleLease(lease: LeaseRow, by: EndedBy, at: number): Settlemen
   const refund = lease.paidMsats > asked ? satsToMsats(msatsToSatsDown(msats(lease.paidMsats - asked))) : msats(0n)
   const kept = lease.paidMsats - refund
   const entry: Entry = {
-    id: `lease:${lease.id}:settle`,
+    id: leaseSettled.of(lease.id),
     cause: { type: 'lease', id: lease.id },
     at,
     postings: [
       { account: depositAccount(lease.id), amountMsats: kept },
-      { account: 'node/income/lease', amountMsats: -earned },
-      { account: 'node/income/rounding', amountMsats: -(kept - earned) },
+      { account: accountOf('node', 'income', 'lease'), amountMsats: -earned },
+      { account: accountOf('node', 'income', 'rounding'), amountMsats: -(kept - earned) },
     ],
   }
   return { earnedMsats: earned, refundMsats: refund, entry: kept === 0n ? undefined : entry }

@@ -1,7 +1,9 @@
 /** Agents: who they are, in what state and why. */
+import { agentOwner } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Row, type Sql } from '../commands.ts'
-import { amount, int, intOrNull, json, text, textOrNull } from '../row.ts'
+import { balancesOf } from '../money/ledger.ts'
+import { int, intOrNull, json, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 
 export type AgentLifecycle = 'spawning' | 'active' | 'low_balance' | 'hibernating' | 'dormant' | 'paused'
@@ -266,10 +268,7 @@ export function findAgent(store: Store, ref: string): AgentRow | undefined {
 
 /** What the agent's wallet holds by the ledger, in millisats: for a node that is stopped. */
 export function agentBalanceMsats(store: Store, pubkey: string): bigint {
-  const row = store
-    .sql('SELECT coalesce(sum(amount_msats), 0) AS total FROM postings WHERE account >= ? AND account < ?')
-    .get(`agent:${pubkey}/wallet/`, `agent:${pubkey}/wallet0`)
-  return row === undefined ? 0n : amount(row, 'total')
+  return [...balancesOf(store, agentOwner(pubkey), 'wallet').values()].reduce((sum, value) => sum + value, 0n)
 }
 
 /** Newest first. */

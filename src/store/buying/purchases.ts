@@ -2,6 +2,7 @@
 import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Row } from '../commands.ts'
+import { purchaseTokenKey } from '../keys.ts'
 import { amount, int, json, jsonOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 
@@ -153,11 +154,8 @@ export const setOfferState = defineCommand('set_offer_state', (sql, p: { eventId
   sql('UPDATE purchase_offers SET state = ?, reason = ? WHERE event_id = ?').run(p.state, p.reason ?? null, p.eventId)
 })
 
-/** The key of the wallet's operation that makes the token of a purchase. */
-export const purchaseTokenKey = (id: string): string => `purchase:${id}:token`
-
 /** Purchases that ended without a result and whose token nobody was seen to spend. */
-const TOKENS_OUT = `operations o JOIN purchases p ON o.idempotency_key = 'purchase:' || p.id || ':token'
+const TOKENS_OUT = `operations o JOIN purchases p ON o.idempotency_key = ${purchaseTokenKey.sql('p.id')}
   WHERE o.token_state = 'pending' AND p.status NOT IN ('completed', 'refunded')`
 
 /** Forgets finished purchases that were last touched before `before`, but none whose token may still be taken back or whose refund waits. */

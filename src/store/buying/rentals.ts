@@ -1,7 +1,9 @@
 /** Rentals: what this home asked of the machines of a node, by idempotency key, with what it paid. */
+import type { Account } from '../../base/accounts.ts'
 import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Row } from '../commands.ts'
+import { rentalKey } from '../keys.ts'
 import { amount, int, intOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 
@@ -95,11 +97,11 @@ export const noteLease = defineCommand(
 )
 
 /** After something came back: what the ledger says came back in all. There may be more to come. */
-export const noteRentalRefund = defineCommand('note_rental_refund', (sql, p: { id: string; account: string; at: number }) => {
+export const noteRentalRefund = defineCommand('note_rental_refund', (sql, p: { id: string; account: Account; at: number }) => {
   sql(
     `UPDATE rentals SET updated_at = ?, refunded_msats = (
        SELECT coalesce(-sum(p.amount_msats), 0) FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
-       WHERE e.cause_type = 'purchase' AND e.cause_id = 'rental:' || rentals.id AND p.account = ? AND p.amount_msats < 0)
+       WHERE e.cause_type = 'purchase' AND e.cause_id = ${rentalKey.sql('rentals.id')} AND p.account = ? AND p.amount_msats < 0)
      WHERE id = ?`,
   ).run(BigInt(p.at), p.account, p.id)
 })
@@ -112,8 +114,8 @@ export const unwatchRental = defineCommand('unwatch_rental', (sql, p: { id: stri
 /** Forgets what was last touched before a time, except what may still bring a refund. */
 export const sweepRentals = defineCommand('sweep_rentals', (sql, p: { before: number }) => {
   const old = `SELECT id FROM rentals WHERE updated_at < ? AND watched = 0 AND state IN ('answered', 'refused')
-    AND 'rental:' || id NOT IN (SELECT cause_id FROM refund_tokens WHERE state = 'waiting')`
-  sql(`DELETE FROM refund_tokens WHERE cause_id IN (SELECT 'rental:' || id FROM rentals WHERE id IN (${old}))`).run(BigInt(p.before))
+    AND ${rentalKey.sql('id')} NOT IN (SELECT cause_id FROM refund_tokens WHERE state = 'waiting')`
+  sql(`DELETE FROM refund_tokens WHERE cause_id IN (SELECT ${rentalKey.sql('id')} FROM rentals WHERE id IN (${old}))`).run(BigInt(p.before))
   sql(`DELETE FROM rentals WHERE id IN (${old})`).run(BigInt(p.before))
 })
 

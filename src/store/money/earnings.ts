@@ -41,7 +41,7 @@ export function earningsSummary(store: Store, options: { sinceMs?: number; limit
   const internal = store
     .sql(
       `SELECT coalesce(-sum(p.amount_msats), 0) AS total FROM postings p JOIN ledger_entries e ON e.id = p.entry_id
-       WHERE p.account GLOB '*/income/internal' AND e.created_at >= ?`,
+       WHERE p.class = 'income' AND p.detail = 'internal' AND e.created_at >= ?`,
     )
     .get(since)
   const completed = store

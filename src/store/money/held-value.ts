@@ -1,8 +1,10 @@
 /** What all wallets of a home hold together, by the ledger: also readable while the node is stopped. */
+import type { WalletOwner } from '../../base/accounts.ts'
 import { msats, msatsToSatsDown, type Sats, sats } from '../../base/amounts.ts'
 import { amount, int, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import type { SetAside } from './keysets.ts'
+import { heldByMint } from './ledger.ts'
 import { listMints } from './mints.ts'
 import { paidUnissuedSats } from './quotes.ts'
 
@@ -21,16 +23,8 @@ export interface HeldValue {
 }
 
 export function heldValue(store: Store): HeldValue {
-  const byMint = new Map<string, bigint>()
-  let total = 0n
-  const wallets = store.sql(
-    `SELECT substr(account, instr(account, '/wallet/') + 8) AS mint_url, sum(amount_msats) AS total FROM postings
-     WHERE account GLOB '*/wallet/*' GROUP BY mint_url`,
-  )
-  for (const row of wallets.all()) {
-    byMint.set(text(row, 'mint_url'), amount(row, 'total'))
-    total += amount(row, 'total')
-  }
+  const byMint = heldByMint(store)
+  const total = [...byMint.values()].reduce((sum, value) => sum + value, 0n)
   const listed = listMints(store)
   const others = [...byMint.keys()].filter((url) => (byMint.get(url) ?? 0n) > 0n && !listed.some((mint) => mint.url === url))
   const inSats = (url: string) => msatsToSatsDown(msats(byMint.get(url) ?? 0n))
@@ -82,9 +76,9 @@ export function sentRefunds(store: Store): { readonly count: number; readonly to
 }
 
 /** Every key of this home that ever had a wallet. */
-export function walletOwners(store: Store): { pubkey: string; kind: 'node' | 'customer' | 'agent' }[] {
+export function walletOwners(store: Store): WalletOwner[] {
   return store
     .sql('SELECT pubkey, kind FROM wallet_owners ORDER BY pubkey')
     .all()
-    .map((row) => ({ pubkey: text(row, 'pubkey'), kind: text(row, 'kind') as 'node' | 'customer' | 'agent' }))
+    .map((row) => ({ pubkey: text(row, 'pubkey'), kind: text(row, 'kind') as WalletOwner['kind'] }))
 }

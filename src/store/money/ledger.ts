@@ -1,18 +1,18 @@
 /** The double-entry ledger: balanced sets of postings, each posted once, and the sums over them. */
+import { type Account, type AccountClass, type AccountOwner, accountOf, parseAccount } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Row } from '../commands.ts'
 import { amount, int, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** What caused a movement of value. */
-export interface EntryCause {
+export interface Cause {
   readonly type: 'job' | 'purchase' | 'tick' | 'action' | 'zap' | 'lease' | 'owner' | 'transfer'
   readonly id: string
 }
 
 export interface Posting {
-  /** `<owner>/<class>[/<detail>]`; owner is `node`, `customer` or `agent:<pubkey>`. */
-  readonly account: string
+  readonly account: Account
   /** Added to the account: assets positive when we hold, income, deposit and equity negative when they owe. */
   readonly amountMsats: bigint
 }
@@ -20,14 +20,12 @@ export interface Posting {
 export interface Entry {
   /** Says what happened, e.g. `job:<id>:settled`: a second entry of the same id is not posted. */
   readonly id: string
-  readonly cause: EntryCause
+  readonly cause: Cause
   /** Milliseconds since the epoch. */
   readonly at: number
   readonly memo?: string
   readonly postings: readonly Posting[]
 }
-
-const ACCOUNT = /^(?:node|customer|agent:[0-9a-f]{64})\/(?:wallet|held|income|deposit|expense|equity)(?:\/.+)?$/
 
 /**
  * Posts an entry; false when its id was posted before (settle once). Postings of one account are summed, zeros left out.
@@ -37,7 +35,7 @@ export const postEntry = defineCommand('post_entry', (sql, entry: Entry): boolea
   const sums = new Map<string, bigint>()
   let total = 0n
   for (const { account, amountMsats } of entry.postings) {
-    if (!ACCOUNT.test(account)) throw new PylonError('internal', `The ledger has no account of the form ${account}.`)
+    parseAccount(account)
     sums.set(account, (sums.get(account) ?? 0n) + amountMsats)
     total += amountMsats
   }
@@ -60,42 +58,55 @@ export const postEntry = defineCommand('post_entry', (sql, entry: Entry): boolea
 })
 
 /** The sum of an account's postings, in millisats, with its sign. */
-export function accountBalance(store: Store, account: string): bigint {
+export function accountBalance(store: Store, account: Account): bigint {
   const row = store.sql('SELECT amount_msats FROM account_balances WHERE account = ?').get(account)
   return row === undefined ? 0n : amount(row, 'amount_msats')
 }
 
-/** Every account that begins with `prefix` and its sum; accounts that are back at zero are left out. */
-export function balancesByPrefix(store: Store, prefix: string): Map<string, bigint> {
+/** What stands on an owner's accounts of one class, msats by the account's detail; accounts that are back at zero are left out. */
+export function balancesOf(store: Store, owner: AccountOwner, accountClass: AccountClass): Map<string, bigint> {
   const rows = store
-    .sql('SELECT account, amount_msats FROM account_balances WHERE account >= @prefix AND account < @prefix || char(1114111)')
-    .all({ prefix })
-  return new Map(rows.map((row) => [text(row, 'account'), amount(row, 'amount_msats')]))
+    .sql('SELECT detail, amount_msats FROM account_balances WHERE owner = ? AND class = ? ORDER BY account')
+    .all(owner, accountClass)
+  return new Map(rows.map((row) => [text(row, 'detail'), amount(row, 'amount_msats')]))
 }
 
-/**
- * What an owner holds for customers whose jobs and leases are not settled, msats by mint: it becomes income, or goes back.
- * A deposit is named after its cause, and so is the entry that brought it into the wallet.
- */
-export function depositsByMint(store: Store, owner: string): Map<string, bigint> {
+/** What all wallets hold, msats by mint. */
+export function heldByMint(store: Store): Map<string, bigint> {
   const rows = store
-    .sql(
-      `SELECT coalesce((SELECT substr(p.account, length(@owner) + 9) FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
-           WHERE e.cause_type = substr(d.detail, 1, instr(d.detail, ':') - 1) AND e.cause_id = substr(d.detail, instr(d.detail, ':') + 1)
-             AND p.account GLOB @owner || '/wallet/*' LIMIT 1), '') AS mint_url, sum(d.owed_msats) AS owed_msats
-       FROM (SELECT substr(account, length(@owner) + 10) AS detail, -amount_msats AS owed_msats FROM account_balances
-         WHERE account >= @owner || '/deposit/' AND account < @owner || '/deposit0') d GROUP BY mint_url`,
-    )
-    .all({ owner })
-  return new Map(rows.map((row) => [text(row, 'mint_url'), amount(row, 'owed_msats')]))
+    .sql(`SELECT detail AS mint_url, sum(amount_msats) AS total FROM account_balances WHERE class = 'wallet' GROUP BY detail`)
+    .all()
+  return new Map(rows.map((row) => [text(row, 'mint_url'), amount(row, 'total')]))
+}
+
+/** Where what was paid for a job or a lease lies until it is income or goes back: the account is named after its cause. */
+export const depositOf = (cause: Cause): Account => accountOf('node', 'deposit', `${cause.type}:${cause.id}`)
+
+/** What the node holds for jobs or leases that are not settled, msats by their ids. */
+export function depositsFor(store: Store, type: Cause['type']): Map<string, bigint> {
+  const prefix = `${type}:`
+  const deposits = [...balancesOf(store, 'node', 'deposit')].filter(([detail]) => detail.startsWith(prefix))
+  return new Map(deposits.map(([detail, amountMsats]) => [detail.slice(prefix.length), amountMsats]))
+}
+
+/** What an owner holds for customers whose jobs and leases are not settled, msats by mint: it becomes income, or goes back. */
+export function depositsByMint(store: Store, owner: AccountOwner): Map<string, bigint> {
+  const sums = new Map<string, bigint>()
+  for (const [detail, amountMsats] of balancesOf(store, owner, 'deposit')) {
+    const at = detail.indexOf(':')
+    const cause = { type: detail.slice(0, at), id: detail.slice(at + 1) }
+    const mintUrl = mintOfCause(store, owner, cause) ?? ''
+    sums.set(mintUrl, (sums.get(mintUrl) ?? 0n) - amountMsats)
+  }
+  return sums
 }
 
 /** The mint at which a payment for this job or lease came in. */
-export function mintOfCause(store: Store, owner: string, cause: EntryCause): string | undefined {
+export function mintOfCause(store: Store, owner: AccountOwner, cause: { readonly type: string; readonly id: string }): string | undefined {
   const row = store
     .sql(
-      `SELECT substr(p.account, length(@owner) + 9) AS mint_url FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
-       WHERE e.cause_type = @type AND e.cause_id = @id AND p.amount_msats > 0 AND p.account GLOB @owner || '/wallet/*'
+      `SELECT p.detail AS mint_url FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
+       WHERE e.cause_type = @type AND e.cause_id = @id AND p.amount_msats > 0 AND p.owner = @owner AND p.class = 'wallet'
        ORDER BY e.created_at, e.id LIMIT 1`,
     )
     .get({ owner, type: cause.type, id: cause.id })
@@ -104,7 +115,7 @@ export function mintOfCause(store: Store, owner: string, cause: EntryCause): str
 
 export interface HistoryRow {
   readonly id: string
-  readonly cause: EntryCause
+  readonly cause: Cause
   readonly memo: string | null
   readonly at: number
   /** Only postings of the owner that was asked for. */
@@ -122,7 +133,7 @@ export function ledgerHistory(store: Store, options: { owner?: string; limit: nu
     .all({ owner: options.owner ?? null, since: BigInt(options.sinceMs ?? 0), limit: BigInt(options.limit) })
   return entries.map((row) => ({
     id: text(row, 'id'),
-    cause: { type: text(row, 'cause_type') as EntryCause['type'], id: text(row, 'cause_id') },
+    cause: { type: text(row, 'cause_type') as Cause['type'], id: text(row, 'cause_id') },
     memo: textOrNull(row, 'memo'),
     at: int(row, 'created_at'),
     postings: store
@@ -132,8 +143,11 @@ export function ledgerHistory(store: Store, options: { owner?: string; limit: nu
   }))
 }
 
+/** Of a stored row, which was checked when it was posted. */
+const accountIn = (row: Row): Account => text(row, 'account') as Account
+
 function decodePosting(row: Row): Posting {
-  return { account: text(row, 'account'), amountMsats: amount(row, 'amount_msats') }
+  return { account: accountIn(row), amountMsats: amount(row, 'amount_msats') }
 }
 
 export interface LedgerAudit {
@@ -158,12 +172,11 @@ export function auditLedger(store: Store): LedgerAudit {
   const add = (sums: Map<string, bigint>, key: string, value: bigint) => sums.set(key, (sums.get(key) ?? 0n) + value)
   const held = store.sql(
     `SELECT p.owner, o.mint_url, sum(p.amount_msats) AS total FROM postings p
-     LEFT JOIN operations o ON p.account = p.owner || '/held/' || o.id WHERE p.account GLOB '*/held/*' GROUP BY p.owner, o.mint_url`,
+     LEFT JOIN operations o ON o.id = p.detail WHERE p.class = 'held' GROUP BY p.owner, o.mint_url`,
   )
   for (const row of held.all()) add(ledger, `${text(row, 'owner')} at ${textOrNull(row, 'mint_url')}`, amount(row, 'total'))
   const wallets = store.sql(
-    `SELECT owner, substr(account, instr(account, '/wallet/') + 8) AS mint_url, sum(amount_msats) AS total FROM postings
-     WHERE account GLOB '*/wallet/*' GROUP BY account`,
+    `SELECT owner, detail AS mint_url, sum(amount_msats) AS total FROM postings WHERE class = 'wallet' GROUP BY account`,
   )
   for (const row of wallets.all()) add(ledger, `${text(row, 'owner')} at ${text(row, 'mint_url')}`, amount(row, 'total'))
   const owned = store.sql(

@@ -1,13 +1,11 @@
 /** A mint that is reached at another address: the same mint, so everything that names it gets the new name. */
+import { type AccountOwner, accountOf } from '../../base/accounts.ts'
 import { defineCommand, type Sql } from '../commands.ts'
 import { text } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** Every table that names a mint by its address, but the list itself. */
 const TABLES = ['proofs', 'mint_keysets', 'operations', 'mint_quotes', 'owed_signatures', 'lnurl_addresses', 'jobs', 'leases'] as const
-
-/** Of `<owner>/wallet/<address>`: an address may hold any character, so no pattern. */
-const IS_OF = `instr(account, '/wallet/') > 0 AND substr(account, instr(account, '/wallet/') + 8) = @from`
 
 interface Move {
   readonly from: string
@@ -29,24 +27,28 @@ export const moveMint = defineCommand('move_mint', (sql, p: Move & { info: unkno
     p.to,
   )
   for (const table of TABLES) sql(`UPDATE ${table} SET mint_url = ? WHERE mint_url = ?`).run(p.to, p.from)
-  renameAccounts(sql, p)
+  renameAccounts(sql, p, 'postings')
 })
 
 /** Gives what still has an old name the new one; does nothing where all has it. */
 export const renameMint = defineCommand('rename_mint', (sql, p: Move) => {
   for (const table of TABLES) sql(`UPDATE ${table} SET mint_url = ? WHERE mint_url = ?`).run(p.to, p.from)
   // The accounts of the old name were at zero: what came since shows.
-  if (sql(`SELECT 1 FROM account_balances WHERE ${IS_OF}`).get({ from: p.from }) !== undefined) renameAccounts(sql, p)
+  renameAccounts(sql, p, 'account_balances')
 })
 
-function renameAccounts(sql: Sql, { from, to }: Move): void {
-  const renamed = `substr(account, 1, instr(account, '/wallet/') + 7) || @to`
-  sql(`UPDATE postings SET account = ${renamed} WHERE ${IS_OF}`).run({ from, to })
-  sql(
-    `INSERT INTO account_balances (account, amount_msats) SELECT ${renamed}, amount_msats FROM account_balances WHERE ${IS_OF}
-     ON CONFLICT (account) DO UPDATE SET amount_msats = amount_msats + excluded.amount_msats`,
-  ).run({ from, to })
-  sql(`DELETE FROM account_balances WHERE amount_msats = 0 OR (${IS_OF})`).run({ from })
+/** @param known where the owners that have an account of the old name are found */
+function renameAccounts(sql: Sql, { from, to }: Move, known: 'postings' | 'account_balances'): void {
+  for (const row of sql(`SELECT DISTINCT owner FROM ${known} WHERE class = 'wallet' AND detail = ?`).all(from)) {
+    const owner = text(row, 'owner') as AccountOwner
+    const [former, now] = [accountOf(owner, 'wallet', from), accountOf(owner, 'wallet', to)]
+    sql('UPDATE postings SET account = ? WHERE account = ?').run(now, former)
+    sql(
+      `INSERT INTO account_balances (account, amount_msats) SELECT ?, amount_msats FROM account_balances WHERE account = ?
+       ON CONFLICT (account) DO UPDATE SET amount_msats = amount_msats + excluded.amount_msats`,
+    ).run(now, former)
+    sql('DELETE FROM account_balances WHERE account = ? OR (account = ? AND amount_msats = 0)').run(former, now)
+  }
 }
 
 /** Where the mint of an address that it left is now. */

@@ -1,9 +1,10 @@
 /** Money operations: one request to a mint each, with every step of their lives, and the budgets that they hold. */
+import type { WalletOwner } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Row } from '../commands.ts'
 import { amount, int, intOrNull, json, jsonOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
-import type { EntryCause } from './ledger.ts'
+import type { Cause } from './ledger.ts'
 
 export type OperationKind = 'mint' | 'receive' | 'send' | 'melt' | 'transfer' | 'restore'
 export type OperationState = 'prepared' | 'submitted' | 'unknown' | 'completed' | 'failed'
@@ -13,11 +14,11 @@ export interface OperationRow {
   readonly id: string
   readonly kind: OperationKind
   readonly state: OperationState
-  readonly owner: { readonly kind: 'node' | 'customer' | 'agent'; readonly pubkey: string }
+  readonly owner: WalletOwner
   readonly mintUrl: string
   readonly idempotencyKey: string
   readonly requestDigest: string
-  readonly cause: EntryCause
+  readonly cause: Cause
   readonly amountSats: bigint
   /** What it holds in `<owner>/held/<id>` until it has ended. */
   readonly heldSats: bigint
@@ -273,11 +274,11 @@ function decode(row: Row): OperationRow {
     id: text(row, 'id'),
     kind: text(row, 'kind') as OperationKind,
     state: text(row, 'state') as OperationState,
-    owner: { kind: text(row, 'owner_kind') as OperationRow['owner']['kind'], pubkey: text(row, 'owner_pubkey') },
+    owner: { kind: text(row, 'owner_kind') as WalletOwner['kind'], pubkey: text(row, 'owner_pubkey') },
     mintUrl: text(row, 'mint_url'),
     idempotencyKey: text(row, 'idempotency_key'),
     requestDigest: text(row, 'request_digest'),
-    cause: { type: text(row, 'cause_type') as EntryCause['type'], id: text(row, 'cause_id') },
+    cause: { type: text(row, 'cause_type') as Cause['type'], id: text(row, 'cause_id') },
     amountSats: amount(row, 'amount_sats'),
     heldSats: amount(row, 'held_sats'),
     plan: json(row, 'plan_json'),

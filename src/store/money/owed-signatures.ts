@@ -1,11 +1,12 @@
 /** Outputs of operations that are over whose signatures could not be used: what a mint owes us, until it gives them or never signed them. */
+import type { WalletOwner } from '../../base/accounts.ts'
 import { defineCommand, type Row } from '../commands.ts'
 import { amount, int, intOrNull, json, text } from '../row.ts'
 import type { Store } from '../store.ts'
 
 export interface OwedRow {
   readonly operationId: string
-  readonly owner: { readonly kind: 'node' | 'customer' | 'agent'; readonly pubkey: string }
+  readonly owner: WalletOwner
   readonly mintUrl: string
   /** What the mint claims that they are worth. */
   readonly owedSats: bigint
@@ -55,7 +56,7 @@ export function dueOwed(store: Store, now: number): OwedRow[] {
 function decode(row: Row): OwedRow {
   return {
     operationId: text(row, 'operation_id'),
-    owner: { kind: text(row, 'owner_kind') as OwedRow['owner']['kind'], pubkey: text(row, 'owner_pubkey') },
+    owner: { kind: text(row, 'owner_kind') as WalletOwner['kind'], pubkey: text(row, 'owner_pubkey') },
     mintUrl: text(row, 'mint_url'),
     owedSats: amount(row, 'owed_sats'),
     outputs: json(row, 'outputs_json'),

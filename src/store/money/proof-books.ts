@@ -1,17 +1,19 @@
 /** Proofs that enter or leave a wallet without an operation of ours, matched by their Y inside the commit, with the entry that says so. */
+import { type Account, type AccountOwner, accountOf } from '../../base/accounts.ts'
 import { defineCommand, runCommand, type Sql } from '../commands.ts'
+import { operationReturned } from '../keys.ts'
 import { amount, text } from '../row.ts'
 import type { Store } from '../store.ts'
-import { type EntryCause, type Posting, postEntry } from './ledger.ts'
+import { type Cause, type Posting, postEntry } from './ledger.ts'
 import { insertProofs, type ProofRow } from './proofs.ts'
 
 /** What a restore found, or found missing. */
-export const restoreAccountOf = (accountOwner: string): string => `${accountOwner}/equity/restore`
+export const restoreAccount = (owner: AccountOwner): Account => accountOf(owner, 'equity', 'restore')
 
 interface Change {
   /** Of the ledger; posted once. */
   readonly entryId: string
-  readonly cause: EntryCause
+  readonly cause: Cause
   readonly memo: string
   readonly at: number
 }
@@ -31,10 +33,10 @@ export const dropProofs = defineCommand('drop_proofs', (sql, p: Change & { ys: r
     const row = find.get(y)
     if (row === undefined) continue
     sql(`UPDATE proofs SET state = 'spent', operation_id = NULL, updated_at = ? WHERE y = ?`).run(BigInt(p.at), y)
-    const owner = text(row, 'account_owner')
+    const owner = text(row, 'account_owner') as AccountOwner
     const sats = amount(row, 'amount_sats')
-    postings.push({ account: `${owner}/wallet/${text(row, 'mint_url')}`, amountMsats: -sats * 1000n })
-    postings.push({ account: restoreAccountOf(owner), amountMsats: sats * 1000n })
+    postings.push({ account: accountOf(owner, 'wallet', text(row, 'mint_url')), amountMsats: -sats * 1000n })
+    postings.push({ account: restoreAccount(owner), amountMsats: sats * 1000n })
     total += sats
   }
   if (total > 0n) post(sql, p, postings)
@@ -44,15 +46,15 @@ export const dropProofs = defineCommand('drop_proofs', (sql, p: Change & { ys: r
 /** Takes in those of these proofs, of one wallet and mint, that nobody here holds or held. Returns the sats. */
 export const adoptProofs = defineCommand(
   'adopt_proofs',
-  (sql, p: Change & { accountOwner: string; mintUrl: string; proofs: readonly ProofRow[] }): bigint => {
+  (sql, p: Change & { accountOwner: AccountOwner; mintUrl: string; proofs: readonly ProofRow[] }): bigint => {
     const find = sql('SELECT 1 AS known FROM proofs WHERE y = ?')
     const fresh = p.proofs.filter((proof) => find.get(proof.y) === undefined)
     const total = fresh.reduce((sum, proof) => sum + proof.amountSats, 0n)
     if (total === 0n) return 0n
     runCommand(sql, insertProofs({ proofs: fresh, at: p.at }))
     post(sql, p, [
-      { account: `${p.accountOwner}/wallet/${p.mintUrl}`, amountMsats: total * 1000n },
-      { account: restoreAccountOf(p.accountOwner), amountMsats: -total * 1000n },
+      { account: accountOf(p.accountOwner, 'wallet', p.mintUrl), amountMsats: total * 1000n },
+      { account: restoreAccount(p.accountOwner), amountMsats: -total * 1000n },
     ])
     return total
   },
@@ -68,13 +70,10 @@ function post(sql: Sql, { entryId, cause, memo, at }: Change, postings: readonly
   runCommand(sql, postEntry({ id: entryId, cause, at, memo, postings }))
 }
 
-/** The entry of what a token brought that the books held already. */
-export const returnedEntry = (operationId: string): string => `op:${operationId}:returned`
-
 /** How much of a token that was received was in the books before. */
 export function returnedSats(store: Store, operationId: string): bigint {
   const row = store
     .sql('SELECT coalesce(sum(amount_msats), 0) AS total FROM postings WHERE entry_id = ? AND amount_msats > 0')
-    .get(returnedEntry(operationId))
+    .get(operationReturned.of(operationId))
   return row === undefined ? 0n : amount(row, 'total') / 1000n
 }

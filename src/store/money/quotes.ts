@@ -1,9 +1,11 @@
 /** Mint quotes (NUT-04): the invoices of this home, watched until they are paid and minted. */
+import type { Account, WalletOwner } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Row } from '../commands.ts'
+import { mintKey } from '../keys.ts'
 import { amount, int, intOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
-import type { EntryCause } from './ledger.ts'
+import type { Cause } from './ledger.ts'
 
 /** `expired`: nobody should pay any more, a late payment is still claimed. `closed`: not asked about any more. */
 export type QuoteState = 'unpaid' | 'paid' | 'settled' | 'expired' | 'closed'
@@ -12,7 +14,7 @@ export interface QuoteRow {
   readonly id: string
   readonly idempotencyKey: string
   readonly requestDigest: string
-  readonly owner: { readonly kind: 'node' | 'customer' | 'agent'; readonly pubkey: string }
+  readonly owner: WalletOwner
   readonly mintUrl: string
   readonly quoteId: string
   /** The key of NUT-20 that alone may mint it. */
@@ -20,8 +22,8 @@ export interface QuoteRow {
   readonly request: string
   readonly paymentHash: string
   readonly amountSats: bigint
-  readonly creditAccount: string
-  readonly cause: EntryCause
+  readonly creditAccount: Account
+  readonly cause: Cause
   readonly state: QuoteState
   readonly reason: string | null
   readonly expiresAt: number
@@ -137,7 +139,7 @@ export function listQuotes(store: Store, { ownerPubkey, states, limit }: QuoteFi
   return store
     .sql(
       `SELECT q.*, o.error_message AS minting_error, o.next_try_at AS minting_next FROM mint_quotes q
-       LEFT JOIN operations o ON o.idempotency_key = 'mint:' || q.id
+       LEFT JOIN operations o ON o.idempotency_key = ${mintKey.sql('q.id')}
        WHERE (@owner IS NULL OR q.owner_pubkey = @owner) AND (@states IS NULL OR q.state IN (SELECT value FROM json_each(@states)))
        ORDER BY q.created_at DESC, q.rowid DESC LIMIT @limit`,
     )
@@ -175,15 +177,15 @@ function decode(row: Row): QuoteRow {
     id: text(row, 'id'),
     idempotencyKey: text(row, 'idempotency_key'),
     requestDigest: text(row, 'request_digest'),
-    owner: { kind: text(row, 'owner_kind') as QuoteRow['owner']['kind'], pubkey: text(row, 'owner_pubkey') },
+    owner: { kind: text(row, 'owner_kind') as WalletOwner['kind'], pubkey: text(row, 'owner_pubkey') },
     mintUrl: text(row, 'mint_url'),
     quoteId: text(row, 'quote_id'),
     quotePubkey: text(row, 'quote_pubkey'),
     request: text(row, 'request'),
     paymentHash: text(row, 'payment_hash'),
     amountSats: amount(row, 'amount_sats'),
-    creditAccount: text(row, 'credit_account'),
-    cause: { type: text(row, 'cause_type') as EntryCause['type'], id: text(row, 'cause_id') },
+    creditAccount: text(row, 'credit_account') as Account,
+    cause: { type: text(row, 'cause_type') as Cause['type'], id: text(row, 'cause_id') },
     state: text(row, 'state') as QuoteState,
     reason: textOrNull(row, 'reason'),
     expiresAt: int(row, 'expires_at'),

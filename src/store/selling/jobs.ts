@@ -1,6 +1,7 @@
 /** Jobs: work that others ordered, and cancel requests that came before their job; job-steps.ts claims and moves them. */
 import type { Msats } from '../../base/amounts.ts'
 import { defineCommand, type Row } from '../commands.ts'
+import { jobInvoiceKey, jobResultMessage } from '../keys.ts'
 import { amount, amountOrNull, int, intOrNull, json, jsonOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 import { forgetJobs, wasForgotten } from './unpaid-jobs.ts'
@@ -115,7 +116,7 @@ export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; 
   const gone = sql(
     `SELECT id FROM jobs WHERE updated_at < ? AND (status IN ('refused', 'settled', 'refunded', 'expired')
      OR (status IN ('failed', 'cancelled') AND paid_msats = 0))
-     AND NOT EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled', 'refused') AND q.idempotency_key = 'job:' || jobs.id || ':invoice'
+     AND NOT EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled', 'refused') AND q.idempotency_key = ${jobInvoiceKey.sql('jobs.id')}
        AND q.state IN ('unpaid', 'paid', 'expired')) LIMIT ?`,
   ).all(BigInt(p.before), BigInt(p.limit))
   forgetJobs(
@@ -288,8 +289,8 @@ export function refusedResults(store: Store, now: number): JobRow[] {
   return store
     .sql(
       `SELECT * FROM jobs WHERE status = 'ready' AND deadline < ? AND EXISTS (
-         SELECT 1 FROM outbox_messages m JOIN outbox_deliveries d ON d.message_id = m.id WHERE m.key >= 'job-result:' || jobs.id
-           AND m.key < 'job-result:' || jobs.id || ';' AND m.accepted_at IS NULL AND d.state = 'rejected') LIMIT 100`,
+         SELECT 1 FROM outbox_messages m JOIN outbox_deliveries d ON d.message_id = m.id WHERE m.key >= ${jobResultMessage.sql('jobs.id')}
+           AND m.key < ${jobResultMessage.sql('jobs.id')} || ';' AND m.accepted_at IS NULL AND d.state = 'rejected') LIMIT 100`,
     )
     .all(BigInt(now))
     .map(decode)

@@ -1,5 +1,6 @@
 /** Work that nobody paid for: what is kept of it is little, for a short time, and bounded in all. */
 import { defineCommand, type Sql } from '../commands.ts'
+import { JOB_ID_LENGTH, jobFeedbackMessage, jobInvoiceKey, jobResultMessage } from '../keys.ts'
 import { text } from '../row.ts'
 import type { Store } from '../store.ts'
 
@@ -9,7 +10,7 @@ const MAX_FORGOTTEN = 50_000n
 const AT_REST = `paid_msats = 0 AND status IN ('refused', 'settled', 'expired', 'failed', 'cancelled')`
 /** Its invoice may still be paid: whoever does must find the job. */
 const PAYABLE = `EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled', 'refused')
-   AND q.idempotency_key = 'job:' || jobs.id || ':invoice' AND q.state IN ('unpaid', 'paid', 'expired'))`
+   AND q.idempotency_key = ${jobInvoiceKey.sql('jobs.id')} AND q.state IN ('unpaid', 'paid', 'expired'))`
 const STRIP = `UPDATE jobs SET request = NULL, result = NULL, result_event = iif(result_event IS NULL, NULL, '{}')`
 /** Unpaid jobs that ended, of whatever age: the oldest beyond these go. */
 const MAX_AT_REST = 10_000
@@ -77,9 +78,10 @@ export const boundUnpaidBytes = defineCommand('bound_unpaid_bytes', (sql, p: { m
 export const sweepJobMessages = defineCommand('sweep_job_messages', (sql, p: { before: number; limit: number }): number =>
   Number(
     sql(
-      `DELETE FROM outbox_messages WHERE id IN (SELECT m.id FROM outbox_messages m WHERE m.key >= 'job-' AND m.key < 'job.' AND m.created_at < ?
-         AND ((m.accepted_at IS NOT NULL AND (m.notified = 1 OR m.key < 'job-result:'))
-           OR (m.given_up_at IS NOT NULL AND m.key < 'job-result:' AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = substr(m.key, 14, 64))))
+      `DELETE FROM outbox_messages WHERE id IN (SELECT m.id FROM outbox_messages m WHERE m.created_at < ?
+         AND ((${jobResultMessage.isIn('m.key')} AND m.accepted_at IS NOT NULL AND m.notified = 1)
+           OR (${jobFeedbackMessage.isIn('m.key')} AND (m.accepted_at IS NOT NULL OR (m.given_up_at IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = ${jobFeedbackMessage.idSql('m.key', JOB_ID_LENGTH)})))))
          AND NOT EXISTS (SELECT 1 FROM outbox_deliveries d WHERE d.message_id = m.id AND d.state = 'pending') LIMIT ?)`,
     ).run(BigInt(p.before), BigInt(p.limit)).changes,
   ),

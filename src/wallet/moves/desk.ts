@@ -1,4 +1,5 @@
 /** What all moves of one wallet share: its keys in use, the choice of proofs, and the one commit that begins a spend. */
+import { type Account, accountOwner, parseAccount, type WalletOwner } from '../../base/accounts.ts'
 import { howToFund } from '../../base/advice.ts'
 import { sats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
@@ -6,7 +7,7 @@ import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { all, type Command } from '../../store/commands.ts'
 import { assertInBudget, holdSpend } from '../../store/money/budgets.ts'
 import type { KeysetRow } from '../../store/money/keysets.ts'
-import { balancesByPrefix, depositsByMint } from '../../store/money/ledger.ts'
+import { balancesOf, depositsByMint } from '../../store/money/ledger.ts'
 import {
   atRiskSats,
   freeFailedKey,
@@ -18,13 +19,13 @@ import {
 import { listProofs, moveProofs, type ProofRow } from '../../store/money/proofs.ts'
 import { paidUnissuedSats } from '../../store/money/quotes.ts'
 import { swapFeesOf } from '../../store/money/swap-fees.ts'
-import { accountOwner, utcDay, type WalletContext } from '../context.ts'
+import { utcDay, type WalletContext } from '../context.ts'
 import type { Executor } from '../operations/executor.ts'
 import type { Plan } from '../operations/machine.ts'
 import { spreadFor } from '../operations/requests.ts'
 import type { Restores } from '../operations/restores.ts'
 import { completion, holding } from '../operations/settlement.ts'
-import type { Balance, Spend, WalletOwner } from '../types.ts'
+import type { Balance, Spend } from '../types.ts'
 
 /** A proof with the fee of spending it. */
 export type OwnCoin = ProofRow & { readonly feePpk: number }
@@ -54,13 +55,12 @@ export class WalletDesk {
 
   balance(): Balance {
     const { store, mints } = this.context
-    const prefix = `${accountOwner(this.owner)}/wallet/`
-    const sums = balancesByPrefix(store, prefix)
+    const sums = balancesOf(store, accountOwner(this.owner), 'wallet')
     const owedAt = this.#owed()
     const rows = mints.list().map(({ url, state, reason }) => ({ url, state, reason }))
     const mintsOut = rows.map(({ url, state, reason }) => ({
       url,
-      balanceSats: sats((sums.get(`${prefix}${url}`) ?? 0n) / 1000n),
+      balanceSats: sats((sums.get(url) ?? 0n) / 1000n),
       owedSats: sats(owedAt.get(url) ?? 0n),
       state,
       ...(reason === null ? {} : { reason }),
@@ -82,8 +82,8 @@ export class WalletDesk {
   }
 
   /** Refunds may spend what is owed; others only where that was asked for. */
-  maySpendOwed(move: { readonly debitAccount: string; readonly includeOwed?: boolean }): boolean {
-    return move.includeOwed === true || move.debitAccount.startsWith(`${accountOwner(this.owner)}/deposit/`)
+  maySpendOwed(move: { readonly debitAccount: Account; readonly includeOwed?: boolean }): boolean {
+    return move.includeOwed === true || isDepositOf(this.owner, move.debitAccount)
   }
 
   /** That enough stays for refunds. @throws funds_owed */
@@ -261,6 +261,11 @@ export class WalletDesk {
       `The wallet holds ${balanceSats} sats${held}, not ${needed}: fund it with ${howToFund(this.context.invoiceNetwork === 'bcrt' ? 'sandbox' : 'live')}`,
     )
   }
+}
+
+function isDepositOf(owner: WalletOwner, account: Account): boolean {
+  const parts = parseAccount(account)
+  return parts.owner === accountOwner(owner) && parts.class === 'deposit'
 }
 
 /** What leaves the owner: of a swap of own coins only its fee. */

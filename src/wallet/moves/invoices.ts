@@ -1,9 +1,11 @@
 /** Lightning in: quotes of mints (NUT-04, 20, 23), shown as invoices, watched until paid and minted; late payments too. */
+import { type Account, accountOf, parseAccount, type WalletOwner } from '../../base/accounts.ts'
 import { sats } from '../../base/amounts.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { all } from '../../store/commands.ts'
-import type { EntryCause } from '../../store/money/ledger.ts'
+import { mintKey } from '../../store/keys.ts'
+import type { Cause } from '../../store/money/ledger.ts'
 import type { MintRow } from '../../store/money/mints.ts'
 import { insertOperation, operationByKey, paidByUs } from '../../store/money/operations.ts'
 import { heldSats } from '../../store/money/proofs.ts'
@@ -17,7 +19,7 @@ import { nextCheck } from '../mint/quote-checks.ts'
 import type { Executor } from '../operations/executor.ts'
 import type { MintPlan } from '../operations/machine.ts'
 import { amountsFor, makeOutputs, mintBody } from '../operations/requests.ts'
-import type { Invoice, InvoiceRequest, WalletOwner } from '../types.ts'
+import type { Invoice, InvoiceRequest } from '../types.ts'
 
 const MIN_CHECK_MS = 1000
 /** What is paid and cannot be minted now. */
@@ -30,8 +32,8 @@ export interface AdoptedQuote {
   readonly mintUrl: string
   readonly quoteId: string
   readonly amountSats: bigint
-  readonly creditAccount: string
-  readonly cause: EntryCause
+  readonly creditAccount: Account
+  readonly cause: Cause
 }
 
 export class Invoices {
@@ -182,7 +184,7 @@ export class Invoices {
       }
     }
     try {
-      const operation = operationByKey(store, `mint:${quote.id}`)?.id ?? (await this.#prepareMint(quote))
+      const operation = operationByKey(store, mintKey.of(quote.id))?.id ?? (await this.#prepareMint(quote))
       await this.#executor.run(operation)
     } catch (error) {
       await this.#postpone(quote, messageOf(error))
@@ -215,7 +217,7 @@ export class Invoices {
       outputs,
       quoteRow: quote.id,
       quoteId: quote.quoteId,
-      creditAccount: this.#isOwnPayment(quote) ? quote.creditAccount.replace(/\/income\/.*$/, '/income/internal') : quote.creditAccount,
+      creditAccount: this.#isOwnPayment(quote) ? ofOwnPayment(quote.creditAccount) : quote.creditAccount,
       invoiceKey: quote.idempotencyKey,
     }
     const at = clock.now()
@@ -228,7 +230,7 @@ export class Invoices {
           kind: 'mint',
           owner: quote.owner,
           mintUrl: quote.mintUrl,
-          idempotencyKey: `mint:${quote.id}`,
+          idempotencyKey: mintKey.of(quote.id),
           requestDigest: '',
           cause: quote.cause,
           amountSats: quote.amountSats,
@@ -269,4 +271,10 @@ function asInvoice(quote: QuoteRow): Invoice {
     expiresAt: quote.expiresAt,
     state: quote.state === 'closed' ? 'expired' : quote.state,
   }
+}
+
+/** What a wallet of this home paid is no income; where it was none anyway it stays what it was. */
+function ofOwnPayment(account: Account): Account {
+  const { owner, class: accountClass } = parseAccount(account)
+  return accountClass === 'income' ? accountOf(owner, 'income', 'internal') : account
 }

@@ -1,5 +1,6 @@
 /** Takes back tokens that nobody claimed: only the mint decides whether they are still there. */
 import { PylonError } from '../../base/errors.ts'
+import { reclaimKey } from '../../store/keys.ts'
 import { insertOperation, type OperationRow, operationByKey } from '../../store/money/operations.ts'
 import { proofsOfOperation } from '../../store/money/proofs.ts'
 import { newId, requestDigest } from '../context.ts'
@@ -27,11 +28,11 @@ export class Reclaiming {
     if (send?.kind !== 'send' || send.state !== 'completed' || send.owner.pubkey !== this.#desk.owner.pubkey) {
       throw new PylonError('not_found', 'This wallet sent no token under that key.')
     }
-    return this.#desk.keys.run(`reclaim:${send.id}`, async () => {
+    return this.#desk.keys.run(reclaimKey.of(send.id), async () => {
       await this.#sentTokens.check([send.id])
       const now = operationByKey(this.#desk.context.store, idempotencyKey) ?? send
       if (now.tokenState !== 'pending') return asSentToken(now)
-      const key = `reclaim:${send.id}`
+      const key = reclaimKey.of(send.id)
       // A refusal of an earlier try (the mint's clock was behind ours) must not keep the token from us for ever.
       const before = await this.#desk.unlessFailed(operationByKey(this.#desk.context.store, key))
       const id = before?.id ?? (await this.#prepareReclaim(now, key))

@@ -1,17 +1,19 @@
 /** Gives ecash away: as a token, or to another wallet of this home. */
+import type { WalletOwner } from '../../base/accounts.ts'
 import { type Sats, sats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
+import { breakKey, gatherKey } from '../../store/keys.ts'
 import type { KeysetRow } from '../../store/money/keysets.ts'
+import type { Cause } from '../../store/money/ledger.ts'
 import { operationByKey } from '../../store/money/operations.ts'
 import { listProofs } from '../../store/money/proofs.ts'
-import { breakKey, gatherKey } from '../../store/money/swap-fees.ts'
 import { newId, requestDigest } from '../context.ts'
 import { coinsToMerge, coinsToMove, coverFee, inputFee, selectCoins, selectExact, splitAmount, sumOf } from '../ecash/coins.ts'
 import type { SendPlan, TransferPlan } from '../operations/machine.ts'
 import { asSentToken, storedError, unknownOutcome } from '../operations/outcomes.ts'
 import { amountsFor, inputsOf, lockOfSend, makeOutputs, swapBody } from '../operations/requests.ts'
 import { forgetSpent } from '../operations/restore.ts'
-import type { Cause, SendRequest, SentToken, Spend, TransferOptions, WalletOwner } from '../types.ts'
+import type { SendRequest, SentToken, Spend, TransferOptions } from '../types.ts'
 import { assertPositive, type OwnCoin, plannedInput, type WalletDesk } from './desk.ts'
 
 /** After that a request is sent as it is: the mint says whether it is too large. */
@@ -228,7 +230,7 @@ export class Sending {
 
   /** Breaks our own coins at one mint so that `amountSats` of them fit exactly. Whether it worked shows when coins are chosen next. */
   breakCoins(mintUrl: string, amountSats: bigint, swaps: SwapsFor): Promise<void> {
-    return this.#swapOwn(mintUrl, breakKey(swaps.idempotencyKey), amountSats, (own) => selectCoins(own, amountSats), swaps)
+    return this.#swapOwn(mintUrl, breakKey.of(swaps.idempotencyKey), amountSats, (own) => selectCoins(own, amountSats), swaps)
   }
 
   /** Swaps coins of keysets that sign no more, or soon will not, for coins of the active one. True when there may be more to move. */

@@ -1,6 +1,7 @@
 /** Tokens that we gave away: asked about until their receiver has spent them. */
 import { all } from '../../store/commands.ts'
-import { dueTokens, getOperation, type OperationRow, setTokenState } from '../../store/money/operations.ts'
+import { reclaimKey } from '../../store/keys.ts'
+import { dueTokens, getOperation, type OperationRow, operationByKey, setTokenState } from '../../store/money/operations.ts'
 import { moveProofs, type ProofRow, proofsOfOperation } from '../../store/money/proofs.ts'
 import { insertWalletEvent } from '../../store/money/wallet-events.ts'
 import type { WalletContext } from '../context.ts'
@@ -63,8 +64,8 @@ export class SentTokens {
       idempotencyKey: operation.idempotencyKey,
     }
     // A reclaim of ours that is under way ends the token itself.
-    const reclaim = store.sql(`SELECT state FROM operations WHERE idempotency_key = ?`).get(`reclaim:${operation.id}`)
-    if (reclaim !== undefined && reclaim['state'] !== 'failed') return this.#defer(operation)
+    const reclaim = operationByKey(store, reclaimKey.of(operation.id))
+    if (reclaim !== undefined && reclaim.state !== 'failed') return this.#defer(operation)
     await store.write(
       all(
         setTokenState({ id: operation.id, to: 'claimed', nextTryAt: null, at }),

@@ -1,5 +1,6 @@
 /** Runs money operations: submits what is stored, and where the answer is missing finds out what happened before doing anything else. */
 import { hash } from 'node:crypto'
+import type { WalletOwner } from '../../base/accounts.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { all } from '../../store/commands.ts'
@@ -7,7 +8,6 @@ import { getOperation, moveOperation, type OperationRow } from '../../store/mone
 import { putOwed } from '../../store/money/owed-signatures.ts'
 import type { WalletContext } from '../context.ts'
 import { MELT_TIMEOUT_MS, type MintReply, meltOutcomeSchema, signaturesSchema, tooMany } from '../mint/mint-client.ts'
-import type { WalletOwner } from '../types.ts'
 import { findEarlierToken } from './earlier-token.ts'
 import { findOut, type Outcome } from './findings.ts'
 import { gatherOutputs, lacksEssential } from './gathering.ts'

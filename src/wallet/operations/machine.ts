@@ -10,6 +10,7 @@
  * prepared: exact request, blinded outputs and blinding data stored, inputs reserved, value and budget held.
  * A network fault, a timeout or a 5xx is unknown, never failed.
  */
+import type { Account, WalletOwner } from '../../base/accounts.ts'
 import type { OperationKind, OperationState } from '../../store/money/operations.ts'
 import type { BlindedOutput } from '../ecash/crypto.ts'
 
@@ -54,14 +55,14 @@ export interface MintPlan extends PlanBase {
   readonly kind: 'mint'
   readonly quoteRow: string
   readonly quoteId: string
-  readonly creditAccount: string
+  readonly creditAccount: Account
   /** The idempotency key of the invoice. */
   readonly invoiceKey: string
 }
 
 export interface ReceivePlan extends PlanBase {
   readonly kind: 'receive'
-  readonly creditAccount: string
+  readonly creditAccount: Account
   readonly faceSats: number
   /** The send that this takes back. */
   readonly reclaims?: string
@@ -69,7 +70,7 @@ export interface ReceivePlan extends PlanBase {
 
 export interface SendPlan extends PlanBase {
   readonly kind: 'send'
-  readonly debitAccount: string
+  readonly debitAccount: Account
   /** What the receiver is to have; `faceSats` may be more, to cover the receiver's fee. */
   readonly amountSats: number
   readonly faceSats: number
@@ -83,7 +84,7 @@ export interface SendPlan extends PlanBase {
 
 export interface MeltPlan extends PlanBase {
   readonly kind: 'melt'
-  readonly debitAccount: string
+  readonly debitAccount: Account
   readonly quoteId: string
   readonly paymentHash: string
   readonly amountSats: number
@@ -96,7 +97,7 @@ export interface MeltPlan extends PlanBase {
 
 export interface TransferPlan extends PlanBase {
   readonly kind: 'transfer'
-  readonly to: { readonly kind: 'node' | 'customer' | 'agent'; readonly pubkey: string }
+  readonly to: WalletOwner
   readonly amountSats: number
   readonly inputFeeSats: number
   /** What swaps of own coins for this transfer have cost. */

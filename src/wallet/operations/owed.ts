@@ -1,12 +1,12 @@
 /** What a mint signed for us in a way that we could not use: asked for again (NUT-09), soon at first, then rarer, and by every restore. */
+import { accountOwner, type WalletOwner } from '../../base/accounts.ts'
 import { sats } from '../../base/amounts.ts'
 import { all } from '../../store/commands.ts'
 import { deleteOwed, getOwed, listOwed, type OwedRow, putOwed } from '../../store/money/owed-signatures.ts'
 import { adoptProofs, knownYs } from '../../store/money/proof-books.ts'
 import type { ProofRow } from '../../store/money/proofs.ts'
-import { accountOwner, newId, type WalletContext } from '../context.ts'
+import { newId, type WalletContext } from '../context.ts'
 import type { BlindedOutput, FreshProof } from '../ecash/crypto.ts'
-import type { WalletOwner } from '../types.ts'
 import { unblindEach } from './unblinding.ts'
 
 const FIRST_RETRY_MS = 5000

@@ -1,6 +1,7 @@
 /** Builds what is sent to a mint: blinded outputs with fresh counters, signed inputs, the exact bytes of a request. */
 import { hash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
+import type { WalletOwner } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
 import type { Keyring, Signer } from '../../nostr/types.ts'
@@ -12,7 +13,6 @@ import type { WalletContext } from '../context.ts'
 import { splitAmount, spreadAmount } from '../ecash/coins.ts'
 import type { BlindedOutput, OutputLock, TokenProof } from '../ecash/crypto.ts'
 import { lockOf, type Opening, openingFor } from '../ecash/locks.ts'
-import type { WalletOwner } from '../types.ts'
 import type { OutputPurpose, Plan, PlannedOutput, SendPlan } from './machine.ts'
 
 /** As NUT-00 has an input. */

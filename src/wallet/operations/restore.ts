@@ -1,14 +1,14 @@
 /** NUT-09 and 13: finds ecash that a wallet's seed made and that the database does not know, as after losing the database. */
+import { accountOwner, type WalletOwner } from '../../base/accounts.ts'
 import { isPylonError } from '../../base/errors.ts'
 import { all } from '../../store/commands.ts'
 import type { KeysetInfo } from '../../store/money/keysets.ts'
 import { nextCounter, raiseCounter } from '../../store/money/mints.ts'
 import { adoptProofs, dropProofs } from '../../store/money/proof-books.ts'
 import { listProofs, type ProofRow } from '../../store/money/proofs.ts'
-import { accountOwner, newId, type WalletContext } from '../context.ts'
+import { newId, type WalletContext } from '../context.ts'
 import type { FreshProof } from '../ecash/crypto.ts'
 import { unwrap } from '../mint/mint-client.ts'
-import type { WalletOwner } from '../types.ts'
 import { collectAllOwed, ownRow } from './owed.ts'
 import { unblindEach } from './unblinding.ts'
 

@@ -1,9 +1,9 @@
 /** Restores of wallets, one at a time for each wallet and mint; and the check that none spends from an old backup unasked. */
+import type { WalletOwner } from '../../base/accounts.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { listProofs, oldestUnspentAt } from '../../store/money/proofs.ts'
 import { getSetting, putSetting } from '../../store/settings.ts'
 import type { WalletContext } from '../context.ts'
-import type { WalletOwner } from '../types.ts'
 import { type Found, forgetSpent, restoreWallet } from './restore.ts'
 
 /** Setting: ms since the epoch of the last restore of the database from a backup. */

@@ -1,15 +1,17 @@
 /** How an operation ends: its proofs, postings, budget, token, invoice and event, as commands of one commit. */
+import { type Account, accountOwner } from '../../base/accounts.ts'
 import { sats } from '../../base/amounts.ts'
 import type { ErrorCode } from '../../base/errors.ts'
 import type { Command } from '../../store/commands.ts'
+import { operationDone, operationHeld, operationReleased, operationReturned } from '../../store/keys.ts'
 import { settleSpend } from '../../store/money/budgets.ts'
 import { type Posting, postEntry } from '../../store/money/ledger.ts'
 import { moveOperation, type OperationRow, setTokenState } from '../../store/money/operations.ts'
-import { dropProofs, returnedEntry } from '../../store/money/proof-books.ts'
+import { dropProofs, restoreAccount } from '../../store/money/proof-books.ts'
 import { insertProofs, moveProofs, type ProofRow, type ProofState } from '../../store/money/proofs.ts'
 import { moveQuote } from '../../store/money/quotes.ts'
 import { insertWalletEvent } from '../../store/money/wallet-events.ts'
-import { feeAccount, heldAccount, lostAccount, msatsOf, restoreAccount, walletAccount } from '../context.ts'
+import { feeAccount, heldAccount, lostAccount, msatsOf, walletAccount } from '../context.ts'
 import type { FreshProof } from '../ecash/crypto.ts'
 import { encodeToken } from '../ecash/token.ts'
 import type { WalletEvent } from '../types.ts'
@@ -70,7 +72,7 @@ export function completion(ending: Ending): Command<unknown>[] {
       at,
     }),
     insertProofs({ proofs: ending.proofs.map((proof) => asRow(operation, plan, proof)), at }),
-    postEntry({ id: `op:${operation.id}:done`, cause: operation.cause, at, memo: plan.kind, postings }),
+    postEntry({ id: operationDone.of(operation.id), cause: operation.cause, at, memo: plan.kind, postings }),
     ...commands,
   ]
 }
@@ -109,7 +111,7 @@ function completeReceive({ operation, proofs, at, owedSats = 0n }: Ending, plan:
     }
     // Ours already, as after restoring a backup that is older than the token: the books give them up before they get them.
     const ys = plan.inputs.map((input) => input.y)
-    const returned = { entryId: returnedEntry(operation.id), cause: operation.cause, memo: 'came back as a token', at, ys }
+    const returned = { entryId: operationReturned.of(operation.id), cause: operation.cause, memo: 'came back as a token', at, ys }
     const postings = [...credited(operation, amount, plan.creditAccount), ...owing(operation, owedSats)]
     return { postings, result, commands: [dropProofs(returned), tell(event, at)] }
   }
@@ -165,7 +167,7 @@ function completeMelt({ operation, proofs, preimage, at, owedSats = 0n }: Ending
       { account: heldAccount(operation.owner, operation.id), amountMsats: -msatsOf(operation.heldSats) },
       { account: plan.debitAccount, amountMsats: msatsOf(plan.amountSats) },
       { account: feeAccount(operation.owner), amountMsats: msatsOf(fee) },
-      { account: restoreAccount(operation.owner), amountMsats: msatsOf(owed) },
+      { account: restoreAccount(accountOwner(operation.owner)), amountMsats: msatsOf(owed) },
       { account: walletAccount(operation.owner, operation.mintUrl), amountMsats: msatsOf(left) },
     ],
     result: { preimage: preimage ?? '', fee_sats: Number(costSats) },
@@ -212,7 +214,7 @@ export function adoption(operation: OperationRow, plan: SendPlan, proofs: readon
     moveProofs({ ys: plan.inputs.map((input) => input.y), from: 'reserved', to: 'unspent', operationId: null, at }),
     insertProofs({ proofs: proofs.map((proof) => asRow(operation, plan, { ...proof, purpose: 'send' })), at }),
     postEntry({
-      id: `op:${id}:done`,
+      id: operationDone.of(id),
       cause,
       at,
       memo: 'send, made before',
@@ -221,7 +223,7 @@ export function adoption(operation: OperationRow, plan: SendPlan, proofs: readon
         { account: walletAccount(owner, mintUrl), amountMsats: msatsOf(heldSats) },
         { account: plan.debitAccount, amountMsats: msatsOf(plan.amountSats) },
         { account: feeAccount(owner), amountMsats: msatsOf(given) - msatsOf(plan.amountSats) },
-        { account: restoreAccount(owner), amountMsats: -msatsOf(given) },
+        { account: restoreAccount(accountOwner(owner)), amountMsats: -msatsOf(given) },
       ],
     }),
     settleSpend({ operationId: id, state: 'released', amountSats: 0n }),
@@ -241,13 +243,13 @@ export function failure(
   const base = { id: operation.id, at }
   const event = { ...eventBase(operation), idempotencyKey: operation.idempotencyKey, reason }
   const memo = 'spent elsewhere, as the mint says'
-  const elsewhere = { entryId: returnedEntry(operation.id), cause: operation.cause, memo, at, ys: [...spentYs] }
+  const elsewhere = { entryId: operationReturned.of(operation.id), cause: operation.cause, memo, at, ys: [...spentYs] }
   return [
     moveOperation({ ...base, from: statesBefore('failed'), to: 'failed', reason, nextTryAt: null, error: { code, message: reason } }),
     moveProofs({ ys: back, from: 'reserved', to: 'unspent', operationId: null, at }),
     moveProofs({ ys: lost.map((input) => input.y), from: 'reserved', to: 'spent', operationId: operation.id, at }),
     postEntry({
-      id: `op:${operation.id}:released`,
+      id: operationReleased.of(operation.id),
       cause: operation.cause,
       at,
       memo: `${plan.kind} failed`,
@@ -270,7 +272,7 @@ export function failure(
 /** Value of a spend goes into held when it is prepared. */
 export function holding(operation: Pick<OperationRow, 'id' | 'owner' | 'mintUrl' | 'heldSats' | 'cause'>, at: number): Command<unknown> {
   return postEntry({
-    id: `op:${operation.id}:held`,
+    id: operationHeld.of(operation.id),
     cause: operation.cause,
     at,
     postings: [
@@ -280,7 +282,7 @@ export function holding(operation: Pick<OperationRow, 'id' | 'owner' | 'mintUrl'
   })
 }
 
-function credited(operation: OperationRow, amountSats: bigint, creditAccount: string): Posting[] {
+function credited(operation: OperationRow, amountSats: bigint, creditAccount: Account): Posting[] {
   return [
     { account: walletAccount(operation.owner, operation.mintUrl), amountMsats: msatsOf(amountSats) },
     { account: creditAccount, amountMsats: -msatsOf(amountSats) },
@@ -291,7 +293,7 @@ function credited(operation: OperationRow, amountSats: bigint, creditAccount: st
 function owing(operation: OperationRow, owedSats: bigint): Posting[] {
   return [
     { account: walletAccount(operation.owner, operation.mintUrl), amountMsats: -msatsOf(owedSats) },
-    { account: restoreAccount(operation.owner), amountMsats: msatsOf(owedSats) },
+    { account: restoreAccount(accountOwner(operation.owner)), amountMsats: msatsOf(owedSats) },
   ]
 }
 

@@ -1,10 +1,10 @@
 /** Holds the free coins of every wallet against what their mints say (NUT-07); changes nothing. */
+import type { WalletOwner } from '../../base/accounts.ts'
 import type { Sats } from '../../base/amounts.ts'
 import { sats } from '../../base/amounts.ts'
 import { walletOwners } from '../../store/money/held-value.ts'
 import { listProofs } from '../../store/money/proofs.ts'
 import type { WalletContext } from '../context.ts'
-import type { WalletOwner } from '../types.ts'
 
 /** Of one wallet at one mint, the largest first. */
 const MAX_ASKED = 2000

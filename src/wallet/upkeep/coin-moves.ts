@@ -1,18 +1,18 @@
 /** Moves the coins of every wallet out of keysets that sign no more, or soon will not: by itself, within a bound of cost. */
+import type { WalletOwner } from '../../base/accounts.ts'
 import { messageOf } from '../../base/errors.ts'
+import { rotationKey } from '../../store/keys.ts'
 import { walletOwners } from '../../store/money/held-value.ts'
 import { type OldCoins, oldCoins } from '../../store/money/keysets.ts'
 import { movingFees } from '../../store/money/operations.ts'
 import { heldSats } from '../../store/money/proofs.ts'
 import { newId, type WalletContext } from '../context.ts'
 import { SOON_MS } from '../mint/keysets.ts'
-import type { WalletOwner } from '../types.ts'
 import type { CashuWallet } from '../wallet.ts'
 
 const DAY_MS = 86_400_000
 /** After a move that did not work. */
 const RETRY_MS = 600_000
-const PREFIX = 'rotate:'
 /** Swaps of one wallet at one mint in a row. */
 const MAX_ROUNDS = 20
 
@@ -60,9 +60,9 @@ export class CoinMoves {
       if (keysets.length === 0) continue
       const ids = new Set(keysets.map((coins) => coins.keysetId))
       for (let round = 0; round < MAX_ROUNDS && !signal(); round++) {
-        const spent = movingFees(store, { prefix: PREFIX, ownerPubkey: owner.pubkey, mintUrl, since: clock.now() - DAY_MS })
+        const spent = movingFees(store, { prefix: rotationKey.of(''), ownerPubkey: owner.pubkey, mintUrl, since: clock.now() - DAY_MS })
         const mayCost = 2n + heldSats(store, owner.pubkey, mintUrl) / 50n - spent
-        if (!(await this.#walletOf(owner).moveCoins(mintUrl, ids, `${PREFIX}${newId()}`, { endsSoon, mayCost }))) break
+        if (!(await this.#walletOf(owner).moveCoins(mintUrl, ids, rotationKey.of(newId()), { endsSoon, mayCost }))) break
       }
     }
     const moved = before - heldInOld(store, owner, mintUrl, soon)

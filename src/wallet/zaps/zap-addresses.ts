@@ -1,5 +1,6 @@
 /** Addresses at which agents can be zapped: registered at an LNURL server, their paid quotes fetched and minted, once each. */
 import { z } from 'zod'
+import { accountOf, accountOwner, type WalletOwner } from '../../base/accounts.ts'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import type { Dialer } from '../../base/dialer.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
@@ -8,11 +9,10 @@ import type { Logger } from '../../base/logger.ts'
 import type { Backoff, Scope } from '../../base/scope.ts'
 import { buildHttpAuth } from '../../nostr/nips/nip98.ts'
 import type { Keyring, Signer } from '../../nostr/types.ts'
+import { lnurlKey } from '../../store/keys.ts'
 import { getLnurlAddress, type LnurlAddressRow, listLnurlAddresses, putLnurlAddress } from '../../store/money/zaps.ts'
 import type { Store } from '../../store/store.ts'
-import { accountOwner } from '../context.ts'
 import { decodeLnurl, fetchPayParameters, invalid } from '../lightning/lnurl.ts'
-import type { WalletOwner } from '../types.ts'
 import type { OwnWallets } from '../wallets.ts'
 
 export interface ZapAddressesDeps {
@@ -171,11 +171,11 @@ export class ZapAddresses {
     const sender = quote.sender_pubkey ?? undefined
     const income = sender === undefined ? 'tip' : nostr.keyring.owns(sender) ? 'internal' : 'zap'
     await wallets.adoptQuote(owner, {
-      idempotencyKey: `lnurl:${quote.quote}`,
+      idempotencyKey: lnurlKey.of(quote.quote),
       mintUrl: address.mintUrl,
       quoteId: quote.quote,
       amountSats: BigInt(quote.amount_sats),
-      creditAccount: `${accountOwner(owner)}/income/${income}`,
+      creditAccount: accountOf(accountOwner(owner), 'income', income),
       cause: { type: 'zap', id: quote.zap_request_id ?? quote.quote },
     })
   }

@@ -1,17 +1,19 @@
 /** Sends zaps (NIP-57): the signed request and its invoice are stored before anything is paid, so that a retry pays the same or nothing. */
 import { hash } from 'node:crypto'
+import { accountOf, accountOwner, type WalletOwner } from '../../base/accounts.ts'
 import { msats } from '../../base/amounts.ts'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import type { Dialer } from '../../base/dialer.ts'
 import { PylonError } from '../../base/errors.ts'
 import { buildZapRequest } from '../../nostr/nips/nip57.ts'
 import type { Nostr } from '../../nostr/types.ts'
+import { zapKey } from '../../store/keys.ts'
 import { getZapSend, insertZapSend, setZapInvoice, type ZapSendRow } from '../../store/money/zaps.ts'
 import type { Store } from '../../store/store.ts'
-import { accountOwner, requestDigest } from '../context.ts'
+import { requestDigest } from '../context.ts'
 import { decodeInvoice } from '../lightning/bolt11.ts'
 import { encodeLnurl, fetchPayParameters, invalid, lnurlOfProfile, type PayParameters, requestInvoice } from '../lightning/lnurl.ts'
-import type { PayResult, Spend, WalletOwner, Wallets } from '../types.ts'
+import type { PayResult, Spend, Wallets } from '../types.ts'
 
 export interface ZapSenderDeps {
   readonly store: Store
@@ -47,7 +49,7 @@ interface Target {
 /** @returns sendZap, which throws as Wallet.pay does, and lnurl_invalid, fetch_failed, address_refused: in all these cases nothing was spent. */
 export function createZapSender(deps: ZapSenderDeps): (order: ZapOrder) => Promise<PayResult> {
   return async (order) => {
-    const idempotencyKey = `zap:${order.actionId}`
+    const idempotencyKey = zapKey.of(order.actionId)
     const fixed = await fixZap(deps, order, idempotencyKey)
     const invoice = fixed.invoice ?? (await fixInvoice(deps, order, fixed))
     const wallet = deps.wallets.of(order.from)
@@ -56,7 +58,7 @@ export function createZapSender(deps: ZapSenderDeps): (order: ZapOrder) => Promi
       cause: { type: 'action' as const, id: order.actionId },
       request: invoice,
       amountMsats: order.amountSats * 1000n,
-      debitAccount: `${accountOwner(order.from)}/expense/zap`,
+      debitAccount: accountOf(accountOwner(order.from), 'expense', 'zap'),
     }
     return wallet.pay(payment, order.spend)
   }

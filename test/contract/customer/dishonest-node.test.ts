@@ -137,7 +137,7 @@ class Purse {
         this.#spent.set(token, idempotencyKey)
         const amountMsats = worth * 1000n
         const postings = [
-          { account: 'customer/wallet/mint', amountMsats },
+          { account: 'customer/wallet/mint' as const, amountMsats },
           { account: creditAccount, amountMsats: -amountMsats },
         ]
         await home.store.write(postEntry({ id: `receive:${idempotencyKey}`, cause, at: systemClock.now(), postings }))

@@ -13,7 +13,7 @@ import { silentLogger } from '../../../src/base/logger.ts'
 import { createMachinesOnNostr } from '../../../src/provider/machines/control-plane.ts'
 import type { OwnMachines } from '../../../src/provider/machines/service.ts'
 import { LocalAdapter } from '../../../src/runtime/local/local.ts'
-import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { accountBalance, auditLedger, balancesOf } from '../../../src/store/money/ledger.ts'
 import { getRequest } from '../../../src/store/selling/control-requests.ts'
 import { createWallets, type OwnWallets } from '../../../src/wallet/wallets.ts'
 import { guestProgram, scriptedAgent } from '../../support/local-runtimes.ts'
@@ -248,7 +248,7 @@ test('one token pays for one machine, whoever sends it, under whatever key, and 
   expect((await stranger.call('twice-4', run)).body).toMatchObject({ code: 'payment_failed' })
   expect(await adapter.listOwned()).toEqual([])
   expect(-accountBalance(nostr.store, 'node/income/lease') - before).toBe(6_000n)
-  expect([...balancesByPrefix(nostr.store, 'node/deposit/')]).toEqual([])
+  expect([...balancesOf(nostr.store, 'node', 'deposit')]).toEqual([])
   expect(auditLedger(nostr.store)).toEqual({ ok: true, problems: [] })
 }, 60_000)
 

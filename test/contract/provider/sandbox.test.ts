@@ -10,7 +10,7 @@ import { silentLogger } from '../../../src/base/logger.ts'
 import { parseFeedback } from '../../../src/nostr/nips/nip90-answers.ts'
 import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
 import { createProvider, type Provider } from '../../../src/provider/provider.ts'
-import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { accountBalance, auditLedger, balancesOf } from '../../../src/store/money/ledger.ts'
 import { getJob, transitionsOf } from '../../../src/store/selling/jobs.ts'
 import { createWallets, type OwnWallets } from '../../../src/wallet/wallets.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
@@ -276,5 +276,5 @@ test('cancelling an unpaid job', async () => {
 
 test('the books are sound: every deposit went somewhere', () => {
   expect(auditLedger(node.nostr.store).problems).toEqual([])
-  expect([...balancesByPrefix(node.nostr.store, 'node/deposit/')]).toEqual([])
+  expect([...balancesOf(node.nostr.store, 'node', 'deposit')]).toEqual([])
 })

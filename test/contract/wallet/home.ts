@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { expect, vi } from 'vitest'
+import { accountOf, accountOwner, type WalletOwner } from '../../../src/base/accounts.ts'
 import { sats } from '../../../src/base/amounts.ts'
 import { type Clock, systemClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
@@ -10,9 +11,10 @@ import { silentLogger } from '../../../src/base/logger.ts'
 import { HomeKeyring } from '../../../src/nostr/keys/keyring.ts'
 import { newWords, secretOfAccount, seedOfWords } from '../../../src/nostr/keys/mnemonic.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
+import type { Cause } from '../../../src/store/money/ledger.ts'
 import { auditLedger } from '../../../src/store/money/ledger.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
-import type { Cause, Wallet, WalletEvent, WalletOwner } from '../../../src/wallet/types.ts'
+import type { Wallet, WalletEvent } from '../../../src/wallet/types.ts'
 import { createWallets, type OwnWallets } from '../../../src/wallet/wallets.ts'
 
 export interface TestHome {
@@ -97,13 +99,12 @@ export async function faucet(mintUrl: string, request: string): Promise<void> {
 /** Funds a wallet through an invoice, as `pylon wallet fund` does. */
 export async function fund(home: TestHome, wallet: Wallet, mintUrl: string, amount: number): Promise<void> {
   const idempotencyKey = randomUUID()
-  const owner = wallet.owner.kind === 'agent' ? `agent:${wallet.owner.pubkey}` : wallet.owner.kind
   const invoice = await wallet.createInvoice({
     idempotencyKey,
     cause: ownerCause(),
     amountSats: sats(amount),
     mintUrl,
-    creditAccount: `${owner}/equity/funding`,
+    creditAccount: accountOf(accountOwner(wallet.owner), 'equity', 'funding'),
   })
   await faucet(mintUrl, invoice.request)
   await vi.waitFor(() => expect(wallet.invoice(idempotencyKey)?.state).toBe('settled'), { timeout: 15_000, interval: 20 })

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Amount, getDecodedToken, getEncodedToken, type Token } from '@cashu/cashu-ts'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { accountOf, accountOwner } from '../../../src/base/accounts.ts'
 import { sats } from '../../../src/base/amounts.ts'
 import type { Dialer } from '../../../src/base/dialer.ts'
 import { spentInTick, spentOnDay } from '../../../src/store/money/budgets.ts'
@@ -51,7 +52,7 @@ const tokenOf = async (amount: number, lockTo?: string) =>
     await alice.node.sendToken({
       ...operation(),
       amountSats: sats(amount),
-      debitAccount: 'node/equity/withdrawal',
+      debitAccount: 'node/equity/withdrawal' as const,
       ...(lockTo === undefined ? {} : { lockTo }),
     })
   ).token
@@ -59,7 +60,7 @@ const receive = (token: string, more: { minNetSats?: bigint; requireLock?: boole
   bob.node.receiveToken({
     ...operation(),
     token,
-    creditAccount: 'node/deposit/job:hostile',
+    creditAccount: 'node/deposit/job:hostile' as const,
     ...(more.minNetSats === undefined ? {} : { minNetSats: sats(more.minNetSats) }),
     ...(more.requireLock === undefined ? {} : { requireLock: more.requireLock }),
   })
@@ -135,7 +136,7 @@ describe('tokens of strangers', () => {
   it('already spent is token_spent, for ever', async () => {
     const token = await tokenOf(16)
     expect((await receive(token)).amountSats).toBe(15n)
-    const again = { ...operation(), token, creditAccount: 'node/deposit/job:hostile' }
+    const again = { ...operation(), token, creditAccount: 'node/deposit/job:hostile' as const }
     await expect(bob.node.receiveToken(again)).rejects.toMatchObject({ code: 'token_spent' })
     await expect(bob.node.receiveToken(again)).rejects.toMatchObject({ code: 'token_spent' })
     expect(bob.node.balance().atRiskSats).toBe(0n)
@@ -165,12 +166,13 @@ describe('tokens of strangers', () => {
   })
 
   it('over the cap of the mint is mint_cap_exceeded', async () => {
-    const big = (await alice.node.sendToken({ ...operation(), amountSats: sats(2048), debitAccount: 'node/equity/withdrawal' })).token
+    const big = (await alice.node.sendToken({ ...operation(), amountSats: sats(2048), debitAccount: 'node/equity/withdrawal' as const }))
+      .token
     const held = bob.node.balance().balanceSats
     await bob.wallets.addMint(sandbox.mintUrl, sats(held + 2000n))
     await expect(receive(big)).rejects.toMatchObject({ code: 'mint_cap_exceeded' })
     await expect(
-      bob.node.createInvoice({ ...operation(), amountSats: sats(2001), creditAccount: 'node/equity/funding' }),
+      bob.node.createInvoice({ ...operation(), amountSats: sats(2001), creditAccount: 'node/equity/funding' as const }),
     ).rejects.toMatchObject({ code: 'mint_cap_exceeded' })
     await bob.wallets.addMint(sandbox.mintUrl, sats(50_000))
     expect((await receive(big)).amountSats).toBe(2047n)
@@ -188,19 +190,19 @@ describe('a mint that lies', () => {
   it('about the amount of a quote gets no invoice shown', async () => {
     lying((method, path, json) => (method === 'POST' && path === '/v1/mint/quote/bolt11' ? { ...json, amount: 1 } : undefined))
     await expect(
-      bob.node.createInvoice({ ...operation(), amountSats: sats(30), creditAccount: 'node/equity/funding' }),
+      bob.node.createInvoice({ ...operation(), amountSats: sats(30), creditAccount: 'node/equity/funding' as const }),
     ).rejects.toMatchObject({ code: 'invoice_invalid' })
-    const other = await alice.node.createInvoice({ ...operation(), amountSats: sats(3), creditAccount: 'node/equity/funding' })
+    const other = await alice.node.createInvoice({ ...operation(), amountSats: sats(3), creditAccount: 'node/equity/funding' as const })
     lying((method, path, json) => (method === 'POST' && path === '/v1/mint/quote/bolt11' ? { ...json, request: other.request } : undefined))
     await expect(
-      bob.node.createInvoice({ ...operation(), amountSats: sats(30), creditAccount: 'node/equity/funding' }),
+      bob.node.createInvoice({ ...operation(), amountSats: sats(30), creditAccount: 'node/equity/funding' as const }),
     ).rejects.toMatchObject({ code: 'invoice_invalid' })
   })
 
   it('about the price of a payment is not paid', async () => {
-    const invoice = await alice.node.createInvoice({ ...operation(), amountSats: sats(10), creditAccount: 'node/equity/funding' })
+    const invoice = await alice.node.createInvoice({ ...operation(), amountSats: sats(10), creditAccount: 'node/equity/funding' as const })
     const before = bob.node.balance()
-    const pay = { request: invoice.request, debitAccount: 'node/expense/job' }
+    const pay = { request: invoice.request, debitAccount: 'node/expense/job' as const }
     lying((_, path, json) => (path === '/v1/melt/quote/bolt11' ? { ...json, amount: 500 } : undefined))
     await expect(bob.node.pay({ ...operation(), ...pay })).rejects.toMatchObject({ code: 'payment_failed' })
     lying((_, path, json) => (path === '/v1/melt/quote/bolt11' ? { ...json, fee_reserve: 400 } : undefined))
@@ -226,7 +228,7 @@ describe('a mint that lies', () => {
     const before = bob.node.balance().balanceSats
     const twist = (json: Record<string, unknown>) => ({ ...json, signatures: change(json['signatures'] as Record<string, unknown>[]) })
     lying((_method, path, json) => (path === '/v1/swap' || path === '/v1/restore' ? twist(json) : undefined))
-    const request = { ...operation(), token, creditAccount: 'node/deposit/job:hostile' }
+    const request = { ...operation(), token, creditAccount: 'node/deposit/job:hostile' as const }
     await expect(bob.node.receiveToken(request)).rejects.toMatchObject({ code: 'payment_unknown' })
     expect(bob.node.balance().balanceSats).toBe(before)
     lie = undefined
@@ -254,25 +256,25 @@ describe('budgets', () => {
   it('are held in the commit that makes the operation, and released by a refusal alone', async () => {
     await bob.wallets.transfer(bob.node.owner, bob.agent.owner, sats(400), randomUUID())
     const agent = bob.agent
-    const account = `agent:${agent.owner.pubkey}`
+    const account = accountOf(accountOwner(agent.owner), 'expense', 'zap')
     const send = (amount: number, tickId: string) =>
-      agent.sendToken({ ...operation(), amountSats: sats(amount), debitAccount: `${account}/expense/zap` }, { tickId, limits })
+      agent.sendToken({ ...operation(), amountSats: sats(amount), debitAccount: account }, { tickId, limits })
     await expect(send(51, 'tick-1')).rejects.toMatchObject({ code: 'budget_exceeded', details: { limit: 'per transaction' } })
     const results = await Promise.allSettled([send(25, 'tick-1'), send(25, 'tick-1'), send(25, 'tick-1'), send(25, 'tick-1')])
     expect(results.filter((result) => result.status === 'fulfilled').length).toBe(2)
     expect(spentInTick(bob.store, agent.owner.pubkey, 'tick-1')).toBeLessThanOrEqual(60n)
     const day = new Date().toISOString().slice(0, 10)
     const spent = spentOnDay(bob.store, agent.owner.pubkey, day)
-    const invoice = await alice.node.createInvoice({ ...operation(), amountSats: sats(20), creditAccount: 'node/equity/funding' })
+    const invoice = await alice.node.createInvoice({ ...operation(), amountSats: sats(20), creditAccount: 'node/equity/funding' as const })
     await sandbox.faults({ fail: { path: '/v1/melt/bolt11', status: 400, body: { detail: 'Lightning payment failed', code: 20_004 } } })
-    const pay = { request: invoice.request, debitAccount: `${account}/expense/zap` }
+    const pay = { request: invoice.request, debitAccount: account }
     const failing = { ...operation(), ...pay }
     await expect(agent.pay(failing, { tickId: 'tick-2', limits })).rejects.toMatchObject({ code: 'payment_failed' })
     expect(agent.payment(failing.idempotencyKey)).toMatchObject({ state: 'failed' })
     expect(spentOnDay(bob.store, agent.owner.pubkey, day)).toBe(spent)
     expect(await agent.pay({ ...operation(), ...pay }, { tickId: 'tick-2', limits })).toMatchObject({ state: 'paid' })
     await expect(send(30, 'tick-3')).rejects.toMatchObject({ code: 'budget_exceeded', details: { limit: 'per day' } })
-    expect(accountBalance(bob.store, `${account}/expense/zap`)).toBe(70_000n)
+    expect(accountBalance(bob.store, account)).toBe(70_000n)
     await expectSound(bob, sandbox.mintUrl)
   })
 })

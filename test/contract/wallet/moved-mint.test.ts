@@ -40,12 +40,12 @@ it('is followed with all that it holds and owes', async () => {
   await fund(home, home.node, old, 300)
   await home.wallets.transfer(home.node.owner, home.agent.owner, sats(50), randomUUID())
   const job = { idempotencyKey: 'job:1:invoice', cause: { type: 'job', id: '1' } } as const
-  const deposit = await home.node.createInvoice({ ...job, amountSats: sats(100), creditAccount: 'node/deposit/job:1' })
+  const deposit = await home.node.createInvoice({ ...job, amountSats: sats(100), creditAccount: 'node/deposit/job:1' as const })
   await faucet(old, deposit.request)
   await expect.poll(() => home.node.invoice(job.idempotencyKey)?.state, { timeout: 15_000 }).toBe('settled')
-  const late = { ...operation(), amountSats: sats(21), creditAccount: 'node/equity/funding' }
+  const late = { ...operation(), amountSats: sats(21), creditAccount: 'node/equity/funding' as const }
   const unpaid = await home.node.createInvoice(late)
-  const sent = await home.node.sendToken({ ...operation(), amountSats: sats(32), debitAccount: 'node/equity/withdrawal' })
+  const sent = await home.node.sendToken({ ...operation(), amountSats: sats(32), debitAccount: 'node/equity/withdrawal' as const })
   const before = [home.node.balance().balanceSats, home.agent.balance().balanceSats]
 
   const now = await addressOf(old)
@@ -68,10 +68,10 @@ it('is followed with all that it holds and owes', async () => {
   const got = await home.agent.receiveToken({
     ...operation(),
     token: sent.token,
-    creditAccount: `agent:${home.agent.owner.pubkey}/equity/funding`,
+    creditAccount: `agent:${home.agent.owner.pubkey}/equity/funding` as const,
   })
   expect(got.mintUrl).toBe(now)
-  const again = await home.node.sendToken({ ...operation(), amountSats: sats(200), debitAccount: 'node/equity/withdrawal' })
+  const again = await home.node.sendToken({ ...operation(), amountSats: sats(200), debitAccount: 'node/equity/withdrawal' as const })
   expect(again.mintUrl).toBe(now)
   // The old address is taken for the mint that it was, and the mint may go back.
   await expect(home.wallets.addMint(old)).rejects.toMatchObject({ code: 'mint_moved' })

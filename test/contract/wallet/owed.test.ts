@@ -23,14 +23,14 @@ async function home(own: number, deposit: number, type: 'job' | 'lease' = 'job')
     idempotencyKey: `${type}:1:invoice`,
     cause: { type, id: '1' },
     amountSats: sats(deposit),
-    creditAccount: `node/deposit/${type}:1`,
+    creditAccount: `node/deposit/${type}:1` as const,
   })
   await faucet(sandbox.mintUrl, invoice.request)
   await expect.poll(() => opened.node.balance(), { timeout: 15_000 }).toMatchObject({ balanceSats: BigInt(own + deposit) })
   return opened
 }
 
-const withdrawal = () => ({ idempotencyKey: randomUUID(), cause: ownerCause(), debitAccount: 'node/equity/withdrawal' })
+const withdrawal = () => ({ idempotencyKey: randomUUID(), cause: ownerCause(), debitAccount: 'node/equity/withdrawal' as const })
 
 it.each(['job', 'lease'] as const)('is shown, and left alone by tokens, transfers and payments: a %s', async (type) => {
   const h = await home(100, 400, type)
@@ -44,7 +44,7 @@ it.each(['job', 'lease'] as const)('is shown, and left alone by tokens, transfer
     idempotencyKey: randomUUID(),
     cause: ownerCause(),
     amountSats: sats(101),
-    creditAccount: 'node/equity/funding',
+    creditAccount: 'node/equity/funding' as const,
   })
   await expect(h.node.pay({ ...withdrawal(), request })).rejects.toMatchObject(refused)
   expect(h.node.balance()).toMatchObject({ balanceSats: 500n, atRiskSats: 0n })
@@ -57,7 +57,7 @@ it('is spent by its refund, and by an owner who insists', async () => {
   const insisting = { ...withdrawal(), amountSats: sats(10) }
   await expect(h.node.sendToken(insisting)).rejects.toMatchObject({ code: 'funds_owed' })
   await expect(h.node.sendToken({ ...insisting, includeOwed: true })).resolves.toMatchObject({ amountSats: 10n })
-  const refund = { idempotencyKey: 'job:1:refund', cause: { type: 'job' as const, id: '1' }, debitAccount: 'node/deposit/job:1' }
+  const refund = { idempotencyKey: 'job:1:refund', cause: { type: 'job' as const, id: '1' }, debitAccount: 'node/deposit/job:1' as const }
   await expect(h.node.sendToken({ ...refund, amountSats: sats(380), lockTo: h.customer.lockPubkey })).resolves.toMatchObject({
     amountSats: 380n,
   })

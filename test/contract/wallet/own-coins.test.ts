@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { cpSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
+import type { Account } from '../../../src/base/accounts.ts'
 import { sats } from '../../../src/base/amounts.ts'
 import { accountBalance, auditLedger } from '../../../src/store/money/ledger.ts'
 import { listProofs } from '../../../src/store/money/proofs.ts'
@@ -29,8 +30,8 @@ async function open(dir: string, words: string): Promise<TestHome> {
 
 const operation = () => ({ idempotencyKey: randomUUID(), cause: ownerCause() })
 const send = (wallet: Wallet, amount: number) =>
-  wallet.sendToken({ ...operation(), amountSats: sats(amount), debitAccount: 'node/equity/withdrawal' })
-const receive = (wallet: Wallet, token: string, creditAccount: string) => wallet.receiveToken({ ...operation(), token, creditAccount })
+  wallet.sendToken({ ...operation(), amountSats: sats(amount), debitAccount: 'node/equity/withdrawal' as const })
+const receive = (wallet: Wallet, token: string, creditAccount: Account) => wallet.receiveToken({ ...operation(), token, creditAccount })
 
 /** A home of 500 sats, its tokens of `amounts` sent after the backup, and the backup put back as `pylon restore` does it. */
 async function restoredAfter(amounts: readonly number[]) {
@@ -84,7 +85,7 @@ it('tokens sent after the backup count once, whoever brings them, and as what', 
     .filter((amount) => amount >= 32n)
     .reduce((sum, amount) => sum + amount, 0n)
   await expect(
-    node.sendToken({ ...operation(), amountSats: sats(exact), includeOwed: true, debitAccount: 'node/equity/withdrawal' }),
+    node.sendToken({ ...operation(), amountSats: sats(exact), includeOwed: true, debitAccount: 'node/equity/withdrawal' as const }),
   ).resolves.toMatchObject({ amountSats: exact })
   expect(await restored.wallets.auditCoins()).not.toContainEqual(expect.objectContaining({ spent: 1 }))
   expect(auditLedger(restored.store).problems).toEqual([])

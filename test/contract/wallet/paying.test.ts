@@ -31,20 +31,20 @@ async function home(options: { dir?: string; words?: string; mintUrls?: string[]
 const operation = () => ({ idempotencyKey: randomUUID(), cause: ownerCause() })
 
 const invoiceOf = async (amount: number): Promise<string> =>
-  (await payee.node.createInvoice({ ...operation(), amountSats: sats(amount), creditAccount: 'node/equity/funding' })).request
+  (await payee.node.createInvoice({ ...operation(), amountSats: sats(amount), creditAccount: 'node/equity/funding' as const })).request
 
 const asked = (request: string, more: Partial<PayRequest> = {}): PayRequest => ({
   ...operation(),
   request,
-  debitAccount: 'node/equity/withdrawal',
+  debitAccount: 'node/equity/withdrawal' as const,
   ...more,
 })
 
 /** What an agent's action asks. */
 const byAgent = (h: TestHome, request: string): PayRequest =>
-  asked(request, { cause: { type: 'action', id: randomUUID() }, debitAccount: `agent:${h.agent.owner.pubkey}/expense/invoice` })
+  asked(request, { cause: { type: 'action', id: randomUUID() }, debitAccount: `agent:${h.agent.owner.pubkey}/expense/invoice` as const })
 
-const byCustomer = (request: string): PayRequest => asked(request, { debitAccount: 'customer/equity/withdrawal' })
+const byCustomer = (request: string): PayRequest => asked(request, { debitAccount: 'customer/equity/withdrawal' as const })
 
 const held = (wallet: Wallet): bigint => wallet.balance().balanceSats + wallet.balance().atRiskSats
 
@@ -124,7 +124,11 @@ describe('what a payment costs', () => {
     await mint.faults({ input_fee_ppk: 1000 })
     const h = await home({ mintUrls: [mint.mintUrl] })
     await fund(h, h.node, mint.mintUrl, 500)
-    const { request } = await h.customer.createInvoice({ ...operation(), amountSats: sats(40), creditAccount: 'customer/equity/funding' })
+    const { request } = await h.customer.createInvoice({
+      ...operation(),
+      amountSats: sats(40),
+      creditAccount: 'customer/equity/funding' as const,
+    })
     await expect(h.node.pay(asked(request, { maxFeeSats: sats(1) }))).rejects.toMatchObject({ code: 'payment_failed' })
     expect(h.node.balance().balanceSats).toBe(500n)
     expect(await h.node.pay(asked(request, { maxFeeSats: sats(6) }))).toMatchObject({ state: 'paid' })
@@ -153,14 +157,14 @@ describe('what a payment costs', () => {
 it('refuses to send a token that is worth nothing to whoever redeems it, and says what is', async () => {
   const h = await home()
   await fund(h, h.node, sandbox.mintUrl, 64)
-  const send = { debitAccount: 'node/equity/withdrawal' }
+  const send = { debitAccount: 'node/equity/withdrawal' as const }
   await expect(h.node.sendToken({ ...operation(), ...send, amountSats: sats(1) })).rejects.toMatchObject({
     code: 'amount_invalid',
     details: { least_sats: 2 },
   })
   expect(h.node.balance().balanceSats).toBe(64n)
   const { token } = await h.node.sendToken({ ...operation(), ...send, amountSats: sats(2) })
-  const redeemed = await payee.node.receiveToken({ ...operation(), token, creditAccount: 'node/equity/funding' })
+  const redeemed = await payee.node.receiveToken({ ...operation(), token, creditAccount: 'node/equity/funding' as const })
   expect(redeemed.amountSats).toBe(1n)
 })
 
@@ -170,7 +174,7 @@ it('shows what was paid for an invoice that its mint does not issue: at risk, wi
   const h = await home({ mintUrls: [mint.mintUrl] })
   const body = { detail: 'the signer is on holiday', code: 10_000 }
   await mint.faults({ fail: { path: '/v1/mint/bolt11', status: 400, body, count: 2 } })
-  const request = { ...operation(), amountSats: sats(77), creditAccount: 'node/equity/funding' }
+  const request = { ...operation(), amountSats: sats(77), creditAccount: 'node/equity/funding' as const }
   const invoice = await h.node.createInvoice(request)
   await faucet(mint.mintUrl, invoice.request)
   await expect.poll(() => h.node.balance().atRiskSats, { timeout: 15_000 }).toBe(77n)

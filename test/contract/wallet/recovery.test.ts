@@ -49,7 +49,7 @@ const refusal = { status: 400, body: { detail: 'closed for maintenance', code: 0
 
 describe('a token that the mint refused to make', () => {
   it('is made by another try under the same key only where that is asked for', async () => {
-    const send = { ...operation(), amountSats: sats(21), lockTo: home.agent.lockPubkey, debitAccount: 'node/equity/refund' }
+    const send = { ...operation(), amountSats: sats(21), lockTo: home.agent.lockPubkey, debitAccount: 'node/equity/refund' as const }
     await sandbox.faults({ fail: { path: '/v1/swap', ...refusal } })
     await expect(home.node.sendToken(send)).rejects.toMatchObject({ code: 'mint_rejected' })
     await expect(home.node.sendToken(send)).rejects.toMatchObject({ code: 'mint_rejected' })
@@ -62,7 +62,7 @@ describe('a token that the mint refused to make', () => {
 
 describe('a reclaim that the mint refused once', () => {
   it('succeeds later', async () => {
-    const send = { ...operation(), amountSats: sats(34), debitAccount: 'node/equity/gift' }
+    const send = { ...operation(), amountSats: sats(34), debitAccount: 'node/equity/gift' as const }
     await home.node.sendToken(send)
     await sandbox.faults({ fail: { path: '/v1/swap', ...refusal } })
     await expect(home.node.reclaim(send.idempotencyKey)).rejects.toMatchObject({ code: 'mint_rejected' })
@@ -74,7 +74,7 @@ describe('a keyset that rotates while the answer is missing', () => {
   it('does not keep a paid invoice from being minted', async () => {
     const key = randomUUID()
     await sandbox.faults({ fail: { path: '/v1/mint/bolt11', status: 500, body: {}, count: 2 } })
-    const request = { idempotencyKey: key, cause: ownerCause(), amountSats: sats(55), creditAccount: 'node/equity/funding' }
+    const request = { idempotencyKey: key, cause: ownerCause(), amountSats: sats(55), creditAccount: 'node/equity/funding' as const }
     const invoice = await home.node.createInvoice(request)
     await faucet(sandbox.mintUrl, invoice.request)
     await vi.waitFor(
@@ -90,7 +90,7 @@ describe('a keyset that rotates while the answer is missing', () => {
 describe('a paid invoice that cannot be minted yet', () => {
   it('is looked at again later, not at once', async () => {
     const key = randomUUID()
-    const request = { idempotencyKey: key, cause: ownerCause(), amountSats: sats(7), creditAccount: 'node/equity/funding' }
+    const request = { idempotencyKey: key, cause: ownerCause(), amountSats: sats(7), creditAccount: 'node/equity/funding' as const }
     const invoice = await home.node.createInvoice(request)
     home.store.sql('UPDATE mint_keysets SET fetched_at = 0').run()
     let asked = 0
@@ -120,11 +120,11 @@ describe('a payment that the mint made and called refused', () => {
     const invoice = await home.agent.createInvoice({
       ...operation(),
       amountSats: sats(13),
-      creditAccount: `agent:${home.agent.owner.pubkey}/equity/moved`,
+      creditAccount: `agent:${home.agent.owner.pubkey}/equity/moved` as const,
     })
     lieStatus = (path) =>
       path === '/v1/melt/bolt11' ? { status: 400, text: JSON.stringify({ detail: 'proxy error', code: 0 }) } : undefined
-    const paid = await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/equity/moved' })
+    const paid = await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/equity/moved' as const })
     expect(paid.state).toBe('paid')
   })
 })
@@ -134,7 +134,12 @@ describe('a swap that the mint made and called refused', () => {
     const before = home.node.balance().balanceSats
     lieStatus = (path) => (path === '/v1/swap' ? { status: 400, text: JSON.stringify({ detail: 'proxy error', code: 0 }) } : undefined)
     const lockTo = home.customer.lockPubkey
-    const sent = await home.node.sendToken({ ...operation(), amountSats: sats(19), lockTo, debitAccount: 'node/equity/withdrawal' })
+    const sent = await home.node.sendToken({
+      ...operation(),
+      amountSats: sats(19),
+      lockTo,
+      debitAccount: 'node/equity/withdrawal' as const,
+    })
     expect(sent.state).toBe('pending')
     expect(home.node.balance()).toMatchObject({ balanceSats: before - 20n, atRiskSats: 0n })
   })
@@ -145,11 +150,11 @@ describe('a payment whose answer lacks the change', () => {
     const invoice = await home.agent.createInvoice({
       ...operation(),
       amountSats: sats(14),
-      creditAccount: `agent:${home.agent.owner.pubkey}/equity/moved`,
+      creditAccount: `agent:${home.agent.owner.pubkey}/equity/moved` as const,
     })
     const before = home.node.balance().balanceSats
     lieAnswer = (path, text) => (path.startsWith('/v1/melt/bolt11') ? JSON.stringify({ ...JSON.parse(text), change: null }) : text)
-    const paid = await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/equity/moved' })
+    const paid = await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/equity/moved' as const })
     expect(paid).toMatchObject({ state: 'paid' })
     const fee = paid.state === 'paid' ? paid.feeSats : 0n
     expect(fee).toBeLessThanOrEqual(3n)
@@ -164,10 +169,10 @@ describe('an invoice of one key of this home that another one pays', () => {
       idempotencyKey: key,
       cause: { type: 'action', id: key },
       amountSats: sats(17),
-      creditAccount: `agent:${home.agent.owner.pubkey}/income/other`,
+      creditAccount: `agent:${home.agent.owner.pubkey}/income/other` as const,
     })
     const before = earningsSummary(home.store, { limit: 1 })
-    await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/expense/invoice' })
+    await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/expense/invoice' as const })
     await vi.waitFor(() => expect(home.agent.invoice(key)?.state).toBe('settled'), { timeout: 15_000, interval: 20 })
     const after = earningsSummary(home.store, { limit: 1 })
     expect(after.totalMsats).toBe(before.totalMsats)
@@ -189,7 +194,7 @@ describe('a listener that takes long', () => {
         idempotencyKey: `${type}:slow`,
         cause: { type, id: 'slow' },
         amountSats: sats(3),
-        creditAccount: 'node/equity/funding',
+        creditAccount: 'node/equity/funding' as const,
       }
       await faucet(sandbox.mintUrl, (await home.node.createInvoice(request)).request)
       await vi.waitFor(() => expect(home.node.invoice(request.idempotencyKey)?.state).toBe('settled'), { timeout: 15_000, interval: 20 })
@@ -202,10 +207,10 @@ describe('a listener that takes long', () => {
 describe('a payment over the budget', () => {
   it('costs nothing, not even the fee of breaking a coin for it', async () => {
     await home.wallets.transfer(home.node.owner, home.agent.owner, sats(512), randomUUID())
-    const { request } = await home.node.createInvoice({ ...operation(), amountSats: sats(40), creditAccount: 'node/equity/moved' })
+    const { request } = await home.node.createInvoice({ ...operation(), amountSats: sats(40), creditAccount: 'node/equity/moved' as const })
     const before = home.agent.balance().balanceSats
     const limits = { perTxSats: sats(30), perTickSats: sats(100), perDaySats: sats(100) }
-    const payment = { ...operation(), request, debitAccount: `agent:${home.agent.owner.pubkey}/expense/invoice` }
+    const payment = { ...operation(), request, debitAccount: `agent:${home.agent.owner.pubkey}/expense/invoice` as const }
     await expect(home.agent.pay(payment, { tickId: 'tick', limits })).rejects.toMatchObject({ code: 'budget_exceeded' })
     expect(home.agent.balance().balanceSats).toBe(before)
   })

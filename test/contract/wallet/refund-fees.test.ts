@@ -28,7 +28,7 @@ const nothing = defineCommand('nothing', () => undefined)
 
 /** A customer pays for a job whose refund is tried now and at each `again`. */
 async function paidJob(node: TestHome, customer: TestHome, id: string, paid: number, causedByPayer: boolean) {
-  const account = `node/deposit/job:${id}`
+  const account = `node/deposit/job:${id}` as const
   const cause = { type: 'job', id } as const
   const request = { idempotencyKey: `job:${id}:invoice`, cause, amountSats: sats(paid), creditAccount: account }
   const invoice = await node.node.createInvoice(request)
@@ -68,7 +68,7 @@ async function paidJob(node: TestHome, customer: TestHome, id: string, paid: num
       expect(sent.length + ended.length).toBe(1)
       const [token] = sent
       if (token === undefined) return undefined
-      const receive = { idempotencyKey: id, cause: ownerCause(), token, creditAccount: 'customer/equity/funding' }
+      const receive = { idempotencyKey: id, cause: ownerCause(), token, creditAccount: 'customer/equity/funding' as const }
       return (await customer.customer.receiveToken(receive)).amountSats
     },
   }

@@ -34,7 +34,7 @@ async function refundedAfterBackup(payer: TestHome) {
     idempotencyKey: 'job:1:invoice',
     cause: job,
     amountSats: sats(400),
-    creditAccount: 'node/deposit/job:1',
+    creditAccount: 'node/deposit/job:1' as const,
   })
   await faucet(sandbox.mintUrl, invoice.request)
   await expect.poll(() => before.node.balance(), { timeout: 15_000 }).toMatchObject({ balanceSats: 900n, owedSats: 400n })
@@ -46,7 +46,7 @@ async function refundedAfterBackup(payer: TestHome) {
     amountSats: sats(400),
     mintUrl: sandbox.mintUrl,
     lockTo: `02${payer.node.owner.pubkey}`,
-    debitAccount: 'node/deposit/job:1',
+    debitAccount: 'node/deposit/job:1' as const,
     lessFeeIfShort: true,
     retryFailed: true,
   }
@@ -58,7 +58,7 @@ async function refundedAfterBackup(payer: TestHome) {
 }
 
 const redeem = (payer: TestHome, token: string) =>
-  payer.node.receiveToken({ idempotencyKey: randomUUID(), cause: ownerCause(), token, creditAccount: 'node/equity/funding' })
+  payer.node.receiveToken({ idempotencyKey: randomUUID(), cause: ownerCause(), token, creditAccount: 'node/equity/funding' as const })
 
 it.each([
   ['after the mints were asked', true],

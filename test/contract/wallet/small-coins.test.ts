@@ -40,7 +40,7 @@ async function home(coins = COINS): Promise<TestHome> {
   return opened
 }
 
-const move = () => ({ idempotencyKey: randomUUID(), cause: ownerCause(), debitAccount: 'node/equity/withdrawal' })
+const move = () => ({ idempotencyKey: randomUUID(), cause: ownerCause(), debitAccount: 'node/equity/withdrawal' as const })
 
 it('gathers them first: no request has more inputs than a mint takes, no token more proofs than its receiver', async () => {
   const h = await home()
@@ -48,7 +48,9 @@ it('gathers them first: no request has more inputs than a mint takes, no token m
   onTestFinished(() => receiver.close())
   const sent = await h.node.sendToken({ ...move(), amountSats: sats(220) })
   expect(Math.max(...inputsSeen)).toBeLessThanOrEqual(100)
-  await expect(receiver.node.receiveToken({ ...move(), token: sent.token, creditAccount: 'node/equity/funding' })).resolves.toMatchObject({
+  await expect(
+    receiver.node.receiveToken({ ...move(), token: sent.token, creditAccount: 'node/equity/funding' as const }),
+  ).resolves.toMatchObject({
     mintUrl: sandbox.mintUrl,
   })
   await expectSound(h, sandbox.mintUrl)
@@ -59,7 +61,7 @@ it('gathers them also for a payment', async () => {
   const payee = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: testWords() })
   onTestFinished(() => payee.close())
   inputsSeen.length = 0
-  const { request } = await payee.node.createInvoice({ ...move(), amountSats: sats(205), creditAccount: 'node/equity/funding' })
+  const { request } = await payee.node.createInvoice({ ...move(), amountSats: sats(205), creditAccount: 'node/equity/funding' as const })
   await expect(h.node.pay({ ...move(), request })).resolves.toMatchObject({ state: 'paid' })
   expect(Math.max(...inputsSeen)).toBeLessThanOrEqual(100)
   await expectSound(h, sandbox.mintUrl)

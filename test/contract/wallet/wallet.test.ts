@@ -39,7 +39,7 @@ describe('invoices', () => {
 
   it('gives the same invoice for the same key, and refuses another request under it', async () => {
     const h = await home()
-    const request = { ...operation(), amountSats: sats(21), creditAccount: 'node/equity/funding' }
+    const request = { ...operation(), amountSats: sats(21), creditAccount: 'node/equity/funding' as const }
     const [first, second] = await Promise.all([h.node.createInvoice(request), h.node.createInvoice(request)])
     expect(second).toEqual(first)
     await expect(h.node.createInvoice({ ...request, amountSats: sats(22) })).rejects.toMatchObject({ code: 'idempotency_conflict' })
@@ -53,14 +53,20 @@ describe('tokens', () => {
     const sent = await alice.customer.sendToken({
       ...operation(),
       amountSats: sats(100),
-      debitAccount: 'customer/expense/job',
+      debitAccount: 'customer/expense/job' as const,
       coverReceiverFee: true,
       lockTo: bob.node.lockPubkey,
     })
     expect(sent.state).toBe('pending')
     expect(await bob.node.inspectToken(sent.token)).toMatchObject({ mintUrl: sandbox.mintUrl, unit: 'sat', netSats: 100n, lock: 'ours' })
     expect(await alice.customer.inspectToken(sent.token)).toMatchObject({ lock: 'other' })
-    const receive = { ...operation(), token: sent.token, creditAccount: 'node/deposit/job:x', minNetSats: sats(100), requireLock: true }
+    const receive = {
+      ...operation(),
+      token: sent.token,
+      creditAccount: 'node/deposit/job:x' as const,
+      minNetSats: sats(100),
+      requireLock: true,
+    }
     expect(await bob.node.receiveToken(receive)).toEqual({ amountSats: 100n, mintUrl: sandbox.mintUrl })
     expect(await bob.node.receiveToken(receive)).toEqual({ amountSats: 100n, mintUrl: sandbox.mintUrl })
     expect(bob.node.balance().balanceSats).toBe(100n)
@@ -77,11 +83,11 @@ describe('tokens', () => {
   it('takes back a token that nobody claimed, not one that somebody did', async () => {
     const [alice, bob] = [await home(), await home()]
     await fund(alice, alice.node, sandbox.mintUrl, 200)
-    const one = { ...operation(), amountSats: sats(40), debitAccount: 'node/equity/withdrawal' }
-    const two = { ...operation(), amountSats: sats(8), debitAccount: 'node/equity/withdrawal' }
+    const one = { ...operation(), amountSats: sats(40), debitAccount: 'node/equity/withdrawal' as const }
+    const two = { ...operation(), amountSats: sats(8), debitAccount: 'node/equity/withdrawal' as const }
     await alice.node.sendToken(one)
     const claimed = await alice.node.sendToken(two)
-    await bob.node.receiveToken({ ...operation(), token: claimed.token, creditAccount: 'node/equity/funding' })
+    await bob.node.receiveToken({ ...operation(), token: claimed.token, creditAccount: 'node/equity/funding' as const })
     expect(await alice.node.reclaim(one.idempotencyKey)).toMatchObject({ state: 'reclaimed' })
     expect(await alice.node.reclaim(two.idempotencyKey)).toMatchObject({ state: 'claimed' })
     const fees = accountBalance(alice.store, 'node/expense/fee')
@@ -94,11 +100,11 @@ describe('tokens', () => {
     const [alice, bob] = [await home(), await home()]
     await fund(alice, alice.node, sandbox.mintUrl, 64)
     const lockTo = `02${bob.customer.owner.pubkey}`
-    const sent = await alice.node.sendToken({ ...operation(), amountSats: sats(20), debitAccount: 'node/deposit/job:x', lockTo })
+    const sent = await alice.node.sendToken({ ...operation(), amountSats: sats(20), debitAccount: 'node/deposit/job:x' as const, lockTo })
     const got = await bob.customer.receiveToken({
       ...operation(),
       token: sent.token,
-      creditAccount: 'customer/equity/refund',
+      creditAccount: 'customer/equity/refund' as const,
       requireLock: true,
     })
     expect(got.amountSats).toBe(19n)
@@ -109,7 +115,7 @@ describe('a token with a refund time', () => {
   it("stays its receiver's until then, and comes back after", async () => {
     const [alice, bob] = [await home(), await home()]
     await fund(alice, alice.node, sandbox.mintUrl, 100)
-    const send = { ...operation(), amountSats: sats(32), debitAccount: 'node/equity/withdrawal', lockTo: bob.node.lockPubkey }
+    const send = { ...operation(), amountSats: sats(32), debitAccount: 'node/equity/withdrawal' as const, lockTo: bob.node.lockPubkey }
     await alice.node.sendToken({ ...send, refundAfter: Date.now() + 2000 })
     await expect(alice.node.reclaim(send.idempotencyKey)).rejects.toMatchObject({ code: 'conflict' })
     await expect
@@ -124,13 +130,13 @@ describe('payments', () => {
   it('break a large coin first, so that a payment that hangs holds little', async () => {
     const [alice, bob] = [await home(), await home()]
     await fund(alice, alice.node, sandbox.mintUrl, 1024)
-    const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(5), creditAccount: 'node/deposit/job:z' })
+    const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(5), creditAccount: 'node/deposit/job:z' as const })
     await sandbox.faults({ hold_melts: 1 })
-    const pay = { ...operation(), request: invoice.request, debitAccount: 'node/expense/job' }
+    const pay = { ...operation(), request: invoice.request, debitAccount: 'node/expense/job' as const }
     expect(await alice.node.pay(pay)).toMatchObject({ state: 'unknown' })
     const reserved = alice.store.sql(`SELECT sum(amount_sats) AS total FROM proofs WHERE state = 'reserved'`).get()
     expect(reserved?.['total']).toBeLessThanOrEqual(14n)
-    await alice.node.sendToken({ ...operation(), amountSats: sats(512), debitAccount: 'node/equity/withdrawal' })
+    await alice.node.sendToken({ ...operation(), amountSats: sats(512), debitAccount: 'node/equity/withdrawal' as const })
     await sandbox.faults({ release_melts: 'paid' })
     await expect.poll(() => alice.node.payment(pay.idempotencyKey)?.state, { timeout: 15_000 }).toBe('paid')
     await expectSound(alice, sandbox.mintUrl)
@@ -139,8 +145,8 @@ describe('payments', () => {
   it('pays an invoice, brings the change back and books the fee', async () => {
     const [alice, bob] = [await home(), await home()]
     await fund(alice, alice.customer, sandbox.mintUrl, 1000)
-    const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(300), creditAccount: 'node/deposit/job:y' })
-    const request = { ...operation(), request: invoice.request, amountMsats: 300_000n, debitAccount: 'customer/expense/job' }
+    const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(300), creditAccount: 'node/deposit/job:y' as const })
+    const request = { ...operation(), request: invoice.request, amountMsats: 300_000n, debitAccount: 'customer/expense/job' as const }
     const paid = await alice.customer.pay(request)
     expect(paid).toMatchObject({ state: 'paid', preimage: expect.stringMatching(/^[0-9a-f]{64}$/) })
     expect(await alice.customer.pay(request)).toEqual(paid)
@@ -157,14 +163,16 @@ describe('payments', () => {
   it('refuses an invoice over another amount, pays one once whatever the key, and spends nothing more', async () => {
     const [alice, bob] = [await home(), await home()]
     await fund(alice, alice.node, sandbox.mintUrl, 100)
-    const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(10), creditAccount: 'node/equity/funding' })
-    const pay = { request: invoice.request, debitAccount: 'node/expense/job' }
+    const invoice = await bob.node.createInvoice({ ...operation(), amountSats: sats(10), creditAccount: 'node/equity/funding' as const })
+    const pay = { request: invoice.request, debitAccount: 'node/expense/job' as const }
     await expect(alice.node.pay({ ...operation(), ...pay, amountMsats: 9000n })).rejects.toMatchObject({ code: 'invoice_invalid' })
     const first = await alice.node.pay({ ...operation(), ...pay })
     const before = alice.node.balance()
     expect(await alice.node.pay({ ...operation(), ...pay })).toEqual(first)
     expect(alice.node.balance()).toEqual(before)
-    await expect(alice.node.pay({ ...operation(), request: 'lnbcrt1junk', debitAccount: 'node/expense/job' })).rejects.toMatchObject({
+    await expect(
+      alice.node.pay({ ...operation(), request: 'lnbcrt1junk', debitAccount: 'node/expense/job' as const }),
+    ).rejects.toMatchObject({
       code: 'invoice_invalid',
     })
     await expectSound(alice, sandbox.mintUrl)
@@ -191,7 +199,7 @@ describe('many moves at once', () => {
     await fund(h, h.node, sandbox.mintUrl, 500)
     const moves = Array.from({ length: 10 }, (_, i) =>
       i % 2 === 0
-        ? h.node.sendToken({ ...operation(), amountSats: sats(60), debitAccount: 'node/equity/withdrawal' })
+        ? h.node.sendToken({ ...operation(), amountSats: sats(60), debitAccount: 'node/equity/withdrawal' as const })
         : h.wallets.transfer(h.node.owner, h.agent.owner, sats(60), randomUUID()),
     )
     const ended = await Promise.allSettled(moves)

@@ -31,21 +31,25 @@ const operation = () => ({ idempotencyKey: randomUUID(), cause: ownerCause() })
 describe('an answer that is lost after the mint did it', () => {
   it('of a swap: the stored outputs are restored', async () => {
     await sandbox.faults({ drop_response_after_commit: { path: '/v1/swap' } })
-    const sent = await home.node.sendToken({ ...operation(), amountSats: sats(21), debitAccount: 'node/equity/withdrawal' })
+    const sent = await home.node.sendToken({ ...operation(), amountSats: sats(21), debitAccount: 'node/equity/withdrawal' as const })
     await sandbox.faults({ drop_response_after_commit: { path: '/v1/swap' } })
     const received = await home.agent.receiveToken({
       ...operation(),
       token: sent.token,
-      creditAccount: `agent:${home.agent.owner.pubkey}/equity/funding`,
+      creditAccount: `agent:${home.agent.owner.pubkey}/equity/funding` as const,
     })
     expect(received.amountSats).toBe(20n)
     await expectSound(home, sandbox.mintUrl)
   })
 
   it('of a melt: the quote tells, the change comes back', async () => {
-    const invoice = await home.customer.createInvoice({ ...operation(), amountSats: sats(50), creditAccount: 'customer/equity/funding' })
+    const invoice = await home.customer.createInvoice({
+      ...operation(),
+      amountSats: sats(50),
+      creditAccount: 'customer/equity/funding' as const,
+    })
     await sandbox.faults({ drop_response_after_commit: { path: '/v1/melt/bolt11' } })
-    const paid = await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/expense/job' })
+    const paid = await home.node.pay({ ...operation(), request: invoice.request, debitAccount: 'node/expense/job' as const })
     expect(paid).toMatchObject({ state: 'paid', preimage: expect.stringMatching(/^[0-9a-f]{64}$/) })
     expect(home.node.balance().balanceSats).toBeGreaterThan(245n)
     await expectSound(home, sandbox.mintUrl)
@@ -53,7 +57,7 @@ describe('an answer that is lost after the mint did it', () => {
 
   it('of a mint: the ecash is restored and credited once', async () => {
     const key = operation()
-    const invoice = await home.customer.createInvoice({ ...key, amountSats: sats(50), creditAccount: 'customer/equity/funding' })
+    const invoice = await home.customer.createInvoice({ ...key, amountSats: sats(50), creditAccount: 'customer/equity/funding' as const })
     await sandbox.faults({ drop_response_after_commit: { path: '/v1/mint/bolt11' } })
     await faucet(sandbox.mintUrl, invoice.request)
     await expect.poll(() => home.customer.invoice(key.idempotencyKey)?.state, { timeout: 10_000 }).toBe('settled')
@@ -64,8 +68,12 @@ describe('an answer that is lost after the mint did it', () => {
 
 describe('an outcome that nobody knows yet', () => {
   it('holds the value, answers unknown, and is settled once the mint is back', async () => {
-    const invoice = await home.customer.createInvoice({ ...operation(), amountSats: sats(50), creditAccount: 'customer/equity/funding' })
-    const pay = { ...operation(), request: invoice.request, debitAccount: 'node/expense/job' }
+    const invoice = await home.customer.createInvoice({
+      ...operation(),
+      amountSats: sats(50),
+      creditAccount: 'customer/equity/funding' as const,
+    })
+    const pay = { ...operation(), request: invoice.request, debitAccount: 'node/expense/job' as const }
     await sandbox.faults({ fail: { path: '/v1/melt/quote', status: 502, body: 'bad gateway', count: 1 } })
     await expect(home.node.pay(pay)).rejects.toMatchObject({ code: 'mint_unreachable' })
     await sandbox.faults({ hold_melts: 1 })
@@ -81,9 +89,9 @@ describe('an outcome that nobody knows yet', () => {
   })
 
   it('a receive through a failing mint is unknown, then told by an event', async () => {
-    const sent = await home.node.sendToken({ ...operation(), amountSats: sats(30), debitAccount: 'node/equity/withdrawal' })
+    const sent = await home.node.sendToken({ ...operation(), amountSats: sats(30), debitAccount: 'node/equity/withdrawal' as const })
     await sandbox.faults({ fail: { path: '/v1/swap', status: 503, body: { detail: 'busy' }, count: 2 } })
-    const receive = { ...operation(), token: sent.token, creditAccount: 'customer/equity/funding' }
+    const receive = { ...operation(), token: sent.token, creditAccount: 'customer/equity/funding' as const }
     await expect(home.customer.receiveToken(receive)).rejects.toMatchObject({ code: 'payment_unknown', retryable: true })
     await expect.poll(() => home.events.map((event) => event.type), { timeout: 15_000 }).toContain('token_received')
     expect(await home.customer.receiveToken(receive)).toMatchObject({ amountSats: 29n })
@@ -102,16 +110,25 @@ describe('a dead mint', () => {
         void (await fetch(`${sandbox.mintUrl}/sandbox/faults`, { method: 'POST', body: '{"mint_down":false}' }).catch(() => undefined)),
     )
     await expect(
-      home.node.createInvoice({ ...operation(), amountSats: sats(5), mintUrl: sandbox.mintUrl, creditAccount: 'node/equity/funding' }),
+      home.node.createInvoice({
+        ...operation(),
+        amountSats: sats(5),
+        mintUrl: sandbox.mintUrl,
+        creditAccount: 'node/equity/funding' as const,
+      }),
     ).rejects.toMatchObject({ code: 'mint_unreachable' })
     expect(home.node.balance().mints.find((mint) => mint.url === sandbox.mintUrl)).toMatchObject({
       state: 'down',
       reason: expect.any(String),
     })
-    const invoice = await home.node.createInvoice({ ...operation(), amountSats: sats(5), creditAccount: 'node/equity/funding' })
+    const invoice = await home.node.createInvoice({ ...operation(), amountSats: sats(5), creditAccount: 'node/equity/funding' as const })
     expect(invoice.mintUrl).toBe(other.mintUrl)
     await fund(home, home.customer, other.mintUrl, 40)
-    const sent = await home.customer.sendToken({ ...operation(), amountSats: sats(10), debitAccount: 'customer/equity/withdrawal' })
+    const sent = await home.customer.sendToken({
+      ...operation(),
+      amountSats: sats(10),
+      debitAccount: 'customer/equity/withdrawal' as const,
+    })
     expect(sent.mintUrl).toBe(other.mintUrl)
   })
 })
@@ -122,11 +139,12 @@ describe('an old keyset', () => {
     const sent = await home.node.sendToken({
       ...operation(),
       amountSats: sats(21),
-      debitAccount: 'node/equity/withdrawal',
+      debitAccount: 'node/equity/withdrawal' as const,
       lockTo: home.customer.lockPubkey,
     })
     expect(
-      (await home.customer.receiveToken({ ...operation(), token: sent.token, creditAccount: 'customer/equity/funding' })).amountSats,
+      (await home.customer.receiveToken({ ...operation(), token: sent.token, creditAccount: 'customer/equity/funding' as const }))
+        .amountSats,
     ).toBe(20n)
     await expectSound(home, sandbox.mintUrl)
   })
@@ -140,7 +158,7 @@ describe('a seed whose database was lost', () => {
     await first.node.sendToken({
       ...operation(),
       amountSats: sats(11),
-      debitAccount: 'node/equity/withdrawal',
+      debitAccount: 'node/equity/withdrawal' as const,
       lockTo: home.customer.lockPubkey,
     })
     const left = first.node.balance().balanceSats

@@ -1,9 +1,10 @@
 /** Money through crashes: each flow dies at every single step in turn, comes back, and ends with the same books as if it had not. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
-import { accountBalance, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { accountBalance } from '../../../src/store/money/ledger.ts'
 import { openOperations } from '../../../src/store/money/operations.ts'
 import { expectSound, faucet, fund, openHome, ownerCause, type TestHome, testWords } from '../../contract/wallet/home.ts'
+import { balancesByPrefix } from '../../support/ledger.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { tempDir } from '../../support/temp.ts'
 import { Crash } from './crash.ts'
@@ -32,7 +33,7 @@ const flows: Record<string, Flow> = {
   'a paid invoice': {
     prepare: async () => '',
     act: async (home, _, crash) => {
-      const request = { idempotencyKey: 'invoice', cause, amountSats: sats(77), creditAccount: 'node/deposit/job:a' }
+      const request = { idempotencyKey: 'invoice', cause, amountSats: sats(77), creditAccount: 'node/deposit/job:a' as const }
       const invoice = await home.node.createInvoice(request)
       if (invoice.state === 'unpaid')
         await fetch(`${sandbox.mintUrl}/sandbox/pay`, { method: 'POST', body: JSON.stringify({ request: invoice.request }) })
@@ -46,15 +47,20 @@ const flows: Record<string, Flow> = {
   'a received token': {
     funds: 'customer',
     prepare: async (home) =>
-      (await home.customer.sendToken({ ...key('gift'), amountSats: sats(50), debitAccount: 'customer/expense/job' })).token,
+      (await home.customer.sendToken({ ...key('gift'), amountSats: sats(50), debitAccount: 'customer/expense/job' as const })).token,
     act: (home, token) =>
-      home.agent.receiveToken({ ...key('receive'), token, creditAccount: `agent:${home.agent.owner.pubkey}/income/internal` }),
+      home.agent.receiveToken({ ...key('receive'), token, creditAccount: `agent:${home.agent.owner.pubkey}/income/internal` as const }),
     check: (home) => expect(home.agent.balance().balanceSats).toBe(49n),
   },
   'a sent token': {
     prepare: async () => '',
     act: (home) =>
-      home.node.sendToken({ ...key('send'), amountSats: sats(33), debitAccount: 'node/deposit/job:b', lockTo: home.customer.lockPubkey }),
+      home.node.sendToken({
+        ...key('send'),
+        amountSats: sats(33),
+        debitAccount: 'node/deposit/job:b' as const,
+        lockTo: home.customer.lockPubkey,
+      }),
     check: (home) => {
       expect(accountBalance(home.store, 'node/deposit/job:b')).toBe(33_000n)
       expect(home.node.sentToken('send')?.state).toBe('pending')
@@ -62,8 +68,9 @@ const flows: Record<string, Flow> = {
   },
   'a payment': {
     prepare: async (home) =>
-      (await home.customer.createInvoice({ ...key('theirs'), amountSats: sats(120), creditAccount: 'customer/equity/funding' })).request,
-    act: (home, request) => home.node.pay({ ...key('pay'), request, debitAccount: 'node/expense/job' }),
+      (await home.customer.createInvoice({ ...key('theirs'), amountSats: sats(120), creditAccount: 'customer/equity/funding' as const }))
+        .request,
+    act: (home, request) => home.node.pay({ ...key('pay'), request, debitAccount: 'node/expense/job' as const }),
     check: (home) => {
       expect(accountBalance(home.store, 'node/expense/job')).toBe(120_000n)
       expect(home.node.payment('pay')).toMatchObject({ state: 'paid', preimage: expect.stringMatching(/^[0-9a-f]{64}$/) })
@@ -76,7 +83,7 @@ const flows: Record<string, Flow> = {
   },
   'a token taken back': {
     prepare: async (home) =>
-      (await home.node.sendToken({ ...key('lost'), amountSats: sats(64), debitAccount: 'node/deposit/job:c' })).token,
+      (await home.node.sendToken({ ...key('lost'), amountSats: sats(64), debitAccount: 'node/deposit/job:c' as const })).token,
     act: (home) => home.node.reclaim('lost'),
     check: (home) => {
       expect(home.node.sentToken('lost')?.state).toBe('reclaimed')
@@ -139,7 +146,7 @@ it('counts a faucet payment once even when nobody listens', async () => {
   const dir = tempDir()
   const options = { dir, mintUrls: [sandbox.mintUrl], words: testWords() }
   const first = await openHome(options)
-  const invoice = await first.node.createInvoice({ ...key('late'), amountSats: sats(5), creditAccount: 'node/equity/funding' })
+  const invoice = await first.node.createInvoice({ ...key('late'), amountSats: sats(5), creditAccount: 'node/equity/funding' as const })
   await first.close()
   await faucet(sandbox.mintUrl, invoice.request)
   const second = await openHome(options)

@@ -2,9 +2,10 @@
 import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
-import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { accountBalance, auditLedger } from '../../../src/store/money/ledger.ts'
 import { LEASE_STATES, leasesIn } from '../../../src/store/selling/leases.ts'
 import { runtimesIn } from '../../../src/store/selling/runtimes.ts'
+import { balancesByPrefix } from '../../support/ledger.ts'
 import { key, type Sent, type TestNode, World } from '../../unit/machines/world.ts'
 
 const WAIT = { timeout: 10_000, interval: 5 }

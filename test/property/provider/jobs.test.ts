@@ -4,8 +4,9 @@ import { expect, test } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { canStep, nextStates, OPEN_STATES, RESTING_STATES } from '../../../src/provider/jobs/states.ts'
-import { accountBalance, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { accountBalance } from '../../../src/store/money/ledger.ts'
 import { JOB_STATES, type JobRow, listJobs, transitionsOf } from '../../../src/store/selling/jobs.ts'
+import { balancesByPrefix } from '../../support/ledger.ts'
 import { customer, node, request, scriptedBackend, startNode, stranger, type TestNode, World } from '../../unit/provider/world.ts'
 
 test('every state is reached from received, every open state leads to rest, rest needs money to move', () => {

@@ -1,6 +1,7 @@
 /** A customer over a relay and a wallet in memory. */
 import { join } from 'node:path'
 import { expect, onTestFinished } from 'vitest'
+import type { WalletOwner } from '../../../src/base/accounts.ts'
 import { msats, sats } from '../../../src/base/amounts.ts'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
@@ -13,7 +14,7 @@ import { buildFeedback, buildResult } from '../../../src/nostr/nips/nip90-answer
 import type { IdentifiedEvent, Keyring, Nostr, NostrEvent, Signer } from '../../../src/nostr/types.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { Store } from '../../../src/store/store.ts'
-import type { PayRequest, PayResult, SentToken, Wallet, WalletEvent, WalletOwner, Wallets } from '../../../src/wallet/types.ts'
+import type { PayRequest, PayResult, SentToken, Wallet, WalletEvent, Wallets } from '../../../src/wallet/types.ts'
 import { newestAmong } from '../../support/newest.ts'
 import { tempDir } from '../../support/temp.ts'
 

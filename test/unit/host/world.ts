@@ -1,5 +1,6 @@
 /** A home for hosts under test: real store, keys and codecs; one relay and wallets in memory, and a clock that is turned by hand. */
 import { join } from 'node:path'
+import type { WalletOwner } from '../../../src/base/accounts.ts'
 import { type Sats, sats } from '../../../src/base/amounts.ts'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../../src/base/config.ts'
@@ -14,7 +15,7 @@ import { isSigned, matchesAny } from '../../../src/nostr/nips/nip01.ts'
 import type { EventTemplate, Nostr, NostrEvent, Signer, SubscriptionSpec } from '../../../src/nostr/types.ts'
 import { pendingAfter, recordDeliveries } from '../../../src/store/nostr/outbox.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
-import type { PayResult, Wallet, WalletEvent, WalletOwner, Wallets } from '../../../src/wallet/types.ts'
+import type { PayResult, Wallet, WalletEvent, Wallets } from '../../../src/wallet/types.ts'
 import { newestAmong } from '../../support/newest.ts'
 
 export const WORDS = 'abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about'

@@ -4,9 +4,10 @@ import { z } from 'zod'
 import { PylonError } from '../../../src/base/errors.ts'
 import { parseOffer } from '../../../src/nostr/control/offers.ts'
 import { earningsSummary } from '../../../src/store/money/earnings.ts'
-import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { accountBalance, auditLedger } from '../../../src/store/money/ledger.ts'
 import { getLease, leasesOf } from '../../../src/store/selling/leases.ts'
 import { getRuntime, runtimesIn } from '../../../src/store/selling/runtimes.ts'
+import { balancesByPrefix } from '../../support/ledger.ts'
 import { key, PAID_CLASS, type Sent, stranger, type TestNode, World } from './world.ts'
 
 const RENT = { command: 'provision', provider: 'incus', protocol: 'acp', runtime_class: 'small', lease_seconds: 100 } as const

@@ -3,8 +3,9 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { ControlCommandInput } from '../../../src/nostr/control/commands.ts'
 import type { ControlStatus } from '../../../src/nostr/control/envelopes.ts'
-import { accountBalance, auditLedger, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { accountBalance, auditLedger } from '../../../src/store/money/ledger.ts'
 import { runtimesIn } from '../../../src/store/selling/runtimes.ts'
+import { balancesByPrefix } from '../../support/ledger.ts'
 import { owner, stranger, World } from './world.ts'
 
 const WAIT = { timeout: 8000, interval: 20 }

@@ -4,10 +4,11 @@ import { runtimesConfig } from '../../../src/base/config-runtimes.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { RuntimeClass } from '../../../src/provider/machines/classes.ts'
 import { orderProvision } from '../../../src/provider/machines/order.ts'
-import { accountBalance, balancesByPrefix, postEntry } from '../../../src/store/money/ledger.ts'
+import { accountBalance, postEntry } from '../../../src/store/money/ledger.ts'
 import { getRequest, pruneRequests } from '../../../src/store/selling/control-requests.ts'
 import { getLease, leasesIn, leasesOf } from '../../../src/store/selling/leases.ts'
 import { getRuntime, listOutputs, runtimesIn } from '../../../src/store/selling/runtimes.ts'
+import { balancesByPrefix } from '../../support/ledger.ts'
 import { key, owner, PAID_CLASS, type Sent, stranger, type TestNode, World } from './world.ts'
 
 const RENT = { command: 'provision', provider: 'incus', protocol: 'acp', runtime_class: 'small', lease_seconds: 100 } as const
@@ -258,8 +259,8 @@ test('what lies in the deposit of a lease that is over goes back, whoever forgot
   await node.call(stranger.pubkey, { command: 'teardown', runtime_id: runtime.runtime_id })
   const [lease] = leasesOf(node.store, runtime.runtime_id)
   const postings = [
-    { account: 'node/wallet/https://mint.test', amountMsats: 40_000n },
-    { account: `node/deposit/lease:${lease?.id}`, amountMsats: -40_000n },
+    { account: 'node/wallet/https://mint.test' as const, amountMsats: 40_000n },
+    { account: `node/deposit/lease:${lease?.id}` as const, amountMsats: -40_000n },
   ]
   await node.store.write(postEntry({ id: 'late', cause: { type: 'lease', id: lease?.id ?? '' }, at: Date.now(), postings }))
   await vi.waitFor(() => expect([...world.sent.values()].map((refund) => refund.amountSats)).toEqual([40n]), WAIT)

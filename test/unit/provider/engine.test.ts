@@ -2,7 +2,8 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
-import { accountBalance, balancesByPrefix } from '../../../src/store/money/ledger.ts'
+import { accountBalance } from '../../../src/store/money/ledger.ts'
+import { balancesByPrefix } from '../../support/ledger.ts'
 import { MINT } from '../../support/memory-mint.ts'
 import { customer, key, type NodeOptions, node, request, scriptedBackend, startNode, stranger, type TestNode, World } from './world.ts'
 

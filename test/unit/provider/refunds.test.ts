@@ -18,9 +18,14 @@ it('of a payment that became known late comes from the mint that holds it, which
   const store = Store.open(join(tempDir(), 'pylon.db'))
   onTestFinished(() => store.close())
   const cause = { type: 'job', id: '1' } as const
-  const deposit = { account: 'node/deposit/job:1', amountMsats: -5000n }
+  const deposit = { account: 'node/deposit/job:1' as const, amountMsats: -5000n }
   await store.write(
-    postEntry({ id: 'op:1:done', cause, at: 1, postings: [{ account: 'node/wallet/https://paid.test/x', amountMsats: 5000n }, deposit] }),
+    postEntry({
+      id: 'op:1:done',
+      cause,
+      at: 1,
+      postings: [{ account: 'node/wallet/https://paid.test/x' as const, amountMsats: 5000n }, deposit],
+    }),
   )
   const asked: SendRequest[] = []
   const wallet: Partial<Wallet> = {
@@ -41,7 +46,7 @@ it('of a payment that became known late comes from the mint that holds it, which
         mintUrl: null,
         causedByPayer: false,
         pubkey: 'ab'.repeat(32),
-        debitAccount: 'node/deposit/job:1',
+        debitAccount: 'node/deposit/job:1' as const,
         sends: 0,
       }),
       deliver: () => [],

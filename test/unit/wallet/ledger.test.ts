@@ -3,10 +3,12 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { type Account, agentOwner } from '../../../src/base/accounts.ts'
 import { all } from '../../../src/store/commands.ts'
 import { earningsSummary } from '../../../src/store/money/earnings.ts'
-import { accountBalance, auditLedger, balancesByPrefix, ledgerHistory, postEntry } from '../../../src/store/money/ledger.ts'
+import { accountBalance, auditLedger, ledgerHistory, postEntry } from '../../../src/store/money/ledger.ts'
 import { Store } from '../../../src/store/store.ts'
+import { balancesByPrefix } from '../../support/ledger.ts'
 
 let dir: string
 let store: Store
@@ -21,7 +23,7 @@ afterEach(() => {
   rmSync(dir, { recursive: true, force: true })
 })
 
-const AGENT = `agent:${'ab'.repeat(32)}`
+const AGENT = agentOwner('ab'.repeat(32))
 const job = (id: string) => ({ type: 'job' as const, id })
 
 describe('postEntry', () => {
@@ -31,9 +33,9 @@ describe('postEntry', () => {
       cause: job('1'),
       at: 1000,
       postings: [
-        { account: 'node/deposit/job:1', amountMsats: 5000n },
-        { account: 'node/income/job', amountMsats: -4500n },
-        { account: 'node/income/rounding', amountMsats: -500n },
+        { account: 'node/deposit/job:1' as const, amountMsats: 5000n },
+        { account: 'node/income/job' as const, amountMsats: -4500n },
+        { account: 'node/income/rounding' as const, amountMsats: -500n },
       ],
     }
     expect(await store.write(postEntry(entry))).toBe(true)
@@ -51,15 +53,15 @@ describe('postEntry', () => {
 
   it('refuses an unbalanced set and undoes what was written with it', async () => {
     const good = postEntry({ id: 'a', cause: job('1'), at: 1, postings: [] })
-    const bad = postEntry({ id: 'b', cause: job('1'), at: 1, postings: [{ account: 'node/income/job', amountMsats: 1n }] })
+    const bad = postEntry({ id: 'b', cause: job('1'), at: 1, postings: [{ account: 'node/income/job' as const, amountMsats: 1n }] })
     await expect(store.write(all(good, bad))).rejects.toThrow(/does not balance/)
     expect(ledgerHistory(store, { limit: 5 })).toEqual([])
   })
 
   it('refuses accounts that nobody owns', async () => {
     const postings = [
-      { account: 'mallory/income/job', amountMsats: 1n },
-      { account: 'node/income/job', amountMsats: -1n },
+      { account: 'mallory/income/job' as Account, amountMsats: 1n },
+      { account: 'node/income/job' as const, amountMsats: -1n },
     ]
     await expect(store.write(postEntry({ id: 'a', cause: job('1'), at: 1, postings }))).rejects.toThrow(/no account/)
   })
@@ -67,14 +69,14 @@ describe('postEntry', () => {
 
 describe('earnings', () => {
   it('counts income of others by source, rounding as other, own purchases apart', async () => {
-    const income = (id: string, account: string, amountMsats: bigint, at: number) =>
+    const income = (id: string, account: Account, amountMsats: bigint, at: number) =>
       postEntry({
         id,
         cause: job(id),
         at,
         postings: [
           { account, amountMsats: -amountMsats },
-          { account: 'node/equity/funding', amountMsats },
+          { account: 'node/equity/funding' as const, amountMsats },
         ],
       })
     const day = 86_400_000
@@ -110,8 +112,8 @@ describe('auditLedger', () => {
   it('finds value in the ledger that no proof stands for', async () => {
     expect(auditLedger(store)).toEqual({ ok: true, problems: [] })
     const postings = [
-      { account: 'node/wallet/https://mint.example', amountMsats: 1000n },
-      { account: 'node/equity/funding', amountMsats: -1000n },
+      { account: 'node/wallet/https://mint.example' as const, amountMsats: 1000n },
+      { account: 'node/equity/funding' as const, amountMsats: -1000n },
     ]
     await store.write(postEntry({ id: 'a', cause: { type: 'owner', id: 'x' }, at: 1, postings }))
     expect(auditLedger(store)).toMatchObject({ ok: false, problems: [expect.stringContaining('1000 msats')] })

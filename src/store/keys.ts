@@ -1,0 +1,106 @@
+/**
+ * Keys that name one thing for ever: idempotency keys of wallet operations, ids of ledger entries, keys of outbox messages.
+ * Each form is written here once, for code and for SQL; what is stored under it stays as it is.
+ */
+import { hash } from 'node:crypto'
+
+/** What stands around the id of the thing that a key is for. */
+export class KeyForm {
+  readonly #before: string
+  readonly #after: string
+
+  constructor(before: string, after = '') {
+    this.#before = before
+    this.#after = after
+  }
+
+  of(id: string): string {
+    return `${this.#before}${id}${this.#after}`
+  }
+
+  /** The same in SQL. @param id an expression, never a value */
+  sql(id: string): string {
+    return `('${this.#before}' || ${id}${this.#after === '' ? '' : ` || '${this.#after}'`})`
+  }
+
+  /** What follows the fixed beginning, which is the id where nothing fixed follows; undefined for a key of another form. */
+  idIn(key: string): string | undefined {
+    if (!key.startsWith(this.#before) || !key.endsWith(this.#after)) return undefined
+    return key.slice(this.#before.length, key.length - this.#after.length)
+  }
+
+  /** In SQL: whether a key begins as those of this form do. @param key an expression, as are the ids below */
+  isIn(key: string): string {
+    const last = this.#before.charCodeAt(this.#before.length - 1)
+    return `(${key} >= '${this.#before}' AND ${key} < '${this.#before.slice(0, -1)}${String.fromCharCode(last + 1)}')`
+  }
+
+  /** In SQL: the id in a key of this form, where ids have this length. */
+  idSql(key: string, length: number): string {
+    return `substr(${key}, ${this.#before.length + 1}, ${length})`
+  }
+}
+
+const digestOf = (token: string): string => hash('sha256', token).slice(0, 16)
+
+// What the wallet does by itself.
+export const mintKey = new KeyForm('mint:')
+export const reclaimKey = new KeyForm('reclaim:')
+/** Of the swap that breaks coins for the operation of a key. */
+export const breakKey = new KeyForm('break:')
+export const gatherKey = (key: string, round: number): string => `gather:${key}:${round}`
+/** All keys of `gatherKey` lie between these. */
+export const gatherKeys = (key: string) => ({ from: `gather:${key}:`, to: `gather:${key};` })
+/** Of a swap that moves coins out of an old keyset. */
+export const rotationKey = new KeyForm('rotate:')
+/** Of a quote that an LNURL server asked for. */
+export const lnurlKey = new KeyForm('lnurl:')
+
+// What is sold.
+export const jobInvoiceKey = new KeyForm('job:', ':invoice')
+export const jobTokenKey = new KeyForm('job:', ':token')
+export const jobRefundKey = new KeyForm('job:', ':refund')
+export const leaseInvoiceKey = new KeyForm('lease:', ':invoice')
+export const leaseTokenKey = (leaseId: string, token: string): string => `lease:${leaseId}:token:${digestOf(token)}`
+/** @param nth the first, or of what came after the first was spent */
+export const leaseRefundKey = (leaseId: string, nth: number): string => `lease:${leaseId}:refund${nth > 1 ? `:${nth}` : ''}`
+
+// What is bought.
+export const purchaseKey = new KeyForm('purchase:')
+export const purchaseTokenKey = new KeyForm('purchase:', ':token')
+export const purchasePaymentKey = (purchaseId: string, offerId: string): string => `purchase:${purchaseId}:pay:${offerId}`
+/** What the ledger names a rental as a cause, beside purchases of jobs. */
+export const rentalKey = new KeyForm('rental:')
+export const rentalPaymentKey = (rentalId: string, asked: string): string => `rental:${rentalId}:pay:${digestOf(asked)}`
+/** Of redeeming a token that came back. @param of the key of the purchase or rental */
+export const refundTokenKey = (of: string, token: string): string => `${of}:refund:${digestOf(token)}`
+export const topUpKey = (causeId: string, { mintUrl, heldSats, missingSats }: { mintUrl: string; heldSats: bigint; missingSats: bigint }) =>
+  `purchase:${causeId}:topup:${mintUrl}:${heldSats}:${missingSats}`
+
+// What agents and owners do.
+export const actionKey = new KeyForm('action:')
+export const zapKey = new KeyForm('zap:')
+export const tickFeeKey = new KeyForm('tick:', ':fee')
+export const leaveKey = (agentPubkey: string, nth: string): string => `agent:${agentPubkey}:leave:${nth}`
+/** The caller's key names the move; the wallet is part of it, so that a key reused for another wallet is another move. */
+export const ownerKey = (walletPubkey: string, key: string): string => `owner:${walletPubkey}:${key}`
+
+// Entries of the ledger.
+export const operationHeld = new KeyForm('op:', ':held')
+export const operationDone = new KeyForm('op:', ':done')
+export const operationReleased = new KeyForm('op:', ':released')
+/** Of what a token brought that the books held already. */
+export const operationReturned = new KeyForm('op:', ':returned')
+export const jobSettled = new KeyForm('job:', ':settle')
+export const leaseSettled = new KeyForm('lease:', ':settle')
+/** Of a refund that is not worth its fee, and of what the fee took from one. The id is the refund's own key. */
+export const refundForgone = new KeyForm('', ':forgone')
+export const refundRest = new KeyForm('', ':rest')
+
+// Messages of the outbox: what more there is to say of a job may follow its id.
+export const jobResultMessage = new KeyForm('job-result:')
+export const jobFeedbackMessage = new KeyForm('job-feedback:')
+/** Of an event, as 64 hex digits. */
+export const JOB_ID_LENGTH = 64
+export const purchaseRequestMessage = new KeyForm('purchase:', ':request')
+export const purchaseCancelMessage = new KeyForm('purchase:', ':cancel')
