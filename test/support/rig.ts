@@ -4,13 +4,23 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { isPylonError } from '../../src/base/errors.ts'
+import { readFileIfAny } from '../../src/base/files.ts'
 import { type Home, homeAt } from '../../src/base/paths.ts'
+import { type CallOptions, callRoute, type Input, type Output, type Route } from '../../src/control/client.ts'
+import { nodeRoutes } from '../../src/control/contract/node.ts'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
 /** The program under test: PYLON_BIN (the packaged executable), else the bundle. */
 export const PROGRAM: readonly string[] =
   process.env['PYLON_BIN'] === undefined ? [process.execPath, join(root, 'dist', 'pylon.cjs')] : [process.env['PYLON_BIN']]
+
+/** Compiling the bundle anew would be half the time of a command. */
+const COMPILE_CACHE = join(root, 'dist', '.compile-cache')
+
+/** How long a node may take to end at disposal. */
+const END_MS = 5000
 
 export interface Run {
   readonly code: number | null
@@ -45,7 +55,7 @@ export class Rig implements AsyncDisposable {
 
   /** The environment of every process of this rig, made from nothing. */
   env(more: Readonly<Record<string, string>> = {}): Record<string, string> {
-    return { PATH: process.env['PATH'] ?? '', HOME: this.dir, PYLON_HOME: this.home.dir, ...more }
+    return { PATH: process.env['PATH'] ?? '', HOME: this.dir, PYLON_HOME: this.home.dir, NODE_COMPILE_CACHE: COMPILE_CACHE, ...more }
   }
 
   /** Runs one command to its end. */
@@ -83,6 +93,36 @@ export class Rig implements AsyncDisposable {
     return child
   }
 
+  /** Asks the node that runs here over its socket: for what a test looks at again and again, a process each would be too slow. */
+  async call<R extends Route>(route: R, input: Input<R>, options: CallOptions = {}): Promise<Output<R>> {
+    const { socket } = existsSync(this.sandboxHome.socket) ? this.sandboxHome : this.home
+    return (await callRoute(socket, route, input, options)).value
+  }
+
+  /** Starts a node without the start command, with a fault point or without; resolves when it answers or has died already. */
+  async launch(flags: readonly string[], fault?: string): Promise<{ died: Promise<NodeJS.Signals | null> }> {
+    const child = this.spawn(['daemon', ...flags], { env: fault === undefined ? {} : { PYLON_FAULT: fault } })
+    child.stdout?.resume()
+    child.stderr?.resume()
+    const died = new Promise<NodeJS.Signals | null>((resolve) => child.once('close', (_code, signal) => resolve(signal)))
+    const isOver = () => child.exitCode !== null || child.signalCode !== null
+    for (const deadlineMs = Date.now() + 60_000; !isOver() && !(await this.#answers()); ) {
+      if (Date.now() > deadlineMs) throw new Error(`the node did not answer\n${this.logs()}`)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    return { died }
+  }
+
+  async #answers(): Promise<boolean> {
+    try {
+      await this.call(nodeRoutes.ping, {})
+      return true
+    } catch (error) {
+      if (isPylonError(error)) return false
+      throw error
+    }
+  }
+
   /** What every log of this rig says, for failures. */
   logs(): string {
     return [this.home.log, this.sandboxHome.log]
@@ -100,9 +140,13 @@ export class Rig implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const child of this.#started) child.kill('SIGKILL')
-    for (const flags of [[], ['--sandbox']]) await this.run(['stop', '--timeout', '5', ...flags])
-    const leaked = await this.#waitForNone()
+    const nodes = this.#nodes()
+    for (const child of this.#started) if (!nodes.includes(child.pid ?? 0)) child.kill('SIGKILL')
+    for (const pid of nodes) process.kill(pid, 'SIGTERM')
+    await this.#waitUntil(() => this.#nodes().length === 0)
+    for (const pid of this.#nodes()) process.kill(pid, 'SIGKILL')
+    await this.#waitUntil(() => this.processes().length === 0)
+    const leaked = this.processes()
     for (const pid of leaked) process.kill(pid, 'SIGKILL')
     const logs = this.logs()
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 })
@@ -110,12 +154,16 @@ export class Rig implements AsyncDisposable {
     if (logs.includes('answer does not match its schema')) throw new Error(`an answer missed its schema\n${logs}`)
   }
 
-  async #waitForNone(): Promise<number[]> {
-    for (let i = 0; i < 100; i++) {
-      if (this.processes().length === 0) return []
-      await new Promise((resolve) => setTimeout(resolve, 50))
+  /** The nodes of both homes that live, by their PID files. */
+  #nodes(): number[] {
+    const named = [this.home, this.sandboxHome].map((home) => Number(/"pid":(\d+)/.exec(readFileIfAny(home.pidFile) ?? '')?.[1]))
+    return this.processes().filter((pid) => named.includes(pid))
+  }
+
+  async #waitUntil(isDone: () => boolean): Promise<void> {
+    for (const deadlineMs = Date.now() + END_MS; !isDone() && Date.now() < deadlineMs; ) {
+      await new Promise((resolve) => setTimeout(resolve, 25))
     }
-    return this.processes()
   }
 }
 

@@ -194,40 +194,37 @@ describe('triggers', () => {
 describe('exactly once', () => {
   const POSTER = rules({ on: 'tick', do: [{ type: 'post', text: 'Tick {{tick.number}}.' }] })
 
-  it.each(['plan_tick', 'claim_action', 'finish_tick', 'begin_thinking', 'claim_tick'])(
-    'posts once when the node dies after %s',
-    async (label) => {
-      const dir = tempDir()
-      const outside = new Outside()
-      outside.accepts = false
-      let died = false
-      // What is committed stays, nobody hears of it, and nothing can be written any more.
-      const hook = {
-        beforeCommit() {
-          if (died) throw new PylonError('shutting_down', 'killed')
-        },
-        afterCommit(labels: readonly string[]) {
-          died ||= labels.some((name) => name.startsWith(label))
-          if (died) throw new PylonError('shutting_down', 'killed')
-        },
-      }
-      const world = await startWorld({ dir, outside, hook })
-      await world.host.spawn({ name: 'ada', brain: POSTER })
-      await vi.waitFor(() => expect(died).toBe(true))
-      world.crash()
-      const ada = world.keyring.account(10).pubkey
-
-      outside.accepts = true
-      const again = await startWorld({ dir, outside, clock: world.clock })
-      await vi.waitFor(() => expect(again.host.log('ada').at(-1)).toMatchObject({ state: 'done', error: null }))
-      await vi.waitFor(() => expect(outside.ofKind(1, ada)).toHaveLength(1))
-      expect(again.host.log('ada').filter((tick) => tick.trigger === 'first')).toHaveLength(1)
-      await again.close()
-      const third = await startWorld({ dir, outside, clock: world.clock })
-      expect(outside.ofKind(1, ada).map((event) => event.content)).toEqual(['Tick 1.'])
-      await third.close()
-    },
+  const deaths = ['claim_tick', 'begin_thinking', 'plan_tick', 'claim_action', 'finish_tick'].flatMap((label) =>
+    (['before', 'after'] as const).map((side) => [side, label] as const),
   )
+
+  it.each(deaths)('posts once when the node dies %s %s', async (side, label) => {
+    const dir = tempDir()
+    const outside = new Outside()
+    outside.accepts = false
+    let died = false
+    // What is committed stays, nobody hears of it, and nothing can be written any more.
+    const strike = (when: 'before' | 'after') => (labels: readonly string[]) => {
+      died ||= when === side && labels.some((name) => name.startsWith(label))
+      if (died) throw new PylonError('shutting_down', 'killed')
+    }
+    const hook = { beforeCommit: strike('before'), afterCommit: strike('after') }
+    const world = await startWorld({ dir, outside, hook })
+    await world.host.spawn({ name: 'ada', brain: POSTER })
+    await vi.waitFor(() => expect(died).toBe(true))
+    world.crash()
+    const ada = world.keyring.account(10).pubkey
+
+    outside.accepts = true
+    const again = await startWorld({ dir, outside, clock: world.clock })
+    await vi.waitFor(() => expect(again.host.log('ada').at(-1)).toMatchObject({ state: 'done', error: null }))
+    await vi.waitFor(() => expect(outside.ofKind(1, ada)).toHaveLength(1))
+    expect(again.host.log('ada').filter((tick) => tick.trigger === 'first')).toHaveLength(1)
+    await again.close()
+    const third = await startWorld({ dir, outside, clock: world.clock })
+    expect(outside.ofKind(1, ada).map((event) => event.content)).toEqual(['Tick 1.'])
+    await third.close()
+  })
 
   it('zaps once when the node dies between the claim and the answer', async () => {
     const dir = tempDir()
