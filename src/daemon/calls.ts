@@ -4,6 +4,8 @@ import { rfc3339 } from '../base/clock.ts'
 import { messageOf, PylonError, toPylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
+import { News } from '../base/news.ts'
+import type { Scope } from '../base/scope.ts'
 import type { Claims, Tasks, TaskView } from '../control/calls.ts'
 import { answerKey, claimKey, pruneCalls } from '../store/control/idempotency.ts'
 import { failLostTasks, findTask, finishTask, startTask } from '../store/control/tasks.ts'
@@ -35,26 +37,24 @@ export async function reconcileCalls({ store, clock }: Deps): Promise<void> {
 
 export class StoredTasks implements Tasks {
   readonly #deps: Deps
-  readonly #running = new Map<string, Promise<void>>()
+  readonly #scope: Scope
+  readonly #running = new Set<string>()
+  readonly #ends: News
 
-  constructor(deps: Deps) {
+  /** @param scope owns the tasks that run */
+  constructor(deps: Deps, scope: Scope) {
     this.#deps = deps
+    this.#scope = scope
+    this.#ends = new News(scope)
   }
 
   async run(id: string, route: string, work: () => Promise<unknown>): Promise<void> {
     if (this.#running.has(id)) return
-    let begun: () => void = () => undefined
-    const begin = new Promise<void>((resolve) => {
-      begun = resolve
-    })
-    // In the map before anything is awaited, so that a second call at the same moment joins.
-    this.#running.set(
-      id,
-      begin.then(() => this.#work(id, work)),
-    )
+    // Before anything is awaited, so that a second call at the same moment joins.
+    this.#running.add(id)
     try {
       await this.#deps.store.write(startTask({ id, route, at: this.#deps.clock.now() }))
-      begun()
+      this.#scope.spawn(route, () => this.#work(id, work))
     } catch (error) {
       this.#running.delete(id)
       throw error
@@ -76,13 +76,7 @@ export class StoredTasks implements Tasks {
   }
 
   async get(id: string, waitMs: number, signal: AbortSignal): Promise<TaskView> {
-    const running = this.#running.get(id)
-    if (running !== undefined && waitMs > 0) {
-      const over = new AbortController()
-      const limit = this.#deps.clock.sleep(waitMs, AbortSignal.any([signal, over.signal])).catch(() => undefined)
-      await Promise.race([running, limit])
-      over.abort()
-    }
+    if (this.#running.has(id) && waitMs > 0) await this.#ends.next(id, waitMs, signal)
     const view = this.find(id)
     if (view === undefined) throw new PylonError('task_not_found', `There is no task ${id}.`)
     return view
@@ -104,6 +98,7 @@ export class StoredTasks implements Tasks {
       logger.error({ task: id, reason: messageOf(error) }, 'the outcome of a task could not be stored')
     } finally {
       this.#running.delete(id)
+      this.#ends.tell(id)
     }
   }
 }

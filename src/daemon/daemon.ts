@@ -4,6 +4,8 @@ import { loadConfig } from '../base/config.ts'
 import { createDialer } from '../base/dialer.ts'
 import { toPylonError } from '../base/errors.ts'
 import { createLogger, type Logger } from '../base/logger.ts'
+import { systemRandom } from '../base/random.ts'
+import { Scope } from '../base/scope.ts'
 import { VERSION } from '../base/version.ts'
 import { ControlServer } from '../control/server.ts'
 import { sweepTraces } from '../inference/traces.ts'
@@ -26,6 +28,8 @@ import { settleSurroundings } from './network.ts'
 import { PylonNode } from './node.ts'
 import { listenToSignals, Shutdown } from './shutdown.ts'
 
+/** For what runs beside the parts: above all the sandbox process. */
+const SCOPE_DRAIN_MS = 4000
 /** How long the end may take beyond the drain before what is left is cut. */
 const CLOSE_DEADLINE_MS = 5000
 
@@ -74,6 +78,12 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   shutdown.onClose('store', () => store.close())
   const clock = systemClock
   const deps = { store, clock, logger }
+  const scope = Scope.root('node', { clock, random: systemRandom }, ({ path, error }) =>
+    logger.error({ path, err: error }, 'running work failed; the rest goes on'),
+  )
+  shutdown.onClose('running work', async () => {
+    for (const { path } of await scope.close(SCOPE_DRAIN_MS)) logger.warn({ path }, 'running work did not end in time')
+  })
   await reconcileCalls(deps)
   await store.write(putSetting({ key: RUN_OPTIONS_KEY, value: run, at: clock.now() }))
 
@@ -82,27 +92,27 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   const dialer = createDialer()
   shutdown.onClose('dialer', () => dialer.close())
   const onSandboxLog = (line: string) => logFile.write(line)
-  const surroundings = await settleSurroundings({ ...deps, home, network, run, config, dialer, onSandboxLog })
-  shutdown.onClose('sandbox', () => surroundings.close())
+  const surroundings = await settleSurroundings({ ...deps, scope, home, network, run, config, dialer, onSandboxLog })
 
-  const node = new PylonNode({ ...deps, options, config, identity, keyring, dialer, surroundings, logFile, events, shutdown })
+  const node = new PylonNode({ ...deps, scope, options, config, identity, keyring, dialer, surroundings, logFile, events, shutdown })
   shutdown.onClose('parts', () => node.close())
   if (!keyring.locked) await node.startParts()
 
-  const tasks = new StoredTasks(deps)
+  const tasks = new StoredTasks(deps, scope.child('tasks'))
   const server = new ControlServer({ routes: boundRoutes(node, tasks), network, claims: storedClaims(deps), tasks, logger })
   await server.listen(home.socket)
   shutdown.onClose('control socket', () => server.close())
   writePidFile(home)
-  const stopWatching = watchHome({
-    ...{ home, clock, logger, server },
+  const watch = scope.child('watch of the home')
+  watchHome({
+    ...{ scope: watch, home, logger, server },
     onLost: (reason) => {
       // Nothing that still runs could be stored.
       node.drainMs = 0
       shutdown.request(reason)
     },
   })
-  shutdown.onClose('watch of the home', stopWatching)
+  shutdown.onClose('watch of the home', async () => void (await watch.close()))
   logger.info({ pid: process.pid, version: VERSION, home: home.dir, network, mode: node.mode, locked: keyring.locked }, 'ready')
   return node
 }

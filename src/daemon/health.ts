@@ -1,6 +1,9 @@
-/** The health of one part of the node. */
+/** The health of one part of the node, and what is kept of how it ended. */
 
 export type Health = { readonly state: 'ok' } | { readonly state: 'degraded' | 'off'; readonly reason: string; readonly nextStep?: string }
+
+/** The setting with what the last end did not wait for: paths of running work. */
+export const LATE_WORK_KEY = 'late_work'
 
 export const OK: Health = { state: 'ok' }
 

@@ -7,6 +7,7 @@ import { messageOf, PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
+import type { Scope } from '../base/scope.ts'
 import { getSetting, putSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
 import { type Health, OK } from './health.ts'
@@ -18,10 +19,11 @@ export interface Surroundings {
   /** To be on the wallet's list from the start. */
   readonly mints: readonly string[]
   readonly sandbox: { readonly urls: SandboxUrls; health(): Health } | undefined
-  close(): Promise<void>
 }
 
 interface Deps {
+  /** Owns the sandbox process, where this node has one of its own. */
+  readonly scope: Scope
   readonly home: Home
   readonly network: 'sandbox' | 'live'
   readonly run: RunOptions
@@ -47,7 +49,7 @@ export async function settleSurroundings(deps: Deps): Promise<Surroundings> {
 
 function ofLive({ run, config }: Deps): Surroundings {
   const relays = [run.relays, config.node.relays, DEFAULT_RELAYS].find((list) => list.length > 0) ?? []
-  return { relays, mints: run.mints, sandbox: undefined, close: async () => undefined }
+  return { relays, mints: run.mints, sandbox: undefined }
 }
 
 /**
@@ -65,15 +67,15 @@ async function ofSandbox(deps: Deps): Promise<Surroundings> {
   const joined = await joinedSandbox(deps)
   if (joined !== undefined) {
     const { relays = [joined.relayUrl], mints = [joined.mintUrl], ...urls } = joined
-    return { relays, mints, sandbox: { urls, health: () => OK }, close: async () => undefined }
+    return { relays, mints, sandbox: { urls, health: () => OK } }
   }
-  const child = new SandboxChild({ home: deps.home, clock: deps.clock, logger: deps.logger, onLog: deps.onSandboxLog })
-  const urls = await child.startPatiently()
+  const { home, logger, onSandboxLog: onLog } = deps
+  const child = new SandboxChild({ scope: deps.scope.child('sandbox'), home, logger, onLog })
+  const urls = await child.start()
   return {
     relays: [urls.relayUrl],
     mints: [urls.mintUrl],
     sandbox: { urls, health: () => child.health },
-    close: () => child.stop(),
   }
 }
 

@@ -5,15 +5,16 @@ import type { Dialer } from '../base/dialer.ts'
 import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
-import { systemRandom } from '../base/random.ts'
-import { type RunningWork, Scope } from '../base/scope.ts'
+import type { RunningWork, Scope } from '../base/scope.ts'
 import { allowRelays } from '../host/parts.ts'
 import { type Identity, isProtected, unlockIdentity } from '../nostr/keys/identity.ts'
 import type { HomeKeyring } from '../nostr/keys/keyring.ts'
 import { listAgents } from '../store/agents/agents.ts'
 import { mintNow } from '../store/money/mint-moves.ts'
+import { putSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
 import type { Events } from './events.ts'
+import { LATE_WORK_KEY } from './health.ts'
 import type { LogFile } from './home/log-file.ts'
 import { askMintsAfterRestore } from './home/restored.ts'
 import type { DaemonOptions, Mode } from './launch/run-options.ts'
@@ -25,6 +26,8 @@ import type { Services } from './services.ts'
 import type { Shutdown } from './shutdown.ts'
 
 export interface NodeDeps {
+  /** Of the whole process: owns all that runs. */
+  readonly scope: Scope
   readonly options: DaemonOptions
   readonly config: Config
   readonly store: Store
@@ -46,6 +49,8 @@ const DRAIN_MS = 7000
 /** What runs under the node's own scope asks others, and can be asked again. */
 const SCOPE_DRAIN_MS = 1000
 const ADD_MINT_AGAIN = { minMs: 1000, maxMs: 60_000 }
+
+const MAX_LATE = 50
 
 /** Keys whose change shows only after a restart. */
 const AFTER_RESTART = ['node.mode', 'node.relays', 'node.index_relays', 'runtimes.enabled'] as const
@@ -70,7 +75,7 @@ export class PylonNode implements Services {
   /** Set when the end is a restart. */
   successor: Successor | undefined
   readonly #deps: NodeDeps
-  /** Owns all that runs here. */
+  /** Owns what runs in the parts and at their start. */
   readonly #scope: Scope
   /** Of the start, which may still be under way when the end begins. */
   readonly #start: Scope
@@ -93,11 +98,9 @@ export class PylonNode implements Services {
     this.events = deps.events
     this.startedAt = clock.now()
     this.#config = deps.config
-    this.#scope = Scope.root('node', { clock, random: systemRandom }, ({ path, error }) =>
-      logger.error({ path, err: error }, 'running work failed; the rest goes on'),
-    )
+    this.#scope = deps.scope.child('parts')
     this.#start = this.#scope.child('start')
-    this.runtimeCalls = new RuntimeCalls(clock)
+    this.runtimeCalls = new RuntimeCalls(this.#scope)
     this.parts = new NodeParts({ ...deps, ...options, scope: this.#scope, mode: this.mode, config: () => this.#config })
   }
 
@@ -107,7 +110,7 @@ export class PylonNode implements Services {
 
   /** What runs now, the oldest first. */
   running(): RunningWork[] {
-    return this.#scope.running()
+    return this.#deps.scope.running()
   }
 
   /** Builds and starts what needs the keys; resolves when that runs, or after a short while when others are slow to answer. */
@@ -185,7 +188,13 @@ export class PylonNode implements Services {
     // An unlock may have come just before: nothing is started after its end.
     const late = await this.#start.close(SCOPE_DRAIN_MS)
     late.push(...(await this.parts.close(this.drainMs)), ...(await this.#scope.close(SCOPE_DRAIN_MS)))
-    for (const { path } of late) this.logger.warn({ path }, 'running work did not end in time')
+    const paths = late.map(({ path }) => path)
+    for (const path of paths) this.logger.warn({ path }, 'running work did not end in time')
+    try {
+      await this.store.write(putSetting({ key: LATE_WORK_KEY, value: paths.slice(0, MAX_LATE), at: this.clock.now() }))
+    } catch (error) {
+      this.logger.warn({ reason: messageOf(error) }, 'what was late could not be noted')
+    }
   }
 
   /** A mint named at start goes on the list as soon as it answers. */

@@ -8,6 +8,7 @@ import { ERRORS, type ErrorCode, isPylonError, messageOf, PylonError } from '../
 import { parseJson } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
+import type { Scope } from '../base/scope.ts'
 import { type Health, OK } from './health.ts'
 import { childEnv, selfCommand } from './launch/self-command.ts'
 
@@ -19,8 +20,7 @@ export interface SandboxUrls {
 }
 
 const READY_DEADLINE_MS = 20_000
-const FIRST_BACKOFF_MS = 250
-const MAX_BACKOFF_MS = 30_000
+const AGAIN = { minMs: 250, maxMs: 30_000 }
 const PORT_ATTEMPTS = 15
 const PORT_WAIT_MS = 200
 const STOP_GRACE_MS = 3000
@@ -29,8 +29,9 @@ const readyLine = z.object({ relay_url: z.string(), mint_url: z.string(), lnurl_
 const failedLine = z.object({ error: z.object({ code: z.string(), message: z.string() }) })
 
 interface Deps {
+  /** The process ends with it. */
+  readonly scope: Scope
   readonly home: Home
-  readonly clock: Clock
   readonly logger: Logger
   /** Descriptor-backed sink of the child's own log lines. */
   onLog(line: string): void
@@ -39,76 +40,68 @@ interface Deps {
 export class SandboxChild {
   readonly #deps: Deps
   #child: ChildProcess | undefined
-  #backoffMs = FIRST_BACKOFF_MS
-  #isStopping = false
-  #cancelRestart: () => void = () => undefined
   #health: Health = { state: 'degraded', reason: 'starting' }
 
   constructor(deps: Deps) {
     this.#deps = deps
+    deps.scope.atEnd('process', () => this.#stop())
   }
 
   get health(): Health {
     return this.#health
   }
 
-  /** As `start`, for the first time: the sandbox of a node that was killed just now may hold its ports a moment longer. */
-  async startPatiently(): Promise<SandboxUrls> {
+  /** The sandbox of a node that was killed just now may hold its ports a moment longer. @throws port_taken, sandbox_failed */
+  async start(): Promise<SandboxUrls> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.start()
+        return await this.#launch()
       } catch (error) {
         if (!isPylonError(error, 'port_taken') || attempt >= PORT_ATTEMPTS) throw error
-        await this.#deps.clock.sleep(PORT_WAIT_MS)
+        await this.#deps.scope.sleep(PORT_WAIT_MS)
       }
     }
   }
 
-  /** @throws port_taken, sandbox_failed */
-  async start(): Promise<SandboxUrls> {
-    const { command, args } = selfCommand(['sandbox', '--dir', join(this.#deps.home.dir, 'services')])
+  async #launch(): Promise<SandboxUrls> {
+    const { scope, home, logger, onLog } = this.#deps
+    const { command, args } = selfCommand(['sandbox', '--dir', join(home.dir, 'services')])
     // The IPC channel carries nothing: its end tells the sandbox that we have died.
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env: childEnv(process.env) })
     this.#child = child
-    if (child.stderr !== null) createInterface({ input: child.stderr }).on('line', (line) => this.#deps.onLog(`${line}\n`))
-    const urls = await firstLine(child, this.#deps.clock)
+    if (child.stderr !== null) createInterface({ input: child.stderr }).on('line', (line) => onLog(`${line}\n`))
+    const urls = await firstLine(child, scope.clock)
     this.#health = OK
-    this.#backoffMs = FIRST_BACKOFF_MS
-    child.once('exit', (code, signal) => this.#onExit(code, signal))
-    this.#deps.logger.info({ pid: child.pid, ...urls }, 'the sandbox serves')
+    child.once('exit', () => scope.spawn('start again', () => this.#startAgain()))
+    logger.info({ pid: child.pid, ...urls }, 'the sandbox serves')
     return urls
   }
 
-  async stop(): Promise<void> {
-    this.#isStopping = true
-    this.#cancelRestart()
+  async #stop(): Promise<void> {
     const child = this.#child
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
     const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))
     child.kill('SIGTERM')
-    const cancelKill = this.#deps.clock.after(STOP_GRACE_MS, () => child.kill('SIGKILL'))
+    const cancelKill = this.#deps.scope.clock.after(STOP_GRACE_MS, () => child.kill('SIGKILL'))
     await exited
     cancelKill()
   }
 
-  #onExit(code: number | null, signal: string | null): void {
-    if (this.#isStopping) return
-    const how = signal === null ? `exit code ${code}` : `signal ${signal}`
-    this.#deps.logger.error({ how, restart_in_ms: this.#backoffMs }, 'the sandbox ended')
-    this.#health = { state: 'degraded', reason: `the sandbox process ended with ${how} and is started again`, nextStep: 'pylon logs' }
-    this.#cancelRestart = this.#deps.clock.after(this.#backoffMs, () => void this.#restart())
-    this.#backoffMs = Math.min(this.#backoffMs * 2, MAX_BACKOFF_MS)
-  }
-
-  async #restart(): Promise<void> {
-    if (this.#isStopping) return
-    const backoffMs = this.#backoffMs
-    try {
-      await this.start()
-    } catch (error) {
-      this.#backoffMs = backoffMs
-      this.#deps.logger.error({ reason: messageOf(error) }, 'the sandbox did not start again')
-      if (!this.#isStopping) this.#onExit(this.#child?.exitCode ?? null, null)
+  async #startAgain(): Promise<void> {
+    const { scope, logger } = this.#deps
+    for (const again = scope.backoff(AGAIN); ; ) {
+      const { exitCode, signalCode } = this.#child ?? {}
+      const how = typeof signalCode === 'string' ? `signal ${signalCode}` : `exit code ${exitCode}`
+      const restartInMs = again.nextMs()
+      logger.error({ how, restart_in_ms: restartInMs }, 'the sandbox ended')
+      this.#health = { state: 'degraded', reason: `the sandbox process ended with ${how} and is started again`, nextStep: 'pylon logs' }
+      await scope.sleep(restartInMs)
+      try {
+        await this.#launch()
+        return
+      } catch (error) {
+        logger.error({ reason: messageOf(error) }, 'the sandbox did not start again')
+      }
     }
   }
 }

@@ -18,6 +18,7 @@ import { agentSummary } from './routes/agents.ts'
 type Status = Output<typeof nodeRoutes.status>
 
 const MAX_REFUSALS = 50
+const MAX_WORK = 50
 
 export function statusOf(node: PylonNode): Status {
   const held = heldValue(node.store)
@@ -43,8 +44,15 @@ export function statusOf(node: PylonNode): Status {
     wallet: walletOf(node, held),
     store: healthFields(storeHealth(node)),
     earnings: { total_msats: msats(earningsSummary(node.store, { limit: 0 }).totalMsats) },
+    work: workOf(node),
     runtimes: runtimesOf(node),
   }
+}
+
+function workOf(node: PylonNode): Status['work'] {
+  const running = node.running()
+  const oldest = running.slice(0, MAX_WORK).map(({ path, sinceMs }) => ({ name: path, since: rfc3339(sinceMs) }))
+  return { count: running.length, oldest }
 }
 
 function runtimesOf(node: PylonNode): Status['runtimes'] {

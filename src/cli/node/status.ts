@@ -13,6 +13,8 @@ import { shortId } from '../terminal/table.ts'
 type Status = Output<typeof nodeRoutes.status>
 
 const REDRAW_MS = 1000
+const LONG_S = 60
+const MAX_NAMED = 5
 const CLEAR = '\u001b[H\u001b[J'
 
 export const statusCommand = defineCommand({
@@ -66,9 +68,20 @@ function head(status: Status): string {
     ['host', health(status.host)],
     ['provider', health(status.provider)],
     ['runtimes', health(status.runtimes)],
+    ['work', work(status)],
     ...(status.store.state === 'ok' ? [] : [['store', health(status.store)]]),
   ]
   return table(rows)
+}
+
+/** How much runs, and by name what runs for long. */
+function work({ work: { count, oldest }, started_at, uptime_s }: Status): string {
+  const nowMs = Date.parse(started_at) + uptime_s * 1000
+  const secondsOf = (since: string) => Math.floor((nowMs - Date.parse(since)) / 1000)
+  const long = oldest.filter(({ since }) => secondsOf(since) > LONG_S)
+  const names = long.slice(0, MAX_NAMED).map(({ name, since }) => `${plain(name)} (${duration(secondsOf(since))})`)
+  const more = long.length > names.length ? [`${long.length - names.length} more`] : []
+  return `${count} running${long.length === 0 ? '' : `; for over a minute: ${[...names, ...more].join(', ')}`}`
 }
 
 function agents({ host }: Status): string {

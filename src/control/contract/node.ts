@@ -82,6 +82,10 @@ const status = z.strictObject({
   }),
   store: z.strictObject({ ...part }),
   earnings: z.strictObject({ total_msats: msatsField }),
+  work: z.strictObject({
+    count: z.int(),
+    oldest: z.array(z.strictObject({ name: z.string(), since: timeField })).describe('At most 50, the oldest first.'),
+  }),
   runtimes: z.strictObject({
     ...part,
     substrates: z.array(z.strictObject({ provider: z.string(), usable: z.boolean(), isolated: z.boolean(), reason, next_step: nextStep })),

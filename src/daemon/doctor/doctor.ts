@@ -8,6 +8,8 @@ import { auditLedger, heldByMint } from '../../store/money/ledger.ts'
 import { listMints } from '../../store/money/mints.ts'
 import { listQuotes } from '../../store/money/quotes.ts'
 import { countGivenUp, listRefusals } from '../../store/nostr/outbox.ts'
+import { getSetting } from '../../store/settings.ts'
+import { LATE_WORK_KEY } from '../health.ts'
 import type { PylonNode } from '../node.ts'
 import { tellOperator } from '../routes/wallet-invoices.ts'
 import type { ReadServices } from '../services.ts'
@@ -39,6 +41,7 @@ const EXAMINATIONS: readonly Examination[] = [
     name: 'relays',
     run: (_read, node) => (node === undefined ? skipped('relays', 'The node is stopped.', 'pylon start') : checkRelays(node)),
   },
+  { name: 'work', run: checkWork },
   { name: 'backends', run: (_read, node) => (node === undefined ? [] : checkBackends(node)) },
   { name: 'substrates', run: (_read, node) => (node === undefined ? [] : checkSubstrates(node)) },
 ]
@@ -151,6 +154,23 @@ async function askMint({ dialer, clock }: PylonNode, url: string, name: string):
     return failed(name, messageOf(error), 'Check the network; sats at the mint stay there.')
   }
 }
+
+/** What runs for long, and what the last end did not wait for. */
+function checkWork({ store, clock }: ReadServices, node: PylonNode | undefined): Check[] {
+  const late = getSetting<string[]>(store, LATE_WORK_KEY) ?? []
+  const before = late.length === 0 ? [] : [`The last end did not wait for ${named(late)}: it is taken up where it was.`]
+  const running = node?.running() ?? []
+  const long = running.filter(({ sinceMs }) => clock.now() - sinceMs > LONG_WORK_MS).map(({ path }) => path)
+  const now = long.length === 0 ? 'nothing for over a minute' : `for over a minute: ${named(long)}`
+  const words = [...(node === undefined ? [] : [`${running.length} pieces of work run, ${now}.`]), ...before]
+  if (words.length === 0) return []
+  return [before.length === 0 ? ok('work', words.join(' ')) : warning('work', words.join(' '), 'pylon logs says what it was doing')]
+}
+
+const LONG_WORK_MS = 60_000
+const NAMED_WORKS = 5
+const named = (paths: readonly string[]) =>
+  `${paths.slice(0, NAMED_WORKS).join(', ')}${paths.length > NAMED_WORKS ? ` and ${paths.length - NAMED_WORKS} more` : ''}`
 
 function checkRelays(node: PylonNode): Check[] {
   const relays = node.parts.nostr.peek()?.health() ?? []

@@ -1,52 +1,41 @@
 /** Looks after the home of a running node: one that is deleted, moved or replaced ends it; a socket or pid file that went is made again. */
 import { statSync } from 'node:fs'
-import type { Clock } from '../../base/clock.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Home } from '../../base/paths.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { ControlServer } from '../../control/server.ts'
 import { readPidFile, writePidFile } from './pidfile.ts'
 
 const LOOK_EVERY_MS = 2000
 
 export interface HomeWatchDeps {
+  /** Its own: it ends with what is lost. */
+  readonly scope: Scope
   readonly home: Home
-  readonly clock: Clock
   readonly logger: Logger
   readonly server: Pick<ControlServer, 'socketState' | 'listenAgain'>
   /** Called once, with the reason: whatever is written from then on is lost. */
   onLost(reason: string): void
 }
 
-/** @returns a function that ends the watch. */
-export function watchHome(deps: HomeWatchDeps): () => void {
-  const { home, clock, logger } = deps
+/** Looks now and then until its scope ends, or the home is lost. */
+export function watchHome(deps: HomeWatchDeps): void {
+  const { scope, home, logger } = deps
   const kept = [home.dir, home.database, home.lease].map((path) => ({ path, identity: identityOf(path) }))
-  let isOver = false
-  let cancel = () => {}
-  const look = async () => {
+  scope.every('look', LOOK_EVERY_MS, async () => {
     const lost = kept.find(({ path, identity }) => identityOf(path) !== identity)
     if (lost !== undefined) {
-      isOver = true
+      scope.end()
       logger.error({ path: lost.path }, 'the home of this node was deleted, moved or replaced while it ran: it ends')
-      deps.onLost(`${lost.path} was taken away`)
-      return
+      return deps.onLost(`${lost.path} was taken away`)
     }
     try {
       await repair(deps)
     } catch (error) {
       logger.warn({ error: messageOf(error) }, 'the home could not be repaired; it is tried again')
     }
-    goOn()
-  }
-  const goOn = () => {
-    if (!isOver) cancel = clock.after(LOOK_EVERY_MS, () => void look())
-  }
-  goOn()
-  return () => {
-    isOver = true
-    cancel()
-  }
+  })
 }
 
 async function repair({ home, logger, server }: HomeWatchDeps): Promise<void> {

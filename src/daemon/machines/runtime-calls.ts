@@ -1,5 +1,6 @@
 /** Statuses of commands to machines while they run, for those who follow them over the socket; forgotten with the process. */
-import type { Clock } from '../../base/clock.ts'
+import { News } from '../../base/news.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 
 /** Commands whose statuses are kept. */
@@ -8,16 +9,16 @@ const MAX_STATUSES = 256
 
 interface Followed {
   readonly statuses: ControlStatus[]
-  readonly waiters: Set<() => void>
   isDone: boolean
 }
 
 export class RuntimeCalls {
-  readonly #clock: Clock
+  readonly #news: News
   readonly #calls = new Map<string, Followed>()
 
-  constructor(clock: Clock) {
-    this.#clock = clock
+  /** @param scope owns who waits */
+  constructor(scope: Scope) {
+    this.#news = new News(scope)
   }
 
   /** Runs the work and keeps the statuses that it emits. */
@@ -27,46 +28,30 @@ export class RuntimeCalls {
     try {
       return await work((status) => {
         if (call.statuses.length < MAX_STATUSES) call.statuses.push(status)
-        wake(call)
+        this.#news.tell(key)
       })
     } finally {
       call.isDone = true
-      wake(call)
+      this.#news.tell(key)
     }
   }
 
   /** Those after the first `after`; waits for one more, or for the end, at most `waitMs`. */
   async after(key: string, after: number, waitMs: number, signal: AbortSignal): Promise<{ statuses: ControlStatus[]; done: boolean }> {
     const call = this.#of(key)
-    if (waitMs > 0 && call.statuses.length <= after && !call.isDone) {
-      await new Promise<void>((resolve) => {
-        const done = () => {
-          cancel()
-          call.waiters.delete(done)
-          signal.removeEventListener('abort', done)
-          resolve()
-        }
-        const cancel = this.#clock.after(waitMs, done)
-        call.waiters.add(done)
-        signal.addEventListener('abort', done, { once: true })
-      })
-    }
+    if (waitMs > 0 && call.statuses.length <= after && !call.isDone) await this.#news.next(key, waitMs, signal)
     return { statuses: call.statuses.slice(after), done: call.isDone }
   }
 
   #of(key: string): Followed {
     const known = this.#calls.get(key)
     if (known !== undefined) return known
-    for (const [old, { isDone, waiters }] of this.#calls) {
+    for (const [old, { isDone, statuses }] of this.#calls) {
       if (this.#calls.size < MAX_CALLS) break
-      if (isDone || waiters.size === 0) this.#calls.delete(old)
+      if (isDone || statuses.length === 0) this.#calls.delete(old)
     }
-    const call: Followed = { statuses: [], waiters: new Set(), isDone: false }
+    const call: Followed = { statuses: [], isDone: false }
     this.#calls.set(key, call)
     return call
   }
-}
-
-function wake({ waiters }: Followed): void {
-  for (const waiter of [...waiters]) waiter()
 }

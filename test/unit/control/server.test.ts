@@ -15,6 +15,7 @@ import { type Call, defineRoutes, type Handlers, msatsField, queryInt } from '..
 import { ControlServer } from '../../../src/control/server.ts'
 import { reconcileCalls, StoredTasks, storedClaims } from '../../../src/daemon/calls.ts'
 import { Store } from '../../../src/store/store.ts'
+import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
 
 const routes = defineRoutes({
@@ -83,7 +84,7 @@ interface Setup {
 
 async function setup(dir = tempDir(), store = Store.open(':memory:')): Promise<Setup> {
   const deps = { store, clock: new ManualClock(), logger: silentLogger }
-  const tasks = new StoredTasks(deps)
+  const tasks = new StoredTasks(deps, testScope())
   const socket = join(dir, 's')
   const paid: string[] = []
   const handlers: Handlers<typeof routes> = {

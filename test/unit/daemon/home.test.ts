@@ -11,6 +11,7 @@ import { watchHome } from '../../../src/daemon/home/home-watch.ts'
 import { writePidFile } from '../../../src/daemon/home/pidfile.ts'
 import { prepareHome } from '../../../src/daemon/home/prepare-home.ts'
 import { restoreHome } from '../../../src/daemon/offline/restore.ts'
+import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
 
 test('a home is made with the folders above it, private', () => {
@@ -57,8 +58,9 @@ async function watched() {
   const lost: string[] = []
   const socket: { state: 'ours' | 'gone' } = { state: 'ours' }
   const server = { socketState: () => socket.state, listenAgain: async () => void Object.assign(socket, { state: 'ours' }) }
-  const stop = watchHome({ home, clock, logger: silentLogger, server, onLost: (reason) => lost.push(reason) })
-  onTestFinished(stop)
+  const scope = testScope(clock)
+  watchHome({ scope, home, logger: silentLogger, server, onLost: (reason) => lost.push(reason) })
+  onTestFinished(async () => void (await scope.close()))
   return { home, clock, lost, socket }
 }
 

@@ -13,6 +13,7 @@ import { Shutdown } from '../../../src/daemon/shutdown.ts'
 import { createIdentity } from '../../../src/nostr/keys/identity.ts'
 import { HomeKeyring } from '../../../src/nostr/keys/keyring.ts'
 import { Store } from '../../../src/store/store.ts'
+import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
 
 test('starts no part after its end, and none that an unlock would start later', async () => {
@@ -26,6 +27,7 @@ test('starts no part after its end, and none that an unlock would start later', 
   const dialer = createDialer()
   const shutdown = new Shutdown(logger)
   const node = new PylonNode({
+    scope: testScope(),
     options: { home: homeAt(dir), network: 'live', run: { relays: [], mints: [] }, isDetached: false },
     config: DEFAULT_CONFIG,
     store,
@@ -34,7 +36,7 @@ test('starts no part after its end, and none that an unlock would start later', 
     identity,
     keyring,
     dialer,
-    surroundings: { relays: [], mints: [], sandbox: undefined, close: async () => undefined },
+    surroundings: { relays: [], mints: [], sandbox: undefined },
     logFile: new LogFile(join(dir, 'log'), false),
     events: new Events(systemClock),
     shutdown,
