@@ -44,6 +44,8 @@ type Needs = Readonly<Record<string, Part<unknown>>>
 
 /** What runs in these by then asks others, and can be asked again. */
 const ASKING_DRAIN_MS = 1000
+/** For what was sent and not recorded yet, and who is told of it: what is cut short is told again after the next start. */
+const OUTBOX_DRAIN_MS = 2000
 const NO_MINT = { reason: 'no_mint', nextStep: 'pylon wallet mints add URL' }
 
 export class NodeParts {
@@ -62,7 +64,7 @@ export class NodeParts {
       return createNostr({ ...this.#common(scope), keyring, relays, indexRelays: indexRelaysOf(config(), network, relays) })
     },
     start: (nostr) => nostr.start(),
-    stop: (nostr) => nostr.close(),
+    drainMs: OUTBOX_DRAIN_MS,
   })
 
   readonly wallets = this.#part({

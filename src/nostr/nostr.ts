@@ -1,13 +1,15 @@
 /** The Nostr layer put together: relays, subscriptions, outbox, look-ups. */
-import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
+import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Failure, Scope } from '../base/scope.ts'
 import type { Store } from '../store/store.ts'
 import { Outbox } from './outbox/outbox.ts'
 import { Canary } from './reading/canary.ts'
 import { Directory } from './reading/directory.ts'
-import { listenRelays, queryRelays } from './reading/query.ts'
+import { listenRelays } from './reading/listen.ts'
+import { queryRelays } from './reading/query.ts'
 import { Subscriptions } from './reading/subscriptions.ts'
 import { createVerifier, type Verifier } from './reading/verify.ts'
 import { RelayPool } from './relay/pool.ts'
@@ -17,8 +19,9 @@ import { startRetention } from './retention.ts'
 import type { Keyring, Nostr, RelayHealth } from './types.ts'
 
 export interface NostrDeps {
+  /** Of this layer alone: closing it ends reading, then the outbox, then the connections. */
+  readonly scope: Scope
   readonly store: Store
-  readonly clock: Clock
   readonly logger: Logger
   readonly dialer: Dialer
   readonly keyring: Keyring
@@ -33,27 +36,36 @@ export interface NostrDeps {
 
 /** @throws relay_invalid */
 export function createNostr(deps: NostrDeps): Nostr {
-  const { store, clock, logger, dialer, keyring } = deps
+  const { scope, store, logger, dialer, keyring } = deps
   const relays = [...new Set(deps.relays.map(relayUrl))]
   for (const url of relays) dialer.allow(url, true)
   const indexRelays = relayUrls(deps.indexRelays ?? [])
   for (const url of indexRelays) dialer.allow(url, true)
   const verifier = deps.verifier ?? createVerifier()
-  const pool = new RelayPool(relays, { dialer, clock, logger, keyring })
-  const subscriptions = new Subscriptions({ store, clock, logger, pool, verifier, keyring, ownRelays: relays })
-  const outbox = new Outbox({ store, clock, logger, pool, keyring })
-  const lookups = { clock, pool, verifier, keyring, ownRelays: relays }
+  // In this order, since the last ends first: connections stay until nobody needs them.
+  const pool = new RelayPool(relays, { scope: scope.child('relays'), dialer, logger, keyring })
+  const outbox = new Outbox({ scope: scope.child('outbox'), store, logger, pool, keyring })
+  const queries = { scope: scope.child('queries'), pool, verifier, keyring, ownRelays: relays }
   const directory = new Directory({
+    scope: scope.child('directory', {
+      onFailure: ({ error }) => logger.debug({ error: messageOf(error) }, 'a profile could not be stored'),
+    }),
     store,
-    clock,
     logger,
     dialer,
     ownRelays: relays,
     indexRelays: () => indexRelays,
-    query: (filters, options) => queryRelays(lookups, filters, options),
+    query: (filters, options) => queryRelays(queries, filters, options),
   })
-  let canaries: Canary[] = []
-  let stopRetention = () => {}
+  const subscriptions = new Subscriptions({
+    scope: scope.child('subscriptions'),
+    store,
+    logger,
+    pool,
+    verifier,
+    keyring,
+    ownRelays: relays,
+  })
 
   const healthOf = (relay: Relay): RelayHealth => ({
     url: relay.url,
@@ -72,25 +84,22 @@ export function createNostr(deps: NostrDeps): Nostr {
       pool.start()
       subscriptions.start()
       outbox.start()
-      canaries = pool
-        .ownRelays()
-        .map((relay) => new Canary({ relay, clock, logger, keyring, onDeaf: () => subscriptions.reopen(relay.url) }))
-      if (deps.config !== undefined) stopRetention = startRetention({ store, clock, logger, config: deps.config })
-    },
-    async close() {
-      stopRetention()
-      for (const canary of canaries) canary.close()
-      await subscriptions.close()
-      await outbox.close()
-      pool.close()
+      for (const relay of pool.ownRelays()) {
+        const canary = scope.child(`canary ${relay.url}`)
+        new Canary({ scope: canary, relay, logger, keyring, onDeaf: () => subscriptions.reopen(relay.url) }).start()
+      }
+      const { config } = deps
+      if (config === undefined) return
+      const onFailure = ({ error }: Failure) => logger.warn({ error: messageOf(error) }, 'old rows could not be removed')
+      startRetention({ scope: scope.child('retention', { onFailure }), store, config })
     },
     health: () => pool.ownRelays().map(healthOf),
     subscribe: (spec) => subscriptions.open(spec),
     async query(filters, options) {
-      const { events, complete } = await queryRelays(lookups, filters, options)
+      const { events, complete } = await queryRelays(queries, filters, options)
       return { events, complete }
     },
-    listen: (spec) => listenRelays(lookups, spec),
+    listen: (spec) => listenRelays(queries, spec),
     nudgeOutbox: () => outbox.nudge(),
     onPublished: (keyPrefix, handler) => outbox.listen('accepted', keyPrefix, ({ key, eventId }) => handler(key, eventId)),
     onGivenUp: (keyPrefix, handler) => outbox.listen('given_up', keyPrefix, ({ key, why }) => handler(key, why ?? 'no relay took it')),

@@ -134,7 +134,6 @@ export interface Nostr {
   readonly relays: readonly string[]
   /** Connects; resolves at once, relays come up on their own. */
   start(): void
-  close(): Promise<void>
   health(): RelayHealth[]
   /** Which signature verifier is loaded. */
   readonly verifier: string

@@ -42,7 +42,8 @@ async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
   keyring.unlock(TEST_WORDS)
   const dialer = createDialer({ allowedOrigins: [sandbox.mintUrl] })
   for (const origin of [sandbox.relayUrl, sandbox.lnurlBaseUrl]) dialer.allow(origin, true)
-  const nostr = createNostr({ ...common, dialer, keyring, relays: [sandbox.relayUrl] })
+  const relays = testScope()
+  const nostr = createNostr({ ...common, scope: relays, dialer, keyring, relays: [sandbox.relayUrl] })
   const wallets = createWallets({ ...common, dialer, nostr, invoiceNetwork: 'bcrt' })
   const scope = testScope()
   const zapAddresses = new ZapAddresses({
@@ -71,7 +72,7 @@ async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
       await host.close(5000)
       await scope.close()
       await wallets.close()
-      await nostr.close()
+      await relays.close(2000)
       common.store.close()
       await dialer.close()
     },

@@ -2,9 +2,11 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Clock, systemClock } from '../../src/base/clock.ts'
+import { type Clock, ManualClock, systemClock } from '../../src/base/clock.ts'
 import { createDialer, type Dialer } from '../../src/base/dialer.ts'
 import { silentLogger } from '../../src/base/logger.ts'
+import { systemRandom } from '../../src/base/random.ts'
+import { Scope } from '../../src/base/scope.ts'
 import { HomeKeyring } from '../../src/nostr/keys/keyring.ts'
 import { createNostr } from '../../src/nostr/nostr.ts'
 import type { Nostr } from '../../src/nostr/types.ts'
@@ -38,9 +40,14 @@ export function startNostr(options: {
   const keyring = new HomeKeyring({ store, clock, logger: silentLogger, nodePubkey: TEST_PUBKEY })
   if (options.locked !== true) keyring.unlock(TEST_WORDS)
   const dialer = createDialer()
+  let isKilled = false
+  const scope = Scope.root('nostr', { clock, random: systemRandom }, ({ path, error }) => {
+    // What runs on over a store that is gone fails.
+    if (!isKilled) throw new Error(`${path} failed`, { cause: error })
+  })
   const nostr = createNostr({
+    scope,
     store,
-    clock,
     logger: silentLogger,
     dialer,
     keyring,
@@ -56,11 +63,22 @@ export function startNostr(options: {
     nostr,
     async stop({ keep = false, kill = false } = {}) {
       // A kill leaves memory behind: the store goes first, so that nothing more reaches it.
+      isKilled = kill
       if (kill) store.close()
-      await nostr.close()
+      await ended(scope)
       store.close()
       await dialer.close()
       if (!keep) rmSync(dir, { recursive: true, force: true })
     },
   }
+}
+
+/** Time goes on while it closes, also where a test turns the clock. */
+async function ended(scope: Scope): Promise<void> {
+  let isOver = false
+  const closing = scope.close(2000).finally(() => {
+    isOver = true
+  })
+  while (scope.clock instanceof ManualClock && !isOver) await scope.clock.advance(100)
+  await closing
 }

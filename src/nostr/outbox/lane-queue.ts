@@ -1,9 +1,9 @@
 /** What one lane has still to do, in order: what is due, and what waits for a later try. */
-import type { OutboxItem } from './lane.ts'
+import type { OutboxMessage } from './message.ts'
 
-/** One event on its way to one relay. */
-export interface Job {
-  readonly item: OutboxItem
+/** One message on its way to one relay. */
+export interface Delivery {
+  readonly message: OutboxMessage
   attempts: number
   /** When to try again, or when it was sent (ms). */
   at: number
@@ -25,9 +25,9 @@ const MAX_AHEAD_MS = 600_000
 export const isAhead = (at: number, now: number): boolean => at > now && at - now <= MAX_AHEAD_MS
 
 export class LaneQueue {
-  readonly #due: Job[] = []
+  readonly #due: Delivery[] = []
   #head = 0
-  #later: Job[] = []
+  #later: Delivery[] = []
 
   get due(): number {
     return this.#due.length - this.#head
@@ -37,13 +37,13 @@ export class LaneQueue {
     return this.due + this.#later.length
   }
 
-  add(job: Job, now: number): void {
-    if (isAhead(job.at, now)) this.#later.push(job)
-    else this.#due.push(job)
+  add(delivery: Delivery, now: number): void {
+    if (isAhead(delivery.at, now)) this.#later.push(delivery)
+    else this.#due.push(delivery)
   }
 
   /** The first that is due, which stays. */
-  peek(): Job | undefined {
+  peek(): Delivery | undefined {
     return this.#due[this.#head]
   }
 
@@ -54,39 +54,39 @@ export class LaneQueue {
   }
 
   /** Among those that are due, before all that came after it. */
-  putBack(job: Job): void {
+  putBack(delivery: Delivery): void {
     let index = this.#head
-    while (index < this.#due.length && (this.#due[index]?.item.id ?? 0) < job.item.id) index++
-    this.#due.splice(index, 0, job)
+    while (index < this.#due.length && (this.#due[index]?.message.id ?? 0) < delivery.message.id) index++
+    this.#due.splice(index, 0, delivery)
   }
 
   /** Before all others. */
-  putFirst(jobs: readonly Job[]): void {
+  putFirst(deliveries: readonly Delivery[]): void {
     this.#compact()
-    this.#due.unshift(...jobs)
+    this.#due.unshift(...deliveries)
   }
 
-  putLast(job: Job): void {
-    this.#due.push(job)
+  putLast(delivery: Delivery): void {
+    this.#due.push(delivery)
   }
 
-  wait(job: Job): void {
-    this.#later.push(job)
+  wait(delivery: Delivery): void {
+    this.#later.push(delivery)
   }
 
   /** Makes due what has waited long enough; leaves out what `isOver`. */
-  wake(now: number, isOver: (job: Job) => boolean): void {
-    for (const job of this.#later.splice(0)) if (!isOver(job)) this.add(job, now)
+  wake(now: number, isOver: (delivery: Delivery) => boolean): void {
+    for (const delivery of this.#later.splice(0)) if (!isOver(delivery)) this.add(delivery, now)
   }
 
   /** Leaves out what `isOver` of that which is due. */
-  prune(isOver: (job: Job) => boolean): void {
+  prune(isOver: (delivery: Delivery) => boolean): void {
     this.#compact()
-    for (const job of this.#due.splice(0)) if (!isOver(job)) this.#due.push(job)
+    for (const delivery of this.#due.splice(0)) if (!isOver(delivery)) this.#due.push(delivery)
   }
 
   /** All of it; nothing stays. */
-  drain(): Job[] {
+  drain(): Delivery[] {
     this.#compact()
     return [...this.#due.splice(0), ...this.#later.splice(0)]
   }

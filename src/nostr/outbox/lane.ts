@@ -1,13 +1,15 @@
 /** The way to one relay: deliveries that are due, under way or waiting for another try, many at once. */
-import { randomInt } from 'node:crypto'
-import type { Clock } from '../../base/clock.ts'
+import { type BackoffPolicy, backoffMs } from '../../base/backoff.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { DeliveryOutcome, DeliveryState } from '../../store/nostr/outbox.ts'
 import { prefixOf } from '../relay/frames.ts'
 import type { Hold } from '../relay/pool.ts'
 import type { Relay } from '../relay/relay.ts'
 import type { Signer } from '../types.ts'
-import { isAhead, type Job, LaneQueue } from './lane-queue.ts'
+import { LaneLink } from './lane-link.ts'
+import { type Delivery, LaneQueue } from './lane-queue.ts'
+import type { OutboxMessage } from './message.ts'
 import { Pace } from './pace.ts'
 import { judgeOk, reasonOfRefusal } from './verdict.ts'
 
@@ -16,34 +18,15 @@ const REFILL_BELOW = 256
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024
 const OK_TIMEOUT_MS = 10_000
 const EPHEMERAL_OK_TIMEOUT_MS = 5000
-const MIN_RETRY_MS = 1000
-const MAX_RETRY_MS = 300_000
-/** A relay that somebody named and that cannot be reached gives up its place in the pool for so long. */
-const REST_MS = 30_000
+const RETRY: BackoffPolicy = { minMs: 1000, maxMs: 300_000, jitter: 0.3 }
 /** The connection was lost so often while a message was under way: it may be the cause, and goes alone from then on. */
 const LOSSES_OF_SUSPECT = 2
 /** So often a relay may refuse an event in words that mean nothing to us; some minutes go by until then. */
 const MAX_UNEXPLAINED = 8
 
-export interface OutboxItem {
-  readonly id: number
-  readonly key: string
-  /** Another one when a wrap was made again. */
-  readonly eventId: string
-  /** Whose key stands for it: of a wrap the one that sealed it. */
-  readonly author: string
-  readonly ephemeral: boolean
-  readonly notAfter: number
-  /** A newer revision has taken its place. */
-  superseded: boolean
-  /** Lanes that still hold it. */
-  lanes: number
-  /** The EVENT frame, signed once. @throws locked, not_found when the key is gone */
-  frame(): string
-}
-
 export interface LaneDeps {
-  readonly clock: Clock
+  /** Of this lane alone. */
+  readonly scope: Scope
   /** As the rows name the relay. */
   readonly name: string
   /** @param as the key that the connection is for alone */
@@ -52,9 +35,9 @@ export interface LaneDeps {
   readonly foreign: boolean
   /** The author's key where it is ours and unlocked. */
   signerOf(pubkey: string): Signer | undefined
-  /** Makes an event that was refused in these words anew, where that can be; resolves when the item has it (or has not, and it goes as it was). */
-  remake(item: OutboxItem, message: string): Promise<void> | undefined
-  onOutcome(item: OutboxItem, outcome: DeliveryOutcome): void
+  /** What makes a message anew that was refused in these words, where that can be. */
+  remake(message: OutboxMessage, words: string): (() => Promise<void>) | undefined
+  onOutcome(message: OutboxMessage, outcome: DeliveryOutcome): void
   /** The keys are locked: everything waits. */
   onLocked(): void
   /** Called when there is room for more from the table. */
@@ -68,17 +51,13 @@ export class Lane {
   /** Lanes of authors that the relay takes events from only where they alone have logged in; once that is known, for good. */
   readonly #apart = new Map<string, Lane>()
   readonly #queue = new LaneQueue()
-  readonly #flying = new Map<string, Job>()
+  readonly #flying = new Map<string, Delivery>()
   /** Neither due nor under way: a key is being proven for it, or it is being made again. */
-  readonly #aside = new Set<Job>()
+  readonly #aside = new Set<Delivery>()
   readonly #pace = new Pace()
-  #cancelPause: (() => void) | undefined
-  #ended = false
-  #hold: Hold | undefined
-  #unlisten: () => void = () => {}
+  readonly #link: LaneLink
+  #isPausing = false
   #lockedNow = false
-  #restsUntil = 0
-  #whyResting: string | null = null
   /** The newest message that was taken in; those after it are in the table only, when `overflow` is set. */
   newestId = 0
   overflow = false
@@ -86,6 +65,13 @@ export class Lane {
   constructor(deps: LaneDeps, as?: string) {
     this.#deps = deps
     this.#as = as
+    this.#link = new LaneLink({
+      clock: deps.scope.clock,
+      mayRest: deps.foreign || as !== undefined,
+      hold: () => deps.hold(as),
+      onUp: () => this.pump(),
+      onDown: () => this.#takeBack(),
+    })
   }
 
   get depth(): number {
@@ -98,31 +84,37 @@ export class Lane {
     return this.depth === 0 && !this.overflow
   }
 
-  add(item: OutboxItem, attempts: number, nextAt: number): void {
-    item.lanes++
-    this.newestId = Math.max(this.newestId, item.id)
-    const job: Job = { item, attempts, at: nextAt, sentId: '', lastError: undefined, unexplained: 0, triedAuth: false, losses: 0 }
-    this.#queue.add(job, this.#deps.clock.now())
+  add(message: OutboxMessage, attempts: number, nextAt: number): void {
+    message.lanes++
+    this.newestId = Math.max(this.newestId, message.id)
+    const delivery: Delivery = {
+      message,
+      attempts,
+      at: nextAt,
+      sentId: '',
+      lastError: undefined,
+      unexplained: 0,
+      triedAuth: false,
+      losses: 0,
+    }
+    this.#queue.add(delivery, this.#now)
   }
 
   /** For good. */
   end(): void {
-    this.#ended = true
-    this.#cancelPause?.()
-    this.#leave()
+    this.#deps.scope.end()
+    this.#link.leave()
     for (const lane of this.#apart.values()) lane.end()
   }
 
-  #leave(): void {
-    this.#unlisten()
-    this.#hold?.release()
-    this.#hold = undefined
+  get #now(): number {
+    return this.#deps.scope.clock.now()
   }
 
   /** Sends what is due as far as the window allows. */
   pump(): void {
     for (const lane of this.#apart.values()) lane.pump()
-    const relay = this.#ended ? undefined : this.#connection()
+    const relay = this.#deps.scope.isClosing ? undefined : this.#link.reach()
     if (relay === undefined) return
     relay.recheck()
     if (relay.refused !== undefined) {
@@ -130,16 +122,16 @@ export class Lane {
       return
     }
     while (relay.connected && relay.bufferedBytes < MAX_BUFFERED_BYTES) {
-      const job = this.#queue.peek()
-      if (job === undefined) break
-      const apart = this.#apart.get(job.item.author)
+      const delivery = this.#queue.peek()
+      if (delivery === undefined) break
+      const apart = this.#apart.get(delivery.message.author)
       if (apart !== undefined) {
-        apart.#queue.putLast(job)
+        apart.#queue.putLast(delivery)
         apart.pump()
-      } else if (!this.#dropIfOver(job)) {
-        if (!this.#pace.mayGo(this.#flying.size, this.#deps.clock.now())) break
-        if (this.#flying.has(job.item.eventId) || this.#mustGoAlone(job)) break
-        if (!this.#send(relay, job)) break
+      } else if (!this.#dropIfOver(delivery)) {
+        if (!this.#pace.mayGo(this.#flying.size, this.#now)) break
+        if (this.#flying.has(delivery.message.event.id) || this.#mustGoAlone(delivery)) break
+        if (!this.#send(relay, delivery)) break
       }
       this.#queue.shift()
     }
@@ -148,264 +140,241 @@ export class Lane {
   }
 
   #pumpAfterPause(): void {
-    const waitMs = this.#pace.waitMs(this.#deps.clock.now())
-    if (waitMs === 0 || this.#queue.due === 0 || this.#cancelPause !== undefined) return
-    this.#cancelPause = this.#deps.clock.after(waitMs, () => {
-      this.#cancelPause = undefined
+    const waitMs = this.#pace.waitMs(this.#now)
+    if (waitMs === 0 || this.#queue.due === 0 || this.#isPausing) return
+    this.#isPausing = true
+    this.#deps.scope.after('pause', waitMs, () => {
+      this.#isPausing = false
       this.pump()
     })
   }
 
   /** Once a second: answers that did not come, tries that are due, messages nobody wants any more. */
   tick(): void {
-    const now = this.#deps.clock.now()
+    const now = this.#now
     for (const lane of this.#apart.values()) {
       lane.tick()
-      if (lane.idle) lane.#leave()
+      if (lane.idle) lane.#link.leave()
       else lane.pump()
     }
-    for (const [id, job] of this.#flying) {
-      const timeoutMs = job.item.ephemeral ? EPHEMERAL_OK_TIMEOUT_MS : OK_TIMEOUT_MS
-      if (Math.abs(now - job.at) < timeoutMs) continue
+    for (const [id, delivery] of this.#flying) {
+      const timeoutMs = delivery.message.isEphemeral ? EPHEMERAL_OK_TIMEOUT_MS : OK_TIMEOUT_MS
+      if (Math.abs(now - delivery.at) < timeoutMs) continue
       this.#flying.delete(id)
-      this.#hold?.relay.forgetOk(id)
-      this.#pace.failed(job.at, now)
-      if (job.item.ephemeral) this.#settle(job, 'expired', 'no OK')
-      else this.#retry(job, 'no OK in time')
+      this.#link.relay?.forgetOk(id)
+      this.#pace.failed(delivery.at, now)
+      if (delivery.message.isEphemeral) this.#settle(delivery, 'expired', 'no OK')
+      else this.#retry(delivery, 'no OK in time')
     }
-    this.#queue.wake(now, (job) => this.#dropIfOver(job))
-    if (this.#hold?.relay.connected !== true || this.#pace.waitMs(now) > 0) this.#queue.prune((job) => this.#dropIfOver(job))
-  }
-
-  #connection(): Relay | undefined {
-    if (this.#hold === undefined) {
-      if (isAhead(this.#restsUntil, this.#deps.clock.now())) return undefined
-      this.#hold = this.#deps.hold(this.#as)
-      this.#unlisten =
-        this.#hold?.relay.listen({
-          onUp: () => this.pump(),
-          onDown: () => this.#takeBack(),
-          onFailed: () => this.#rest(),
-        }) ?? (() => {})
-    }
-    return this.#hold?.relay
-  }
-
-  #rest(): void {
-    // An address that is refused is reported by the next pump.
-    if (!(this.#deps.foreign || this.#as !== undefined) || this.#hold?.relay.refused !== undefined) return
-    this.#whyResting = this.#hold?.relay.reason ?? null
-    this.#leave()
-    this.#restsUntil = this.#deps.clock.now() + REST_MS
+    this.#queue.wake(now, (delivery) => this.#dropIfOver(delivery))
+    if (this.#link.relay?.connected !== true || this.#pace.waitMs(now) > 0) this.#queue.prune((delivery) => this.#dropIfOver(delivery))
   }
 
   /** A suspect waits until nothing else is under way, and nothing follows it until it is answered. */
-  #mustGoAlone(job: Job): boolean {
+  #mustGoAlone(delivery: Delivery): boolean {
     const [underWay] = this.#flying.values()
-    return underWay !== undefined && Math.max(job.losses, underWay.losses) >= LOSSES_OF_SUSPECT
+    return underWay !== undefined && Math.max(delivery.losses, underWay.losses) >= LOSSES_OF_SUSPECT
   }
 
   /** What was under way when the connection went may or may not have arrived: it goes again, and a duplicate is a success. */
   #takeBack(): void {
-    const jobs = [...this.#flying.values()]
+    const deliveries = [...this.#flying.values()]
     this.#flying.clear()
-    for (const job of jobs) job.losses++
-    const [first] = jobs
+    for (const delivery of deliveries) delivery.losses++
+    const [first] = deliveries
     // Some relays hang up on what they don't take: went one alone and is it so again, then the others come first.
     if (first !== undefined && first.losses > LOSSES_OF_SUSPECT) this.#retry(first, 'the relay ended the connection')
-    else this.#queue.putFirst(jobs)
+    else this.#queue.putFirst(deliveries)
   }
 
   /** False when the keys are locked. */
-  #send(relay: Relay, job: Job): boolean {
-    const { item } = job
-    const frame = this.#frameOf(job)
+  #send(relay: Relay, delivery: Delivery): boolean {
+    const { message } = delivery
+    const frame = this.#frameOf(delivery)
     if (frame === undefined) return !this.#lockedNow
     const limit = relay.limits.maxMessageLength
     if (limit !== undefined && Buffer.byteLength(frame) > limit) {
-      this.#settle(job, 'rejected', `longer than the relay takes (${limit} bytes)`)
+      this.#settle(delivery, 'rejected', `longer than the relay takes (${limit} bytes)`)
       return true
     }
-    job.at = this.#deps.clock.now()
-    job.sentId = item.eventId
-    this.#flying.set(item.eventId, job)
-    this.#pace.sent(job.at)
-    relay.sendEvent(frame, item.eventId, (ok, message) => this.#onOk(relay, job, ok, message))
+    delivery.at = this.#now
+    delivery.sentId = message.event.id
+    this.#flying.set(delivery.sentId, delivery)
+    this.#pace.sent(delivery.at)
+    relay.sendEvent(frame, delivery.sentId, (ok, words) => this.#onOk(relay, delivery, ok, words))
     return true
   }
 
-  #frameOf(job: Job): string | undefined {
+  #frameOf(delivery: Delivery): string | undefined {
     try {
       this.#lockedNow = false
-      return job.item.frame()
+      return delivery.message.frame()
     } catch (error) {
       this.#lockedNow = isPylonError(error, 'locked')
       if (this.#lockedNow) this.#deps.onLocked()
-      else this.#settle(job, 'rejected', messageOf(error))
+      else this.#settle(delivery, 'rejected', messageOf(error))
       return undefined
     }
   }
 
-  #onOk(relay: Relay, job: Job, ok: boolean, message: string): void {
-    if (this.#flying.get(job.sentId) !== job) return
-    this.#flying.delete(job.sentId)
-    const now = this.#deps.clock.now()
+  #onOk(relay: Relay, delivery: Delivery, ok: boolean, message: string): void {
+    if (this.#flying.get(delivery.sentId) !== delivery) return
+    this.#flying.delete(delivery.sentId)
+    const now = this.#now
     const words = message || 'refused without a reason'
     switch (judgeOk(ok, message)) {
       case 'taken':
         this.#pace.accepted()
-        this.#settle(job, 'accepted', null)
+        this.#settle(delivery, 'accepted', null)
         break
       case 'too_fast':
-        this.#pace.limited(job.at, now)
-        this.#putBack(job, words)
+        this.#pace.limited(delivery.at, now)
+        this.#putBack(delivery, words)
         break
       case 'log_in':
-        this.#authThenRetry(relay, job, words)
+        this.#authThenRetry(relay, delivery, words)
         break
       case 'final':
         this.#pace.refused()
-        this.#refused(relay, job, words)
+        this.#refused(relay, delivery, words)
         break
       case 'later':
-        this.#pace.failed(job.at, now)
-        if (job.item.ephemeral || isUnexplained(job, message)) this.#refused(relay, job, words)
-        else this.#retryAnew(job, words)
+        this.#pace.failed(delivery.at, now)
+        if (delivery.message.isEphemeral || isUnexplained(delivery, message)) this.#refused(relay, delivery, words)
+        else this.#retryAnew(delivery, words)
         break
     }
     this.pump()
   }
 
   /** A refusal that the same again would not change: another event may, or another key. */
-  #refused(relay: Relay, job: Job, message: string): void {
-    const remade = this.#deps.remake(job.item, message)
-    if (remade !== undefined) this.#setAside(job, remade)
+  #refused(relay: Relay, delivery: Delivery, message: string): void {
+    const remade = this.#deps.remake(delivery.message, message)
+    if (remade !== undefined) this.#setAside(delivery, remade)
     // Some say so to whom they have not asked to log in.
-    else if (message.startsWith('restricted:') && (!job.triedAuth || this.#as === undefined)) this.#authThenRetry(relay, job, message, true)
-    else this.#settle(job, 'rejected', message)
+    else if (message.startsWith('restricted:') && (!delivery.triedAuth || this.#as === undefined))
+      this.#authThenRetry(relay, delivery, message, true)
+    else this.#settle(delivery, 'rejected', message)
   }
 
-  #retryAnew(job: Job, message: string): void {
-    const remade = this.#deps.remake(job.item, message)
-    if (remade === undefined) this.#retry(job, message)
-    else this.#setAside(job, remade)
+  #retryAnew(delivery: Delivery, message: string): void {
+    const remade = this.#deps.remake(delivery.message, message)
+    if (remade === undefined) this.#retry(delivery, message)
+    else this.#setAside(delivery, remade)
   }
 
   /** It keeps its place before those that came after it. */
-  #putBack(job: Job, message: string): void {
-    this.#queue.putBack(job)
-    if (job.lastError === message) return
-    job.at = 0
-    this.#report(job, 'pending', message)
+  #putBack(delivery: Delivery, message: string): void {
+    this.#queue.putBack(delivery)
+    if (delivery.lastError === message) return
+    delivery.at = 0
+    this.#report(delivery, 'pending', message)
   }
 
-  #setAside(job: Job, until: Promise<void>): void {
-    this.#aside.add(job)
-    void until.then(() => {
-      if (!this.#aside.delete(job)) return
-      this.#queue.putLast(job)
+  /** Until that is done, and then sends it on. */
+  #setAside(delivery: Delivery, until: () => Promise<void>): void {
+    this.#aside.add(delivery)
+    this.#deps.scope.spawn('aside', async () => {
+      await until()
+      if (!this.#aside.delete(delivery)) return
+      this.#queue.putLast(delivery)
       this.pump()
     })
   }
 
   /** @param final the refusal stands when no key can be proven */
-  #authThenRetry(relay: Relay, job: Job, message: string, final = false): void {
-    const signer = this.#deps.signerOf(job.item.author)
+  #authThenRetry(relay: Relay, delivery: Delivery, message: string, final = false): void {
+    const signer = this.#deps.signerOf(delivery.message.author)
     // Who is asked only now has not been refused yet.
     const wasAsked = relay.challenged
     const giveWay = () => {
-      if (signer !== undefined && wasAsked && this.#goApart(job, signer.pubkey)) return
-      this.#pace.failed(job.at, this.#deps.clock.now())
-      if (final) this.#settle(job, 'rejected', message)
-      else this.#retry(job, message)
+      if (signer !== undefined && wasAsked && this.#goApart(delivery, signer.pubkey)) return
+      this.#pace.failed(delivery.at, this.#now)
+      if (final) this.#settle(delivery, 'rejected', message)
+      else this.#retry(delivery, message)
     }
-    if (signer === undefined || job.triedAuth) {
+    if (signer === undefined || delivery.triedAuth) {
       giveWay()
       return
     }
-    job.triedAuth = true
-    this.#aside.add(job)
-    void relay.auth(signer).then((proven) => {
-      if (!this.#aside.delete(job)) return
-      if (proven) this.#queue.putLast(job)
+    delivery.triedAuth = true
+    this.#aside.add(delivery)
+    this.#deps.scope.spawn('auth', async () => {
+      const isProven = await relay.auth(signer)
+      if (!this.#aside.delete(delivery)) return
+      if (isProven) this.#queue.putLast(delivery)
       else giveWay()
       this.pump()
     })
   }
 
   /** Over a connection of the author's own: some relays know one key a connection, and another key was shown on this one. */
-  #goApart(job: Job, pubkey: string): boolean {
-    if (this.#as !== undefined) return false
-    const lane = this.#apart.get(pubkey) ?? new Lane({ ...this.#deps, onRoom: () => {} }, pubkey)
+  #goApart(delivery: Delivery, pubkey: string): boolean {
+    const { scope } = this.#deps
+    if (this.#as !== undefined || scope.isClosing) return false
+    const lane = this.#apart.get(pubkey) ?? new Lane({ ...this.#deps, scope: scope.child(pubkey), onRoom: () => {} }, pubkey)
     this.#apart.set(pubkey, lane)
-    job.triedAuth = false
-    lane.#queue.putLast(job)
+    delivery.triedAuth = false
+    lane.#queue.putLast(delivery)
     lane.pump()
     return true
   }
 
-  #retry(job: Job, error: string): void {
-    const waitMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(job.attempts, 10))
-    job.attempts++
-    job.triedAuth = false
-    job.at = this.#deps.clock.now() + Math.round(waitMs * (0.7 + randomInt(600) / 1000))
-    this.#queue.wait(job)
-    this.#report(job, 'pending', error)
+  #retry(delivery: Delivery, error: string): void {
+    delivery.attempts++
+    delivery.triedAuth = false
+    delivery.at = this.#now + backoffMs(RETRY, delivery.attempts, this.#deps.scope.random)
+    this.#queue.wait(delivery)
+    this.#report(delivery, 'pending', error)
   }
 
-  #dropIfOver(job: Job): boolean {
-    if (job.item.superseded) this.#settle(job, 'superseded', null)
-    else if (job.item.notAfter < this.#deps.clock.now()) this.#settle(job, 'expired', this.#whyLate(job))
+  #dropIfOver(delivery: Delivery): boolean {
+    if (delivery.message.isSuperseded) this.#settle(delivery, 'superseded', null)
+    else if (delivery.message.notAfter < this.#now)
+      // What the relay said of it last stays; without that, why the relay is not there.
+      this.#settle(delivery, 'expired', delivery.lastError === undefined ? this.#link.whyDown : null)
     else return false
     return true
   }
 
-  /** What the relay said of it last stays; without that, why the relay is not there. */
-  #whyLate(job: Job): string | null {
-    const relay = this.#hold?.relay
-    if (job.lastError !== undefined || relay?.connected === true) return null
-    return relay?.reason ?? this.#whyResting
-  }
-
   /** Its relay could not be reached and is not tried for a while. */
   get resting(): boolean {
-    const isStill =
-      this.#hold === undefined && this.#flying.size + this.#aside.size === 0 && [...this.#apart.values()].every((lane) => lane.idle)
-    return isStill && isAhead(this.#restsUntil, this.#deps.clock.now())
+    const isStill = this.#flying.size + this.#aside.size === 0 && [...this.#apart.values()].every((lane) => lane.idle)
+    return isStill && this.#link.isResting
   }
 
   /** Ends it and gives back what waits, which stays in the table. */
-  unload(): OutboxItem[] {
+  unload(): OutboxMessage[] {
     this.end()
-    const items = this.#queue.drain().map(({ item }) => item)
-    for (const item of items) item.lanes--
-    return items
+    const messages = this.#queue.drain().map(({ message }) => message)
+    for (const message of messages) message.lanes--
+    return messages
   }
 
   /** Gives up all that waits. */
   rejectAll(reason: string): void {
-    const jobs = [...this.#queue.drain(), ...this.#aside]
+    const deliveries = [...this.#queue.drain(), ...this.#aside]
     this.#aside.clear()
-    for (const job of jobs) this.#settle(job, 'rejected', reason)
+    for (const delivery of deliveries) this.#settle(delivery, 'rejected', reason)
     for (const lane of this.#apart.values()) lane.rejectAll(reason)
   }
 
-  #settle(job: Job, state: DeliveryState, error: string | null): void {
-    job.item.lanes--
-    if (state === 'accepted') job.attempts++
-    this.#report(job, state, error)
+  #settle(delivery: Delivery, state: DeliveryState, error: string | null): void {
+    delivery.message.lanes--
+    if (state === 'accepted') delivery.attempts++
+    this.#report(delivery, state, error)
   }
 
-  #report(job: Job, state: DeliveryState, error: string | null): void {
-    const { item, attempts, at } = job
-    if (error !== null) job.lastError = error
+  #report(delivery: Delivery, state: DeliveryState, error: string | null): void {
+    const { message, attempts, at } = delivery
+    if (error !== null) delivery.lastError = error
     const reason = state === 'rejected' ? { reason: reasonOfRefusal(error ?? '') } : {}
     const nextAt = state === 'pending' ? at : 0
-    this.#deps.onOutcome(item, { messageId: item.id, relay: this.#deps.name, state, attempts, error, nextAt, ...reason })
+    this.#deps.onOutcome(message, { messageId: message.id, relay: this.#deps.name, state, attempts, error, nextAt, ...reason })
   }
 }
 
 /** A relay that goes on refusing in words that are no prefix of NIP-01 means it; `error:` is its own trouble, which may end. */
-function isUnexplained(job: Job, message: string): boolean {
-  return prefixOf(message) !== 'error' && ++job.unexplained >= MAX_UNEXPLAINED
+function isUnexplained(delivery: Delivery, message: string): boolean {
+  return prefixOf(message) !== 'error' && ++delivery.unexplained >= MAX_UNEXPLAINED
 }

@@ -1,7 +1,7 @@
 /** Telling the parts of the node what became of what they published, accepted or given up: at least once, also after a restart. */
-import type { Clock } from '../../base/clock.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import { type Ended, markNotified, unnotified } from '../../store/nostr/outbox.ts'
 import type { Store } from '../../store/store.ts'
 
@@ -13,8 +13,8 @@ export type EndedHandler = (message: Ended) => Promise<void>
 export type Outcome = 'accepted' | 'given_up'
 
 export interface NoticesDeps {
+  readonly scope: Scope
   readonly store: Store
-  readonly clock: Clock
   readonly logger: Logger
 }
 
@@ -29,50 +29,34 @@ interface Listener {
 export class OutboxNotices {
   readonly #deps: NoticesDeps
   readonly #listeners: Listener[] = []
-  readonly #running = new Set<Promise<void>>()
   #told: number[] = []
-  #marking = false
-  #looking = false
-  #started = false
-  #closed = false
+  #isStarted = false
 
   constructor(deps: NoticesDeps) {
     this.#deps = deps
+    deps.scope.atEnd('mark', () => this.#mark())
   }
 
   start(): void {
-    this.#started = true
-    for (const listener of this.#listeners) this.#track(this.#tellStored(listener))
-  }
-
-  /** Resolves when no handler runs any more. */
-  async close(): Promise<void> {
-    this.#closed = true
-    await Promise.allSettled([...this.#running])
-    await this.#mark()
+    this.#isStarted = true
+    for (const listener of this.#listeners) this.#spawnTelling(listener)
   }
 
   listen(outcome: Outcome, prefix: string, handler: EndedHandler): void {
     const listener = { outcome, prefix, handler, failing: false }
     this.#listeners.push(listener)
-    if (this.#started) this.#track(this.#tellStored(listener))
+    if (this.#isStarted) this.#spawnTelling(listener)
   }
 
   /** Tells of messages that have just ended. */
   tell(outcome: Outcome, messages: readonly Ended[]): void {
-    if (messages.length > 0) this.#track(this.#tellAll(outcome, messages))
+    if (messages.length > 0) this.#deps.scope.spawn('tell', () => this.#tellAll(outcome, messages))
   }
 
   /** Tells of what ended in the table only: given up for want of a relay, or while no lane held it. */
   tellStored(): void {
-    if (!this.#started || this.#closed || this.#looking) return
-    this.#looking = true
-    const given = this.#listeners.filter(({ outcome, failing }) => outcome === 'given_up' && !failing)
-    this.#track(
-      Promise.all(given.map((listener) => this.#tellStored(listener))).then(() => {
-        this.#looking = false
-      }),
-    )
+    if (!this.#isStarted) return
+    for (const listener of this.#listeners) if (listener.outcome === 'given_up' && !listener.failing) this.#spawnTelling(listener)
   }
 
   async #tellAll(outcome: Outcome, messages: readonly Ended[]): Promise<void> {
@@ -81,17 +65,8 @@ export class OutboxNotices {
         if (await this.#tellOne(outcome, message)) this.#told.push(message.id)
       }),
     )
-    this.#markSoon()
-  }
-
-  /** What is told and not yet marked is told again after a crash, which handlers expect: so this may wait for more. */
-  #markSoon(): void {
-    if (this.#marking || this.#closed) return
-    this.#marking = true
-    this.#deps.clock.after(GATHER_MS, () => {
-      this.#marking = false
-      if (!this.#closed) this.#track(this.#mark())
-    })
+    // What is told and not yet marked is told again after a crash, which handlers expect: so this may wait for more.
+    this.#deps.scope.gather('mark', GATHER_MS, () => this.#mark())
   }
 
   async #mark(): Promise<void> {
@@ -116,12 +91,18 @@ export class OutboxNotices {
     }
   }
 
+  /** One at a time for each listener. */
+  #spawnTelling(listener: Listener): void {
+    const { scope } = this.#deps
+    scope.spawn('tell stored', () => scope.once(`listener ${this.#listeners.indexOf(listener)}`, () => this.#tellStored(listener)))
+  }
+
   /** Tells of what ended while nobody listened: before a restart, or before this handler came. */
   async #tellStored(listener: Listener): Promise<void> {
-    const { store } = this.#deps
+    const { scope, store } = this.#deps
     try {
       for (;;) {
-        const messages = this.#closed ? [] : unnotified(store, listener.outcome, listener.prefix, PAGE)
+        const messages = scope.isClosing ? [] : unnotified(store, listener.outcome, listener.prefix, PAGE)
         if (messages.length === 0) return
         for (const message of messages) await listener.handler(message)
         await store.write(markNotified({ messageIds: messages.map(({ id }) => id) }))
@@ -132,21 +113,16 @@ export class OutboxNotices {
   }
 
   #retryLater(listener: Listener, error: unknown): void {
-    const { clock, logger } = this.#deps
+    const { scope, logger } = this.#deps
     if (listener.failing) return
     listener.failing = true
     logger.error(
       { prefix: listener.prefix, error: messageOf(error) },
       'the end of a publication could not be reported; it is reported again',
     )
-    clock.after(RETRY_MS, () => {
+    scope.after('tell again', RETRY_MS, () => {
       listener.failing = false
-      if (!this.#closed) this.#track(this.#tellStored(listener))
+      this.#spawnTelling(listener)
     })
-  }
-
-  #track(work: Promise<void>): void {
-    this.#running.add(work)
-    void work.finally(() => this.#running.delete(work))
   }
 }

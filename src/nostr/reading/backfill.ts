@@ -1,8 +1,8 @@
 /** Reading all that a relay has stored, page by page, whatever a relay gives of it at once. */
-import type { Clock } from '../../base/clock.ts'
+import type { Scope } from '../../base/scope.ts'
 import { matchesFilter } from '../nips/nip01.ts'
+import { collect } from '../relay/collect.ts'
 import type { Relay } from '../relay/relay.ts'
-import { collect } from '../relay/req.ts'
 import type { Filter, NostrEvent } from '../types.ts'
 import { shapeOf } from './ingest.ts'
 
@@ -37,8 +37,8 @@ export class Reading {
 }
 
 export interface PagesOptions {
+  readonly scope: Scope
   readonly relay: Relay
-  readonly clock: Clock
   /** With `since`, if any. Its limit is set here. */
   readonly filter: Filter
   /** What was read of it so far. */
@@ -56,16 +56,16 @@ export interface PagesOptions {
  * @returns whether all of it was read: every page ended in a real EOSE.
  */
 export async function readPages(options: PagesOptions): Promise<boolean> {
-  const { relay, clock, filter, read, onEvent, endsAt = Number.POSITIVE_INFINITY, enough = Number.POSITIVE_INFINITY } = options
+  const { scope, relay, filter, read, onEvent, endsAt = Number.POSITIVE_INFINITY, enough = Number.POSITIVE_INFINITY } = options
   let until = read.oldest
   for (let page = 0; page < MAX_PAGES; page++) {
     if (read.ids.size >= enough || (until !== undefined && until < (filter.since ?? 0))) return true
-    const timeoutMs = Math.min(PAGE_TIMEOUT_MS, endsAt - clock.now())
+    const timeoutMs = Math.min(PAGE_TIMEOUT_MS, endsAt - scope.clock.now())
     if (timeoutMs <= 0) return false
     const asked: Filter = { ...filter, limit: pageSizeOf(relay), ...(until === undefined ? {} : { until }) }
     const answer = new Reading(asked)
     const known = read.ids.size
-    const end = await collect(relay, clock, [asked], timeoutMs, (raw) => {
+    const end = await collect(scope, relay, [asked], timeoutMs, (raw) => {
       const event = shapeOf(raw)
       if (event === undefined || !answer.add(event)) return
       read.add(event)

@@ -1,10 +1,11 @@
 /** Does a connected relay still deliver? A tiny ephemeral event of the node's key goes out and must come back. */
-import { randomBytes } from 'node:crypto'
-import { type Clock, unixSeconds } from '../../base/clock.ts'
+import { unixSeconds } from '../../base/clock.ts'
 import type { Logger } from '../../base/logger.ts'
+import { randomHex } from '../../base/random.ts'
+import type { Scope } from '../../base/scope.ts'
 import { matchesFilter, parseEvent } from '../nips/nip01.ts'
+import { LiveReq } from '../relay/live-req.ts'
 import type { Relay } from '../relay/relay.ts'
-import { LiveReq } from '../relay/req.ts'
 import type { Filter, Keyring } from '../types.ts'
 
 /** Ephemeral: relays pass it on and keep nothing. */
@@ -16,8 +17,9 @@ const WAIT_MS = 20_000
 const MISSED_IS_DEAF = 2
 
 export interface CanaryDeps {
+  /** Of this canary alone. */
+  readonly scope: Scope
   readonly relay: Relay
-  readonly clock: Clock
   readonly logger: Logger
   readonly keyring: Keyring
   /** Called when the relay turned deaf: ask again for everything. */
@@ -26,7 +28,6 @@ export interface CanaryDeps {
 
 export class Canary {
   readonly #deps: CanaryDeps
-  readonly #unlisten: () => void
   #req: LiveReq | undefined
   #cancelTimer: () => void = () => {}
   #flying: { id: string; sentAt: number } | undefined
@@ -36,17 +37,12 @@ export class Canary {
 
   constructor(deps: CanaryDeps) {
     this.#deps = deps
-    this.#unlisten = deps.relay.listen({
-      onUp: () => this.#begin(),
-      onDown: () => this.#end(),
-    })
-    if (deps.relay.connected) this.#begin()
   }
 
-  close(): void {
-    this.#unlisten()
-    this.#end()
-    this.#req?.close()
+  start(): void {
+    const { scope, relay } = this.#deps
+    scope.atEnd('unlisten', relay.listen({ onUp: () => this.#begin(), onDown: () => this.#end() }))
+    if (relay.connected) this.#begin()
   }
 
   #begin(): void {
@@ -62,7 +58,7 @@ export class Canary {
 
   #later(ms: number): void {
     this.#cancelTimer()
-    this.#cancelTimer = this.#deps.clock.after(ms, () => this.#fly())
+    this.#cancelTimer = this.#deps.scope.after('fly', ms, () => this.#fly())
   }
 
   #filter(): Filter {
@@ -70,11 +66,12 @@ export class Canary {
   }
 
   #fly(): void {
-    const { relay, clock, keyring } = this.#deps
+    const { scope, relay, keyring } = this.#deps
+    const { clock } = scope
     if (!relay.connected || this.#refused || keyring.locked) return
     this.#req ??= new LiveReq({
+      scope: scope.child('request'),
       relay,
-      clock,
       filters: () => [this.#filter()],
       onEvent: (raw) => this.#onEvent(raw),
       onEose: () => {},
@@ -88,7 +85,7 @@ export class Canary {
       kind: CANARY_KIND,
       created_at: unixSeconds(clock),
       tags: [],
-      content: randomBytes(8).toString('hex'),
+      content: randomHex(scope.random, 8),
     })
     this.#flying = { id: event.id, sentAt: clock.now() }
     relay.sendEvent(JSON.stringify(['EVENT', event]), event.id, (ok) => {
@@ -96,7 +93,7 @@ export class Canary {
       this.#refused = true
       this.#end()
     })
-    this.#cancelTimer = clock.after(WAIT_MS, () => this.#onMissed(event.id))
+    this.#cancelTimer = scope.after('wait', WAIT_MS, () => this.#onMissed(event.id))
   }
 
   #onEvent(raw: unknown): void {

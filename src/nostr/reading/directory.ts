@@ -1,10 +1,11 @@
 /** Where others are: their relay lists, DM relays and profiles, looked up seldom and remembered. */
-import type { Clock } from '../../base/clock.ts'
 import type { Dialer } from '../../base/dialer.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import { LruMap } from '../../base/lru.ts'
+import type { Scope } from '../../base/scope.ts'
+import { createTurnstile } from '../../base/turnstile.ts'
 import { putRelayList, relayListOf } from '../../store/nostr/relay-lists.ts'
 import type { Store } from '../../store/store.ts'
 import { isHex64, parseEvent, supersedes } from '../nips/nip01.ts'
@@ -35,8 +36,9 @@ const MAX_WRITE = 4
 const MAX_TEXT_CHARS = 500
 
 export interface DirectoryDeps {
+  /** Its failures are those of storing what was found. */
+  readonly scope: Scope
   readonly store: Store
-  readonly clock: Clock
   readonly logger: Logger
   readonly dialer: Dialer
   readonly ownRelays: readonly string[]
@@ -56,10 +58,9 @@ interface Entry {
 export class Directory {
   readonly #deps: DirectoryDeps
   readonly #known = new LruMap<string, Entry>(REMEMBERED)
-  readonly #running = new Map<string, Promise<Entry>>()
-  /** Look-ups that wait for their turn. */
-  readonly #queue: (() => void)[] = []
-  #asking = 0
+  readonly #turnstile = createTurnstile(LOOKUPS_AT_ONCE)
+  /** Look-ups under way, and those that wait for their turn. */
+  #open = 0
   #outside = { since: 0, count: 0 }
 
   constructor(deps: DirectoryDeps) {
@@ -140,29 +141,21 @@ export class Directory {
     const known = this.#known.get(pubkey) ?? this.#stored(pubkey)
     const hinted = this.#hinted(hints)
     if (known !== undefined && this.#isFresh(known, kind, hinted)) return Promise.resolve(known)
-    const running = this.#running.get(pubkey)
-    if (running !== undefined) return running
-    if (this.#queue.length >= MAX_WAITING) return Promise.resolve(known ?? NOTHING)
-    const lookup = this.#inTurn(() => this.#fetch(pubkey, known, hinted)).finally(() => this.#running.delete(pubkey))
-    this.#running.set(pubkey, lookup)
-    return lookup
+    if (this.#open >= LOOKUPS_AT_ONCE + MAX_WAITING) return Promise.resolve(known ?? NOTHING)
+    return this.#deps.scope.once(pubkey, () => this.#inTurn(() => this.#fetch(pubkey, known, hinted)))
   }
 
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#asking < LOOKUPS_AT_ONCE) this.#asking++
-    else await new Promise<void>((resolve) => this.#queue.push(resolve))
+    this.#open++
     try {
-      return await work()
+      return await this.#turnstile(work)
     } finally {
-      // Who waits takes the place over.
-      const next = this.#queue.shift()
-      if (next === undefined) this.#asking--
-      else next()
+      this.#open--
     }
   }
 
   #isFresh(entry: Entry, kind: number, hints: readonly string[]): boolean {
-    const ageMs = this.#deps.clock.now() - entry.at
+    const ageMs = this.#deps.scope.clock.now() - entry.at
     const isFound = entry.events.has(kind)
     // A hint that was not asked yet may know more.
     if (!isFound && hints.some((url) => !entry.asked.includes(url) && !this.#deps.ownRelays.includes(url))) return false
@@ -172,7 +165,7 @@ export class Directory {
 
   /** Whether one more look-up may go beyond our own relays and hints. */
   #mayGoOutside(): boolean {
-    const now = this.#deps.clock.now()
+    const now = this.#deps.scope.clock.now()
     if (Math.abs(now - this.#outside.since) >= 60_000) this.#outside = { since: now, count: 0 }
     return ++this.#outside.count <= OUTSIDE_PER_MINUTE
   }
@@ -193,7 +186,7 @@ export class Directory {
   }
 
   async #fetch(pubkey: string, known: Entry | undefined, hints: readonly string[]): Promise<Entry> {
-    const { clock, logger, ownRelays } = this.#deps
+    const { scope, logger, ownRelays } = this.#deps
     const events = new Map<number, NostrEvent>(known?.events ?? [])
     let isSure = false
     try {
@@ -208,7 +201,7 @@ export class Directory {
     } catch (error) {
       logger.debug({ pubkey, error: messageOf(error) }, 'a profile could not be looked up')
     }
-    const entry = { at: clock.now(), events, isSure, asked: hints }
+    const entry = { at: scope.clock.now(), events, isSure, asked: hints }
     this.#known.set(pubkey, entry)
     this.#remember(pubkey, entry)
     return entry
@@ -221,12 +214,9 @@ export class Directory {
   }
 
   #remember(pubkey: string, entry: Entry): void {
-    const { store, logger } = this.#deps
-    for (const [kind, event] of entry.events) {
-      store
-        .write(putRelayList({ pubkey, kind, event: JSON.stringify(event), at: entry.at }))
-        .catch((error: unknown) => logger.debug({ error: messageOf(error) }, 'a profile could not be stored'))
-    }
+    const { scope, store } = this.#deps
+    for (const [kind, event] of entry.events)
+      scope.spawn('remember', () => store.write(putRelayList({ pubkey, kind, event: JSON.stringify(event), at: entry.at })))
   }
 }
 

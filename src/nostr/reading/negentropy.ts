@@ -1,5 +1,5 @@
 /** NIP-77: which events a relay has that we do not, found by comparing sets instead of reading them. */
-import type { Clock } from '../../base/clock.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { Relay } from '../relay/relay.ts'
 import type { Filter } from '../types.ts'
 
@@ -20,11 +20,11 @@ const HEX = /^(?:[0-9a-f]{2})+$/i
 
 /**
  * Ids that the relay has for the filter and `have` lacks; undefined where it cannot be found out this way: the relay refuses,
- * fails or is silent.
+ * fails or is silent. @throws shutting_down
  */
 export async function missingIds(
+  scope: Scope,
   relay: Relay,
-  clock: Clock,
   filter: Filter,
   have: ReadonlyMap<string, number>,
 ): Promise<readonly string[] | undefined> {
@@ -37,22 +37,13 @@ export async function missingIds(
   storage.seal()
   const negentropy = new nip77.Negentropy(storage, Math.min(FRAME_BYTES, room))
   const needed = new Set<string>()
-  return new Promise((resolve) => {
+  return await scope.hear<readonly string[] | undefined>(TURN_MS + MAX_ROUNDS * SILENCE_MS, (finish) => {
     let id: string | undefined
     let rounds = 0
-    let cancelTimer = () => {}
-    let cancelWait = () => {}
-    let unlisten = () => {}
-    const finish = (ids: readonly string[] | undefined) => {
-      cancelTimer()
-      cancelWait()
-      unlisten()
-      if (id !== undefined) relay.closeReq(id, 'NEG-CLOSE')
-      resolve(ids)
-    }
+    let cancelTimer = scope.after('turn', TURN_MS, () => finish(undefined))
     const wait = () => {
       cancelTimer()
-      cancelTimer = clock.after(SILENCE_MS, () => finish(undefined))
+      cancelTimer = scope.after('answer', SILENCE_MS, () => finish(undefined))
     }
     const onMessage = (hex: string) => {
       wait()
@@ -61,9 +52,8 @@ export async function missingIds(
       else if (next === undefined) finish([...needed])
       else if (id !== undefined) relay.sendNeg(id, next)
     }
-    unlisten = relay.listen({ onDown: () => finish(undefined) })
-    cancelTimer = clock.after(TURN_MS, () => finish(undefined))
-    cancelWait = relay.whenFree('once', () => {
+    const unlisten = relay.listen({ onDown: () => finish(undefined) })
+    const cancelWait = relay.whenFree('once', () => {
       const fresh = relay.freshSubId()
       id = fresh
       wait()
@@ -76,6 +66,12 @@ export async function missingIds(
       })
       if (!opened) finish(undefined)
     })
+    return () => {
+      cancelTimer()
+      cancelWait()
+      unlisten()
+      if (id !== undefined) relay.closeReq(id, 'NEG-CLOSE')
+    }
   })
 }
 

@@ -1,17 +1,16 @@
-/** Looking at what relays have: once (`query`), or once and then live (`listen`). */
-import type { Clock } from '../../base/clock.ts'
-import { LruMap } from '../../base/lru.ts'
+/** Looking once at what relays have now. */
+import type { Scope } from '../../base/scope.ts'
+import { collect, isDenied, whenConnected } from '../relay/collect.ts'
 import type { Hold, RelayPool } from '../relay/pool.ts'
 import type { Relay } from '../relay/relay.ts'
 import { relayUrls } from '../relay/relay-url.ts'
-import { type CollectEnd, collect, isDenied, LiveReq, whenConnected } from '../relay/req.ts'
-import type { Filter, Keyring, NostrEvent, Subscription } from '../types.ts'
+import type { Filter, Keyring, NostrEvent } from '../types.ts'
 import { pageSizeOf, Reading, readPages } from './backfill.ts'
 import { admitEvent, shapeOf } from './ingest.ts'
 import { ownerOf } from './subscriptions.ts'
 import type { Verifier } from './verify.ts'
 
-const DEFAULT_TIMEOUT_MS = 10_000
+export const DEFAULT_TIMEOUT_MS = 10_000
 const MAX_RELAYS = 20
 const MAX_EVENTS = 50_000
 /** Who asks for so few takes what comes; a longer list is read on until it is whole. */
@@ -26,14 +25,15 @@ export interface QueryAnswer {
 }
 
 export interface QueryDeps {
-  readonly clock: Clock
+  readonly scope: Scope
   readonly pool: RelayPool
   readonly verifier: Verifier
   readonly keyring: Keyring
   readonly ownRelays: readonly string[]
 }
 
-function holdAll(deps: QueryDeps, relays: readonly string[] | undefined): { holds: Hold[]; asked: number } {
+/** The relays that are asked, as far as there is room for them. */
+export function holdAll(deps: QueryDeps, relays: readonly string[] | undefined): { holds: Hold[]; asked: number } {
   const urls = relayUrls(relays ?? deps.ownRelays, MAX_RELAYS)
   return { holds: urls.flatMap((url) => deps.pool.hold(url) ?? []), asked: urls.length }
 }
@@ -44,14 +44,16 @@ export async function queryRelays(
   options: { relays?: readonly string[]; timeoutMs?: number } = {},
 ): Promise<QueryAnswer> {
   const { holds, asked } = holdAll(deps, options.relays)
+  const { clock } = deps.scope
+  const ingest = { clock, verifier: deps.verifier }
   const events = new Map<string, NostrEvent>()
   const take = (relay: Relay) => (event: NostrEvent) => {
     if (events.size >= MAX_EVENTS) return
-    if (typeof admitEvent(deps, event, filters, (id) => events.has(id)) === 'string') return
-    relay.lastEventAt = deps.clock.now()
+    if (typeof admitEvent(ingest, event, filters, (id) => events.has(id)) === 'string') return
+    relay.lastEventAt = clock.now()
     events.set(event.id, event)
   }
-  const endsAt = deps.clock.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS)
+  const endsAt = clock.now() + (options.timeoutMs ?? DEFAULT_TIMEOUT_MS)
   const ends = await Promise.all(
     holds.map((hold) => askAsNeeded(deps, hold.relay, filters, endsAt, take(hold.relay)).finally(() => hold.release())),
   )
@@ -97,12 +99,13 @@ async function askOne(
   endsAt: number,
   onEvent: (event: NostrEvent) => void,
 ): Promise<'all' | 'some' | 'denied'> {
-  const { clock } = deps
-  if (!(await whenConnected(relay, clock, Math.max(1, endsAt - clock.now())))) return 'some'
+  const { scope } = deps
+  const { clock } = scope
+  if (!(await whenConnected(scope, relay, Math.max(1, endsAt - clock.now())))) return 'some'
   // An answer to a request without a limit may be any part of what the relay has.
   const asked = filters.map((filter) => (filter.ids === undefined ? { limit: pageSizeOf(relay), ...filter } : filter))
   const answers = asked.map((filter) => new Reading(filter))
-  const end: CollectEnd = await collect(relay, clock, asked, Math.max(1, endsAt - clock.now()), (raw) => {
+  const end = await collect(scope, relay, asked, Math.max(1, endsAt - clock.now()), (raw) => {
     const event = shapeOf(raw)
     if (event === undefined) return
     for (const answer of answers) answer.add(event)
@@ -114,82 +117,7 @@ async function askOne(
   for (const [index, { limit: enough = Number.POSITIVE_INFINITY, ...filter }] of filters.entries()) {
     if (filter.ids !== undefined || enough <= SHORT_LIMIT) continue
     const read = answers[index] ?? new Reading(filter)
-    if (!(await readPages({ relay, clock, filter, read, onEvent, endsAt, enough }))) return 'some'
+    if (!(await readPages({ scope, relay, filter, read, onEvent, endsAt, enough }))) return 'some'
   }
   return 'all'
-}
-
-const LISTEN_REMEMBERED = 10_000
-
-export interface ListenSpec {
-  readonly filters: readonly Filter[]
-  readonly relays?: readonly string[]
-  readonly timeoutMs?: number
-  onEvent(event: NostrEvent, relay: string): void
-}
-
-export async function listenRelays(deps: QueryDeps, spec: ListenSpec): Promise<Subscription> {
-  const { holds } = holdAll(deps, spec.relays)
-  const seen = new LruMap<string, true>(LISTEN_REMEMBERED)
-  const timeoutMs = spec.timeoutMs ?? DEFAULT_TIMEOUT_MS
-  const onEvent = (relay: Relay) => (raw: unknown) => {
-    const event = shapeOf(raw)
-    if (event === undefined || typeof admitEvent(deps, event, spec.filters, (id) => seen.has(id)) === 'string') return
-    relay.lastEventAt = deps.clock.now()
-    seen.set(event.id, true)
-    spec.onEvent(event, relay.url)
-  }
-  const requests = holds.map((hold) => listenOn(deps, hold, spec.filters, onEvent, timeoutMs))
-  const timeout = new AbortController()
-  const ready = Promise.all(requests.map((request) => request.ready))
-  await Promise.race([ready, deps.clock.sleep(timeoutMs, timeout.signal).catch(() => {})])
-  timeout.abort()
-  return {
-    close() {
-      for (const request of requests) request.close()
-    },
-  }
-}
-
-/** One relay, over the connection that all share or, where that is refused, as the key that the filters are about. */
-function listenOn(
-  deps: QueryDeps,
-  hold: Hold,
-  filters: readonly Filter[],
-  onEvent: (relay: Relay) => (raw: unknown) => void,
-  timeoutMs: number,
-): { readonly ready: Promise<void>; close(): void } {
-  const owner = ownerOf(deps.keyring, filters)
-  let current = hold
-  let request: LiveReq
-  let onEose = () => {}
-  const eose = new Promise<void>((resolve) => {
-    onEose = resolve
-  })
-  const open = (next: Hold, onDenied: () => void) =>
-    new LiveReq({
-      relay: next.relay,
-      clock: deps.clock,
-      filters: () => filters,
-      onEvent: onEvent(next.relay),
-      onEose: () => onEose(),
-      onDenied,
-    })
-  request = open(hold, () => {
-    if (owner === undefined || owner === hold.relay.identity?.pubkey) return
-    const own = deps.pool.hold(hold.relay.url, owner)
-    if (own === undefined) return
-    request.close()
-    hold.release()
-    current = own
-    request = open(own, () => {})
-  })
-  return {
-    // A relay that is down is heard when it comes back, and not waited for.
-    ready: whenConnected(hold.relay, deps.clock, timeoutMs).then((up) => (up ? eose : undefined)),
-    close() {
-      request.close()
-      current.release()
-    },
-  }
 }

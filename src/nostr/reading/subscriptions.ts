@@ -1,27 +1,29 @@
-/** All subscriptions of the node: feeds for each of their relays, which share what is asked there, and cursors on disk. */
-import type { Clock } from '../../base/clock.ts'
+/** All subscriptions of the node: each on each of its relays, which share what is asked there, and cursors on disk. */
 import { messageOf, PylonError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import { type Cursor, cursorOf, putCursors } from '../../store/nostr/cursors.ts'
 import type { Store } from '../../store/store.ts'
 import type { RelayPool } from '../relay/pool.ts'
 import { relayUrls } from '../relay/relay-url.ts'
 import type { Filter, Keyring, Subscription, SubscriptionSpec } from '../types.ts'
-import { Delivery } from './delivery.ts'
-import { Desk } from './desk.ts'
-import { Feed } from './feed.ts'
+import { Dispatcher } from './dispatcher.ts'
+import { RelayReader } from './relay-reader.ts'
+import { RelaySubscription } from './relay-subscription.ts'
 import type { Verifier } from './verify.ts'
 
 /** Relays hear of an event later than it is dated: senders' clocks are slow, and their networks away for a while. */
 const DEFAULT_OVERLAP_S = 3600
 const WRITE_CURSORS_MS = 30_000
 const MAX_RELAYS = 20
+/** For handlers under way when a subscription ends. */
+const DRAIN_MS = 2000
 /** Kinds that relays serve only to those they concern: messages, gift wraps (also ephemeral ones). */
 const PRIVATE_KINDS = new Set([4, 1059, 21_059])
 
 export interface SubscriptionsDeps {
+  readonly scope: Scope
   readonly store: Store
-  readonly clock: Clock
   readonly logger: Logger
   readonly pool: RelayPool
   readonly verifier: Verifier
@@ -29,71 +31,89 @@ export interface SubscriptionsDeps {
   readonly ownRelays: readonly string[]
 }
 
+interface Place {
+  readonly url: string
+  readonly cursorName: string
+  readonly subscription: RelaySubscription
+  readonly reader: RelayReader
+}
+
 interface Active {
   readonly name: string
-  readonly feeds: { readonly url: string; readonly cursorName: string; readonly feed: Feed; readonly desk: Desk }[]
-  readonly delivery: Delivery
+  readonly places: readonly Place[]
+  readonly dispatcher: Dispatcher
 }
 
 export class Subscriptions {
   readonly #deps: SubscriptionsDeps
+  readonly #scope: Scope
   readonly #active = new Map<string, Active>()
-  readonly #desks = new Map<string, Desk>()
+  readonly #readers = new Map<string, RelayReader>()
   /** What is on disk, by relay and name. */
   readonly #written = new Map<string, number>()
-  #cancelTimer: () => void = () => {}
-  #writeSoon = false
 
   constructor(deps: SubscriptionsDeps) {
     this.#deps = deps
+    this.#scope = deps.scope
+    // How far all came, in one commit.
+    this.#scope.atEnd('cursors', () => this.#write(this.#moved()))
   }
 
   start(): void {
-    this.#cancelTimer = this.#deps.clock.after(WRITE_CURSORS_MS, () => {
-      void this.#writeCursors()
-      this.start()
-    })
+    this.#scope.every('cursors', WRITE_CURSORS_MS, () => this.#writeCursors())
   }
 
-  /** @throws usage for a bad or taken name */
+  /** @throws internal for a bad or taken name, shutting_down */
   open(spec: SubscriptionSpec): Subscription {
-    if (!/^[a-z0-9:.-]{1,40}$/.test(spec.name)) throw new PylonError('internal', `Bad subscription name ${spec.name}.`)
-    if (this.#active.has(spec.name)) throw new PylonError('internal', `The subscription ${spec.name} is open already.`)
-    const { clock, logger } = this.#deps
-    const delivery = new Delivery({ name: spec.name, clock, logger, onEvent: (event, relay) => spec.onEvent(event, relay) })
-    const active: Active = { name: spec.name, feeds: [], delivery }
-    this.#active.set(spec.name, active)
-    for (const url of relayUrls(spec.relays ?? this.#deps.ownRelays, MAX_RELAYS)) {
-      const desk = this.#desk(url)
-      if (desk === undefined) {
-        logger.warn({ relay: url, subscription: spec.name }, 'too many relays are connected for this one')
-        continue
-      }
-      for (const part of partsOf(spec)) {
-        const feed = this.#feed(spec, part, url, delivery)
-        active.feeds.push({ url, cursorName: part.cursorName, feed, desk })
-        desk.add(feed)
-      }
+    const { name } = spec
+    if (!/^[a-z0-9:.-]{1,40}$/.test(name)) throw new PylonError('internal', `Bad subscription name ${name}.`)
+    if (this.#active.has(name)) throw new PylonError('internal', `The subscription ${name} is open already.`)
+    const { logger } = this.#deps
+    const readers = relayUrls(spec.relays ?? this.#deps.ownRelays, MAX_RELAYS).flatMap((url) => {
+      const reader = this.#reader(url)
+      if (reader === undefined) logger.warn({ relay: url, subscription: name }, 'too many relays are connected for this one')
+      return reader ?? []
+    })
+    // After the readers, so that it ends before them.
+    const scope = this.#scope.child(name)
+    const dispatcher = new Dispatcher({ scope, name, logger, onEvent: (event, relay) => spec.onEvent(event, relay) })
+    const places = readers.flatMap((reader) =>
+      partsOf(spec).map((part): Place => {
+        const subscription = this.#make(spec, part, reader.url, dispatcher)
+        reader.add(subscription)
+        return { url: reader.url, cursorName: part.cursorName, subscription, reader }
+      }),
+    )
+    const active = { name, places, dispatcher }
+    this.#active.set(name, active)
+    scope.atEnd('leave', () => this.#leave(active))
+    return {
+      close: () => {
+        if (this.#active.get(name) !== active) return
+        this.#active.delete(name)
+        this.#leave(active)
+        scope.end(DRAIN_MS)
+        this.#scope.spawn('cursors', () => this.#write(this.#movedOf(active)))
+      },
     }
-    return { close: () => this.#close(active) }
   }
 
-  #desk(url: string): Desk | undefined {
-    const known = this.#desks.get(url)
+  #reader(url: string): RelayReader | undefined {
+    const known = this.#readers.get(url)
     if (known !== undefined) return known
-    const { pool, clock, keyring } = this.#deps
+    const { pool, keyring } = this.#deps
     const hold = pool.hold(url)
     if (hold === undefined) return undefined
-    const desk = new Desk(hold, { pool, clock, keyring })
-    this.#desks.set(url, desk)
-    return desk
+    const reader = new RelayReader(hold, { scope: this.#scope.child(url), pool, keyring })
+    this.#readers.set(url, reader)
+    return reader
   }
 
-  #feed(spec: SubscriptionSpec, part: Part, url: string, delivery: Delivery): Feed {
-    const { store, clock, verifier, keyring } = this.#deps
+  #make(spec: SubscriptionSpec, part: Part, url: string, dispatcher: Dispatcher): RelaySubscription {
+    const { store, verifier, keyring } = this.#deps
     const overlapS = spec.overlapS ?? DEFAULT_OVERLAP_S
-    return new Feed({
-      clock,
+    return new RelaySubscription({
+      clock: this.#scope.clock,
       verifier,
       isWorthIt: (event) => spec.isWorthIt?.(event, url) ?? true,
       filters: part.filters,
@@ -103,84 +123,64 @@ export class Subscriptions {
       overlapS,
       latenessS: spec.latenessS ?? overlapS,
       backfillS: spec.backfillS,
-      delivery,
+      dispatcher,
       cursor: cursorOf(store, url, part.cursorName),
-      onCaughtUp: () => this.#writeCursorsSoon(),
+      onCaughtUp: () => this.#scope.gather('cursors soon', 0, () => this.#writeCursors()),
     })
   }
 
-  #close(active: Active): void {
-    if (this.#active.get(active.name) !== active) return
-    this.#active.delete(active.name)
-    this.#stop(active)
-    void this.#write(this.#movedOf(active))
-  }
-
-  #stop(active: Active): void {
-    for (const { feed, desk } of active.feeds) {
-      feed.advance()
-      desk.remove(feed)
-      if (!desk.isEmpty || this.#desks.get(desk.url) !== desk) continue
-      this.#desks.delete(desk.url)
-      desk.close()
+  /** With the cursors where they can be now. */
+  #leave({ places }: Active): void {
+    for (const { subscription, reader } of places) {
+      subscription.advance()
+      reader.remove(subscription)
+      if (!reader.isEmpty || this.#readers.get(reader.url) !== reader) continue
+      this.#readers.delete(reader.url)
+      reader.close()
     }
-    active.delivery.close()
-  }
-
-  /** Ends all and writes how far they came. */
-  async close(): Promise<void> {
-    this.#cancelTimer()
-    const all = [...this.#active.values()]
-    this.#active.clear()
-    for (const active of all) this.#stop(active)
-    await this.#write(all.flatMap((active) => this.#movedOf(active)))
   }
 
   /** Asks again everywhere on one relay: it was connected and delivered nothing. */
   reopen(url: string): void {
-    this.#desks.get(url)?.reopen()
+    this.#readers.get(url)?.reopen()
   }
 
   /** Seconds between now and the cursor that is furthest behind on a relay; undefined when nothing is subscribed there. */
   lagS(url: string): number | undefined {
     let oldest: number | undefined
-    for (const { feeds } of this.#active.values()) {
-      for (const entry of feeds) {
-        if (entry.url !== url) continue
-        entry.feed.advance()
-        if (entry.feed.cursor === undefined) return undefined
-        oldest = Math.min(oldest ?? Number.POSITIVE_INFINITY, entry.feed.cursor)
+    for (const { places } of this.#active.values()) {
+      for (const { url: other, subscription } of places) {
+        if (other !== url) continue
+        subscription.advance()
+        if (subscription.cursor === undefined) return undefined
+        oldest = Math.min(oldest ?? Number.POSITIVE_INFINITY, subscription.cursor)
       }
     }
-    return oldest === undefined ? undefined : Math.max(0, Math.floor((this.#deps.clock.now() - oldest) / 1000))
+    return oldest === undefined ? undefined : Math.max(0, Math.floor((this.#scope.clock.now() - oldest) / 1000))
   }
 
   /** Why something on this relay is not live, or undefined. */
   reasonOn(url: string): string | undefined {
-    for (const { name, feeds, delivery } of this.#active.values()) {
-      for (const entry of feeds) if (entry.url === url && entry.feed.reason !== undefined) return `${name}: ${entry.feed.reason}`
-      if (delivery.failing > 0) return `${name}: ${delivery.failing} events could not be handled yet`
+    for (const { name, places, dispatcher } of this.#active.values()) {
+      const reason = places.find((place) => place.url === url && place.subscription.reason !== undefined)?.subscription.reason
+      if (reason !== undefined) return `${name}: ${reason}`
+      if (dispatcher.failing > 0) return `${name}: ${dispatcher.failing} events could not be handled yet`
     }
     return undefined
   }
 
-  #writeCursorsSoon(): void {
-    if (this.#writeSoon) return
-    this.#writeSoon = true
-    setImmediate(() => {
-      this.#writeSoon = false
-      void this.#writeCursors()
-    })
+  #writeCursors(): Promise<void> {
+    for (const { places } of this.#active.values()) for (const { subscription } of places) subscription.advance()
+    return this.#write(this.#moved())
   }
 
-  #writeCursors(): Promise<void> {
-    for (const { feeds } of this.#active.values()) for (const { feed } of feeds) feed.advance()
-    return this.#write([...this.#active.values()].flatMap((active) => this.#movedOf(active)))
+  #moved(): Cursor[] {
+    return [...this.#active.values()].flatMap((active) => this.#movedOf(active))
   }
 
   #movedOf(active: Active): Cursor[] {
-    return active.feeds.flatMap(({ url, cursorName, feed }) => {
-      const reachedAt = feed.cursor
+    return active.places.flatMap(({ url, cursorName, subscription }) => {
+      const reachedAt = subscription.cursor
       if (reachedAt === undefined || this.#written.get(`${url} ${cursorName}`) === reachedAt) return []
       return [{ relay: url, name: cursorName, reachedAt }]
     })
@@ -189,7 +189,7 @@ export class Subscriptions {
   async #write(cursors: readonly Cursor[]): Promise<void> {
     if (cursors.length === 0) return
     try {
-      await this.#deps.store.write(putCursors({ cursors, at: this.#deps.clock.now() }))
+      await this.#deps.store.write(putCursors({ cursors, at: this.#scope.clock.now() }))
       for (const cursor of cursors) this.#written.set(`${cursor.relay} ${cursor.name}`, cursor.reachedAt)
     } catch (error) {
       this.#deps.logger.warn({ error: messageOf(error) }, 'cursors could not be written; they are written again')

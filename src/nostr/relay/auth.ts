@@ -1,6 +1,8 @@
 /** NIP-42 on one connection: the challenge, and which of our keys were proven to it. */
-import { type Clock, unixSeconds } from '../../base/clock.ts'
+import { unixSeconds } from '../../base/clock.ts'
+import { isPylonError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import { authTemplate } from '../nips/nip42.ts'
 import type { Signer } from '../types.ts'
 
@@ -11,7 +13,8 @@ const ABOUT_AUTH = /auth|challenge|domain|relay url|restricted|invalid/i
 
 export interface RelayAuthDeps {
   readonly url: string
-  readonly clock: Clock
+  /** Of the connection. */
+  readonly scope: Scope
   readonly logger: Logger
   send(frame: string, eventId: string, onOk: (ok: boolean, message: string) => void): boolean
   onProven(pubkey: string): void
@@ -20,9 +23,10 @@ export interface RelayAuthDeps {
 export class RelayAuth {
   readonly #deps: RelayAuthDeps
   readonly #proven = new Set<string>()
-  readonly #running = new Map<string, Promise<boolean>>()
   readonly #unanswered = new Set<(ok: boolean, message: string) => void>()
   #challenge: string | undefined
+  /** How many challenges there were. */
+  #round = 0
 
   constructor(deps: RelayAuthDeps) {
     this.#deps = deps
@@ -37,11 +41,11 @@ export class RelayAuth {
   }
 
   /** A new challenge makes earlier proofs void; the same one said again does not. */
-  challenge(challenge: string | undefined): void {
+  challenge(challenge: string): void {
     if (challenge === this.#challenge) return
     this.#challenge = challenge
+    this.#round++
     this.#proven.clear()
-    this.#running.clear()
     this.#unanswered.clear()
   }
 
@@ -51,43 +55,46 @@ export class RelayAuth {
     if (ABOUT_AUTH.test(message)) oldest?.(false, message)
   }
 
-  /** Proves a key; false where the relay has not asked, or refuses. */
-  prove(signer: Signer): Promise<boolean> {
+  /** Proves a key; false where the relay has not asked, refuses, or is gone. */
+  async prove(signer: Signer): Promise<boolean> {
     const { pubkey } = signer
-    if (this.#proven.has(pubkey)) return Promise.resolve(true)
+    if (this.#proven.has(pubkey)) return true
     const challenge = this.#challenge
-    if (challenge === undefined) return Promise.resolve(false)
-    const running = this.#running.get(pubkey)
-    if (running !== undefined) return running
-    const attempt = this.#attempt(signer, challenge).finally(() => {
-      if (this.#running.get(pubkey) === attempt) this.#running.delete(pubkey)
-    })
-    this.#running.set(pubkey, attempt)
-    return attempt
+    if (challenge === undefined) return false
+    try {
+      return await this.#deps.scope.once(`auth ${this.#round} ${pubkey}`, () => this.#attempt(signer, challenge))
+    } catch (error) {
+      if (isPylonError(error, 'shutting_down')) return false
+      throw error
+    }
   }
 
-  #attempt(signer: Signer, challenge: string): Promise<boolean> {
-    const { url, clock, logger, send, onProven } = this.#deps
-    const event = signer.sign(authTemplate(url, challenge, unixSeconds(clock)))
-    return new Promise((resolve) => {
-      const cancel = clock.after(SILENCE_MS, () => settle(true, ''))
-      const settle = (ok: boolean, message: string) => {
-        cancel()
-        this.#unanswered.delete(settle)
-        // It may have been believed already, when the relay was silent for a while.
-        if (this.#challenge === challenge) {
-          if (!ok) {
-            this.#proven.delete(signer.pubkey)
-            logger.warn({ relay: url, message }, 'the relay refused our AUTH')
-          } else if (!this.#proven.has(signer.pubkey)) {
-            this.#proven.add(signer.pubkey)
-            onProven(signer.pubkey)
-          }
-        }
-        resolve(this.#proven.has(signer.pubkey))
+  async #attempt(signer: Signer, challenge: string): Promise<boolean> {
+    const { url, scope, send } = this.#deps
+    const event = signer.sign(authTemplate(url, challenge, unixSeconds(scope.clock)))
+    const heard = await scope.hear<true>(SILENCE_MS, (tell) => {
+      const onOk = (ok: boolean, message: string) => {
+        this.#judge(signer.pubkey, challenge, ok, message)
+        tell(true)
       }
-      this.#unanswered.add(settle)
-      if (!send(JSON.stringify(['AUTH', event]), event.id, settle)) settle(false, 'not connected')
+      this.#unanswered.add(onOk)
+      if (!send(JSON.stringify(['AUTH', event]), event.id, onOk)) onOk(false, 'not connected')
+      return () => this.#unanswered.delete(onOk)
     })
+    if (heard === undefined) this.#judge(signer.pubkey, challenge, true, '')
+    return this.#proven.has(signer.pubkey)
+  }
+
+  /** Also when it was believed already, as the relay was silent for a while. */
+  #judge(pubkey: string, challenge: string, ok: boolean, message: string): void {
+    const { url, logger, onProven } = this.#deps
+    if (this.#challenge !== challenge) return
+    if (!ok) {
+      this.#proven.delete(pubkey)
+      logger.warn({ relay: url, message }, 'the relay refused our AUTH')
+    } else if (!this.#proven.has(pubkey)) {
+      this.#proven.add(pubkey)
+      onProven(pubkey)
+    }
   }
 }

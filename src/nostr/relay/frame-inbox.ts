@@ -1,4 +1,5 @@
 /** Frames of one connection, handled in slices so that other work gets its turn, and the socket held back while too many wait. */
+import type { Clock } from '../../base/clock.ts'
 import { parseFrame, type RelayFrame } from './frames.ts'
 
 /** How long frames are handled before other work gets its turn. */
@@ -10,6 +11,7 @@ const RESUME_FRAMES = 200
 const PAUSE_BYTES = 16 * 1024 * 1024
 
 export interface InboxOwner {
+  readonly clock: Clock
   onFrame(frame: RelayFrame): void
   pause(): void
   resume(): void
@@ -56,7 +58,8 @@ export class FrameInbox {
 
   #drain(): void {
     const waiting = this.#waiting
-    const until = performance.now() + SLICE_MS
+    const { clock } = this.#owner
+    const until = clock.elapsedMs() + SLICE_MS
     let at = 0
     do {
       const data = waiting[at]
@@ -65,7 +68,7 @@ export class FrameInbox {
       const frame = parseFrame(data.toString('utf8'))
       if (frame !== undefined) this.#owner.onFrame(frame)
       // A handler may have ended the connection, which drops what is left.
-    } while (this.#waiting === waiting && performance.now() < until)
+    } while (this.#waiting === waiting && clock.elapsedMs() < until)
     this.#scheduled = false
     if (this.#waiting !== waiting) {
       if (this.#waiting.length > 0) this.#schedule()

@@ -31,7 +31,7 @@ export class RelayPool {
   readonly #deps: PoolDeps
   readonly #own: ReadonlySet<string>
   readonly #entries = new Map<string, Entry>()
-  #started = false
+  #isStarted = false
 
   /** @param own normal URLs. */
   constructor(own: readonly string[], deps: PoolDeps) {
@@ -41,16 +41,8 @@ export class RelayPool {
   }
 
   start(): void {
-    this.#started = true
-    for (const entry of this.#entries.values()) entry.relay.start()
-  }
-
-  close(): void {
-    this.#started = false
-    for (const entry of this.#entries.values()) {
-      entry.cancelLinger()
-      entry.relay.close()
-    }
+    this.#isStarted = true
+    for (const { relay } of this.#entries.values()) relay.start()
   }
 
   isOwn(url: string): boolean {
@@ -87,8 +79,8 @@ export class RelayPool {
 
   #release(name: string, entry: Entry): void {
     entry.holds--
-    if (entry.type === 'own' || entry.holds > 0 || !this.#started) return
-    entry.cancelLinger = this.#deps.clock.after(LINGER_MS, () => this.#drop(name, entry))
+    if (entry.type === 'own' || entry.holds > 0) return
+    entry.cancelLinger = this.#deps.scope.after('linger', LINGER_MS, () => this.#drop(name, entry))
   }
 
   #drop(name: string, entry: Entry): void {
@@ -98,6 +90,7 @@ export class RelayPool {
   }
 
   #admit(name: string, url: string, pubkey: string | undefined): Entry | undefined {
+    if (this.#deps.scope.isClosing) return undefined
     const type = pubkey === undefined ? 'foreign' : 'keyed'
     const others = [...this.#entries].filter(([, entry]) => entry.type === type)
     if (others.length >= (type === 'foreign' ? MAX_FOREIGN : MAX_KEYED)) {
@@ -109,16 +102,16 @@ export class RelayPool {
   }
 
   #add(name: string, url: string, type: Entry['type'], pubkey?: string): Entry {
-    const { keyring } = this.#deps
+    const { keyring, scope } = this.#deps
     const identity = (): Signer | undefined => {
       if (keyring.locked) return undefined
       if (pubkey !== undefined) return keyring.owns(pubkey) ? keyring.signer(pubkey) : undefined
       return type === 'own' ? keyring.node() : undefined
     }
-    const relay = new Relay(url, { ...this.#deps, identity, forOneKey: type === 'keyed' })
+    const relay = new Relay(url, { ...this.#deps, scope: scope.child(name), identity, forOneKey: type === 'keyed' })
     const entry: Entry = { relay, type, holds: 0, cancelLinger: () => {} }
     this.#entries.set(name, entry)
-    if (this.#started) relay.start()
+    if (this.#isStarted) relay.start()
     return entry
   }
 }

@@ -1,8 +1,8 @@
 /** NIP-11: the limits that a relay states. */
 import { isDeepStrictEqual } from 'node:util'
-import type { Clock } from '../../base/clock.ts'
 import type { Dialer } from '../../base/dialer.ts'
 import { parseJson } from '../../base/json.ts'
+import type { Scope } from '../../base/scope.ts'
 
 export interface RelayLimits {
   readonly maxMessageLength: number | undefined
@@ -34,49 +34,72 @@ const MAX_AGE_MS = 3_600_000
 const positive = (value: unknown): number | undefined =>
   typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : undefined
 
+interface LimitsDeps {
+  readonly scope: Scope
+  readonly dialer: Dialer
+  readonly url: string
+  onChange(): void
+}
+
 /** The limits of one relay, asked for again once they are old. */
 export class LimitsSource {
-  readonly #deps: { readonly dialer: Dialer; readonly clock: Clock; readonly url: string; onChange(): void }
+  readonly #deps: LimitsDeps
+  readonly #waiting = new Set<() => void>()
   #askedAt: number | undefined
+  #isAsking = false
   now = NO_LIMITS
-  /** Resolves once the last question is answered. */
-  known: Promise<void> = Promise.resolve()
   /** NIP-77 was refused, failed or not answered: not tried again for as long as the limits are believed. */
   negentropyFailed = false
 
-  constructor(deps: { dialer: Dialer; clock: Clock; url: string; onChange(): void }) {
+  constructor(deps: LimitsDeps) {
     this.#deps = deps
   }
 
   refresh(): void {
-    const { dialer, clock, url, onChange } = this.#deps
-    const now = clock.now()
-    if (this.#askedAt !== undefined && Math.abs(now - this.#askedAt) < MAX_AGE_MS) return
+    const { scope } = this.#deps
+    const now = scope.clock.now()
+    if (this.#isAsking || (this.#askedAt !== undefined && Math.abs(now - this.#askedAt) < MAX_AGE_MS)) return
     this.#askedAt = now
-    this.known = fetchLimits(dialer, url).then((limits) => {
-      if (limits === undefined) {
-        this.#askedAt = undefined
-        return
-      }
+    this.#isAsking = true
+    scope.spawn('limits', (signal) => this.#ask(signal))
+  }
+
+  /** Calls `tell` once nothing is being asked. @returns stops that */
+  whenKnown(tell: () => void): () => void {
+    if (!this.#isAsking) tell()
+    else this.#waiting.add(tell)
+    return () => this.#waiting.delete(tell)
+  }
+
+  async #ask(signal: AbortSignal): Promise<void> {
+    const { dialer, url, onChange } = this.#deps
+    const limits = await fetchLimits(dialer, url, signal)
+    this.#isAsking = false
+    if (limits === undefined) this.#askedAt = undefined
+    else {
       this.negentropyFailed = false
-      if (isDeepStrictEqual(limits, this.now)) return
-      this.now = limits
-      onChange()
-    })
+      if (!isDeepStrictEqual(limits, this.now)) {
+        this.now = limits
+        onChange()
+      }
+    }
+    for (const tell of [...this.#waiting]) tell()
   }
 }
 
 /** Asks once; a relay without a usable document states no limits. Undefined where it could not be asked. */
-async function fetchLimits(dialer: Dialer, url: string): Promise<RelayLimits | undefined> {
+async function fetchLimits(dialer: Dialer, url: string, signal: AbortSignal): Promise<RelayLimits | undefined> {
   try {
     const response = await dialer.fetch(url.replace(/^ws/, 'http'), {
       headers: { accept: 'application/nostr+json' },
       timeoutMs: TIMEOUT_MS,
       maxBytes: MAX_BYTES,
       namedByStranger: 'relay',
+      signal,
     })
     return parseLimits(parseJson(response.text))
   } catch {
+    // It is a relay all the same.
     return undefined
   }
 }

@@ -1,28 +1,30 @@
-/** One connection to one relay, kept for ever: backoff, ping and forced close, AUTH, and what is sent over it. */
-import { randomBytes } from 'node:crypto'
-import type { Clock } from '../../base/clock.ts'
+/** One relay, connected to for ever: tried again after each loss, told apart as up only once it can be asked, with what it takes. */
+
+import { type BackoffPolicy, backoffMs } from '../../base/backoff.ts'
 import type { Dialer, WebSocket } from '../../base/dialer.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import { randomHex } from '../../base/random.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { Filter, Signer } from '../types.ts'
-import { RelayAuth } from './auth.ts'
-import { FrameInbox } from './frame-inbox.ts'
-import { FrameRouter, type OkHandler, type ReqHandler } from './frame-router.ts'
-import { RelayPing } from './ping.ts'
-import { RelayBackoff } from './relay-backoff.ts'
+import { Connection } from './connection.ts'
+import type { OkHandler, ReqHandler } from './frame-router.ts'
 import { LimitsSource, type RelayLimits } from './relay-info.ts'
 import { RelaySlots, type SlotKind, saysTooManyReqs, subIdFor } from './slots.ts'
 
 const HANDSHAKE_TIMEOUT_MS = 10_000
 /** Frames above this end the connection: 512 KiB of content and its envelope, with room for escapes. */
 const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
-const CLOSE_MS = 500
 /** Its limits are waited for so long before anything is sent. */
 const LIMITS_WAIT_MS = 2000
 /** A relay that asks for AUTH mostly does so at once: a connection made for one key waits for it so long. */
 const CHALLENGE_WAIT_MS = 1000
-/** Each challenge costs signatures and new requests: a relay that asks more often on one connection is left for a while. */
-const MAX_CHALLENGES = 50
+const RETRY: BackoffPolicy = { minMs: 1000, maxMs: 60_000, jitter: 0.3 }
+/** A connection that held so long is good, and sooner when it answered a request: the next wait is the shortest again. */
+const STABLE_MS = 30_000
+const STABLE_ANSWERED_MS = 5000
+/** Tries after which a relay that answers and then hangs up at once is no longer waited for longer. */
+const ANSWERED_FAILURES = 3
 
 export interface RelayListener {
   onUp?(): void
@@ -38,8 +40,9 @@ export interface RelayListener {
 }
 
 export interface RelayDeps {
+  /** Of this relay alone. */
+  readonly scope: Scope
   readonly dialer: Dialer
-  readonly clock: Clock
   readonly logger: Logger
   /** The key that this connection is made as, if it is unlocked: proven as soon as the relay asks. None on relays of others. */
   identity(): Signer | undefined
@@ -47,32 +50,25 @@ export interface RelayDeps {
   readonly forOneKey?: boolean
 }
 
-let counter = 0
-const PROCESS = randomBytes(4).toString('hex')
-
 export class Relay {
   readonly url: string
+  readonly #scope: Scope
   readonly #deps: RelayDeps
-  readonly #router: FrameRouter
   readonly #listeners = new Set<RelayListener>()
-  readonly #auth: RelayAuth
-  readonly #inbox: FrameInbox
   readonly #slots: RelaySlots
   readonly #limits: LimitsSource
-  readonly #backoff = new RelayBackoff()
-  readonly #ping: RelayPing
-  #socket: WebSocket | undefined
-  /** What is sent goes out; listeners are told only when it is up. */
-  #open = false
-  #up = false
-  #closed = true
-  #cancelTimer: () => void = () => {}
-  #challenges = 0
+  readonly #subIdPrefix: string
+  #subIds = 0
+  /** Also while it is being made. */
+  #connection: Connection | undefined
+  /** What is sent goes out once the connection is open; listeners are told only when it is up. */
+  #isUp = false
+  /** Connections in a row that could not be made, or did not hold. */
+  #failures = 0
+  #cancelRetry: () => void = () => {}
   #reason: string | undefined = 'not started'
   /** Milliseconds since the epoch of the last verified event; set by who verifies. */
   lastEventAt: number | undefined
-  /** Of the last frame or pong on this connection. */
-  lastAliveAt = 0
   /** When the relay was last seen to deliver (see canary.ts); undefined: unknown on this connection. */
   provenAt: number | undefined
   /** Set by the canary while the relay is connected and delivers nothing. */
@@ -81,53 +77,31 @@ export class Relay {
   refused: string | undefined
 
   constructor(url: string, deps: RelayDeps) {
+    const { scope, dialer } = deps
     this.url = url
+    this.#scope = scope
     this.#deps = deps
-    this.#router = new FrameRouter({
-      url,
-      logger: deps.logger,
-      onChallenge: (challenge) => this.#onChallenge(challenge),
-      onAnswer: (type) => this.#onAnswer(type),
-      onComplaint: (message) => this.#onComplaint(message),
-      onNotice: (message) => this.#auth.notice(message),
-    })
-    this.#limits = new LimitsSource({ ...deps, url, onChange: () => this.#onLimits() })
-    this.#ping = new RelayPing({
-      clock: deps.clock,
-      ping: () => this.#socket?.ping(),
-      isPaused: () => this.#inbox.paused,
-      onDead: () => this.reconnect('no answer to ping'),
-    })
+    this.#subIdPrefix = randomHex(scope.random, 4)
+    this.#limits = new LimitsSource({ scope, dialer, url, onChange: () => this.#onLimits() })
     this.#slots = new RelaySlots(
       () => this.#limits.now,
-      () => this.#router.openReqs,
+      () => this.#connection?.openReqs ?? 0,
     )
-    this.#inbox = new FrameInbox({
-      onFrame: (frame) => this.#router.route(frame),
-      pause: () => this.#socket?.pause(),
-      resume: () => this.#socket?.resume(),
-    })
-    this.#auth = new RelayAuth({
-      url,
-      clock: deps.clock,
-      logger: deps.logger,
-      send: (frame, eventId, onOk) => this.#sendFor(frame, eventId, onOk, 'AUTH'),
-      onProven: (pubkey) => this.#tell((listener) => listener.onAuth?.(pubkey)),
-    })
+    scope.atEnd('down', () => this.#down('closed'))
   }
 
   get state(): 'connected' | 'connecting' | 'down' {
-    if (this.#up) return 'connected'
-    return this.#backoff.failures > 0 ? 'down' : 'connecting'
+    if (this.#isUp) return 'connected'
+    return this.#failures > 0 ? 'down' : 'connecting'
   }
 
   get reason(): string | undefined {
-    if (this.#up) return this.deaf ? 'deaf' : undefined
+    if (this.#isUp) return this.deaf ? 'deaf' : undefined
     return this.#reason
   }
 
   get connected(): boolean {
-    return this.#up
+    return this.#isUp
   }
 
   get limits(): RelayLimits {
@@ -145,7 +119,12 @@ export class Relay {
 
   /** Bytes that the socket has not sent yet. */
   get bufferedBytes(): number {
-    return this.#socket?.bufferedAmount ?? 0
+    return this.#connection?.bufferedBytes ?? 0
+  }
+
+  /** Of the last frame or pong on this connection. */
+  get lastAliveAtMs(): number {
+    return this.#connection?.lastAliveAtMs ?? 0
   }
 
   get slots(): RelaySlots {
@@ -154,7 +133,7 @@ export class Relay {
 
   /** The relay has asked who we are on this connection. */
   get challenged(): boolean {
-    return this.#auth.challenged
+    return this.#connection?.challenged ?? false
   }
 
   /** The key that this connection is made as. */
@@ -163,12 +142,12 @@ export class Relay {
   }
 
   isProven(pubkey: string): boolean {
-    return this.#auth.isProven(pubkey)
+    return this.#connection?.isProven(pubkey) ?? false
   }
 
   /** An id for a request, never used before on this connection and no longer than the relay takes. */
   freshSubId(): string {
-    return subIdFor(this.#limits.now, `${PROCESS}:${(++counter).toString(36)}`)
+    return subIdFor(this.#limits.now, `${this.#subIdPrefix}:${(++this.#subIds).toString(36)}`)
   }
 
   listen(listener: RelayListener): () => void {
@@ -176,59 +155,46 @@ export class Relay {
     return () => this.#listeners.delete(listener)
   }
 
+  /** Connects, from now on for ever; to be called once. */
   start(): void {
-    if (!this.#closed) return
-    this.#closed = false
     this.#connect()
   }
 
   /** Connects at once where the dialer refused the address and would not any more: the owner has named it meanwhile. */
   recheck(): void {
-    if (this.refused === undefined || this.#closed || !this.#deps.dialer.isAllowed(this.url, true)) return
+    if (this.refused === undefined || !this.#deps.dialer.isAllowed(this.url, true)) return
     this.refused = undefined
-    this.#cancelTimer()
-    if (this.#socket === undefined) this.#connect()
+    this.#cancelRetry()
+    if (this.#connection === undefined) this.#connect()
   }
 
+  /** For good. */
   close(): void {
-    this.#closed = true
-    this.#cancelTimer()
-    this.#ping.stop()
-    const socket = this.#socket
-    socket?.close(1000)
-    // A peer that does not answer the closing handshake must not keep the process alive.
-    setTimeout(() => socket?.terminate(), CLOSE_MS).unref()
-    this.#down('closed')
+    this.#scope.end()
   }
 
   /** Ends the connection for one that works. */
   reconnect(reason: string): void {
-    if (this.#socket === undefined) return
-    this.#reason = reason
-    this.#socket.terminate()
+    this.#connection?.drop(reason)
   }
 
   /** Sends a REQ and hears its answers. False when the relay is not connected. */
   openReq(id: string, filters: readonly Filter[], handler: ReqHandler): boolean {
-    if (!this.#send(JSON.stringify(['REQ', id, ...filters]))) return false
-    this.#router.addReq(id, handler)
-    return true
+    return this.#connection?.request(JSON.stringify(['REQ', id, ...filters]), id, handler) ?? false
   }
 
   /** Opens a reconciliation (NIP-77). False when the relay is not connected. */
   openNeg(id: string, filter: Filter, hex: string, handler: ReqHandler): boolean {
-    if (!this.#send(JSON.stringify(['NEG-OPEN', id, filter, hex]))) return false
-    this.#router.addReq(id, handler)
-    return true
+    return this.#connection?.request(JSON.stringify(['NEG-OPEN', id, filter, hex]), id, handler) ?? false
   }
 
   sendNeg(id: string, hex: string): void {
-    this.#send(JSON.stringify(['NEG-MSG', id, hex]))
+    this.#connection?.send(JSON.stringify(['NEG-MSG', id, hex]))
   }
 
   closeReq(id: string, type: 'CLOSE' | 'NEG-CLOSE' = 'CLOSE'): void {
-    if (!this.#router.dropReq(id)) return
-    this.#send(JSON.stringify([type, id]))
+    if (this.#connection?.dropReq(id) !== true) return
+    this.#connection.send(JSON.stringify([type, id]))
     this.#slots.serve()
   }
 
@@ -239,176 +205,126 @@ export class Relay {
 
   /** @param frame `["EVENT", ...]` as text. `onOk` may never be called: the caller keeps the time. False when not connected. */
   sendEvent(frame: string, eventId: string, onOk: OkHandler): boolean {
-    return this.#sendFor(frame, eventId, onOk, 'EVENT')
-  }
-
-  #sendFor(frame: string, eventId: string, onOk: OkHandler, type: 'AUTH' | 'EVENT'): boolean {
-    if (!this.#send(frame)) return false
-    this.#router.addOk(eventId, onOk, type)
-    return true
+    return this.#connection?.sendEvent(frame, eventId, onOk) ?? false
   }
 
   /** Stops waiting for an OK. */
   forgetOk(eventId: string): void {
-    this.#router.dropOks(eventId)
+    this.#connection?.forgetOk(eventId)
   }
 
   /** Proves a key (NIP-42): only where the relay has shown that it needs it. False when it has not asked, or refuses. */
-  auth(signer: Signer): Promise<boolean> {
-    return this.#auth.prove(signer)
-  }
-
-  #send(text: string): boolean {
-    if (!this.#open || this.#socket === undefined) return false
-    this.#socket.send(text)
-    return true
+  async auth(signer: Signer): Promise<boolean> {
+    return (await this.#connection?.prove(signer)) ?? false
   }
 
   #connect(): void {
-    if (this.#closed) return
+    if (this.#scope.isClosing) return
+    const { dialer, logger, identity } = this.#deps
     let socket: WebSocket
     try {
-      socket = this.#deps.dialer.connectWebSocket(this.url, {
+      socket = dialer.connectWebSocket(this.url, {
         namedByStranger: true,
         maxPayloadBytes: MAX_PAYLOAD_BYTES,
         handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
       })
     } catch (error) {
-      this.#refuse(error)
+      this.#noteRefusal(error)
+      this.#failures++
       this.#retryLater(messageOf(error))
       return
     }
-    this.#socket = socket
     this.#limits.refresh()
-    let failure: string | undefined
-    socket.on('open', () => this.#onOpen(socket))
-    socket.on('message', (data) => this.#onData(socket, data as Buffer))
-    socket.on('pong', () => this.#alive())
-    socket.on('error', (error) => {
-      failure = messageOf(error)
-      this.#refuse(error)
+    const scope = this.#scope.child('connection')
+    const connection = new Connection(socket, {
+      url: this.url,
+      scope,
+      logger,
+      onOpen: () => {
+        this.#reason = undefined
+        this.refused = undefined
+        scope.spawn('settle in', () => this.#settleIn(connection))
+      },
+      onLost: (reason) => this.#onLost(connection, reason),
+      onError: (error) => this.#noteRefusal(error),
+      onChallenge: () => {
+        const signer = identity()
+        if (signer !== undefined) scope.spawn('auth', () => connection.prove(signer))
+        this.#tell((listener) => listener.onChallenge?.())
+      },
+      onProven: (pubkey) => this.#tell((listener) => listener.onAuth?.(pubkey)),
+      onAnswer: (type) => {
+        if (type === 'CLOSED') this.#slots.serve()
+      },
+      onComplaint: (message) => this.#onComplaint(connection, message),
     })
-    socket.on('close', (code) => {
-      if (this.#socket !== socket) return
-      this.#socket = undefined
-      const forced = this.#open ? this.#reason : undefined
-      this.#down(failure ?? forced ?? `closed by the relay (${code})`)
-      this.#retryLater(this.#reason ?? '')
-    })
+    this.#connection = connection
   }
 
-  #refuse(error: unknown): void {
+  #noteRefusal(error: unknown): void {
     if (isPylonError(error, 'address_refused')) this.refused = error.message
   }
 
-  #onOpen(socket: WebSocket): void {
-    if (this.#closed || this.#socket !== socket) {
-      socket.terminate()
-      return
-    }
-    this.#open = true
-    this.#backoff.opened(this.#deps.clock.now())
-    this.#reason = undefined
-    this.refused = undefined
-    this.#alive()
-    this.#ping.start()
-    void this.#settleIn(socket)
-  }
-
   /** Nothing is asked before the relay's limits are known, nor under a key that it has not seen. */
-  async #settleIn(socket: WebSocket): Promise<void> {
-    await this.#within(LIMITS_WAIT_MS, this.#limits.known)
+  async #settleIn(connection: Connection): Promise<void> {
+    const { scope } = connection
     const { forOneKey = false, identity } = this.#deps
+    await scope.hear<void>(LIMITS_WAIT_MS, (tell) => this.#limits.whenKnown(tell))
     const signer = identity()
     if (forOneKey && signer !== undefined) {
-      if (!this.challenged) await this.#challengeComes()
-      await this.auth(signer)
+      if (!connection.challenged) await scope.hear<void>(CHALLENGE_WAIT_MS, (tell) => this.listen({ onChallenge: tell }))
+      await connection.prove(signer)
     }
-    if (this.#socket !== socket || !this.#open) return
-    this.#up = true
+    if (scope.isClosing) return
+    this.#isUp = true
     this.#tell((listener) => listener.onUp?.())
-  }
-
-  /** Or does not, within the time. */
-  async #challengeComes(): Promise<void> {
-    let unlisten = () => {}
-    const comes = new Promise<void>((resolve) => {
-      unlisten = this.listen({ onChallenge: resolve, onFailed: resolve })
-    })
-    await this.#within(CHALLENGE_WAIT_MS, comes)
-    unlisten()
-  }
-
-  async #within(ms: number, work: Promise<void>): Promise<void> {
-    const timeout = new AbortController()
-    await Promise.race([work, this.#deps.clock.sleep(ms, timeout.signal).catch(() => undefined)])
-    timeout.abort()
   }
 
   #onLimits(): void {
     this.#slots.forget()
-    if (this.#up) this.#tell((listener) => listener.onLimits?.())
+    if (this.#isUp) this.#tell((listener) => listener.onLimits?.())
+  }
+
+  #onComplaint(connection: Connection, message: string): void {
+    if (!saysTooManyReqs(message) || !this.#slots.learn(connection.answeredReqs)) return
+    this.#deps.logger.info({ relay: this.url, max: this.#slots.max, message }, 'the relay takes no more requests than these')
+    this.#tell((listener) => listener.onLimits?.())
   }
 
   #tell(what: (listener: RelayListener) => void): void {
     for (const listener of [...this.#listeners]) what(listener)
   }
 
-  #onAnswer(type: 'EOSE' | 'CLOSED'): void {
-    if (type === 'EOSE') this.#backoff.answered()
-    else this.#slots.serve()
-  }
-
-  #onComplaint(message: string): void {
-    if (!saysTooManyReqs(message) || !this.#slots.learn(this.#router.answeredReqs)) return
-    this.#deps.logger.info({ relay: this.url, max: this.#slots.max, message }, 'the relay takes no more requests than these')
-    this.#tell((listener) => listener.onLimits?.())
-  }
-
-  #alive(): void {
-    this.lastAliveAt = this.#deps.clock.now()
-    this.#ping.alive()
+  #onLost(connection: Connection, reason: string): void {
+    this.#failures = failuresAfter(this.#failures, connection)
+    this.#down(reason)
+    this.#retryLater(reason)
   }
 
   #down(reason: string): void {
-    const wasUp = this.#up
-    this.#open = false
-    this.#up = false
-    this.#ping.stop()
+    const wasUp = this.#isUp
+    this.#connection = undefined
+    this.#isUp = false
     this.#reason = reason
-    this.#inbox.clear()
-    this.#challenges = 0
-    this.#auth.challenge(undefined)
-    this.#router.clear()
     this.provenAt = undefined
     this.deaf = false
     if (wasUp) this.#tell((listener) => listener.onDown?.())
   }
 
   #retryLater(reason: string): void {
-    if (this.#closed) return
-    const waitMs = this.#backoff.failed(this.#deps.clock.now(), this.refused !== undefined)
-    this.#reason = `${reason || 'unreachable'} (attempt ${this.#backoff.failures}, next in ${Math.ceil(waitMs / 1000)} s)`
-    this.#deps.logger.info({ relay: this.url, reason: this.#reason }, 'relay down')
-    this.#cancelTimer()
-    this.#cancelTimer = this.#deps.clock.after(waitMs, () => this.#connect())
+    const { scope, logger } = this.#deps
+    // Only the owner can change that an address is refused.
+    const waitMs = this.refused === undefined ? backoffMs(RETRY, this.#failures, scope.random) : RETRY.maxMs
+    this.#reason = `${reason || 'unreachable'} (attempt ${this.#failures}, next in ${Math.ceil(waitMs / 1000)} s)`
+    logger.info({ relay: this.url, reason: this.#reason }, 'relay down')
+    this.#cancelRetry()
+    this.#cancelRetry = scope.after('retry', waitMs, () => this.#connect())
     this.#tell((listener) => listener.onFailed?.())
   }
+}
 
-  #onData(socket: WebSocket, data: Buffer): void {
-    if (this.#socket !== socket) return
-    this.#alive()
-    this.#inbox.push(data)
-  }
-
-  #onChallenge(challenge: string): void {
-    if (++this.#challenges > MAX_CHALLENGES) {
-      this.reconnect('the relay asks for AUTH without end')
-      return
-    }
-    this.#auth.challenge(challenge)
-    const signer = this.#deps.identity()
-    if (signer !== undefined) void this.auth(signer)
-    this.#tell((listener) => listener.onChallenge?.())
-  }
+/** Failures in a row, with this one: fewer after a connection that was of use. */
+function failuresAfter(before: number, { heldMs, hasAnswered }: Connection): number {
+  if (heldMs >= (hasAnswered ? STABLE_ANSWERED_MS : STABLE_MS)) return 1
+  return hasAnswered ? Math.min(before + 1, ANSWERED_FAILURES) : before + 1
 }

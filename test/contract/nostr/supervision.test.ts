@@ -1,8 +1,9 @@
 /** What is noticed and mended without being told: deaf relays, missing EOSE, private events, foreign relays, old rows. */
 import { describe, expect, it, vi } from 'vitest'
-import { ManualClock } from '../../../src/base/clock.ts'
+import { type Clock, ManualClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
-import { silentLogger } from '../../../src/base/logger.ts'
+import { systemRandom } from '../../../src/base/random.ts'
+import { Scope } from '../../../src/base/scope.ts'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { buildDm17, unwrap } from '../../../src/nostr/nips/nip59.ts'
 import { buildDmRelays, buildRelayList } from '../../../src/nostr/nips/nip65.ts'
@@ -253,13 +254,14 @@ describe('retention', () => {
     await put('waiting', ['wss://nobody.example'])
     for (let i = 0; i < 1200; i++) void at.store.write(claimEvent({ id: `id${i}`, subscription: 's', at: clock.now() }))
     await clock.advance(1)
-    const sweep = () => sweepOnce({ store: at.store, clock, logger: silentLogger, config: () => DEFAULT_CONFIG })
+    const sweep = (clock: Clock) =>
+      sweepOnce({ scope: Scope.root('sweep', { clock, random: systemRandom }, () => {}), store: at.store, config: () => DEFAULT_CONFIG })
     const counts = () =>
       ['seen_events', 'outbox_messages'].map((table) => Number(at.store.sql(`SELECT COUNT(*) AS n FROM ${table}`).get()?.['n']))
-    await sweep()
+    await sweep(clock)
     expect(counts()).toEqual([1200, 2])
     const later = new ManualClock(clock.now() + 31 * 86_400_000)
-    await sweepOnce({ store: at.store, clock: later, logger: silentLogger, config: () => DEFAULT_CONFIG })
+    await sweep(later)
     expect(counts()).toEqual([0, 1])
     expect(deliveriesOf(at.store, 'waiting').map(({ state }) => state)).toEqual(['pending'])
   })

@@ -75,7 +75,6 @@ export class World {
       relays: ['wss://relay.test'],
       verifier: 'test',
       start: () => undefined,
-      close: async () => {},
       health: () => [],
       subscribe: () => ({ close: () => undefined }),
       query: async () => ({ events: this.published, complete: true }),

@@ -85,7 +85,6 @@ class MemoryRelay {
       relays: [RELAY],
       verifier: 'test',
       start: () => undefined,
-      close: async () => undefined,
       health: () => [{ url: RELAY, state: 'connected', reason: undefined, lastEventAt: undefined, cursorLagS: 0, outboxDepth: 0 }],
       subscribe: (spec) => {
         this.#subscriptions.add(spec)

@@ -1,15 +1,17 @@
 /** What one relay can make us hold in memory has a bound in bytes, whatever the size of what it sends. */
 import { expect, it, vi } from 'vitest'
-import { ManualClock } from '../../../src/base/clock.ts'
+import { systemClock } from '../../../src/base/clock.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { Delivery } from '../../../src/nostr/reading/delivery.ts'
+import { Dispatcher } from '../../../src/nostr/reading/dispatcher.ts'
 import { FrameInbox } from '../../../src/nostr/relay/frame-inbox.ts'
 import { FrameRouter } from '../../../src/nostr/relay/frame-router.ts'
+import { testScope } from '../../support/scope.ts'
 
 it('the socket is held back while few but huge frames wait, and read on once they are handled', async () => {
   const calls: string[] = []
   let frames = 0
-  const inbox = new FrameInbox({ onFrame: () => frames++, pause: () => calls.push('pause'), resume: () => calls.push('resume') })
+  const clock = systemClock
+  const inbox = new FrameInbox({ clock, onFrame: () => frames++, pause: () => calls.push('pause'), resume: () => calls.push('resume') })
   const frame = Buffer.from(JSON.stringify(['NOTICE', 'x'.repeat(1024 * 1024)]))
   for (let n = 0; n < 15; n++) inbox.push(frame)
   expect(calls).toEqual([])
@@ -27,7 +29,8 @@ it('events that wait for their handler are counted by their length too, and make
   const gate = new Promise<void>((resolve) => {
     release = resolve
   })
-  const delivery = new Delivery({ name: 'test', clock: new ManualClock(), logger: silentLogger, onEvent: () => gate })
+  const scope = testScope()
+  const dispatcher = new Dispatcher({ scope, name: 'test', logger: silentLogger, onEvent: () => gate })
   const content = 'x'.repeat(500_000)
   const event = (n: number) => ({
     id: n.toString(16).padStart(64, '0'),
@@ -38,17 +41,15 @@ it('events that wait for their handler are counted by their length too, and make
     content,
     sig: '',
   })
-  const taken: Promise<void>[] = []
-  for (let n = 0; n < 300; n++) {
-    const done = delivery.deliver(event(n), 'wss://relay.example')
-    if (done !== undefined) taken.push(done)
-  }
-  expect(taken.length).toBeGreaterThan(50)
-  expect(taken.length).toBeLessThan(80)
+  let taken = 0
+  let handled = 0
+  for (let n = 0; n < 300; n++) if (dispatcher.handle(event(n), 'wss://relay.example', () => handled++)) taken++
+  expect(taken).toBeGreaterThan(50)
+  expect(taken).toBeLessThan(80)
   release()
-  await Promise.all(taken)
-  expect(delivery.deliver(event(300), 'wss://relay.example')).toBeDefined()
-  delivery.close()
+  await vi.waitFor(() => expect(handled).toBe(taken))
+  expect(dispatcher.handle(event(300), 'wss://relay.example', () => {})).toBe(true)
+  expect(await scope.close()).toEqual([])
 })
 
 it('notices are logged a few times a connection, not without end', () => {

@@ -195,7 +195,6 @@ function fakeNostr(world: World, store: Store, isDead: () => boolean): { nostr: 
     relays,
     verifier: 'test',
     start: () => undefined,
-    close: () => Promise.resolve(),
     health: () => [],
     subscribe(spec) {
       specs.add(spec)

@@ -1,7 +1,8 @@
-/** Requests to one relay: live ones that are kept open whatever happens, and single ones that end with EOSE. */
-import { randomInt } from 'node:crypto'
-import type { Clock } from '../../base/clock.ts'
+/** A request to one relay that is kept open whatever happens. */
+import { type BackoffPolicy, backoffMs } from '../../base/backoff.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { Filter } from '../types.ts'
+import { AFTER_NOTICE_MS, collect, isDenied } from './collect.ts'
 import { prefixOf } from './frames.ts'
 import type { Relay } from './relay.ts'
 import { saysTooManyReqs } from './slots.ts'
@@ -13,14 +14,11 @@ const SUSPECT_TIMEOUT_MS = 10_000
 /** What every relay answers at once, if it answers anything. */
 const PROBE: Filter = { ids: ['0'.repeat(64)], limit: 1 }
 const PROBE_TIMEOUT_MS = 10_000
-/** After a complaint that names no request, those that stay unanswered so long were meant. */
-const AFTER_NOTICE_MS = 3000
-const MIN_BACKOFF_MS = 1000
-const MAX_BACKOFF_MS = 60_000
+const RETRY: BackoffPolicy = { minMs: 1000, maxMs: 60_000, jitter: 0.3 }
 /** A request that was live so long was good. */
 const STABLE_MS = 10_000
 /** After a refusal that is not likely to change. */
-const REFUSED_BACKOFF_MS = 300_000
+const RETRY_REFUSED: BackoffPolicy = { minMs: 300_000, maxMs: 300_000, jitter: 0.3 }
 /** EOSE missed so often in a row: is it the request, or the connection? */
 const MISSED_BEFORE_PROBE = 2
 /** Refused so often in a row: the request itself is why. */
@@ -28,11 +26,10 @@ const FAILURES_OF_ITSELF = 2
 /** Proofs that are tried in a row before the refusal counts. */
 const MAX_PROOFS = 2
 
-export const isDenied = (message: string): boolean => ['auth-required', 'restricted'].includes(prefixOf(message))
-
 export interface LiveReqOptions {
+  /** Of this request alone. */
+  readonly scope: Scope
   readonly relay: Relay
-  readonly clock: Clock
   /** Asked at every opening. */
   filters(): readonly Filter[]
   /** What is served may depend on the key: asked again whenever one was proven. */
@@ -50,6 +47,7 @@ export interface LiveReqOptions {
 
 export class LiveReq {
   readonly #options: LiveReqOptions
+  readonly #scope: Scope
   #id: string | undefined
   #eose = false
   #failures = 0
@@ -58,7 +56,6 @@ export class LiveReq {
   #provenSince = false
   #eoseAt = 0
   #missed = 0
-  #closed = false
   #reason: string | undefined
   #complaint: string | undefined
   #cancelTimer: () => void = () => {}
@@ -67,6 +64,8 @@ export class LiveReq {
 
   constructor(options: LiveReqOptions) {
     this.#options = options
+    this.#scope = options.scope
+    this.#scope.atEnd('leave', () => this.#leave())
     this.#unlisten = options.relay.listen({
       onUp: () => {
         this.#failures = 0
@@ -92,13 +91,17 @@ export class LiveReq {
   }
 
   reopen(): void {
-    if (this.#closed) return
     this.#end()
     this.#open()
   }
 
+  /** For good; its place is free at once. */
   close(): void {
-    this.#closed = true
+    this.#scope.end()
+    this.#leave()
+  }
+
+  #leave(): void {
     this.#unlisten()
     this.#end()
   }
@@ -118,7 +121,7 @@ export class LiveReq {
   }
 
   #open(): void {
-    if (this.#closed || this.#id !== undefined || !this.#options.relay.connected) return
+    if (this.#scope.isClosing || this.#id !== undefined || !this.#options.relay.connected) return
     this.#cancelTimer()
     this.#cancelWait()
     let sent = false
@@ -130,7 +133,7 @@ export class LiveReq {
   }
 
   #send(): void {
-    const { relay, clock, filters, onOpen, onEvent, onEose } = this.#options
+    const { relay, filters, onOpen, onEvent, onEose } = this.#options
     const id = relay.freshSubId()
     this.#provenSince = false
     onOpen?.()
@@ -143,7 +146,7 @@ export class LiveReq {
       onEose: (hint) => {
         if (this.#id !== id || this.#eose) return
         this.#eose = true
-        this.#eoseAt = clock.now()
+        this.#eoseAt = this.#scope.clock.now()
         this.#missed = 0
         this.#proofs = 0
         this.#reason = undefined
@@ -168,7 +171,7 @@ export class LiveReq {
     this.#cancelTimer()
     const patienceMs = this.#options.isSuspect === true ? SUSPECT_TIMEOUT_MS : EOSE_TIMEOUT_MS
     const waitMs = this.#complaint === undefined ? patienceMs : AFTER_NOTICE_MS
-    this.#cancelTimer = this.#options.clock.after(waitMs, () => {
+    this.#cancelTimer = this.#scope.after('answer', waitMs, () => {
       if (this.#id === id && !this.#eose) this.#onSilence()
     })
   }
@@ -180,14 +183,14 @@ export class LiveReq {
     this.#end()
     this.#reason = complaint === undefined ? 'no EOSE' : `not answered but by a notice: ${complaint}`
     if (complaint !== undefined) this.#fail(complaint)
-    else if (this.#missed >= MISSED_BEFORE_PROBE || this.#options.isSuspect === true) void this.#probe()
+    else if (this.#missed >= MISSED_BEFORE_PROBE || this.#options.isSuspect === true) this.#scope.spawn('probe', () => this.#probe())
     else this.#open()
   }
 
   async #probe(): Promise<void> {
-    const { relay, clock } = this.#options
-    const { end } = await collect(relay, clock, [PROBE], PROBE_TIMEOUT_MS, () => {})
-    if (this.#closed || this.#id !== undefined || end === 'down') return
+    const { relay } = this.#options
+    const { end } = await collect(this.#scope, relay, [PROBE], PROBE_TIMEOUT_MS, () => {})
+    if (this.#id !== undefined || end === 'down') return
     if (end !== 'timeout') {
       this.#failures = Math.max(this.#failures, FAILURES_OF_ITSELF - 1)
       this.#fail('')
@@ -199,7 +202,7 @@ export class LiveReq {
 
   #onClosed(message: string): void {
     // A relay that closes again at once is not asked again at once, though it sent EOSE before.
-    if (this.#eose && this.#options.clock.now() - this.#eoseAt >= STABLE_MS) this.#failures = 0
+    if (this.#eose && this.#scope.clock.now() - this.#eoseAt >= STABLE_MS) this.#failures = 0
     const wasLive = this.#eose
     this.#forget()
     this.#reason = `closed by the relay: ${message || 'no reason'}`
@@ -207,82 +210,22 @@ export class LiveReq {
   }
 
   #fail(message: string, wasLive = false): void {
-    const { relay, clock, onDenied, onFailed, isSuspect } = this.#options
+    const { relay, onDenied, onFailed, isSuspect } = this.#options
     this.#failures++
     const prefix = prefixOf(message)
     const hopeless = (prefix === 'blocked' || prefix === 'invalid' || prefix === 'unsupported') && this.#failures > 3
-    const ceiling = hopeless ? REFUSED_BACKOFF_MS : Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** Math.min(this.#failures - 1, 6))
-    this.#cancelTimer = clock.after(Math.round(ceiling * (0.7 + randomInt(600) / 1000)), () => this.#open())
+    const waitMs = backoffMs(hopeless ? RETRY_REFUSED : RETRY, this.#failures, this.#scope.random)
+    this.#cancelTimer = this.#scope.after('retry', waitMs, () => this.#open())
     if (isDenied(message)) {
       if (this.#provenSince) return
       const { identity } = relay
       // The proof may be under way, or the challenge still to come: onAuth asks again, and so does the timer.
-      if (identity !== undefined && !relay.isProven(identity.pubkey) && this.#proofs++ < MAX_PROOFS) void relay.auth(identity)
+      if (identity !== undefined && !relay.isProven(identity.pubkey) && this.#proofs++ < MAX_PROOFS)
+        this.#scope.spawn('auth', () => relay.auth(identity))
       else onDenied?.()
       return
     }
     const isItself = this.#failures >= FAILURES_OF_ITSELF || isSuspect === true
     if (isItself && !wasLive && prefix !== 'rate-limited' && !saysTooManyReqs(message)) onFailed?.()
   }
-}
-
-export type CollectEnd =
-  | { readonly end: 'eose'; readonly hint: string | undefined }
-  | { readonly end: 'closed'; readonly message: string }
-  | { readonly end: 'timeout' | 'down' }
-
-/** One request to its end; only `eose` means that the relay has sent all it wants to. */
-export function collect(
-  relay: Relay,
-  clock: Clock,
-  filters: readonly Filter[],
-  timeoutMs: number,
-  onEvent: (event: unknown) => void,
-): Promise<CollectEnd> {
-  return new Promise((resolve) => {
-    let id: string | undefined
-    const cancelTimeout = clock.after(timeoutMs, () => finish({ end: 'timeout' }))
-    let cancelNotice = () => {}
-    let cancelWait = () => {}
-    let unlisten = () => {}
-    const finish = (end: CollectEnd) => {
-      cancelTimeout()
-      cancelNotice()
-      cancelWait()
-      unlisten()
-      if (id !== undefined) relay.closeReq(id)
-      resolve(end)
-    }
-    unlisten = relay.listen({ onDown: () => finish({ end: 'down' }) })
-    const open = () => {
-      const fresh = relay.freshSubId()
-      const opened = relay.openReq(fresh, filters, {
-        onEvent,
-        onEose: (hint) => finish({ end: 'eose', hint }),
-        onClosed: (message) => finish({ end: 'closed', message }),
-        onNotice: (message) => {
-          cancelNotice()
-          cancelNotice = clock.after(AFTER_NOTICE_MS, () => finish({ end: 'closed', message }))
-        },
-      })
-      if (opened) id = fresh
-      else finish({ end: 'down' })
-    }
-    cancelWait = relay.whenFree('once', open)
-  })
-}
-
-/** Resolves when the relay is connected; false after the time, or as soon as it is known to be down. */
-export function whenConnected(relay: Relay, clock: Clock, timeoutMs: number): Promise<boolean> {
-  if (relay.connected) return Promise.resolve(true)
-  if (relay.state === 'down') return Promise.resolve(false)
-  return new Promise((resolve) => {
-    const finish = (up: boolean) => {
-      cancel()
-      unlisten()
-      resolve(up)
-    }
-    const cancel = clock.after(timeoutMs, () => finish(false))
-    const unlisten = relay.listen({ onUp: () => finish(true), onFailed: () => finish(false) })
-  })
 }

@@ -1,12 +1,10 @@
 /** One subscription on one relay: what it takes of what comes, and a cursor that passes only what was handled. */
-import type { Clock } from '../../base/clock.ts'
 import type { Relay } from '../relay/relay.ts'
 import type { Filter, NostrEvent } from '../types.ts'
-import type { Delivery } from './delivery.ts'
+import type { Dispatcher } from './dispatcher.ts'
 import { admitEvent, type IngestDeps } from './ingest.ts'
 
-export interface FeedDeps extends IngestDeps {
-  readonly clock: Clock
+export interface RelaySubscriptionDeps extends IngestDeps {
   readonly filters: readonly Filter[]
   /** Where it is asked: subscriptions of one group share their requests. */
   readonly group: string
@@ -17,25 +15,25 @@ export interface FeedDeps extends IngestDeps {
   readonly overlapS: number
   readonly latenessS: number
   readonly backfillS: number
-  readonly delivery: Delivery
+  readonly dispatcher: Dispatcher
   /** The cursor stored by an earlier run (ms). */
   readonly cursor: number | undefined
   /** The cursor may have moved: worth writing soon. */
   onCaughtUp(): void
 }
 
-/** A request that carries something of this feed. */
-export interface FeedLine {
+/** A request that carries something of a subscription. */
+export interface CarryingRequest {
   readonly live: boolean
   readonly reason: string | undefined
   reopen(): void
 }
 
-export class Feed {
-  readonly #deps: FeedDeps
+export class RelaySubscription {
+  readonly #deps: RelaySubscriptionDeps
   #relay: Relay | undefined
   /** The requests that carry it, and whether all was read over each. */
-  readonly #lines = new Map<FeedLine, boolean>()
+  readonly #requests = new Map<CarryingRequest, boolean>()
   /** Events under way that came after we had caught up, with when they came (ms), oldest first. */
   readonly #live = new Map<number, number>()
   #token = 0
@@ -49,7 +47,7 @@ export class Feed {
   #missed = false
   #cursor: number | undefined
 
-  constructor(deps: FeedDeps) {
+  constructor(deps: RelaySubscriptionDeps) {
     this.#deps = deps
     this.#cursor = deps.cursor
   }
@@ -76,7 +74,7 @@ export class Feed {
   }
 
   get reason(): string | undefined {
-    for (const line of this.#lines.keys()) if (line.reason !== undefined) return line.reason
+    for (const request of this.#requests.keys()) if (request.reason !== undefined) return request.reason
     return undefined
   }
 
@@ -86,21 +84,21 @@ export class Feed {
   }
 
   /** A request that will carry it is being made. */
-  join(line: FeedLine): void {
-    this.#lines.set(line, false)
+  join(request: CarryingRequest): void {
+    this.#requests.set(request, false)
   }
 
-  leave(line: FeedLine): void {
-    this.#lines.delete(line)
+  leave(request: CarryingRequest): void {
+    this.#requests.delete(request)
   }
 
   /** A request opens. @returns from when to ask live, and how far back to read to the end; unix seconds */
-  begin(line: FeedLine): { since: number; readSince: number } {
+  begin(request: CarryingRequest): { since: number; readSince: number } {
     const { clock, overlapS, latenessS, backfillS, filters } = this.#deps
     const now = clock.now()
     // Our clock went back: the cursor says nothing, and asked from there the relay would be silent until that time.
     if (this.#cursor !== undefined && this.#cursor > now) this.#cursor = undefined
-    this.#lines.set(line, false)
+    this.#requests.set(request, false)
     this.#historic += this.#live.size
     // What was under way before this opening counts as history now: the cursor waits for all of it.
     for (const token of this.#live.keys()) this.#demoted.add(token)
@@ -112,40 +110,53 @@ export class Feed {
   }
 
   take(event: NostrEvent): void {
-    const { delivery, clock } = this.#deps
+    const { dispatcher, clock } = this.#deps
     const relay = this.#relay
     if (relay === undefined) return
     // With its since: what is older was not asked for, and the claim on it may be forgotten already.
-    if (typeof admitEvent(this.#deps, event, this.#asked, (id) => delivery.isDone(id)) === 'string') return
+    if (typeof admitEvent(this.#deps, event, this.#asked, (id) => dispatcher.isHandled(id)) === 'string') return
     relay.lastEventAt = clock.now()
-    const done = delivery.pending(event.id) ?? delivery.deliver(event, relay.url)
-    if (done === undefined) {
+    const token = ++this.#token
+    if (!dispatcher.handle(event, relay.url, () => this.#onHandled(token))) {
       this.#missed = true
       return
     }
-    this.#track(done)
+    if (this.#caughtUp) this.#live.set(token, clock.now())
+    else {
+      this.#historic++
+      this.#demoted.add(token)
+    }
+  }
+
+  #onHandled(token: number): void {
+    if (!this.#demoted.delete(token)) {
+      this.#live.delete(token)
+      return
+    }
+    this.#historic--
+    if (this.#historic === 0 && this.#caughtUp) this.#deps.onCaughtUp()
   }
 
   /** Everything was read over this request. */
-  settled(line: FeedLine): void {
-    if (!this.#lines.has(line)) return
-    this.#lines.set(line, true)
+  settled(request: CarryingRequest): void {
+    if (!this.#requests.has(request)) return
+    this.#requests.set(request, true)
     if (this.#caughtUp) this.#deps.onCaughtUp()
   }
 
   /** Moves the cursor up to what is certain now. True when it moved. */
   advance(): boolean {
     const relay = this.#relay
-    if (this.#missed && this.#live.size === 0 && this.#historic === 0) {
+    if (this.#missed && this.#live.size === 0 && this.#historic === 0 && !this.#deps.dispatcher.isClosing) {
       this.#missed = false
-      for (const line of [...this.#lines.keys()]) line.reopen()
+      for (const request of [...this.#requests.keys()]) request.reopen()
       return false
     }
     if (relay?.connected !== true || !this.#caughtUp || this.#missed || this.#historic > 0) return false
-    for (const line of this.#lines.keys()) if (!line.live) return false
+    for (const request of this.#requests.keys()) if (!request.live) return false
     const oldest = this.#live.values().next()
     const limits = [
-      relay.lastAliveAt,
+      relay.lastAliveAtMs,
       relay.provenAt ?? Number.POSITIVE_INFINITY,
       oldest.done === true ? Number.POSITIVE_INFINITY : oldest.value - 1,
     ]
@@ -156,25 +167,8 @@ export class Feed {
   }
 
   get #caughtUp(): boolean {
-    if (this.#lines.size === 0) return false
-    for (const settled of this.#lines.values()) if (!settled) return false
+    if (this.#requests.size === 0) return false
+    for (const settled of this.#requests.values()) if (!settled) return false
     return true
-  }
-
-  #track(done: Promise<void>): void {
-    const token = ++this.#token
-    if (this.#caughtUp) this.#live.set(token, this.#deps.clock.now())
-    else {
-      this.#historic++
-      this.#demoted.add(token)
-    }
-    void done.then(() => {
-      if (!this.#demoted.delete(token)) {
-        this.#live.delete(token)
-        return
-      }
-      this.#historic--
-      if (this.#historic === 0 && this.#caughtUp) this.#deps.onCaughtUp()
-    })
   }
 }

@@ -1,0 +1,52 @@
+/** One message of the outbox while lanes hold it. */
+import type { PendingMessage, StoredEvent } from '../../store/nostr/outbox.ts'
+import { isEphemeral } from '../nips/nip01.ts'
+import type { Keyring } from '../types.ts'
+
+/** Ephemeral events are worth sending for so long. */
+const EPHEMERAL_MS = 10_000
+
+export class OutboxMessage {
+  readonly id: number
+  readonly key: string
+  /** Whose key stands for it: of a wrap the one that sealed it. */
+  readonly author: string
+  readonly isEphemeral: boolean
+  readonly notAfter: number
+  readonly seal: StoredEvent | undefined
+  /** A newer revision has taken its place. */
+  isSuperseded = false
+  /** Lanes that still hold it. */
+  lanes = 0
+  readonly #keyring: Keyring
+  #event: StoredEvent
+  #frame: string | undefined
+
+  constructor({ id, key, event, seal, notAfter }: PendingMessage, keyring: Keyring, now: number) {
+    this.id = id
+    this.key = key
+    this.author = seal?.pubkey ?? event.pubkey
+    this.isEphemeral = isEphemeral(event.kind)
+    this.notAfter = this.isEphemeral ? Math.min(notAfter, now + EPHEMERAL_MS) : notAfter
+    this.seal = seal
+    this.#event = event
+    this.#keyring = keyring
+  }
+
+  /** Another one when a wrap was made again. */
+  get event(): StoredEvent {
+    return this.#event
+  }
+
+  replace(newer: StoredEvent): void {
+    this.#event = newer
+    this.#frame = undefined
+  }
+
+  /** The EVENT frame, signed once. @throws locked, not_found when the key is gone */
+  frame(): string {
+    const event = this.#event
+    this.#frame ??= JSON.stringify(['EVENT', event.sig === undefined ? this.#keyring.signer(event.pubkey).sign(event) : event])
+    return this.#frame
+  }
+}
