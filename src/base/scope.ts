@@ -87,6 +87,11 @@ export class Scope implements AsyncDisposable {
     return this.#isRefusing
   }
 
+  /** Aborts as soon as waits end here, before `signal`: for work that only waits for others. */
+  get closing(): AbortSignal {
+    return this.#closing.signal
+  }
+
   /** Work with a caller: resolves or rejects as the work does. @throws shutting_down (as a rejection) */
   run<T>(name: string, work: Work<T>): Promise<T> {
     if (this.#isRefusing) return Promise.reject(this.#ended(name))
@@ -199,14 +204,24 @@ export class Scope implements AsyncDisposable {
     const limit = new AbortController()
     const late = new PylonError('timeout', `${name} took longer than ${ms / 1000} s.`)
     const cancel = this.clock.after(ms, () => limit.abort(late))
-    const cut = () => limit.abort(this.signal.reason)
-    this.signal.addEventListener('abort', cut, { once: true })
     try {
-      const running = this.run(name, () => work(limit.signal))
-      return await Promise.race([running, whenAborted(limit.signal)])
+      return await this.until(name, limit.signal, work)
     } finally {
       cancel()
-      this.signal.removeEventListener('abort', cut)
+    }
+  }
+
+  /** The same with an end that somebody else decides. @throws the reason of `end`, shutting_down */
+  async until<T>(name: string, end: AbortSignal, work: Work<T>): Promise<T> {
+    end.throwIfAborted()
+    const both = new AbortController()
+    const cut = () => both.abort(end.aborted ? end.reason : this.signal.reason)
+    const sources = [end, this.signal]
+    for (const source of sources) source.addEventListener('abort', cut, { once: true })
+    try {
+      return await Promise.race([this.run(name, () => work(both.signal)), whenAborted(both.signal)])
+    } finally {
+      for (const source of sources) source.removeEventListener('abort', cut)
     }
   }
 

@@ -12,8 +12,8 @@ import type { HomeKeyring } from '../nostr/keys/keyring.ts'
 import { createNostr } from '../nostr/nostr.ts'
 import type { Nostr } from '../nostr/types.ts'
 import { createRuntimeBackend } from '../provider/backends/runtime.ts'
-import { createMachinesOnNostr } from '../provider/machines/control-plane.ts'
-import type { OwnMachines } from '../provider/machines/service.ts'
+import { ControlPlane } from '../provider/machines/control-plane.ts'
+import { MachineService } from '../provider/machines/service.ts'
 import { createProvider, type Provider } from '../provider/provider.ts'
 import { heldValue } from '../store/money/held-value.ts'
 import type { Store } from '../store/store.ts'
@@ -90,10 +90,11 @@ export class NodeParts {
     name: 'machines',
     needs: { nostr: this.nostr, wallets: this.wallets },
     off: () => this.#offByMode('provider') ?? this.#offByConfig(),
-    build: (found, scope): OwnMachines => {
+    build: (found, scope) => {
       const { network } = this.#deps
+      const common = { ...this.#common(scope), ...found }
       const adapters = (config: Config) => this.#adapters(config)
-      return createMachinesOnNostr({ ...this.#common(scope), ...found, network, adapters })
+      return new MachineService({ ...common, transport: new ControlPlane(common), network, adapters })
     },
     start: (machines) => machines.start(),
     reload: (machines) => machines.reload(),

@@ -2,7 +2,7 @@
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import { ControlError } from '../../nostr/control/vocabulary.ts'
 import type { ScriptRun } from '../machines/creation.ts'
-import type { OwnMachines } from '../machines/service.ts'
+import type { MachineService } from '../machines/service.ts'
 import type { Backend, Checkable, JobParams } from './backend.ts'
 
 export const SANDBOX_RUN_KIND = 5930
@@ -14,7 +14,7 @@ const KNOWN_PARAMS: readonly string[] = ['timeout_s', 'image']
 
 /** The result is JSON: `{"exit_code", "stdout", "stderr"}`; exit_code is null when the host ended the run. */
 export function createRuntimeBackend(
-  machines: Pick<OwnMachines, 'jobClass' | 'checkScript' | 'runScript'>,
+  machines: Pick<MachineService, 'jobClass' | 'checkScript' | 'runScript'>,
   jobTimeoutS: () => number,
 ): Backend {
   const timeoutOf = (params: JobParams) => {

@@ -1,63 +1,141 @@
 /** The commands of the control plane, each to what does it. */
-import { asRecord, type Json } from '../../base/json.ts'
+import type { Clock } from '../../base/clock.ts'
+import type { Json } from '../../base/json.ts'
 import type { CommandOf, ControlCommand } from '../../nostr/control/commands.ts'
 import type { ControlResult } from '../../nostr/control/envelopes.ts'
-import { ControlError } from '../../nostr/control/vocabulary.ts'
 import { persist } from '../../store/persist.ts'
-import { bindRequest } from '../../store/selling/control-requests.ts'
+import { bindRequest, type ControlRequestRow } from '../../store/selling/control-requests.ts'
 import { getLease, leasesOf } from '../../store/selling/leases.ts'
 import { getRuntime, type RuntimeRow } from '../../store/selling/runtimes.ts'
+import type { Store } from '../../store/store.ts'
+import { type Begun, type Claimed, leaseIdOf } from './claims.ts'
 import type { Creation } from './creation.ts'
-import { fail, runtimeNotFound } from './failures.ts'
-import type { Emit, KeeperDeps } from './keeper.ts'
+import { fail } from './failures.ts'
+import { listSnapshots, logs, openInstance } from './instance-commands.ts'
+import type { LeaseDesk } from './lease-desk.ts'
+import type { Emit } from './machines.ts'
 import type { Market } from './market.ts'
-import * as operations from './operations.ts'
-import type { Registry } from './registry.ts'
-import { type Claimed, leaseIdOf } from './requests.ts'
-import type { Views } from './views.ts'
+import { collect } from './outputs.ts'
+import type { RuntimeActor } from './runtime-actor.ts'
+import type { Runtimes } from './runtimes.ts'
+import type { Substrates } from './substrates.ts'
+import { summaryView, type Views } from './views.ts'
 import type { Volumes } from './volumes.ts'
 
-export function createCommands(deps: {
-  readonly keeper: KeeperDeps
+export interface CommandsDeps {
+  readonly store: Store
+  readonly clock: Clock
+  readonly substrates: Substrates
   readonly market: Market
-  readonly registry: Registry
+  readonly leases: LeaseDesk
+  readonly runtimes: Runtimes
+  readonly creation: Creation
   readonly views: Views
   readonly volumes: Volumes
-  readonly creation: Creation
-  /** Aborted when the node ends. */
-  readonly signal: AbortSignal
-}) {
-  const { keeper, market, registry, creation, signal } = deps
-  const { own, view, viewNow, summary } = deps.views
-  const { store, clock, leases } = keeper
+}
 
-  async function tearDown(requester: string, command: CommandOf<'teardown'>, emit: Emit): Promise<ControlResult> {
-    const row = own(requester, command.runtime_id)
-    if (command.keep_volume === true && leasesOf(store, row.id).length > 0)
-      throw fail('invalid_command', 'keep_volume: a lease leaves no volume behind')
-    emit({ phase: 'teardown', runtime_id: row.id, provider: row.provider, message: 'teardown in progress' })
-    const options = command.keep_volume === undefined ? {} : { keepVolume: command.keep_volume }
-    const done = await registry.tearDown(row.id, 'asked for by its owner', 'tenant', options)
-    const told =
-      typeof done.payload === 'object' && done.payload !== null && !Array.isArray(done.payload)
-        ? done.payload
-        : { provider_payload: done.payload }
-    const payload: Record<string, Json> = { operation: 'teardown', ...told }
-    if (done.persistError !== undefined) {
-      emit({
-        phase: 'teardown',
-        runtime_id: row.id,
-        provider: row.provider,
-        message: 'the instance is gone, the record could not be written',
-      })
-      Object.assign(payload, { state_persist: 'failed', state_persist_error: done.persistError })
-    }
-    const now = getRuntime(store, row.id) ?? row
-    return { runtime: { ...(await view(now)), lifecycle_phase: 'teardown' }, payload }
+export class Commands {
+  readonly #deps: CommandsDeps
+
+  constructor(deps: CommandsDeps) {
+    this.#deps = deps
   }
 
-  async function extend(requester: string, command: CommandOf<'extend_lease'>, claimed: Claimed): Promise<ControlResult> {
-    const row = own(requester, command.runtime_id)
+  /** One that changes nothing. @throws ControlError */
+  async read(requester: string, command: ControlCommand): Promise<ControlResult> {
+    const { store, substrates, views, volumes } = this.#deps
+    switch (command.command) {
+      case 'get_runtime':
+        return { runtime: await views.view(views.own(requester, command.runtime_id), true), payload: { operation: 'get_runtime' } }
+      case 'list_runtimes':
+        return await views.list(requester, command)
+      case 'get_request':
+        return views.requestView(requester, command)
+      case 'list_volumes':
+        return { runtime: summaryView('volume-list-summary'), payload: await volumes.list(requester, command) }
+      case 'logs': {
+        const row = views.own(requester, command.runtime_id)
+        return await this.#answer(row, logs(store, substrates, row, command))
+      }
+      case 'collect': {
+        const row = views.own(requester, command.runtime_id)
+        return { runtime: views.viewNow(row), payload: collect(store, row, command) }
+      }
+      case 'list_snapshots': {
+        const row = views.own(requester, command.runtime_id)
+        return await this.#answer(row, listSnapshots(openInstance(substrates, row)))
+      }
+      default:
+        throw fail('invalid_command', `${command.command} changes things`)
+    }
+  }
+
+  /** One that changes things; from here on the mailbox of its runtime keeps the order. @throws ControlError */
+  async begin(command: ControlCommand, claimed: Claimed): Promise<Begun> {
+    if (command.command !== 'provision' && command.command !== 'run') return { answer: this.#change(command, claimed) }
+    const { creation } = this.#deps
+    const id = await creation.create(command, claimed)
+    return { answer: creation.finish(id, command.command, claimed.emit, command.lease_token) }
+  }
+
+  /** What goes on with a command that a restart found under way; undefined: it has to be sent again. */
+  resumed({ command, runtimeId }: ControlRequestRow): ((claimed: Claimed) => Promise<Begun>) | undefined {
+    if (runtimeId === null) return undefined
+    if (command === 'extend_lease')
+      return async (claimed) => ({ answer: this.#finishExtension(this.#deps.runtimes.of(runtimeId), leaseIdOf(claimed), claimed.emit) })
+    if (command !== 'provision' && command !== 'run') return undefined
+    return async ({ emit }) => ({ answer: this.#deps.creation.finish(runtimeId, command, emit) })
+  }
+
+  async #change(command: ControlCommand, claimed: Claimed): Promise<ControlResult> {
+    const { requester, emit } = claimed
+    switch (command.command) {
+      case 'teardown':
+        return await this.#tearDown(command, claimed)
+      case 'extend_lease':
+        return await this.#extend(command, claimed)
+      case 'delete_volume':
+        return { runtime: summaryView('volume-list-summary'), payload: await this.#deps.volumes.remove(requester, command) }
+      case 'recover': {
+        const { views } = this.#deps
+        const row = await this.#actor(views.own(requester, command.runtime_id)).recover(emit)
+        emit({ phase: 'ready', runtime_id: row.id, provider: row.provider, message: 'recovered' })
+        return { runtime: await views.view(row), payload: { operation: 'recover' } }
+      }
+      case 'process_welcome':
+      case 'exec':
+      case 'prompt':
+      case 'snapshot':
+      case 'restore': {
+        const row = this.#deps.views.own(requester, command.runtime_id)
+        return await this.#answer(row, inside(this.#actor(row), command, claimed))
+      }
+      default:
+        throw fail('invalid_command', `${command.command} is not known here`)
+    }
+  }
+
+  async #tearDown(command: CommandOf<'teardown'>, { requester, emit }: Claimed): Promise<ControlResult> {
+    const { store, views } = this.#deps
+    const row = views.own(requester, command.runtime_id)
+    if (command.keep_volume === true && leasesOf(store, row.id).length > 0)
+      throw fail('invalid_command', 'keep_volume: a lease leaves no volume behind')
+    const about = { phase: 'teardown', runtime_id: row.id, provider: row.provider } as const
+    emit({ ...about, message: 'teardown in progress' })
+    const done = await this.#actor(row).tearDown('asked for by its owner', 'tenant', command.keep_volume)
+    const isObject = typeof done.payload === 'object' && done.payload !== null && !Array.isArray(done.payload)
+    const payload: Record<string, Json> = { operation: 'teardown', ...(isObject ? done.payload : { provider_payload: done.payload }) }
+    if (done.persistError !== undefined) {
+      emit({ ...about, message: 'the instance is gone, the record could not be written' })
+      Object.assign(payload, { state_persist: 'failed', state_persist_error: done.persistError })
+    }
+    return { runtime: { ...(await views.view(getRuntime(store, row.id) ?? row)), lifecycle_phase: 'teardown' }, payload }
+  }
+
+  async #extend(command: CommandOf<'extend_lease'>, claimed: Claimed): Promise<ControlResult> {
+    const { store, market, leases, views } = this.#deps
+    const { requester, idempotencyKey, emit } = claimed
+    const row = views.own(requester, command.runtime_id)
     if (row.state !== 'ready' && row.state !== 'unreachable') throw fail('runtime_not_ready', `the runtime is ${row.state}`)
     const last = leasesOf(store, row.id).findLast((lease) => lease.state === 'active')
     if (last === undefined) throw fail('unsupported_operation', 'the runtime is not leased: nothing is to be extended', undefined)
@@ -70,105 +148,39 @@ export function createCommands(deps: {
       const seconds = leases.terms(entry, command.lease_seconds)
       const byToken = command.lease_token !== undefined
       const open = leases.open({ id, runtimeId: row.id, tenant: requester, entry, seconds, extendsId: last.id, byToken })
-      await persist(keeper, open, bindRequest({ requester, idempotencyKey: claimed.idempotencyKey, runtimeId: row.id }))
+      await persist(this.#deps, open, bindRequest({ requester, idempotencyKey, runtimeId: row.id }))
     }
-    return await finishExtension(row.id, id, claimed.emit, command.lease_token)
+    return await this.#finishExtension(this.#actor(row), id, emit, command.lease_token)
   }
 
-  async function finishExtension(runtimeId: string, leaseId: string, emit: Emit, token: string | undefined): Promise<ControlResult> {
-    const wentBefore = () => fail('lease_expired', 'the runtime went before the payment came; what was paid goes back')
-    const isLeased = () => leasesOf(store, runtimeId).some((lease) => lease.state === 'active')
-    await leases.awaitPayment(leaseId, { token, emit, signal }).catch((error: unknown) => {
-      throw error instanceof ControlError && error.code === 'payment_required' && !isLeased() ? wentBefore() : error
-    })
-    await registry.inOrder(runtimeId, async () => {
-      // What runs is prolonged, in whatever state; this one alone goes back where nothing does.
-      const isThere = isLeased()
-      const commands = isThere ? leases.activate(runtimeId, clock.now()) : leases.giveBack(leaseId, clock.now())
-      if (commands.length > 0) await persist(keeper, ...commands)
-      leases.wake()
-      if (!isThere) throw wentBefore()
-    })
-    const row = getRuntime(store, runtimeId)
-    if (row === undefined) throw runtimeNotFound(runtimeId)
-    return { runtime: await view(row), payload: { operation: 'extend_lease', lease_id: leaseId } }
+  async #finishExtension(actor: RuntimeActor, leaseId: string, emit: Emit, token?: string): Promise<ControlResult> {
+    await actor.extend(leaseId, token, emit)
+    return { runtime: await this.#deps.views.view(actor.row()), payload: { operation: 'extend_lease', lease_id: leaseId } }
   }
 
-  async function read(requester: string, command: ControlCommand): Promise<ControlResult> {
-    switch (command.command) {
-      case 'get_runtime':
-        return { runtime: await view(own(requester, command.runtime_id), true), payload: { operation: 'get_runtime' } }
-      case 'list_runtimes':
-        return await deps.views.list(requester, command)
-      case 'get_request':
-        return deps.views.requestView(requester, command)
-      case 'logs':
-        return await answer(own(requester, command.runtime_id), (row) => operations.logs(keeper, row, command))
-      case 'collect':
-        return await answer(own(requester, command.runtime_id), async (row) => operations.collect(keeper, row, command))
-      case 'list_volumes':
-        return { runtime: summary('volume-list-summary'), payload: await deps.volumes.list(requester, command) }
-      case 'list_snapshots':
-        return await answer(own(requester, command.runtime_id), (row) => operations.listSnapshots(keeper, row))
-      default:
-        throw fail('invalid_command', `${command.command} changes things`)
-    }
+  async #answer(row: RuntimeRow, work: Promise<Json>): Promise<ControlResult> {
+    const payload = await work
+    return { runtime: this.#deps.views.viewNow(row), payload }
   }
 
-  async function answer(row: RuntimeRow, work: (row: RuntimeRow) => Promise<Json>): Promise<ControlResult> {
-    const payload = await work(row)
-    return { runtime: viewNow(row), payload }
+  #actor(row: RuntimeRow): RuntimeActor {
+    return this.#deps.runtimes.of(row.id)
   }
+}
 
-  /** One of their own runtimes, in order of what was asked of it. */
-  async function onRuntime(requester: string, id: string, work: (row: RuntimeRow) => Promise<Json>): Promise<ControlResult> {
-    own(requester, id)
-    return await registry.inside(id, () => answer(own(requester, id), work))
+type InsideCommand = CommandOf<'process_welcome'> | CommandOf<'exec'> | CommandOf<'prompt'> | CommandOf<'snapshot'> | CommandOf<'restore'>
+
+function inside(actor: RuntimeActor, command: InsideCommand, { idempotencyKey, emit }: Claimed): Promise<Json> {
+  switch (command.command) {
+    case 'process_welcome':
+      return actor.processWelcome(command, emit)
+    case 'exec':
+      return actor.exec(command)
+    case 'prompt':
+      return actor.prompt(command, idempotencyKey)
+    case 'snapshot':
+      return actor.snapshot(command.snapshot)
+    case 'restore':
+      return actor.restore(command.snapshot, emit)
   }
-
-  async function change(requester: string, command: ControlCommand, claimed: Claimed, admitted: () => void): Promise<ControlResult> {
-    const { emit } = claimed
-    if (command.command === 'provision' || command.command === 'run') {
-      const id = await creation.create(requester, command, claimed)
-      admitted()
-      return await creation.finish(id, command.command, emit, command.lease_token)
-    }
-    // From here on the queue of the runtime keeps the order.
-    queueMicrotask(admitted)
-    switch (command.command) {
-      case 'teardown':
-        return await tearDown(requester, command, emit)
-      case 'recover': {
-        own(requester, command.runtime_id)
-        const row = await registry.recover(command.runtime_id, emit)
-        emit({ phase: 'ready', runtime_id: row.id, provider: row.provider, message: 'recovered' })
-        return { runtime: await view(row), payload: { operation: 'recover' } }
-      }
-      case 'extend_lease':
-        return await extend(requester, command, claimed)
-      case 'delete_volume':
-        return { runtime: summary('volume-list-summary'), payload: await deps.volumes.remove(requester, command) }
-      case 'process_welcome':
-        return await onRuntime(requester, command.runtime_id, async (row) => {
-          emit({ phase: 'provisioning', runtime_id: row.id, provider: row.provider, message: 'processing welcome' })
-          const payload = await operations.welcome(keeper, row, command)
-          emit({ phase: 'ready', runtime_id: row.id, provider: row.provider, message: 'welcome processed' })
-          return { operation: 'process_welcome', ...asRecord(payload) }
-        })
-      case 'exec':
-        return await onRuntime(requester, command.runtime_id, (row) => operations.exec(keeper, row, command))
-      case 'prompt':
-        return await onRuntime(requester, command.runtime_id, (row) =>
-          operations.prompt(keeper, row, command, claimed.idempotencyKey, signal),
-        )
-      case 'snapshot':
-        return await onRuntime(requester, command.runtime_id, (row) => operations.snapshot(keeper, row, command.snapshot))
-      case 'restore':
-        return await onRuntime(requester, command.runtime_id, (row) => operations.restore(keeper, row, command.snapshot, emit, signal))
-      default:
-        throw fail('invalid_command', `${command.command} is not known here`)
-    }
-  }
-
-  return { read, change, finishExtension }
 }

@@ -1,6 +1,8 @@
 /** The control plane over Nostr: commands of kind 24910 to this node in, statuses, results and errors of kinds 24911 to 24913 out. */
-import { unixSeconds } from '../../base/clock.ts'
+import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import {
   CONTROL_CMD_KIND,
   CONTROL_ERROR_KIND,
@@ -20,8 +22,9 @@ import type { Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
 import type { Command } from '../../store/commands.ts'
 import { enqueueEvent, outboxEvent } from '../../store/nostr/outbox.ts'
 import { claimEvent } from '../../store/nostr/seen-events.ts'
+import type { Store } from '../../store/store.ts'
 import { fail, toControlError } from './failures.ts'
-import { createMachines, type MachinesDeps, type OwnMachines } from './service.ts'
+import type { CommandTransport, Machines } from './machines.ts'
 
 const SUBSCRIPTION = 'runtime-control'
 const REPLY_KEY_PREFIX = 'control-reply:'
@@ -39,84 +42,52 @@ const REPLY_KEPT_MS = 60_000
 /** A NIP-44 payload of the longest envelope, in base64. */
 const MAX_CONTENT_CHARS = 90_000
 
-export type MachinesOnNostrDeps = Omit<MachinesDeps, 'notify' | 'nostr'> & {
+export interface ControlPlaneDeps {
+  readonly scope: Scope
+  readonly store: Store
+  readonly logger: Logger
   readonly nostr: Pick<Nostr, 'keyring' | 'relays' | 'nudgeOutbox' | 'subscribe' | 'onGivenUp' | 'relaysToReach'>
 }
 
-/** Machines whose commands also come over Nostr. */
-export function createMachinesOnNostr(deps: MachinesOnNostrDeps): OwnMachines {
-  const { store, clock, logger, nostr } = deps
-  const underWay = new Map<string, number>()
-  let total = 0
-  let subscription: Subscription | undefined
-  let serial = 0
-  const refusals = createRefusals()
+export class ControlPlane implements CommandTransport {
+  readonly #deps: ControlPlaneDeps
+  readonly #clock: Clock
+  readonly #underWay = new Map<string, number>()
+  readonly #refusals = new Refusals()
+  #total = 0
+  #serial = 0
+  #subscription: Subscription | undefined
 
-  function reply(to: string, kind: number, text: string): Command<boolean> {
-    const signer = nostr.keyring.node()
-    const event = identify(signer.pubkey, sealEnvelope(signer, to, kind, text, unixSeconds(clock)))
-    const at = clock.now()
-    return enqueueEvent({
-      key: `${REPLY_KEY_PREFIX}${to}:${at}:${++serial}`,
-      event,
-      relays: nostr.relays,
-      notAfter: at + REPLY_KEPT_MS,
-      at,
+  constructor(deps: ControlPlaneDeps) {
+    this.#deps = deps
+    this.#clock = deps.scope.clock
+    deps.nostr.onGivenUp(REPLY_KEY_PREFIX, (key, why) => this.#sendElsewhere(key, why))
+  }
+
+  listen(machines: Pick<Machines, 'handle'>): void {
+    const { nostr } = this.#deps
+    this.#subscription = nostr.subscribe({
+      name: SUBSCRIPTION,
+      filters: [{ kinds: [CONTROL_CMD_KIND], '#p': [nostr.keyring.node().pubkey] }],
+      overlapS: MAX_SKEW_S,
+      backfillS: MAX_SKEW_S,
+      onEvent: (event) => this.#onEvent(event, machines),
     })
   }
 
-  /** What our own relays refuse goes once to those that the requester reads; relays tell of neither, so the log and the counts of refusals do. */
-  async function onGivenUp(key: string, why: string): Promise<void> {
-    const to = key.slice(REPLY_KEY_PREFIX.length).split(':')[0] ?? ''
-    const event = outboxEvent(store, key)
-    const at = clock.now()
-    if (event === undefined || event.created_at * 1000 < at - REPLY_KEPT_MS) return
-    const others = (await nostr.relaysToReach(to)).filter((relay) => !nostr.relays.includes(relay))
-    logger.warn({ requester: to, why, relays: others }, 'an answer of the control plane was refused')
-    if (others.length === 0) return
-    await store.write(enqueueEvent({ key: `again:${key}`, event, relays: others, notAfter: at + REPLY_KEPT_MS, at }))
-    nostr.nudgeOutbox()
-  }
-  nostr.onGivenUp(REPLY_KEY_PREFIX, onGivenUp)
-
-  const notify: MachinesDeps['notify'] = (tenant, requestId, status) => [
-    reply(tenant, CONTROL_STATUS_KIND, encodeStatus(requestId, status)),
-  ]
-  const machines = createMachines({ ...deps, notify })
-
-  async function send(to: string, kind: number, text: string): Promise<void> {
-    try {
-      await store.write(reply(to, kind, text))
-      nostr.nudgeOutbox()
-    } catch (error) {
-      // What is lost here is recovered by a repeat of the command.
-      if (!isPylonError(error, 'shutting_down')) logger.warn({ error: messageOf(error) }, 'a reply of the control plane could not be sent')
-    }
+  close(): void {
+    this.#subscription?.close()
   }
 
-  async function serve(requester: string, envelope: CommandEnvelope): Promise<void> {
-    const { requestId } = envelope
-    // In order, each as it happens.
-    let sent: Promise<void> = Promise.resolve()
-    const emit = (status: ControlStatus) => {
-      sent = sent.then(() => send(requester, CONTROL_STATUS_KIND, encodeStatus(requestId, status)))
-    }
-    let last: { kind: number; text: string }
-    try {
-      const result = await machines.handle(requester, envelope, emit)
-      last = { kind: CONTROL_RESULT_KIND, text: encodeResult(requestId, result) }
-      if (Buffer.byteLength(last.text) > 65_535) throw fail('output_too_large', 'the answer is longer than NIP-44 carries', 'ask for less')
-    } catch (error) {
-      last = { kind: CONTROL_ERROR_KIND, text: encodeError(requestId, toControlError(error, 'internal')) }
-    }
-    await sent
-    await send(requester, last.kind, last.text)
+  notify(tenant: string, requestId: string, status: ControlStatus): readonly Command<unknown>[] {
+    return [this.#reply(tenant, CONTROL_STATUS_KIND, encodeStatus(requestId, status))]
   }
 
-  async function onEvent(event: NostrEvent): Promise<void> {
+  async #onEvent(event: NostrEvent, machines: Pick<Machines, 'handle'>): Promise<void> {
+    const { store, logger, nostr, scope } = this.#deps
     const signer = nostr.keyring.node()
     if (!tagValues(event, 'p').includes(signer.pubkey) || event.content.length > MAX_CONTENT_CHARS) return
-    if (Math.abs(event.created_at - unixSeconds(clock)) > MAX_SKEW_S) {
+    if (Math.abs(event.created_at - unixSeconds(this.#clock)) > MAX_SKEW_S) {
       logger.debug({ event_id: event.id, created_at: event.created_at }, 'a command from too far off in time was passed over')
       return
     }
@@ -127,68 +98,103 @@ export function createMachinesOnNostr(deps: MachinesOnNostrDeps): OwnMachines {
       logger.debug({ event_id: event.id }, 'a command that cannot be read was passed over')
       return
     }
-    if (!(await store.write(claimEvent({ id: event.id, subscription: SUBSCRIPTION, at: clock.now() })))) return
+    if (!(await store.write(claimEvent({ id: event.id, subscription: SUBSCRIPTION, at: this.#clock.now() })))) return
     const requester = event.pubkey
-    const count = underWay.get(requester) ?? 0
-    const isTooMuch = count >= MAX_PER_REQUESTER || total >= MAX_UNDER_WAY
+    const isTooMuch = (this.#underWay.get(requester) ?? 0) >= MAX_PER_REQUESTER || this.#total >= MAX_UNDER_WAY
     let envelope: CommandEnvelope
     try {
       envelope = decodeCommand(text)
       if (isTooMuch) throw fail('rate_limited', 'too many commands are under way', 'wait for their answers, then send it again')
     } catch (error) {
-      if (!refusals.mayAnswer(requester, clock.now())) return
-      await send(requester, CONTROL_ERROR_KIND, encodeError(salvageRequestId(text), toControlError(error, 'invalid_command_json')))
+      if (!this.#refusals.mayAnswer(requester, this.#clock.now())) return
+      await this.#send(requester, CONTROL_ERROR_KIND, encodeError(salvageRequestId(text), toControlError(error, 'invalid_command_json')))
       return
     }
-    underWay.set(requester, count + 1)
-    total++
+    this.#underWay.set(requester, (this.#underWay.get(requester) ?? 0) + 1)
+    this.#total++
     // Not waited for: the next command, this requester's own too, may come while it runs.
-    void serve(requester, envelope)
-      .catch((error: unknown) => logger.error({ err: error }, 'a command could not be served'))
-      .finally(() => {
-        total--
-        const left = (underWay.get(requester) ?? 1) - 1
-        if (left === 0) underWay.delete(requester)
-        else underWay.set(requester, left)
-      })
+    scope.spawn('command', () => this.#serve(requester, envelope, machines))
   }
 
-  return {
-    ...machines,
-    async start() {
-      await machines.start()
-      subscription = nostr.subscribe({
-        name: SUBSCRIPTION,
-        filters: [{ kinds: [CONTROL_CMD_KIND], '#p': [nostr.keyring.node().pubkey] }],
-        overlapS: MAX_SKEW_S,
-        backfillS: MAX_SKEW_S,
-        onEvent,
-      })
-    },
-    async close() {
-      subscription?.close()
-      await machines.close()
-    },
+  async #serve(requester: string, envelope: CommandEnvelope, machines: Pick<Machines, 'handle'>): Promise<void> {
+    const { requestId } = envelope
+    // In order, each as it happens.
+    let sent: Promise<void> = Promise.resolve()
+    const emit = (status: ControlStatus) => {
+      sent = sent.then(() => this.#send(requester, CONTROL_STATUS_KIND, encodeStatus(requestId, status)))
+    }
+    let last: { kind: number; text: string }
+    try {
+      const result = await machines.handle(requester, envelope, emit)
+      last = { kind: CONTROL_RESULT_KIND, text: encodeResult(requestId, result) }
+      if (Buffer.byteLength(last.text) > 65_535) throw fail('output_too_large', 'the answer is longer than NIP-44 carries', 'ask for less')
+    } catch (error) {
+      last = { kind: CONTROL_ERROR_KIND, text: encodeError(requestId, toControlError(error, 'internal')) }
+    } finally {
+      this.#total--
+      const left = (this.#underWay.get(requester) ?? 1) - 1
+      if (left === 0) this.#underWay.delete(requester)
+      else this.#underWay.set(requester, left)
+    }
+    await sent
+    await this.#send(requester, last.kind, last.text)
+  }
+
+  async #send(to: string, kind: number, text: string): Promise<void> {
+    const { store, logger, nostr } = this.#deps
+    try {
+      await store.write(this.#reply(to, kind, text))
+      nostr.nudgeOutbox()
+    } catch (error) {
+      // What is lost here is recovered by a repeat of the command.
+      if (!isPylonError(error, 'shutting_down')) logger.warn({ error: messageOf(error) }, 'a reply of the control plane could not be sent')
+    }
+  }
+
+  #reply(to: string, kind: number, text: string): Command<boolean> {
+    const { nostr } = this.#deps
+    const signer = nostr.keyring.node()
+    const at = this.#clock.now()
+    return enqueueEvent({
+      key: `${REPLY_KEY_PREFIX}${to}:${at}:${++this.#serial}`,
+      event: identify(signer.pubkey, sealEnvelope(signer, to, kind, text, unixSeconds(this.#clock))),
+      relays: nostr.relays,
+      notAfter: at + REPLY_KEPT_MS,
+      at,
+    })
+  }
+
+  /** What our own relays refuse goes once to those that the requester reads; relays tell of neither, so the log and the counts of refusals do. */
+  async #sendElsewhere(key: string, why: string): Promise<void> {
+    const { store, logger, nostr } = this.#deps
+    const to = key.slice(REPLY_KEY_PREFIX.length).split(':')[0] ?? ''
+    const event = outboxEvent(store, key)
+    const at = this.#clock.now()
+    if (event === undefined || event.created_at * 1000 < at - REPLY_KEPT_MS) return
+    const others = (await nostr.relaysToReach(to)).filter((relay) => !nostr.relays.includes(relay))
+    logger.warn({ requester: to, why, relays: others }, 'an answer of the control plane was refused')
+    if (others.length === 0) return
+    await store.write(enqueueEvent({ key: `again:${key}`, event, relays: others, notAfter: at + REPLY_KEPT_MS, at }))
+    nostr.nudgeOutbox()
   }
 }
 
 /** Counts answers that cost us a signature and a send, and a stranger nothing; forgets with each window. */
-function createRefusals() {
-  let windowEndsAt = 0
-  let total = 0
-  const byRequester = new Map<string, number>()
-  return {
-    mayAnswer(requester: string, now: number): boolean {
-      if (now >= windowEndsAt) {
-        windowEndsAt = now + REFUSAL_WINDOW_MS
-        total = 0
-        byRequester.clear()
-      }
-      const count = (byRequester.get(requester) ?? 0) + 1
-      if (count > MAX_REFUSALS_PER_REQUESTER || total >= MAX_REFUSALS) return false
-      byRequester.set(requester, count)
-      total++
-      return true
-    },
+class Refusals {
+  readonly #byRequester = new Map<string, number>()
+  #windowEndsAt = 0
+  #total = 0
+
+  mayAnswer(requester: string, now: number): boolean {
+    if (now >= this.#windowEndsAt) {
+      this.#windowEndsAt = now + REFUSAL_WINDOW_MS
+      this.#total = 0
+      this.#byRequester.clear()
+    }
+    const count = (this.#byRequester.get(requester) ?? 0) + 1
+    if (count > MAX_REFUSALS_PER_REQUESTER || this.#total >= MAX_REFUSALS) return false
+    this.#byRequester.set(requester, count)
+    this.#total++
+    return true
   }
 }

@@ -6,7 +6,7 @@ import type { LeaseRow } from '../../store/selling/leases.ts'
 import type { RuntimeRow } from '../../store/selling/runtimes.ts'
 import type { ManagedRuntimeBackupStatus } from './backups.ts'
 import { managedStatusOf } from './managed-status.ts'
-import { phaseOf } from './states.ts'
+import { phaseOf } from './runtime-life.ts'
 
 export interface Extras {
   readonly leases: readonly LeaseRow[]

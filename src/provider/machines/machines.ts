@@ -1,8 +1,21 @@
 /** The machines of this node as its callers see them: one service behind the Nostr control plane and the local routes. */
 import type { CommandEnvelope, ControlResult, ControlStatus } from '../../nostr/control/envelopes.ts'
 import type { ControlProtocol, ControlProvider } from '../../nostr/control/vocabulary.ts'
+import type { Command } from '../../store/commands.ts'
 import type { LeaseState } from '../../store/selling/leases.ts'
 import type { RuntimeState } from '../../store/selling/runtimes.ts'
+
+/** Tells whoever sent a command how it goes on. */
+export type Emit = (status: ControlStatus) => void
+
+/** What brings commands to the machines of this node and takes what is said outside of them to tenants. */
+export interface CommandTransport {
+  /** Brings commands from here on, until `close`. */
+  listen(machines: Pick<Machines, 'handle'>): void
+  close(): void
+  /** A status outside of any command, as part of a commit. */
+  notify(tenant: string, requestId: string, status: ControlStatus): readonly Command<unknown>[]
+}
 
 export interface SubstrateStatus {
   readonly provider: ControlProvider
@@ -65,5 +78,5 @@ export interface Machines {
    * @param requester 64 hex digits
    * @throws ControlError, with the codes of docs/control-plane.md and no other error
    */
-  handle(requester: string, envelope: CommandEnvelope, emit: (status: ControlStatus) => void): Promise<ControlResult>
+  handle(requester: string, envelope: CommandEnvelope, emit: Emit): Promise<ControlResult>
 }

@@ -1,180 +1,243 @@
-/** Commands as requests that run once: claimed by requester and idempotency key, joined while they run, replayed after. */
-import { createHash } from 'node:crypto'
-import type { Clock } from '../../base/clock.ts'
+/**
+ * Commands as requests that run once: claimed by requester and idempotency key, joined while they run, replayed after.
+ *
+ *     handle --(in the turn of its requester)--> claim --> begin --> (the next of this requester) ... answer --> kept
+ *                 the same key again: joins the flight, with its statuses; after its end: replay
+ */
 import { isPylonError, messageOf } from '../../base/errors.ts'
-import { asJson, type Json } from '../../base/json.ts'
+import { asJson, asRecord, type Json } from '../../base/json.ts'
+import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
+import { type ControlCommand, READING_COMMANDS } from '../../nostr/control/commands.ts'
 import { type CommandEnvelope, type ControlResult, type ControlStatus, commandDigest } from '../../nostr/control/envelopes.ts'
 import type { ControlError } from '../../nostr/control/vocabulary.ts'
-import { type ControlRequestRow, claimRequest, finishRequest, getRequest, noteStatus } from '../../store/selling/control-requests.ts'
+import {
+  type ControlRequestRow,
+  claimRequest,
+  finishRequest,
+  getRequest,
+  noteStatus,
+  runningRequests,
+} from '../../store/selling/control-requests.ts'
 import type { Store } from '../../store/store.ts'
+import { attemptIdOf, type Begun, type Claimed, claimedOf, leaseIdOf } from './claims.ts'
+import type { Commands } from './commands.ts'
 import { fail, toControlError } from './failures.ts'
+import type { LeaseDesk } from './lease-desk.ts'
+import type { Emit } from './machines.ts'
+import type { Views } from './views.ts'
 
-export type Emit = (status: ControlStatus) => void
-
-/** A claimed command while it runs. */
-export interface Claimed {
-  readonly requester: string
-  readonly idempotencyKey: string
-  /** Sets one try apart from the next of the same key. */
-  readonly attemptId: string
-  readonly emit: Emit
-}
-
+/** A command under way. */
 interface Flight {
   readonly digest: string
   readonly statuses: ControlStatus[]
   readonly listeners: Set<Emit>
-  readonly result: Promise<ControlResult>
+  /** Resolves when the next command of the same requester may begin. */
+  readonly begun: PromiseWithResolvers<void>
+  readonly result: PromiseWithResolvers<ControlResult>
 }
 
-export interface RequestDesk {
-  /**
-   * Runs a command once. @param work is called for a new one alone
-   * @param replay makes the answer of one that has succeeded, as things are now
-   * @param onJoin is called with a command that joins one under way; where it rejects, this one alone fails
-   * @throws ControlError idempotency_conflict, shutting_down, or what the work or onJoin threw
-   */
-  once(
-    requester: string,
-    envelope: CommandEnvelope,
-    emit: Emit,
-    handlers: {
-      work: (claimed: Claimed) => Promise<ControlResult>
-      replay: (row: ControlRequestRow) => { statuses: readonly ControlStatus[]; result: ControlResult }
-      onJoin: (row: ControlRequestRow | undefined) => Promise<void>
-      /** Whether a status that was said before is still so: a bill that was paid is not shown again. */
-      holds: (status: ControlStatus) => boolean
-    },
-  ): Promise<ControlResult>
-  /** Goes on with one that a restart found under way. */
-  resume(row: ControlRequestRow, work: (claimed: Claimed) => Promise<ControlResult>): Promise<void>
-  close(): Promise<void>
+export interface RequestsDeps {
+  readonly store: Store
+  readonly logger: Logger
+  readonly commands: Commands
+  readonly views: Views
+  readonly leases: LeaseDesk
 }
 
-export function createRequestDesk(deps: { store: Store; clock: Clock; logger: Logger }): RequestDesk {
-  const { store, clock, logger } = deps
-  const flights = new Map<string, Flight>()
-  let closing = false
-  const keyOf = (requester: string, idempotencyKey: string) => `${requester}\n${idempotencyKey}`
+export class Requests {
+  readonly #scope: Scope
+  readonly #deps: RequestsDeps
+  readonly #flights = new Map<string, Flight>()
+  /** Commands of one requester are taken in one after the other; what takes long then goes on beside the next. */
+  readonly #turns = new KeyedQueue()
 
-  /** Registers synchronously, so that a second call of the same key can't come in between. */
-  function launch(
-    name: { requester: string; idempotencyKey: string; digest: string },
-    first: readonly ControlStatus[],
-    run: (emit: Emit, say: Emit) => Promise<ControlResult>,
-  ): Flight {
-    const key = keyOf(name.requester, name.idempotencyKey)
-    const statuses = [...first]
-    const listeners = new Set<Emit>()
-    const say: Emit = (status) => {
-      statuses.push(status)
-      for (const listener of listeners) listener(status)
-    }
-    const emit: Emit = (status) => {
-      say(status)
-      const { requester, idempotencyKey } = name
-      store.write(noteStatus({ requester, idempotencyKey, status: asJson(status), at: clock.now() })).catch((error: unknown) => {
-        logger.warn({ error: messageOf(error) }, 'a status of a command could not be kept')
-      })
-    }
-    // A turn later, so that the flight is known before anything runs.
-    const result = Promise.resolve()
-      .then(() => run(emit, say))
-      .finally(() => flights.delete(key))
-    result.catch(() => undefined)
-    const flight: Flight = { digest: name.digest, statuses, listeners, result }
-    flights.set(key, flight)
-    return flight
+  constructor(scope: Scope, deps: RequestsDeps) {
+    this.#scope = scope
+    this.#deps = deps
   }
 
-  async function ride(flight: Flight, emit: Emit, holds: (status: ControlStatus) => boolean): Promise<ControlResult> {
-    for (const status of flight.statuses) if (holds(status)) emit(status)
-    flight.listeners.add(emit)
+  /** @throws ControlError idempotency_conflict, shutting_down, or as the command does */
+  async handle(requester: string, envelope: CommandEnvelope, emit: Emit): Promise<ControlResult> {
+    const { command, idempotencyKey } = envelope
+    if (READING_COMMANDS.includes(command.command)) {
+      // After what the same requester sent before has been taken in.
+      await this.#turns.run(requester, async () => undefined)
+      return await this.#deps.commands.read(requester, command)
+    }
+    const { flight, isJoined } = await this.#turns.run(requester, () => this.#takeIn(requester, envelope, emit))
+    if (isJoined) {
+      // Where its token is refused, this one alone fails.
+      await this.#redeem(getRequest(this.#deps.store, requester, idempotencyKey), command)
+      for (const status of flight.statuses) if (this.#holds(status)) emit(status)
+      flight.listeners.add(emit)
+    }
     try {
-      return await flight.result
+      return await flight.result.promise
     } finally {
       flight.listeners.delete(emit)
     }
   }
 
-  /** Runs claimed work and keeps how it ended; a shutdown leaves it running, for the next start. */
-  async function perform(claimed: Claimed, work: (claimed: Claimed) => Promise<ControlResult>): Promise<ControlResult> {
-    const { requester, idempotencyKey } = claimed
-    const finish = async (state: 'succeeded' | 'failed', terminal: Json) =>
-      await store.write(finishRequest({ requester, idempotencyKey, state, terminal, at: clock.now() }))
-    let result: ControlResult
-    try {
-      result = await work(claimed)
-    } catch (error) {
-      const failure = toControlError(error, 'internal')
-      if (failure.code === 'internal') logger.error({ err: error }, 'a command failed by a fault of ours')
-      if (closing || failure.code === 'shutting_down') throw fail('shutting_down', 'the node is shutting down')
-      await finish('failed', asJson({ code: failure.code, hint: failure.hint, detail: failure.detail })).catch((second: unknown) => {
-        logger.error({ error: messageOf(second) }, 'the end of a command could not be kept')
-      })
-      throw failure
+  /** Goes on with those that a restart found under way, or fails them. @returns ids of the runtimes whose command makes them */
+  async resume(): Promise<ReadonlySet<string>> {
+    const { store, commands } = this.#deps
+    const making = new Set<string>()
+    for (const row of runningRequests(store)) {
+      const answer = commands.resumed(row)
+      if (answer === undefined) {
+        await this.#finish(row, 'failed', {
+          code: 'shutting_down',
+          hint: 'send the command again with the same idempotency key',
+          detail: 'the node was restarted meanwhile',
+        })
+        continue
+      }
+      const flight = this.#launch(row, row.digest, row.statuses as readonly Json[] as readonly ControlStatus[])
+      this.#run(flight, row, () => this.#perform({ ...claimedOf(row), emit: this.#emitter(flight, row) }, answer, flight))
+      if (row.command !== 'extend_lease' && row.runtimeId !== null) making.add(row.runtimeId)
     }
-    await finish('succeeded', asJson(result)).catch((error: unknown) => {
-      if (isPylonError(error, 'shutting_down')) throw fail('shutting_down', 'the node is shutting down')
-      // The work is done: the answer goes out, only its replay is lost.
-      logger.error({ error: messageOf(error) }, 'the answer of a command could not be kept')
-    })
+    return making
+  }
+
+  /** Resolves when the next of this requester may come. */
+  async #takeIn(requester: string, envelope: CommandEnvelope, emit: Emit): Promise<{ flight: Flight; isJoined: boolean }> {
+    const { idempotencyKey, command } = envelope
+    const name = { requester, idempotencyKey }
+    const digest = commandDigest(command)
+    const known = this.#flights.get(keyOf(name))
+    if (known !== undefined) {
+      if (known.digest !== digest) throw conflict()
+      return { flight: known, isJoined: true }
+    }
+    if (this.#scope.isClosing) throw fail('shutting_down', 'the node is shutting down')
+    // Registered in this turn, so that a second call of the same key can't come in between.
+    const flight = this.#launch(name, digest, [])
+    flight.listeners.add(emit)
+    this.#run(flight, name, () => this.#claimAndPerform(requester, envelope, flight))
+    await flight.begun.promise
+    return { flight, isJoined: false }
+  }
+
+  #launch(name: RequestName, digest: string, statuses: readonly ControlStatus[]): Flight {
+    const flight: Flight = {
+      digest,
+      statuses: [...statuses],
+      listeners: new Set(),
+      begun: Promise.withResolvers(),
+      result: Promise.withResolvers(),
+    }
+    this.#flights.set(keyOf(name), flight)
+    return flight
+  }
+
+  #run(flight: Flight, name: RequestName, work: () => Promise<ControlResult>): void {
+    const { resolve, reject, promise } = flight.result
+    // Whoever rides along hears of its end; one that a restart found may have nobody.
+    promise.catch(() => undefined)
+    this.#scope
+      .run('command', work)
+      .finally(() => {
+        this.#flights.delete(keyOf(name))
+        flight.begun.resolve()
+      })
+      .then(resolve, reject)
+  }
+
+  async #claimAndPerform(requester: string, envelope: CommandEnvelope, flight: Flight): Promise<ControlResult> {
+    const { store, views, commands } = this.#deps
+    const { idempotencyKey, requestId, command } = envelope
+    const name = { requester, idempotencyKey }
+    const claim = await store
+      .write(claimRequest({ ...name, command: command.command, digest: flight.digest, requestId, at: this.#now() }))
+      .catch((error: unknown) => {
+        throw isPylonError(error, 'idempotency_conflict') ? conflict() : toControlError(error, 'state_persist_failed')
+      })
+    if (claim.state === 'new') {
+      const claimed = { ...name, attemptId: attemptIdOf(claim), emit: this.#emitter(flight, name) }
+      return await this.#perform(claimed, (mine) => commands.begin(command, mine), flight)
+    }
+    // Running, yet not here: a restart has not come to it yet.
+    if (claim.row.state === 'running') throw fail('shutting_down', 'the node has just started and takes this command up again')
+    const { statuses, result } = views.replay(claim.row)
+    for (const status of statuses) say(flight, status)
     return result
   }
 
-  return {
-    async once(requester, envelope, emit, handlers) {
-      const { idempotencyKey, requestId, command } = envelope
-      const digest = commandDigest(command)
-      const known = flights.get(keyOf(requester, idempotencyKey))
-      if (known !== undefined) {
-        if (known.digest !== digest) throw conflict()
-        await handlers.onJoin(getRequest(store, requester, idempotencyKey))
-        return await ride(known, emit, handlers.holds)
+  /** Runs claimed work and keeps how it ended; a shutdown leaves it running, for the next start. */
+  async #perform(claimed: Claimed, begin: (claimed: Claimed) => Promise<Begun>, flight: Flight): Promise<ControlResult> {
+    const { logger } = this.#deps
+    let result: ControlResult
+    try {
+      const { answer } = await begin(claimed)
+      flight.begun.resolve()
+      result = await answer
+    } catch (error) {
+      const failure = toControlError(error, 'internal')
+      if (failure.code === 'internal') logger.error({ err: error }, 'a command failed by a fault of ours')
+      if (this.#scope.isClosing || failure.code === 'shutting_down') throw fail('shutting_down', 'the node is shutting down')
+      try {
+        await this.#finish(claimed, 'failed', asJson({ code: failure.code, hint: failure.hint, detail: failure.detail }))
+      } catch (second) {
+        logger.error({ error: messageOf(second) }, 'the end of a command could not be kept')
       }
-      if (closing) throw fail('shutting_down', 'the node is shutting down')
-      const flight = launch({ requester, idempotencyKey, digest }, [], async (tell, say) => {
-        const at = clock.now()
-        const claim = await store
-          .write(claimRequest({ requester, idempotencyKey, command: command.command, digest, requestId, at }))
-          .catch((error: unknown) => {
-            throw isPylonError(error, 'idempotency_conflict') ? conflict() : toControlError(error, 'state_persist_failed')
-          })
-        if (claim.state === 'new') {
-          return await perform({ requester, idempotencyKey, attemptId: attemptIdOf(claim), emit: tell }, handlers.work)
-        }
-        // Running, yet not here: a restart has not come to it yet.
-        if (claim.row.state === 'running') throw fail('shutting_down', 'the node has just started and takes this command up again')
-        const { statuses, result } = handlers.replay(claim.row)
-        for (const status of statuses) say(status)
-        return result
-      })
-      return await ride(flight, emit, handlers.holds)
-    },
-
-    async resume(row, work) {
-      const name = { requester: row.requester, idempotencyKey: row.idempotencyKey, digest: row.digest }
-      const said = row.statuses as readonly Json[] as readonly ControlStatus[]
-      const flight = launch(name, said, (emit) => perform({ ...name, attemptId: attemptIdOf(row), emit }, work))
-      await flight.result.catch(() => undefined)
-    },
-
-    async close() {
-      closing = true
-      await Promise.allSettled([...flights.values()].map((flight) => flight.result))
-    },
+      throw failure
+    }
+    try {
+      await this.#finish(claimed, 'succeeded', asJson(result))
+    } catch (error) {
+      if (isPylonError(error, 'shutting_down')) throw fail('shutting_down', 'the node is shutting down')
+      // The work is done: the answer goes out, only its replay is lost.
+      logger.error({ error: messageOf(error) }, 'the answer of a command could not be kept')
+    }
+    return result
   }
+
+  async #finish({ requester, idempotencyKey }: RequestName, state: 'succeeded' | 'failed', terminal: Json): Promise<void> {
+    await this.#deps.store.write(finishRequest({ requester, idempotencyKey, state, terminal, at: this.#now() }))
+  }
+
+  /** Says a status to all who ride along, and keeps it. */
+  #emitter(flight: Flight, { requester, idempotencyKey }: RequestName): Emit {
+    const { store, logger } = this.#deps
+    return (status) => {
+      say(flight, status)
+      store.write(noteStatus({ requester, idempotencyKey, status: asJson(status), at: this.#now() })).catch((error: unknown) => {
+        logger.warn({ error: messageOf(error) }, 'a status of a command could not be kept')
+      })
+    }
+  }
+
+  /** A token that came with the repeat of a command that waits for payment. */
+  async #redeem(row: ControlRequestRow | undefined, command: ControlCommand): Promise<void> {
+    const token = 'lease_token' in command ? command.lease_token : undefined
+    if (row !== undefined && token !== undefined) await this.#deps.leases.redeem(leaseIdOf(claimedOf(row)), token)
+  }
+
+  /** Whether a status that was said before is still so: a bill that was paid is not shown again. */
+  #holds({ progress }: ControlStatus): boolean {
+    const { payment_required, lease_id } = asRecord(progress)
+    return payment_required !== true || typeof lease_id !== 'string' || this.#deps.leases.isDue(lease_id)
+  }
+
+  #now(): number {
+    return this.#scope.clock.now()
+  }
+}
+
+interface RequestName {
+  readonly requester: string
+  readonly idempotencyKey: string
+}
+
+const keyOf = ({ requester, idempotencyKey }: RequestName) => `${requester}\n${idempotencyKey}`
+
+function say(flight: Flight, status: ControlStatus): void {
+  flight.statuses.push(status)
+  for (const listener of flight.listeners) listener(status)
 }
 
 function conflict(): ControlError {
   return fail('idempotency_conflict', 'this idempotency key came with another command', 'use a new idempotency key for a new command')
-}
-
-export const attemptIdOf = (row: Pick<ControlRequestRow, 'createdAt' | 'attempts'>): string => `${row.createdAt}.${row.attempts}`
-
-/** The same for the same try of the same command, so that a restart, and a repeat, find the lease again. */
-export function leaseIdOf(claimed: Omit<Claimed, 'emit'>): string {
-  const name = [claimed.requester, claimed.idempotencyKey, claimed.attemptId].join('\n')
-  return createHash('sha256').update(`pylon lease\n${name}`).digest('hex').slice(0, 32)
 }

@@ -1,6 +1,6 @@
 /** The adapters of this node, whether each is usable and isolates, and what is free on it; looked at now and then. */
-import type { Clock } from '../../base/clock.ts'
-import { messageOf, PylonError } from '../../base/errors.ts'
+import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { ControlProvider } from '../../nostr/control/vocabulary.ts'
 import type { AdapterProbe, Capacity, PersistentVolume, ProvisionInput, RuntimeAdapter } from '../../runtime/adapter.ts'
 import type { SubstrateStatus } from './machines.ts'
@@ -19,18 +19,26 @@ export class Substrates {
   readonly #loose = new Map<ControlProvider, { readonly reason: string; readonly nextStep: string }>()
   /** Those that did not say what they have free, and why. */
   readonly #silent = new Map<ControlProvider, unknown>()
-  readonly #clock: Clock
+  readonly #scope: Scope
 
-  constructor(adapters: readonly RuntimeAdapter[], clock: Clock) {
-    this.#clock = clock
+  constructor(scope: Scope, adapters: readonly RuntimeAdapter[]) {
+    this.#scope = scope
     for (const adapter of adapters) this.#adapters.set(adapter.provider, adapter)
+  }
+
+  /** Those that config names now; the ones before let go of their sockets. */
+  async replace(adapters: readonly RuntimeAdapter[]): Promise<void> {
+    const before = this.adapters
+    for (const seen of [this.#adapters, this.#probes, this.#capacities, this.#loose, this.#silent]) seen.clear()
+    for (const adapter of adapters) this.#adapters.set(adapter.provider, adapter)
+    await Promise.allSettled(before.map((adapter) => adapter.close?.()))
   }
 
   get providers(): ControlProvider[] {
     return [...this.#adapters.keys()]
   }
 
-  get adapters(): RuntimeAdapter[] {
+  get adapters(): readonly RuntimeAdapter[] {
     return [...this.#adapters.values()]
   }
 
@@ -56,11 +64,13 @@ export class Substrates {
   async look(): Promise<void> {
     await Promise.all(
       this.adapters.map(async (adapter) => {
-        const probe = await this.#withinTime(adapter.probe()).catch((error: unknown) => ({
+        const probe = await this.#withinTime(() => adapter.probe()).catch((error: unknown) => ({
           usable: false,
           isolated: false,
           reason: messageOf(error),
         }))
+        // Its place may have been taken meanwhile.
+        if (this.#adapters.get(adapter.provider) !== adapter) return
         this.#probes.set(adapter.provider, probe)
         await this.lookAtCapacity(adapter.provider)
       }),
@@ -77,7 +87,7 @@ export class Substrates {
     const usable = this.probe(provider).usable
     let problem: unknown
     const capacity = usable
-      ? await this.#withinTime(this.get(provider).capacity()).catch((error: unknown) => {
+      ? await this.#withinTime(() => this.get(provider).capacity()).catch((error: unknown) => {
           problem = error
           return NO_CAPACITY
         })
@@ -90,13 +100,13 @@ export class Substrates {
 
   /** Whether it would make this, as it says itself. @throws as its provision does; runtime_unreachable */
   async assertPossible(provider: ControlProvider, input: ProvisionInput): Promise<void> {
-    await this.#withinTime(this.get(provider).assertPossible(input))
+    await this.#withinTime(() => this.get(provider).assertPossible(input))
   }
 
   /** Undefined where it has none that outlive runtimes. @throws runtime_unreachable */
   async volumes(provider: ControlProvider): Promise<readonly PersistentVolume[] | undefined> {
     const adapter = this.get(provider)
-    return adapter.listVolumes === undefined ? undefined : await this.#withinTime(adapter.listVolumes())
+    return await this.#withinTime(async () => adapter.listVolumes?.())
   }
 
   /** Tries each whether its sizes hold; one that fails sells nothing until it is tried again. */
@@ -104,7 +114,7 @@ export class Substrates {
     for (const adapter of this.adapters) {
       const { usable, lacks } = this.probe(adapter.provider)
       if (adapter.proveSizes === undefined || !usable || lacks === 'runs') continue
-      const problem = await this.#withinTime(adapter.proveSizes(), PROOF_MS).catch((error: unknown) => ({
+      const problem = await this.#withinTime(async () => adapter.proveSizes?.(), PROOF_MS).catch((error: unknown) => ({
         reason: `Whether sizes hold could not be tried: ${messageOf(error)}`,
         nextStep: 'docs/incus.md says how to make a pool that holds sizes.',
       }))
@@ -121,16 +131,11 @@ export class Substrates {
     await Promise.allSettled(this.adapters.map((adapter) => adapter.close?.()))
   }
 
-  async #withinTime<T>(work: Promise<T>, ms = LOOK_MS): Promise<T> {
-    const done = new AbortController()
-    const late = this.#clock.sleep(ms, done.signal).then(() => {
-      throw new PylonError('runtime_unreachable', 'The substrate does not answer.')
-    })
-    late.catch(() => undefined)
+  async #withinTime<T>(work: () => Promise<T>, ms = LOOK_MS): Promise<T> {
     try {
-      return await Promise.race([work, late])
-    } finally {
-      done.abort()
+      return await this.#scope.within('substrate', ms, work)
+    } catch (error) {
+      throw isPylonError(error, 'timeout') ? new PylonError('runtime_unreachable', 'The substrate does not answer.') : error
     }
   }
 }

@@ -6,31 +6,27 @@ import type { ControlProvider } from '../../nostr/control/vocabulary.ts'
 import type { Keyring } from '../../nostr/types.ts'
 import type { PersistentVolume } from '../../runtime/adapter.ts'
 import { getRuntime } from '../../store/selling/runtimes.ts'
+import type { Store } from '../../store/store.ts'
 import { fail, toControlError } from './failures.ts'
-import type { KeeperDeps } from './keeper.ts'
+import type { Substrates } from './substrates.ts'
 
 const MAX_LISTED = 256
 
-export function createVolumes({ keeper, keyring }: { readonly keeper: KeeperDeps; readonly keyring: Keyring }) {
-  const substrates = () => keeper.substrates()
+export class Volumes {
+  readonly #deps: { readonly store: Store; readonly substrates: Substrates; readonly keyring: Keyring }
 
-  async function of(requester: string, provider: ControlProvider): Promise<readonly PersistentVolume[]> {
-    const all = (await substrates().volumes(provider)) ?? []
-    return all.filter((volume) => {
-      // Of one from before owners were noted its runtime may still tell; else it is the node's own.
-      const owner = volume.ownerPubkey ?? getRuntime(keeper.store, volume.runtimeId ?? '')?.ownerPubkey
-      return owner === undefined ? keyring.owns(requester) : owner === requester
-    })
+  constructor(deps: { readonly store: Store; readonly substrates: Substrates; readonly keyring: Keyring }) {
+    this.#deps = deps
   }
 
   /** A substrate that does not answer is named, and hides no other. */
-  async function list(requester: string, command: CommandOf<'list_volumes'>): Promise<Json> {
-    const asked = command.provider === undefined ? substrates().providers : [command.provider]
+  async list(requester: string, command: CommandOf<'list_volumes'>): Promise<Json> {
+    const asked = command.provider === undefined ? this.#deps.substrates.providers : [command.provider]
     const volumes: Json[] = []
     const problems: Json[] = []
     for (const provider of asked) {
       try {
-        for (const { id, name, runtimeId, inUse } of await of(requester, provider)) {
+        for (const { id, name, runtimeId, inUse } of await this.#of(requester, provider)) {
           volumes.push({ provider, volume: id, name: name ?? null, runtime_id: runtimeId ?? null, in_use: inUse })
         }
       } catch (error) {
@@ -41,15 +37,21 @@ export function createVolumes({ keeper, keyring }: { readonly keeper: KeeperDeps
   }
 
   /** @throws ControlError invalid_command for what is not there or not theirs, operation_failed while a runtime has it */
-  async function remove(requester: string, { provider, volume: id }: CommandOf<'delete_volume'>): Promise<Json> {
-    const found = (await of(requester, provider)).find((volume) => volume.id === id)
+  async remove(requester: string, { provider, volume: id }: CommandOf<'delete_volume'>): Promise<Json> {
+    const found = (await this.#of(requester, provider)).find((volume) => volume.id === id)
     if (found === undefined) throw fail('invalid_command', `volume: you have no volume ${id} on ${provider}`, 'list_volumes names yours')
     if (found.inUse) throw fail('operation_failed', `the runtime ${found.runtimeId ?? ''} has the volume`, 'tear it down first')
-    await substrates().get(provider).deleteVolume?.(id)
+    await this.#deps.substrates.get(provider).deleteVolume?.(id)
     return { operation: 'delete_volume', provider, volume: id, deleted: true }
   }
 
-  return { list, remove }
+  async #of(requester: string, provider: ControlProvider): Promise<readonly PersistentVolume[]> {
+    const { store, substrates, keyring } = this.#deps
+    const all = (await substrates.volumes(provider)) ?? []
+    return all.filter((volume) => {
+      // Of one from before owners were noted its runtime may still tell; else it is the node's own.
+      const owner = volume.ownerPubkey ?? getRuntime(store, volume.runtimeId ?? '')?.ownerPubkey
+      return owner === undefined ? keyring.owns(requester) : owner === requester
+    })
+  }
 }
-
-export type Volumes = ReturnType<typeof createVolumes>

@@ -5,7 +5,7 @@ import { type Command, defineCommand, type Row, type Sql } from '../commands.ts'
 import { int, intOrNull, json, jsonOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 
-/** The closed set of states; which step follows which is decided by provider/machines/states.ts. */
+/** The closed set of states; which step follows which is decided by provider/machines/runtime-life.ts. */
 export const RUNTIME_STATES = ['requested', 'provisioning', 'ready', 'unreachable', 'ended', 'failed', 'teardown', 'gone'] as const
 export type RuntimeState = (typeof RUNTIME_STATES)[number]
 

@@ -10,8 +10,8 @@ import { systemClock } from '../../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { runtimesConfig } from '../../../src/base/config-runtimes.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { createMachinesOnNostr } from '../../../src/provider/machines/control-plane.ts'
-import type { OwnMachines } from '../../../src/provider/machines/service.ts'
+import { ControlPlane } from '../../../src/provider/machines/control-plane.ts'
+import { MachineService } from '../../../src/provider/machines/service.ts'
 import { LocalAdapter } from '../../../src/runtime/local/local.ts'
 import { accountBalance, auditLedger, balancesOf } from '../../../src/store/money/ledger.ts'
 import { getRequest } from '../../../src/store/selling/control-requests.ts'
@@ -19,6 +19,7 @@ import { createWallets, type OwnWallets } from '../../../src/wallet/wallets.ts'
 import { guestProgram, scriptedAgent } from '../../support/local-runtimes.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { testScope } from '../../support/scope.ts'
 import { faucet, fund, openHome, type TestHome, testWords } from '../wallet/home.ts'
 
 type Wire = Record<string, unknown>
@@ -108,7 +109,7 @@ let dir: string
 let payerDir: string
 let nostr: TestNostr
 let wallets: OwnWallets
-let machines: OwnMachines
+let machines: MachineService
 let adapter: LocalAdapter
 let payer: TestHome
 let client: PlainClient
@@ -140,7 +141,9 @@ beforeAll(async () => {
   wallets = createWallets({ ...common, dialer: nostr.dialer, invoiceNetwork: 'bcrt' })
   await wallets.addMint(sandbox.mintUrl)
   adapter = new LocalAdapter({ dir: join(dir, 'local'), clock: systemClock, guest: guestProgram })
-  machines = createMachinesOnNostr({ ...common, wallets, network: 'sandbox', adapters: () => [adapter] })
+  const ofMachines = { ...common, scope: testScope() }
+  const transport = new ControlPlane(ofMachines)
+  machines = new MachineService({ ...ofMachines, transport, wallets, network: 'sandbox', adapters: () => [adapter] })
   await wallets.start()
   await machines.start()
   payer = await openHome({ dir: payerDir, mintUrls: [sandbox.mintUrl], words: testWords() })

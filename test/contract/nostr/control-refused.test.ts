@@ -6,10 +6,12 @@ import { silentLogger } from '../../../src/base/logger.ts'
 import { exchange } from '../../../src/customer/machines/exchange.ts'
 import { CONTROL_CMD_KIND, CONTROL_ERROR_KIND } from '../../../src/nostr/control/envelopes.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
-import { createMachinesOnNostr } from '../../../src/provider/machines/control-plane.ts'
+import { ControlPlane } from '../../../src/provider/machines/control-plane.ts'
+import { MachineService } from '../../../src/provider/machines/service.ts'
 import { createWallets } from '../../../src/wallet/wallets.ts'
 import { nostrBench } from '../../support/nostr-bench.ts'
 import type { TestNostr } from '../../support/nostr-node.ts'
+import { testScope } from '../../support/scope.ts'
 import type { ScriptedRelayOptions } from '../../support/scripted-relay.ts'
 import { testSigner } from '../../support/test-signer.ts'
 
@@ -47,7 +49,9 @@ it('sends an answer that its own relays refuse where the requester reads', async
   own.stored.push(requester.sign({ kind: 10_002, created_at: nowS(), tags: [['r', theirs.url, 'read']], content: '' }))
   const config = () => DEFAULT_CONFIG
   const wallets = createWallets({ ...common(at), config, dialer: at.dialer, invoiceNetwork: 'bcrt' })
-  const machines = createMachinesOnNostr({ ...common(at), config, wallets, network: 'sandbox', adapters: () => [] })
+  const ofMachines = { ...common(at), scope: testScope() }
+  const transport = new ControlPlane(ofMachines)
+  const machines = new MachineService({ ...ofMachines, transport, config, wallets, network: 'sandbox', adapters: () => [] })
   await machines.start()
   cleanups.push(async () => {
     await machines.close()

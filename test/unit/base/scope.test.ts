@@ -108,3 +108,33 @@ it('ends without a waiter: nothing new starts, and what is late is told', async 
   expect(failures).toEqual(['root/part/stubborn: PylonError: root/part/stubborn did not end in time.'])
   expect(root.running()).toEqual([])
 })
+
+describe('work until somebody ends it', () => {
+  it('is left as soon as its end comes, told so, and stays ours until it ends', async () => {
+    const { clock, root } = world()
+    const end = new AbortController()
+    let isTold = false
+    const left = root.until('work', end.signal, async (signal) => {
+      signal.addEventListener('abort', () => {
+        isTold = true
+      })
+      await clock.sleep(1000)
+    })
+    left.catch(() => undefined)
+    await clock.advance(10)
+    end.abort(new Error('enough'))
+    await expect(left).rejects.toThrow('enough')
+    expect(isTold).toBe(true)
+    expect(root.running().map(({ path }) => path)).toEqual(['root/work'])
+    await clock.advance(1000)
+    expect(root.running()).toEqual([])
+  })
+
+  it('gives its own outcome where that comes first, and does not begin after its end', async () => {
+    const { root } = world()
+    const end = new AbortController()
+    expect(await root.until('work', end.signal, () => 7)).toBe(7)
+    end.abort(new Error('enough'))
+    await expect(root.until('work', end.signal, () => 7)).rejects.toThrow('enough')
+  })
+})

@@ -13,7 +13,7 @@ import { type ControlResult, type ControlStatus, decodeCommand, encodeCommand } 
 import type { ControlProvider } from '../../../src/nostr/control/vocabulary.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import type { Keyring, NostrEvent } from '../../../src/nostr/types.ts'
-import { createMachines, type OwnMachines } from '../../../src/provider/machines/service.ts'
+import { MachineService } from '../../../src/provider/machines/service.ts'
 import type {
   AdapterProbe,
   Capacity,
@@ -31,6 +31,7 @@ import type { RuntimeStatusSnapshot } from '../../../src/runtime/contract/lifecy
 import { pendingAfter } from '../../../src/store/nostr/outbox.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
 import { MemoryMint, MemoryWallets } from '../../support/memory-mint.ts'
+import { testScope } from '../../support/scope.ts'
 
 export const key = (n: number) => createSigner(new Uint8Array(32).fill(n))
 export const node = key(1)
@@ -282,7 +283,7 @@ export interface Sent {
 
 export interface TestNode {
   readonly store: Store
-  readonly machines: OwnMachines
+  readonly machines: MachineService
   readonly config: { runtimes: RuntimesConfig }
   readonly notices: { tenant: string; requestId: string; status: ControlStatus }[]
   send(requester: string, command: ControlCommandInput, idempotencyKey?: string): Sent
@@ -342,9 +343,9 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
   }
   const wallets = new MemoryWallets({ mint: world, store, clock: systemClock, pubkey: node.pubkey, cause: 'lease', isDead })
   const notices: TestNode['notices'] = []
-  const machines = createMachines({
+  const machines = new MachineService({
+    scope: testScope(),
     store,
-    clock: systemClock,
     logger: silentLogger,
     config: () => config,
     network: options.network ?? 'live',
@@ -352,9 +353,13 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     nostr: { keyring, relays: ['wss://relay.test'], nudgeOutbox: () => undefined },
     wallets,
     adapters: () => [world.incus, world.local],
-    notify(tenant, requestId, status) {
-      notices.push({ tenant, requestId, status })
-      return []
+    transport: {
+      listen: () => undefined,
+      close: () => undefined,
+      notify(tenant, requestId, status) {
+        notices.push({ tenant, requestId, status })
+        return []
+      },
     },
   })
   let stopped = false
