@@ -1,78 +1,71 @@
 /** Money operations: one request to a mint each, with every step of their lives, and the budgets that they hold. */
-import type { WalletOwner } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
-import { defineCommand, type Row } from '../commands.ts'
-import { amount, int, intOrNull, json, jsonOrNull, text, textOrNull } from '../row.ts'
+import { defineCommand, type Sql } from '../commands.ts'
+import { amount, intOrNull, text } from '../row.ts'
 import type { Store } from '../store.ts'
-import type { Cause } from './ledger.ts'
+import { column, type RowOf, Steps, Table } from '../table.ts'
+import { causeOfRow, walletOwner } from './fields.ts'
 
 export type OperationKind = 'mint' | 'receive' | 'send' | 'melt' | 'transfer' | 'restore'
 export type OperationState = 'prepared' | 'submitted' | 'unknown' | 'completed' | 'failed'
 export type TokenState = 'pending' | 'claimed' | 'reclaimed'
 
-export interface OperationRow {
-  readonly id: string
-  readonly kind: OperationKind
-  readonly state: OperationState
-  readonly owner: WalletOwner
-  readonly mintUrl: string
-  readonly idempotencyKey: string
-  readonly requestDigest: string
-  readonly cause: Cause
-  readonly amountSats: bigint
+const COLUMNS = {
+  id: column.text(),
+  kind: column.text<OperationKind>(),
+  state: column.text<OperationState>(),
+  owner: walletOwner,
+  mintUrl: column.text(),
+  idempotencyKey: column.text(),
+  requestDigest: column.text(),
+  cause: causeOfRow,
+  amountSats: column.amount(),
   /** What it holds in `<owner>/held/<id>` until it has ended. */
-  readonly heldSats: bigint
-  readonly plan: unknown
-  readonly result: unknown
-  readonly error: { readonly code: string; readonly message: string } | null
-  readonly tokenState: TokenState | null
-  readonly attempts: number
-  readonly tries: number
-  readonly nextTryAt: number | null
-  readonly createdAt: number
-  readonly updatedAt: number
+  heldSats: column.amount(),
+  plan: column.json<unknown>('plan_json'),
+  result: column.orNull(column.json<unknown>('result_json')),
+  error: column.orNull(column.group({ code: column.text('error_code'), message: column.text('error_message') })),
+  tokenState: column.orNull(column.text<TokenState>()),
+  /** Of a payment: one hash is one payment of this home, unless it failed. */
+  paymentHash: column.orNull(column.text()),
+  attempts: column.int(),
+  tries: column.int(),
+  nextTryAt: column.orNull(column.int()),
+  createdAt: column.int(),
+  updatedAt: column.int(),
 }
+type Columns = RowOf<typeof COLUMNS>
+
+/** Under way; where its outcome is unknown the error says what it waits for. */
+type OpenOperation = Columns & { readonly state: 'prepared' | 'submitted' | 'unknown'; readonly tokenState: null }
+type CompletedOperation = Columns & { readonly state: 'completed'; readonly error: null }
+type FailedOperation = Columns & { readonly state: 'failed'; readonly error: NonNullable<Columns['error']>; readonly tokenState: null }
+export type OperationRow = OpenOperation | CompletedOperation | FailedOperation
+
+const isOperation = (row: Columns): row is OperationRow =>
+  row.state === 'completed'
+    ? row.error === null && row.result !== null
+    : row.tokenState === null && (row.state !== 'failed' || row.error !== null)
+
+const operations = new Table('operations', COLUMNS, isOperation)
+const steps = new Steps<OperationState>('operation_transitions', 'operation_id')
 
 export type NewOperation = Pick<
-  OperationRow,
+  Columns,
   'id' | 'kind' | 'owner' | 'mintUrl' | 'idempotencyKey' | 'requestDigest' | 'cause' | 'amountSats' | 'heldSats' | 'plan'
-> & {
-  readonly at: number
-  /** Of a payment: one hash is one payment of this home, unless it failed. */
-  readonly paymentHash?: string
-}
+> & { readonly at: number; readonly paymentHash?: string }
 
 /** @throws idempotency_conflict when the key is taken; payment_in_progress, invoice_paid when the payment hash is. */
-export const insertOperation = defineCommand('insert_operation', (sql, p: NewOperation) => {
-  const other = p.paymentHash === undefined ? undefined : sql(PAYMENT_OF_HASH).get(p.paymentHash)
-  if (other !== undefined) throw paidElsewhere(decode(other))
-  const inserted = sql(
-    `INSERT INTO operations (id, kind, state, owner_kind, owner_pubkey, mint_url, idempotency_key, request_digest, cause_type, cause_id,
-       amount_sats, held_sats, plan_json, payment_hash, next_try_at, created_at, updated_at)
-     VALUES (?, ?, 'prepared', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (idempotency_key) DO NOTHING`,
-  ).run(
-    p.id,
-    p.kind,
-    p.owner.kind,
-    p.owner.pubkey,
-    p.mintUrl,
-    p.idempotencyKey,
-    p.requestDigest,
-    p.cause.type,
-    p.cause.id,
-    p.amountSats,
-    p.heldSats,
-    JSON.stringify(p.plan),
-    p.paymentHash ?? null,
-    BigInt(p.at),
-    BigInt(p.at),
-    BigInt(p.at),
+export const insertOperation = defineCommand('insert_operation', (sql, { at, ...p }: NewOperation) => {
+  const other = p.paymentHash === undefined ? undefined : ofHash(sql, p.paymentHash)
+  if (other !== undefined) throw paidElsewhere(other)
+  const isNew = operations.insert(
+    sql,
+    { ...p, state: 'prepared', nextTryAt: at, createdAt: at, updatedAt: at },
+    'ON CONFLICT (idempotency_key) DO NOTHING',
   )
-  if (inserted.changes === 0) throw new PylonError('idempotency_conflict', 'Another operation has this idempotency key.')
-  sql(`INSERT INTO operation_transitions (operation_id, from_state, to_state, reason, at) VALUES (?, NULL, 'prepared', 'created', ?)`).run(
-    p.id,
-    BigInt(p.at),
-  )
+  if (!isNew) throw new PylonError('idempotency_conflict', 'Another operation has this idempotency key.')
+  steps.note(sql, p.id, { from: null, to: 'prepared', reason: 'created', at })
 })
 
 export interface OperationMove {
@@ -100,32 +93,12 @@ export const moveOperation = defineCommand(
     if (state === 'missing' || !p.from.includes(state)) {
       throw new PylonError('conflict', `The operation ${p.id} is ${state}, which cannot become ${p.to}.`)
     }
-    sql(
-      `UPDATE operations SET state = ?, attempts = coalesce(?, attempts), tries = coalesce(?, tries), next_try_at = ?,
-         plan_json = coalesce(?, plan_json), result_json = coalesce(?, result_json), error_code = ?, error_message = ?,
-         token_state = coalesce(?, token_state), updated_at = ? WHERE id = ?`,
-    ).run(
-      p.to,
-      p.attempts === undefined ? null : BigInt(p.attempts),
-      p.tries === undefined ? null : BigInt(p.tries),
-      p.nextTryAt === null ? null : BigInt(p.nextTryAt),
-      p.plan === undefined ? null : JSON.stringify(p.plan),
-      p.result === undefined ? null : JSON.stringify(p.result),
-      p.error?.code ?? null,
-      p.error?.message ?? null,
-      p.tokenState ?? null,
-      BigInt(p.at),
-      p.id,
-    )
+    const { attempts, tries, nextTryAt, plan, result, error = null, tokenState } = p
+    const change = { attempts, tries, nextTryAt, plan, result, error, tokenState }
+    operations.patch(sql, { id: p.id }, { ...change, state: p.to, updatedAt: p.at })
     // Waiting for the same answer again is no transition worth a row.
     if (state === p.to && p.to === 'unknown') return
-    sql('INSERT INTO operation_transitions (operation_id, from_state, to_state, reason, at) VALUES (?, ?, ?, ?, ?)').run(
-      p.id,
-      state,
-      p.to,
-      p.reason,
-      BigInt(p.at),
-    )
+    steps.note(sql, p.id, { from: state, to: p.to, reason: p.reason, at: p.at })
   },
   (p) => `move_operation:${p.to}`,
 )
@@ -139,10 +112,9 @@ export const freeFailedKey = defineCommand('free_failed_key', (sql, p: { id: str
 export const setTokenState = defineCommand(
   'set_token_state',
   (sql, p: { id: string; to: TokenState; tries?: number; nextTryAt: number | null; at: number }) => {
-    const moved = sql(
-      `UPDATE operations SET token_state = ?, tries = coalesce(?, tries), next_try_at = ?, updated_at = ? WHERE id = ? AND token_state = 'pending'`,
-    ).run(p.to, p.tries === undefined ? null : BigInt(p.tries), p.nextTryAt === null ? null : BigInt(p.nextTryAt), BigInt(p.at), p.id)
-    if (moved.changes !== 1) throw new PylonError('conflict', 'The token was claimed or taken back meanwhile.')
+    const { to: tokenState, tries, nextTryAt, at: updatedAt } = p
+    if (!operations.patch(sql, { id: p.id, tokenState: 'pending' }, { tokenState, tries, nextTryAt, updatedAt }))
+      throw new PylonError('conflict', 'The token was claimed or taken back meanwhile.')
   },
   (p) => `set_token_state:${p.to}`,
 )
@@ -169,15 +141,10 @@ export const sweepMoney = defineCommand('sweep_money', (sql, p: { before: number
   return ended.length
 })
 
-export function getOperation(store: Store, id: string): OperationRow | undefined {
-  const row = store.sql('SELECT * FROM operations WHERE id = ?').get(id)
-  return row === undefined ? undefined : decode(row)
-}
+export const getOperation = (store: Store, id: string): OperationRow | undefined => operations.get(store.sql, { id })
 
-export function operationByKey(store: Store, idempotencyKey: string): OperationRow | undefined {
-  const row = store.sql('SELECT * FROM operations WHERE idempotency_key = ?').get(idempotencyKey)
-  return row === undefined ? undefined : decode(row)
-}
+export const operationByKey = (store: Store, idempotencyKey: string): OperationRow | undefined =>
+  operations.get(store.sql, { idempotencyKey })
 
 /** Whether a wallet of this home paid, or is paying, the invoice of this hash; asked only of payments made since `since`. */
 export function paidByUs(store: Store, paymentHash: string, since: number): boolean {
@@ -188,13 +155,11 @@ export function paidByUs(store: Store, paymentHash: string, since: number): bool
   )
 }
 
-const PAYMENT_OF_HASH = `SELECT * FROM operations WHERE payment_hash IS NOT NULL AND payment_hash = ? AND state <> 'failed'`
+const ofHash = (sql: Sql, paymentHash: string): OperationRow | undefined =>
+  operations.all(sql, `WHERE payment_hash IS NOT NULL AND payment_hash = ? AND state <> 'failed'`, paymentHash)[0]
 
 /** The payment of this home, by any of its wallets, for this hash; one that failed leaves the hash free. */
-export function paymentOfHash(store: Store, paymentHash: string): OperationRow | undefined {
-  const row = store.sql(PAYMENT_OF_HASH).get(paymentHash)
-  return row === undefined ? undefined : decode(row)
-}
+export const paymentOfHash = (store: Store, paymentHash: string): OperationRow | undefined => ofHash(store.sql, paymentHash)
 
 /** What a second payment of one hash is told. */
 export function paidElsewhere(first: OperationRow): PylonError {
@@ -208,28 +173,17 @@ export function paidElsewhere(first: OperationRow): PylonError {
       )
 }
 
-/** Unfinished operations whose time has come. */
-export function dueOperations(store: Store, now: number): OperationRow[] {
-  return store
-    .sql(`SELECT * FROM operations WHERE state IN ('prepared', 'submitted', 'unknown') AND next_try_at <= ? ORDER BY next_try_at LIMIT 500`)
-    .all(BigInt(now))
-    .map(decode)
-}
+const IS_OPEN = `state IN ('prepared', 'submitted', 'unknown')`
 
-export function openOperations(store: Store): OperationRow[] {
-  return store
-    .sql(`SELECT * FROM operations WHERE state IN ('prepared', 'submitted', 'unknown') ORDER BY created_at, rowid`)
-    .all()
-    .map(decode)
-}
+/** Unfinished operations whose time has come. */
+export const dueOperations = (store: Store, now: number): OperationRow[] =>
+  operations.all(store.sql, `WHERE ${IS_OPEN} AND next_try_at <= ? ORDER BY next_try_at LIMIT 500`, BigInt(now))
+
+export const openOperations = (store: Store): OperationRow[] => operations.all(store.sql, `WHERE ${IS_OPEN} ORDER BY created_at, rowid`)
 
 /** Sent tokens that nobody was seen to claim yet and whose time has come. */
-export function dueTokens(store: Store, now: number): OperationRow[] {
-  return store
-    .sql(`SELECT * FROM operations WHERE token_state = 'pending' AND next_try_at <= ? ORDER BY next_try_at LIMIT 500`)
-    .all(BigInt(now))
-    .map(decode)
-}
+export const dueTokens = (store: Store, now: number): OperationRow[] =>
+  operations.all(store.sql, `WHERE token_state = 'pending' AND next_try_at <= ? ORDER BY next_try_at LIMIT 500`, BigInt(now))
 
 /** What moving coins out of old keysets cost this wallet at a mint since a time, in sats. */
 export function movingFees(store: Store, move: { prefix: string; ownerPubkey: string; mintUrl: string; since: number }): bigint {
@@ -266,29 +220,4 @@ export function nextWalletDue(store: Store): number | undefined {
     )
     .get()
   return row === undefined ? undefined : (intOrNull(row, 'at') ?? undefined)
-}
-
-function decode(row: Row): OperationRow {
-  const code = textOrNull(row, 'error_code')
-  return {
-    id: text(row, 'id'),
-    kind: text(row, 'kind') as OperationKind,
-    state: text(row, 'state') as OperationState,
-    owner: { kind: text(row, 'owner_kind') as WalletOwner['kind'], pubkey: text(row, 'owner_pubkey') },
-    mintUrl: text(row, 'mint_url'),
-    idempotencyKey: text(row, 'idempotency_key'),
-    requestDigest: text(row, 'request_digest'),
-    cause: { type: text(row, 'cause_type') as Cause['type'], id: text(row, 'cause_id') },
-    amountSats: amount(row, 'amount_sats'),
-    heldSats: amount(row, 'held_sats'),
-    plan: json(row, 'plan_json'),
-    result: jsonOrNull(row, 'result_json'),
-    error: code === null ? null : { code, message: textOrNull(row, 'error_message') ?? '' },
-    tokenState: textOrNull(row, 'token_state') as TokenState | null,
-    attempts: int(row, 'attempts'),
-    tries: int(row, 'tries'),
-    nextTryAt: intOrNull(row, 'next_try_at'),
-    createdAt: int(row, 'created_at'),
-    updatedAt: int(row, 'updated_at'),
-  }
 }

@@ -1,45 +1,44 @@
 /** Proofs: the ecash of every wallet of this home, each known by its Y and its secret once and for ever. */
 import { PylonError } from '../../base/errors.ts'
-import { defineCommand, type Row } from '../commands.ts'
-import { amount, intOrNull, jsonOrNull, text, textOrNull } from '../row.ts'
+import { defineCommand } from '../commands.ts'
+import { amount, intOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOf, Table } from '../table.ts'
 
 export type ProofState = 'unspent' | 'reserved' | 'sent' | 'spent'
 
-export interface ProofRow {
+const COLUMNS = {
   /** hash_to_curve(secret), compressed hex: what NUT-07 asks by. */
-  readonly y: string
-  readonly secret: string
-  readonly keysetId: string
-  readonly amountSats: bigint
-  readonly c: string
-  readonly dleq: { readonly e: string; readonly s: string; readonly r?: string } | null
-  readonly mintUrl: string
-  readonly ownerPubkey: string
-  readonly state: ProofState
-  readonly operationId: string | null
+  y: column.text(),
+  secret: column.text(),
+  keysetId: column.text(),
+  amountSats: column.amount(),
+  c: column.text(),
+  dleq: column.orNull(column.json<{ readonly e: string; readonly s: string; readonly r?: string }>('dleq_json')),
+  mintUrl: column.text(),
+  ownerPubkey: column.text(),
+  state: column.text<ProofState>(),
+  operationId: column.orNull(column.text()),
+  createdAt: column.int(),
+  updatedAt: column.int(),
 }
+type Columns = RowOf<typeof COLUMNS>
+
+/** Free, or held or given away by an operation; of a spent one that is known as long as its operation is. */
+export type ProofRow = Omit<Columns, 'createdAt' | 'updatedAt'> &
+  (
+    | { readonly state: 'unspent'; readonly operationId: null }
+    | { readonly state: 'reserved' | 'sent'; readonly operationId: string }
+    | { readonly state: 'spent' }
+  )
+
+const isProof = (row: Columns): row is Columns & ProofRow =>
+  row.state === 'spent' || (row.operationId === null) === (row.state === 'unspent')
+
+const proofs = new Table('proofs', COLUMNS, isProof)
 
 export const insertProofs = defineCommand('insert_proofs', (sql, p: { proofs: readonly ProofRow[]; at: number }) => {
-  for (const proof of p.proofs) {
-    sql(
-      `INSERT INTO proofs (y, secret, keyset_id, amount_sats, c, dleq_json, mint_url, owner_pubkey, state, operation_id, created_at, updated_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    ).run(
-      proof.y,
-      proof.secret,
-      proof.keysetId,
-      proof.amountSats,
-      proof.c,
-      proof.dleq === null ? null : JSON.stringify(proof.dleq),
-      proof.mintUrl,
-      proof.ownerPubkey,
-      proof.state,
-      proof.operationId,
-      BigInt(p.at),
-      BigInt(p.at),
-    )
-  }
+  for (const proof of p.proofs) proofs.insert(sql, { ...proof, createdAt: p.at, updatedAt: p.at })
 })
 
 /** Moves every named proof on. @throws conflict unless all of them were in `from`. */
@@ -47,28 +46,23 @@ export const moveProofs = defineCommand(
   'move_proofs',
   (sql, p: { ys: readonly string[]; from: ProofState; to: ProofState; operationId: string | null; at: number }) => {
     for (const y of p.ys) {
-      const moved = sql('UPDATE proofs SET state = ?, operation_id = ?, updated_at = ? WHERE y = ? AND state = ?').run(
-        p.to,
-        p.operationId,
-        BigInt(p.at),
-        y,
-        p.from,
-      )
-      if (moved.changes !== 1) throw new PylonError('conflict', `A proof is not ${p.from} any more and cannot become ${p.to}.`)
+      if (!proofs.patch(sql, { y, state: p.from }, { state: p.to, operationId: p.operationId, updatedAt: p.at }))
+        throw new PylonError('conflict', `A proof is not ${p.from} any more and cannot become ${p.to}.`)
     }
   },
 )
 
-export function listProofs(store: Store, owner: { pubkey: string; mintUrl: string; state: ProofState }): ProofRow[] {
-  return store
-    .sql('SELECT * FROM proofs WHERE owner_pubkey = ? AND mint_url = ? AND state = ? ORDER BY amount_sats DESC, y')
-    .all(owner.pubkey, owner.mintUrl, owner.state)
-    .map(decode)
-}
+export const listProofs = (store: Store, owner: { pubkey: string; mintUrl: string; state: ProofState }): ProofRow[] =>
+  proofs.all(
+    store.sql,
+    'WHERE owner_pubkey = ? AND mint_url = ? AND state = ? ORDER BY amount_sats DESC, y',
+    owner.pubkey,
+    owner.mintUrl,
+    owner.state,
+  )
 
-export function proofsOfOperation(store: Store, operationId: string, state: ProofState): ProofRow[] {
-  return store.sql('SELECT * FROM proofs WHERE operation_id = ? AND state = ? ORDER BY amount_sats, y').all(operationId, state).map(decode)
-}
+export const proofsOfOperation = (store: Store, operationId: string, state: ProofState): ProofRow[] =>
+  proofs.all(store.sql, 'WHERE operation_id = ? AND state = ? ORDER BY amount_sats, y', operationId, state)
 
 /** When the oldest free proof of a wallet at a mint came in. */
 export function oldestUnspentAt(store: Store, owner: { pubkey: string; mintUrl: string }): number | undefined {
@@ -76,21 +70,6 @@ export function oldestUnspentAt(store: Store, owner: { pubkey: string; mintUrl: 
     .sql(`SELECT min(created_at) AS at FROM proofs WHERE owner_pubkey = ? AND mint_url = ? AND state = 'unspent'`)
     .get(owner.pubkey, owner.mintUrl)
   return row === undefined ? undefined : (intOrNull(row, 'at') ?? undefined)
-}
-
-function decode(row: Row): ProofRow {
-  return {
-    y: text(row, 'y'),
-    secret: text(row, 'secret'),
-    keysetId: text(row, 'keyset_id'),
-    amountSats: amount(row, 'amount_sats'),
-    c: text(row, 'c'),
-    dleq: jsonOrNull(row, 'dleq_json'),
-    mintUrl: text(row, 'mint_url'),
-    ownerPubkey: text(row, 'owner_pubkey'),
-    state: text(row, 'state') as ProofState,
-    operationId: textOrNull(row, 'operation_id'),
-  }
 }
 
 /** Sats in proofs of one wallet at one mint that are ours in the ledger. */

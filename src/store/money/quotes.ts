@@ -1,69 +1,47 @@
 /** Mint quotes (NUT-04): the invoices of this home, watched until they are paid and minted. */
-import type { Account, WalletOwner } from '../../base/accounts.ts'
+import type { Account } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
-import { defineCommand, type Row } from '../commands.ts'
+import { defineCommand } from '../commands.ts'
 import { mintKey } from '../keys.ts'
-import { amount, int, intOrNull, text, textOrNull } from '../row.ts'
+import { amount, int, intOrNull, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
-import type { Cause } from './ledger.ts'
+import { column, type RowOfTable, table } from '../table.ts'
+import { causeOfRow, walletOwner } from './fields.ts'
 
 /** `expired`: nobody should pay any more, a late payment is still claimed. `closed`: not asked about any more. */
 export type QuoteState = 'unpaid' | 'paid' | 'settled' | 'expired' | 'closed'
 
-export interface QuoteRow {
-  readonly id: string
-  readonly idempotencyKey: string
-  readonly requestDigest: string
-  readonly owner: WalletOwner
-  readonly mintUrl: string
-  readonly quoteId: string
+const quotes = table('mint_quotes', {
+  id: column.text(),
+  idempotencyKey: column.text(),
+  requestDigest: column.text(),
+  owner: walletOwner,
+  mintUrl: column.text(),
+  quoteId: column.text(),
   /** The key of NUT-20 that alone may mint it. */
-  readonly quotePubkey: string
-  readonly request: string
-  readonly paymentHash: string
-  readonly amountSats: bigint
-  readonly creditAccount: Account
-  readonly cause: Cause
-  readonly state: QuoteState
-  readonly reason: string | null
-  readonly expiresAt: number
-  readonly attempts: number
-  readonly nextCheckAt: number | null
-  readonly createdAt: number
+  quotePubkey: column.text(),
+  request: column.text(),
+  paymentHash: column.text(),
+  amountSats: column.amount(),
+  creditAccount: column.text<Account>(),
+  cause: causeOfRow,
+  state: column.text<QuoteState>(),
+  reason: column.orNull(column.text()),
+  expiresAt: column.int(),
+  attempts: column.int(),
+  nextCheckAt: column.orNull(column.int()),
+  createdAt: column.int(),
+  updatedAt: column.int(),
   /** Made for somebody who has not paid here before. */
-  readonly ofStranger: boolean
-}
+  ofStranger: column.flag(),
+})
+export type QuoteRow = RowOfTable<typeof quotes>
 
 /** False when the key or the quote is there already. */
 export const insertQuote = defineCommand(
   'insert_quote',
-  (sql, p: Omit<QuoteRow, 'reason' | 'attempts' | 'ofStranger'> & Partial<Pick<QuoteRow, 'ofStranger'>>): boolean =>
-    sql(
-      `INSERT INTO mint_quotes (id, idempotency_key, request_digest, owner_kind, owner_pubkey, mint_url, quote_id, quote_pubkey, request,
-         payment_hash, amount_sats, credit_account, cause_type, cause_id, state, expires_at, next_check_at, created_at, updated_at, of_stranger)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-    ).run(
-      p.id,
-      p.idempotencyKey,
-      p.requestDigest,
-      p.owner.kind,
-      p.owner.pubkey,
-      p.mintUrl,
-      p.quoteId,
-      p.quotePubkey,
-      p.request,
-      p.paymentHash,
-      p.amountSats,
-      p.creditAccount,
-      p.cause.type,
-      p.cause.id,
-      p.state,
-      BigInt(p.expiresAt),
-      p.nextCheckAt === null ? null : BigInt(p.nextCheckAt),
-      BigInt(p.createdAt),
-      BigInt(p.createdAt),
-      p.ofStranger === true ? 1n : 0n,
-    ).changes > 0,
+  (sql, quote: Omit<QuoteRow, 'reason' | 'attempts' | 'updatedAt' | 'ofStranger'> & Partial<Pick<QuoteRow, 'ofStranger'>>): boolean =>
+    quotes.insert(sql, { ...quote, updatedAt: quote.createdAt }, 'ON CONFLICT DO NOTHING'),
 )
 
 /** @throws conflict when its state is not one of `from`. */
@@ -81,45 +59,24 @@ export const moveQuote = defineCommand(
       at: number
     },
   ) => {
-    const row = sql('SELECT state FROM mint_quotes WHERE id = ?').get(p.id)
-    if (row === undefined || !p.from.includes(text(row, 'state') as QuoteState)) {
+    const row = quotes.get(sql, { id: p.id })
+    if (row === undefined || !p.from.includes(row.state))
       throw new PylonError('conflict', `The invoice is not ${p.from.join(' or ')} any more.`)
-    }
-    sql(
-      'UPDATE mint_quotes SET state = ?, reason = ?, attempts = coalesce(?, attempts), next_check_at = ?, updated_at = ? WHERE id = ?',
-    ).run(
-      p.to,
-      p.reason ?? null,
-      p.attempts === undefined ? null : BigInt(p.attempts),
-      p.nextCheckAt === null ? null : BigInt(p.nextCheckAt),
-      BigInt(p.at),
-      p.id,
-    )
+    const { to: state, reason = null, attempts, nextCheckAt, at: updatedAt } = p
+    quotes.patch(sql, { id: p.id }, { state, reason, attempts, nextCheckAt, updatedAt })
   },
   (p) => `move_quote:${p.to}`,
 )
 
-export function quoteByKey(store: Store, idempotencyKey: string): QuoteRow | undefined {
-  const row = store.sql('SELECT * FROM mint_quotes WHERE idempotency_key = ?').get(idempotencyKey)
-  return row === undefined ? undefined : decode(row)
-}
+export const quoteByKey = (store: Store, idempotencyKey: string): QuoteRow | undefined => quotes.get(store.sql, { idempotencyKey })
 
-export function getQuote(store: Store, id: string): QuoteRow | undefined {
-  const row = store.sql('SELECT * FROM mint_quotes WHERE id = ?').get(id)
-  return row === undefined ? undefined : decode(row)
-}
+export const getQuote = (store: Store, id: string): QuoteRow | undefined => quotes.get(store.sql, { id })
 
-export function quoteAtMint(store: Store, mintUrl: string, quoteId: string): QuoteRow | undefined {
-  const row = store.sql('SELECT * FROM mint_quotes WHERE mint_url = ? AND quote_id = ?').get(mintUrl, quoteId)
-  return row === undefined ? undefined : decode(row)
-}
+export const quoteAtMint = (store: Store, mintUrl: string, quoteId: string): QuoteRow | undefined =>
+  quotes.get(store.sql, { mintUrl, quoteId })
 
-export function dueQuotes(store: Store, now: number): QuoteRow[] {
-  return store
-    .sql(`SELECT * FROM mint_quotes WHERE state IN ('unpaid', 'paid', 'expired') AND next_check_at <= ? ORDER BY next_check_at LIMIT 500`)
-    .all(BigInt(now))
-    .map(decode)
-}
+export const dueQuotes = (store: Store, now: number): QuoteRow[] =>
+  quotes.all(store.sql, `WHERE state IN ('unpaid', 'paid', 'expired') AND next_check_at <= ? ORDER BY next_check_at LIMIT 500`, BigInt(now))
 
 /** A quote with what its minting says, where that was tried. */
 export interface ListedQuote extends QuoteRow {
@@ -148,7 +105,7 @@ export function listQuotes(store: Store, { ownerPubkey, states, limit }: QuoteFi
       states: states === undefined ? null : JSON.stringify(states),
       limit: BigInt(limit),
     })
-    .map((row) => ({ ...decode(row), mintingError: textOrNull(row, 'minting_error'), nextTryAt: intOrNull(row, 'minting_next') }))
+    .map((row) => ({ ...quotes.decode(row), mintingError: textOrNull(row, 'minting_error'), nextTryAt: intOrNull(row, 'minting_next') }))
 }
 
 /** Sats that were paid for quotes which their mints have not issued: of one wallet, or of all. */
@@ -168,30 +125,5 @@ export function countStrangersQuotes(store: Store, state: 'unpaid' | 'expired'):
 }
 
 /** Quotes that somebody may still pay in time, those of strangers last. */
-export function watchedQuotes(store: Store): QuoteRow[] {
-  return store.sql(`SELECT * FROM mint_quotes WHERE state = 'unpaid' ORDER BY of_stranger, created_at DESC LIMIT 900`).all().map(decode)
-}
-
-function decode(row: Row): QuoteRow {
-  return {
-    id: text(row, 'id'),
-    idempotencyKey: text(row, 'idempotency_key'),
-    requestDigest: text(row, 'request_digest'),
-    owner: { kind: text(row, 'owner_kind') as WalletOwner['kind'], pubkey: text(row, 'owner_pubkey') },
-    mintUrl: text(row, 'mint_url'),
-    quoteId: text(row, 'quote_id'),
-    quotePubkey: text(row, 'quote_pubkey'),
-    request: text(row, 'request'),
-    paymentHash: text(row, 'payment_hash'),
-    amountSats: amount(row, 'amount_sats'),
-    creditAccount: text(row, 'credit_account') as Account,
-    cause: { type: text(row, 'cause_type') as Cause['type'], id: text(row, 'cause_id') },
-    state: text(row, 'state') as QuoteState,
-    reason: textOrNull(row, 'reason'),
-    expiresAt: int(row, 'expires_at'),
-    attempts: int(row, 'attempts'),
-    nextCheckAt: intOrNull(row, 'next_check_at'),
-    createdAt: int(row, 'created_at'),
-    ofStranger: int(row, 'of_stranger') === 1,
-  }
-}
+export const watchedQuotes = (store: Store): QuoteRow[] =>
+  quotes.all(store.sql, `WHERE state = 'unpaid' ORDER BY of_stranger, created_at DESC LIMIT 900`)

@@ -183,6 +183,7 @@ export class WalletDesk {
         result: null,
         error: null,
         tokenState: null,
+        paymentHash: operation.paymentHash ?? null,
         attempts: 0,
         tries: 0,
         nextTryAt: null,

@@ -101,6 +101,7 @@ export class Invoices {
       attempts: 0,
       nextCheckAt: now + MIN_CHECK_MS,
       createdAt: now,
+      updatedAt: now,
       ofStranger: request.ofStranger === true,
     }
     if (!(await store.write(insertQuote(row)))) throw new PylonError('mint_rejected', `${mint.url} gave a quote that it had given before.`)
@@ -160,6 +161,7 @@ export class Invoices {
       attempts: 0,
       nextCheckAt: now,
       createdAt: now,
+      updatedAt: now,
       ofStranger: false,
     }
     await store.write(insertQuote(row))

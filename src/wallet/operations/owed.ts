@@ -4,10 +4,9 @@ import { sats } from '../../base/amounts.ts'
 import { all } from '../../store/commands.ts'
 import { deleteOwed, getOwed, listOwed, type OwedRow, putOwed } from '../../store/money/owed-signatures.ts'
 import { adoptProofs, knownYs } from '../../store/money/proof-books.ts'
-import type { ProofRow } from '../../store/money/proofs.ts'
 import { newId, type WalletContext } from '../context.ts'
-import type { BlindedOutput, FreshProof } from '../ecash/crypto.ts'
-import { unblindEach } from './unblinding.ts'
+import type { BlindedOutput } from '../ecash/crypto.ts'
+import { proofRow, unblindEach } from './unblinding.ts'
 
 const FIRST_RETRY_MS = 5000
 const MAX_RETRY_MS = 6 * 3_600_000
@@ -34,7 +33,9 @@ export async function collectOwed(context: WalletContext, operationId: string): 
   )
   const states = await mints.client(row.mintUrl).checkStates(proofs.map(({ proof }) => proof.y))
   if (states.kind !== 'ok') return later(context, row, open, row.owedSats, 'the mint does not say whether they are spent')
-  const fresh = proofs.filter((_, i) => states.value[i] !== 'SPENT').map(({ proof }) => ownRow(row.owner, row.mintUrl, proof))
+  const fresh = proofs
+    .filter((_, i) => states.value[i] !== 'SPENT')
+    .map(({ proof }) => proofRow(proof, { ownerPubkey: row.owner.pubkey, mintUrl: row.mintUrl }))
   const at = clock.now()
   const entry = { entryId: `restore:${newId()}`, cause: { type: 'owner', id: 'restore' }, at, memo: 'signed late' } as const
   const adopt = adoptProofs({ ...entry, accountOwner: accountOwner(row.owner), mintUrl: row.mintUrl, proofs: fresh })
@@ -81,21 +82,5 @@ export async function collectAllOwed(
   return {
     found,
     problems: left.map((row) => `${mintUrl} owes ${sats(row.owedSats)} sats of a payment whose signatures can't be used: ${row.reason}`),
-  }
-}
-
-/** A proof that is free in a wallet. */
-export function ownRow(owner: WalletOwner, mintUrl: string, proof: FreshProof): ProofRow {
-  return {
-    y: proof.y,
-    secret: proof.secret,
-    keysetId: proof.id,
-    amountSats: BigInt(proof.amount),
-    c: proof.C,
-    dleq: proof.dleq,
-    mintUrl,
-    ownerPubkey: owner.pubkey,
-    state: 'unspent',
-    operationId: null,
   }
 }

@@ -9,8 +9,8 @@ import { listProofs, type ProofRow } from '../../store/money/proofs.ts'
 import { newId, type WalletContext } from '../context.ts'
 import type { FreshProof } from '../ecash/crypto.ts'
 import { unwrap } from '../mint/mint-client.ts'
-import { collectAllOwed, ownRow } from './owed.ts'
-import { unblindEach } from './unblinding.ts'
+import { collectAllOwed } from './owed.ts'
+import { proofRow, unblindEach } from './unblinding.ts'
 
 const BATCH = 100
 /** A gap this long ends the search: a request that a mint refuses leaves a few counters unused. */
@@ -123,7 +123,7 @@ async function keep(
 ): Promise<bigint> {
   const { store, clock } = context
   const at = clock.now()
-  const rows = proofs.map((proof) => ownRow(owner, keyset.mintUrl, proof))
+  const rows = proofs.map((proof) => proofRow(proof, { ownerPubkey: owner.pubkey, mintUrl: keyset.mintUrl }))
   const entry = { entryId: `restore:${newId()}`, cause: { type: 'owner', id: 'restore' }, at, memo: 'restored from the seed' } as const
   const [, total] = await store.write(
     all(

@@ -8,7 +8,7 @@ import { settleSpend } from '../../store/money/budgets.ts'
 import { type Posting, postEntry } from '../../store/money/ledger.ts'
 import { moveOperation, type OperationRow, setTokenState } from '../../store/money/operations.ts'
 import { dropProofs, restoreAccount } from '../../store/money/proof-books.ts'
-import { insertProofs, moveProofs, type ProofRow, type ProofState } from '../../store/money/proofs.ts'
+import { insertProofs, moveProofs, type ProofRow } from '../../store/money/proofs.ts'
 import { moveQuote } from '../../store/money/quotes.ts'
 import { insertWalletEvent } from '../../store/money/wallet-events.ts'
 import { feeAccount, heldAccount, lostAccount, msatsOf, walletAccount } from '../context.ts'
@@ -16,6 +16,7 @@ import type { FreshProof } from '../ecash/crypto.ts'
 import { encodeToken } from '../ecash/token.ts'
 import type { WalletEvent } from '../types.ts'
 import { type MeltPlan, type MintPlan, type Plan, type ReceivePlan, type SendPlan, statesBefore, type TransferPlan } from './machine.ts'
+import { proofRow } from './unblinding.ts'
 
 /** Fresh proofs with what they are for. */
 export interface PurposedProof extends FreshProof {
@@ -71,7 +72,7 @@ export function completion(ending: Ending): Command<unknown>[] {
       operationId: operation.id,
       at,
     }),
-    insertProofs({ proofs: ending.proofs.map((proof) => asRow(operation, plan, proof)), at }),
+    insertProofs({ proofs: rowsOf(operation, plan, ending.proofs), at }),
     postEntry({ id: operationDone.of(operation.id), cause: operation.cause, at, memo: plan.kind, postings }),
     ...commands,
   ]
@@ -212,7 +213,14 @@ export function adoption(operation: OperationRow, plan: SendPlan, proofs: readon
       tokenState: 'pending',
     }),
     moveProofs({ ys: plan.inputs.map((input) => input.y), from: 'reserved', to: 'unspent', operationId: null, at }),
-    insertProofs({ proofs: proofs.map((proof) => asRow(operation, plan, { ...proof, purpose: 'send' })), at }),
+    insertProofs({
+      proofs: rowsOf(
+        operation,
+        plan,
+        proofs.map((proof) => ({ ...proof, purpose: 'send' })),
+      ),
+      at,
+    }),
     postEntry({
       id: operationDone.of(id),
       cause,
@@ -297,21 +305,12 @@ function owing(operation: OperationRow, owedSats: bigint): Posting[] {
   ]
 }
 
-function asRow(operation: OperationRow, plan: Plan, proof: PurposedProof): ProofRow {
-  const state: ProofState = proof.purpose === 'send' ? 'sent' : 'unspent'
-  return {
-    y: proof.y,
-    secret: proof.secret,
-    keysetId: proof.id,
-    amountSats: BigInt(proof.amount),
-    c: proof.C,
-    dleq: proof.dleq,
-    mintUrl: operation.mintUrl,
-    ownerPubkey: proof.purpose === 'peer' && plan.kind === 'transfer' ? plan.to.pubkey : operation.owner.pubkey,
-    state,
-    operationId: state === 'sent' ? operation.id : null,
-  }
-}
+/** What came, each coin in the wallet of its owner; what is given away is known by the operation that gave it. */
+const rowsOf = ({ id, owner, mintUrl }: OperationRow, plan: Plan, proofs: readonly PurposedProof[]): ProofRow[] =>
+  proofs.map((proof) => {
+    const ownerPubkey = proof.purpose === 'peer' && plan.kind === 'transfer' ? plan.to.pubkey : owner.pubkey
+    return proofRow(proof, { ownerPubkey, mintUrl }, proof.purpose === 'send' ? id : undefined)
+  })
 
 function eventBase(operation: OperationRow): Pick<WalletEvent, 'cause' | 'owner'> {
   return { cause: operation.cause, owner: operation.owner }

@@ -1,5 +1,6 @@
 /** Signatures of a mint made into proofs, each for itself and by the keyset that it names: one that is no good spoils no other. */
 import { messageOf } from '../../base/errors.ts'
+import type { ProofRow } from '../../store/money/proofs.ts'
 import type { WalletContext } from '../context.ts'
 import type { BlindedOutput, BlindSignature, FreshProof, MintPublicKeys } from '../ecash/crypto.ts'
 import type { GivenSignature } from '../mint/mint-client.ts'
@@ -51,4 +52,15 @@ export async function unblindEach<O extends BlindedOutput>(
     else faults.push({ output, sats: signature.amount, reason: result?.fault ?? 'it was not looked at' })
   }
   return { proofs, faults }
+}
+
+/** A proof as it is stored: free in a wallet, or given away. @param sentBy the operation that gives it away */
+export function proofRow(
+  proof: FreshProof,
+  place: { readonly ownerPubkey: string; readonly mintUrl: string },
+  sentBy: string | undefined = undefined,
+): ProofRow {
+  const { y, secret, id: keysetId, amount, C: c, dleq } = proof
+  const row = { y, secret, keysetId, amountSats: BigInt(amount), c, dleq, ...place }
+  return sentBy === undefined ? { ...row, state: 'unspent', operationId: null } : { ...row, state: 'sent', operationId: sentBy }
 }

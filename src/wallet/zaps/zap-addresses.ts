@@ -91,7 +91,7 @@ export class ZapAddresses {
         callback,
         lud16: registered.lud16 ?? null,
         mintUrl,
-        at: clock.now(),
+        createdAt: clock.now(),
       }),
     )
     this.start()
