@@ -14,7 +14,7 @@ import type { Nostr } from '../nostr/types.ts'
 import { createRuntimeBackend } from '../provider/backends/runtime.ts'
 import { ControlPlane } from '../provider/machines/control-plane.ts'
 import { MachineService } from '../provider/machines/service.ts'
-import { createProvider, type Provider } from '../provider/provider.ts'
+import { Provider } from '../provider/provider.ts'
 import { heldValue } from '../store/money/held-value.ts'
 import type { Store } from '../store/store.ts'
 import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
@@ -129,7 +129,7 @@ export class NodeParts {
     build: ({ machines, ...found }, scope): Provider => {
       const { config, surroundings } = this.#deps
       const moreBackends = machines === undefined ? [] : [createRuntimeBackend(machines, () => config().provider.job_timeout_s)]
-      return createProvider({ ...this.#common(scope), ...found, moreBackends, expectsMint: () => surroundings.mints.length > 0 })
+      return new Provider({ ...this.#common(scope), ...found, moreBackends, expectsMint: () => surroundings.mints.length > 0 })
     },
     start: (provider) => provider.start(),
     reload: (provider) => provider.reload(),

@@ -1,26 +1,26 @@
 /** The provider: sells the kinds that its backends serve, and says what it sells and what is missing. */
 import { msats } from '../base/amounts.ts'
-import type { Clock } from '../base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Scope, ScopePorts } from '../base/scope.ts'
 import { SelfPublisher } from '../nostr/self/self.ts'
 import type { OwnWords } from '../nostr/self/self-merge.ts'
-import type { Nostr, Subscription } from '../nostr/types.ts'
+import type { Nostr, Signer } from '../nostr/types.ts'
 import { countJobs, type JobState, openJobs } from '../store/selling/jobs.ts'
 import { getSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
 import type { Wallet, Wallets } from '../wallet/types.ts'
-import { createAnnouncer, HEARTBEAT_S } from './announce.ts'
+import { type Announcer, createAnnouncer, HEARTBEAT_S } from './announce.ts'
 import type { Backend } from './backends/backend.ts'
 import { createExecBackend } from './backends/exec.ts'
 import { withHoldOff } from './backends/hold-off.ts'
 import { createOpenAiBackend } from './backends/openai.ts'
 import { createSummaryBackend } from './backends/summary.ts'
-import { createEngine } from './jobs/engine.ts'
+import { Engine } from './jobs/engine.ts'
 import { resolveInputs } from './jobs/inputs.ts'
-import { createIntake } from './jobs/intake.ts'
+import { createIntake, type Intake } from './jobs/intake.ts'
 import { createNip90Transport } from './jobs/nip90.ts'
 import { RESULT_KEY_PREFIX } from './jobs/order.ts'
 import { priceOf } from './pricing.ts'
@@ -46,7 +46,7 @@ const WATCH_DELAY_MS = 300
 
 export interface ProviderDeps {
   readonly store: Store
-  readonly clock: Clock
+  readonly scope: Scope
   readonly logger: Logger
   readonly config: () => Config
   readonly nostr: Nostr
@@ -73,84 +73,148 @@ export interface ProviderStatus {
   readonly jobs: Partial<Record<JobState, number>>
 }
 
-export interface Provider {
+export class Provider {
+  readonly #deps: ProviderDeps
+  readonly #engine: Engine
+  readonly #intake: Intake
+  readonly #announcer: Announcer
+  readonly #self: SelfPublisher
+  #backends: readonly Backend[]
+  #isOn = false
+  #jobs: { close(): void; readonly key: string } | undefined
+  #watched: { close(): void; readonly key: string } | undefined
+  #nextProbeAt = 0
+  #nextHeartbeatAt = 0
+  #announced = { key: '', until: 0 }
+  #load: { workBits: number | undefined; until: number } = { workBits: undefined, until: 0 }
+
+  constructor(deps: ProviderDeps) {
+    this.#deps = deps
+    const { store, scope, logger, config, nostr, wallets } = deps
+    const { clock } = scope
+    const signer = () => this.#signer()
+    const nudge = () => nostr.nudgeOutbox()
+    this.#backends = this.#makeBackends()
+    this.#engine = new Engine({
+      ...{ store, logger, config, nudge },
+      scope: scope.child('jobs'),
+      wallet: () => this.#wallet(),
+      hasMint: () => this.#hasMint(),
+      expectsMint: () => deps.expectsMint?.() === true && !this.#hasMint(),
+      backendFor: (kind) => this.#backendFor(kind),
+      transport: createNip90Transport({
+        signer,
+        clock,
+        maxAgeS: () => config().provider.max_age_s,
+        maxResultBytes: () => config().provider.max_result_bytes,
+      }),
+      owns: (pubkey) => nostr.keyring.owns(pubkey),
+      resolve: (order, signal) =>
+        resolveInputs(order, { store, nostr, dialer: deps.dialer, maxInputBytes: () => config().provider.max_input_bytes }, signal),
+      onWaiting: () => scope.gather('watch', WATCH_DELAY_MS, () => this.#watch()),
+    })
+    this.#intake = createIntake({ engine: this.#engine, nostr, signer, scope, logger, config, isServed: (kind) => this.#isServed(kind) })
+    this.#announcer = createAnnouncer({ store, clock, pubkey: () => signer().pubkey, relays: () => nostr.relays, nudge })
+    this.#self = new SelfPublisher({ store, clock, nostr })
+    wallets.onEvent('job', this.#engine.onWalletEvent)
+    nostr.onPublished(RESULT_KEY_PREFIX, this.#engine.onPublished)
+    nostr.onGivenUp(RESULT_KEY_PREFIX, this.#engine.onGivenUp)
+  }
+
   /** Goes on with stored jobs, then takes new ones. @throws locked */
-  start(): Promise<void>
+  async start(): Promise<void> {
+    const { scope } = this.#deps
+    this.#signer()
+    this.#isOn = true
+    await this.#probe()
+    await this.#engine.start()
+    this.#watch()
+    scope.spawn('introduce', () => this.#introduce())
+    await this.#refresh()
+    // Not one after the other: a relay that does not answer holds up nothing that sells.
+    scope.every('introduce', REFRESH_EVERY_MS, () => this.#introduce())
+    scope.every('refresh', REFRESH_EVERY_MS, () => this.#refresh())
+  }
+
   /** Takes nothing new, lets running jobs finish until the time is over, parks the rest. */
-  close(drainTimeoutMs: number): Promise<void>
-  status(): ProviderStatus
+  async close(drainMs: number): Promise<void> {
+    this.#isOn = false
+    this.#jobs?.close()
+    this.#watched?.close()
+    this.#engine.dropInputs()
+    await this.#deps.scope.close(drainMs)
+  }
+
+  status(): ProviderStatus {
+    const health = this.#backends.map((backend) => ({ name: backend.name, ...backend.health() }))
+    const common = { kinds: this.#isOn ? this.#servedKinds() : [], backends: health, jobs: countJobs(this.#deps.store) }
+    if (!this.#isOn) return { state: 'off', reason: this.#deps.scope.isClosing ? 'shutting down' : 'not started', ...common }
+    const reason = this.#whyDegraded()
+    return reason === undefined ? { state: 'ok', ...common } : { state: 'degraded', reason, ...common }
+  }
+
   /** Takes the configuration as it is now: kinds, prices, backends. */
-  reload(): Promise<void>
+  async reload(): Promise<void> {
+    this.#backends = this.#makeBackends()
+    this.#nextProbeAt = 0
+    this.#announced = { key: '', until: 0 }
+    if (this.#isOn) await this.#refresh()
+  }
+
   /** Takes the announcement back from the relays. */
-  withdraw(): Promise<void>
-}
+  async withdraw(): Promise<void> {
+    await this.#announcer.withdraw()
+  }
 
-export function createProvider(deps: ProviderDeps): Provider {
-  const { store, clock, logger, config, nostr, wallets } = deps
-  const signer = () => nostr.keyring.node()
-  const wallet = (): Wallet => wallets.of({ kind: 'node', pubkey: signer().pubkey })
-  const hasMint = () => wallets.mints().length > 0
-  const expectsMint = () => deps.expectsMint?.() === true && !hasMint()
-  const makeBackends = deps.backends ?? ((now: Config) => [...backendsOf(now, clock), ...(deps.moreBackends ?? [])])
-  let backends = makeBackends(config())
-  let state: 'off' | 'on' | 'closing' = 'off'
-  let jobs: { subscription: Subscription; key: string } | undefined
-  let watched: { subscription: Subscription; key: string } | undefined
-  let nextProbeAt = 0
-  let nextHeartbeatAt = 0
-  let announced = { key: '', until: 0 }
-  let load: { workBits: number | undefined; until: number } = { workBits: undefined, until: 0 }
-  let cancelRefresh: (() => void) | undefined
-  let cancelWatch: (() => void) | undefined
+  #signer(): Signer {
+    return this.#deps.nostr.keyring.node()
+  }
 
-  const backendFor = (kind: number) => backends.find((backend) => backend.kinds().includes(kind))
-  const isServed = (kind: number) => backendFor(kind)?.health().state === 'ok' && (priceOf(config(), kind).amount_msats === 0 || hasMint())
-  const configuredKinds = () => [...new Set(backends.flatMap((backend) => backend.kinds()))].sort((a, b) => a - b)
-  const servedKinds = () => configuredKinds().filter(isServed)
+  #wallet(): Wallet {
+    return this.#deps.wallets.of({ kind: 'node', pubkey: this.#signer().pubkey })
+  }
 
-  const engine = createEngine({
-    store,
-    clock,
-    logger,
-    config,
-    wallet,
-    hasMint,
-    expectsMint,
-    backendFor,
-    transport: createNip90Transport({
-      signer,
-      clock,
-      maxAgeS: () => config().provider.max_age_s,
-      maxResultBytes: () => config().provider.max_result_bytes,
-    }),
-    owns: (pubkey) => nostr.keyring.owns(pubkey),
-    resolve: (order, signal) =>
-      resolveInputs(order, { store, nostr, dialer: deps.dialer, maxInputBytes: () => config().provider.max_input_bytes }, signal),
-    nudge: () => nostr.nudgeOutbox(),
-    onWaiting: watchSoon,
-  })
-  const intake = createIntake({ engine, nostr, signer, clock, logger, config, isServed })
-  const announcer = createAnnouncer({
-    store,
-    clock,
-    pubkey: () => signer().pubkey,
-    relays: () => nostr.relays,
-    nudge: () => nostr.nudgeOutbox(),
-  })
-  const self = new SelfPublisher({ store, clock, nostr })
-  let introducing = false
-  wallets.onEvent('job', engine.onWalletEvent)
-  nostr.onPublished(RESULT_KEY_PREFIX, engine.onPublished)
-  nostr.onGivenUp(RESULT_KEY_PREFIX, engine.onGivenUp)
+  #hasMint(): boolean {
+    return this.#deps.wallets.mints().length > 0
+  }
+
+  #now(): number {
+    return this.#deps.scope.clock.now()
+  }
+
+  #makeBackends(): readonly Backend[] {
+    const { config, scope, backends, moreBackends = [] } = this.#deps
+    return backends?.(config()) ?? [...backendsOf(config(), scope), ...moreBackends]
+  }
+
+  #backendFor(kind: number): Backend | undefined {
+    return this.#backends.find((backend) => backend.kinds().includes(kind))
+  }
+
+  #isServed(kind: number): boolean {
+    const isFree = priceOf(this.#deps.config(), kind).amount_msats === 0
+    return this.#backendFor(kind)?.health().state === 'ok' && (isFree || this.#hasMint())
+  }
+
+  #configuredKinds(): number[] {
+    return [...new Set(this.#backends.flatMap((backend) => backend.kinds()))].sort((a, b) => a - b)
+  }
+
+  #servedKinds(): number[] {
+    return this.#configuredKinds().filter((kind) => this.#isServed(kind))
+  }
 
   /** One subscription for requests and one for their cancellation, asked again when the kinds change. */
-  function subscribe(): void {
-    const me = signer().pubkey
-    const served = servedKinds()
-    const directed = [...new Set([...KNOWN_KINDS, ...configuredKinds()])]
+  #subscribe(): void {
+    const { nostr, config } = this.#deps
+    const me = this.#signer().pubkey
+    const served = this.#servedKinds()
+    const configured = this.#configuredKinds()
+    const directed = [...new Set([...KNOWN_KINDS, ...configured])]
     const key = JSON.stringify([served, directed])
-    if (jobs?.key === key) return
-    jobs?.subscription.close()
+    if (this.#jobs?.key === key) return
+    this.#jobs?.close()
+    const { isWorthIt, onRequest, onDeletion } = this.#intake
     const maxAgeS = config().provider.max_age_s
     const onTime = { backfillS: maxAgeS, overlapS: maxAgeS }
     const requests = nostr.subscribe({
@@ -158,40 +222,38 @@ export function createProvider(deps: ProviderDeps): Provider {
       filters: [{ kinds: directed, '#p': [me] }, ...(served.length === 0 ? [] : [{ kinds: served }])],
       ...onTime,
       latenessS: maxAgeS + LATE_S,
-      isWorthIt: intake.isWorthIt,
-      onEvent: intake.onRequest,
+      isWorthIt,
+      onEvent: onRequest,
     })
     // NIP-09 asks for a k tag; those who leave it out are found by p here, or by the id of a waiting job in `watch`.
     const cancels = nostr.subscribe({
       name: 'provider-cancels',
       filters: [
-        { kinds: [5], '#k': configuredKinds().map(String) },
+        { kinds: [5], '#k': configured.map(String) },
         { kinds: [5], '#p': [me] },
       ],
       ...onTime,
-      isWorthIt: intake.isWorthIt,
-      onEvent: intake.onDeletion,
+      isWorthIt,
+      onEvent: onDeletion,
     })
-    jobs = {
-      key,
-      subscription: {
-        close() {
-          requests.close()
-          cancels.close()
-        },
-      },
+    const close = () => {
+      requests.close()
+      cancels.close()
     }
+    this.#jobs = { key, close }
   }
 
   /** Listens for cancel requests that carry nothing but the id of a waiting job. */
-  function watch(): void {
+  #watch(): void {
+    if (!this.#isOn) return
+    const { store, nostr, config } = this.#deps
     const ids = openJobs(store, ['quoted', 'paid', 'queued'])
       .slice(0, MAX_WATCHED)
       .map((job) => job.id)
     const key = ids.join(' ')
-    if ((watched?.key ?? '') === key) return
-    watched?.subscription.close()
-    watched = undefined
+    if ((this.#watched?.key ?? '') === key) return
+    this.#watched?.close()
+    this.#watched = undefined
     if (ids.length === 0) return
     const subscription = nostr.subscribe({
       name: 'provider-cancels-by-id',
@@ -199,44 +261,38 @@ export function createProvider(deps: ProviderDeps): Provider {
       backfillS: config().provider.max_age_s,
       overlapS: config().provider.max_age_s,
       alone: true,
-      onEvent: intake.onDeletion,
+      onEvent: this.#intake.onDeletion,
     })
-    watched = { key, subscription }
+    this.#watched = { key, close: () => subscription.close() }
   }
 
-  function watchSoon(): void {
-    cancelWatch ??= clock.after(WATCH_DELAY_MS, () => {
-      cancelWatch = undefined
-      if (state === 'on') watch()
-    })
-  }
-
-  async function announce(): Promise<void> {
+  async #announce(): Promise<void> {
+    const { config, wallets } = this.#deps
     const now = config()
-    const kinds = servedKinds()
-    await announcer.publish({
+    const kinds = this.#servedKinds()
+    await this.#announcer.publish({
       kinds,
       name: now.node.name,
       about: now.node.about,
       mints: wallets.mints().map((mint) => ({ url: mint.url, unit: 'sat' })),
-      lockPubkey: hasMint() ? wallet().lockPubkey : undefined,
+      lockPubkey: this.#hasMint() ? this.#wallet().lockPubkey : undefined,
       pricing: Object.fromEntries(
         kinds.map((kind) => {
           const price = priceOf(now, kind)
           return [kind, { amountMsats: msats(price.amount_msats), unit: price.unit }]
         }),
       ),
-      models: backends.flatMap((backend) => backend.health().models),
-      workBits: load.workBits,
+      models: this.#backends.flatMap((backend) => backend.health().models),
+      workBits: this.#load.workBits,
     })
   }
 
-  /** The node's profile and relay lists. Not waited for: a relay that does not answer holds up nothing that sells. */
-  function introduce(): void {
-    if (introducing) return
-    introducing = true
-    const { pubkey } = signer()
-    const said = self.publish({
+  /** The node's profile and relay lists. */
+  async #introduce(): Promise<void> {
+    if (!this.#isOn) return
+    const { store, config, nostr } = this.#deps
+    const { pubkey } = this.#signer()
+    await this.#self.publish({
       pubkey,
       keyPrefix: `announce:${pubkey}:`,
       ttlMs: DAY_MS,
@@ -245,99 +301,51 @@ export function createProvider(deps: ProviderDeps): Provider {
       relays: nostr.relays,
       isOurs: getSetting(store, `announce:${pubkey}:0`) !== undefined,
     })
-    said
-      .catch((error: unknown) => {
-        if (state === 'on') logger.warn({ error: messageOf(error) }, 'the profile of the node could not be published; it is tried again')
-      })
-      .finally(() => {
-        introducing = false
-      })
   }
 
-  async function heartbeat(): Promise<void> {
-    if (clock.now() < nextHeartbeatAt || servedKinds().length === 0) return
-    nextHeartbeatAt = clock.now() + HEARTBEAT_S * 1000
-    await announcer.heartbeat()
+  async #heartbeat(): Promise<void> {
+    if (this.#now() < this.#nextHeartbeatAt || this.#servedKinds().length === 0) return
+    this.#nextHeartbeatAt = this.#now() + HEARTBEAT_S * 1000
+    await this.#announcer.heartbeat()
   }
 
-  async function probe(): Promise<void> {
-    nextProbeAt = clock.now() + PROBE_EVERY_MS
-    await Promise.all(backends.map((backend) => backend.probe()))
+  async #probe(): Promise<void> {
+    this.#nextProbeAt = this.#now() + PROBE_EVERY_MS
+    await Promise.all(this.#backends.map((backend) => backend.probe()))
   }
 
-  async function refresh(): Promise<void> {
+  /** Says what is sold now where that has changed. What fails is tried again by the next. */
+  async #refresh(): Promise<void> {
     try {
-      if (clock.now() >= nextProbeAt) await probe()
-      if (state !== 'on') return
-      subscribe()
-      if (clock.now() >= load.until) load = { workBits: engine.strangers.asked(), until: clock.now() + LOAD_TOLD_MS }
+      if (this.#now() >= this.#nextProbeAt) await this.#probe()
+      if (!this.#isOn) return
+      this.#subscribe()
+      if (this.#now() >= this.#load.until) this.#load = { workBits: this.#engine.strangers.asked(), until: this.#now() + LOAD_TOLD_MS }
       const now = JSON.stringify([
-        load.workBits,
-        servedKinds(),
-        wallets.mints().map((mint) => mint.url),
-        backends.map((backend) => backend.health()),
+        this.#load.workBits,
+        this.#servedKinds(),
+        this.#deps.wallets.mints().map((mint) => mint.url),
+        this.#backends.map((backend) => backend.health()),
       ])
-      if (now !== announced.key || clock.now() >= announced.until) {
-        await announce()
-        announced = { key: now, until: clock.now() + REPEAT_EVERY_MS }
+      if (now !== this.#announced.key || this.#now() >= this.#announced.until) {
+        await this.#announce()
+        this.#announced = { key: now, until: this.#now() + REPEAT_EVERY_MS }
       }
-      introduce()
-      await heartbeat()
+      await this.#heartbeat()
     } catch (error) {
-      if (state === 'on') logger.warn({ error: messageOf(error) }, 'the provider could not refresh what it sells; it tries again')
-    } finally {
-      if (state === 'on') cancelRefresh = clock.after(REFRESH_EVERY_MS, () => void refresh())
+      if (this.#isOn) this.#deps.logger.warn({ error: messageOf(error) }, 'the provider could not refresh what it sells; it tries again')
     }
   }
 
-  function status(): ProviderStatus {
-    const health = backends.map((backend) => ({ name: backend.name, ...backend.health() }))
-    const common = { kinds: state === 'on' ? servedKinds() : [], backends: health, jobs: countJobs(store) }
-    if (state !== 'on') return { state: 'off', reason: state === 'closing' ? 'shutting down' : 'not started', ...common }
-    const reason = whyDegraded()
-    return reason === undefined ? { state: 'ok', ...common } : { state: 'degraded', reason, ...common }
-  }
-
-  function whyDegraded(): string | undefined {
-    if (!hasMint() && configuredKinds().some((kind) => priceOf(config(), kind).amount_msats > 0)) return 'no_mint'
-    if (servedKinds().length === 0) return backends[0]?.health().reason ?? 'no_backend'
+  #whyDegraded(): string | undefined {
+    const { config } = this.#deps
+    if (!this.#hasMint() && this.#configuredKinds().some((kind) => priceOf(config(), kind).amount_msats > 0)) return 'no_mint'
+    if (this.#servedKinds().length === 0) return this.#backends[0]?.health().reason ?? 'no_backend'
     // A found model server is a gift; one that the owner named, or a command, is missed.
-    const missed = backends.find(
+    const missed = this.#backends.find(
       (backend) => backend.health().state !== 'ok' && (backend.name !== 'openai' || config().provider.openai_base_url !== ''),
     )
     return missed?.health().reason
-  }
-
-  return {
-    async start() {
-      signer()
-      state = 'on'
-      await probe()
-      await engine.start()
-      watch()
-      await refresh()
-    },
-
-    async close(drainTimeoutMs) {
-      state = 'closing'
-      cancelRefresh?.()
-      cancelWatch?.()
-      jobs?.subscription.close()
-      watched?.subscription.close()
-      await engine.close(drainTimeoutMs)
-    },
-
-    status,
-
-    async reload() {
-      backends = makeBackends(config())
-      nextProbeAt = 0
-      announced = { key: '', until: 0 }
-      cancelRefresh?.()
-      if (state === 'on') await refresh()
-    },
-
-    withdraw: () => announcer.withdraw(),
   }
 }
 
@@ -351,11 +359,11 @@ function ownWords({ node }: Config): Pick<OwnWords, 'set' | 'defaults' | 'lud06'
 }
 
 /** A kind goes to the first that has it: the owner's command, then a model, then the built-in. */
-function backendsOf(config: Config, clock: Clock): Backend[] {
+function backendsOf(config: Config, ports: ScopePorts): Backend[] {
   const { provider } = config
   return [
-    ...provider.exec.map((entry) => withHoldOff(createExecBackend(entry, clock), clock)),
-    ...(provider.probe || provider.openai_base_url !== '' ? [withHoldOff(createOpenAiBackend(provider), clock)] : []),
+    ...provider.exec.map((entry) => withHoldOff(createExecBackend(entry, ports.clock), ports)),
+    ...(provider.probe || provider.openai_base_url !== '' ? [withHoldOff(createOpenAiBackend(provider), ports)] : []),
     createSummaryBackend(),
   ]
 }

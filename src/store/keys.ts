@@ -57,13 +57,18 @@ export const rotationKey = new KeyForm('rotate:')
 export const lnurlKey = new KeyForm('lnurl:')
 
 // What is sold.
+export interface SaleCause {
+  readonly type: 'job' | 'lease'
+  readonly id: string
+}
+
 export const jobInvoiceKey = new KeyForm('job:', ':invoice')
-export const jobTokenKey = new KeyForm('job:', ':token')
-export const jobRefundKey = new KeyForm('job:', ':refund')
-export const leaseInvoiceKey = new KeyForm('lease:', ':invoice')
-export const leaseTokenKey = (leaseId: string, token: string): string => `lease:${leaseId}:token:${digestOf(token)}`
+export const saleInvoiceKey = ({ type, id }: SaleCause): string => `${type}:${id}:invoice`
+/** A job takes the one token that is in its request; a lease another when the first was bad. */
+export const saleTokenKey = ({ type, id }: SaleCause, token: string): string =>
+  `${type}:${id}:token${type === 'job' ? '' : `:${digestOf(token)}`}`
 /** @param nth the first, or of what came after the first was spent */
-export const leaseRefundKey = (leaseId: string, nth: number): string => `lease:${leaseId}:refund${nth > 1 ? `:${nth}` : ''}`
+export const saleRefundKey = ({ type, id }: SaleCause, nth: number): string => `${type}:${id}:refund${nth > 1 ? `:${nth}` : ''}`
 
 // What is bought.
 export const purchaseKey = new KeyForm('purchase:')
@@ -91,8 +96,7 @@ export const operationDone = new KeyForm('op:', ':done')
 export const operationReleased = new KeyForm('op:', ':released')
 /** Of what a token brought that the books held already. */
 export const operationReturned = new KeyForm('op:', ':returned')
-export const jobSettled = new KeyForm('job:', ':settle')
-export const leaseSettled = new KeyForm('lease:', ':settle')
+export const saleSettled = ({ type, id }: SaleCause): string => `${type}:${id}:settle`
 /** Of a refund that is not worth its fee, and of what the fee took from one. The id is the refund's own key. */
 export const refundForgone = new KeyForm('', ':forgone')
 export const refundRest = new KeyForm('', ':rest')

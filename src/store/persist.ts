@@ -1,16 +1,14 @@
 /** Commits what is done and must not be lost. */
 import type { Clock } from '../base/clock.ts'
 import { isPylonError } from '../base/errors.ts'
+import type { Scope } from '../base/scope.ts'
 import { all, type Command } from './commands.ts'
 import type { Store } from './store.ts'
 
 const RETRY_MS = 1000
 
-export interface Persisting {
-  readonly store: Store
-  /** What waits for space; a scope ends the wait with itself. */
-  readonly clock: Pick<Clock, 'sleep'>
-}
+/** A scope ends the wait for space with itself; a clock does not. */
+export type Persisting = { readonly store: Store } & ({ readonly scope: Pick<Scope, 'sleep'> } | { readonly clock: Pick<Clock, 'sleep'> })
 
 /** Commits the commands as one; where the disk is full or another program holds the database it waits until they can be. */
 export async function persist(deps: Persisting, ...commands: readonly Command<unknown>[]): Promise<void> {
@@ -21,7 +19,7 @@ export async function persist(deps: Persisting, ...commands: readonly Command<un
       return
     } catch (error) {
       if (!isPylonError(error, 'disk_full') && !isPylonError(error, 'database_busy')) throw error
-      await deps.clock.sleep(RETRY_MS)
+      await ('scope' in deps ? deps.scope : deps.clock).sleep(RETRY_MS)
     }
   }
 }

@@ -1,13 +1,13 @@
 /** A backend that could not do its work although it looked well is not sold again at once: each sale would be refunded. */
-import type { Clock } from '../../base/clock.ts'
+import { type BackoffPolicy, backoffMs } from '../../base/backoff.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
+import type { ScopePorts } from '../../base/scope.ts'
 import type { Backend } from './backend.ts'
 
-const FIRST_MS = 60_000
-const LONGEST_MS = 3_600_000
+const HOLD_OFF: BackoffPolicy = { minMs: 60_000, maxMs: 3_600_000 }
 
 /** Holds a backend off after `backend_unavailable`: a minute, then twice as long each time, until it does a job again. */
-export function withHoldOff(backend: Backend, clock: Clock): Backend {
+export function withHoldOff(backend: Backend, { clock, random }: ScopePorts): Backend {
   let failures = 0
   let until = 0
   let reason = ''
@@ -25,7 +25,7 @@ export function withHoldOff(backend: Backend, clock: Clock): Backend {
         return output
       } catch (error) {
         if (isPylonError(error, 'backend_unavailable')) {
-          until = clock.now() + Math.min(LONGEST_MS, FIRST_MS * 2 ** Math.min(failures++, 10))
+          until = clock.now() + backoffMs(HOLD_OFF, ++failures, random)
           reason = messageOf(error)
         }
         throw error

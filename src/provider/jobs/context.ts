@@ -1,9 +1,9 @@
 /** What the parts of the job engine share: its dependencies, one way to step a job and what a customer is told. */
 import type { Msats } from '../../base/amounts.ts'
-import type { Clock } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import type { ErrorCode } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { OutboxEntry } from '../../nostr/types.ts'
 import type { Command } from '../../store/commands.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
@@ -18,7 +18,8 @@ import { canStep } from './states.ts'
 
 export interface EngineDeps {
   readonly store: Store
-  readonly clock: Clock
+  /** Owns all that runs here; time and chance come from it. */
+  readonly scope: Scope
   readonly logger: Logger
   readonly config: () => Config
   readonly transport: Transport
@@ -43,7 +44,8 @@ export interface Ticket {
   readonly from: 'queued' | 'paid' | 'running'
   readonly attempts: number
   readonly priceMsats: Msats
-  readonly paidMsats: Msats
+  /** It holds money: it comes first, and what becomes of that is told at its end. */
+  readonly isPaid: boolean
 }
 
 /** A legal step as a command. @throws internal for an illegal one, which is a fault of ours. */

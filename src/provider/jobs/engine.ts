@@ -1,217 +1,246 @@
 /** The job engine: admits orders, has them paid and run, cancels, and after a restart goes on where each job was. */
 import { type Msats, msats } from '../../base/amounts.ts'
-import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
+import { isPylonError, PylonError } from '../../base/errors.ts'
+import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { all, type Command } from '../../store/commands.ts'
 import { JOB_ID_LENGTH } from '../../store/keys.ts'
 import { persistIfUnmoved } from '../../store/persist.ts'
 import { claimJob } from '../../store/selling/job-steps.ts'
 import {
-  countFreeJobsSince,
-  countRefundsCaused,
   getJob,
   isKnownJob,
   type JobRow,
+  type JobState,
+  jobsInState,
+  openJobs,
   refusedResults,
   rememberCancellation,
-  sweepJobs,
   undeliveredJobs,
-  wasCancelled,
 } from '../../store/selling/jobs.ts'
-import { boundUnpaidBytes, sweepJobMessages, sweepStrangersQuotes, sweepUnpaidJobs } from '../../store/selling/unpaid-jobs.ts'
 import type { WalletEvent } from '../../wallet/types.ts'
-import { maxTokensOf } from '../backends/openai.ts'
-import { priceOf, quote, REFERENCED_INPUT_CHARS } from '../pricing.ts'
-import { judgeOrder, type OrderFacts, type Refusal } from './admission.ts'
-import { type EngineDeps, publish, step, tellable } from './context.ts'
-import { givenText } from './inputs.ts'
+import { priceOf } from '../pricing.ts'
+import { Sales } from '../sale/sales.ts'
+import { judgeOrder, type Refusal } from './admission.ts'
+import { factsOf } from './appraisal.ts'
+import { type EngineDeps, publish, step, type Ticket, tellable } from './context.ts'
+import { JobProduct, type JobSale } from './job-product.ts'
 import { RESULT_KEPT_MS } from './nip90.ts'
 import { createBudget, createOccupancy } from './occupancy.ts'
 import { type Order, RESULT_KEY_PREFIX } from './order.ts'
-import { createPayments } from './payments.ts'
-import { createJobRefunds, PAYERS_CODES } from './refunds.ts'
-import { resume } from './resume.ts'
-import { createRunner } from './runner.ts'
-import { refundKey } from './settlement.ts'
-import { isCancellable } from './states.ts'
+import { Payments } from './payments.ts'
+import { Retention } from './retention.ts'
+import { MAX_ATTEMPTS, Runner } from './runner.ts'
+import { isCancellable, OPEN_STATES } from './states.ts'
 import { createStrangers, type Strangers } from './strangers.ts'
 
 const SWEEP_MS = 5000
-const RETENTION_EVERY_MS = 3_600_000
-const RETENTION_BATCH = 200
-const UNPAID_EVERY_MS = 60_000
 /** How long the first mint is waited for, and how often it is looked for. */
 const MINT_WAIT_MS = 5000
 const MINT_LOOK_MS = 200
-/** Free jobs that were done and stay as one line each. */
-const DONE_KEPT = 1000
-const HOUR_MS = 3_600_000
-const DAY_MS = 86_400_000
 /** Refusals that one key is answered with in an hour; after that it is ignored. */
 const REFUSALS_PER_HOUR = 60
+const HOUR_MS = 3_600_000
 
-export interface Engine {
-  /** Runs `open` at most once at a time for an id that was not claimed yet. */
-  once(id: string, open: () => Promise<void>): Promise<void>
-  /** Claims the order as what it becomes: refused, cancelled, queued, running, or received and to be paid. Resolves once that is on disk. */
-  admit(order: Order): Promise<void>
-  /** Stores and answers a refusal, where the request named us. @param relays finds where to answer, only when it is answered */
-  refuse(order: Order, refusal: Refusal, relays?: () => Promise<readonly string[]>): Promise<void>
-  /** Says that there is no room, and stores nothing: the same request may come again. */
-  turnAway(order: Order, refusal: Refusal): Promise<void>
+export class Engine {
   /** What is let in of customers who have not paid here. */
   readonly strangers: Strangers
-  /** Gives back the place of a request that did not become an open job. */
-  settleDoor(jobId: string): void
-  /** Cancels by the customer's own word; remembered when the job is not here yet. */
-  cancel(jobIds: readonly string[], pubkey: string, eventId: string): Promise<void>
-  onWalletEvent(event: WalletEvent): Promise<void>
-  /** The outbox's word that a relay accepted an entry of this key. */
-  onPublished(key: string): Promise<void>
-  /** Its word that no relay takes an entry of this key, with theirs. */
-  onGivenUp(key: string, why: string): Promise<void>
-  /** Goes on with every job that has not ended. */
-  start(): Promise<void>
-  close(drainTimeoutMs: number): Promise<void>
-}
+  readonly #deps: EngineDeps
+  readonly #occupancy = createOccupancy()
+  readonly #claimsUnderWay = createOccupancy()
+  readonly #refusals = createBudget(REFUSALS_PER_HOUR, HOUR_MS)
+  /** Claims and cancel requests of one job, one after the other. */
+  readonly #turns = new KeyedQueue()
+  readonly #product: JobProduct
+  readonly #sales: Sales<JobSale>
+  readonly #payments: Payments
+  readonly #runner: Runner
+  readonly #retention: Retention
 
-export function createEngine(deps: EngineDeps): Engine {
-  const { store, clock, transport, logger } = deps
-  const occupancy = createOccupancy()
-  const refusals = createBudget(REFUSALS_PER_HOUR, 3_600_000)
-  const claiming = new Map<string, Promise<void>>()
-  const tasks = new Set<Promise<void>>()
-  const strangers = createStrangers(deps, (jobId) => track(giveUpPlace(jobId)))
-  const onLeft = (jobId: string) => {
-    occupancy.remove(jobId)
-    strangers.leave(jobId)
-  }
-  const refunds = createJobRefunds(deps)
-  const runner = createRunner(deps, { onLeft, onRefundDue: refunds.wake, isStranger: strangers.is })
-  const payments = createPayments(deps, {
-    onPaid: runner.push,
-    onOpen(jobId, customerPubkey) {
-      occupancy.add(jobId, customerPubkey)
-      strangers.leave(jobId)
-      strangers.paid(customerPubkey)
-    },
-    isStranger: strangers.is,
-    onLeft,
-    onRefundDue: refunds.wake,
-  })
-  let closing = false
-  let cancelSweep: (() => void) | undefined
-  let nextRetentionAt = 0
-  let nextUnpaidAt = 0
-
-  function track(work: Promise<void>): void {
-    const task = work.finally(() => tasks.delete(task))
-    tasks.add(task)
-  }
-
-  function factsOf(order: Order): OrderFacts {
-    const config = deps.config()
-    const { provider } = config
-    const backend = deps.backendFor(order.kind)
-    const health = backend?.health()
-    const priced = priceFor(order)
-    const priceMsats = 'priceMsats' in priced ? priced.priceMsats : msats(0)
-    const now = clock.now()
-    return {
-      nowMs: now,
-      backend: backend === undefined ? 'none' : health?.state === 'ok' ? 'ok' : { down: health?.reason ?? 'unknown' },
-      fault: 'fault' in priced ? priced.fault : undefined,
-      priceMsats,
-      hasMint: priceMsats > 0n && deps.hasMint(),
-      expectsMint: deps.expectsMint(),
-      cancelled: wasCancelled(store, order.id, order.customerPubkey),
-      openOfCustomer: occupancy.of(order.customerPubkey),
-      freeToday:
-        provider.free_per_day > 0
-          ? countFreeJobsSince(store, order.customerPubkey, now - (now % DAY_MS)) + claimsUnderWay.of(order.customerPubkey)
-          : 0,
-      refundsCaused:
-        priceMsats > 0n
-          ? countRefundsCaused(store, { customerPubkey: order.customerPubkey, since: now - HOUR_MS, codes: PAYERS_CODES })
-          : 0,
-      waiting: runner.waiting(),
-      perCustomerLimit: provider.per_customer_limit,
-      freePerDay: provider.free_per_day,
-      queueLimit: provider.queue_limit,
-    }
-  }
-
-  const claimsUnderWay = createOccupancy()
-
-  /** What the order costs, or what is wrong with it. */
-  function priceFor(order: Order): { priceMsats: Msats } | { fault: Refusal } {
-    const config = deps.config()
-    const input = givenText(order)
-    try {
-      if (order.inputs.length === 0 && Object.keys(order.params).length === 0) {
-        throw new PylonError('input_invalid', 'There is no input: send an i tag, or the text as content.')
-      }
-      if (input !== undefined && Buffer.byteLength(input) > config.provider.max_input_bytes) {
-        throw new PylonError('input_invalid', `The inputs are over ${config.provider.max_input_bytes} bytes together.`)
-      }
-      deps.backendFor(order.kind)?.check({ kind: order.kind, params: order.params, output: order.output, input })
-      const price = priceOf(config, order.kind)
-      const inputChars = order.inputs.reduce((sum, i) => sum + (i.type === 'text' ? i.data.length : REFERENCED_INPUT_CHARS), 0)
-      return { priceMsats: quote(price, { inputChars, maxOutputTokens: price.unit === '1k_tokens' ? maxTokensOf(order.params) : 0 }) }
-    } catch (error) {
-      const { code, message } = toPylonError(error)
-      return { fault: { code, message } }
-    }
-  }
-
-  function claim(order: Order, priceMsats: Msats, paymentMethod: JobRow['paymentMethod'], stored = true): Command<void> {
-    return claimJob({
-      job: { ...order, transport: 'nip90', request: stored ? order.request : null, priceMsats, paymentMethod },
-      at: clock.now(),
-      reason: order.directed ? 'ordered from us' : 'ordered from anyone',
+  constructor(deps: EngineDeps) {
+    this.#deps = deps
+    const onLeft = (jobId: string) => this.#onLeft(jobId)
+    this.strangers = createStrangers(deps, (jobId) => deps.scope.spawn('give up a place', () => this.#giveUpPlace(jobId)))
+    const isStranger = this.strangers.is
+    this.#product = new JobProduct(deps, {
+      onPaid: (ticket) => this.#onPaid(ticket),
+      onLeft,
+      tokenFailed: (jobId, reason) => this.#payments.tokenFailed(jobId, reason),
     })
+    this.#sales = new Sales(deps, this.#product)
+    this.#payments = new Payments(deps, this.#sales, { onLeft, isStranger })
+    this.#runner = new Runner(deps, this.#product, { onLeft, onRefundDue: (jobId) => this.#sales.refunds.wake(jobId), isStranger })
+    this.#retention = new Retention(deps)
   }
 
-  function mayAnswer(order: Order, code: string): boolean {
-    const { customerPubkey } = order
-    const may = order.directed && refusals.take(customerPubkey, clock.now()) && (!strangers.is(customerPubkey) || strangers.mayAnswer())
-    if (!may) logger.debug({ job_id: order.id, kind: order.kind, code }, 'a request was passed over')
-    return may
+  /** Runs `open` at most once at a time for an id that was not claimed yet. @throws shutting_down */
+  once(id: string, open: () => Promise<void>): Promise<void> {
+    return this.#deps.scope.run('claim', () =>
+      this.#turns.run(id, async () => {
+        if (isKnownJob(this.#deps.store, id)) return
+        try {
+          await open()
+        } catch (error) {
+          if (!isPylonError(error, 'conflict')) throw error
+        }
+      }),
+    )
   }
 
-  async function refuse(asked: Order, { code, message }: Refusal, relays?: () => Promise<readonly string[]>): Promise<void> {
-    if (!mayAnswer(asked, code)) return
+  /** Claims the order as what it becomes: refused, cancelled, queued, running, or received and to be paid. Resolves once that is on disk. */
+  async admit(order: Order): Promise<void> {
+    const { store, scope } = this.#deps
+    await this.#mintSoon(order.kind)
+    const { id, customerPubkey } = order
+    const facts = factsOf(this.#deps, order, {
+      open: this.#occupancy.of(customerPubkey),
+      claims: this.#claimsUnderWay.of(customerPubkey),
+      waiting: this.#runner.waiting,
+    })
+    const { priceMsats } = facts
+    const verdict = judgeOrder(order, facts)
+    if (verdict.type === 'refuse') return await this.refuse(order, verdict)
+    if (verdict.type === 'cancelled') {
+      const cancelled = step(id, 'received', 'cancelled', 'the cancel request came first', scope.clock.now())
+      await store.write(all(this.#claim(order, priceMsats, 'none', false), cancelled))
+      if (order.token !== undefined) await this.#payments.sayLeftAlone(order)
+      return
+    }
+    this.#occupancy.add(id, customerPubkey)
+    this.#claimsUnderWay.add(id, customerPubkey)
+    try {
+      if (verdict.type === 'run') await this.#runFree(order, priceMsats)
+      else await store.write(this.#claim(order, priceMsats, verdict.type === 'redeem' ? 'token' : 'invoice'))
+    } catch (error) {
+      // Somebody else's claim of the same id keeps its own place in the count.
+      if (!isPylonError(error, 'conflict')) this.#occupancy.remove(id)
+      throw error
+    } finally {
+      this.#claimsUnderWay.remove(id)
+    }
+    if (verdict.type === 'redeem') scope.spawn('redeem', () => this.#payments.redeem(order, priceMsats, 'received'))
+    if (verdict.type === 'quote') scope.spawn('quote', () => this.#payments.quote(order, priceMsats, verdict.underBid))
+  }
+
+  /** Stores and answers a refusal, where the request named us. @param relays finds where to answer, only when it is answered */
+  async refuse(asked: Order, { code, message }: Refusal, relays?: () => Promise<readonly string[]>): Promise<void> {
+    const { scope, transport, logger } = this.#deps
+    if (!this.#mayAnswer(asked, code)) return
     const order = relays === undefined ? asked : { ...asked, answerRelays: await relays() }
-    const at = clock.now()
+    const at = scope.clock.now()
     await persistIfUnmoved(
-      deps,
-      claim(order, msats(0), 'none', false),
+      this.#deps,
+      this.#claim(order, msats(0), 'none', false),
       step(order.id, 'received', 'refused', `${code}: ${message}`, at, { errorCode: code, error: message }),
       publish(transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at),
     )
     logger.info({ job_id: order.id, kind: order.kind, code }, 'a job was refused')
-    deps.nudge()
+    this.#deps.nudge()
   }
 
-  async function turnAway(order: Order, { code, message }: Refusal): Promise<void> {
-    if (!mayAnswer(order, code)) return
-    await store.write(publish(transport.feedback(order, { status: 'error', code, message }), clock.now()))
-    deps.nudge()
+  /** Says that there is no room, and stores nothing: the same request may come again. */
+  async turnAway(order: Order, { code, message }: Refusal): Promise<void> {
+    if (!this.#mayAnswer(order, code)) return
+    const { store, transport, scope } = this.#deps
+    await store.write(publish(transport.feedback(order, { status: 'error', code, message }), scope.clock.now()))
+    this.#deps.nudge()
+  }
+
+  /** Gives back the place of a request that did not become an open job. */
+  settleDoor(jobId: string): void {
+    if (!this.#occupancy.has(jobId)) this.strangers.leave(jobId)
+  }
+
+  /** Cancels by the customer's own word; remembered when the job is not here yet. */
+  async cancel(jobIds: readonly string[], pubkey: string, eventId: string): Promise<void> {
+    const { store, scope } = this.#deps
+    const unknown: string[] = []
+    for (const id of jobIds) {
+      // After a claim under way: the cancel request meets the job or is there before it.
+      await this.#turns.run(id, async () => {
+        const job = getJob(store, id)
+        if (job === undefined) unknown.push(id)
+        else if (job.customerPubkey === pubkey && isCancellable(job.status)) await this.#cancelOne(job)
+      })
+    }
+    if (unknown.length > 0) await store.write(rememberCancellation({ jobIds: unknown, pubkey, eventId, at: scope.clock.now() }))
+  }
+
+  onWalletEvent = (event: WalletEvent): Promise<void> => this.#sales.onWalletEvent(event)
+
+  /** The outbox's word that a relay accepted an entry of this key. */
+  onPublished = async (key: string): Promise<void> => {
+    if (key.startsWith(RESULT_KEY_PREFIX)) await this.#runner.onDelivered(jobIn(key))
+  }
+
+  /** Its word that no relay takes an entry of this key, with theirs: the customer may have named more, else the job has failed. */
+  onGivenUp = async (key: string, why: string): Promise<void> => {
+    const { store, transport, scope } = this.#deps
+    const job = getJob(store, jobIn(key))
+    if (job?.status !== 'ready') return
+    const again = key === `${RESULT_KEY_PREFIX}${job.id}` ? transport.resultElsewhere(job) : undefined
+    if (again === undefined) return await this.#failDelivery(job, `No relay took the result: ${why}`)
+    await store.write(publish(again, scope.clock.now()))
+    this.#deps.nudge()
+  }
+
+  /** Goes on with every job that has not ended. */
+  async start(): Promise<void> {
+    const { scope } = this.#deps
+    await this.#resume()
+    await this.#sweep()
+    this.#deps.nudge()
+    scope.every('sweep', SWEEP_MS, () => this.#sweep())
+  }
+
+  /** Before its scope closes, which lets finish what runs and parks the rest. */
+  dropInputs(): void {
+    this.#runner.dropInputs()
+  }
+
+  #onLeft(jobId: string): void {
+    this.#occupancy.remove(jobId)
+    this.strangers.leave(jobId)
+  }
+
+  #onPaid(ticket: Ticket): void {
+    const { id, customerPubkey } = ticket.order
+    this.#occupancy.add(id, customerPubkey)
+    this.strangers.leave(id)
+    this.strangers.paid(customerPubkey)
+    this.#runner.push(ticket)
+  }
+
+  #claim(order: Order, priceMsats: Msats, paymentMethod: JobRow['paymentMethod'], stored = true): Command<void> {
+    return claimJob({
+      job: { ...order, transport: 'nip90', request: stored ? order.request : null, priceMsats, paymentMethod },
+      at: this.#deps.scope.clock.now(),
+      reason: order.directed ? 'ordered from us' : 'ordered from anyone',
+    })
+  }
+
+  #mayAnswer(order: Order, code: string): boolean {
+    const { customerPubkey } = order
+    const isInBudget = order.directed && this.#refusals.take(customerPubkey, this.#deps.scope.clock.now())
+    const may = isInBudget && (!this.strangers.is(customerPubkey) || this.strangers.mayAnswer())
+    if (!may) this.#deps.logger.debug({ job_id: order.id, kind: order.kind, code }, 'a request was passed over')
+    return may
   }
 
   /** An invoice that nobody paid for a while makes room for another. It stays good: who pays it is served as one who pays late. */
-  async function giveUpPlace(jobId: string): Promise<void> {
-    const moved = await persistIfUnmoved(deps, step(jobId, 'quoted', 'expired', 'its place was needed for others', clock.now()))
-    if (moved) onLeft(jobId)
+  async #giveUpPlace(jobId: string): Promise<void> {
+    const expired = step(jobId, 'quoted', 'expired', 'its place was needed for others', this.#deps.scope.clock.now())
+    if (await persistIfUnmoved(this.#deps, expired)) this.#onLeft(jobId)
   }
 
-  async function runFree(order: Order, priceMsats: Msats): Promise<void> {
-    const at = clock.now()
-    const ticket = { order, from: 'queued' as const, attempts: 0, priceMsats, paidMsats: msats(0) }
-    const queued = [claim(order, priceMsats, 'none'), step(order.id, 'received', 'queued', 'free', at)]
-    const release = runner.reserve(order)
+  async #runFree(order: Order, priceMsats: Msats): Promise<void> {
+    const { store, scope, transport } = this.#deps
+    const at = scope.clock.now()
+    const ticket = { order, from: 'queued' as const, attempts: 0, priceMsats, isPaid: false }
+    const queued = [this.#claim(order, priceMsats, 'none'), step(order.id, 'received', 'queued', 'free', at)]
+    const release = this.#runner.reserve(order)
     if (release === undefined) {
       await store.write(all(...queued))
-      runner.push(ticket)
+      this.#runner.push(ticket)
       return
     }
     const claimed = store.write(
@@ -223,194 +252,107 @@ export function createEngine(deps: EngineDeps): Engine {
     )
     // Inline work touches nothing outside: it begins while the claim waits in the queue, so that its result, which stands
     // behind the claim there, shares the commit and its fsync. Without the claim the result is not written either.
-    const inline = deps.backendFor(order.kind)?.inline === true
-    if (inline) runner.runNow({ ...ticket, attempts: 1 }, release)
+    const inline = this.#deps.backendFor(order.kind)?.inline === true
+    if (inline) this.#runner.runNow({ ...ticket, attempts: 1 }, release)
     try {
       await claimed
     } catch (error) {
       release()
       throw error
     }
-    if (!inline) runner.runNow({ ...ticket, attempts: 1 }, release)
-    deps.nudge()
+    if (!inline) this.#runner.runNow({ ...ticket, attempts: 1 }, release)
+    this.#deps.nudge()
   }
 
   /** A node that has just been started with a mint knows it in a moment: who asks for paid work waits so long. */
-  async function mintSoon(kind: number): Promise<void> {
-    if (priceOf(deps.config(), kind).amount_msats === 0) return
-    const until = clock.now() + MINT_WAIT_MS
-    while (!closing && !deps.hasMint() && deps.expectsMint() && clock.now() < until) await clock.sleep(MINT_LOOK_MS)
+  async #mintSoon(kind: number): Promise<void> {
+    const { scope, hasMint, expectsMint } = this.#deps
+    if (priceOf(this.#deps.config(), kind).amount_msats === 0) return
+    const until = scope.clock.now() + MINT_WAIT_MS
+    while (!hasMint() && expectsMint() && scope.clock.now() < until) await scope.sleep(MINT_LOOK_MS)
   }
 
-  async function admit(order: Order): Promise<void> {
-    await mintSoon(order.kind)
-    const facts = factsOf(order)
-    const verdict = judgeOrder(order, facts)
-    if (verdict.type === 'refuse') return refuse(order, verdict)
-    if (verdict.type === 'cancelled') {
-      const cancelled = step(order.id, 'received', 'cancelled', 'the cancel request came first', clock.now())
-      await store.write(all(claim(order, facts.priceMsats, 'none', false), cancelled))
-      if (order.token !== undefined) await payments.sayLeftAlone(order)
-      return
-    }
-    occupancy.add(order.id, order.customerPubkey)
-    claimsUnderWay.add(order.id, order.customerPubkey)
-    try {
-      if (verdict.type === 'run') await runFree(order, facts.priceMsats)
-      else await store.write(claim(order, facts.priceMsats, verdict.type === 'redeem' ? 'token' : 'invoice'))
-    } catch (error) {
-      // Somebody else's claim of the same id keeps its own place in the count.
-      if (!isPylonError(error, 'conflict')) occupancy.remove(order.id)
-      throw error
-    } finally {
-      claimsUnderWay.remove(order.id)
-    }
-    if (verdict.type === 'redeem') track(payments.redeem(order, facts.priceMsats, 'received'))
-    if (verdict.type === 'quote') track(payments.quote(order, facts.priceMsats, verdict.underBid))
+  async #cancelOne(job: JobRow): Promise<void> {
+    const at = this.#deps.scope.clock.now()
+    const back = this.#product.giveBack(job.id, 'cancelled', at)
+    const cancelled = step(job.id, job.status, 'cancelled', 'the customer cancelled', at)
+    if (!(await persistIfUnmoved(this.#deps, cancelled, ...back))) return
+    this.#onLeft(job.id)
+    if (back.length > 0) this.#sales.refunds.wake(job.id)
   }
 
-  async function cancelOne(job: JobRow): Promise<void> {
-    const at = clock.now()
-    const commands = [step(job.id, job.status, 'cancelled', 'the customer cancelled', at)]
-    if (job.paidMsats > 0n) commands.push(step(job.id, 'cancelled', 'refunding', 'what was paid goes back', at))
-    if (!(await persistIfUnmoved(deps, ...commands))) return
-    onLeft(job.id)
-    if (job.paidMsats > 0n) refunds.wake(job.id)
+  #failDelivery(job: JobRow, why: string): Promise<void> {
+    return this.#runner.fail({ order: this.#deps.transport.restore(job) }, 'ready', new PylonError('relay_unreachable', why))
   }
-
-  async function cancel(jobIds: readonly string[], pubkey: string, eventId: string): Promise<void> {
-    const unknown: string[] = []
-    for (const id of jobIds) {
-      // A claim under way is waited for, so that the cancel request meets the job or is there before it.
-      await claiming.get(id)?.catch(() => undefined)
-      const job = getJob(store, id)
-      if (job === undefined) unknown.push(id)
-      else if (job.customerPubkey === pubkey && isCancellable(job.status)) await cancelOne(job)
-    }
-    if (unknown.length > 0) await store.write(rememberCancellation({ jobIds: unknown, pubkey, eventId, at: clock.now() }))
-  }
-
-  /** No relay takes the result: the customer may have named more, else the job has failed and the payment goes back. */
-  async function onResultRefused(job: JobRow, key: string, why: string): Promise<void> {
-    const again = key === `${RESULT_KEY_PREFIX}${job.id}` ? transport.resultElsewhere(job) : undefined
-    if (again !== undefined) {
-      await store.write(publish(again, clock.now()))
-      deps.nudge()
-      return
-    }
-    await failDelivery(job, `No relay took the result: ${why}`)
-  }
-
-  const failDelivery = (job: JobRow, why: string) =>
-    runner.fail({ order: transport.restore(job), paidMsats: job.paidMsats }, 'ready', new PylonError('relay_unreachable', why))
 
   /** What only time brings about. */
-  async function sweep(): Promise<void> {
-    const now = clock.now()
-    await payments.expire()
-    await refunds.run()
-    for (const job of undeliveredJobs(store, now - RESULT_KEPT_MS)) await failDelivery(job, 'No relay took the result in time.')
+  async #sweep(): Promise<void> {
+    const { store, scope } = this.#deps
+    const now = scope.clock.now()
+    await this.#sales.expire()
+    await this.#sales.reconcile()
+    await this.#sales.refunds.run()
+    for (const job of undeliveredJobs(store, now - RESULT_KEPT_MS)) await this.#failDelivery(job, 'No relay took the result in time.')
     // Those that cannot be reached may come back, but nobody waits for them any more.
-    for (const job of refusedResults(store, now)) await failDelivery(job, 'The relays that could be reached refused the result.')
-    await bound()
-    if (now >= nextUnpaidAt) {
-      nextUnpaidAt = now + UNPAID_EVERY_MS
-      await sweepUnpaid(now)
+    for (const job of refusedResults(store, now)) await this.#failDelivery(job, 'The relays that could be reached refused the result.')
+    await this.#retention.run()
+  }
+
+  /**
+   * running: begins again, up to MAX_ATTEMPTS times (an exec or model backend may see the same work twice); queued, paid:
+   * wait for their turn; received: quoted or redeemed; quoted: the wallet is asked; ready: the same result goes to the
+   * outbox again; what is owed or was paid meanwhile: the sweep sees to it.
+   */
+  async #resume(): Promise<void> {
+    const { store, scope, transport } = this.#deps
+    for (const { id, customerPubkey } of openJobs(store, OPEN_STATES)) this.#occupancy.add(id, customerPubkey)
+    const push = (job: JobRow, from: Ticket['from']) =>
+      this.#runner.push({
+        order: transport.restore(job),
+        from,
+        attempts: job.attempts,
+        priceMsats: job.priceMsats,
+        isPaid: job.paidMsats > 0n,
+      })
+    const redeem = (job: JobRow, from: 'received' | 'quoted') => {
+      const order = transport.restore(job)
+      scope.spawn('redeem', () => this.#payments.redeem(order, job.priceMsats, from))
     }
-    if (now >= nextRetentionAt) {
-      nextRetentionAt = now + RETENTION_EVERY_MS
-      const before = now - deps.config().retention.finished_jobs_days * DAY_MS
-      const cancelsBefore = now - 2 * deps.config().provider.max_age_s * 1000
-      while (!closing && (await store.write(sweepJobs({ before, cancelsBefore, limit: RETENTION_BATCH }))) === RETENTION_BATCH);
-    }
-  }
 
-  /** Work that nobody paid for has little room, whatever its age. */
-  async function bound(): Promise<void> {
-    const { unpaid_bytes: maxBytes } = deps.config().provider
-    while (!closing && (await store.write(boundUnpaidBytes({ maxBytes }))) > 0);
-  }
-
-  /** And is forgotten soon, with what was said about it. */
-  async function sweepUnpaid(now: number): Promise<void> {
-    const before = now - deps.config().retention.unpaid_jobs_minutes * 60_000
-    const limit = RETENTION_BATCH
-    const sweeps = [
-      () => sweepUnpaidJobs({ before, keepDone: DONE_KEPT, limit }),
-      () => sweepJobMessages({ before, limit }),
-      () => sweepStrangersQuotes({ limit }),
-    ]
-    for (const sweepSome of sweeps) while (!closing && (await store.write(sweepSome())) >= limit);
-    if (!closing) await store.shrink()
-  }
-
-  function scheduleSweep(): void {
-    if (closing) return
-    cancelSweep = clock.after(SWEEP_MS, () => {
-      track(
-        sweep()
-          .catch((error: unknown) => {
-            if (!closing) logger.warn({ error: messageOf(error) }, 'the job sweep failed; it runs again')
-          })
-          .finally(scheduleSweep),
-      )
+    await this.#each('running', (job) => {
+      if (job.attempts < MAX_ATTEMPTS) return push(job, 'running')
+      const error = new PylonError('backend_failed', `The job was cut off ${job.attempts} times and is given up.`)
+      return this.#runner.fail({ order: transport.restore(job) }, 'running', error)
     })
+    await this.#each('paid', (job) => push(job, 'paid'))
+    await this.#each('queued', (job) => {
+      this.strangers.restore(job)
+      push(job, 'queued')
+    })
+    await this.#each('received', (job) => {
+      this.strangers.restore(job)
+      if (job.paymentMethod === 'token') return redeem(job, 'received')
+      const order = transport.restore(job)
+      const underBid = job.bidMsats !== null && job.bidMsats < job.priceMsats
+      scope.spawn('quote', () => this.#payments.quote(order, job.priceMsats, underBid))
+    })
+    await this.#each('quoted', (job) => {
+      this.strangers.restore(job)
+      if (job.paymentMethod === 'token') redeem(job, 'quoted')
+    })
+    await this.#each('ready', async (job) => void (await store.write(publish(transport.resultAgain(job), scope.clock.now()))))
+    await this.#each('refunding', (job) => this.#sales.refunds.onClaimed(job.id))
   }
 
-  return {
-    async once(id, open) {
-      if (closing) throw new PylonError('shutting_down', 'The node is shutting down; the request is taken up at the next start.')
-      const underWay = claiming.get(id)
-      if (underWay !== undefined) return underWay
-      if (isKnownJob(store, id)) return
-      const work = open()
-        .catch((error: unknown) => {
-          if (!isPylonError(error, 'conflict')) throw error
-        })
-        .finally(() => claiming.delete(id))
-      claiming.set(id, work)
-      return work
-    },
-
-    admit,
-    refuse,
-    turnAway,
-    cancel,
-    strangers,
-    settleDoor(jobId) {
-      if (!occupancy.has(jobId)) strangers.leave(jobId)
-    },
-
-    async onWalletEvent(event) {
-      if (event.type === 'sent_claimed') {
-        if (event.idempotencyKey === refundKey(event.cause.id)) await refunds.onClaimed(event.cause.id)
-      } else await payments.onWalletEvent(event)
-    },
-
-    async onPublished(key) {
-      if (key.startsWith(RESULT_KEY_PREFIX)) await runner.onDelivered(jobIn(key))
-    },
-
-    async onGivenUp(key, why) {
-      const job = getJob(store, jobIn(key))
-      if (job?.status === 'ready') await onResultRefused(job, key, why)
-    },
-
-    async start() {
-      await resume(deps, { runner, payments, refunds, occupancy, strangers, track })
-      await sweep()
-      deps.nudge()
-      scheduleSweep()
-    },
-
-    async close(drainTimeoutMs) {
-      closing = true
-      cancelSweep?.()
-      await Promise.allSettled([...claiming.values()])
-      await runner.close(drainTimeoutMs)
-      await refunds.close()
-      await Promise.allSettled([...tasks])
-    },
+  /** One job that cannot go on must not stop the others. */
+  async #each(state: JobState, go: (job: JobRow) => void | Promise<void>): Promise<void> {
+    for (const job of jobsInState(this.#deps.store, state)) {
+      try {
+        await go(job)
+      } catch (error) {
+        this.#deps.logger.error({ job_id: job.id, status: state, err: error }, 'a job could not go on after the restart')
+      }
+    }
   }
 }
 

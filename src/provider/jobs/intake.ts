@@ -1,8 +1,8 @@
 /** From a verified event to the engine: looks at the envelope, decodes, finds the relays for the answer. */
-import type { Clock } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import { isPylonError, messageOf, toPylonError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import { cancelledIds } from '../../nostr/nips/nip90.ts'
 import type { Nostr, NostrEvent, Signer } from '../../nostr/types.ts'
 import { judgeEnvelope } from './admission.ts'
@@ -25,17 +25,20 @@ export interface Intake {
   onDeletion(event: NostrEvent): Promise<void>
 }
 
-export function createIntake(deps: {
-  engine: Engine
-  nostr: Pick<Nostr, 'relays' | 'relaysToReach'>
-  signer: () => Signer
-  clock: Clock
-  logger: Logger
-  config: () => Config
-  isServed: (kind: number) => boolean
-}): Intake {
-  const { engine, clock, logger } = deps
-  const route = createRouter(deps)
+interface IntakeDeps {
+  readonly engine: Engine
+  readonly nostr: Pick<Nostr, 'relays' | 'relaysToReach'>
+  readonly signer: () => Signer
+  readonly scope: Scope
+  readonly logger: Logger
+  readonly config: () => Config
+  readonly isServed: (kind: number) => boolean
+}
+
+export function createIntake(deps: IntakeDeps): Intake {
+  const { engine, logger } = deps
+  const { clock } = deps.scope
+  const router = new Router(deps)
 
   async function open(event: NostrEvent): Promise<void> {
     const signer = deps.signer()
@@ -54,7 +57,7 @@ export function createIntake(deps: {
     }
     const blank = blankOrder(event, signer.pubkey)
     if (verdict.type === 'refuse') {
-      await engine.refuse(blank, verdict, () => route(event.pubkey, []))
+      await engine.refuse(blank, verdict, () => router.route(event.pubkey, []))
       return
     }
     // Before anything is spent on it: the customer's relays, the key that decrypts, the mint.
@@ -81,7 +84,7 @@ export function createIntake(deps: {
       // What we cannot read was not meant for us.
       if (isPylonError(error, 'decrypt_failed')) return
       const { code, message } = toPylonError(error)
-      await engine.refuse(blank, { code, message }, () => route(event.pubkey, []))
+      await engine.refuse(blank, { code, message }, () => router.route(event.pubkey, []))
       return
     }
     const full = engine.strangers.read(knock, decoded.order.token === undefined ? 'invoice' : 'token')
@@ -89,7 +92,7 @@ export function createIntake(deps: {
       await engine.turnAway({ ...blank, answerRelays: deps.nostr.relays }, full)
       return
     }
-    await engine.admit({ ...decoded.order, answerRelays: await route(event.pubkey, decoded.hints) })
+    await engine.admit({ ...decoded.order, answerRelays: await router.route(event.pubkey, decoded.hints) })
   }
 
   return {
@@ -103,39 +106,33 @@ export function createIntake(deps: {
 }
 
 /** Relays to answer on: kept for a while by customer and hints, and never waited for long. */
-function createRouter(deps: {
-  nostr: Pick<Nostr, 'relays' | 'relaysToReach'>
-  clock: Clock
-  logger: Logger
-}): (pubkey: string, hints: readonly string[]) => Promise<readonly string[]> {
-  const { nostr, clock } = deps
-  const routes = new Map<string, { relays: Promise<readonly string[]>; until: number }>()
+class Router {
+  readonly #deps: Pick<IntakeDeps, 'nostr' | 'scope' | 'logger'>
+  readonly #routes = new Map<string, { relays: Promise<readonly string[]>; until: number }>()
 
-  function lookUp(pubkey: string, hints: readonly string[]): Promise<readonly string[]> {
-    const own = [...nostr.relays]
-    return new Promise((resolve) => {
-      const cancel = clock.after(ROUTE_WAIT_MS, () => resolve(own))
-      nostr.relaysToReach(pubkey, hints).then(
-        (relays) => {
-          cancel()
-          resolve(relays.length > 0 ? relays : own)
-        },
-        (error: unknown) => {
-          cancel()
-          deps.logger.debug({ error: messageOf(error) }, 'the relays of a customer could not be found')
-          resolve(own)
-        },
-      )
-    })
+  constructor(deps: Pick<IntakeDeps, 'nostr' | 'scope' | 'logger'>) {
+    this.#deps = deps
   }
 
-  return (pubkey, hints) => {
+  route(pubkey: string, hints: readonly string[]): Promise<readonly string[]> {
+    const now = this.#deps.scope.clock.now()
     const key = [pubkey, ...hints].join(' ')
-    const kept = routes.get(key)
-    if (kept !== undefined && kept.until > clock.now()) return kept.relays
-    if (routes.size >= MAX_ROUTES) routes.clear()
-    const relays = lookUp(pubkey, hints)
-    routes.set(key, { relays, until: clock.now() + ROUTE_KEPT_MS })
+    const kept = this.#routes.get(key)
+    if (kept !== undefined && kept.until > now) return kept.relays
+    if (this.#routes.size >= MAX_ROUTES) this.#routes.clear()
+    const relays = this.#lookUp(pubkey, hints)
+    this.#routes.set(key, { relays, until: now + ROUTE_KEPT_MS })
     return relays
+  }
+
+  async #lookUp(pubkey: string, hints: readonly string[]): Promise<readonly string[]> {
+    const { nostr, scope, logger } = this.#deps
+    try {
+      const relays = await scope.within('relays of a customer', ROUTE_WAIT_MS, () => nostr.relaysToReach(pubkey, hints))
+      return relays.length > 0 ? relays : [...nostr.relays]
+    } catch (error) {
+      logger.debug({ error: messageOf(error) }, 'the relays of a customer could not be found')
+      return [...nostr.relays]
+    }
   }
 }

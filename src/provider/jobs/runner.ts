@@ -1,16 +1,16 @@
 /** Runs jobs: fetches inputs, waits for a slot, runs the backend within its time, stores the result before it is sent. */
-import { type Msats, msats } from '../../base/amounts.ts'
+import type { Msats } from '../../base/amounts.ts'
 import type { Clock } from '../../base/clock.ts'
-import { messageOf, PylonError, toPylonError } from '../../base/errors.ts'
-import type { Command } from '../../store/commands.ts'
-import { postEntry } from '../../store/money/ledger.ts'
+import { isPylonError, PylonError, toPylonError } from '../../base/errors.ts'
+import type { Scope } from '../../base/scope.ts'
+import type { OutboxEntry } from '../../nostr/types.ts'
 import { persistIfUnmoved } from '../../store/persist.ts'
 import { getJob } from '../../store/selling/jobs.ts'
 import type { Backend } from '../backends/backend.ts'
 import { type EngineDeps, publish, step, type Ticket, tellable } from './context.ts'
 import { givenText, inputTypeOf, type Resolved } from './inputs.ts'
+import type { JobProduct } from './job-product.ts'
 import type { Order } from './order.ts'
-import { settleEntry } from './settlement.ts'
 
 /** A job that was cut off so often (the node died while it ran) is taken for what kills the node. */
 export const MAX_ATTEMPTS = 3
@@ -19,14 +19,10 @@ const MAX_RESOLVING = 64
 /** Of them those of customers who have not paid: what they name may take long to come. */
 const MAX_RESOLVING_UNPAID = 48
 const [PAID, KNOWN, STRANGER] = [0, 1, 2] as const
+/** Longer than any kind of input is waited for. */
+const MAX_RESOLVING_MS = 120_000
 /** Inline work in one turn of the loop; more waits for the next turn. */
 const INLINE_BUDGET_MS = 5
-
-/** After the drain time, for what was parked to wind up. */
-const CLOSE_GRACE_MS = 1000
-
-/** Why a running job is given up at shutdown: it stays `running` and begins again at the next start. */
-const PARKED = new PylonError('shutting_down', 'The node is shutting down; the job begins again at the next start.')
 
 export interface RunnerHooks {
   /** The job needs no place any more: its result is stored, or it failed. */
@@ -36,320 +32,295 @@ export interface RunnerHooks {
   isStranger(pubkey: string): boolean
 }
 
-export interface Runner {
-  /** Jobs that wait for inputs or a slot. */
-  waiting(): number
-  /** A slot for a job that could begin at once, so that its claim can say `running` right away; call it to give it back. */
-  reserve(order: Order): (() => void) | undefined
-  /** Takes a stored job in state queued or paid, or one that was cut off while running. */
-  push(ticket: Ticket): void
-  /** Takes a job whose claim was committed as `running`, with the slot that was reserved for it. */
-  runNow(ticket: Ticket, release: () => void): void
-  /** A relay accepted the result: delivered and settled, once. */
-  onDelivered(jobId: string): Promise<void>
-  fail(ticket: Pick<Ticket, 'order' | 'paidMsats'>, from: 'queued' | 'paid' | 'running' | 'ready', error: unknown): Promise<void>
-  /** Starts nothing new, lets what runs finish until the time is over, parks the rest. */
-  close(drainTimeoutMs: number): Promise<void>
+/** A job that waits for its inputs, or with them for a slot. */
+interface Waiting {
+  readonly ticket: Ticket
 }
 
-export function createRunner(deps: EngineDeps, hooks: RunnerHooks): Runner {
-  const { store, clock, transport, logger } = deps
-  const ready: { ticket: Ticket; input: Resolved }[] = []
-  const unresolved: { ticket: Ticket }[] = []
+interface Ready extends Waiting {
+  readonly input: Resolved
+}
+
+type From = 'queued' | 'paid' | 'running' | 'ready'
+
+export class Runner {
+  readonly #deps: EngineDeps
+  readonly #product: JobProduct
+  readonly #hooks: RunnerHooks
+  /** Inputs that are being fetched: nobody waits for them once the node ends. */
+  readonly #inputs: Scope
+  readonly #ready: Ready[] = []
+  readonly #unresolved: Waiting[] = []
   /** Jobs that this process has taken, so that none is taken twice. */
-  const held = new Set<string>()
-  const running = new Map<string, AbortController>()
-  const awaiting = new Map<string, { customerPubkey: string; priceMsats: Msats; paidMsats: Msats }>()
-  const resolving = new AbortController()
-  const tasks = new Set<Promise<void>>()
-  const inline = createTurnBudget(clock)
-  let resolvingCount = 0
-  let slots = 0
-  let closing = false
+  readonly #held = new Set<string>()
+  /** What settling needs of those whose result is on its way. */
+  readonly #awaiting = new Map<string, { id: string; customerPubkey: string; priceMsats: Msats }>()
+  readonly #inline: TurnBudget
+  #resolving = 0
+  #slots = 0
 
-  function track(work: Promise<void>, jobId: string): void {
-    const task = work
-      .catch((error: unknown) => {
-        if (!closing) logger.error({ job_id: jobId, error: messageOf(error) }, 'the job was left as it is; it goes on at the next start')
-      })
-      .finally(() => tasks.delete(task))
-    tasks.add(task)
+  constructor(deps: EngineDeps, product: JobProduct, hooks: RunnerHooks) {
+    this.#deps = deps
+    this.#product = product
+    this.#hooks = hooks
+    this.#inputs = deps.scope.child('inputs')
+    this.#inline = new TurnBudget(deps.scope.clock)
   }
 
-  async function allDone(): Promise<void> {
-    while (tasks.size > 0) await Promise.allSettled([...tasks])
+  /** Jobs that wait for inputs or a slot. */
+  get waiting(): number {
+    return this.#ready.length + this.#unresolved.length + this.#resolving
   }
 
-  function pump(): void {
-    if (closing) return
+  /** A slot for a job that could begin at once, so that its claim can say `running` right away; call it to give it back. */
+  reserve(order: Order): (() => void) | undefined {
+    if (this.#deps.scope.isClosing || givenText(order) === undefined) return undefined
+    if (this.#isInline(order)) return () => {}
+    if (this.#ready.length > 0 || !this.#hasSlot()) return undefined
+    return this.#takeSlot()
+  }
+
+  /** Takes a stored job in state queued or paid, or one that was cut off while running. */
+  push(ticket: Ticket): void {
+    const { order } = ticket
+    if (this.#held.has(order.id)) return
+    this.#held.add(order.id)
+    const text = givenText(order)
+    if (text === undefined) this.#stand(this.#unresolved, { ticket })
+    else this.#line({ ticket, input: { input: text, inputType: inputTypeOf(order) } })
+    this.#pump()
+    if (this.waiting > 0) this.#deps.onWaiting()
+  }
+
+  /** Takes a job whose claim was committed as `running`, with the slot that was reserved for it. */
+  runNow(ticket: Ticket, release: () => void): void {
+    const { order } = ticket
+    this.#held.add(order.id)
+    const input = { input: givenText(order) ?? '', inputType: inputTypeOf(order) }
+    this.#spawn(ticket, () => this.#run(ticket, input, release).finally(release))
+  }
+
+  /** A relay accepted the result: delivered and settled, once. */
+  async onDelivered(jobId: string): Promise<void> {
+    const job = this.#awaiting.get(jobId) ?? getJob(this.#deps.store, jobId)
+    if (job === undefined) return
+    await persistIfUnmoved(this.#deps, ...this.#product.earn(job, this.#now()))
+    this.#awaiting.delete(jobId)
+  }
+
+  async fail({ order }: Pick<Ticket, 'order'>, from: From, error: unknown): Promise<void> {
+    const { transport, logger } = this.#deps
+    const { code, message } = toPylonError(error)
+    const at = this.#now()
+    const back = this.#product.giveBack(order.id, 'failed', at)
+    const isOwed = back.length > 0
+    // A paid customer hears of the failure together with the refund; who asked nobody by name hears only of work begun.
+    const isTold = !isOwed && (order.directed || from === 'running')
+    const moved = await persistIfUnmoved(
+      this.#deps,
+      step(order.id, from, 'failed', `${code}: ${message}`, at, { errorCode: code, error: message }),
+      ...back,
+      ...(isTold ? [publish(transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at)] : []),
+    )
+    this.#held.delete(order.id)
+    if (!moved) return
+    logger.info({ job_id: order.id, kind: order.kind, code, error: message }, 'a job failed')
+    this.#hooks.onLeft(order.id)
+    if (isOwed) this.#hooks.onRefundDue(order.id)
+    else this.#deps.nudge()
+  }
+
+  /** What is being fetched is dropped at once; what runs has the time of the scope. */
+  dropInputs(): void {
+    this.#inputs.end()
+  }
+
+  #pump(): void {
+    if (this.#deps.scope.isClosing) return
     for (;;) {
-      const ticket = unresolved[0]?.ticket
-      if (ticket === undefined || resolvingCount >= (rankOf(ticket) === STRANGER ? MAX_RESOLVING_UNPAID : MAX_RESOLVING)) break
-      unresolved.shift()
-      track(resolve(ticket), ticket.order.id)
+      const ticket = this.#unresolved[0]?.ticket
+      if (ticket === undefined || this.#resolving >= (this.#rankOf(ticket) === STRANGER ? MAX_RESOLVING_UNPAID : MAX_RESOLVING)) break
+      this.#unresolved.shift()
+      this.#resolving++
+      this.#spawn(ticket, () => this.#resolve(ticket))
     }
-    while (ready.length > 0 && slots < deps.config().provider.concurrency) {
-      const next = ready.shift()
+    while (this.#hasSlot()) {
+      const next = this.#ready.shift()
       if (next === undefined) break
-      slots++
-      track(beginAndRun(next.ticket, next.input, releaseOnce()), next.ticket.order.id)
+      const release = this.#takeSlot()
+      this.#spawn(next.ticket, () => this.#beginAndRun(next, release))
     }
+  }
+
+  /** Inline work takes no slot. */
+  #line(ready: Ready): void {
+    if (this.#isInline(ready.ticket.order)) this.#spawn(ready.ticket, () => this.#beginAndRun(ready, () => {}))
+    else this.#stand(this.#ready, ready)
+  }
+
+  #isInline(order: Order): boolean {
+    return this.#deps.backendFor(order.kind)?.inline === true
   }
 
   /** Who has paid comes first, then who has paid before; in each the order in which they came. */
-  function rankOf({ order, paidMsats }: Ticket): number {
-    return paidMsats > 0n ? PAID : hooks.isStranger(order.customerPubkey) ? STRANGER : KNOWN
+  #rankOf({ order, isPaid }: Ticket): number {
+    return isPaid ? PAID : this.#hooks.isStranger(order.customerPubkey) ? STRANGER : KNOWN
   }
 
-  function stand<T extends { readonly ticket: Ticket }>(line: T[], one: T): void {
-    const rank = rankOf(one.ticket)
+  #stand<T extends Waiting>(line: T[], one: T): void {
+    const rank = this.#rankOf(one.ticket)
     let at = line.length
-    for (let before = line[at - 1]; before !== undefined && rankOf(before.ticket) > rank; before = line[at - 1]) at--
+    for (let before = line[at - 1]; before !== undefined && this.#rankOf(before.ticket) > rank; before = line[at - 1]) at--
     line.splice(at, 0, one)
   }
 
-  function releaseOnce(): () => void {
-    let held = true
+  #hasSlot(): boolean {
+    return this.#slots < this.#deps.config().provider.concurrency
+  }
+
+  #takeSlot(): () => void {
+    this.#slots++
+    let isHeld = true
     return () => {
-      if (!held) return
-      held = false
-      slots--
-      pump()
+      if (!isHeld) return
+      isHeld = false
+      this.#slots--
+      this.#pump()
     }
   }
 
-  async function resolve(ticket: Ticket): Promise<void> {
-    resolvingCount++
+  async #resolve(ticket: Ticket): Promise<void> {
     try {
-      const input = await orAborted(deps.resolve(ticket.order, resolving.signal), resolving.signal)
-      if (deps.backendFor(ticket.order.kind)?.inline === true)
-        track(
-          beginAndRun(ticket, input, () => undefined),
-          ticket.order.id,
-        )
-      else stand(ready, { ticket, input })
+      const input = await this.#inputs.within('fetch', MAX_RESOLVING_MS, (signal) => this.#deps.resolve(ticket.order, signal))
+      this.#line({ ticket, input })
     } catch (error) {
-      if (!closing) await fail(ticket, ticket.from, error)
+      if (!this.#deps.scope.isClosing) await this.fail(ticket, ticket.from, error)
     } finally {
-      resolvingCount--
-      pump()
+      this.#resolving--
+      this.#pump()
     }
   }
 
-  async function beginAndRun(ticket: Ticket, input: Resolved, release: () => void): Promise<void> {
+  async #beginAndRun({ ticket, input }: Ready, release: () => void): Promise<void> {
+    const { transport } = this.#deps
+    const { order, from } = ticket
     try {
-      if (ticket.order.deadline <= clock.now()) {
-        await fail(ticket, ticket.from, new PylonError('job_expired', 'The request expired while it waited.'))
+      const at = this.#now()
+      if (order.deadline <= at) {
+        await this.fail(ticket, from, new PylonError('job_expired', 'The request expired while it waited.'))
         return
       }
-      const at = clock.now()
-      const reason = ticket.from === 'running' ? 'cut off by a restart, begins again' : 'its turn came'
+      const reason = from === 'running' ? 'cut off by a restart, begins again' : 'its turn came'
       const begun = await persistIfUnmoved(
-        deps,
-        step(ticket.order.id, ticket.from, 'running', reason, at, { attempts: ticket.attempts + 1 }),
-        publish(transport.feedback(ticket.order, { status: 'processing' }), at),
+        this.#deps,
+        step(order.id, from, 'running', reason, at, { attempts: ticket.attempts + 1 }),
+        publish(transport.feedback(order, { status: 'processing' }), at),
       )
       if (!begun) {
-        held.delete(ticket.order.id)
+        this.#held.delete(order.id)
         return
       }
-      deps.nudge()
-      await run(ticket, input, release)
+      this.#deps.nudge()
+      await this.#run(ticket, input, release)
     } finally {
       release()
     }
   }
 
-  /** From `running` on. */
-  async function run(ticket: Ticket, input: Resolved, release: () => void): Promise<void> {
+  /** From `running` on. One that the end of the node cuts off stays so, and begins again at the next start. */
+  async #run(ticket: Ticket, input: Resolved, release: () => void): Promise<void> {
     const { order } = ticket
     let output: string
     try {
-      const backend = deps.backendFor(order.kind)
+      const backend = this.#deps.backendFor(order.kind)
       if (backend === undefined) throw new PylonError('backend_unavailable', 'What serves this kind was taken away.')
-      output = await runBackend(backend, ticket, input)
+      output = await this.#runBackend(backend, order, input)
     } catch (error) {
       release()
-      if (error !== PARKED) await fail(ticket, 'running', error)
+      if (!isPylonError(error, 'shutting_down')) await this.fail(ticket, 'running', error)
       return
     }
     release()
-    await finish(ticket, output)
+    await this.#finish(ticket, output)
   }
 
-  async function runBackend(backend: Backend, ticket: Ticket, input: Resolved): Promise<string> {
-    const { order } = ticket
-    const controller = new AbortController()
-    const limitS = deps.config().provider.job_timeout_s
-    running.set(order.id, controller)
-    const cancelTimeout = clock.after(limitS * 1000, () => {
-      controller.abort(new PylonError('backend_failed', `The job took longer than ${limitS} s and was stopped.`))
-    })
+  async #runBackend(backend: Backend, order: Order, input: Resolved): Promise<string> {
+    const limitS = this.#deps.config().provider.job_timeout_s
+    const work = { kind: order.kind, params: order.params, output: order.output, ...input }
     try {
-      if (closing) throw PARKED
-      const work = { kind: order.kind, params: order.params, output: order.output, ...input }
-      const start = () => backend.run(work, controller.signal)
-      // A backend that does not listen to the signal must not hold the job.
-      return await orAborted(backend.inline ? inline.run(start) : start(), controller.signal)
-    } finally {
-      cancelTimeout()
-      running.delete(order.id)
-    }
-  }
-
-  async function finish(ticket: Ticket, output: string): Promise<void> {
-    const { order } = ticket
-    let commands: Command<unknown>[]
-    const at = clock.now()
-    try {
-      const entry = transport.result(order, output)
-      commands = [
-        step(order.id, 'running', 'ready', 'the result is stored', at, { result: output, resultEvent: entry.event }),
-        publish(entry, at),
-      ]
-    } catch (error) {
-      await fail(ticket, 'running', error)
-      return
-    }
-    awaiting.set(order.id, { customerPubkey: order.customerPubkey, priceMsats: ticket.priceMsats, paidMsats: ticket.paidMsats })
-    const stored = await persistIfUnmoved(deps, ...commands)
-    held.delete(order.id)
-    if (!stored) {
-      awaiting.delete(order.id)
-      return
-    }
-    hooks.onLeft(order.id)
-    deps.nudge()
-  }
-
-  async function fail(
-    ticket: Pick<Ticket, 'order' | 'paidMsats'>,
-    from: 'queued' | 'paid' | 'running' | 'ready',
-    error: unknown,
-  ): Promise<void> {
-    const { order, paidMsats } = ticket
-    const { code, message } = toPylonError(error)
-    const at = clock.now()
-    const commands: Command<unknown>[] = [step(order.id, from, 'failed', `${code}: ${message}`, at, { errorCode: code, error: message })]
-    // A paid customer hears of the failure together with the refund; who asked nobody by name hears only of work begun.
-    if (paidMsats > 0n) commands.push(step(order.id, 'failed', 'refunding', 'what was paid goes back', at))
-    else if (order.directed || from === 'running')
-      commands.push(publish(transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at))
-    const moved = await persistIfUnmoved(deps, ...commands)
-    held.delete(order.id)
-    if (!moved) return
-    logger.info({ job_id: order.id, kind: order.kind, code, error: message }, 'a job failed')
-    hooks.onLeft(order.id)
-    if (paidMsats > 0n) hooks.onRefundDue(order.id)
-    else deps.nudge()
-  }
-
-  return {
-    waiting: () => ready.length + unresolved.length + resolvingCount,
-
-    reserve(order) {
-      if (closing || givenText(order) === undefined) return undefined
-      if (deps.backendFor(order.kind)?.inline === true) return () => undefined
-      if (ready.length > 0 || slots >= deps.config().provider.concurrency) return undefined
-      slots++
-      return releaseOnce()
-    },
-
-    push(ticket) {
-      if (held.has(ticket.order.id)) return
-      held.add(ticket.order.id)
-      const input = givenText(ticket.order)
-      if (input === undefined) stand(unresolved, { ticket })
-      else if (deps.backendFor(ticket.order.kind)?.inline === true) {
-        track(
-          beginAndRun(ticket, { input, inputType: inputTypeOf(ticket.order) }, () => undefined),
-          ticket.order.id,
-        )
-      } else stand(ready, { ticket, input: { input, inputType: inputTypeOf(ticket.order) } })
-      pump()
-      if (ready.length + unresolved.length + resolvingCount > 0) deps.onWaiting()
-    },
-
-    runNow(ticket, release) {
-      held.add(ticket.order.id)
-      const input = { input: givenText(ticket.order) ?? '', inputType: inputTypeOf(ticket.order) }
-      track(run(ticket, input, release).finally(release), ticket.order.id)
-    },
-
-    async onDelivered(jobId) {
-      const known = awaiting.get(jobId) ?? getJob(store, jobId)
-      if (known === undefined) return
-      const at = clock.now()
-      const entry = settleEntry({
-        id: jobId,
-        priceMsats: msats(known.priceMsats),
-        paidMsats: known.paidMsats,
-        internal: known.paidMsats > 0n && deps.owns(known.customerPubkey),
-        at,
+      // A backend that does not listen to the signal does not hold the job.
+      return await this.#deps.scope.within(nameOf(order), limitS * 1000, (signal) => {
+        const start = () => backend.run(work, signal)
+        return backend.inline ? this.#inline.run(start) : start()
       })
-      await persistIfUnmoved(
-        deps,
-        step(jobId, 'ready', 'delivered', 'a relay accepted the result', at),
-        step(jobId, 'delivered', 'settled', entry === undefined ? 'nothing to settle' : 'the payment is earned', at),
-        ...(entry === undefined ? [] : [postEntry(entry)]),
-      )
-      awaiting.delete(jobId)
-    },
+    } catch (error) {
+      if (!isPylonError(error, 'timeout')) throw error
+      throw new PylonError('backend_failed', `The job took longer than ${limitS} s and was stopped.`)
+    }
+  }
 
-    fail,
+  async #finish(ticket: Ticket, output: string): Promise<void> {
+    const { order, priceMsats } = ticket
+    let entry: OutboxEntry
+    const at = this.#now()
+    try {
+      entry = this.#deps.transport.result(order, output)
+    } catch (error) {
+      await this.fail(ticket, 'running', error)
+      return
+    }
+    this.#awaiting.set(order.id, { id: order.id, customerPubkey: order.customerPubkey, priceMsats })
+    const stored = await persistIfUnmoved(
+      this.#deps,
+      step(order.id, 'running', 'ready', 'the result is stored', at, { result: output, resultEvent: entry.event }),
+      publish(entry, at),
+    )
+    this.#held.delete(order.id)
+    if (!stored) {
+      this.#awaiting.delete(order.id)
+      return
+    }
+    this.#hooks.onLeft(order.id)
+    this.#deps.nudge()
+  }
 
-    async close(drainTimeoutMs) {
-      closing = true
-      resolving.abort(PARKED)
-      const park = () => {
-        for (const controller of running.values()) controller.abort(PARKED)
-      }
-      if (drainTimeoutMs <= 0) park()
-      const cancel = clock.after(drainTimeoutMs, park)
-      // A commit that waits for disk space must not hold the shutdown: the job is where the database says.
-      const given = new AbortController()
-      const over = clock.sleep(drainTimeoutMs + CLOSE_GRACE_MS, given.signal).catch(() => undefined)
-      await Promise.race([allDone(), over])
-      given.abort()
-      cancel()
-    },
+  /** Where it fails the job stays as it is, and goes on at the next start. */
+  #spawn({ order }: Ticket, work: () => Promise<void>): void {
+    this.#deps.scope.spawn(nameOf(order), work)
+  }
+
+  #now(): number {
+    return this.#deps.scope.clock.now()
   }
 }
+
+const nameOf = ({ id }: Order): string => `job ${id.slice(0, 8)}`
 
 /** Lets short work run at once while the turn has time left, else in a later turn, in order. */
-function createTurnBudget(clock: Clock): { run<T>(start: () => Promise<T>): Promise<T> } {
-  let spentMs = 0
-  let resetScheduled = false
-  const scheduleReset = () => {
-    if (resetScheduled) return
-    resetScheduled = true
-    setImmediate(() => {
-      resetScheduled = false
-      spentMs = 0
-    })
-  }
-  return {
-    async run(start) {
-      while (spentMs >= INLINE_BUDGET_MS) await new Promise((resolve) => setImmediate(resolve))
-      scheduleReset()
-      const startedAtMs = clock.elapsedMs()
-      const outcome = start()
-      spentMs += clock.elapsedMs() - startedAtMs
-      return outcome
-    },
-  }
-}
+class TurnBudget {
+  readonly #clock: Clock
+  #spentMs = 0
+  #isResetDue = false
 
-/** The outcome of the work, or the signal's reason as soon as it is aborted. */
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  let onAbort = () => {}
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(signal.reason)
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
-  try {
-    return await Promise.race([work, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
+
+  async run<T>(start: () => Promise<T>): Promise<T> {
+    while (this.#spentMs >= INLINE_BUDGET_MS) await new Promise((resolve) => setImmediate(resolve))
+    this.#resetSoon()
+    const startedAt = this.#clock.elapsedMs()
+    const outcome = start()
+    this.#spentMs += this.#clock.elapsedMs() - startedAt
+    return outcome
+  }
+
+  #resetSoon(): void {
+    if (this.#isResetDue) return
+    this.#isResetDue = true
+    setImmediate(() => {
+      this.#isResetDue = false
+      this.#spentMs = 0
+    })
   }
 }

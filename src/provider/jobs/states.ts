@@ -10,17 +10,20 @@
  *            |     |                | |  |      |  |
  *            |     +-- (paid late) -+ |  |      |  +-> running (again after a restart)
  *            |                        |  |      v
- *            +-> queued --------------|--+   failed -> refunding -> refunded
+ *            +-> queued --------------|--+   failed -> refunding <-> refunded
  *            |     |                  |         ^         ^
  *            |     +------------------+---------+         |
  *            +-> cancelled (kind 5 before running) -------+ (what was paid, or is paid later, goes back)
  *
  * `queued` waits for its turn without payment due, `paid` waits for its turn with the money in hand. `failed` and
  * `cancelled` are ends for a job that holds no money. Not drawn: a result that no relay takes for days fails (ready ->
- * failed), and money that reaches a refused job goes back (refused -> refunding).
+ * failed), and money that reaches a job that was refused or settled goes back (-> refunding).
+ *
+ * As a sale (sale/machine.ts) a job is `paid` from when nothing is due any more until its result is delivered.
  */
 
 import type { JobState } from '../../store/selling/jobs.ts'
+import type { SaleState } from '../sale/machine.ts'
 
 const NEXT: Readonly<Record<JobState, readonly JobState[]>> = {
   received: ['refused', 'queued', 'quoted', 'paid', 'cancelled'],
@@ -32,11 +35,28 @@ const NEXT: Readonly<Record<JobState, readonly JobState[]>> = {
   running: ['running', 'ready', 'failed'],
   ready: ['delivered', 'failed'],
   delivered: ['settled'],
-  settled: [],
+  settled: ['refunding'],
   failed: ['refunding'],
   refunding: ['refunded'],
-  refunded: [],
+  refunded: ['refunding'],
   cancelled: ['refunding'],
+}
+
+const SALE: Readonly<Record<JobState, SaleState>> = {
+  received: 'quoted',
+  refused: 'withdrawn',
+  queued: 'paid',
+  quoted: 'quoted',
+  expired: 'expired',
+  paid: 'paid',
+  running: 'paid',
+  ready: 'paid',
+  delivered: 'paid',
+  settled: 'earned',
+  failed: 'withdrawn',
+  refunding: 'refunding',
+  refunded: 'refunded',
+  cancelled: 'withdrawn',
 }
 
 /** States in which nothing more happens, unless money arrives late (`expired`, `cancelled`) or is held (`failed`, `cancelled`). */
@@ -56,4 +76,8 @@ export function nextStates(from: JobState): readonly JobState[] {
 /** Whether a cancel request (kind 5) still counts: only before the work began. */
 export function isCancellable(state: JobState): boolean {
   return canStep(state, 'cancelled')
+}
+
+export function saleStateOf(state: JobState): SaleState {
+  return SALE[state]
 }

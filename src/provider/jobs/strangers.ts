@@ -46,7 +46,8 @@ const EVENTS_OF_KEY: Rate = { burst: 4000, perS: 100 }
 const BYTES_A_SIGNATURE = 16_384
 
 export function createStrangers(deps: EngineDeps, onEvicted: (jobId: string) => void): Strangers {
-  const { clock, store } = deps
+  const { store } = deps
+  const { clock } = deps.scope
   const known = new LruMap<string, { readonly is: boolean; readonly until: number }>(KEYS)
   const meters = new LruMap<string, ReturnType<typeof createMeter>>(KEYS)
   const allEvents = createMeter(ALL_EVENTS)

@@ -4,7 +4,7 @@ import { rfc3339, unixSeconds } from '../../base/clock.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import { leasePriceMsats } from '../../nostr/control/offers.ts'
 import type { Command } from '../../store/commands.ts'
-import { leaseRefundKey } from '../../store/keys.ts'
+import { saleRefundKey } from '../../store/keys.ts'
 import { postEntry } from '../../store/money/ledger.ts'
 import { persist, persistIfUnmoved } from '../../store/persist.ts'
 import { countRefunds, getLease, insertLease, type LeaseRow, leasesIn, leasesOf, patchLease } from '../../store/selling/leases.ts'
@@ -108,7 +108,7 @@ export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
     await payments.take(id)
   }
 
-  const currentRefundKey = (id: string) => leaseRefundKey(id, countRefunds(store, id))
+  const currentRefundKey = (id: string) => saleRefundKey({ type: 'lease', id }, countRefunds(store, id))
 
   function ending(lease: LeaseRow, by: EndedBy, at: number): readonly Command<unknown>[] {
     const { id } = lease

@@ -7,7 +7,7 @@ import type { Json } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import type { Command } from '../../store/commands.ts'
-import { leaseTokenKey } from '../../store/keys.ts'
+import { saleTokenKey } from '../../store/keys.ts'
 import { accountBalance, depositsFor } from '../../store/money/ledger.ts'
 import { persist, persistIfUnmoved } from '../../store/persist.ts'
 import { getLease, type LeaseRow, type LeaseStep, leasesIn, moveLease, patchLease } from '../../store/selling/leases.ts'
@@ -158,7 +158,7 @@ export function createLeasePayments(deps: LeasePaymentDeps, onTaken: () => void)
       if (netSats > needed * 2n + MAX_OVER_SATS)
         throw fail('payment_failed', `the token is worth ${netSats} sats and ${needed} are asked`, 'send one of about the amount')
       const received = await deps.wallet().receiveToken({
-        idempotencyKey: leaseTokenKey(leaseId, token),
+        idempotencyKey: saleTokenKey({ type: 'lease', id: leaseId }, token),
         cause: { type: 'lease', id: leaseId },
         token,
         creditAccount: depositAccount(leaseId),

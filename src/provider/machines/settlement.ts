@@ -1,7 +1,7 @@
 /** Whose money the deposit of a lease becomes when it ends; pure. */
 import { accountOf } from '../../base/accounts.ts'
 import { type Msats, msats, msatsToSatsDown, msatsToSatsUp, satsToMsats } from '../../base/amounts.ts'
-import { leaseInvoiceKey, leaseSettled } from '../../store/keys.ts'
+import { saleInvoiceKey, saleSettled } from '../../store/keys.ts'
 import { depositOf, type Entry } from '../../store/money/ledger.ts'
 import type { LeaseRow } from '../../store/selling/leases.ts'
 import type { Away } from './lookout.ts'
@@ -15,7 +15,7 @@ export const NODE_ENDED = 'the node could not keep it'
 export const depositAccount = (leaseId: string) => depositOf({ type: 'lease', id: leaseId })
 
 /** Keys under which the wallet knows what is done for a lease. */
-export const invoiceKey = (leaseId: string): string => leaseInvoiceKey.of(leaseId)
+export const invoiceKey = (leaseId: string): string => saleInvoiceKey({ type: 'lease', id: leaseId })
 
 /**
  * Who failed decides, not who ends it: a runtime that its host lost, or that nobody reached again, was had only until then.
@@ -43,7 +43,7 @@ export function settleLease(lease: LeaseRow, by: EndedBy, at: number): Settlemen
   const refund = lease.paidMsats > asked ? satsToMsats(msatsToSatsDown(msats(lease.paidMsats - asked))) : msats(0n)
   const kept = lease.paidMsats - refund
   const entry: Entry = {
-    id: leaseSettled.of(lease.id),
+    id: saleSettled({ type: 'lease', id: lease.id }),
     cause: { type: 'lease', id: lease.id },
     at,
     postings: [

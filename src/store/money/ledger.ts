@@ -1,5 +1,6 @@
 /** The double-entry ledger: balanced sets of postings, each posted once, and the sums over them. */
 import { type Account, type AccountClass, type AccountOwner, accountOf, parseAccount } from '../../base/accounts.ts'
+import { type Msats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Row } from '../commands.ts'
 import { amount, int, text, textOrNull } from '../row.ts'
@@ -81,6 +82,24 @@ export function heldByMint(store: Store): Map<string, bigint> {
 
 /** Where what was paid for a job or a lease lies until it is income or goes back: the account is named after its cause. */
 export const depositOf = (cause: Cause): Account => accountOf('node', 'deposit', `${cause.type}:${cause.id}`)
+
+/** What was paid for a job or lease in all, and what of it lies on its deposit still: neither income nor given back. */
+export interface Deposit {
+  readonly paidMsats: Msats
+  readonly heldMsats: Msats
+}
+
+export function depositNow(store: Store, cause: Cause): Deposit {
+  const row = store
+    .sql(
+      `SELECT coalesce(-sum(min(p.amount_msats, 0)), 0) AS paid, coalesce(-sum(p.amount_msats), 0) AS held
+       FROM ledger_entries e JOIN postings p ON p.entry_id = e.id WHERE e.cause_type = ? AND e.cause_id = ? AND p.account = ?`,
+    )
+    .get(cause.type, cause.id, depositOf(cause))
+  return row === undefined
+    ? { paidMsats: msats(0), heldMsats: msats(0) }
+    : { paidMsats: amount(row, 'paid'), heldMsats: amount(row, 'held') }
+}
 
 /** What the node holds for jobs or leases that are not settled, msats by their ids. */
 export function depositsFor(store: Store, type: Cause['type']): Map<string, bigint> {

@@ -3,6 +3,8 @@ import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
 import { type Command, defineCommand, type Sql } from '../commands.ts'
+import { int } from '../row.ts'
+import type { Store } from '../store.ts'
 import type { JobRow, JobState } from './jobs.ts'
 
 /** What is known of a job when it is claimed. */
@@ -112,13 +114,9 @@ export const claimJob: (p: { job: NewJob; at: number; reason: string }) => Comma
 export const transitionJob: (step: JobStep) => Command<void> = defineCommand(
   'transition_job',
   (sql, step: JobStep) => {
-    const sets = ['status = ?', 'updated_at = ?']
-    const values: unknown[] = [step.to, BigInt(step.at)]
-    for (const [key, value] of Object.entries(step.patch ?? {})) {
-      if (value === undefined) continue
-      sets.push(`${COLUMN_OF[key as keyof JobPatch]} = ?`)
-      values.push(columnValue(value))
-    }
+    const patch = columnsOf(step.patch)
+    const sets = ['status = ?', 'updated_at = ?', ...patch.sets]
+    const values: unknown[] = [step.to, BigInt(step.at), ...patch.values]
     if (step.to === 'running') {
       sets.push('started_at = coalesce(started_at, ?)')
       values.push(BigInt(step.at))
@@ -134,6 +132,26 @@ export const transitionJob: (step: JobStep) => Command<void> = defineCommand(
   },
   (step) => `transition_job:${step.to}`,
 )
+
+/** What is known now of a job whose state stays; nothing where it has moved on. */
+export const patchJob = defineCommand('patch_job', (sql, p: { id: string; status: JobState; patch: JobPatch; at: number }) => {
+  const { sets, values } = columnsOf(p.patch)
+  sql(`UPDATE jobs SET ${[...sets, 'updated_at = ?'].join(', ')} WHERE id = ? AND status = ?`).run(...values, BigInt(p.at), p.id, p.status)
+})
+
+/** How often a job has begun to be refunded. */
+export function countJobRefunds(store: Store, id: string): number {
+  const row = store.sql(`SELECT count(*) AS total FROM job_transitions WHERE job_id = ? AND to_state = 'refunding'`).get(id)
+  return row === undefined ? 0 : int(row, 'total')
+}
+
+function columnsOf(patch: JobPatch = {}): { sets: string[]; values: unknown[] } {
+  const given = Object.entries(patch).filter(([, value]) => value !== undefined)
+  return {
+    sets: given.map(([key]) => `${COLUMN_OF[key as keyof JobPatch]} = ?`),
+    values: given.map(([, value]) => columnValue(value)),
+  }
+}
 
 function columnValue(value: unknown): unknown {
   if (value === null || typeof value === 'string' || typeof value === 'bigint') return value

@@ -74,16 +74,6 @@ export interface JobTransitionRow {
 const MAX_CANCELLATIONS = 10_000n
 const MAX_CANCELLATIONS_OF_KEY = 200n
 
-/** Records that a refund was sent (again) and when it is to be sent next; the state stays `refunding`. */
-export const noteRefundSent = defineCommand('note_refund_sent', (sql, p: { id: string; sends: number; nextAt: number; at: number }) => {
-  sql(`UPDATE jobs SET refund_sends = ?, refund_next_at = ?, updated_at = ? WHERE id = ? AND status = 'refunding'`).run(
-    BigInt(p.sends),
-    BigInt(p.nextAt),
-    BigInt(p.at),
-    p.id,
-  )
-})
-
 /** Remembers a cancel request whose job is not here yet: so many of one key, then so many in all, the oldest go. */
 export const rememberCancellation = defineCommand(
   'remember_cancellation',
@@ -247,41 +237,23 @@ export function countRefundsCaused(store: Store, p: { customerPubkey: string; si
 }
 
 /** Quoted jobs whose invoice has run out. */
-export function expiredQuotes(store: Store, now: number): JobRow[] {
+export function expiredQuotes(store: Store, now: number): string[] {
   return store
-    .sql(`SELECT * FROM jobs WHERE status = 'quoted' AND payment_method = 'invoice' AND payment_expires_at <= ?`)
+    .sql(`SELECT id FROM jobs WHERE status = 'quoted' AND payment_method = 'invoice' AND payment_expires_at <= ?`)
     .all(BigInt(now))
-    .map(decode)
+    .map((row) => text(row, 'id'))
 }
 
 /** Refunds that are due to be sent, for the first time or again. */
-export function dueRefunds(store: Store, now: number): JobRow[] {
+export function refundsDue(store: Store, now: number): string[] {
   return store
-    .sql(`SELECT * FROM jobs WHERE status = 'refunding' AND coalesce(refund_next_at, 0) <= ? ORDER BY created_at LIMIT 100`)
+    .sql(`SELECT id FROM jobs WHERE status = 'refunding' AND coalesce(refund_next_at, 0) <= ? ORDER BY created_at LIMIT 100`)
     .all(BigInt(now))
-    .map(decode)
+    .map((row) => text(row, 'id'))
 }
 
 export function wasCancelled(store: Store, jobId: string, pubkey: string): boolean {
   return store.sql('SELECT 1 FROM job_cancellations WHERE job_id = ? AND pubkey = ?').get(jobId, pubkey) !== undefined
-}
-
-/** Jobs that were sent an invoice which may have been paid while nobody listened. */
-export function jobsAwaitingInvoice(store: Store): string[] {
-  return store
-    .sql(
-      `SELECT id FROM jobs WHERE status IN ('quoted', 'expired', 'cancelled') AND payment_method = 'invoice' AND payment_request IS NOT NULL`,
-    )
-    .all()
-    .map((row) => text(row, 'id'))
-}
-
-/** Jobs that ended with money in hand and are not being refunded yet. */
-export function jobsOwingRefund(store: Store): { id: string; status: JobState }[] {
-  return store
-    .sql(`SELECT id, status FROM jobs WHERE status IN ('failed', 'cancelled', 'refused') AND paid_msats > 0`)
-    .all()
-    .map((row) => ({ id: text(row, 'id'), status: text(row, 'status') as JobState }))
 }
 
 /** Jobs past their deadline whose result some relay refused for good and none took. */

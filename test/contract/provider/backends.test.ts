@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { ManualClock, systemClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { PylonError } from '../../../src/base/errors.ts'
+import { seededRandom } from '../../../src/base/random.ts'
 import type { Backend, Work } from '../../../src/provider/backends/backend.ts'
 import { createExecBackend } from '../../../src/provider/backends/exec.ts'
 import { withHoldOff } from '../../../src/provider/backends/hold-off.ts'
@@ -223,7 +224,7 @@ describe('exec', () => {
     const clock = new ManualClock()
     let fails = true
     const run = () => (fails ? Promise.reject(new PylonError('backend_unavailable', 'gone')) : Promise.resolve('done'))
-    const backend = withHoldOff({ ...exec(['cat']), run, health: () => ({ state: 'ok', models: [] }) }, clock)
+    const backend = withHoldOff({ ...exec(['cat']), run, health: () => ({ state: 'ok', models: [] }) }, { clock, random: seededRandom(1) })
     const states: string[] = []
     for (const waitMs of [59_000, 2000, 119_000, 2000]) {
       if (states.length % 2 === 0) await expect(backend.run(work(5003), never)).rejects.toMatchObject({ code: 'backend_unavailable' })

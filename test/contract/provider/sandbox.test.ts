@@ -9,12 +9,13 @@ import { type Config, DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { parseFeedback } from '../../../src/nostr/nips/nip90-answers.ts'
 import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
-import { createProvider, type Provider } from '../../../src/provider/provider.ts'
+import { Provider } from '../../../src/provider/provider.ts'
 import { accountBalance, auditLedger, balancesOf } from '../../../src/store/money/ledger.ts'
 import { getJob, transitionsOf } from '../../../src/store/selling/jobs.ts'
 import { createWallets, type OwnWallets } from '../../../src/wallet/wallets.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { testScope } from '../../support/scope.ts'
 import { faucet, fund, openHome, type TestHome, testWords } from '../wallet/home.ts'
 
 interface Node {
@@ -84,7 +85,7 @@ async function startNode(): Promise<Node> {
   }
   const wallets = createWallets({ ...common, invoiceNetwork: 'bcrt' })
   if (wallets.mints().length === 0) await wallets.addMint(sandbox.mintUrl)
-  const provider = createProvider({ ...common, wallets })
+  const provider = new Provider({ ...common, scope: testScope(), wallets })
   await wallets.start()
   await provider.start()
   return {

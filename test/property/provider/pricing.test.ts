@@ -3,8 +3,11 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { msats, msatsToSatsUp, sats, satsToMsats } from '../../../src/base/amounts.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
-import { settleEntry } from '../../../src/provider/jobs/settlement.ts'
 import { priceOf, quote } from '../../../src/provider/pricing.ts'
+import { settle } from '../../../src/provider/sale/machine.ts'
+import { depositOf } from '../../../src/store/money/ledger.ts'
+
+const DEPOSIT = depositOf({ type: 'job', id: 'a' })
 
 const price = fc.record({
   amount_msats: fc.nat(1_000_000),
@@ -48,20 +51,20 @@ test('defaults: 5001, 5050, and any kind of a command', () => {
 
 test('settling balances: price to income, the sat it was rounded to, the rest a tip; own keys all internal', () => {
   fc.assert(
-    fc.property(fc.integer({ min: 1, max: 10_000_000 }), fc.nat(1000), fc.boolean(), (priceMsats, tipSats, internal) => {
-      const asked = satsToMsats(msatsToSatsUp(msats(priceMsats)))
-      const paidMsats = msats(asked + satsToMsats(sats(tipSats)))
-      const entry = settleEntry({ id: 'a', priceMsats: msats(priceMsats), paidMsats, internal, at: 0 })
-      const of = (account: string) => entry?.postings.find((posting) => posting.account === account)?.amountMsats ?? 0n
-      expect(entry?.postings.reduce((sum, posting) => sum + posting.amountMsats, 0n)).toBe(0n)
-      expect(of('node/deposit/job:a')).toBe(paidMsats)
-      if (internal) expect(of('node/income/internal')).toBe(-paidMsats)
+    fc.property(fc.integer({ min: 1, max: 10_000_000 }), fc.nat(1000), fc.boolean(), (price, tipSats, internal) => {
+      const asked = satsToMsats(msatsToSatsUp(msats(price)))
+      const held = msats(asked + satsToMsats(sats(tipSats)))
+      const { postings } = settle(DEPOSIT, held, { dueMsats: msats(price), income: 'job', over: 'tip', internal })
+      const of = (account: string) => postings.find((posting) => posting.account === account)?.amountMsats ?? 0n
+      expect(postings.reduce((sum, posting) => sum + posting.amountMsats, 0n)).toBe(0n)
+      expect(of(DEPOSIT)).toBe(held)
+      if (internal) expect(of('node/income/internal')).toBe(-held)
       else {
-        expect(of('node/income/job')).toBe(-BigInt(priceMsats))
-        expect(-of('node/income/rounding')).toBe(asked - BigInt(priceMsats))
+        expect(of('node/income/job')).toBe(-BigInt(price))
+        expect(-of('node/income/rounding')).toBe(asked - BigInt(price))
         expect(-of('node/income/tip')).toBe(BigInt(tipSats) * 1000n)
       }
     }),
   )
-  expect(settleEntry({ id: 'a', priceMsats: msats(0), paidMsats: msats(0), internal: false, at: 0 })).toBeUndefined()
+  expect(settle(DEPOSIT, msats(0), { dueMsats: msats(0), income: 'job', over: 'tip', internal: false }).postings).toEqual([])
 })

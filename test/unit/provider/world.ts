@@ -6,12 +6,14 @@ import { ManualClock } from '../../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
+import { seededRandom } from '../../../src/base/random.ts'
+import { Scope } from '../../../src/base/scope.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { matchesAny, tagValue } from '../../../src/nostr/nips/nip01.ts'
 import { parseFeedback } from '../../../src/nostr/nips/nip90-answers.ts'
 import type { Filter, Keyring, Nostr, NostrEvent, Signer, SubscriptionSpec } from '../../../src/nostr/types.ts'
 import type { Backend } from '../../../src/provider/backends/backend.ts'
-import { createProvider, type Provider } from '../../../src/provider/provider.ts'
+import { Provider } from '../../../src/provider/provider.ts'
 import { pendingAfter } from '../../../src/store/nostr/outbox.ts'
 import { getJob, type JobRow, transitionsOf } from '../../../src/store/selling/jobs.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
@@ -104,9 +106,12 @@ export async function startNode(world: World, options: NodeOptions = {}): Promis
   const { nostr, deliver } = fakeNostr(world, store, isDead)
   const wallets = new MemoryWallets({ mint: world, store, clock: world.clock, pubkey: node.pubkey, cause: 'job', isDead })
   const { backends } = options
-  const provider = createProvider({
+  const scope = Scope.root('provider', { clock: world.clock, random: seededRandom(1) }, ({ path, error }) => {
+    if (!dead) throw new Error(`${path} failed`, { cause: error })
+  })
+  const provider = new Provider({
     store,
-    clock: world.clock,
+    scope,
     logger: silentLogger,
     config: () => config,
     nostr,
@@ -145,7 +150,13 @@ export async function startNode(world: World, options: NodeOptions = {}): Promis
       dead = true
     },
     async stop() {
-      await provider.close(0)
+      let isClosed = false
+      const closed = provider.close(0).then(() => {
+        isClosed = true
+      })
+      // What heeds no signal is waited for as long as a scope does.
+      for (let waitMs = 0; !isClosed; waitMs = 500) await world.clock.advance(waitMs)
+      await closed
       dead = true
       store.close()
     },
