@@ -8,8 +8,12 @@ export interface BackoffPolicy {
   readonly jitter?: number
 }
 
+/** The wait without chance: for what is stored. @param failures in a row, from 1 */
+export function doublingMs(policy: Pick<BackoffPolicy, 'minMs' | 'maxMs'>, failures: number): number {
+  return Math.min(policy.maxMs, policy.minMs * 2 ** Math.min(Math.max(failures, 1) - 1, 40))
+}
+
 /** @param failures in a row, from 1 */
 export function backoffMs(policy: BackoffPolicy, failures: number, random: Random): number {
-  const ceilingMs = Math.min(policy.maxMs, policy.minMs * 2 ** Math.min(Math.max(failures, 1) - 1, 40))
-  return Math.round(ceilingMs * (1 - (policy.jitter ?? 0) * random.float()))
+  return Math.round(doublingMs(policy, failures) * (1 - (policy.jitter ?? 0) * random.float()))
 }

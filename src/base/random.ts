@@ -8,8 +8,23 @@ export interface Random {
 }
 
 export const systemRandom: Random = {
-  float: () => new DataView(getRandomValues(new Uint8Array(4)).buffer).getUint32(0) / 2 ** 32,
-  bytes: (count) => getRandomValues(new Uint8Array(count)),
+  float: () => new DataView(pooledBytes(4).buffer).getUint32(0) / 2 ** 32,
+  bytes: (count) => (count > POOL.length ? getRandomValues(new Uint8Array(count)) : pooledBytes(count)),
+}
+
+/** Refilled in one call: one system call for many signatures. */
+const POOL = new Uint8Array(8192)
+let poolAt = POOL.length
+
+function pooledBytes(count: number): Uint8Array<ArrayBuffer> {
+  if (poolAt + count > POOL.length) {
+    getRandomValues(POOL)
+    poolAt = 0
+  }
+  const bytes = POOL.slice(poolAt, poolAt + count)
+  POOL.fill(0, poolAt, poolAt + count)
+  poolAt += count
+  return bytes
 }
 
 /** `count` bytes as lowercase hex. */

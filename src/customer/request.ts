@@ -23,6 +23,7 @@ export function buildRequest(request: {
     params: order.params,
     relays: request.relays,
     createdAtS: request.createdAt,
+    random: signer.random,
     expiresAtS: request.expiresAt,
     ...(order.bidSats === undefined ? {} : { bidMsats: msats(order.bidSats * 1000) }),
     ...(provider === undefined ? {} : { provider }),

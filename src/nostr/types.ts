@@ -1,4 +1,5 @@
 /** The nouns of the Nostr wire, and what the rest of Pylon asks of the Nostr layer. */
+import type { Random } from '../base/random.ts'
 
 export interface EventTemplate {
   readonly kind: number
@@ -46,6 +47,8 @@ export interface Newest {
 export interface Signer {
   /** 64 hex digits. */
   readonly pubkey: string
+  /** For what its events leave to chance: nonces, salts, dates of wraps. */
+  readonly random: Random
   sign(event: EventTemplate): NostrEvent
   /** BIP-340 over a 32-byte digest, 128 hex digits: NUT-11 witnesses, NUT-20 quotes. */
   signDigest(digest: Uint8Array): string

@@ -27,6 +27,7 @@ export function zapReceipt(of: ReceiptOf): NostrEvent {
     amountMsats: msats(amountMsats),
     relays: ['ws://relay.test'],
     createdAtS: atS,
+    random: payer.random,
     ...(eventId === undefined ? {} : { event: { id: eventId } }),
     ...(comment === undefined ? {} : { comment }),
   })

@@ -5,6 +5,7 @@ import type { Clock } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Random } from '../../base/random.ts'
 import { deleteWrappedKey, listWrappedKeys, putWrappedKey, type WrappedKey } from '../../store/nostr/wrapped-keys.ts'
 import type { Store } from '../../store/store.ts'
 import { nsecOf, parseSecret } from '../nips/nip19.ts'
@@ -40,6 +41,8 @@ export interface KeyringDeps {
   readonly logger: Logger
   /** Of identity.json: known while locked. */
   readonly nodePubkey: string
+  /** Of all its signers; the system's when left out. */
+  readonly random?: Random
 }
 
 interface Held {
@@ -108,7 +111,7 @@ export class HomeKeyring implements Keyring {
     const known = this.#accounts.get(index)
     if (known !== undefined) return known
     const secret = secretOfAccount(seed, index)
-    const signer = createSigner(secret)
+    const signer = createSigner(secret, this.#deps.random)
     this.#accounts.set(index, signer)
     this.#held.set(signer.pubkey, { signer, secret, walletSeed: undefined, walletSigner: undefined })
     if (index >= CUSTOMER_ACCOUNT) this.#remember({ pubkey: signer.pubkey, account: index })
@@ -130,7 +133,7 @@ export class HomeKeyring implements Keyring {
 
   walletSigner(pubkey: string): Signer {
     const held = this.#hold(pubkey)
-    held.walletSigner ??= walletSignerOf(this.walletSeed(pubkey), pubkey)
+    held.walletSigner ??= walletSignerOf(this.walletSeed(pubkey), pubkey, this.#deps.random)
     return held.walletSigner
   }
 
@@ -141,7 +144,7 @@ export class HomeKeyring implements Keyring {
   async importKey(text: string): Promise<Signer> {
     const { wrapKey } = this.#open()
     const { secret, walletSeed } = parseKeyText(text)
-    const signer = createSigner(secret)
+    const signer = createSigner(secret, this.#deps.random)
     if (this.owns(signer.pubkey)) throw new PylonError('agent_exists', 'This home has this key already.')
     const plaintext = JSON.stringify({
       secret: Buffer.from(secret).toString('hex'),
@@ -189,7 +192,7 @@ export class HomeKeyring implements Keyring {
     const wrapped = this.#wrapped.get(pubkey)
     if (wrapped === undefined) throw new PylonError('not_found', 'This home does not hold that key.')
     if ('account' in wrapped) this.account(wrapped.account)
-    else this.#held.set(pubkey, openWrapped(wrapKey, wrapped))
+    else this.#held.set(pubkey, openWrapped(wrapKey, wrapped, this.#deps.random))
     const opened = this.#held.get(pubkey)
     if (opened === undefined) throw new PylonError('identity_invalid', 'A remembered account derives to another key.')
     return opened
@@ -206,14 +209,14 @@ export class HomeKeyring implements Keyring {
   }
 }
 
-function openWrapped(wrapKey: Uint8Array, key: Extract<WrappedKey, { ciphertext: Uint8Array }>): Held {
+function openWrapped(wrapKey: Uint8Array, key: Extract<WrappedKey, { ciphertext: Uint8Array }>, random: Random | undefined): Held {
   const opened = unseal(wrapKey, key)
   const parsed = wrappedSchema.safeParse(opened === undefined ? undefined : parseJson(opened))
   if (!parsed.success) throw new PylonError('identity_invalid', 'An imported key does not open with the words of this home.')
   const secret = new Uint8Array(Buffer.from(parsed.data.secret, 'hex'))
   const seedHex = parsed.data.wallet_seed
   return {
-    signer: createSigner(secret),
+    signer: createSigner(secret, random),
     secret,
     walletSeed: seedHex === null ? undefined : new Uint8Array(Buffer.from(seedHex, 'hex')),
     walletSigner: undefined,
@@ -229,9 +232,9 @@ function parseKeyText(text: string): { secret: Uint8Array; walletSeed: Uint8Arra
 }
 
 /** The wallet's own key; the first candidate is out of range with a chance of 2^-128. */
-function walletSignerOf(walletSeed: Uint8Array, pubkey: string): Signer {
+function walletSignerOf(walletSeed: Uint8Array, pubkey: string, random: Random | undefined): Signer {
   for (let attempt = 0; ; attempt++) {
     const secret = deriveBytes(walletSeed, `pylon wallet key ${pubkey}${attempt === 0 ? '' : ` ${attempt}`}`, 32)
-    if (isPrivate(secret)) return createSigner(secret)
+    if (isPrivate(secret)) return createSigner(secret, random)
   }
 }

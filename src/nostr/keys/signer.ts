@@ -1,9 +1,10 @@
 /** One key and what it can do: sign, encrypt, decrypt. The secret stays inside. */
-import { createCipheriv, createDecipheriv, createECDH, createHmac, randomFillSync } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createECDH, createHmac } from 'node:crypto'
 import { decrypt as decrypt44, encrypt as encrypt44 } from 'nostr-tools/nip44'
 import { isPrivate, signSchnorr, xOnlyPointFromScalar } from 'tiny-secp256k1'
 import { PylonError } from '../../base/errors.ts'
 import { LruMap } from '../../base/lru.ts'
+import { type Random, systemRandom } from '../../base/random.ts'
 import { identify, isHex64 } from '../nips/nip01.ts'
 import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
 
@@ -12,20 +13,26 @@ const SHARED_SECRETS = 1000
 /** The longest NIP-44 payload that is decoded: 1 MiB of base64. */
 const MAX_PAYLOAD_CHARS = 1_048_576
 
-/** @param secret 32 bytes, a valid scalar; kept, so give a copy. @throws identity_invalid */
-export function createSigner(secret: Uint8Array): Signer {
+/**
+ * @param secret 32 bytes, a valid scalar; kept, so give a copy
+ * @param random for signatures and nonces: another than the system's only where a seed is to repeat a run
+ * @throws identity_invalid
+ */
+export function createSigner(secret: Uint8Array, random: Random = systemRandom): Signer {
   if (!isPrivate(secret)) throw new PylonError('identity_invalid', 'The secret key is out of range.')
-  return new SecretSigner(secret)
+  return new SecretSigner(secret, random)
 }
 
 class SecretSigner implements Signer {
   readonly pubkey: string
+  readonly random: Random
   readonly #secret: Uint8Array
   readonly #ecdh = createECDH('secp256k1')
   readonly #shared = new LruMap<string, { x: Buffer; conversationKey: Buffer }>(SHARED_SECRETS)
 
-  constructor(secret: Uint8Array) {
+  constructor(secret: Uint8Array, random: Random) {
     this.#secret = secret
+    this.random = random
     this.#ecdh.setPrivateKey(secret)
     this.pubkey = Buffer.from(xOnlyPointFromScalar(secret)).toString('hex')
   }
@@ -36,12 +43,12 @@ class SecretSigner implements Signer {
   }
 
   signDigest(digest: Uint8Array): string {
-    return Buffer.from(signSchnorr(digest, this.#secret, freshBytes(32))).toString('hex')
+    return Buffer.from(signSchnorr(digest, this.#secret, this.random.bytes(32))).toString('hex')
   }
 
   nip44Encrypt(peer: string, plaintext: string): string {
     try {
-      return encrypt44(plaintext, this.#sharedWith(peer).conversationKey)
+      return encrypt44(plaintext, this.#sharedWith(peer).conversationKey, this.random.bytes(32))
     } catch (error) {
       if (error instanceof PylonError) throw error
       throw new PylonError('event_invalid', 'The text is empty or too long to be encrypted (NIP-44).', { cause: error })
@@ -59,7 +66,7 @@ class SecretSigner implements Signer {
   }
 
   nip04Encrypt(peer: string, plaintext: string): string {
-    const iv = freshBytes(16)
+    const iv = this.random.bytes(16)
     const cipher = createCipheriv('aes-256-cbc', this.#sharedWith(peer).x, iv)
     return `${cipher.update(plaintext, 'utf8', 'base64')}${cipher.final('base64')}?iv=${Buffer.from(iv).toString('base64')}`
   }
@@ -95,19 +102,4 @@ class SecretSigner implements Signer {
       throw new PylonError('decrypt_failed', 'The peer is not a point on the curve.', { cause: error })
     }
   }
-}
-
-const POOL = Buffer.alloc(8192)
-let poolAt = POOL.length
-
-/** Random bytes from a pool that is refilled in one call: one system call for many signatures. */
-function freshBytes(length: number): Uint8Array {
-  if (poolAt + length > POOL.length) {
-    randomFillSync(POOL)
-    poolAt = 0
-  }
-  const bytes = Uint8Array.prototype.slice.call(POOL, poolAt, poolAt + length)
-  POOL.fill(0, poolAt, poolAt + length)
-  poolAt += length
-  return bytes
 }

@@ -1,7 +1,7 @@
 /** NIP-01: ids, shapes, kinds and filters. */
 import { hash } from 'node:crypto'
 import { PylonError } from '../../base/errors.ts'
-import { randomHex, systemRandom } from '../../base/random.ts'
+import { type Random, randomHex } from '../../base/random.ts'
 import type { EventTemplate, Filter, IdentifiedEvent, NostrEvent, UnsignedEvent } from '../types.ts'
 
 const HEX_64 = /^[0-9a-f]{64}$/
@@ -27,7 +27,7 @@ export function identify(pubkey: string, template: EventTemplate): IdentifiedEve
 }
 
 /** A tag that makes an event one of its own: the same words in the same second are two events. (`nonce` is NIP-13's.) */
-export const saltTag = (): string[] => ['salt', randomHex(systemRandom, 8)]
+export const saltTag = (random: Random): string[] => ['salt', randomHex(random, 8)]
 
 export const isSigned = (event: IdentifiedEvent): event is NostrEvent => 'sig' in event && typeof event.sig === 'string'
 

@@ -1,6 +1,7 @@
 /** NIP-57: zap requests, and what a receipt must hold before it is believed. */
 import { type Msats, msats } from '../../base/amounts.ts'
 import { parseJson } from '../../base/json.ts'
+import type { Random } from '../../base/random.ts'
 import type { Verifier } from '../reading/verify.ts'
 import type { EventTemplate, NostrEvent } from '../types.ts'
 import { isHex64, parseEvent, saltTag, tagValue, tagValues } from './nip01.ts'
@@ -18,6 +19,8 @@ export interface ZapRequest {
   readonly event?: { readonly id: string; readonly kind?: number }
   readonly comment?: string
   readonly createdAtS: number
+  /** Of its salt. */
+  readonly random: Random
 }
 
 /** To be signed by the payer and sent to the LNURL callback, never published. */
@@ -32,7 +35,7 @@ export function buildZapRequest(zap: ZapRequest): EventTemplate {
       ['p', zap.recipient],
       ...(zap.event === undefined ? [] : [['e', zap.event.id]]),
       ...(zap.event?.kind === undefined ? [] : [['k', String(zap.event.kind)]]),
-      saltTag(),
+      saltTag(zap.random),
     ],
     content: zap.comment ?? '',
   }

@@ -1,7 +1,7 @@
 /** NIP-59 gift wraps and NIP-17 private messages: a rumor, sealed by its author, wrapped by a throwaway key. */
 import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
-import { randomBelow, systemRandom } from '../../base/random.ts'
+import { type Random, randomBelow } from '../../base/random.ts'
 import { createSigner } from '../keys/signer.ts'
 import type { Verifier } from '../reading/verify.ts'
 import type { EventTemplate, IdentifiedEvent, NostrEvent, Signer } from '../types.ts'
@@ -18,18 +18,18 @@ const MAX_BACKDATE_S = 2 * 24 * 3600
 export function sealRumor(author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): NostrEvent {
   return author.sign({
     kind: SEAL_KIND,
-    created_at: nowS - randomBelow(systemRandom, MAX_BACKDATE_S),
+    created_at: nowS - randomBelow(author.random, MAX_BACKDATE_S),
     tags: [],
     content: author.nip44Encrypt(recipient, JSON.stringify(rumor)),
   })
 }
 
 /** A wrap of a seal by a key that is thrown away. NIP-59 wants it dated back; a relay that refuses that gets one dated now. */
-export function wrapSeal(seal: NostrEvent, recipient: string, nowS: number, dated: 'back' | 'now' = 'back'): NostrEvent {
-  const throwaway = freshSigner()
+export function wrapSeal(seal: NostrEvent, recipient: string, nowS: number, random: Random, dated: 'back' | 'now' = 'back'): NostrEvent {
+  const throwaway = freshSigner(random)
   return throwaway.sign({
     kind: WRAP_KIND,
-    created_at: dated === 'now' ? nowS : nowS - randomBelow(systemRandom, MAX_BACKDATE_S),
+    created_at: dated === 'now' ? nowS : nowS - randomBelow(random, MAX_BACKDATE_S),
     tags: [['p', recipient]],
     content: throwaway.nip44Encrypt(recipient, JSON.stringify(seal)),
   })
@@ -37,13 +37,13 @@ export function wrapSeal(seal: NostrEvent, recipient: string, nowS: number, date
 
 /** One wrap of a rumor. Seal and wrap carry times of their own in the past two days. */
 export function wrapRumor(author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): NostrEvent {
-  return wrapSeal(sealRumor(author, rumor, recipient, nowS), recipient, nowS)
+  return wrapSeal(sealRumor(author, rumor, recipient, nowS), recipient, nowS, author.random)
 }
 
-function freshSigner(): Signer {
+function freshSigner(random: Random): Signer {
   for (;;) {
     try {
-      return createSigner(systemRandom.bytes(32))
+      return createSigner(random.bytes(32), random)
     } catch {
       // Out of range with a chance of 2^-128: take another.
     }
@@ -71,7 +71,7 @@ export function buildDm17(
       ...recipients.map((pubkey) => ['p', pubkey]),
       ...(options.replyTo === undefined ? [] : [['e', options.replyTo]]),
       ...(options.subject === undefined ? [] : [['subject', options.subject]]),
-      saltTag(),
+      saltTag(author.random),
     ],
     content: text,
   }
@@ -79,7 +79,7 @@ export function buildDm17(
   const everyone = [...new Set([...recipients, author.pubkey])]
   const wraps = everyone.map((recipient) => {
     const seal = sealRumor(author, rumor, recipient, nowS)
-    return { recipient, seal, event: wrapSeal(seal, recipient, nowS) }
+    return { recipient, seal, event: wrapSeal(seal, recipient, nowS, author.random) }
   })
   return { rumor, wraps }
 }

@@ -2,6 +2,7 @@
 import { type Msats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
+import type { Random } from '../../base/random.ts'
 import { decryptFrom, type EncryptionScheme, encryptTo, schemeOf } from '../keys/encryption.ts'
 import { relayUrls } from '../relay/relay-url.ts'
 import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
@@ -204,6 +205,8 @@ export interface NewJobRequest {
   /** In an open request only a token locked to the provider is safe; in an encrypted one it goes inside. */
   readonly cashuToken?: string
   readonly createdAtS: number
+  /** Of its salt. */
+  readonly random: Random
   /** Hides inputs, params and token from all but the provider. */
   readonly encryptBy?: { readonly signer: Signer; readonly scheme?: EncryptionScheme }
 }
@@ -222,7 +225,7 @@ export function buildJobRequest(job: NewJobRequest): EventTemplate {
     ...(job.provider === undefined ? [] : [['p', job.provider]]),
     ...(job.expiresAtS === undefined ? [] : [expirationTag(job.expiresAtS)]),
     // The same order twice in a second is two jobs.
-    saltTag(),
+    saltTag(job.random),
   ]
   if (job.encryptBy === undefined) return { kind: job.kind, created_at: job.createdAtS, tags: [...sensitive, ...open], content: '' }
   if (job.provider === undefined) throw new PylonError('usage', 'An encrypted job needs a provider to encrypt to.')

@@ -15,7 +15,7 @@ export function buildHttpAuth(signer: Signer, request: { url: string; method: st
       ['method', request.method.toUpperCase()],
       ...(request.body === undefined ? [] : [['payload', hash('sha256', request.body)]]),
       // Servers refuse an id that they have seen.
-      saltTag(),
+      saltTag(signer.random),
     ],
     content: '',
   })

@@ -63,7 +63,7 @@ export class OutboxMessages {
     if (seal === undefined || !mayBeAboutDate(words) || event.created_at > unixSeconds(scope.clock) - FRESH_S) return undefined
     const make = async () => {
       const { store, logger } = this.#deps
-      const newer = wrapSeal(parseEvent(seal), tagValue(event, 'p') ?? '', unixSeconds(scope.clock), 'now')
+      const newer = wrapSeal(parseEvent(seal), tagValue(event, 'p') ?? '', unixSeconds(scope.clock), scope.random, 'now')
       try {
         await store.write(remakeMessage({ messageId: message.id, event: newer }))
         message.replace(newer)

@@ -3,6 +3,7 @@
  * nothing, since the key may be a person's, with years of a life on it.
  */
 import { hash } from 'node:crypto'
+import { doublingMs } from '../../base/backoff.ts'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { all } from '../../store/commands.ts'
@@ -16,8 +17,7 @@ import type { EventTemplate, IdentifiedEvent, Nostr, NostrEvent } from '../types
 import { type Merged, mergeDmRelays, mergeProfile, mergeRelayList, NOTHING_SAID, type OwnWords, type Said } from './self-merge.ts'
 
 const KINDS = [0, RELAY_LIST_KIND, DM_RELAYS_KIND] as const
-const FIRST_RETRY_MS = 5000
-const MAX_RETRY_MS = 120_000
+const RETRY = { minMs: 5000, maxMs: 120_000 }
 /** What nobody has while those that the key writes to are silent is not there after so long: lists outlive their relays. */
 const DOUBT_MS = 60_000
 
@@ -159,8 +159,7 @@ export class SelfPublisher {
   #wait(pubkey: string, digest: string, before: Waiting | undefined): void {
     const now = this.#deps.clock.now()
     const tries = (before?.tries ?? 0) + 1
-    const waitMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(tries - 1, 10))
-    this.#waiting.set(pubkey, { digest, since: before?.since ?? now, tries, nextAt: now + waitMs })
+    this.#waiting.set(pubkey, { digest, since: before?.since ?? now, tries, nextAt: now + doublingMs(RETRY, tries) })
   }
 }
 

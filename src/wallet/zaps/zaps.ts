@@ -74,6 +74,7 @@ async function fixZap(deps: ZapSenderDeps, order: ZapOrder, idempotencyKey: stri
   const known = getZapSend(deps.store, idempotencyKey)
   if (known === undefined) {
     const { lnurl } = await resolveTarget(deps, order)
+    const signer = deps.nostr.keyring.signer(from.pubkey)
     const template = buildZapRequest({
       recipient,
       amountMsats: msats(amountSats * 1000n),
@@ -82,8 +83,9 @@ async function fixZap(deps: ZapSenderDeps, order: ZapOrder, idempotencyKey: stri
       ...(eventId === undefined ? {} : { event: { id: eventId, ...(order.eventKind === undefined ? {} : { kind: order.eventKind }) } }),
       comment: order.comment,
       createdAtS: unixSeconds(deps.clock),
+      random: signer.random,
     })
-    const zapRequest = JSON.stringify(deps.nostr.keyring.signer(from.pubkey).sign(template))
+    const zapRequest = JSON.stringify(signer.sign(template))
     await deps.store.write(insertZapSend({ idempotencyKey, requestDigest: digest, zapRequest, at: deps.clock.now() }))
   }
   const row = getZapSend(deps.store, idempotencyKey)

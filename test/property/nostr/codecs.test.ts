@@ -70,6 +70,7 @@ describe('a job request', () => {
         const event = signed(
           customer,
           buildJobRequest({
+            random: customer.random,
             ...job,
             provider: provider.pubkey,
             ...(scheme === undefined ? {} : { encryptBy: { signer: customer, scheme } }),
@@ -161,7 +162,10 @@ describe('a job request', () => {
 })
 
 describe('an answer', () => {
-  const request = signed(customer, buildJobRequest({ kind: 5001, inputs: [{ data: 'text', type: 'text' }], createdAtS: NOW_S }))
+  const request = signed(
+    customer,
+    buildJobRequest({ kind: 5001, inputs: [{ data: 'text', type: 'text' }], createdAtS: NOW_S, random: customer.random }),
+  )
 
   it('is read back as it was built', () => {
     const fields = fc.record({
@@ -285,6 +289,7 @@ describe('a zap receipt', () => {
       event: { id: job, kind: 7000 },
       comment: 'thanks',
       createdAtS: NOW_S,
+      random: customer.random,
     })
     const request = customer.sign(template)
     const description = JSON.stringify(change.request?.(request) ?? request)

@@ -1,6 +1,7 @@
 /** NIP-17 and NIP-59: the example of the NIP, nostr-tools as the other side, and wraps that lie. */
 import { unwrapEvent } from 'nostr-tools/nip59'
 import { describe, expect, it } from 'vitest'
+import { seededRandom } from '../../../src/base/random.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { buildDm04, openDm04 } from '../../../src/nostr/nips/nip04.ts'
@@ -35,6 +36,14 @@ describe('NIP-17', () => {
       content: 'Hola, que tal?',
       pubkey: '44900586091b284416a0c001f677f9c49f7639a55c3f1e2ec130a8e1a7998e1b',
     })
+  })
+
+  it('is the same to the signature where a seed repeats the run, and another for another seed', () => {
+    const wrapsOf = (seed: number) =>
+      buildDm17(createSigner(new Uint8Array(32).fill(1), seededRandom(seed)), [bob.pubkey], 'hi', NOW_S).wraps.map(({ event }) => event)
+    expect(wrapsOf(1)).toEqual(wrapsOf(1))
+    const ids = [...wrapsOf(1), ...wrapsOf(2)].map(({ id }) => id)
+    expect(new Set(ids).size).toBe(ids.length)
   })
 
   it('wraps for every recipient and the author, backdated and unlinkable, one rumor', () => {
