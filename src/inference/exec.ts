@@ -1,6 +1,6 @@
 /** Runs a command of the owner on text from a stranger: no shell, a bare environment, its own process group, bounds on time and output. */
 import { spawn } from 'node:child_process'
-import { rmSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { basename } from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import { PylonError } from '../base/errors.ts'
@@ -66,7 +66,7 @@ export async function runCommand(spec: CommandSpec, run: CommandRun, clock: Cloc
     return await spawnAndCollect(spec, run, dir, clock)
   } finally {
     await endStrays(dir)
-    rmSync(dir, { recursive: true, force: true, maxRetries: 3 })
+    await rm(dir, { recursive: true, force: true, maxRetries: 3 })
   }
 }
 

@@ -2,8 +2,8 @@
  * What a command leaves behind: a scratch folder, and processes that left its group. Both carry a mark that names the node that ran
  * it, so that they end with the command, and at the next start when the node was killed meanwhile.
  */
-import { mkdtempSync, readlinkSync, rmSync } from 'node:fs'
-import { readdir, readFile, readlink, stat } from 'node:fs/promises'
+import { mkdtempSync, readlinkSync } from 'node:fs'
+import { readdir, readFile, readlink, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { bootId, identifyProcess, isSameProcess } from '../base/process-identity.ts'
@@ -50,7 +50,7 @@ export async function sweepTraces(): Promise<{ processes: number; folders: numbe
     const path = join(tmpdir(), name)
     const found = await stat(path).catch(() => undefined)
     if (found?.uid !== process.getuid?.()) continue
-    rmSync(path, { recursive: true, force: true, maxRetries: 3 })
+    await rm(path, { recursive: true, force: true, maxRetries: 3 })
     folders++
   }
   return { processes, folders }

@@ -32,7 +32,7 @@ export async function buildIncusImages(
     const { created } = await setUpIncus(incus, { pool, profile, hostPaths, ...(network === undefined ? {} : { network }) })
     // The guest program is not needed by runs in the small image, whose guest is a shell script.
     const guestDir = order.kinds.includes('debian') ? guestDirOf(config) : null
-    if (guestDir !== null) installGuest(guestDir)
+    if (guestDir !== null) await installGuest(guestDir)
     const images: { alias: string; fingerprint: string }[] = []
     for (const kind of order.kinds) {
       const tarball = await buildImage(kind, {

@@ -1,16 +1,18 @@
 /** Builds the two images that Pylon runs on: a tiny one of busybox alone, and a Debian one that a full guest needs. */
 import { execFile } from 'node:child_process'
-import { accessSync, constants, copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, readFileSync } from 'node:fs'
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
-import { gzipSync } from 'node:zlib'
+import { gzip } from 'node:zlib'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { type TarEntry, tarOf } from './tar.ts'
 
 export type ImageKind = 'busybox' | 'debian'
 
 const run = promisify(execFile)
+const packed = promisify(gzip)
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'aarch64' }
 
@@ -73,14 +75,14 @@ async function buildBusybox(busybox: string): Promise<Buffer> {
     { type: 'directory', path: 'rootfs', mode: 0o755 },
     ...dirs.map((path) => dir(path)),
     dir('tmp', 0o1777),
-    file('bin/busybox', readFileSync(busybox), 0o755),
+    file('bin/busybox', await readFile(busybox), 0o755),
     ...applets.map((applet): TarEntry => ({ type: 'symlink', path: `rootfs/bin/${applet}`, target: 'busybox' })),
     file('sbin/init', initScript('/bin/sh'), 0o755),
     file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n'),
     file('etc/group', 'root:x:0:\nnogroup:x:65534:\n'),
     file('etc/hosts', '127.0.0.1 localhost\n'),
   ])
-  return gzipSync(tar, { level: 6 })
+  return packed(tar, { level: 6 })
 }
 
 /** By debootstrap, which needs root and a Debian mirror; about half a minute. */
@@ -89,33 +91,33 @@ async function buildDebian(busybox: string, suite: string, mirror: string | unde
   if (debootstrap === undefined || process.getuid?.() !== 0) {
     throw new PylonError('runtime_unsupported', 'The Debian image needs debootstrap and root: install debootstrap and run this with sudo.')
   }
-  const work = mkdtempSync(join(tmpdir(), 'pylon-image-'))
+  const work = await mkdtemp(join(tmpdir(), 'pylon-image-'))
   try {
     const rootfs = join(work, 'rootfs')
     const env = { ...process.env, PATH: searchPath().join(delimiter), DEBIAN_FRONTEND: 'noninteractive' }
     const args = ['--variant=minbase', suite, rootfs, ...(mirror === undefined ? [] : [mirror])]
     await run(debootstrap, args, { env, maxBuffer: MAX_OUTPUT_BYTES })
     // minbase has no init, and nothing that sets up the loopback.
-    copyFileSync(busybox, join(rootfs, 'bin/busybox'))
-    writeFileSync(join(rootfs, 'sbin/init'), initScript('/bin/bash'), { mode: 0o755 })
+    await copyFile(busybox, join(rootfs, 'bin/busybox'))
+    await writeFile(join(rootfs, 'sbin/init'), initScript('/bin/bash'), { mode: 0o755 })
     // debootstrap copies those of the host, which are no guest's business.
-    for (const name of ['resolv.conf', 'hostname']) rmSync(join(rootfs, 'etc', name), { force: true })
-    empty(join(rootfs, 'var/lib/apt/lists'))
-    empty(join(rootfs, 'var/cache/apt/archives'))
-    mkdirSync(join(rootfs, 'opt'), { recursive: true })
-    writeFileSync(join(work, 'metadata.yaml'), metadataYaml('debian', 'full', suite))
-    const packed = join(work, 'image.tar.gz')
-    await run('tar', ['-C', work, '--numeric-owner', '-czf', packed, 'metadata.yaml', 'rootfs'], { env, maxBuffer: MAX_OUTPUT_BYTES })
-    return readFileSync(packed)
+    for (const name of ['resolv.conf', 'hostname']) await rm(join(rootfs, 'etc', name), { force: true })
+    await empty(join(rootfs, 'var/lib/apt/lists'))
+    await empty(join(rootfs, 'var/cache/apt/archives'))
+    await mkdir(join(rootfs, 'opt'), { recursive: true })
+    await writeFile(join(work, 'metadata.yaml'), metadataYaml('debian', 'full', suite))
+    const tarball = join(work, 'image.tar.gz')
+    await run('tar', ['-C', work, '--numeric-owner', '-czf', tarball, 'metadata.yaml', 'rootfs'], { env, maxBuffer: MAX_OUTPUT_BYTES })
+    return await readFile(tarball)
   } catch (error) {
     throw new PylonError('runtime_failed', `The Debian image could not be built: ${messageOf(error).slice(0, 2000)}`, { cause: error })
   } finally {
-    rmSync(work, { recursive: true, force: true })
+    await rm(work, { recursive: true, force: true })
   }
 }
 
-function empty(dir: string): void {
-  for (const name of readdirSync(dir)) rmSync(join(dir, name), { recursive: true, force: true })
+async function empty(dir: string): Promise<void> {
+  for (const name of await readdir(dir)) await rm(join(dir, name), { recursive: true, force: true })
 }
 
 /** Debian keeps debootstrap in /usr/sbin, which is not on everybody's path. */

@@ -1,6 +1,7 @@
 /** Named folders that outlive a runtime, their owners, and snapshots of them as copies. */
 import { execFile } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { z } from 'zod'
@@ -144,6 +145,6 @@ export async function removeTree(path: string): Promise<void> {
     await run('rm', ['-rf', '--', path])
   } catch {
     await run('chmod', ['-R', 'u+rwX', '--', path]).catch(() => undefined)
-    rmSync(path, { recursive: true, force: true, maxRetries: 3 })
+    await rm(path, { recursive: true, force: true, maxRetries: 3 })
   }
 }
