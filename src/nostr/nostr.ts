@@ -95,10 +95,7 @@ export function createNostr(deps: NostrDeps): Nostr {
     },
     health: () => pool.ownRelays().map(healthOf),
     subscribe: (spec) => subscriptions.open(spec),
-    async query(filters, options) {
-      const { events, complete } = await queryRelays(queries, filters, options)
-      return { events, complete }
-    },
+    query: (filters, options) => queries.scope.run('query', () => queryRelays(queries, filters, options)),
     listen: (spec) => listenRelays(queries, spec),
     nudgeOutbox: () => outbox.nudge(),
     onPublished: (keyPrefix, handler) => outbox.listen('accepted', keyPrefix, ({ key, eventId }) => handler(key, eventId)),

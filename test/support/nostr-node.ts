@@ -21,6 +21,8 @@ export interface TestNostr {
   readonly keyring: HomeKeyring
   readonly dialer: Dialer
   readonly nostr: Nostr
+  /** What the layer runs under; closed by `stop`. */
+  readonly scope: Scope
   /** Closes; the folder stays when `keep`. */
   stop(options?: { keep?: boolean; kill?: boolean }): Promise<void>
 }
@@ -61,6 +63,7 @@ export function startNostr(options: {
     keyring,
     dialer,
     nostr,
+    scope,
     async stop({ keep = false, kill = false } = {}) {
       // A kill leaves memory behind: the store goes first, so that nothing more reaches it.
       isKilled = kill

@@ -18,6 +18,7 @@ export function unseal(key: Uint8Array, sealed: Sealed): string | undefined {
     const plaintext = xchacha20poly1305(key, new Uint8Array(sealed.nonce)).decrypt(new Uint8Array(sealed.ciphertext))
     return Buffer.from(plaintext).toString('utf8')
   } catch {
+    // The tag does not match.
     return undefined
   }
 }

@@ -13,6 +13,7 @@ function tryDecode(text: string): ReturnType<typeof decode> | undefined {
   try {
     return decode(text)
   } catch {
+    // No bech32 text.
     return undefined
   }
 }

@@ -110,6 +110,7 @@ export function parseZapRequest(text: string, verifier: Verifier): NostrEvent | 
     const request = parseEvent(parseJson(text))
     return request.kind === ZAP_REQUEST_KIND && verifier.verify(request) ? request : undefined
   } catch {
+    // No event: a stranger's text.
     return undefined
   }
 }

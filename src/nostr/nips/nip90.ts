@@ -77,6 +77,7 @@ function pubkeyIn(text: string): string | undefined {
   try {
     return parsePubkey(text)
   } catch {
+    // Names nobody.
     return undefined
   }
 }

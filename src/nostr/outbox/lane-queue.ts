@@ -1,22 +1,5 @@
 /** What one lane has still to do, in order: what is due, and what waits for a later try. */
-import type { OutboxMessage } from './message.ts'
-
-/** One message on its way to one relay. */
-export interface Delivery {
-  readonly message: OutboxMessage
-  attempts: number
-  /** When to try again, or when it was sent (ms). */
-  at: number
-  /** The event that was sent. */
-  sentId: string
-  /** What was recorded of it last. */
-  lastError: string | undefined
-  /** Refusals without a reason that we know. */
-  unexplained: number
-  triedAuth: boolean
-  /** Connections that were lost while it was under way. */
-  losses: number
-}
+import type { Delivery } from './delivery.ts'
 
 /** A next try further ahead than this was set by a clock that has been set back since. */
 const MAX_AHEAD_MS = 600_000

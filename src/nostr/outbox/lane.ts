@@ -1,34 +1,27 @@
 /** The way to one relay: deliveries that are due, under way or waiting for another try, many at once. */
-import { type BackoffPolicy, backoffMs } from '../../base/backoff.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import type { Scope } from '../../base/scope.ts'
-import type { DeliveryOutcome, DeliveryState } from '../../store/nostr/outbox.ts'
-import { prefixOf } from '../relay/frames.ts'
 import type { Hold } from '../relay/pool.ts'
 import type { Relay } from '../relay/relay.ts'
 import type { Signer } from '../types.ts'
+import { Delivery, type DeliveryRecord } from './delivery.ts'
 import { LaneLink } from './lane-link.ts'
-import { type Delivery, LaneQueue } from './lane-queue.ts'
+import { LaneQueue } from './lane-queue.ts'
 import type { OutboxMessage } from './message.ts'
 import { Pace } from './pace.ts'
-import { judgeOk, reasonOfRefusal } from './verdict.ts'
+import { judgeOk } from './verdict.ts'
 
 /** Where fewer wait, more comes from the table. */
 const REFILL_BELOW = 256
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024
 const OK_TIMEOUT_MS = 10_000
 const EPHEMERAL_OK_TIMEOUT_MS = 5000
-const RETRY: BackoffPolicy = { minMs: 1000, maxMs: 300_000, jitter: 0.3 }
 /** The connection was lost so often while a message was under way: it may be the cause, and goes alone from then on. */
 const LOSSES_OF_SUSPECT = 2
-/** So often a relay may refuse an event in words that mean nothing to us; some minutes go by until then. */
-const MAX_UNEXPLAINED = 8
 
-export interface LaneDeps {
+export interface LaneDeps extends DeliveryRecord {
   /** Of this lane alone. */
   readonly scope: Scope
-  /** As the rows name the relay. */
-  readonly name: string
   /** @param as the key that the connection is for alone */
   hold(as?: string): Hold | undefined
   /** Not one of our own relays: its place is wanted by others. */
@@ -37,7 +30,6 @@ export interface LaneDeps {
   signerOf(pubkey: string): Signer | undefined
   /** What makes a message anew that was refused in these words, where that can be. */
   remake(message: OutboxMessage, words: string): (() => Promise<void>) | undefined
-  onOutcome(message: OutboxMessage, outcome: DeliveryOutcome): void
   /** The keys are locked: everything waits. */
   onLocked(): void
   /** Called when there is room for more from the table. */
@@ -87,17 +79,7 @@ export class Lane {
   add(message: OutboxMessage, attempts: number, nextAt: number): void {
     message.lanes++
     this.newestId = Math.max(this.newestId, message.id)
-    const delivery: Delivery = {
-      message,
-      attempts,
-      at: nextAt,
-      sentId: '',
-      lastError: undefined,
-      unexplained: 0,
-      triedAuth: false,
-      losses: 0,
-    }
-    this.#queue.add(delivery, this.#now)
+    this.#queue.add(new Delivery(message, this.#deps, { attempts, nextAt }), this.#now)
   }
 
   /** For good. */
@@ -163,7 +145,7 @@ export class Lane {
       this.#flying.delete(id)
       this.#link.relay?.forgetOk(id)
       this.#pace.failed(delivery.at, now)
-      if (delivery.message.isEphemeral) this.#settle(delivery, 'expired', 'no OK')
+      if (delivery.message.isEphemeral) delivery.settle('expired', 'no OK')
       else this.#retry(delivery, 'no OK in time')
     }
     this.#queue.wake(now, (delivery) => this.#dropIfOver(delivery))
@@ -194,7 +176,7 @@ export class Lane {
     if (frame === undefined) return !this.#lockedNow
     const limit = relay.limits.maxMessageLength
     if (limit !== undefined && Buffer.byteLength(frame) > limit) {
-      this.#settle(delivery, 'rejected', `longer than the relay takes (${limit} bytes)`)
+      delivery.settle('rejected', `longer than the relay takes (${limit} bytes)`)
       return true
     }
     delivery.at = this.#now
@@ -212,7 +194,7 @@ export class Lane {
     } catch (error) {
       this.#lockedNow = isPylonError(error, 'locked')
       if (this.#lockedNow) this.#deps.onLocked()
-      else this.#settle(delivery, 'rejected', messageOf(error))
+      else delivery.settle('rejected', messageOf(error))
       return undefined
     }
   }
@@ -225,11 +207,13 @@ export class Lane {
     switch (judgeOk(ok, message)) {
       case 'taken':
         this.#pace.accepted()
-        this.#settle(delivery, 'accepted', null)
+        delivery.settle('accepted', null)
         break
       case 'too_fast':
         this.#pace.limited(delivery.at, now)
-        this.#putBack(delivery, words)
+        // It keeps its place before those that came after it.
+        this.#queue.putBack(delivery)
+        delivery.note(words)
         break
       case 'log_in':
         this.#authThenRetry(relay, delivery, words)
@@ -240,7 +224,7 @@ export class Lane {
         break
       case 'later':
         this.#pace.failed(delivery.at, now)
-        if (delivery.message.isEphemeral || isUnexplained(delivery, message)) this.#refused(relay, delivery, words)
+        if (delivery.message.isEphemeral || delivery.isUnexplained(message)) this.#refused(relay, delivery, words)
         else this.#retryAnew(delivery, words)
         break
     }
@@ -254,21 +238,13 @@ export class Lane {
     // Some say so to whom they have not asked to log in.
     else if (message.startsWith('restricted:') && (!delivery.triedAuth || this.#as === undefined))
       this.#authThenRetry(relay, delivery, message, true)
-    else this.#settle(delivery, 'rejected', message)
+    else delivery.settle('rejected', message)
   }
 
   #retryAnew(delivery: Delivery, message: string): void {
     const remade = this.#deps.remake(delivery.message, message)
     if (remade === undefined) this.#retry(delivery, message)
     else this.#setAside(delivery, remade)
-  }
-
-  /** It keeps its place before those that came after it. */
-  #putBack(delivery: Delivery, message: string): void {
-    this.#queue.putBack(delivery)
-    if (delivery.lastError === message) return
-    delivery.at = 0
-    this.#report(delivery, 'pending', message)
   }
 
   /** Until that is done, and then sends it on. */
@@ -290,7 +266,7 @@ export class Lane {
     const giveWay = () => {
       if (signer !== undefined && wasAsked && this.#goApart(delivery, signer.pubkey)) return
       this.#pace.failed(delivery.at, this.#now)
-      if (final) this.#settle(delivery, 'rejected', message)
+      if (final) delivery.settle('rejected', message)
       else this.#retry(delivery, message)
     }
     if (signer === undefined || delivery.triedAuth) {
@@ -321,18 +297,15 @@ export class Lane {
   }
 
   #retry(delivery: Delivery, error: string): void {
-    delivery.attempts++
-    delivery.triedAuth = false
-    delivery.at = this.#now + backoffMs(RETRY, delivery.attempts, this.#deps.scope.random)
+    delivery.postpone(this.#deps.scope, error)
     this.#queue.wait(delivery)
-    this.#report(delivery, 'pending', error)
   }
 
   #dropIfOver(delivery: Delivery): boolean {
-    if (delivery.message.isSuperseded) this.#settle(delivery, 'superseded', null)
+    if (delivery.message.isSuperseded) delivery.settle('superseded', null)
     else if (delivery.message.notAfter < this.#now)
       // What the relay said of it last stays; without that, why the relay is not there.
-      this.#settle(delivery, 'expired', delivery.lastError === undefined ? this.#link.whyDown : null)
+      delivery.settle('expired', delivery.hasError ? null : this.#link.whyDown)
     else return false
     return true
   }
@@ -355,26 +328,7 @@ export class Lane {
   rejectAll(reason: string): void {
     const deliveries = [...this.#queue.drain(), ...this.#aside]
     this.#aside.clear()
-    for (const delivery of deliveries) this.#settle(delivery, 'rejected', reason)
+    for (const delivery of deliveries) delivery.settle('rejected', reason)
     for (const lane of this.#apart.values()) lane.rejectAll(reason)
   }
-
-  #settle(delivery: Delivery, state: DeliveryState, error: string | null): void {
-    delivery.message.lanes--
-    if (state === 'accepted') delivery.attempts++
-    this.#report(delivery, state, error)
-  }
-
-  #report(delivery: Delivery, state: DeliveryState, error: string | null): void {
-    const { message, attempts, at } = delivery
-    if (error !== null) delivery.lastError = error
-    const reason = state === 'rejected' ? { reason: reasonOfRefusal(error ?? '') } : {}
-    const nextAt = state === 'pending' ? at : 0
-    this.#deps.onOutcome(message, { messageId: message.id, relay: this.#deps.name, state, attempts, error, nextAt, ...reason })
-  }
-}
-
-/** A relay that goes on refusing in words that are no prefix of NIP-01 means it; `error:` is its own trouble, which may end. */
-function isUnexplained(delivery: Delivery, message: string): boolean {
-  return prefixOf(message) !== 'error' && ++delivery.unexplained >= MAX_UNEXPLAINED
 }

@@ -41,6 +41,7 @@ export function shapeOf(raw: unknown): NostrEvent | undefined {
   try {
     return parseEvent(raw)
   } catch {
+    // No event: relays send what they like.
     return undefined
   }
 }
