@@ -34,7 +34,7 @@ export class WalletEvents {
     return causesOfDueEvents(this.#context.store, this.#context.clock.now())
   }
 
-  /** Delivers what is due of one cause, one after the other; the caller runs one delivery of a cause at a time. */
+  /** Tells what is due of one cause, one after the other; the caller has one cause told once at a time. */
   async deliver(causeType: string): Promise<void> {
     const { store, clock } = this.#context
     for (const row of dueWalletEvents(store, causeType, clock.now())) await this.#deliverOne(row)

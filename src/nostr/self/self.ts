@@ -134,7 +134,7 @@ export class SelfPublisher {
       const there = found.get(kind)
       const isSame = there !== undefined && !how.isRepeat && sameBody(there, body)
       const event = isSame ? there : identify(spec.pubkey, { kind, created_at: createdAtS, ...body })
-      return deliveries(`${spec.keyPrefix}${kind}`, event, how)
+      return messagesFor(`${spec.keyPrefix}${kind}`, event, how)
     })
     const stored: Stored = {
       digest: how.digest,
@@ -164,7 +164,7 @@ export class SelfPublisher {
 }
 
 /** One message for all, or, where others got this event before, one for each relay that had to wait: an event goes out once under a key. */
-function deliveries(
+function messagesFor(
   key: string,
   event: IdentifiedEvent | NostrEvent,
   { isNew, ready, writes }: { isNew: boolean; ready: readonly string[]; writes: readonly string[] },
