@@ -183,11 +183,14 @@ export class Scope implements AsyncDisposable {
    * @returns whether it ended, well or not
    */
   async patience(ms: number, ended: Promise<unknown>, signal?: AbortSignal): Promise<boolean> {
+    const settled = ended.then(
+      () => true,
+      () => true,
+    )
     try {
       const isEnd = await this.hear<boolean>(ms, (tell) => {
         const giveUp = () => tell(false)
-        const end = () => tell(true)
-        ended.then(end, end)
+        settled.then(tell, giveUp)
         signal?.addEventListener('abort', giveUp, { once: true })
         if (signal?.aborted === true) giveUp()
         return () => signal?.removeEventListener('abort', giveUp)
@@ -199,11 +202,13 @@ export class Scope implements AsyncDisposable {
     }
   }
 
-  /** The work's own outcome, or `timeout` after `ms`: its signal aborts then, and it stays ours until it ends. @throws timeout, shutting_down */
-  async within<T>(name: string, ms: number, work: Work<T>): Promise<T> {
+  /**
+   * The work's own outcome, or `late` after `ms`: its signal aborts then, and it stays ours until it ends.
+   * @throws what `late` makes (timeout), shutting_down
+   */
+  async within<T>(name: string, ms: number, work: Work<T>, late = () => lateError(name, ms)): Promise<T> {
     const limit = new AbortController()
-    const late = new PylonError('timeout', `${name} took longer than ${ms / 1000} s.`)
-    const cancel = this.clock.after(ms, () => limit.abort(late))
+    const cancel = this.clock.after(ms, () => limit.abort(late()))
     try {
       return await this.until(name, limit.signal, work)
     } finally {
@@ -367,6 +372,10 @@ export class Backoff {
   reset(): void {
     this.#failures = 0
   }
+}
+
+function lateError(name: string, ms: number): PylonError {
+  return new PylonError('timeout', `${name} took longer than ${ms / 1000} s.`)
 }
 
 /** Rejects with the signal's reason; never resolves. */

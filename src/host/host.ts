@@ -1,6 +1,8 @@
 /** The host: spawns agents, keeps them running, and answers the owner's questions about them. */
 import { PylonError } from '../base/errors.ts'
-import { randomBelow, randomUuid, systemRandom } from '../base/random.ts'
+import { KeyedQueue } from '../base/keyed-queue.ts'
+import { randomBelow, randomUuid } from '../base/random.ts'
+import type { Scope } from '../base/scope.ts'
 import { npubOf, parsePubkey } from '../nostr/nips/nip19.ts'
 import { SelfPublisher } from '../nostr/self/self.ts'
 import { type AgentRow, findAgent, insertAgent, listAgents, markAgentDeleted, patchAgent } from '../store/agents/agents.ts'
@@ -25,7 +27,7 @@ export interface Host {
   /** Takes up all agents; again after an unlock. Resolves when each is scheduled; addresses and profiles follow on their own. */
   start(): Promise<void>
   /** Stops thinking at once, lets actions end; what is left open goes on at the next start. */
-  close(timeoutMs: number): Promise<void>
+  close(drainMs: number): Promise<void>
   status(): { state: 'ok' | 'degraded' | 'off'; reason?: string; agents: AgentView[] }
   /** @throws locked, invalid_request, agent_exists, agent_name_invalid, brain_invalid, script_invalid, identity_invalid */
   spawn(spec: SpawnSpec): Promise<AgentDetail>
@@ -59,35 +61,36 @@ export function createHost(deps: HostDeps): Host {
 
 class AgentHost implements Host {
   readonly #deps: HostDeps
-  readonly #stop = new AbortController()
+  readonly #thinking: Scope
   readonly #inbox: Inbox
   readonly #overhearing: Overhearing
   readonly #scheduler: Scheduler
   readonly #self: SelfPublisher
   readonly #upkeep: Upkeep
-  #phase: 'off' | 'on' | 'closed' = 'off'
+  #isOn = false
   #offReason = 'the host was not started'
   /** Spawns one after the other, so that names and accounts are given out once. */
-  #spawning: Promise<unknown> = Promise.resolve()
+  readonly #spawning = new KeyedQueue()
 
   constructor(deps: HostDeps) {
     this.#deps = deps
-    const ticker = new Ticker(deps, new Publisher(deps), this.#stop.signal)
     this.#self = new SelfPublisher(deps)
     this.#upkeep = new Upkeep(deps, this.#self, () => this.#scheduler.wake())
+    this.#thinking = deps.scope.child('thinking')
+    const ticker = new Ticker(deps, new Publisher(deps), this.#thinking)
     this.#scheduler = new Scheduler(deps, ticker, (pubkey) => this.#upkeep.follow(pubkey))
     this.#inbox = new Inbox(deps, () => this.#scheduler.wake())
     this.#overhearing = new Overhearing(deps, (pubkey, event) => this.#inbox.receive(pubkey, event))
   }
 
   async start(): Promise<void> {
-    if (this.#phase !== 'off') return
+    if (this.#isOn || this.#deps.scope.isClosing) return
     const { keyring, store } = this.#deps
     if (keyring.locked) {
       this.#offReason = 'the keys are locked; run: pylon unlock'
       return
     }
-    this.#phase = 'on'
+    this.#isOn = true
     for (const agent of listAgents(store)) if (agent.accountIndex !== null) keyring.account(agent.accountIndex)
     await this.#upkeep.start()
     for (const agent of listAgents(store)) {
@@ -99,28 +102,16 @@ class AgentHost implements Host {
     this.#scheduler.start()
   }
 
-  async close(timeoutMs: number): Promise<void> {
-    if (this.#phase === 'closed') return
-    this.#phase = 'closed'
-    this.#upkeep.close()
+  async close(drainMs: number): Promise<void> {
     this.#inbox.close()
-    this.#overhearing.close()
-    this.#stop.abort(new PylonError('shutting_down', 'The host is shutting down.'))
-    const late = new Promise<void>((resolve) => {
-      const cancel = this.#deps.clock.after(timeoutMs, resolve)
-      void this.#scheduler.close().then(() => {
-        cancel()
-        resolve()
-      })
-    })
-    await late
+    await Promise.all([this.#thinking.close(), this.#deps.scope.close(drainMs)])
   }
 
   status(): { state: 'ok' | 'degraded' | 'off'; reason?: string; agents: AgentView[] } {
     const agents = this.list()
-    if (this.#phase !== 'on') {
-      const locked = this.#deps.keyring.locked
-      return { state: locked ? 'degraded' : 'off', reason: this.#phase === 'closed' ? 'the host is closed' : this.#offReason, agents }
+    const { keyring, scope } = this.#deps
+    if (!this.#isOn || scope.isClosing) {
+      return { state: keyring.locked ? 'degraded' : 'off', reason: scope.isClosing ? 'the host is closed' : this.#offReason, agents }
     }
     const failing = listAgents(this.#deps.store).filter((agent) => agent.failures > 0)
     const reasons = failing.map((agent) => `${agent.name}: ${agents.find((view) => view.pubkey === agent.pubkey)?.reason ?? 'failing'}`)
@@ -137,13 +128,13 @@ class AgentHost implements Host {
 
   async spawn(spec: SpawnSpec): Promise<AgentDetail> {
     if (this.#deps.keyring.locked) throw new PylonError('locked', 'The keys are locked; run: pylon unlock.')
-    const turn = this.#spawning.then(() => this.#insert(spec))
-    this.#spawning = turn.catch(() => undefined)
-    const pubkey = await turn
+    const pubkey = await this.#spawning.run('spawn', () => this.#insert(spec))
     await this.#upkeep.introduce(pubkey)
     if (spec.import?.trimStart().startsWith('{') === true) {
       // The bundle brought the wallet's seed: what it holds at our mints is found by it (NUT-09).
-      this.#upkeep.inBackground('restore', async () => void (await this.#deps.wallets.restore({ kind: 'agent', pubkey })))
+      this.#upkeep.inBackground('restore', async () => {
+        await this.#deps.wallets.restore({ kind: 'agent', pubkey })
+      })
     }
     this.#inbox.watch(this.#byPubkey(pubkey))
     this.#scheduler.wake()
@@ -154,7 +145,7 @@ class AgentHost implements Host {
     const { store, clock, config } = this.#deps
     const parsed = parseSpawn(spec, config())
     const taken = new Set(listAgents(store).map((agent) => agent.name))
-    const name = parsed.name ?? freshName(taken, randomBelow(systemRandom, 1000))
+    const name = parsed.name ?? freshName(taken, randomBelow(this.#deps.scope.random, 1000))
     if (taken.has(name)) throw new PylonError('agent_exists', `There is an agent named ${name} already; choose another --name.`)
     const { signer, accountIndex } = await keyFor(this.#deps, parsed.import)
     const agent = { ...parsed.agent, pubkey: signer.pubkey, npub: npubOf(signer.pubkey), name, accountIndex }
@@ -179,7 +170,7 @@ class AgentHost implements Host {
 
   async refresh(ref: string): Promise<AgentDetail> {
     const agent = this.#find(ref)
-    if (this.#phase === 'on') await this.#upkeep.lookAtWallet(agent.pubkey)
+    if (this.#isOn && !this.#deps.scope.isClosing) await this.#upkeep.lookAtWallet(agent.pubkey)
     return this.#detail(this.#byPubkey(agent.pubkey))
   }
 
@@ -202,7 +193,7 @@ class AgentHost implements Host {
     allowRelays(this.#deps, { relays: patch.relays ?? [] })
     await this.#deps.store.write(patchAgent({ pubkey: agent.pubkey, patch: { ...patch, ...nextTickAt, ...forgiven } }))
     const changed = this.#byPubkey(agent.pubkey)
-    if (this.#phase === 'on') {
+    if (this.#isOn && !this.#deps.scope.isClosing) {
       if (patch.relays !== undefined) this.#inbox.watch(changed)
       await publishProfile(this.#deps, this.#self, changed)
       await this.#upkeep.follow(agent.pubkey)
@@ -217,7 +208,7 @@ class AgentHost implements Host {
 
   async setGoals(ref: string, goals: readonly GoalSpec[]): Promise<GoalRow[]> {
     const agent = this.#find(ref)
-    const rows = parseGoals(goals).map((goal) => ({ id: randomUuid(systemRandom), ...goal }))
+    const rows = parseGoals(goals).map((goal) => ({ id: randomUuid(this.#deps.scope.random), ...goal }))
     await this.#deps.store.write(replaceGoals({ agentPubkey: agent.pubkey, goals: rows, at: this.#deps.clock.now() }))
     return goalsOf(this.#deps.store, agent.pubkey)
   }

@@ -1,5 +1,6 @@
 /** Notes that name an agent without a tag: no subscription brings them, so what is new on the relays is looked through now and then. */
 import { messageOf } from '../base/errors.ts'
+import type { Scope } from '../base/scope.ts'
 import { COMMENT_KIND } from '../nostr/nips/nip22.ts'
 import { peopleNamed } from '../nostr/nips/nip27.ts'
 import type { NostrEvent } from '../nostr/types.ts'
@@ -18,34 +19,21 @@ const MAX_PEOPLE = 10
 export class Overhearing {
   readonly #deps: HostDeps
   readonly #receive: (pubkey: string, event: NostrEvent) => Promise<void>
-  #cancel: (() => void) | undefined
+  readonly #scope: Scope
   #since: number
-  #isClosed = false
 
   /** @param receive takes an event for an agent, once however often it is told. */
   constructor(deps: HostDeps, receive: (pubkey: string, event: NostrEvent) => Promise<void>) {
     this.#deps = deps
     this.#receive = receive
     this.#since = Math.floor(deps.clock.now() / 1000) - OVERLAP_S
+    this.#scope = deps.scope.child('overhearing', {
+      onFailure: ({ error }) => deps.logger.info({ error: messageOf(error) }, 'the relays could not be looked through; it is tried again'),
+    })
   }
 
   start(): void {
-    if (this.#isClosed) return
-    this.#cancel = this.#deps.clock.after(LOOK_MS, () => void this.#lookAndGoOn())
-  }
-
-  close(): void {
-    this.#isClosed = true
-    this.#cancel?.()
-  }
-
-  async #lookAndGoOn(): Promise<void> {
-    try {
-      await this.#look()
-    } catch (error) {
-      this.#deps.logger.info({ error: messageOf(error) }, 'the relays could not be looked through; it is tried again')
-    }
-    this.start()
+    this.#scope.every('look', LOOK_MS, () => this.#look())
   }
 
   async #look(): Promise<void> {
@@ -59,7 +47,7 @@ export class Overhearing {
     const { events } = await nostr.query([filter], { relays, timeoutMs: TIMEOUT_MS })
     for (const event of events) {
       const named = peopleNamed(event.content, MAX_PEOPLE)
-      for (const agent of agents) if (named.includes(agent.pubkey) && !this.#isClosed) await this.#receive(agent.pubkey, event)
+      for (const agent of agents) if (named.includes(agent.pubkey) && !this.#scope.isClosing) await this.#receive(agent.pubkey, event)
     }
     this.#since = from
   }

@@ -4,6 +4,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Scope } from '../base/scope.ts'
 import type { Keyring, Nostr, Signer } from '../nostr/types.ts'
 import type { AgentRow } from '../store/agents/agents.ts'
 import type { Store } from '../store/store.ts'
@@ -44,6 +45,8 @@ export interface ZapAddresses {
 }
 
 export interface HostDeps {
+  /** Owns what runs for agents. */
+  readonly scope: Scope
   readonly store: Store
   readonly clock: Clock
   readonly logger: Logger

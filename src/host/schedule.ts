@@ -7,8 +7,8 @@ const JITTER = 0.05
 const HOUR_MS = 3_600_000
 /** What happened longer ago is seen but wakes nobody. */
 export const MAX_TRIGGER_AGE_MS = 86_400_000
-const MAX_BACKOFF_MS = 6 * HOUR_MS
-const FIRST_BACKOFF_MS = 60_000
+/** How long a brain that failed in a row is left alone. */
+export const BRAIN_AGAIN = { minMs: 60_000, maxMs: 6 * HOUR_MS }
 /** A heartbeat at low balance, with its jitter: none is ever set further ahead. */
 const LONGEST_BEAT = 2 * (1 + JITTER)
 
@@ -29,11 +29,6 @@ export function nextHeartbeat(agent: {
   const seconds = heartbeatOf(agent.state, agent.heartbeatS)
   if (seconds === undefined) return undefined
   return agent.nowMs + Math.round(seconds * 1000 * (1 + JITTER * steadyJitter(agent.pubkey, agent.tickNumber)))
-}
-
-/** How long a brain that failed so often in a row is left alone. */
-export function backoffMs(failures: number): number {
-  return failures <= 0 ? 0 : Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 20))
 }
 
 export interface HeardMark {
@@ -78,7 +73,7 @@ export function nextDue(facts: ScheduleFacts): Due | undefined {
   const due = trigger === undefined || (beat !== undefined && beat.at <= trigger.at) ? beat : trigger
   if (due === undefined) return undefined
   const { retryAt, nowMs } = facts
-  return retryAt !== undefined && retryAt > due.at && retryAt <= nowMs + MAX_BACKOFF_MS ? { ...due, at: retryAt } : due
+  return retryAt !== undefined && retryAt > due.at && retryAt <= nowMs + BRAIN_AGAIN.maxMs ? { ...due, at: retryAt } : due
 }
 
 function dueHeartbeat(facts: ScheduleFacts): Due | undefined {

@@ -1,6 +1,8 @@
 /** Starts ticks when they are due: one at a time for an agent, a few agents at once, and goes on with what a restart left open. */
 import { messageOf, PylonError } from '../base/errors.ts'
-import { randomUuid, systemRandom } from '../base/random.ts'
+import { News } from '../base/news.ts'
+import { randomUuid } from '../base/random.ts'
+import type { Scope } from '../base/scope.ts'
 import { type AgentRow, getAgent, listAgents, patchAgent } from '../store/agents/agents.ts'
 import { waitingTriggers } from '../store/agents/heard.ts'
 import { claimTick, openTicks, triggeredTicks } from '../store/agents/ticks.ts'
@@ -17,30 +19,28 @@ export class Scheduler {
   readonly #deps: HostDeps
   readonly #ticker: Ticker
   readonly #onTicked: (pubkey: string) => Promise<void>
-  readonly #running = new Map<string, Promise<void>>()
+  readonly #scope: Scope
+  /** Agents that tick now. */
+  readonly #ticking = new Set<string>()
+  readonly #ends: News
   readonly #stalledUntil = new Map<string, number>()
   /** Agents whose owner waits for a tick: what else is due of them comes after it. */
   readonly #asked = new Map<string, number>()
   #cancelTimer: (() => void) | undefined
-  #open = false
+  #started = false
 
   /** @param onTicked called after each tick, done or failed. */
   constructor(deps: HostDeps, ticker: Ticker, onTicked: (pubkey: string) => Promise<void>) {
     this.#deps = deps
     this.#ticker = ticker
     this.#onTicked = onTicked
+    this.#scope = deps.scope.child('ticks')
+    this.#ends = new News(this.#scope)
   }
 
   start(): void {
-    this.#open = true
+    this.#started = true
     this.wake()
-  }
-
-  /** No new ticks; resolves when those that run have ended or stay open for the next start. */
-  async close(): Promise<void> {
-    this.#open = false
-    this.#cancelTimer?.()
-    await Promise.all(this.#running.values())
   }
 
   /** The next tick of an agent by the clock and by what waits for it. */
@@ -63,52 +63,60 @@ export class Scheduler {
 
   /** Looks again: starts what is due and sets the timer for the rest. */
   wake(): void {
-    if (!this.#open) return
+    if (!this.#isOpen) return
     this.#cancelTimer?.()
     const { store, clock, config } = this.#deps
     const now = clock.now()
     const unfinished = new Map(openTicks(store).map((tick) => [tick.agentPubkey, tick.id]))
     let earliest = Number.POSITIVE_INFINITY
-    const ready: { readonly pubkey: string; readonly at: number; readonly run: () => Promise<void> }[] = []
+    const ready: { readonly pubkey: string; readonly name: string; readonly at: number; readonly run: () => Promise<void> }[] = []
     for (const agent of listAgents(store)) {
       const { pubkey } = agent
-      if (this.#running.has(pubkey) || this.#asked.has(pubkey)) continue
+      if (this.#ticking.has(pubkey) || this.#asked.has(pubkey)) continue
       const open = unfinished.get(pubkey)
       const due = open === undefined ? this.dueOf(agent) : undefined
       const at = Math.max(open === undefined ? (due?.at ?? Number.POSITIVE_INFINITY) : 0, this.#stalledUntil.get(pubkey) ?? 0)
       if (at > now) earliest = Math.min(earliest, at)
-      else ready.push({ pubkey, at, run: due === undefined ? () => this.#ticker.run(open ?? '') : () => this.#claimAndRun(agent, due) })
+      else
+        ready.push({
+          pubkey,
+          name: agent.name,
+          at,
+          run: due === undefined ? () => this.#ticker.run(open ?? '') : () => this.#claimAndRun(agent, due),
+        })
     }
     // Who has waited longest goes first; what finds no room is looked at again when a tick ends.
     ready.sort((a, b) => a.at - b.at)
-    for (const { pubkey, run } of ready.slice(0, Math.max(0, config().host.concurrency - this.#running.size))) this.#launch(pubkey, run)
-    if (Number.isFinite(earliest)) this.#cancelTimer = clock.after(earliest - now, () => this.wake())
+    for (const { pubkey, name, run } of ready.slice(0, Math.max(0, config().host.concurrency - this.#ticking.size))) {
+      const tick = this.#begin(pubkey, run)
+      this.#scope.spawn(`tick of ${name}`, async () => void (await tick()))
+    }
+    if (Number.isFinite(earliest)) this.#cancelTimer = this.#scope.after('look at what is due', earliest - now, () => this.wake())
   }
 
   /** A tick by the owner's word. @throws conflict when the agent's state forbids it, shutting_down */
   async tickNow(pubkey: string): Promise<string> {
     this.#ask(pubkey, 1)
-    for (let running = this.#running.get(pubkey); running !== undefined; running = this.#running.get(pubkey)) await running
+    while (this.#ticking.has(pubkey) && !this.#scope.isClosing) await this.#ends.next(pubkey, HOUR_MS)
     this.#ask(pubkey, -1)
     // Nothing is awaited from here to the launch: two who waited would tick at once.
     const agent = getAgent(this.#deps.store, pubkey)
     if (agent === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
-    if (!this.#open) throw new PylonError('shutting_down', 'The host does not run agents now.')
+    if (!this.#isOpen) throw closed()
     if (!allowsTick(agent.state, 'manual'))
       throw new PylonError('conflict', `${agent.name} cannot tick: it is ${agent.state}, ${agent.stateReason}.`)
-    const id = randomUuid(systemRandom)
-    let failure: unknown
-    this.#launch(pubkey, async () => {
-      try {
-        await this.#claimAndRun(agent, { at: this.#deps.clock.now(), trigger: 'manual', slot: `manual:${id}` }, id)
-      } catch (error) {
-        failure = error
-        throw error
-      }
-    })
-    await this.#running.get(pubkey)
-    if (failure !== undefined) throw failure
+    const id = randomUuid(this.#scope.random)
+    const due: Due = { at: this.#deps.clock.now(), trigger: 'manual', slot: `manual:${id}` }
+    const failure = await this.#scope.run(
+      `tick of ${agent.name}`,
+      this.#begin(pubkey, () => this.#claimAndRun(agent, due, id)),
+    )
+    if (failure !== undefined) throw failure.error
     return id
+  }
+
+  get #isOpen(): boolean {
+    return this.#started && !this.#scope.isClosing
   }
 
   #ask(pubkey: string, change: 1 | -1): void {
@@ -117,30 +125,37 @@ export class Scheduler {
     else this.#asked.set(pubkey, count)
   }
 
-  /** Resolves when the agent does not tick. */
+  /** Resolves when the agent does not tick. @throws shutting_down */
   async idle(pubkey: string): Promise<void> {
-    await this.#running.get(pubkey)
+    while (this.#ticking.has(pubkey)) {
+      if (this.#scope.isClosing) throw closed()
+      await this.#ends.next(pubkey, HOUR_MS)
+    }
   }
 
-  #launch(pubkey: string, run: () => Promise<void>): void {
-    const { clock, logger } = this.#deps
-    const work = (async () => {
+  /** Marks the agent as ticking from now on. @returns the tick, which gives what kept it from going on */
+  #begin(pubkey: string, run: () => Promise<void>): () => Promise<{ readonly error: unknown } | undefined> {
+    this.#ticking.add(pubkey)
+    return async () => {
       try {
         await run()
         this.#stalledUntil.delete(pubkey)
         await this.#onTicked(pubkey)
+        return undefined
       } catch (error) {
+        const { clock, logger } = this.#deps
         this.#stalledUntil.set(pubkey, clock.now() + STALL_MS)
-        if (this.#open) logger.error({ pubkey, error: messageOf(error) }, 'a tick could not go on')
+        if (this.#isOpen) logger.error({ pubkey, error: messageOf(error) }, 'a tick could not go on')
+        return { error }
       } finally {
-        this.#running.delete(pubkey)
+        this.#ticking.delete(pubkey)
+        this.#ends.tell(pubkey)
+        this.#scope.spawn('look at what is due', () => this.wake())
       }
-    })()
-    this.#running.set(pubkey, work)
-    work.then(() => this.wake()).catch((error: unknown) => logger.error({ error: messageOf(error) }, 'the schedule could not be read'))
+    }
   }
 
-  async #claimAndRun(agent: AgentRow, due: Due, id: string = randomUuid(systemRandom)): Promise<void> {
+  async #claimAndRun(agent: AgentRow, due: Due, id: string = randomUuid(this.#scope.random)): Promise<void> {
     const { store, clock } = this.#deps
     const at = clock.now()
     const byClock = due.trigger === 'first' || due.trigger === 'heartbeat' || due.trigger === 'funding'
@@ -155,3 +170,5 @@ export class Scheduler {
     if (nextTickAt !== undefined) await store.write(patchAgent({ pubkey, patch: { nextTickAt } }))
   }
 }
+
+const closed = () => new PylonError('shutting_down', 'The host does not run agents now.')

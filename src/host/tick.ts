@@ -7,9 +7,11 @@
  *      '----------'--> failed
  */
 import { type Sats, sats } from '../base/amounts.ts'
+import { backoffMs } from '../base/backoff.ts'
 import { rfc3339 } from '../base/clock.ts'
 import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
-import { randomUuid, systemRandom } from '../base/random.ts'
+import { type Random, randomUuid } from '../base/random.ts'
+import type { Scope } from '../base/scope.ts'
 import { isHex64 } from '../nostr/nips/nip01.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import type { NostrEvent } from '../nostr/types.ts'
@@ -39,7 +41,7 @@ import { createBrain } from './brains/create-brain.ts'
 import { whatIsLeft } from './left.ts'
 import { cleanText, memoryTexts, newestFirst, type Observation, ofEachFirst, type Quote, withSeen } from './observation.ts'
 import { type HostDeps, ownerOf, relaysOf } from './parts.ts'
-import { backoffMs } from './schedule.ts'
+import { BRAIN_AGAIN } from './schedule.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_S = 86_400
@@ -63,13 +65,13 @@ const staysOpen = (error: unknown): boolean =>
 export class Ticker {
   readonly #deps: HostDeps
   readonly #publisher: Publisher
-  readonly #signal: AbortSignal
+  readonly #thinking: Scope
 
-  /** @param signal aborted with shutting_down when the host closes. */
-  constructor(deps: HostDeps, publisher: Publisher, signal: AbortSignal) {
+  /** @param thinking owns the brains at work: closed as soon as the host begins to end, while actions may still end. */
+  constructor(deps: HostDeps, publisher: Publisher, thinking: Scope) {
     this.#deps = deps
     this.#publisher = publisher
-    this.#signal = signal
+    this.#thinking = thinking
   }
 
   /** Drives a claimed tick to its end. @throws only shutting_down, disk_full, locked and payment_unknown; the tick then stays open. */
@@ -91,7 +93,9 @@ export class Ticker {
     const { store, clock, logger } = this.#deps
     const reason = messageOf(error)
     const at = clock.now()
-    await store.write(failTick({ id: tick.id, error: reason, at, retryAt: at + backoffMs(agent.failures + 1) }))
+    await store.write(
+      failTick({ id: tick.id, error: reason, at, retryAt: at + backoffMs(BRAIN_AGAIN, agent.failures + 1, this.#thinking.random) }),
+    )
     logger.warn({ agent: agent.name, tick: tick.number, error: reason }, 'a tick failed')
   }
 
@@ -113,7 +117,7 @@ export class Ticker {
     const observation = tick.observation === null ? await this.#observe(agent, tick) : (tick.observation as Observation)
     await store.write(beginThinking({ id: tick.id, observation }))
     const thought = await this.#ask(agent, observation)
-    const wanted = thought.actions.map(planOf)
+    const wanted = thought.actions.map((raw) => planOf(raw, this.#thinking.random))
     const actions = wanted.slice(0, MAX_STORED_ACTIONS)
     const over = wanted.length - actions.length
     const problems = [...thought.problems, ...(over > 0 ? [`${over} actions more than ${MAX_STORED_ACTIONS} are left out`] : [])]
@@ -140,21 +144,14 @@ export class Ticker {
 
   /** The brain's answer, within its time. A brain that ignores the signal is left behind. */
   async #ask(agent: AgentRow, observation: Observation): Promise<Thought> {
-    const { clock, config } = this.#deps
-    const timeoutMs = config().host.think_timeout_s * 1000
-    const late = new AbortController()
-    const cancel = clock.after(timeoutMs + GRACE_MS, () =>
-      late.abort(new PylonError('brain_failed', `The brain did not answer within ${timeoutMs / 1000} s.`)),
-    )
-    const signal = AbortSignal.any([this.#signal, late.signal])
+    const timeoutMs = this.#deps.config().host.think_timeout_s * 1000
+    const late = () => new PylonError('brain_failed', `The brain did not answer within ${timeoutMs / 1000} s.`)
     try {
       const brain = createBrain(parseBrain(agent.brain), this.#deps)
-      return await Promise.race([brain.think(observation, signal), rejectOn(signal)])
+      return await this.#thinking.within(agent.name, timeoutMs + GRACE_MS, (signal) => brain.think(observation, signal), late)
     } catch (error) {
       // A brain that was stopped may say so in its own words.
-      throw this.#signal.aborted ? this.#signal.reason : error
-    } finally {
-      cancel()
+      throw this.#thinking.isClosing ? ended() : error
     }
   }
 
@@ -163,7 +160,7 @@ export class Ticker {
     const tick = getTick(store, tickId)
     if (tick?.state !== 'acting') return
     for (const action of actionsOf(store, tickId)) {
-      this.#signal.throwIfAborted()
+      if (this.#thinking.isClosing) throw ended()
       // What the owner has said meanwhile holds.
       const current = getAgent(store, agent.pubkey) ?? agent
       await runAction(this.#deps, this.#publisher, current, action, tick.observation as Observation)
@@ -271,12 +268,7 @@ export class Ticker {
   }
 }
 
-function rejectOn(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    if (signal.aborted) reject(signal.reason)
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true })
-  })
-}
+const ended = () => new PylonError('shutting_down', 'The host is shutting down.')
 
 /** What a stranger dated past the end of time is dated there. */
 function timeOf(seconds: number): string {
@@ -288,8 +280,8 @@ function zappedEvent(event: unknown): string {
   return isHex64(zapped) ? zapped : ''
 }
 
-function planOf(raw: Readonly<Record<string, unknown>> & { readonly type: string }): PlannedAction {
-  const id = randomUuid(systemRandom)
+function planOf(raw: Readonly<Record<string, unknown>> & { readonly type: string }, random: Random): PlannedAction {
+  const id = randomUuid(random)
   try {
     const action = parseAction(raw)
     return { id, type: action.type, params: action }

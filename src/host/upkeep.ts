@@ -1,5 +1,6 @@
 /** What keeps agents going besides their ticks: introductions, wallets watched, outcomes that come late, old rows swept. */
 import { messageOf } from '../base/errors.ts'
+import type { Scope } from '../base/scope.ts'
 import type { SelfPublisher } from '../nostr/self/self.ts'
 import { failPublication, finishAction, getAction, openActions } from '../store/agents/actions.ts'
 import { deletedAgents, getAgent, listAgents, patchAgent } from '../store/agents/agents.ts'
@@ -32,16 +33,19 @@ export class Upkeep {
   readonly #registerAt = new Map<string, number>()
   /** As last seen: only a rise is news. */
   readonly #balances = new Map<string, bigint>()
-  #cancelCheck: (() => void) | undefined
+  readonly #scope: Scope
   #sweptAt = 0
   #started = false
-  #closed = false
 
   /** @param wake called when an agent's next tick may have changed. */
   constructor(deps: HostDeps, self: SelfPublisher, wake: () => void) {
     this.#deps = deps
     this.#self = self
     this.#wake = wake
+    this.#scope = deps.scope.child('upkeep', {
+      onFailure: ({ path, error }) =>
+        deps.logger.warn({ what: path, error: messageOf(error) }, 'the host could not finish something; it tries again'),
+    })
     deps.nostr.onPublished(actionKey.of(''), (key, eventId) => this.#onPublished(key, eventId))
     deps.nostr.onGivenUp(actionKey.of(''), (key, why) => this.#onGivenUp(key, why))
     // A payment of an action that ends late, and anything that may change what an agent holds.
@@ -52,19 +56,14 @@ export class Upkeep {
   async start(): Promise<void> {
     this.#started = true
     await this.#reconcile()
-    this.#scheduleCheck()
-  }
-
-  close(): void {
-    this.#closed = true
-    this.#cancelCheck?.()
+    this.#scope.every('check', CHECK_MS, () => this.#check())
   }
 
   /** Address, profile and state: what makes a spawned agent a citizen. Each step may be repeated. */
   async introduce(pubkey: string): Promise<void> {
     await this.#register(pubkey)
     const agent = getAgent(this.#deps.store, pubkey)
-    if (agent === undefined || this.#closed) return
+    if (agent === undefined || this.#scope.isClosing) return
     await publishProfile(this.#deps, this.#self, agent)
     await this.follow(pubkey)
   }
@@ -75,24 +74,21 @@ export class Upkeep {
     const agent = getAgent(store, pubkey)
     if (zapAddresses === undefined || agent === undefined || clock.now() < (this.#registerAt.get(pubkey) ?? 0)) return
     this.#registerAt.set(pubkey, Number.POSITIVE_INFINITY)
-    const registration = zapAddresses.register(ownerOf(agent), agent.name).then(
-      async ({ lnurl }) => {
+    const registration = this.#scope.run(`address of ${agent.name}`, async () => {
+      try {
+        const { lnurl } = await zapAddresses.register(ownerOf(agent), agent.name)
         if (lnurl !== agent.lud06) await store.write(patchAgent({ pubkey, patch: { lud06: lnurl } }))
-      },
-      (error: unknown) => {
+      } catch (error) {
         this.#registerAt.set(pubkey, clock.now() + REGISTER_RETRY_MS)
         logger.warn({ agent: agent.name, error: messageOf(error) }, 'the agent has no zap address yet')
-      },
-    )
-    const patience = new AbortController()
-    const late = clock.sleep(REGISTER_TIMEOUT_MS, patience.signal).catch(() => undefined)
-    await Promise.race([registration, late])
-    patience.abort()
+      }
+    })
+    await this.#scope.patience(REGISTER_TIMEOUT_MS, registration)
   }
 
   /** Brings the agent's state in step with its wallet. */
   async follow(pubkey: string): Promise<void> {
-    if (this.#closed || this.#deps.keyring.locked) return
+    if (this.#scope.isClosing || this.#deps.keyring.locked) return
     if (!this.#balances.has(pubkey)) this.#balances.set(pubkey, this.#deps.wallets.of({ kind: 'agent', pubkey }).balance().balanceSats)
     if (await followRunway(this.#deps, pubkey)) this.#wake()
   }
@@ -117,7 +113,7 @@ export class Upkeep {
     if (event.owner.kind !== 'agent') return
     const action = event.cause.type === 'action' ? getAction(store, event.cause.id) : undefined
     if (action !== undefined && isSpend(action.type)) await onPaymentEvent(this.#deps, action, event)
-    if (!this.#started || this.#closed) return
+    if (!this.#started || this.#scope.isClosing) return
     if (getAgent(store, event.owner.pubkey) === undefined) this.inBackground('bequest', () => this.#bequeath(event.owner.pubkey))
     // A zap wakes by its receipt.
     else await this.lookAtWallet(event.owner.pubkey, event.cause.type !== 'zap')
@@ -126,7 +122,7 @@ export class Upkeep {
   /** What agents are paid after they were deleted is the node's. */
   async #bequeath(pubkey: string): Promise<void> {
     const { keyring, wallets, logger } = this.#deps
-    if (this.#closed || keyring.locked || wallets.of({ kind: 'agent', pubkey }).balance().balanceSats === 0n) return
+    if (this.#scope.isClosing || keyring.locked || wallets.of({ kind: 'agent', pubkey }).balance().balanceSats === 0n) return
     const movedSats = await moveFundsToNode(this.#deps, { pubkey })
     if (movedSats > 0n) logger.info({ pubkey, moved_sats: Number(movedSats) }, 'sats of a deleted agent came to the node')
   }
@@ -164,18 +160,6 @@ export class Upkeep {
     }
   }
 
-  #scheduleCheck(): void {
-    this.#cancelCheck = this.#deps.clock.after(CHECK_MS, () => {
-      this.inBackground('check', async () => {
-        try {
-          await this.#check()
-        } finally {
-          if (this.#started && !this.#closed) this.#scheduleCheck()
-        }
-      })
-    })
-  }
-
   /** What no event tells: a balance that changed, an address still missing, publishing that nobody took, old rows. */
   async #check(): Promise<void> {
     const { store, clock, config, logger } = this.#deps
@@ -199,16 +183,13 @@ export class Upkeep {
     }
     const before = now - Math.max(config().retention.ticks_days, MIN_KEPT_DAYS) * DAY_MS
     const sweep = { before, observedBefore: now - OBSERVATIONS_KEPT_DAYS * DAY_MS, limit: SWEEP_LIMIT }
-    while (!this.#closed && (await store.write(sweepTicks(sweep)))) {
+    while (!this.#scope.isClosing && (await store.write(sweepTicks(sweep)))) {
       // One commit after the other, so that what else is to be written finds its turn.
     }
   }
 
   /** For work that is tried again anyway. */
   inBackground(what: string, work: () => Promise<void>): void {
-    work().catch((error: unknown) => {
-      if (this.#started && !this.#closed)
-        this.#deps.logger.warn({ what, error: messageOf(error) }, 'the host could not finish something; it tries again')
-    })
+    this.#scope.spawn(what, work)
   }
 }

@@ -56,7 +56,7 @@ async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
     mintUrl: sandbox.mintUrl,
   })
   const sendZap = createZapSender({ ...common, dialer, nostr, wallets })
-  const host = createHost({ ...common, dialer, nostr, keyring, wallets, sendZap, zapAddresses })
+  const host = createHost({ ...common, scope: scope.child('host'), dialer, nostr, keyring, wallets, sendZap, zapAddresses })
   nostr.start()
   await wallets.start()
   await wallets.addMint(sandbox.mintUrl)

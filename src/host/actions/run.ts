@@ -1,6 +1,6 @@
 /** Runs one planned action: policy first, then the claim, then what it does. What goes wrong ends the action, not the tick. */
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
-import { randomUuid, systemRandom } from '../../base/random.ts'
+import { randomUuid } from '../../base/random.ts'
 import { type ActionRow, countSpokenTo, finishAction, getAction } from '../../store/agents/actions.ts'
 import type { AgentRow } from '../../store/agents/agents.ts'
 import { answersBefore } from '../../store/agents/exchanges.ts'
@@ -136,7 +136,7 @@ async function perform(
       return runSpend(deps, publisher, agent, row, action, counterparty)
     case 'set_goal': {
       const { type: _type, ...goal } = action
-      await deps.store.write(all(putGoal({ agentPubkey: agent.pubkey, goal: { id: randomUuid(systemRandom), ...goal }, at }), done))
+      await deps.store.write(all(putGoal({ agentPubkey: agent.pubkey, goal: { id: randomUuid(deps.scope.random), ...goal }, at }), done))
       return
     }
     case 'remember':

@@ -11,6 +11,7 @@ import { addMemory, memoriesOf } from '../../../src/store/agents/memories.ts'
 import { beginThinking, claimTick, failTick, sweepTicks } from '../../../src/store/agents/ticks.ts'
 import { all } from '../../../src/store/commands.ts'
 import { Store } from '../../../src/store/store.ts'
+import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
 import { startWorld, stranger, WORDS, type World } from './world.ts'
 
@@ -144,7 +145,7 @@ describe('a locked home', () => {
     const store = Store.open(join(dir, 'pylon.db'))
     const clock = new ManualClock(world.clock.now() + DAY)
     const keyring = new HomeKeyring({ store, clock, logger: silentLogger, nodePubkey: world.keyring.node().pubkey })
-    const host = createHost({ ...world.deps, store, clock, keyring, config: () => DEFAULT_CONFIG })
+    const host = createHost({ ...world.deps, scope: testScope(clock), store, clock, keyring, config: () => DEFAULT_CONFIG })
     await host.start()
     expect(host.status()).toMatchObject({
       state: 'degraded',

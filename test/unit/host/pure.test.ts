@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
+import { backoffMs } from '../../../src/base/backoff.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
+import { seededRandom } from '../../../src/base/random.ts'
 import { parseAction, readZapTarget } from '../../../src/host/actions/action.ts'
 import { readAnswer } from '../../../src/host/brains/answer.ts'
 import { defaultScript } from '../../../src/host/brains/default-script.ts'
@@ -10,7 +12,7 @@ import { parseScript, runScript } from '../../../src/host/brains/script.ts'
 import { allowsTick, canBecome, stateByRunway } from '../../../src/host/lifecycle.ts'
 import { type Observation, ofEachFirst, type Quote, saidDigest, topicsOf, withSeen } from '../../../src/host/observation.ts'
 import { judgeAction, MAX_TURNS, type PolicyFacts } from '../../../src/host/policy.ts'
-import { backoffMs, nextDue, nextHeartbeat, type ScheduleFacts, wakes } from '../../../src/host/schedule.ts'
+import { BRAIN_AGAIN, nextDue, nextHeartbeat, type ScheduleFacts, wakes } from '../../../src/host/schedule.ts'
 import { noteOf, npubOf } from '../../../src/nostr/nips/nip19.ts'
 
 const KEY = 'ab'.repeat(32)
@@ -158,7 +160,8 @@ describe('schedule', () => {
   })
 
   it('leaves a failing brain alone, longer each time, never for ever', () => {
-    expect([0, 1, 2, 3, 1000].map(backoffMs)).toEqual([0, 60_000, 120_000, 240_000, 21_600_000])
+    const waitMs = (failures: number) => backoffMs(BRAIN_AGAIN, failures, seededRandom(failures))
+    expect([1, 2, 3, 1000].map(waitMs)).toEqual([60_000, 120_000, 240_000, 21_600_000])
   })
 
   it('is not woken by history nor by a key over its cap', () => {

@@ -17,6 +17,7 @@ import { pendingAfter, recordDeliveries } from '../../../src/store/nostr/outbox.
 import { type CommitHook, Store } from '../../../src/store/store.ts'
 import type { PayResult, Wallet, WalletEvent, Wallets } from '../../../src/wallet/types.ts'
 import { newestAmong } from '../../support/newest.ts'
+import { testScope } from '../../support/scope.ts'
 
 export const WORDS = 'abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about'
 const RELAY = 'ws://relay.test'
@@ -231,7 +232,9 @@ export async function startWorld(options: {
   const relay = new MemoryRelay(store, outside, keyring, clock)
   const { wallets, tell } = memoryWallets(outside)
   const config: Config = { ...DEFAULT_CONFIG, host: { ...DEFAULT_CONFIG.host, debounce_s: 5, ...options.host } }
+  let isCrashed = false
   const deps: HostDeps = {
+    scope: testScope(clock, () => isCrashed),
     store,
     clock,
     logger: silentLogger,
@@ -268,7 +271,10 @@ export async function startWorld(options: {
       await tell({ type: 'invoice_settled', cause, owner, amountSats: sats(amount), idempotencyKey: 'funding' })
     },
     walletEvent: tell,
-    crash: () => store.close(),
+    crash() {
+      isCrashed = true
+      store.close()
+    },
     async close() {
       await host.close(1000)
       store.close()
