@@ -1,22 +1,41 @@
 /** Leases at work: opened, paid, given time, told of their end, and settled or refunded then. */
-import { msats, msatsToSatsDown } from '../../base/amounts.ts'
+import { msats, msatsToSatsUp } from '../../base/amounts.ts'
 import { rfc3339, unixSeconds } from '../../base/clock.ts'
+import type { RuntimesConfig } from '../../base/config-runtimes.ts'
+import { isPylonError } from '../../base/errors.ts'
+import type { Logger } from '../../base/logger.ts'
+import { News } from '../../base/news.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import { leasePriceMsats } from '../../nostr/control/offers.ts'
 import type { Command } from '../../store/commands.ts'
-import { saleRefundKey } from '../../store/keys.ts'
-import { postEntry } from '../../store/money/ledger.ts'
 import { persist, persistIfUnmoved } from '../../store/persist.ts'
-import { countRefunds, getLease, insertLease, type LeaseRow, leasesIn, leasesOf, patchLease } from '../../store/selling/leases.ts'
+import { getLease, insertLease, type LeaseRow, leasesIn, leasesOf, patchLease } from '../../store/selling/leases.ts'
 import { patchRuntime } from '../../store/selling/runtimes.ts'
-import type { WalletEvent } from '../../wallet/types.ts'
-import { createRefunds, type Refunds } from '../refunds.ts'
+import { hasPaid } from '../../store/selling/unpaid-jobs.ts'
+import type { Store } from '../../store/store.ts'
+import type { Wallet, WalletEvent } from '../../wallet/types.ts'
+import { Sales } from '../sale/sales.ts'
 import type { RuntimeClass } from './classes.ts'
-import { fail } from './failures.ts'
-import { createLeasePayments, type LeasePaymentDeps, type LeasePayments, stepLease } from './lease-payments.ts'
-import { depositAccount, type EndedBy, NODE_ENDED, settleLease } from './settlement.ts'
+import { fail, toControlError } from './failures.ts'
+import type { EndedBy } from './lease-end.ts'
+import { LeaseProduct, type LeaseSale } from './lease-product.ts'
 
-export interface LeaseDeps extends LeasePaymentDeps {
+/** A token may be worth this beyond twice the price: what is over has to go back, and fills the mint meanwhile. */
+const MAX_OVER_SATS = 64n
+/** Who waits for payment looks again, whatever it hears. */
+const LOOK_MS = 60_000
+/** Those who wait for payment look at their own lease whenever one has moved: there are few of them. */
+const MOVED = 'leases'
+
+export interface LeaseDeps {
+  readonly store: Store
+  readonly scope: Scope
+  readonly logger: Logger
+  readonly config: () => RuntimesConfig
+  /** The node's wallet. @throws locked */
+  readonly wallet: () => Wallet
+  readonly mints: () => readonly string[]
   /** Tells a tenant outside of any command of theirs. */
   readonly notify: (tenant: string, runtimeId: string, status: ControlStatus) => readonly Command<unknown>[]
   readonly nudge: () => void
@@ -33,197 +52,212 @@ export interface LeaseTerms {
   readonly byToken: boolean
 }
 
-export interface LeaseDesk extends Pick<LeasePayments, 'awaitPayment' | 'redeem' | 'isDue' | 'tick'> {
+type Emit = (status: ControlStatus) => void
+
+export class LeaseDesk {
+  readonly #deps: LeaseDeps
+  readonly #product: LeaseProduct
+  readonly #sales: Sales<LeaseSale>
+  readonly #news: News
+  /** Whose token is being redeemed by a call, which says itself how that ended. */
+  readonly #redeeming = new Set<string>()
+
+  constructor(deps: LeaseDeps) {
+    this.#deps = deps
+    this.#news = new News(deps.scope)
+    this.#product = new LeaseProduct(deps, {
+      onTurn: () => this.#news.tell(MOVED),
+      tokenFailed: (leaseId, reason) => this.#tokenFailed(leaseId, reason),
+    })
+    this.#sales = new Sales(deps, this.#product)
+  }
+
   /** @throws ControlError invalid_command when the class does not rent for so long */
-  terms(entry: RuntimeClass, seconds: number | undefined): number
+  terms(entry: RuntimeClass, seconds = entry.min_lease_s): number {
+    if (seconds >= entry.min_lease_s && seconds <= entry.max_lease_s) return seconds
+    throw fail('invalid_command', `lease_seconds: the class ${entry.name} rents for ${entry.min_lease_s} to ${entry.max_lease_s} s`)
+  }
+
   /** A lease in `quoted`, as part of the commit that makes what it is for. */
-  open(terms: LeaseTerms): Command<unknown>
+  open({ tenant, entry, ...terms }: LeaseTerms): Command<unknown> {
+    const priceMsatsPerHour = msats(entry.price_msats_per_hour)
+    const priceMsats = msats(leasePriceMsats(priceMsatsPerHour, terms.seconds))
+    return insertLease({ ...terms, tenantPubkey: tenant, priceMsatsPerHour, priceMsats, at: this.#now() })
+  }
+
+  /** Names the price, or redeems a token if there is one, and waits until it is paid. @throws ControlError payment_failed, payment_required */
+  async awaitPayment(
+    leaseId: string,
+    { token, emit, signal }: { token: string | undefined; emit: Emit; signal: AbortSignal },
+  ): Promise<void> {
+    const { store, scope } = this.#deps
+    const lease = getLease(store, leaseId)
+    if (lease !== undefined && isWaiting(lease)) {
+      if (token !== undefined) await this.redeem(leaseId, token)
+      // The token came before a restart: the wallet says what became of it, or the repeat of the command brings it again.
+      else if (!lease.byToken) emit(await this.#bill(lease))
+    }
+    while (isWaiting(getLease(store, leaseId))) {
+      signal.throwIfAborted()
+      if (scope.isClosing) throw fail('shutting_down', 'the node is shutting down')
+      await this.#news.next(MOVED, LOOK_MS, signal)
+    }
+  }
+
+  /** A token that came with the command, or with a repeat of it. @throws ControlError payment_failed */
+  async redeem(leaseId: string, token: string): Promise<void> {
+    const lease = getLease(this.#deps.store, leaseId)
+    if (lease?.state !== 'quoted') return
+    // From here on nobody is shown a bill for it, also after a restart that knows nothing of the token.
+    if (!lease.byToken) await this.#note(leaseId, { byToken: true })
+    this.#redeeming.add(leaseId)
+    try {
+      await this.#sales.redeem(lease, token, {
+        requireLock: false,
+        admit: async (inspect) => {
+          const needed = msatsToSatsUp(lease.priceMsats)
+          const { netSats } = await inspect()
+          if (netSats > needed * 2n + MAX_OVER_SATS)
+            throw fail('payment_failed', `the token is worth ${netSats} sats and ${needed} are asked`, 'send one of about the amount')
+        },
+      })
+    } catch (error) {
+      // Whether it came is for the wallet to find out: then its event says.
+      if (isPylonError(error, 'payment_unknown')) return
+      if (!lease.byToken) await this.#note(leaseId, { byToken: false })
+      throw toControlError(error, 'payment_failed')
+    } finally {
+      this.#redeeming.delete(leaseId)
+    }
+  }
+
+  /** Whether an invoice of this lease is still to be paid. */
+  isDue(leaseId: string): boolean {
+    const lease = getLease(this.#deps.store, leaseId)
+    return lease?.state === 'quoted' && !lease.byToken
+  }
+
   /** Gives the time: from `at`, or from the end of the lease that it extends. @param notBefore (ms) the runtime is not ended */
-  activate(runtimeId: string, at: number, notBefore?: number): readonly Command<unknown>[]
+  activate(runtimeId: string, at: number, notBefore = 0): readonly Command<unknown>[] {
+    const leases = leasesOf(this.#deps.store, runtimeId)
+    let endsAt = Math.max(at, ...leases.filter((lease) => lease.state === 'active').map((lease) => lease.endsAt ?? 0))
+    const commands = leases
+      .filter((lease) => lease.state === 'paid')
+      .map((lease) => {
+        const startsAt = endsAt
+        endsAt = startsAt + lease.seconds * 1000
+        return this.#product.step(lease, 'active', `until ${rfc3339(endsAt)}`, at, { startsAt, endsAt })
+      })
+    if (commands.length === 0) return []
+    return [...commands, patchRuntime({ id: runtimeId, patch: { expiresAt: Math.max(endsAt, notBefore) }, at })]
+  }
+
   /** Ends all leases of a runtime. */
-  end(runtimeId: string, by: EndedBy, at: number): readonly Command<unknown>[]
+  end(runtimeId: string, by: EndedBy, at: number): readonly Command<unknown>[] {
+    return leasesOf(this.#deps.store, runtimeId).flatMap((lease) => this.#product.end(lease, by, at))
+  }
+
   /** Ends one that was paid and brought nothing. */
-  giveBack(leaseId: string, at: number): readonly Command<unknown>[]
+  giveBack(leaseId: string, at: number): readonly Command<unknown>[] {
+    const lease = getLease(this.#deps.store, leaseId)
+    return lease?.state === 'paid' ? this.#product.end(lease, 'node', at) : []
+  }
+
   /** After a commit that ended leases: sends the refunds that are due, and tells who waits for payment. */
-  wake(): void
-  refundToken(lease: LeaseRow): string | undefined
-  onWalletEvent(event: WalletEvent): Promise<void>
-  close(): Promise<void>
+  wake(): void {
+    this.#news.tell(MOVED)
+    this.#deps.scope.spawn('refunds', () => this.#sales.refunds.run())
+  }
+
+  refundToken({ id, state }: LeaseRow): string | undefined {
+    return state === 'refunding' ? this.#sales.refunds.token(id) : undefined
+  }
+
+  onWalletEvent = (event: WalletEvent): Promise<void> => this.#sales.onWalletEvent(event)
+
+  /** What only time brings about: payments that nobody told of, quotes that run out, notices, refunds. */
+  async tick(): Promise<void> {
+    await this.#sales.expire()
+    await this.#sales.reconcile()
+    await this.#giveNotice()
+    await this.#sales.refunds.run()
+  }
+
+  async #giveNotice(): Promise<void> {
+    const { store, config, notify } = this.#deps
+    const noticeMs = config().lease_notice_s * 1000
+    const active = leasesIn(store, ['active'])
+    for (const { id, runtimeId, tenantPubkey, noticeSent, endsAt } of active) {
+      const end = endsAt ?? 0
+      const isLast = active.every((other) => other.runtimeId !== runtimeId || (other.endsAt ?? 0) <= end)
+      if (!isLast || noticeSent || end - noticeMs > this.#now()) continue
+      const endsAtS = Math.floor(end / 1000)
+      const progress = { lease_id: id, ends_at: endsAtS, seconds_left: Math.max(0, endsAtS - unixSeconds(this.#deps.scope.clock)) }
+      const message = 'the lease ends soon; extend_lease prolongs it'
+      const notice = notify(tenantPubkey, runtimeId, { phase: 'ready', runtime_id: runtimeId, message, progress })
+      await persist(this.#deps, patchLease({ id, patch: { noticeSent: true }, at: this.#now() }), ...notice)
+      this.#deps.nudge()
+    }
+  }
+
+  /** An invoice over the price, made once, as the tenant is told of it. @throws ControlError payment_failed */
+  async #bill(lease: LeaseRow): Promise<ControlStatus> {
+    const { store, config, mints, wallet } = this.#deps
+    let { paymentRequest, paymentExpiresAt } = lease
+    try {
+      if (paymentRequest === null) {
+        const invoice = await this.#sales.bill({
+          id: lease.id,
+          priceMsats: lease.priceMsats,
+          description: `Lease of a runtime, ${lease.seconds} s`,
+          expiresAt: this.#now() + config().payment_expiry_s * 1000,
+          ofStranger: !hasPaid(store, lease.tenantPubkey),
+        })
+        paymentRequest = invoice.request
+        paymentExpiresAt = invoice.expiresAt
+        await this.#note(lease.id, { paymentRequest, paymentExpiresAt, mintUrl: invoice.mintUrl })
+      }
+      const progress = {
+        payment_required: true,
+        lease_id: lease.id,
+        lease_seconds: lease.seconds,
+        price_msats_per_hour: Number(lease.priceMsatsPerHour),
+        amount_msats: Number(msatsToSatsUp(lease.priceMsats)) * 1000,
+        invoice: paymentRequest,
+        mints: [...mints()],
+        lock_pubkey: wallet().lockPubkey,
+        expires_at: Math.floor((paymentExpiresAt ?? 0) / 1000),
+      }
+      return { phase: 'queued', runtime_id: lease.runtimeId, message: 'waiting for payment', progress }
+    } catch (error) {
+      throw toControlError(error, 'payment_failed')
+    }
+  }
+
+  async #tokenFailed(id: string, why: string): Promise<void> {
+    const lease = getLease(this.#deps.store, id)
+    // While the call is under way it says so itself; with an invoice there is another way to pay.
+    if (lease?.state !== 'quoted' || !lease.byToken || lease.paymentRequest !== null || this.#redeeming.has(id)) return
+    const reason = `the token could not be redeemed: ${why}`.slice(0, 300)
+    if (await persistIfUnmoved(this.#deps, this.#product.step(lease, 'expired', reason, this.#now()))) this.#news.tell(MOVED)
+  }
+
+  async #note(id: string, patch: Parameters<typeof patchLease>[0]['patch']): Promise<void> {
+    await persist(this.#deps, patchLease({ id, patch, at: this.#now() }))
+  }
+
+  #now(): number {
+    return this.#deps.scope.clock.now()
+  }
 }
 
-export function createLeaseDesk(deps: LeaseDeps): LeaseDesk {
-  const { store, clock } = deps
-  const payments = createLeasePayments(deps, () => void refunds.run())
-  const refunds: Refunds = createRefunds(deps, {
-    due: (now) =>
-      leasesIn(store, ['refunding'])
-        .filter((lease) => (lease.refundNextAt ?? 0) <= now)
-        .map((lease) => lease.id),
-    owed(id) {
-      const lease = getLease(store, id)
-      if (lease?.state !== 'refunding') return undefined
-      return {
-        idempotencyKey: currentRefundKey(id),
-        cause: { type: 'lease', id },
-        amountSats: msatsToSatsDown(lease.refundMsats),
-        mintUrl: lease.mintUrl,
-        causedByPayer: lease.reason !== NODE_ENDED,
-        pubkey: lease.tenantPubkey,
-        debitAccount: depositAccount(id),
-        sends: lease.refundSends,
-      }
-    },
-    deliver(id, token) {
-      const lease = getLease(store, id)
-      if (lease === undefined) return []
-      const refund = { lease_id: id, amount_msats: Number(lease.refundMsats), token }
-      const message = `what was not used of the lease goes back: ${lease.reason}`
-      return deps.notify(lease.tenantPubkey, lease.runtimeId, {
-        phase: 'teardown',
-        runtime_id: lease.runtimeId,
-        message,
-        progress: { refund },
-      })
-    },
-    // The end of the lease was told already.
-    deferred: () => [],
-    note: ({ id, sends, nextAt, at }) => patchLease({ id, patch: { refundSends: sends, refundNextAt: nextAt }, at }),
-    forgo(id, reason) {
-      const end = stepLease({ id, from: 'refunding', to: 'refunded', reason, at: clock.now(), patch: { refundNextAt: null } })
-      const lease = getLease(store, id)
-      if (lease === undefined) return [end]
-      const { tenantPubkey, runtimeId } = lease
-      return [end, ...deps.notify(tenantPubkey, runtimeId, { phase: 'teardown', runtime_id: runtimeId, message: reason })]
-    },
-    onClaimed,
-  })
-
-  async function onClaimed(id: string): Promise<void> {
-    const at = clock.now()
-    // Told of twice, it must not end the refund that came after it.
-    if (deps.wallet().sentToken(currentRefundKey(id))?.state !== 'claimed') return
-    const step = { id, from: 'refunding', to: 'refunded', reason: 'the tenant spent the refund', at } as const
-    await persistIfUnmoved(deps, stepLease({ ...step, patch: { refundNextAt: null } }))
-    // What was paid meanwhile goes back next.
-    await payments.take(id)
-  }
-
-  const currentRefundKey = (id: string) => saleRefundKey({ type: 'lease', id }, countRefunds(store, id))
-
-  function ending(lease: LeaseRow, by: EndedBy, at: number): readonly Command<unknown>[] {
-    const { id } = lease
-    if (lease.state === 'quoted') return [stepLease({ id, from: 'quoted', to: 'expired', reason: 'nobody wants it any more', at })]
-    if (lease.state !== 'paid' && lease.state !== 'active') return []
-    const reason = { tenant: 'the tenant left', time: 'the time is up', completed: 'the run is over', node: NODE_ENDED }[by]
-    // Money for time that never began goes back, whoever ended it.
-    const { refundMsats, entry } = settleLease(lease, lease.state === 'paid' ? 'node' : by, at)
-    const post = entry === undefined ? [] : [postEntry(entry)]
-    if (refundMsats === 0n) return [...post, stepLease({ id, from: lease.state, to: 'ended', reason, at })]
-    return [...post, stepLease({ id, from: lease.state, to: 'refunding', reason, at, patch: { refundMsats, refundNextAt: at } })]
-  }
-
-  return {
-    terms(entry, seconds = entry.min_lease_s) {
-      if (seconds >= entry.min_lease_s && seconds <= entry.max_lease_s) return seconds
-      throw fail('invalid_command', `lease_seconds: the class ${entry.name} rents for ${entry.min_lease_s} to ${entry.max_lease_s} s`)
-    },
-
-    open({ id, runtimeId, tenant, entry, seconds, extendsId, byToken }) {
-      const perHour = msats(entry.price_msats_per_hour)
-      const price = msats(leasePriceMsats(perHour, seconds))
-      const at = clock.now()
-      return insertLease({
-        id,
-        runtimeId,
-        tenantPubkey: tenant,
-        priceMsatsPerHour: perHour,
-        seconds,
-        priceMsats: price,
-        extendsId,
-        byToken,
-        at,
-      })
-    },
-
-    awaitPayment: payments.awaitPayment,
-    redeem: payments.redeem,
-    isDue: payments.isDue,
-
-    activate(runtimeId, at, notBefore = 0) {
-      const leases = leasesOf(store, runtimeId)
-      let endsAt = Math.max(at, ...leases.filter((lease) => lease.state === 'active').map((lease) => lease.endsAt ?? 0))
-      const commands = leases
-        .filter((lease) => lease.state === 'paid')
-        .map((lease) => {
-          const startsAt = endsAt
-          endsAt = startsAt + lease.seconds * 1000
-          return stepLease({
-            id: lease.id,
-            from: 'paid',
-            to: 'active',
-            reason: `until ${rfc3339(endsAt)}`,
-            at,
-            patch: { startsAt, endsAt },
-          })
-        })
-      return commands.length === 0
-        ? []
-        : [...commands, patchRuntime({ id: runtimeId, patch: { expiresAt: Math.max(endsAt, notBefore) }, at })]
-    },
-
-    end(runtimeId, by, at) {
-      return leasesOf(store, runtimeId).flatMap((lease) => ending(lease, by, at))
-    },
-
-    giveBack(leaseId, at) {
-      const lease = getLease(store, leaseId)
-      return lease?.state === 'paid' ? ending(lease, 'node', at) : []
-    },
-
-    wake() {
-      payments.wake()
-      void refunds.run()
-    },
-
-    refundToken: (lease) => (lease.state === 'refunding' ? deps.wallet().sentToken(currentRefundKey(lease.id))?.token : undefined),
-
-    async onWalletEvent(event) {
-      const { id } = event.cause
-      if (event.type === 'invoice_settled' || event.type === 'token_received') await payments.take(id)
-      else if (event.type === 'receive_failed') await payments.fail(id, event.reason)
-      else if (event.type === 'sent_claimed' && event.idempotencyKey === currentRefundKey(id)) await onClaimed(id)
-    },
-
-    async tick() {
-      await payments.tick()
-      const noticeMs = deps.config().lease_notice_s * 1000
-      const active = leasesIn(store, ['active'])
-      for (const lease of active) {
-        const last = active.every((other) => other.runtimeId !== lease.runtimeId || (other.endsAt ?? 0) <= (lease.endsAt ?? 0))
-        if (!last || lease.noticeSent || (lease.endsAt ?? 0) - noticeMs > clock.now()) continue
-        const progress = {
-          lease_id: lease.id,
-          ends_at: Math.floor((lease.endsAt ?? 0) / 1000),
-          seconds_left: Math.max(0, Math.floor((lease.endsAt ?? 0) / 1000) - unixSeconds(clock)),
-        }
-        const status: ControlStatus = {
-          phase: 'ready',
-          runtime_id: lease.runtimeId,
-          message: 'the lease ends soon; extend_lease prolongs it',
-          progress,
-        }
-        await persist(
-          deps,
-          patchLease({ id: lease.id, patch: { noticeSent: true }, at: clock.now() }),
-          ...deps.notify(lease.tenantPubkey, lease.runtimeId, status),
-        )
-        deps.nudge()
-      }
-      await refunds.run()
-    },
-
-    async close() {
-      await refunds.close()
-    },
-  }
+/** Whether it is still to be paid; false when it was. @throws ControlError payment_required when it will not be any more */
+function isWaiting(lease: LeaseRow | undefined): boolean {
+  if (lease?.state === 'quoted') return true
+  if (lease?.state === 'paid' || lease?.state === 'active') return false
+  throw fail(
+    'payment_required',
+    lease?.reason ?? 'the lease is over',
+    'send the command again with a new idempotency key for a new invoice',
+  )
 }

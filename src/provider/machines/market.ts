@@ -11,10 +11,10 @@ import type { Store } from '../../store/store.ts'
 import { allowsUnisolated, assertIsolation, type Terms, termsOf } from './authorisation.ts'
 import { chooseClass, classesOf, freeOf, type RuntimeClass } from './classes.ts'
 import { fail } from './failures.ts'
+import { NODE_ENDED } from './lease-end.ts'
 import type { OfferStatus } from './machines.ts'
 import type { MachineCommand } from './order.ts'
 import { LIVING_STATES } from './runtime-life.ts'
-import { NODE_ENDED } from './settlement.ts'
 import type { Substrates } from './substrates.ts'
 
 /** Leases that were not paid, within the time of an invoice: of one stranger, and of all who brought no token. Each costs an invoice. */

@@ -13,7 +13,7 @@ import type { Wallets } from '../../wallet/types.ts'
 import { Commands } from './commands.ts'
 import { Creation, type ScriptResult, type ScriptRun } from './creation.ts'
 import { fail, toControlError } from './failures.ts'
-import { createLeaseDesk } from './lease-desk.ts'
+import { LeaseDesk } from './lease-desk.ts'
 import type { CommandTransport, Emit, Machines, MachinesStatus } from './machines.ts'
 import { Market } from './market.ts'
 import { Notices } from './notices.ts'
@@ -50,7 +50,6 @@ export class MachineService implements Machines {
   readonly #substrates: Substrates
   readonly #market: Market
   readonly #offers: Offers
-  readonly #leases: ReturnType<typeof createLeaseDesk>
   readonly #runtimes: Runtimes
   readonly #creation: Creation
   readonly #requests: Requests
@@ -69,15 +68,15 @@ export class MachineService implements Machines {
     const market = new Market({ store, clock, config, mints, network, keyring, substrates, lockPubkey: () => wallet().lockPubkey })
     const offers = new Offers(scope.child('offers'), { store, logger, nostr, substrates, market })
     const notices = new Notices(store, nostr, deps.transport)
-    const leases = createLeaseDesk({
-      ...{ store, clock, logger, config, wallet, mints },
+    const onFailure = ({ path, error }: Failure) =>
+      logger.warn({ path, error: messageOf(error) }, 'what machines need could not be done yet; it is tried again')
+    const leases = new LeaseDesk({
+      ...{ store, scope: scope.child('leases', { onFailure }), logger, config, wallet, mints },
       notify: (tenant, runtimeId, status) => notices.tell(tenant, runtimeId, status),
       nudge: () => notices.nudge(),
     })
     deps.wallets.onEvent('lease', leases.onWalletEvent)
     const healthEveryMs = deps.healthEveryMs ?? HEALTH_EVERY_MS
-    const onFailure = ({ path, error }: Failure) =>
-      logger.warn({ path, error: messageOf(error) }, 'what machines need could not be done yet; it is tried again')
     const upkeepScope = scope.child('upkeep', { onFailure })
     const runtimes = new Runtimes(scope.child('runtimes', { onFailure }), {
       ...{ store, logger, config, substrates, market, offers, leases, notices, healthEveryMs },
@@ -91,7 +90,6 @@ export class MachineService implements Machines {
     this.#substrates = substrates
     this.#market = market
     this.#offers = offers
-    this.#leases = leases
     this.#runtimes = runtimes
     this.#creation = creation
     this.#requests = new Requests(scope, { store, logger, commands, views, leases })
@@ -118,7 +116,6 @@ export class MachineService implements Machines {
     await Promise.allSettled([this.#offers.close()])
     const late = [...(await this.#runtimes.close(DRAIN_MS)), ...(await this.#scope.close(DRAIN_MS))]
     for (const { path } of late) this.#deps.logger.warn({ path }, 'running work did not end in time')
-    await this.#leases.close()
     await this.#substrates.close()
   }
 

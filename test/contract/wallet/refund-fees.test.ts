@@ -1,12 +1,13 @@
 /** Whose the fees of a refund are: the node's where it failed, the payer's where the payer brought it about. */
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
-import { sats } from '../../../src/base/amounts.ts'
-import { systemClock } from '../../../src/base/clock.ts'
+import { msats, sats } from '../../../src/base/amounts.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { createRefunds } from '../../../src/provider/refunds.ts'
-import { defineCommand } from '../../../src/store/commands.ts'
-import { accountBalance } from '../../../src/store/money/ledger.ts'
+import { Sales } from '../../../src/provider/sale/sales.ts'
+import { saleInvoiceKey } from '../../../src/store/keys.ts'
+import { accountBalance, depositOf } from '../../../src/store/money/ledger.ts'
+import { RefundingProduct } from '../../support/refunding-product.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
 import { expectSound, faucet, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'
 
@@ -24,40 +25,22 @@ async function home(): Promise<TestHome> {
   return opened
 }
 
-const nothing = defineCommand('nothing', () => undefined)
-
 /** A customer pays for a job whose refund is tried now and at each `again`. */
 async function paidJob(node: TestHome, customer: TestHome, id: string, paid: number, causedByPayer: boolean) {
-  const account = `node/deposit/job:${id}` as const
   const cause = { type: 'job', id } as const
-  const request = { idempotencyKey: `job:${id}:invoice`, cause, amountSats: sats(paid), creditAccount: account }
+  const account = depositOf(cause)
+  const request = { idempotencyKey: saleInvoiceKey(cause), cause, amountSats: sats(paid), creditAccount: account }
   const invoice = await node.node.createInvoice(request)
   await faucet(sandbox.mintUrl, invoice.request)
   await expect.poll(() => accountBalance(node.store, account), { timeout: 15_000 }).toBe(BigInt(-paid * 1000))
-  const sent: string[] = []
-  const ended: string[] = []
-  const refunds = createRefunds(
-    { store: node.store, clock: systemClock, logger: silentLogger, wallet: () => node.node, nudge: () => undefined },
-    {
-      due: () => [id],
-      owed: () => ({
-        ...{ idempotencyKey: `job:${id}:refund`, cause, amountSats: sats(paid), mintUrl: sandbox.mintUrl, causedByPayer },
-        ...{ pubkey: customer.customer.owner.pubkey, debitAccount: account, sends: 0 },
-      }),
-      deliver: (_, token) => {
-        sent.push(token)
-        return []
-      },
-      note: () => nothing(undefined),
-      deferred: () => [],
-      forgo: (_, reason) => {
-        ended.push(reason)
-        return []
-      },
-      onClaimed: async () => {},
-    },
-  )
-  onTestFinished(() => refunds.close())
+  const product = new RefundingProduct({
+    ...{ id, paidMsats: msats(paid * 1000), mintUrl: sandbox.mintUrl, isPayersDoing: causedByPayer },
+    payerPubkey: customer.customer.owner.pubkey,
+  })
+  const scope = testScope()
+  onTestFinished(async () => void (await scope.close()))
+  const deps = { store: node.store, scope, logger: silentLogger, wallet: () => node.node, nudge: () => undefined }
+  const { refunds } = new Sales(deps, product)
   await refunds.run()
   return {
     again: () => refunds.run(),
@@ -65,10 +48,10 @@ async function paidJob(node: TestHome, customer: TestHome, id: string, paid: num
     /** What the customer has of it in the end, undefined where nothing came. */
     async redeemed(): Promise<bigint | undefined> {
       expect(accountBalance(node.store, account)).toBe(0n)
-      expect(sent.length + ended.length).toBe(1)
-      const [token] = sent
-      if (token === undefined) return undefined
-      const receive = { idempotencyKey: id, cause: ownerCause(), token, creditAccount: 'customer/equity/funding' as const }
+      const ended = product.told.filter((word) => word.type !== 'deferred')
+      expect(ended).toHaveLength(1)
+      if (ended[0]?.type !== 'token') return undefined
+      const receive = { idempotencyKey: id, cause: ownerCause(), token: ended[0].token, creditAccount: 'customer/equity/funding' as const }
       return (await customer.customer.receiveToken(receive)).amountSats
     },
   }

@@ -2,6 +2,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { type Msats, msats, msatsToSatsDown, msatsToSatsUp, satsToMsats } from '../../../src/base/amounts.ts'
+import { nextStates, saleStateOf as ofJob } from '../../../src/provider/jobs/states.ts'
+import { canStepLease, saleStateOf as ofLease } from '../../../src/provider/machines/lease-states.ts'
 import {
   canStepSale,
   judgePayment,
@@ -12,6 +14,8 @@ import {
   settle,
 } from '../../../src/provider/sale/machine.ts'
 import { depositOf } from '../../../src/store/money/ledger.ts'
+import { JOB_STATES } from '../../../src/store/selling/jobs.ts'
+import { LEASE_STATES } from '../../../src/store/selling/leases.ts'
 
 const ACCOUNT = depositOf({ type: 'job', id: 'a' })
 
@@ -190,4 +194,12 @@ test('the same word of a payment twice changes nothing', () => {
       expect(twice).toEqual(once)
     }),
   )
+})
+
+test('each step of a job and of a lease is one of its sale, or none', () => {
+  const assertIsStep = (from: SaleState, to: SaleState, what: string) =>
+    expect(from === to || canStepSale(from, to), `${what}: ${from} to ${to}`).toBe(true)
+  for (const from of JOB_STATES) for (const to of nextStates(from)) assertIsStep(ofJob(from), ofJob(to), `${from} -> ${to}`)
+  for (const from of LEASE_STATES)
+    for (const to of LEASE_STATES) if (canStepLease(from, to)) assertIsStep(ofLease(from), ofLease(to), `${from} -> ${to}`)
 })

@@ -4,10 +4,12 @@ import { msats } from '../../../src/base/amounts.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import { createRuntimeBackend } from '../../../src/provider/backends/runtime.ts'
 import { freshnessOf, surplusSnapshots } from '../../../src/provider/machines/backups.ts'
+import { type EndedBy, priceOfEnding } from '../../../src/provider/machines/lease-end.ts'
+import { canStepLease } from '../../../src/provider/machines/lease-states.ts'
 import { canStep } from '../../../src/provider/machines/runtime-life.ts'
-import { settleLease } from '../../../src/provider/machines/settlement.ts'
-import { canStepLease } from '../../../src/provider/machines/states.ts'
-import { LEASE_STATES, type LeaseRow } from '../../../src/store/selling/leases.ts'
+import { settle } from '../../../src/provider/sale/machine.ts'
+import { depositOf } from '../../../src/store/money/ledger.ts'
+import { LEASE_STATES } from '../../../src/store/selling/leases.ts'
 import { getRuntime, RUNTIME_STATES } from '../../../src/store/selling/runtimes.ts'
 import { owner, World } from './world.ts'
 
@@ -93,42 +95,24 @@ test('a job of kind 5930 runs once in a runtime of its own, and is announced onl
 }, 30_000)
 
 test('a lease that the node failed costs the time that was had, every split balances', () => {
-  const lease: LeaseRow = {
-    ...{
-      id: 'l',
-      runtimeId: 'r',
-      tenantPubkey: 't',
-      state: 'active',
-      priceMsatsPerHour: msats(1n),
-      seconds: 100,
-      priceMsats: msats(99_500n),
-    },
-    ...{
-      paidMsats: msats(100_000n),
-      extendsId: null,
-      byToken: false,
-      paymentRequest: null,
-      paymentExpiresAt: null,
-      mintUrl: null,
-      startsAt: 0,
-      endsAt: 100_000,
-    },
-    ...{ noticeSent: false, refundMsats: msats(0n), refundSends: 0, refundNextAt: null, reason: '', createdAt: 0, updatedAt: 0 },
-  }
-  expect(settleLease(lease, 'tenant', 1)).toMatchObject({ earnedMsats: 99_500n, refundMsats: 0n })
-  expect(settleLease(lease, 'node', 50_000)).toMatchObject({ earnedMsats: 49_750n, refundMsats: 50_000n })
-  expect(settleLease({ ...lease, startsAt: 200_000 }, 'node', 50_000)).toMatchObject({
-    earnedMsats: 0n,
-    refundMsats: 100_000n,
-    entry: undefined,
-  })
+  const lease = { state: 'active', seconds: 100, priceMsats: msats(99_500n), startsAt: 0 } as const
+  const paidMsats = msats(100_000n)
+  const deposit = depositOf({ type: 'lease', id: 'l' })
+  const ending = (of: Parameters<typeof priceOfEnding>[0], ...how: [EndedBy, number]) =>
+    settle(deposit, paidMsats, { dueMsats: msats(priceOfEnding(of, ...how)), income: 'lease', over: 'back', internal: false })
+  expect(ending(lease, 'tenant', 1)).toMatchObject({ earnedMsats: 99_500n, refundMsats: 0n })
+  expect(ending(lease, 'node', 50_000)).toMatchObject({ earnedMsats: 49_750n, refundMsats: 50_000n })
+  for (const unused of [
+    { ...lease, startsAt: 200_000 },
+    { ...lease, state: 'paid' as const },
+  ])
+    expect(ending(unused, 'node', 50_000)).toMatchObject({ earnedMsats: 0n, refundMsats: 100_000n, postings: [] })
   for (const by of ['tenant', 'time', 'completed', 'node'] as const) {
     for (const at of [0, 1, 33_333, 99_999, 100_000, 200_000]) {
-      const { entry, refundMsats } = settleLease(lease, by, at)
-      const postings = entry?.postings ?? []
+      const { postings, refundMsats } = ending(lease, by, at)
       expect(postings.reduce((sum, posting) => sum + posting.amountMsats, 0n)).toBe(0n)
-      const deposit = postings.find((posting) => posting.account.startsWith('node/deposit/'))?.amountMsats ?? 0n
-      expect(deposit + refundMsats).toBe(lease.paidMsats)
+      const taken = postings.find((posting) => posting.account === deposit)?.amountMsats ?? 0n
+      expect(taken + refundMsats).toBe(paidMsats)
       expect(refundMsats % 1000n).toBe(0n)
     }
   }

@@ -1,18 +1,18 @@
 /** From where a refund is paid. */
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
-import { sats } from '../../../src/base/amounts.ts'
+import { msats } from '../../../src/base/amounts.ts'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { createRefunds } from '../../../src/provider/refunds.ts'
-import { defineCommand } from '../../../src/store/commands.ts'
+import { seededRandom } from '../../../src/base/random.ts'
+import { Scope } from '../../../src/base/scope.ts'
+import { Sales } from '../../../src/provider/sale/sales.ts'
 import { postEntry } from '../../../src/store/money/ledger.ts'
 import { Store } from '../../../src/store/store.ts'
 import type { SendRequest, Wallet } from '../../../src/wallet/types.ts'
+import { RefundingProduct } from '../../support/refunding-product.ts'
 import { tempDir } from '../../support/temp.ts'
-
-const nothing = defineCommand('nothing', () => undefined)
 
 it('of a payment that became known late comes from the mint that holds it, which is one that the payer knows', async () => {
   const store = Store.open(join(tempDir(), 'pylon.db'))
@@ -35,28 +35,14 @@ it('of a payment that became known late comes from the mint that holds it, which
       throw new PylonError('mint_unreachable', 'no answer')
     },
   }
-  const refunds = createRefunds(
-    { store, clock: new ManualClock(), logger: silentLogger, wallet: () => wallet as Wallet, nudge: () => undefined },
-    {
-      due: () => ['1'],
-      owed: () => ({
-        idempotencyKey: 'job:1:refund',
-        cause,
-        amountSats: sats(5),
-        mintUrl: null,
-        causedByPayer: false,
-        pubkey: 'ab'.repeat(32),
-        debitAccount: 'node/deposit/job:1' as const,
-        sends: 0,
-      }),
-      deliver: () => [],
-      deferred: () => [],
-      note: () => nothing(undefined),
-      forgo: () => [],
-      onClaimed: async () => {},
-    },
-  )
+  const scope = Scope.root('refunds', { clock: new ManualClock(), random: seededRandom(1) }, ({ error }) => {
+    throw error
+  })
+  const payerPubkey = 'ab'.repeat(32)
+  const product = new RefundingProduct({ id: '1', paidMsats: msats(5000), mintUrl: null, isPayersDoing: false, payerPubkey })
+  const deps = { store, scope, logger: silentLogger, wallet: () => wallet as Wallet, nudge: () => undefined }
+  const { refunds } = new Sales(deps, product)
   await refunds.run()
-  await refunds.close()
+  await scope.close()
   expect(asked.map((request) => request.mintUrl)).toEqual(['https://paid.test/x'])
 })
