@@ -22,10 +22,3 @@ export function replyTags(parent: IdentifiedEvent, author: string, relayHint = '
   people.delete(author)
   return [...events, ...[...people].map((pubkey) => ['p', pubkey])]
 }
-
-/** The event that this one replies to: the `reply` mark, else `root`, else the last plain e tag. */
-export function repliedTo(event: Pick<IdentifiedEvent, 'tags'>): string | undefined {
-  const tags = event.tags.filter((tag) => tag[0] === 'e')
-  const marked = tags.find((tag) => tag[3] === 'reply') ?? tags.find((tag) => tag[3] === 'root')
-  return (marked ?? tags.filter((tag) => tag[3] !== 'mention').at(-1))?.[1]
-}

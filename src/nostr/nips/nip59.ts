@@ -35,11 +35,6 @@ export function wrapSeal(seal: NostrEvent, recipient: string, nowS: number, rand
   })
 }
 
-/** One wrap of a rumor. Seal and wrap carry times of their own in the past two days. */
-export function wrapRumor(author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): NostrEvent {
-  return wrapSeal(sealRumor(author, rumor, recipient, nowS), recipient, nowS, author.random)
-}
-
 function freshSigner(random: Random): Signer {
   for (;;) {
     try {

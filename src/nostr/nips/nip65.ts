@@ -26,15 +26,6 @@ export function parseRelayList(event: Pick<EventTemplate, 'tags'>): RelayList {
   return { read: [...read], write: [...write] }
 }
 
-/** Read and write on all of them. */
-export function buildRelayList(relays: readonly string[], createdAtS: number): EventTemplate {
-  return { kind: RELAY_LIST_KIND, created_at: createdAtS, tags: relays.map((url) => ['r', url]), content: '' }
-}
-
 export function parseDmRelays(event: Pick<EventTemplate, 'tags'>): string[] {
   return relayUrls(tagValues(event, 'relay'), MAX_RELAYS)
-}
-
-export function buildDmRelays(relays: readonly string[], createdAtS: number): EventTemplate {
-  return { kind: DM_RELAYS_KIND, created_at: createdAtS, tags: relays.map((url) => ['relay', url]), content: '' }
 }

@@ -7,7 +7,7 @@ import { tagValue, tagValues } from './nip01.ts'
 import { expirationTag } from './nip40.ts'
 
 export const ANNOUNCEMENT_KIND = 31_990
-export const HEARTBEAT_KIND = 11_998
+const HEARTBEAT_KIND = 11_998
 
 const MAX_KINDS = 200
 const MAX_MINTS = 20

@@ -41,7 +41,6 @@ export interface NewFeedback {
   readonly price?: Price
   readonly content?: string
   readonly encrypt?: AnswerEncryption
-  readonly relayHint?: string
   readonly expiresAtS?: number
   readonly createdAtS: number
 }
@@ -57,14 +56,14 @@ function sealedContent(content: string, peer: string, encrypt: AnswerEncryption 
 }
 
 export function buildFeedback(feedback: NewFeedback): EventTemplate {
-  const { request, status, extra, price, content = '', encrypt, relayHint, expiresAtS, createdAtS } = feedback
+  const { request, status, extra, price, content = '', encrypt, expiresAtS, createdAtS } = feedback
   return {
     kind: FEEDBACK_KIND,
     created_at: createdAtS,
     tags: [
       ['status', status, ...(extra === undefined ? [] : [extra])],
       ...(price === undefined ? [] : [amountTag(price)]),
-      ['e', request.id, ...(relayHint === undefined ? [] : [relayHint])],
+      ['e', request.id],
       ['p', request.pubkey],
       ...(expiresAtS === undefined ? [] : [expirationTag(expiresAtS)]),
       ...(encrypt === undefined || content === '' ? [] : [['encrypted']]),
@@ -79,19 +78,18 @@ export interface NewResult {
   readonly content: string
   readonly price?: Price
   readonly encrypt?: AnswerEncryption
-  readonly relayHint?: string
   readonly expiresAtS?: number
   readonly createdAtS: number
 }
 
 export function buildResult(result: NewResult): EventTemplate {
-  const { request, content, price, encrypt, relayHint, expiresAtS, createdAtS } = result
+  const { request, content, price, encrypt, expiresAtS, createdAtS } = result
   return {
     kind: resultKindOf(request.kind),
     created_at: createdAtS,
     tags: [
       ['request', JSON.stringify(request)],
-      ['e', request.id, ...(relayHint === undefined ? [] : [relayHint])],
+      ['e', request.id],
       // The inputs of an encrypted request are its secret.
       ...(encrypt === undefined ? request.tags.filter((tag) => tag[0] === 'i') : []),
       ['p', request.pubkey],
@@ -101,29 +99,6 @@ export function buildResult(result: NewResult): EventTemplate {
     ],
     content: sealedContent(content, request.pubkey, encrypt),
   }
-}
-
-export interface NewRefund {
-  readonly request: Pick<NostrEvent, 'id' | 'pubkey'>
-  readonly signer: Signer
-  readonly error: string
-  /** Locked to 02 + the customer's key. */
-  readonly token: string
-  readonly relayHint?: string
-  readonly createdAtS: number
-}
-
-/** An `error` feedback whose content, always encrypted with NIP-44, is `{error, refund_token}`. */
-export function buildRefund(refund: NewRefund): EventTemplate {
-  return buildFeedback({
-    request: refund.request,
-    status: 'error',
-    extra: 'refunded',
-    content: JSON.stringify({ error: refund.error, refund_token: refund.token }),
-    encrypt: { signer: refund.signer, scheme: 'nip44' },
-    createdAtS: refund.createdAtS,
-    ...(refund.relayHint === undefined ? {} : { relayHint: refund.relayHint }),
-  })
 }
 
 interface Answer {

@@ -20,10 +20,6 @@ export const putWrappedKey = defineCommand('put_wrapped_key', (sql, p: { key: Wr
   )
 })
 
-export const deleteWrappedKey = defineCommand('delete_wrapped_key', (sql, p: { pubkey: string }) => {
-  sql('DELETE FROM wrapped_keys WHERE pubkey = ?').run(p.pubkey)
-})
-
 export function listWrappedKeys(store: Store): WrappedKey[] {
   return store.sql('SELECT pubkey, account, nonce, ciphertext FROM wrapped_keys ORDER BY pubkey').all().map(wrappedKeyOf)
 }

@@ -2,13 +2,13 @@
 import { describe, expect, it, vi } from 'vitest'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
-import { buildRelayList } from '../../../src/nostr/nips/nip65.ts'
 import { RelayPool } from '../../../src/nostr/relay/pool.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { cursorOf, putCursors } from '../../../src/store/nostr/cursors.ts'
 import { type DeliveryOutcome, deliveriesOf, enqueueEvent, lastMessageId, recordDeliveries } from '../../../src/store/nostr/outbox.ts'
 import { relayListOf } from '../../../src/store/nostr/relay-lists.ts'
 import { nostrBench } from '../../support/nostr-bench.ts'
+import { relayListWith } from '../../support/nostr-events.ts'
 import type { TestNostr } from '../../support/nostr-node.ts'
 import { ScriptedRelay } from '../../support/scripted-relay.ts'
 import { testSigner } from '../../support/test-signer.ts'
@@ -229,7 +229,7 @@ describe('what strangers publish about themselves', () => {
     const many = Array.from({ length: 500 }, (_, n) => `wss://relay-${n}.example`)
     one.stored.push(
       stranger.sign({ kind: 0, created_at: nowS(), tags: [['junk', 'y'.repeat(60_000)]], content }),
-      stranger.sign({ ...buildRelayList(many, nowS()), content: 'z'.repeat(100_000) }),
+      stranger.sign({ ...relayListWith(many, nowS()), content: 'z'.repeat(100_000) }),
     )
     const at = node({ relays: [one.url] })
     expect(await at.nostr.profileOf(stranger.pubkey)).toEqual({ name: 'Eve', lud16: 'eve@example.com' })

@@ -6,7 +6,6 @@ import { systemRandom } from '../../../src/base/random.ts'
 import { Scope } from '../../../src/base/scope.ts'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { buildDm17, unwrap } from '../../../src/nostr/nips/nip59.ts'
-import { buildDmRelays, buildRelayList } from '../../../src/nostr/nips/nip65.ts'
 import { CANARY_KIND } from '../../../src/nostr/reading/canary.ts'
 import { createVerifier } from '../../../src/nostr/reading/verify.ts'
 import { sweepOnce } from '../../../src/nostr/retention.ts'
@@ -15,6 +14,7 @@ import { cursorOf } from '../../../src/store/nostr/cursors.ts'
 import { deliveriesOf, enqueueEvent } from '../../../src/store/nostr/outbox.ts'
 import { claimEvent } from '../../../src/store/nostr/seen-events.ts'
 import { nostrBench } from '../../support/nostr-bench.ts'
+import { dmRelaysWith, relayListWith } from '../../support/nostr-events.ts'
 import type { TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox } from '../../support/sandbox.ts'
 import { ScriptedRelay } from '../../support/scripted-relay.ts'
@@ -145,9 +145,9 @@ describe('other people', () => {
     const nowS = Math.floor(Date.now() / 1000)
     own.stored.push(
       peer.sign({ kind: 0, created_at: nowS, tags: [], content: JSON.stringify({ name: 'Ada', lud06: 'LNURL1', nip05: 1 }) }),
-      peer.sign({ ...buildRelayList([theirs.url, 'wss://public.example', 'ws://127.0.0.1:9', 'ws://10.0.0.1'], nowS) }),
-      peer.sign({ ...buildDmRelays(['wss://dm.example', 'ws://localhost:1'], nowS) }),
-      peer.sign({ ...buildDmRelays(['wss://old.example'], nowS - 10) }),
+      peer.sign({ ...relayListWith([theirs.url, 'wss://public.example', 'ws://127.0.0.1:9', 'ws://10.0.0.1'], nowS) }),
+      peer.sign({ ...dmRelaysWith(['wss://dm.example', 'ws://localhost:1'], nowS) }),
+      peer.sign({ ...dmRelaysWith(['wss://old.example'], nowS - 10) }),
     )
     const at = node({ relays: [own.url] })
     at.dialer.allow(theirs.url, true)

@@ -7,15 +7,15 @@ import { type Msats, msats } from '../../../src/base/amounts.ts'
 import { isPylonError, PylonError } from '../../../src/base/errors.ts'
 import { identify, matchesFilter, parseEvent } from '../../../src/nostr/nips/nip01.ts'
 import { openDm04 } from '../../../src/nostr/nips/nip04.ts'
-import { repliedTo, replyTags } from '../../../src/nostr/nips/nip10.ts'
+import { replyTags } from '../../../src/nostr/nips/nip10.ts'
 import { parseEventPointer, parsePubkey, parseSecret } from '../../../src/nostr/nips/nip19.ts'
 import { expirationOf, isExpired } from '../../../src/nostr/nips/nip40.ts'
 import { buildZapRequest, type ReceiptExpectation, type ReceiptInvoice, validateReceipt } from '../../../src/nostr/nips/nip57.ts'
 import { buildDm17, unwrap } from '../../../src/nostr/nips/nip59.ts'
-import { buildDmRelays, buildRelayList, parseDmRelays, parseRelayList } from '../../../src/nostr/nips/nip65.ts'
+import { parseDmRelays, parseRelayList } from '../../../src/nostr/nips/nip65.ts'
 import { type Announcement, buildAnnouncement, parseAnnouncement } from '../../../src/nostr/nips/nip89.ts'
 import { buildCancel, buildJobRequest, cancelledIds, type JobInput, type JobParam, parseJobRequest } from '../../../src/nostr/nips/nip90.ts'
-import { buildFeedback, buildRefund, buildResult, parseFeedback, parseResult } from '../../../src/nostr/nips/nip90-answers.ts'
+import { buildFeedback, buildResult, parseFeedback, parseResult } from '../../../src/nostr/nips/nip90-answers.ts'
 import { buildHttpAuth } from '../../../src/nostr/nips/nip98.ts'
 import { parseProfile } from '../../../src/nostr/reading/directory.ts'
 import { createVerifier } from '../../../src/nostr/reading/verify.ts'
@@ -23,6 +23,7 @@ import { parseFrame } from '../../../src/nostr/relay/frames.ts'
 import { NO_LIMITS, parseLimits } from '../../../src/nostr/relay/relay-info.ts'
 import { relayUrls, tryRelayUrl } from '../../../src/nostr/relay/relay-url.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
+import { dmRelaysWith, refundFeedback, relayListWith } from '../../support/nostr-events.ts'
 import { testSigner } from '../../support/test-signer.ts'
 
 const [customer, provider, stranger] = [testSigner(1), testSigner(2), testSigner(3)]
@@ -201,7 +202,7 @@ describe('an answer', () => {
   it('that refunds shows its token to the customer alone', () => {
     const refund = signed(
       provider,
-      buildRefund({ request, signer: provider, error: 'backend failed', token: 'cashuBsecret', createdAtS: NOW_S }),
+      refundFeedback({ request, signer: provider, error: 'backend failed', token: 'cashuBsecret', createdAtS: NOW_S }),
     )
     expect(JSON.stringify(refund)).not.toContain('cashuBsecret')
     expect(refund).toMatchObject({ kind: 7000 })
@@ -253,8 +254,8 @@ describe('announcements and relay lists', () => {
     )
     fc.assert(
       fc.property(fc.uniqueArray(relay, { maxLength: 5 }), (relays) => {
-        expect(parseRelayList(buildRelayList(relays, NOW_S))).toEqual({ read: relays, write: relays })
-        expect(parseDmRelays(buildDmRelays(relays, NOW_S))).toEqual(relays)
+        expect(parseRelayList(relayListWith(relays, NOW_S))).toEqual({ read: relays, write: relays })
+        expect(parseDmRelays(dmRelaysWith(relays, NOW_S))).toEqual(relays)
       }),
     )
     const marked = { tags: [['r', 'wss://a', 'read'], ['r', 'wss://b/', 'write'], ['r', 'ws://C/x/'], ['r', 'nonsense'], ['r']] }
@@ -347,9 +348,9 @@ describe('small codecs', () => {
     const root = signed(customer, { kind: 1, created_at: 1, tags: [], content: 'root' })
     const reply = signed(provider, { kind: 1, created_at: 2, tags: replyTags(root, provider.pubkey), content: 'reply' })
     const second = signed(stranger, { kind: 1, created_at: 3, tags: replyTags(reply, stranger.pubkey), content: 'second' })
-    expect(repliedTo(reply)).toBe(root.id)
-    expect(repliedTo(second)).toBe(reply.id)
-    expect(second.tags.find((tag) => tag[3] === 'root')?.[1]).toBe(root.id)
+    const marked = ({ tags }: NostrEvent, mark: string) => tags.find((tag) => tag[3] === mark)?.[1]
+    expect([marked(reply, 'root'), marked(reply, 'reply')]).toEqual([root.id, undefined])
+    expect([marked(second, 'root'), marked(second, 'reply')]).toEqual([root.id, reply.id])
     expect(new Set(second.tags.filter((tag) => tag[0] === 'p').map((tag) => tag[1]))).toEqual(new Set([provider.pubkey, customer.pubkey]))
   })
 

@@ -3,8 +3,9 @@ import { describe, expect, it } from 'vitest'
 import { msats } from '../../../src/base/amounts.ts'
 import { readAnswer } from '../../../src/customer/answers.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
-import { buildFeedback, buildRefund, buildResult } from '../../../src/nostr/nips/nip90-answers.ts'
+import { buildFeedback, buildResult } from '../../../src/nostr/nips/nip90-answers.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
+import { refundFeedback } from '../../support/nostr-events.ts'
 
 const customer = createSigner(generateSecretKey())
 const provider = createSigner(generateSecretKey())
@@ -44,9 +45,9 @@ describe('an answer', () => {
       message: 'more please',
       refundToken: null,
     })
-    const refund = provider.sign(buildRefund({ request, signer: provider, error: 'broken', token: 'cashuB123', createdAtS: 2 }))
+    const refund = provider.sign(refundFeedback({ request, signer: provider, error: 'broken', token: 'cashuB123', createdAtS: 2 }))
     expect(readAnswer(refund, expected)).toEqual({ type: 'error', code: 'refunded', message: 'broken', refundToken: 'cashuB123' })
-    const long = provider.sign(buildRefund({ request, signer: provider, error: 'x'.repeat(2000), token: 'cashuB123', createdAtS: 2 }))
+    const long = provider.sign(refundFeedback({ request, signer: provider, error: 'x'.repeat(2000), token: 'cashuB123', createdAtS: 2 }))
     expect(readAnswer(long, expected)).toMatchObject({ message: 'x'.repeat(500) })
     const mute = feedback({ status: 'error', content: '{"error":{"refund_token":"cashuB123"},"refund_token":"cashuB123"}' })
     expect(readAnswer(mute, expected)).toMatchObject({ message: 'no reason was given', refundToken: 'cashuB123' })
@@ -126,7 +127,7 @@ describe('an answer', () => {
   })
 
   it('gives the refund that it carries, also where the tag that says encrypted is missing and the status is none', () => {
-    const refund = buildRefund({ request, signer: provider, error: 'broken', token: 'cashuB123', createdAtS: 2 })
+    const refund = refundFeedback({ request, signer: provider, error: 'broken', token: 'cashuB123', createdAtS: 2 })
     for (const tags of [refund.tags.filter(([name]) => name !== 'encrypted'), refund.tags.filter(([name]) => name !== 'status')]) {
       expect(readAnswer(provider.sign({ ...refund, tags }), expected)).toMatchObject({ type: 'error', refundToken: 'cashuB123' })
     }

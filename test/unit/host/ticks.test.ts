@@ -3,9 +3,10 @@ import { describe, expect, it, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { buildDm04 } from '../../../src/nostr/nips/nip04.ts'
-import { buildDm17, unwrap, wrapRumor } from '../../../src/nostr/nips/nip59.ts'
+import { buildDm17, unwrap } from '../../../src/nostr/nips/nip59.ts'
 import { createVerifier } from '../../../src/nostr/reading/verify.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
+import { wrapOf } from '../../support/nostr-events.ts'
 import { tempDir } from '../../support/temp.ts'
 import { Outside, startWorld, stranger, type World } from './world.ts'
 
@@ -166,7 +167,7 @@ describe('triggers', () => {
         ['expiration', String(nowS - 1)],
       ],
     })
-    const wraps = [sent?.event, wrapRumor(carol, late, ada, nowS)].filter((event) => event !== undefined)
+    const wraps = [sent?.event, wrapOf(carol, late, ada, nowS)].filter((event) => event !== undefined)
     for (const wrap of wraps) await world.deliver(wrap)
     await world.host.tick('ada')
     expect(world.host.memory('ada')).toMatchObject([{ content: 'hello' }])

@@ -6,9 +6,10 @@ import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { buildDm04, openDm04 } from '../../../src/nostr/nips/nip04.ts'
 import { parseSecret } from '../../../src/nostr/nips/nip19.ts'
-import { buildDm17, unwrap, wrapRumor } from '../../../src/nostr/nips/nip59.ts'
+import { buildDm17, unwrap } from '../../../src/nostr/nips/nip59.ts'
 import { createVerifier } from '../../../src/nostr/reading/verify.ts'
 import type { EventTemplate, NostrEvent, Signer } from '../../../src/nostr/types.ts'
+import { wrapOf } from '../../support/nostr-events.ts'
 import { testSigner } from '../../support/test-signer.ts'
 
 const NOW_S = 1_750_000_000
@@ -109,7 +110,7 @@ describe('unwrap refuses', () => {
       'event_invalid',
     ],
     ['a rumor that is none', craft(sealBy(alice), 'text'), 'event_invalid'],
-    ['a wrap for someone else', wrapRumor(alice, rumor, mallory.pubkey, NOW_S), 'decrypt_failed'],
+    ['a wrap for someone else', wrapOf(alice, rumor, mallory.pubkey, NOW_S), 'decrypt_failed'],
     ['another kind', alice.sign(template), 'event_invalid'],
   ]
   it.each(cases)('%s', (_name, wrap, code) => {

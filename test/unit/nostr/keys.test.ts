@@ -162,8 +162,6 @@ describe('the keyring', () => {
     for (const bad of ['', 'nsec1', '{}', JSON.stringify({ ...bundle, wallet_seed: 'short' })]) {
       await expect(other.importKey(bad)).rejects.toMatchObject({ code: 'identity_invalid' })
     }
-    await other.forgetKey(agent.pubkey)
-    expect(other.owns(agent.pubkey)).toBe(false)
     elsewhere.close()
     expect(readFileSync(join(dir, 'other.db')).includes(bundle.wallet_seed ?? 'none')).toBe(false)
     store.close()
