@@ -24,6 +24,7 @@ export default defineConfig({
     projects: [
       lane('unit', 20_000, 0),
       lane('property', 60_000, 0),
+      lane('simulation', 60_000, 0),
       lane('contract', 60_000, 1),
       lane('stranger', 60_000, 1),
       lane('e2e', 120_000, 2),

@@ -2,12 +2,28 @@
 import { type LookupAddress, lookup as systemLookup } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import { Agent, request } from 'undici'
-import { WebSocket } from 'ws'
+import { WebSocket as SystemWebSocket } from 'ws'
 import { isPublicAddress } from './addresses.ts'
 import { systemClock } from './clock.ts'
 import { isPylonError, messageOf, PylonError } from './errors.ts'
 
-export type { WebSocket } from 'ws'
+/** What the node needs of a websocket: those of `ws` have it, and so have those of a network in memory. */
+export interface WebSocket {
+  readonly readyState: number
+  readonly OPEN: number
+  readonly CLOSED: number
+  readonly bufferedAmount: number
+  send(text: string): void
+  ping(): void
+  pause(): void
+  resume(): void
+  close(code?: number): void
+  terminate(): void
+  on(event: 'open' | 'pong', listener: () => void): unknown
+  on(event: 'message', listener: (data: Buffer) => void): unknown
+  on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'close', listener: (code: number) => void): unknown
+}
 
 export interface FetchOptions {
   readonly method?: 'GET' | 'POST' | 'PUT' | 'DELETE' | 'HEAD'
@@ -124,7 +140,7 @@ export function createDialer(options: { allowedOrigins?: readonly string[]; look
     },
     connectWebSocket(url, { maxPayloadBytes = DEFAULT_MAX_BYTES, handshakeTimeoutMs = DEFAULT_TIMEOUT_MS, namedByStranger } = {}) {
       const isException = admit(url, 'wss:', namedByStranger === true ? 'relay' : undefined)
-      return new WebSocket(url, {
+      return new SystemWebSocket(url, {
         maxPayload: maxPayloadBytes,
         handshakeTimeout: handshakeTimeoutMs,
         perMessageDeflate: false,

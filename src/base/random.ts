@@ -1,5 +1,5 @@
 /** Chance behind one interface, so that a seed repeats a run. Keys of money and identities are not made here. */
-import { getRandomValues } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 
 export interface Random {
   /** From 0 (included) to 1 (excluded). */
@@ -9,7 +9,7 @@ export interface Random {
 
 export const systemRandom: Random = {
   float: () => new DataView(pooledBytes(4).buffer).getUint32(0) / 2 ** 32,
-  bytes: (count) => (count > POOL.length ? getRandomValues(new Uint8Array(count)) : pooledBytes(count)),
+  bytes: (count) => (count > POOL.length ? randomFillSync(new Uint8Array(count)) : pooledBytes(count)),
 }
 
 /** Refilled in one call: one system call for many signatures. */
@@ -18,7 +18,7 @@ let poolAt = POOL.length
 
 function pooledBytes(count: number): Uint8Array<ArrayBuffer> {
   if (poolAt + count > POOL.length) {
-    getRandomValues(POOL)
+    randomFillSync(POOL)
     poolAt = 0
   }
   const bytes = POOL.slice(poolAt, poolAt + count)

@@ -13,6 +13,7 @@ import { listAgents } from '../store/agents/agents.ts'
 import { mintNow } from '../store/money/mint-moves.ts'
 import { putSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
+import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
 import type { Events } from './events.ts'
 import { LATE_WORK_KEY } from './health.ts'
 import type { LogFile } from './home/log-file.ts'
@@ -40,6 +41,8 @@ export interface NodeDeps {
   readonly logFile: LogFile
   readonly events: Events
   readonly shutdown: Shutdown
+  /** Where the wallet reckons; a worker thread when left out. */
+  readonly crypto?: Crypto
 }
 
 /** Parts that start by asking others (mints, relays) hold the readiness up no longer than this. */

@@ -17,6 +17,7 @@ import { MachineService } from '../provider/machines/service.ts'
 import { Provider } from '../provider/provider.ts'
 import { heldValue } from '../store/money/held-value.ts'
 import type { Store } from '../store/store.ts'
+import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
 import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import { createZapSender } from '../wallet/zaps/zaps.ts'
@@ -37,6 +38,8 @@ export interface PartsDeps {
   readonly keyring: HomeKeyring
   readonly dialer: Dialer
   readonly surroundings: Surroundings
+  /** Where the wallet reckons; a worker thread when left out. */
+  readonly crypto?: Crypto
   config(): Config
 }
 
@@ -70,8 +73,9 @@ export class NodeParts {
   readonly wallets = this.#part({
     name: 'wallet',
     build: (_, scope): OwnWallets => {
-      const { keyring } = this.#deps
-      return createWallets({ ...this.#common(scope), nostr: { keyring }, invoiceNetwork: this.#invoiceNetwork() })
+      const { keyring, crypto } = this.#deps
+      const invoiceNetwork = this.#invoiceNetwork()
+      return createWallets({ ...this.#common(scope), nostr: { keyring }, invoiceNetwork, ...(crypto === undefined ? {} : { crypto }) })
     },
     start: (wallets) => wallets.start(),
     stop: (wallets) => wallets.close(),

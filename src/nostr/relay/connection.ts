@@ -225,6 +225,6 @@ export class Connection {
     if (this.#socket.readyState === this.#socket.CLOSED) return
     this.#socket.close(1000)
     const cancel = this.scope.clock.after(CLOSE_MS, () => this.#socket.terminate())
-    this.#socket.once('close', cancel)
+    this.#socket.on('close', cancel)
   }
 }

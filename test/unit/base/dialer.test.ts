@@ -162,7 +162,7 @@ describe('an exception of the owner', () => {
     expect(() => made.connectWebSocket(url)).toThrow(expect.objectContaining({ code: 'address_refused' }))
     made.allow(url)
     const socket = made.connectWebSocket(url)
-    expect(String(await new Promise((resolve) => socket.once('message', resolve)))).toBe('hello')
+    expect(String(await new Promise((resolve) => socket.on('message', resolve)))).toBe('hello')
     socket.close()
   })
 
@@ -173,7 +173,7 @@ describe('an exception of the owner', () => {
     const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}`
     const made = dialer({ allowedOrigins: [url] })
     const socket = made.connectWebSocket(url, { handshakeTimeoutMs: 100 })
-    const error = await new Promise((resolve) => socket.once('error', resolve))
+    const error = await new Promise((resolve) => socket.on('error', resolve))
     expect(String(error)).toContain('timed out')
   })
 })
