@@ -317,11 +317,12 @@ export class Sending {
 
 /** Coins for a token of `asked` sats less the fee of spending them; undefined where they are not enough. */
 function lessFee(own: readonly OwnCoin[], asked: bigint): { readonly coins: readonly OwnCoin[]; readonly face: bigint } | undefined {
+  if (sumOf(own) < asked) return undefined
   for (let fee = 0n; fee < asked; ) {
     const coins = selectCoins(own, asked - fee)
-    if (coins === undefined) return undefined
-    const needed = inputFee(coins)
-    if (needed <= fee) return { coins, face: asked - fee }
+    // Where all that is held is just what is asked, too little is left after the fee: it is less by one, and again.
+    const needed = coins === undefined ? fee + 1n : inputFee(coins)
+    if (coins !== undefined && needed <= fee) return { coins, face: asked - fee }
     fee = needed
   }
   throw worthless(asked)

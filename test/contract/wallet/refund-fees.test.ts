@@ -69,6 +69,13 @@ it('a refund that the payer brought about costs the node nothing, however often'
   await expectSound(node, sandbox.mintUrl)
 })
 
+it('one that the payer brought about comes back from a node that holds nothing but what was paid', async () => {
+  const [node, customer] = [await home(), await home()]
+  expect(await refunded(node, customer, 'a', 10, true)).toBe(8n)
+  expect(node.node.balance().balanceSats).toBe(0n)
+  await expectSound(node, sandbox.mintUrl)
+})
+
 it('one that the node brought about brings back all that was paid, a single sat too', async () => {
   const [node, customer] = [await home(), await home()]
   await fund(node, node.node, sandbox.mintUrl, 100)
