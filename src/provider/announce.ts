@@ -28,14 +28,6 @@ export interface Offer {
   readonly workBits: number | undefined
 }
 
-export interface Announcer {
-  /** Publishes what differs from what was published last. */
-  publish(offer: Offer): Promise<void>
-  heartbeat(): Promise<void>
-  /** Takes the announcement back; only ever on the owner's request. */
-  withdraw(): Promise<void>
-}
-
 interface Said {
   readonly digest: string
   readonly createdAtS: number
@@ -46,80 +38,73 @@ export function announcementId(pubkey: string): string {
   return createHash('sha256').update(`pylon announcement ${pubkey}`).digest('hex').slice(0, 16)
 }
 
-export function createAnnouncer(deps: {
-  store: Store
-  clock: Clock
-  pubkey: () => string
-  relays: () => readonly string[]
-  nudge: () => void
-}): Announcer {
-  const { store, clock } = deps
+interface AnnouncerDeps {
+  readonly store: Store
+  readonly clock: Clock
+  readonly pubkey: () => string
+  readonly relays: () => readonly string[]
+  readonly nudge: () => void
+}
 
-  async function say(name: string, template: EventTemplate, notAfter: number): Promise<void> {
-    const key = `announce:${deps.pubkey()}:${name}`
-    const digest = createHash('sha256')
-      .update(JSON.stringify([template.tags, template.content, deps.relays()]))
-      .digest('hex')
-    const last = getSetting<Said>(store, key)
-    const now = clock.now()
-    if (last?.digest === digest && last.createdAtS * 1000 + REPEAT_AFTER_MS > now) return
-    // A replaceable event must be newer than the one it replaces; of two in a second the lower id would win.
-    const createdAtS = Math.max(template.created_at, (last?.createdAtS ?? 0) + 1)
-    const event = identify(deps.pubkey(), { ...template, created_at: createdAtS })
-    await store.write(
-      all(
-        putSetting({ key, value: { digest, createdAtS }, at: now }),
-        enqueueEvent({ key, event, relays: deps.relays(), notAfter, at: now }),
-      ),
-    )
-    deps.nudge()
+export class Announcer {
+  readonly #deps: AnnouncerDeps
+
+  constructor(deps: AnnouncerDeps) {
+    this.#deps = deps
   }
 
-  return {
-    async publish(offer) {
-      const now = unixSeconds(clock)
-      const notAfter = clock.now() + REPEAT_AFTER_MS
-      const { models, workBits, lockPubkey, ...rest } = offer
-      const template = buildAnnouncement(
-        { d: announcementId(deps.pubkey()), ...rest, ...(lockPubkey === undefined ? {} : { lockPubkey }) },
-        now,
-      )
-      await say(
-        '31990',
-        withContent(withTopics(template), { ...modelsIn(models), ...(workBits === undefined ? {} : { pow: workBits }) }),
-        notAfter,
-      )
-    },
+  /** Publishes what differs from what was published last. */
+  async publish({ models, workBits, lockPubkey, ...rest }: Offer): Promise<void> {
+    const { clock, pubkey } = this.#deps
+    const named = { d: announcementId(pubkey()), ...rest, ...(lockPubkey === undefined ? {} : { lockPubkey }) }
+    const template = buildAnnouncement(named, unixSeconds(clock))
+    const more = { ...modelsIn(models), ...(workBits === undefined ? {} : { pow: workBits }) }
+    await this.#say('31990', withContent(withTopics(template), more))
+  }
 
-    async heartbeat() {
-      const now = unixSeconds(clock)
-      const event = identify(deps.pubkey(), buildHeartbeat(announcementId(deps.pubkey()), now, HEARTBEAT_S))
-      await store.write(
-        enqueueEvent({
-          key: `announce:${deps.pubkey()}:11998`,
-          event,
-          relays: deps.relays(),
-          notAfter: clock.now() + HEARTBEAT_S * 1000,
-          at: clock.now(),
-        }),
-      )
-      deps.nudge()
-    },
+  async heartbeat(): Promise<void> {
+    const { store, clock, pubkey, relays, nudge } = this.#deps
+    const event = identify(pubkey(), buildHeartbeat(announcementId(pubkey()), unixSeconds(clock), HEARTBEAT_S))
+    const at = clock.now()
+    const notAfter = at + HEARTBEAT_S * 1000
+    await store.write(enqueueEvent({ key: `announce:${pubkey()}:11998`, event, relays: relays(), notAfter, at }))
+    nudge()
+  }
 
-    async withdraw() {
-      const now = unixSeconds(clock)
-      const event = identify(deps.pubkey(), buildWithdrawal(deps.pubkey(), announcementId(deps.pubkey()), now))
-      const at = clock.now()
-      const key = `announce:${deps.pubkey()}`
-      await store.write(
-        all(
-          enqueueEvent({ key: `${key}:withdraw:${now}`, event, relays: deps.relays(), notAfter: at + REPEAT_AFTER_MS, at }),
-          // Whatever is announced next is new.
-          putSetting({ key: `${key}:31990`, value: { digest: '', createdAtS: now }, at }),
-        ),
-      )
-      deps.nudge()
-    },
+  /** Takes the announcement back; only ever on the owner's request. */
+  async withdraw(): Promise<void> {
+    const { store, clock, pubkey, relays, nudge } = this.#deps
+    const now = unixSeconds(clock)
+    const event = identify(pubkey(), buildWithdrawal(pubkey(), announcementId(pubkey()), now))
+    const at = clock.now()
+    const key = `announce:${pubkey()}`
+    await store.write(
+      all(
+        enqueueEvent({ key: `${key}:withdraw:${now}`, event, relays: relays(), notAfter: at + REPEAT_AFTER_MS, at }),
+        // Whatever is announced next is new.
+        putSetting({ key: `${key}:31990`, value: { digest: '', createdAtS: now }, at }),
+      ),
+    )
+    nudge()
+  }
+
+  async #say(name: string, template: EventTemplate): Promise<void> {
+    const { store, clock, pubkey, relays, nudge } = this.#deps
+    const key = `announce:${pubkey()}:${name}`
+    const digest = createHash('sha256')
+      .update(JSON.stringify([template.tags, template.content, relays()]))
+      .digest('hex')
+    const last = getSetting<Said>(store, key)
+    const at = clock.now()
+    if (last?.digest === digest && last.createdAtS * 1000 + REPEAT_AFTER_MS > at) return
+    // A replaceable event must be newer than the one it replaces; of two in a second the lower id would win.
+    const createdAtS = Math.max(template.created_at, (last?.createdAtS ?? 0) + 1)
+    const event = identify(pubkey(), { ...template, created_at: createdAtS })
+    const notAfter = at + REPEAT_AFTER_MS
+    await store.write(
+      all(putSetting({ key, value: { digest, createdAtS }, at }), enqueueEvent({ key, event, relays: relays(), notAfter, at })),
+    )
+    nudge()
   }
 }
 

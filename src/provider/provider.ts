@@ -12,7 +12,7 @@ import { countJobs, type JobState, openJobs } from '../store/selling/jobs.ts'
 import { getSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
 import type { Wallet, Wallets } from '../wallet/types.ts'
-import { type Announcer, createAnnouncer, HEARTBEAT_S } from './announce.ts'
+import { Announcer, HEARTBEAT_S } from './announce.ts'
 import type { Backend } from './backends/backend.ts'
 import { createExecBackend } from './backends/exec.ts'
 import { withHoldOff } from './backends/hold-off.ts'
@@ -20,7 +20,7 @@ import { createOpenAiBackend } from './backends/openai.ts'
 import { createSummaryBackend } from './backends/summary.ts'
 import { Engine } from './jobs/engine.ts'
 import { resolveInputs } from './jobs/inputs.ts'
-import { createIntake, type Intake } from './jobs/intake.ts'
+import { Intake } from './jobs/intake.ts'
 import { createNip90Transport } from './jobs/nip90.ts'
 import { RESULT_KEY_PREFIX } from './jobs/order.ts'
 import { priceOf } from './pricing.ts'
@@ -113,8 +113,8 @@ export class Provider {
         resolveInputs(order, { store, nostr, dialer: deps.dialer, maxInputBytes: () => config().provider.max_input_bytes }, signal),
       onWaiting: () => scope.gather('watch', WATCH_DELAY_MS, () => this.#watch()),
     })
-    this.#intake = createIntake({ engine: this.#engine, nostr, signer, scope, logger, config, isServed: (kind) => this.#isServed(kind) })
-    this.#announcer = createAnnouncer({ store, clock, pubkey: () => signer().pubkey, relays: () => nostr.relays, nudge })
+    this.#intake = new Intake({ engine: this.#engine, nostr, signer, scope, logger, config, isServed: (kind) => this.#isServed(kind) })
+    this.#announcer = new Announcer({ store, clock, pubkey: () => signer().pubkey, relays: () => nostr.relays, nudge })
     this.#self = new SelfPublisher({ store, clock, nostr })
     wallets.onEvent('job', this.#engine.onWalletEvent)
     nostr.onPublished(RESULT_KEY_PREFIX, this.#engine.onPublished)

@@ -25,13 +25,13 @@ import { factsOf } from './appraisal.ts'
 import { type EngineDeps, publish, step, type Ticket, tellable } from './context.ts'
 import { JobProduct, type JobSale } from './job-product.ts'
 import { RESULT_KEPT_MS } from './nip90.ts'
-import { createBudget, createOccupancy } from './occupancy.ts'
+import { Budget, Occupancy } from './occupancy.ts'
 import { type Order, RESULT_KEY_PREFIX } from './order.ts'
 import { Payments } from './payments.ts'
 import { Retention } from './retention.ts'
 import { MAX_ATTEMPTS, Runner } from './runner.ts'
 import { isCancellable, OPEN_STATES } from './states.ts'
-import { createStrangers, type Strangers } from './strangers.ts'
+import { Strangers } from './strangers.ts'
 
 const SWEEP_MS = 5000
 /** How long the first mint is waited for, and how often it is looked for. */
@@ -45,9 +45,9 @@ export class Engine {
   /** What is let in of customers who have not paid here. */
   readonly strangers: Strangers
   readonly #deps: EngineDeps
-  readonly #occupancy = createOccupancy()
-  readonly #claimsUnderWay = createOccupancy()
-  readonly #refusals = createBudget(REFUSALS_PER_HOUR, HOUR_MS)
+  readonly #occupancy = new Occupancy()
+  readonly #claimsUnderWay = new Occupancy()
+  readonly #refusals = new Budget(REFUSALS_PER_HOUR, HOUR_MS)
   /** Claims and cancel requests of one job, one after the other. */
   readonly #turns = new KeyedQueue()
   readonly #product: JobProduct
@@ -59,8 +59,8 @@ export class Engine {
   constructor(deps: EngineDeps) {
     this.#deps = deps
     const onLeft = (jobId: string) => this.#onLeft(jobId)
-    this.strangers = createStrangers(deps, (jobId) => deps.scope.spawn('give up a place', () => this.#giveUpPlace(jobId)))
-    const isStranger = this.strangers.is
+    this.strangers = new Strangers(deps, (jobId) => deps.scope.spawn('give up a place', () => this.#giveUpPlace(jobId)))
+    const isStranger = (pubkey: string) => this.strangers.is(pubkey)
     this.#product = new JobProduct(deps, {
       onPaid: (ticket) => this.#onPaid(ticket),
       onLeft,

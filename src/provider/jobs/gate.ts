@@ -57,76 +57,127 @@ export interface Rate {
 }
 
 /** So many at once, and so many a second after that. */
-export function createMeter(rate: Rate): { take(nowMs: number, cost?: number): boolean } {
-  let left = rate.burst
-  let at = 0
-  return {
-    take(nowMs, cost = 1) {
-      if (at > 0 && nowMs > at) left = Math.min(rate.burst, left + ((nowMs - at) / 1000) * rate.perS)
-      at = nowMs
-      if (left < cost) return false
-      left -= cost
-      return true
-    },
+export class Meter {
+  readonly #rate: Rate
+  #left: number
+  #at = 0
+
+  constructor(rate: Rate) {
+    this.#rate = rate
+    this.#left = rate.burst
+  }
+
+  take(nowMs: number, cost = 1): boolean {
+    if (this.#at > 0 && nowMs > this.#at) {
+      const earned = ((nowMs - this.#at) / 1000) * this.#rate.perS
+      this.#left = Math.min(this.#rate.burst, this.#left + earned)
+    }
+    this.#at = nowMs
+    if (this.#left < cost) return false
+    this.#left -= cost
+    return true
   }
 }
 
-export interface Gate {
-  /** Asks for a place for a stranger's request, and takes it. */
-  ask(asker: Asker, nowMs: number): GateVerdict
-  /** Gives back the place that a request had, if it had one. */
-  leave(id: string): void
-  /** Takes a place for a job that is open already, as after a restart. */
-  restore(asker: Asker, nowMs: number): void
-  has(id: string): boolean
-  /** Somebody who pays is being served: strangers' free work has its share only. */
-  paying(nowMs: number): void
-  /** Whether one more stranger may be told that there is no room. */
-  mayAnswer(nowMs: number): boolean
-  /** Bits of work that a stranger needs now; undefined while there is room. */
-  asked(nowMs: number): number | undefined
+/** What strangers of one sort have taken. */
+class Room {
+  readonly tokens = new Meter(TOKENS)
+  readonly freeJobs = new Meter(FREE)
+  invoice = 0
+  free = 0
+  bytes = 0
 }
 
-export function createGate(rules: () => GateRules): Gate {
-  const places = new Map<string, Place>()
-  const perKey = new Map<string, number>()
-  const meters = { token: [createMeter(TOKENS), createMeter(TOKENS)], free: [createMeter(FREE), createMeter(FREE)] } as const
-  const answers = createMeter(ANSWERS)
+export class Gate {
+  readonly #rules: () => GateRules
+  readonly #places = new Map<string, Place>()
+  readonly #perKey = new Map<string, number>()
+  readonly #answers = new Meter(ANSWERS)
   /** Of those without and with proof of work: each has its own room. */
-  const plain = { invoice: 0, free: 0, bytes: 0 }
-  const proven = { invoice: 0, free: 0, bytes: 0 }
-  let payingUntil = 0
-  let loadedUntil = 0
+  readonly #plain = new Room()
+  readonly #proven = new Room()
+  #payingUntil = 0
+  #loadedUntil = 0
 
-  const roomOf = (worked: boolean) => (worked ? proven : plain)
-  const freeRoom = (worked: boolean) => (worked ? rules().maxFree / 2 : rules().maxFree)
+  constructor(rules: () => GateRules) {
+    this.#rules = rules
+  }
 
-  function workBits(): number {
-    const { maxInvoices, maxBytes, workBits: least } = rules()
-    const room = roomOf(true)
-    const full = Math.max(room.invoice / maxInvoices, room.bytes / maxBytes, room.free / freeRoom(true))
+  /** Asks for a place for a stranger's request, and takes it. */
+  ask(asker: Asker, nowMs: number): GateVerdict {
+    const bits = this.#workBits()
+    const entered = this.#enter(asker, false, nowMs) ?? (asker.work >= bits ? this.#enter(asker, true, nowMs) : undefined)
+    if (entered !== undefined) return entered
+    this.#loadedUntil = nowMs + LOADED_MS
+    return { type: 'full', workBits: bits }
+  }
+
+  /** Gives back the place that a request had, if it had one. */
+  leave(id: string): void {
+    const place = this.#places.get(id)
+    if (place === undefined) return
+    this.#places.delete(id)
+    this.#count(place, -1)
+  }
+
+  /** Takes a place for a job that is open already, as after a restart. */
+  restore(asker: Asker, nowMs: number): void {
+    if (!this.#places.has(asker.id)) this.#add(asker, false, nowMs)
+  }
+
+  has(id: string): boolean {
+    return this.#places.has(id)
+  }
+
+  /** Somebody who pays is being served: strangers' free work has its share only. */
+  paying(nowMs: number): void {
+    this.#payingUntil = nowMs + SOMEBODY_PAYS_MS
+  }
+
+  /** Whether one more stranger may be told that there is no room. */
+  mayAnswer(nowMs: number): boolean {
+    return this.#answers.take(nowMs)
+  }
+
+  /** Bits of work that a stranger needs now; undefined while there is room. */
+  asked(nowMs: number): number | undefined {
+    return nowMs < this.#loadedUntil ? this.#workBits() : undefined
+  }
+
+  #roomOf(worked: boolean): Room {
+    return worked ? this.#proven : this.#plain
+  }
+
+  #freeRoom(worked: boolean): number {
+    return worked ? this.#rules().maxFree / 2 : this.#rules().maxFree
+  }
+
+  #workBits(): number {
+    const { maxInvoices, maxBytes, workBits: least } = this.#rules()
+    const room = this.#proven
+    const full = Math.max(room.invoice / maxInvoices, room.bytes / maxBytes, room.free / this.#freeRoom(true))
     return least + STEP_BITS * Math.floor(Math.min(full, 1) * 4)
   }
 
-  function add(asker: Asker, worked: boolean, at: number): void {
-    places.set(asker.id, { ...asker, worked, at })
-    count({ ...asker, worked }, 1)
+  #add(asker: Asker, worked: boolean, at: number): void {
+    this.#places.set(asker.id, { ...asker, worked, at })
+    this.#count({ ...asker, worked }, 1)
   }
 
-  function count(place: Pick<Place, 'what' | 'bytes' | 'pubkey' | 'worked'>, sign: 1 | -1): void {
-    const room = roomOf(place.worked)
+  #count(place: Pick<Place, 'what' | 'bytes' | 'pubkey' | 'worked'>, sign: 1 | -1): void {
+    const room = this.#roomOf(place.worked)
     if (place.what === 'invoice') room.invoice += sign
     if (place.what === 'free') room.free += sign
     room.bytes += sign * place.bytes
-    const ofKey = (perKey.get(place.pubkey) ?? 0) + sign
-    if (ofKey > 0) perKey.set(place.pubkey, ofKey)
-    else perKey.delete(place.pubkey)
+    const ofKey = (this.#perKey.get(place.pubkey) ?? 0) + sign
+    if (ofKey > 0) this.#perKey.set(place.pubkey, ofKey)
+    else this.#perKey.delete(place.pubkey)
   }
 
   /** The invoice that has had its time, of the least work, then the cheapest, then the oldest. */
-  function evictable(worked: boolean, nowMs: number): Place | undefined {
+  #evictable(worked: boolean, nowMs: number): Place | undefined {
     let worst: Place | undefined
-    for (const place of places.values()) {
+    for (const place of this.#places.values()) {
       // Places stand in the order in which they were taken: those that follow are younger.
       if (place.at + HOLD_MS > nowMs) break
       if (place.what !== 'invoice' || place.worked !== worked) continue
@@ -137,54 +188,27 @@ export function createGate(rules: () => GateRules): Gate {
   }
 
   /** A place among those with, or without, proof of work. */
-  function enter(asker: Asker, worked: boolean, nowMs: number): GateVerdict | undefined {
-    const { maxInvoices, maxBytes } = rules()
-    const maxFree = freeRoom(worked)
-    const room = roomOf(worked)
+  #enter(asker: Asker, worked: boolean, nowMs: number): GateVerdict | undefined {
+    const { maxInvoices, maxBytes } = this.#rules()
+    const maxFree = this.#freeRoom(worked)
+    const room = this.#roomOf(worked)
     const crowded = room.invoice * 2 > maxInvoices || room.bytes * 2 > maxBytes || room.free * 2 > maxFree
-    if (crowded && (perKey.get(asker.pubkey) ?? 0) >= SHARE_OF_KEY) return undefined
+    if (crowded && (this.#perKey.get(asker.pubkey) ?? 0) >= SHARE_OF_KEY) return undefined
     if (asker.what !== 'invoice') {
       if (room.bytes + asker.bytes > maxBytes || (asker.what === 'free' && room.free >= maxFree)) return undefined
       const isFree = asker.what === 'free'
-      if ((!isFree || nowMs < payingUntil) && !meters[isFree ? 'free' : 'token'][worked ? 1 : 0].take(nowMs)) return undefined
-      add(asker, worked, nowMs)
+      if ((!isFree || nowMs < this.#payingUntil) && !(isFree ? room.freeJobs : room.tokens).take(nowMs)) return undefined
+      this.#add(asker, worked, nowMs)
       return { type: 'enter' }
     }
     if (room.invoice < maxInvoices && room.bytes + asker.bytes <= maxBytes) {
-      add(asker, worked, nowMs)
+      this.#add(asker, worked, nowMs)
       return { type: 'enter' }
     }
-    const worst = evictable(worked, nowMs)
+    const worst = this.#evictable(worked, nowMs)
     if (worst === undefined || room.bytes - worst.bytes + asker.bytes > maxBytes) return undefined
-    leave(worst.id)
-    add(asker, worked, nowMs)
+    this.leave(worst.id)
+    this.#add(asker, worked, nowMs)
     return { type: 'enter', evict: worst.id }
-  }
-
-  function leave(id: string): void {
-    const place = places.get(id)
-    if (place === undefined) return
-    places.delete(id)
-    count(place, -1)
-  }
-
-  return {
-    ask(asker, nowMs) {
-      const bits = workBits()
-      const entered = enter(asker, false, nowMs) ?? (asker.work >= bits ? enter(asker, true, nowMs) : undefined)
-      if (entered !== undefined) return entered
-      loadedUntil = nowMs + LOADED_MS
-      return { type: 'full', workBits: bits }
-    },
-    leave,
-    restore: (asker, nowMs) => {
-      if (!places.has(asker.id)) add(asker, false, nowMs)
-    },
-    has: (id) => places.has(id),
-    paying(nowMs) {
-      payingUntil = nowMs + SOMEBODY_PAYS_MS
-    },
-    mayAnswer: (nowMs) => answers.take(nowMs),
-    asked: (nowMs) => (nowMs < loadedUntil ? workBits() : undefined),
   }
 }

@@ -1,11 +1,12 @@
 /** From a verified event to the engine: looks at the envelope, decodes, finds the relays for the answer. */
+import { unixSeconds } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import { isPylonError, messageOf, toPylonError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import { cancelledIds } from '../../nostr/nips/nip90.ts'
 import type { Nostr, NostrEvent, Signer } from '../../nostr/types.ts'
-import { judgeEnvelope } from './admission.ts'
+import { judgeEnvelope, type Refusal } from './admission.ts'
 import type { Engine } from './engine.ts'
 import { blankOrder, decodeRequest, envelopeOf, knockOf } from './nip90.ts'
 import type { Order } from './order.ts'
@@ -15,15 +16,6 @@ import type { Knock } from './strangers.ts'
 const ROUTE_WAIT_MS = 2000
 const ROUTE_KEPT_MS = 600_000
 const MAX_ROUTES = 5000
-
-export interface Intake {
-  /** Kind 5xxx. Resolves once the request is claimed or was passed over. */
-  onRequest(event: NostrEvent): Promise<void>
-  /** Charges an event to its key, before its signature is computed. */
-  isWorthIt(event: NostrEvent, relay: string): boolean
-  /** Kind 5. */
-  onDeletion(event: NostrEvent): Promise<void>
-}
 
 interface IntakeDeps {
   readonly engine: Engine
@@ -35,73 +27,76 @@ interface IntakeDeps {
   readonly isServed: (kind: number) => boolean
 }
 
-export function createIntake(deps: IntakeDeps): Intake {
-  const { engine, logger } = deps
-  const { clock } = deps.scope
-  const router = new Router(deps)
+export class Intake {
+  readonly #deps: IntakeDeps
+  readonly #router: Router
 
-  async function open(event: NostrEvent): Promise<void> {
-    const signer = deps.signer()
-    const { max_age_s, max_skew_s, max_input_bytes } = deps.config().provider
+  constructor(deps: IntakeDeps) {
+    this.#deps = deps
+    this.#router = new Router(deps)
+  }
+
+  /** Charges an event to its key, before its signature is computed. */
+  isWorthIt = (event: NostrEvent, relay: string): boolean =>
+    this.#deps.engine.strangers.charge({ pubkey: event.pubkey, bytes: envelopeOf(event).bytes }, relay)
+
+  /** Kind 5xxx. Resolves once the request is claimed or was passed over. */
+  onRequest = (event: NostrEvent): Promise<void> => this.#deps.engine.once(event.id, () => this.#open(event))
+
+  /** Kind 5. */
+  onDeletion = async (event: NostrEvent): Promise<void> => {
+    const ids = cancelledIds(event)
+    if (ids.length > 0) await this.#deps.engine.cancel(ids, event.pubkey, event.id)
+  }
+
+  async #open(event: NostrEvent): Promise<void> {
+    const { engine, logger, config, scope } = this.#deps
+    const me = this.#deps.signer().pubkey
+    const { max_age_s, max_skew_s, max_input_bytes } = config().provider
     const verdict = judgeEnvelope(envelopeOf(event), {
-      me: signer.pubkey,
-      nowS: Math.floor(clock.now() / 1000),
+      me,
+      nowS: unixSeconds(scope.clock),
       maxAgeS: max_age_s,
       maxSkewS: max_skew_s,
       maxInputBytes: max_input_bytes,
-      isServed: deps.isServed,
+      isServed: this.#deps.isServed,
     })
     if (verdict.type === 'ignore') {
       logger.debug({ job_id: event.id, kind: event.kind, reason: verdict.reason }, 'a request was passed over')
       return
     }
-    const blank = blankOrder(event, signer.pubkey)
-    if (verdict.type === 'refuse') {
-      await engine.refuse(blank, verdict, () => router.route(event.pubkey, []))
-      return
-    }
+    const blank = blankOrder(event, me)
+    if (verdict.type === 'refuse') return await engine.refuse(blank, verdict, () => this.#router.route(event.pubkey, []))
     // Before anything is spent on it: the customer's relays, the key that decrypts, the mint.
     const knock = knockOf(event)
     const full = engine.strangers.enter(knock)
-    if (full !== undefined) {
-      await engine.turnAway({ ...blank, answerRelays: deps.nostr.relays }, full)
-      return
-    }
+    if (full !== undefined) return await this.#turnAway(blank, full)
     try {
-      await admit(event, knock, blank)
+      await this.#admit(event, knock, blank)
     } finally {
       engine.settleDoor(event.id)
     }
   }
 
-  async function admit(event: NostrEvent, knock: Knock, blank: Order): Promise<void> {
-    const signer = deps.signer()
-    const { max_age_s } = deps.config().provider
+  async #admit(event: NostrEvent, knock: Knock, blank: Order): Promise<void> {
+    const { engine, config } = this.#deps
     let decoded: ReturnType<typeof decodeRequest>
     try {
-      decoded = decodeRequest(event, signer, max_age_s)
+      decoded = decodeRequest(event, this.#deps.signer(), config().provider.max_age_s)
     } catch (error) {
       // What we cannot read was not meant for us.
       if (isPylonError(error, 'decrypt_failed')) return
       const { code, message } = toPylonError(error)
-      await engine.refuse(blank, { code, message }, () => router.route(event.pubkey, []))
-      return
+      return await engine.refuse(blank, { code, message }, () => this.#router.route(event.pubkey, []))
     }
     const full = engine.strangers.read(knock, decoded.order.token === undefined ? 'invoice' : 'token')
-    if (full !== undefined) {
-      await engine.turnAway({ ...blank, answerRelays: deps.nostr.relays }, full)
-      return
-    }
-    await engine.admit({ ...decoded.order, answerRelays: await router.route(event.pubkey, decoded.hints) })
+    if (full !== undefined) return await this.#turnAway(blank, full)
+    await engine.admit({ ...decoded.order, answerRelays: await this.#router.route(event.pubkey, decoded.hints) })
   }
 
-  return {
-    isWorthIt: (event, relay) => engine.strangers.charge({ pubkey: event.pubkey, bytes: envelopeOf(event).bytes }, relay),
-    onRequest: (event) => engine.once(event.id, () => open(event)),
-    async onDeletion(event) {
-      const ids = cancelledIds(event)
-      if (ids.length > 0) await engine.cancel(ids, event.pubkey, event.id)
-    },
+  /** On our own relays alone: nothing is looked up for it. */
+  async #turnAway(blank: Order, refusal: Refusal): Promise<void> {
+    await this.#deps.engine.turnAway({ ...blank, answerRelays: this.#deps.nostr.relays }, refusal)
   }
 }
 

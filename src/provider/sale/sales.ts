@@ -1,4 +1,5 @@
 /** Sells for a product: bills, redeems tokens, takes what the ledger holds, lets quotes expire, gives back; jobs and leases alike. */
+import { setImmediate } from 'node:timers/promises'
 import { type Msats, msatsToSatsUp } from '../../base/amounts.ts'
 import { messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
@@ -14,6 +15,8 @@ import { Refunds } from './refunds.ts'
 
 /** Who loses the race with another step of the same sale looks again; so often. */
 const MAX_TRIES = 5
+/** Sales that are looked at in one turn of the event loop. */
+const LOOKS_A_TURN = 20
 
 export interface SaleDeps {
   readonly store: Store
@@ -146,7 +149,8 @@ export class Sales<S extends Sale> {
   /** One that can't be looked at holds up no other. */
   async #each(ids: readonly string[], work: (id: string) => Promise<void>): Promise<void> {
     const { scope, logger } = this.#deps
-    for (const id of ids) {
+    for (const [nth, id] of ids.entries()) {
+      if (nth % LOOKS_A_TURN === LOOKS_A_TURN - 1) await setImmediate()
       try {
         await work(id)
       } catch (error) {

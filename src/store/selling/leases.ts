@@ -5,7 +5,7 @@ import { type Command, defineCommand, type Row, type Sql } from '../commands.ts'
 import { amount, int, intOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 
-/** The closed set of states; which step follows which is decided by provider/machines/states.ts. */
+/** The closed set of states; which step follows which is decided by provider/machines/lease-states.ts. */
 export const LEASE_STATES = ['quoted', 'expired', 'paid', 'active', 'ended', 'refunding', 'refunded'] as const
 export type LeaseState = (typeof LEASE_STATES)[number]
 

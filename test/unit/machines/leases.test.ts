@@ -5,9 +5,10 @@ import { PylonError } from '../../../src/base/errors.ts'
 import { parseOffer } from '../../../src/nostr/control/offers.ts'
 import { earningsSummary } from '../../../src/store/money/earnings.ts'
 import { accountBalance, auditLedger } from '../../../src/store/money/ledger.ts'
-import { getLease, leasesOf } from '../../../src/store/selling/leases.ts'
+import { getLease, leasesOf, patchLease } from '../../../src/store/selling/leases.ts'
 import { getRuntime, runtimesIn } from '../../../src/store/selling/runtimes.ts'
 import { balancesByPrefix } from '../../support/ledger.ts'
+import { MINT } from '../../support/memory-mint.ts'
 import { key, PAID_CLASS, type Sent, stranger, type TestNode, World } from './world.ts'
 
 const RENT = { command: 'provision', provider: 'incus', protocol: 'acp', runtime_class: 'small', lease_seconds: 100 } as const
@@ -226,6 +227,22 @@ test('a run that the host lost, or never reached again, costs what was had of it
   for (const n of [12, 13]) expect(refunded(n)).toBeGreaterThan(1500n)
   expect(books(node).deposits).toEqual([])
 }, 20_000)
+
+test('a lease that an earlier version left active, with its mint noted, is settled and refunded as it was sold', async () => {
+  const before = await world.start()
+  const { runtime } = await before.call(stranger.pubkey, { ...RENT, lease_token: world.token(130n) })
+  const [lease] = leasesOf(before.store, runtime.runtime_id)
+  if (lease === undefined) throw new Error('no lease')
+  expect(lease).toMatchObject({ state: 'active', paidMsats: 130_000n })
+  await before.store.write(patchLease({ id: lease.id, patch: { mintUrl: MINT }, at: lease.updatedAt }))
+  await before.crash()
+  const node = await world.start()
+  await node.call(stranger.pubkey, { command: 'teardown', runtime_id: runtime.runtime_id })
+  await vi.waitFor(() => expect(world.sent.get(`lease:${lease.id}:refund`)?.amountSats).toBe(30n), WAIT)
+  await node.claimRefund(lease.id)
+  expect(getLease(node.store, lease.id)).toMatchObject({ state: 'refunded', refundMsats: 30_000n })
+  expect(books(node)).toEqual({ deposits: [], income: 100_000n })
+})
 
 test('a lease ends with notice, is torn down, and is income', async () => {
   const node = await world.start({

@@ -1,6 +1,6 @@
 /** What strangers may have open before they pay: bounded in all, the oldest and cheapest go first. */
 import { expect, test } from 'vitest'
-import { type Asker, createGate, type GateRules } from '../../../src/provider/jobs/gate.ts'
+import { type Asker, Gate, type GateRules } from '../../../src/provider/jobs/gate.ts'
 
 const RULES: GateRules = { maxInvoices: 10, maxBytes: 10_000, workBits: 16, maxFree: 10 }
 let n = 0
@@ -8,7 +8,7 @@ const asker = (change: Partial<Asker> = {}): Asker => {
   n++
   return { id: `job${n}`, pubkey: `key${n}`, what: 'invoice', bytes: 100, work: 0, priceMsats: 2000n, ...change }
 }
-const gateOf = (change: Partial<GateRules> = {}) => createGate(() => ({ ...RULES, ...change }))
+const gateOf = (change: Partial<GateRules> = {}) => new Gate(() => ({ ...RULES, ...change }))
 
 test('so many invoices of strangers are open and no more, however many keys ask', () => {
   const gate = gateOf()
