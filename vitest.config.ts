@@ -1,17 +1,56 @@
-/** The test lanes, one project each. Files run two at a time; lanes that start processes wait for the light ones. */
+/**
+ * The test lanes, one project each. Most tests wait (for a commit, a socket, a guest), so more files run at once than there
+ * are cores, those that wait longest first; lanes that start processes come after the others.
+ */
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
-const lane = (name: string, timeoutMs: number, order: number) => ({
+const cores = availableParallelism()
+const waiting = { maxWorkers: 2 * cores, order: 0 }
+const processes = { maxWorkers: cores + 1, order: 1 }
+const alone = { maxWorkers: 2, order: 2 }
+
+const lane = (name: string, timeoutMs: number, { maxWorkers, order }: typeof waiting) => ({
   test: {
     name,
     include: [`test/${name}/**/*.test.ts`],
     testTimeout: timeoutMs,
     hookTimeout: timeoutMs,
     pool: 'forks' as const,
-    maxWorkers: 2,
+    maxWorkers,
     sequence: { groupOrder: order },
   },
 })
+
+/** A clean clone does not know yet which files take long: begun last, one of these alone would be the end of the run. */
+const LONG = [
+  'contract/runtime-guest/full',
+  'contract/wallet/small-coins',
+  'contract/runtime-local',
+  'contract/wallet/zaps',
+  'contract/wallet/wallet',
+  'contract/machines/plain-client',
+  'contract/wallet/restored',
+  'contract/runtime-incus',
+  'contract/nostr/supervision',
+  'contract/runtime-guest/',
+  'property/wallet-conservation',
+  'property/provider/jobs',
+  'fault/wallet/crash',
+  'fault/kill-',
+  'e2e/daemon',
+]
+
+class LongFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification) => {
+      const found = LONG.findIndex((part) => moduleId.includes(`/test/${part}`))
+      return found === -1 ? LONG.length : found
+    }
+    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b))
+  }
+}
 
 /** Where CI wants the counts as JSON, beside what a person reads. */
 const report = process.env['PYLON_TEST_REPORT']
@@ -21,15 +60,16 @@ export default defineConfig({
     // Tests that run at once inside a file start processes of their own: two cores carry no more.
     maxConcurrency: 2,
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
+    sequence: { sequencer: LongFirst },
     projects: [
-      lane('unit', 20_000, 0),
-      lane('property', 60_000, 0),
-      lane('simulation', 60_000, 0),
-      lane('contract', 60_000, 1),
-      lane('stranger', 60_000, 1),
-      lane('e2e', 120_000, 2),
-      lane('fault', 120_000, 3),
-      lane('live', 300_000, 4),
+      lane('contract', 60_000, waiting),
+      lane('unit', 20_000, waiting),
+      lane('property', 60_000, waiting),
+      lane('simulation', 60_000, waiting),
+      lane('stranger', 60_000, waiting),
+      lane('e2e', 120_000, processes),
+      lane('fault', 120_000, processes),
+      lane('live', 300_000, alone),
     ],
   },
 })

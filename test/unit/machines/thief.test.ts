@@ -8,6 +8,7 @@ import { accountBalance, postEntry } from '../../../src/store/money/ledger.ts'
 import { getRequest, pruneRequests } from '../../../src/store/selling/control-requests.ts'
 import { getLease, leasesIn, leasesOf } from '../../../src/store/selling/leases.ts'
 import { getRuntime, listOutputs, runtimesIn } from '../../../src/store/selling/runtimes.ts'
+import { fastClock } from '../../support/fast-clock.ts'
 import { balancesByPrefix } from '../../support/ledger.ts'
 import { key, owner, PAID_CLASS, type Sent, stranger, type TestNode, World } from './world.ts'
 
@@ -282,25 +283,27 @@ test('a refund is told also when the command that made the runtime was sent agai
 })
 
 test('what could not be ended when it failed is ended later, and the money goes back', async () => {
+  world.clock = fastClock(20)
   const node = await world.start({ failing: { label: 'move_runtime:failed', times: 1 } })
   world.incus.failProvision = new PylonError('incus_failed', 'no')
   await expect(node.call(stranger.pubkey, { ...RENT, lease_token: world.token(100n) })).rejects.toMatchObject({ code: 'provision_failed' })
   expect(runtimesIn(node.store, ['provisioning'])).toHaveLength(1)
-  await vi.waitFor(() => expect(runtimesIn(node.store, ['gone'])).toHaveLength(1), { timeout: 40_000, interval: 100 })
+  await vi.waitFor(() => expect(runtimesIn(node.store, ['gone'])).toHaveLength(1), WAIT)
   await vi.waitFor(() => expect([...world.sent.values()].map((refund) => refund.amountSats)).toEqual([100n]), WAIT)
   expect(deposits(node)).toEqual([])
-}, 60_000)
+})
 
 test('a run whose end could not be written is ended later, and costs its price once', async () => {
+  world.clock = fastClock(20)
   const node = await world.start({ failing: { label: 'move_runtime:teardown', times: 2 } })
   const run = { command: 'run', runtime_class: 'small', entry_command: 'true', timeout_s: 60, lease_token: world.token(60n) } as const
   const { payload, runtime } = await node.call(stranger.pubkey, run)
   expect(payload).toMatchObject({ exit_code: 0 })
   expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('ended')
-  await vi.waitFor(() => expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('gone'), { timeout: 40_000, interval: 100 })
+  await vi.waitFor(() => expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('gone'), WAIT)
   expect(income(node)).toBe(60_000n)
   expect(deposits(node)).toEqual([])
-}, 60_000)
+})
 
 test('a run that takes all of its time is answered, not cut off by the end of its lease', async () => {
   const node = await world.start({ runtimes: SHORT })

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../../src/base/clock.ts'
+import { type Clock, systemClock } from '../../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { type RuntimesConfig, runtimesConfig } from '../../../src/base/config-runtimes.ts'
 import { PylonError } from '../../../src/base/errors.ts'
@@ -244,6 +244,8 @@ export class World extends MemoryMint {
   readonly dir = mkdtempSync(join(tmpdir(), 'pylon-machines-'))
   readonly incus = new Machinery('incus')
   readonly local = new Machinery('local')
+  /** Of nodes that start from now on. */
+  clock: Clock = systemClock
   readonly #nodes: TestNode[] = []
   #serial = 0
 
@@ -341,10 +343,10 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     walletSeed: () => new Uint8Array(64),
     walletSigner: () => node,
   }
-  const wallets = new MemoryWallets({ mint: world, store, clock: systemClock, pubkey: node.pubkey, cause: 'lease', isDead })
+  const wallets = new MemoryWallets({ mint: world, store, clock: world.clock, pubkey: node.pubkey, cause: 'lease', isDead })
   const notices: TestNode['notices'] = []
   const machines = new MachineService({
-    scope: testScope(),
+    scope: testScope(world.clock),
     store,
     logger: silentLogger,
     config: () => config,

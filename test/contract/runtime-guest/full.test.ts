@@ -1,0 +1,3 @@
+import { describeGuest, fullGuest } from './contract.ts'
+
+describeGuest('the full guest', fullGuest)
