@@ -1,5 +1,6 @@
 /** The provider over a real database: one request one job, each way of payment, refunds, cancels. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { sats } from '../../../src/base/amounts.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { accountBalance } from '../../../src/store/money/ledger.ts'
@@ -327,6 +328,34 @@ test('an invoice runs out; a late payment runs while the request is wanted and g
   await testNode.wallets.payInvoice(late.id)
   await reached(testNode, late, 'refunding')
   expect(testNode.job(late.id).errorCode).toBe('job_expired')
+})
+
+test('what is paid in time and known only after the end of the request goes back', async () => {
+  const testNode = await start({ config: { ...PRICED, invoice_expiry_s: 60, max_age_s: 600 } })
+  const event = request(world)
+  await testNode.deliver(event)
+  await reached(testNode, event, 'quoted')
+  const [name, invoice] = [...world.invoices].find(([key]) => key.includes(event.id)) ?? []
+  if (name === undefined || invoice === undefined) throw new Error('no invoice')
+  world.invoices.set(name, { ...invoice, state: 'paid' })
+  await world.clock.advance(700_000)
+  expect(testNode.job(event.id).status).toBe('quoted')
+  await testNode.wallets.payInvoice(event.id)
+  await reached(testNode, event, 'refunding')
+  expect(testNode.job(event.id).errorCode).toBe('job_expired')
+})
+
+test('a payment below the price goes back', async () => {
+  const testNode = await start({ config: PRICED })
+  const event = request(world)
+  await testNode.deliver(event)
+  await reached(testNode, event, 'quoted')
+  const [name, invoice] = [...world.invoices].find(([key]) => key.includes(event.id)) ?? []
+  if (name === undefined || invoice === undefined) throw new Error('no invoice')
+  world.invoices.set(name, { ...invoice, amountSats: sats(2) })
+  await testNode.wallets.payInvoice(event.id)
+  await reached(testNode, event, 'refunding')
+  expect(testNode.job(event.id).errorCode).toBe('token_amount')
 })
 
 test('own keys pay into income/internal', async () => {

@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type Account, agentOwner } from '../../../src/base/accounts.ts'
-import { all } from '../../../src/store/commands.ts'
+import { all, defineCommand } from '../../../src/store/commands.ts'
 import { earningsSummary } from '../../../src/store/money/earnings.ts'
 import { accountBalance, auditLedger, ledgerHistory, postEntry } from '../../../src/store/money/ledger.ts'
+import { putWalletOwner } from '../../../src/store/money/mints.ts'
+import { insertProofs } from '../../../src/store/money/proofs.ts'
 import { Store } from '../../../src/store/store.ts'
 import { balancesByPrefix } from '../../support/ledger.ts'
 
@@ -21,6 +23,10 @@ beforeEach(() => {
 afterEach(() => {
   store.close()
   rmSync(dir, { recursive: true, force: true })
+})
+
+const tamper = defineCommand('tamper', (sql, by: bigint) => {
+  sql(`UPDATE postings SET amount_msats = amount_msats + ? WHERE account = 'node/income/job'`).run(by)
 })
 
 const AGENT = agentOwner('ab'.repeat(32))
@@ -55,7 +61,22 @@ describe('postEntry', () => {
     const good = postEntry({ id: 'a', cause: job('1'), at: 1, postings: [] })
     const bad = postEntry({ id: 'b', cause: job('1'), at: 1, postings: [{ account: 'node/income/job' as const, amountMsats: 1n }] })
     await expect(store.write(all(good, bad))).rejects.toThrow(/does not balance/)
+    const lacking = postEntry({ id: 'c', cause: job('1'), at: 1, postings: [{ account: 'node/income/job' as const, amountMsats: -1n }] })
+    await expect(store.write(lacking)).rejects.toThrow(/does not balance/)
     expect(ledgerHistory(store, { limit: 5 })).toEqual([])
+  })
+
+  it('adds up what several entries post to one account, down to nothing', async () => {
+    const move = (id: string, amountMsats: bigint) => {
+      const from = { account: 'node/deposit/job:1' as const, amountMsats: -amountMsats }
+      return store.write(postEntry({ id, cause: job('1'), at: 1, postings: [{ account: 'node/income/job' as const, amountMsats }, from] }))
+    }
+    await move('a', 5n)
+    await move('b', 7n)
+    expect(accountBalance(store, 'node/income/job')).toBe(12n)
+    await move('c', -12n)
+    expect(accountBalance(store, 'node/income/job')).toBe(0n)
+    expect(balancesByPrefix(store, 'node/')).toEqual(new Map())
   })
 
   it('refuses accounts that nobody owns', async () => {
@@ -117,5 +138,26 @@ describe('auditLedger', () => {
     ]
     await store.write(postEntry({ id: 'a', cause: { type: 'owner', id: 'x' }, at: 1, postings }))
     expect(auditLedger(store)).toMatchObject({ ok: false, problems: [expect.stringContaining('1000 msats')] })
+  })
+
+  it('finds proofs that the ledger does not know', async () => {
+    const [pubkey, mintUrl] = ['ab'.repeat(32), 'https://mint.example']
+    await store.write(putWalletOwner({ pubkey, kind: 'node', accountOwner: 'node' }))
+    const proof = { y: 'y', secret: 's', keysetId: 'k', amountSats: 2n, c: 'c', dleq: null, mintUrl, ownerPubkey: pubkey }
+    await store.write(insertProofs({ proofs: [{ ...proof, state: 'unspent', operationId: null }], at: 1 }))
+    expect(auditLedger(store)).toMatchObject({ ok: false, problems: [expect.stringContaining('worth 2000 msats')] })
+  })
+
+  it.each([-1n, 1n])('finds an entry that somebody changed by %s', async (by) => {
+    const postings = [
+      { account: 'node/deposit/job:1' as const, amountMsats: 5n },
+      { account: 'node/income/job' as const, amountMsats: -5n },
+    ]
+    await store.write(postEntry({ id: 'a', cause: job('1'), at: 1, postings }))
+    await store.write(tamper(by))
+    expect(auditLedger(store).problems).toEqual([
+      expect.stringContaining('entry a is off balance'),
+      expect.stringContaining('account node/income/job is not the sum'),
+    ])
   })
 })

@@ -40,3 +40,15 @@ it('holds what was begun over a restart, and is settled once', async () => {
   await store.write(settleSpend({ operationId: 'op', state: 'released', amountSats: 0n }))
   expect(spentOnDay(store, AGENT, day)).toBe(55n)
 })
+
+it('counts what was spent like what is held, and of one payment also what it cost before', async () => {
+  const store = Store.open(path())
+  onTestFinished(() => store.close())
+  const spend = { ownerPubkey: AGENT, tickId: 'tick', day: '2026-01-31', limits }
+  await store.write(holdSpend({ ...spend, operationId: 'op', amountSats: 50n }))
+  await store.write(settleSpend({ operationId: 'op', state: 'spent', amountSats: 50n }))
+  const more = holdSpend({ ...spend, operationId: 'op-2', amountSats: 11n })
+  await expect(store.write(more)).rejects.toMatchObject({ details: { limit: 'per tick' } })
+  const dear = holdSpend({ ...spend, operationId: 'op-3', tickId: 'other', amountSats: 40n, besidesSats: 21n })
+  await expect(store.write(dear)).rejects.toMatchObject({ details: { limit: 'per transaction' } })
+})

@@ -96,6 +96,8 @@ describe('a lock that opens for us', () => {
   it('and for everybody else: a bare secret, and a lock that has run out without refund keys', () => {
     for (const secret of ['0123abcd', '["P2PK"]', '[1,2]', '[']) expect(opening(secret)).toEqual({ opens: true, forAll: true, keys: [] })
     expect(opening(p2pk(OTHER, [['locktime', String(PAST)]]))).toEqual({ opens: true, forAll: true, keys: [] })
+    expect(opening(p2pk(OTHER, [['locktime', String(NOW)]]))).toMatchObject({ opens: true, forAll: true })
+    expect(opening(p2pk(OTHER, [['locktime', String(NOW + 1)]]))).toMatchObject({ opens: false })
     // Signed all the same: the clock of the mint may be behind.
     expect(opening(p2pk(OURS, [['locktime', PAST]]))).toEqual({ opens: true, forAll: true, keys: [OURS] })
   })

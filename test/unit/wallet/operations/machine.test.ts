@@ -53,6 +53,8 @@ describe('judge', () => {
     ],
     ['a payment that arrived', 'melt', { quote: 'PAID', inputs: 'spent' }, 'complete'],
     ['a payment on its way', 'melt', { quote: 'PENDING', inputs: 'pending' }, 'wait'],
+    ['a payment of which only the inputs tell that it is on its way', 'melt', { quote: 'UNPAID', inputs: 'pending' }, 'wait'],
+    ['a payment that was on its way and failed', 'melt', { quote: 'UNPAID', inputs: 'unspent', acknowledged: true }, 'fail'],
     ['a payment that never started', 'melt', { quote: 'UNPAID', inputs: 'unspent' }, 'resubmit'],
     ['a payment that was refused', 'melt', { quote: 'UNPAID', inputs: 'unspent', refusal: 'no route' }, 'fail'],
     ['a refusal of a payment that is on its way after all', 'melt', { quote: 'PENDING', inputs: 'unspent', refusal: 'pending' }, 'wait'],
