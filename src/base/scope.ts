@@ -241,6 +241,12 @@ export class Scope implements AsyncDisposable {
     return flight
   }
 
+  /** `spawn`, unless work of this name that was begun with this, or `once`, is still under way. */
+  spawnOnce(name: string, work: Work<unknown>): void {
+    if (this.#isRefusing || this.#flights.has(name)) return
+    this.once(name, work).catch((error: unknown) => this.#tell({ path: `${this.path}/${name}`, error }))
+  }
+
   /** Waits that grow from failure to failure. */
   backoff(policy: BackoffPolicy): Backoff {
     return new Backoff(this, policy)

@@ -18,7 +18,7 @@ import { Provider } from '../provider/provider.ts'
 import { heldValue } from '../store/money/held-value.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
-import { createWallets, type OwnWallets } from '../wallet/wallets.ts'
+import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import { createZapSender } from '../wallet/zaps/zaps.ts'
 import { type Health, OK } from './health.ts'
@@ -78,7 +78,7 @@ export class NodeParts {
       return createWallets({ ...this.#common(scope), nostr: { keyring }, invoiceNetwork, ...(crypto === undefined ? {} : { crypto }) })
     },
     start: (wallets) => wallets.start(),
-    stop: (wallets) => wallets.close(),
+    drainMs: WALLET_DRAIN_MS,
     health: () => this.#mintsHealth(),
   })
 

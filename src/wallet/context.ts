@@ -6,15 +6,19 @@ import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import { stringify } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
-import { randomUuid, systemRandom } from '../base/random.ts'
+import { type Random, randomUuid } from '../base/random.ts'
+import type { Scope } from '../base/scope.ts'
 import type { Keyring } from '../nostr/types.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from './ecash/crypto-pool.ts'
 import type { Mints } from './mint/mints.ts'
 
 export interface WalletContext {
+  /** Owns the operations, and all that looks after them; what is asked of mints ends with it. */
+  readonly scope: Scope
   readonly store: Store
   readonly clock: Clock
+  readonly random: Random
   readonly logger: Logger
   readonly config: () => Config
   readonly keyring: Keyring
@@ -31,7 +35,7 @@ export const feeAccount = (owner: WalletOwner): Account => accountOf(accountOwne
 /** Ecash that turned out to be spent elsewhere, as after restoring an old backup. */
 export const lostAccount = (owner: WalletOwner): Account => accountOf(accountOwner(owner), 'expense', 'lost')
 
-export const newId = (): string => randomUuid(systemRandom)
+export const newId = ({ random }: Pick<WalletContext, 'random'>): string => randomUuid(random)
 
 /** Of what a request means, so that the same key with another request is refused. */
 export function requestDigest(kind: string, request: Readonly<Record<string, unknown>>): string {

@@ -237,6 +237,5 @@ export interface Wallets {
   restore(owner: WalletOwner, mintUrl?: string): Promise<Sats>
   /** Resumes every unfinished operation; called once at start. Then watches quotes, sent tokens and unknown payments. */
   start(): Promise<void>
-  close(): Promise<void>
   onEvent(causeType: Cause['type'], handler: (event: WalletEvent) => Promise<void>): void
 }

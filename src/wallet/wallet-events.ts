@@ -10,7 +10,7 @@ import {
   type WalletEventRow,
 } from '../store/money/wallet-events.ts'
 import type { WalletContext } from './context.ts'
-import { backoffMs } from './operations/machine.ts'
+import { nextTryMs } from './operations/machine.ts'
 import type { WalletEvent } from './types.ts'
 
 /** How often an event that nobody listens for is kept. */
@@ -41,7 +41,7 @@ export class WalletEvents {
   }
 
   async #deliverOne(row: WalletEventRow): Promise<void> {
-    const { store, clock, logger } = this.#context
+    const { store, clock, random, logger } = this.#context
     const handler = this.#handlers.get(row.causeType as Cause['type'])
     const attempts = row.attempts + 1
     if (handler === undefined) {
@@ -53,7 +53,7 @@ export class WalletEvents {
       await store.write(deleteWalletEvent({ id: row.id }))
     } catch (error) {
       logger.warn({ err: messageOf(error), cause: row.causeType }, 'a wallet event was not taken, it comes again')
-      await store.write(deferWalletEvent({ id: row.id, attempts, nextTryAt: clock.now() + backoffMs(attempts) }))
+      await store.write(deferWalletEvent({ id: row.id, attempts, nextTryAt: clock.now() + nextTryMs(attempts, random) }))
     }
   }
 }

@@ -1,11 +1,11 @@
 /** All wallets of a home: opens them, resumes what was under way, and looks after it while the node runs. */
 import { accountOwner, type WalletOwner } from '../base/accounts.ts'
 import { type Sats, sats } from '../base/amounts.ts'
-import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Scope } from '../base/scope.ts'
 import type { Keyring } from '../nostr/types.ts'
 import { walletOwners } from '../store/money/held-value.ts'
 import { putWalletOwner } from '../store/money/mints.ts'
@@ -29,8 +29,8 @@ import { CashuWallet, type WalletParts } from './wallet.ts'
 import { WalletEvents } from './wallet-events.ts'
 
 export interface WalletsDeps {
+  readonly scope: Scope
   readonly store: Store
-  readonly clock: Clock
   readonly logger: Logger
   readonly config: () => Config
   readonly nostr: { readonly keyring: Keyring }
@@ -58,8 +58,6 @@ export interface OwnWallets extends Wallets {
 /** The longest nap between two looks at what is due. */
 const MAX_NAP_MS = 60_000
 const MIN_NAP_MS = 20
-/** How long a call to a mint may still take when the node closes. */
-const CLOSE_GRACE_MS = 3000
 const DAY_MS = 86_400_000
 /** Requests, outputs and spent proofs of ended operations are of no use after this; the ledger keeps what they did. */
 const DETAILS_KEPT_MS = 30 * DAY_MS
@@ -68,19 +66,21 @@ const SWEEP_ROWS = 500
 const PROBE_MS = 30_000
 const PROBE_DOWN_MS = 15_000
 
+/** How long calls to mints may still take when the node closes. */
+export const WALLET_DRAIN_MS = 3000
+
 export function createWallets(deps: WalletsDeps): OwnWallets {
-  const context: WalletContext = {
-    store: deps.store,
-    clock: deps.clock,
-    logger: deps.logger,
-    config: deps.config,
-    keyring: deps.nostr.keyring,
-    dialer: deps.dialer,
-    crypto: deps.crypto ?? createCrypto(),
-    mints: new Mints(deps),
-    invoiceNetwork: deps.invoiceNetwork,
-  }
-  return new HomeWallets(context)
+  const { scope, store, logger, config, nostr, dialer, crypto = createCrypto(), invoiceNetwork } = deps
+  const { clock, random } = scope
+  scope.atEnd('crypto', () => crypto.close())
+  // Made first, so that it ends last: what runs needs keysets until then.
+  const mintsScope = scope.child('mints')
+  const work = scope.child('work', {
+    onFailure: ({ path, error }) => logger.warn({ err: messageOf(error), task: path }, 'wallet task failed, it is tried again'),
+  })
+  const mints = new Mints({ scope: mintsScope, signal: work.signal, store, logger, dialer })
+  const { keyring } = nostr
+  return new HomeWallets({ scope: work, store, clock, random, logger, config, keyring, dialer, crypto, mints, invoiceNetwork })
 }
 
 class HomeWallets implements OwnWallets {
@@ -91,26 +91,20 @@ class HomeWallets implements OwnWallets {
   readonly #restores: Restores
   readonly #moves: CoinMoves
   readonly #open = new Map<string, CashuWallet>()
-  readonly #tasks = new Set<Promise<void>>()
-  readonly #taskKeys = new Set<string>()
   #cancelNap: (() => void) | undefined
-  #cancelSweep: (() => void) | undefined
-  #cancelProbe: (() => void) | undefined
-  #started = false
-  #closed = false
+  #isStarted = false
 
   constructor(context: WalletContext) {
+    const { scope, mints } = context
     this.#context = context
     const executor = new Executor(context)
     const invoices = new Invoices(context, executor)
     this.#restores = new Restores(context)
     this.#parts = { context, executor, invoices, sentTokens: new SentTokens(context), restores: this.#restores }
     this.#moves = new CoinMoves(context, (owner) => this.#wallet(owner))
-    context.mints.onRetired(() => this.#task('moves', () => this.#moves.move(() => this.#closed)))
+    mints.onRetired(() => scope.spawnOnce('moves', () => this.#moves.move()))
     this.#events = new WalletEvents(context)
-    this.#sockets = new MintSockets(context, (quoteRow) =>
-      this.#task(`quote:${quoteRow}`, async () => void (await invoices.check(quoteRow))),
-    )
+    this.#sockets = new MintSockets(context, (quoteRow) => this.#check(quoteRow))
     executor.onEnd = () => this.#wake()
     invoices.onAdded = () => {
       this.#sockets.refresh()
@@ -127,9 +121,8 @@ class HomeWallets implements OwnWallets {
     if (wallet === undefined) {
       wallet = new CashuWallet(owner, this.#parts)
       this.#open.set(owner.pubkey, wallet)
-      this.#task(`wallet of ${owner.pubkey}`, () =>
-        this.#context.store.write(putWalletOwner({ pubkey: owner.pubkey, kind: owner.kind, accountOwner: accountOwner(owner) })),
-      )
+      const known = putWalletOwner({ pubkey: owner.pubkey, kind: owner.kind, accountOwner: accountOwner(owner) })
+      this.#context.scope.spawn(`wallet of ${owner.pubkey}`, () => this.#context.store.write(known))
     }
     return wallet
   }
@@ -148,7 +141,7 @@ class HomeWallets implements OwnWallets {
 
   async moveMint(from: string, to: string): Promise<MintInfo> {
     const moved = await this.#context.mints.move(from, to)
-    this.#task('renames', async () => {
+    this.#context.scope.spawnOnce('renames', async () => {
       await this.#parts.executor.settled()
       await this.#context.mints.renameMoved()
     })
@@ -224,85 +217,72 @@ class HomeWallets implements OwnWallets {
   }
 
   async start(): Promise<void> {
-    this.#started = true
+    const { scope, store, mints } = this.#context
+    this.#isStarted = true
     // What a move of a mint left under its old name, when the process ended too soon.
-    await this.#context.mints.renameMoved()
-    for (const operation of openOperations(this.#context.store)) this.#resume(operation.id)
-    this.#task('sweep', () => this.#sweep())
-    this.#task('probe', () => this.#probeMints())
+    await mints.renameMoved()
+    for (const operation of openOperations(store)) this.#resume(operation.id)
+    const sweep = () => this.#sweep()
+    scope.spawn('sweep', sweep)
+    scope.every('sweep', DAY_MS, sweep)
+    scope.spawn('probe', async () => {
+      await this.#probeMints()
+      scope.every(
+        'probe',
+        () => (mints.list().some((mint) => mint.state === 'down') ? PROBE_DOWN_MS : PROBE_MS),
+        () => this.#probeMints(),
+      )
+    })
     this.#look()
     this.#sockets.refresh()
-  }
-
-  async close(): Promise<void> {
-    this.#closed = true
-    this.#cancelNap?.()
-    this.#cancelSweep?.()
-    this.#cancelProbe?.()
-    this.#sockets.close()
-    const cancelAbort = this.#context.clock.after(CLOSE_GRACE_MS, () => this.#context.mints.abort())
-    await this.#parts.executor.close()
-    await Promise.allSettled(this.#tasks)
-    cancelAbort()
-    await this.#context.crypto.close()
   }
 
   onEvent: Wallets['onEvent'] = (causeType, handler) => this.#events.on(causeType, handler)
 
   /** Starts what is due, each on its own so that a dead mint holds up nobody, then naps until the next. */
   #look(): void {
-    if (this.#closed || !this.#started) return
-    const { store, clock } = this.#context
+    const { scope, store, clock } = this.#context
+    if (!this.#isStarted) return
     const now = clock.now()
     for (const operation of dueOperations(store, now)) this.#resume(operation.id)
-    for (const quote of dueQuotes(store, now))
-      this.#task(`quote:${quote.id}`, async () => void (await this.#parts.invoices.check(quote.id)))
-    for (const { operationId } of dueOwed(store, now))
-      this.#task(`owed:${operationId}`, async () => void (await collectOwed(this.#context, operationId)))
-    this.#task('tokens', () => this.#parts.sentTokens.checkDue())
-    for (const cause of this.#events.dueCauses()) this.#task(`events:${cause}`, () => this.#events.deliver(cause))
+    for (const quote of dueQuotes(store, now)) this.#check(quote.id)
+    for (const { operationId } of dueOwed(store, now)) scope.spawnOnce(`owed ${operationId}`, () => collectOwed(this.#context, operationId))
+    scope.spawnOnce('tokens', () => this.#parts.sentTokens.checkDue())
+    for (const cause of this.#events.dueCauses()) scope.spawnOnce(`events ${cause}`, () => this.#events.deliver(cause))
     const due = nextWalletDue(store) ?? now + MAX_NAP_MS
-    const nap = Math.min(MAX_NAP_MS, Math.max(MIN_NAP_MS, due - now))
-    this.#cancelNap?.()
-    this.#cancelNap = clock.after(this.#tasks.size > 0 ? Math.max(nap, MIN_NAP_MS * 5) : nap, () => this.#look())
-  }
-
-  #resume(id: string): void {
-    this.#task(`operation:${id}`, async () => void (await this.#parts.executor.run(id)))
-  }
-
-  /** Forgets the details of what ended long ago, then again every day. */
-  async #sweep(): Promise<void> {
-    const { store, clock } = this.#context
-    this.#cancelSweep = clock.after(DAY_MS, () => this.#task('sweep', () => this.#sweep()))
-    while ((await store.write(sweepMoney({ before: clock.now() - DETAILS_KEPT_MS, limit: SWEEP_ROWS }))) === SWEEP_ROWS && !this.#closed);
-  }
-
-  async #probeMints(): Promise<void> {
-    const { mints, clock } = this.#context
-    await Promise.allSettled(mints.list().map((mint) => mints.probe(mint.url)))
-    if (this.#closed) return
-    this.#task('moves', () => this.#moves.move(() => this.#closed))
-    const delayMs = mints.list().some((mint) => mint.state === 'down') ? PROBE_DOWN_MS : PROBE_MS
-    this.#cancelProbe = clock.after(delayMs, () => this.#task('probe', () => this.#probeMints()))
+    // What is under way now is due until it has ended.
+    const isBusy = scope.running().some(({ path }) => !path.endsWith('/look'))
+    const shortest = isBusy ? MIN_NAP_MS * 5 : MIN_NAP_MS
+    this.#nap(Math.min(MAX_NAP_MS, Math.max(shortest, due - now)))
   }
 
   #wake(): void {
-    if (this.#closed || !this.#started) return
-    this.#cancelNap?.()
-    this.#cancelNap = this.#context.clock.after(0, () => this.#look())
+    if (this.#isStarted) this.#nap(0)
   }
 
-  /** Runs one piece of work of a name at a time; its failure is logged and it is tried again when it is due. */
-  #task(key: string, work: () => Promise<void>): void {
-    if (this.#taskKeys.has(key) || this.#closed) return
-    this.#taskKeys.add(key)
-    const task = work()
-      .catch((error: unknown) => this.#context.logger.warn({ err: messageOf(error), task: key }, 'wallet task failed, it is tried again'))
-      .finally(() => {
-        this.#tasks.delete(task)
-        this.#taskKeys.delete(key)
-      })
-    this.#tasks.add(task)
+  #nap(ms: number): void {
+    this.#cancelNap?.()
+    this.#cancelNap = this.#context.scope.after('look', ms, () => this.#look())
+  }
+
+  #resume(id: string): void {
+    this.#context.scope.spawnOnce(`resuming ${id}`, () => this.#parts.executor.run(id))
+  }
+
+  #check(quoteRow: string): void {
+    this.#context.scope.spawnOnce(`quote ${quoteRow}`, () => this.#parts.invoices.check(quoteRow))
+  }
+
+  /** Forgets the details of what ended long ago. */
+  async #sweep(): Promise<void> {
+    const { scope, store, clock } = this.#context
+    const sweep = () => store.write(sweepMoney({ before: clock.now() - DETAILS_KEPT_MS, limit: SWEEP_ROWS }))
+    while ((await sweep()) === SWEEP_ROWS && !scope.isClosing);
+  }
+
+  async #probeMints(): Promise<void> {
+    const { scope, mints } = this.#context
+    await Promise.allSettled(mints.list().map((mint) => mints.probe(mint.url)))
+    scope.spawnOnce('moves', () => this.#moves.move())
   }
 }

@@ -15,7 +15,7 @@ import type { Filter, Nostr, NostrEvent } from '../../src/nostr/types.ts'
 import { auditLedger } from '../../src/store/money/ledger.ts'
 import { enqueueEvent } from '../../src/store/nostr/outbox.ts'
 import { Store } from '../../src/store/store.ts'
-import { createWallets, type OwnWallets } from '../../src/wallet/wallets.ts'
+import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../../src/wallet/wallets.ts'
 import { ZapAddresses } from '../../src/wallet/zaps/zap-addresses.ts'
 import { createZapSender } from '../../src/wallet/zaps/zaps.ts'
 import { TEST_PUBKEY, TEST_WORDS } from '../support/nostr-node.ts'
@@ -44,7 +44,8 @@ async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
   for (const origin of [sandbox.relayUrl, sandbox.lnurlBaseUrl]) dialer.allow(origin, true)
   const relays = testScope()
   const nostr = createNostr({ ...common, scope: relays, dialer, keyring, relays: [sandbox.relayUrl] })
-  const wallets = createWallets({ ...common, dialer, nostr, invoiceNetwork: 'bcrt' })
+  const walletScope = testScope()
+  const wallets = createWallets({ ...common, scope: walletScope, dialer, nostr, invoiceNetwork: 'bcrt' })
   const scope = testScope()
   const zapAddresses = new ZapAddresses({
     ...common,
@@ -71,7 +72,7 @@ async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
     async stop() {
       await host.close(5000)
       await scope.close()
-      await wallets.close()
+      await walletScope.close(WALLET_DRAIN_MS)
       await relays.close(2000)
       common.store.close()
       await dialer.close()

@@ -2,9 +2,9 @@
 import { hash } from 'node:crypto'
 import { Keyset } from '@cashu/cashu-ts'
 import { z } from 'zod'
-import type { Clock } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import {
   getKeyset,
   type KeysetInfo,
@@ -44,8 +44,8 @@ const itemSchema = z.object({
 })
 
 export interface KeysetsDeps {
+  readonly scope: Scope
   readonly store: Store
-  readonly clock: Clock
   readonly logger: Logger
   client(url: string): MintClient
   note(url: string, reply: MintReply<unknown>): Promise<void>
@@ -55,7 +55,6 @@ type Listed = Pick<KeysetInfo, 'id' | 'active' | 'inputFeePpk' | 'finalExpiry'>
 
 export class Keysets {
   readonly #deps: KeysetsDeps
-  readonly #refreshes = new Map<string, Promise<void>>()
   /** Of keysets whose keys are no good: why, and when that was seen. */
   readonly #faults = new Map<string, { readonly reason: string; readonly at: number }>()
   /** Called when an active keyset of a mint went. */
@@ -83,16 +82,16 @@ export class Keysets {
 
   /** The keyset to make outputs with: active, in sats, not soon at its end, cheapest. Asks the mint again when our list is old. @throws mint_unreachable, mint_incompatible */
   async active(url: string, options: { refresh?: boolean } = {}): Promise<KeysetRow> {
-    const { store, clock } = this.#deps
+    const { store, scope } = this.#deps
     const pick = () => {
-      const now = clock.now()
+      const now = scope.clock.now()
       const endsBy = (at: number) => (keyset: KeysetInfo) => keyset.finalExpiry !== null && keyset.finalExpiry * 1000 <= at
       return this.list(url)
         .filter((keyset) => keyset.active && keyset.hasKeys && !endsBy(now)(keyset))
         .sort((a, b) => Number(endsBy(now + SOON_MS)(a)) - Number(endsBy(now + SOON_MS)(b)) || a.inputFeePpk - b.inputFeePpk)[0]
     }
     const known = pick()
-    const stale = known === undefined || known.fetchedAt < clock.now() - FRESH_MS
+    const stale = known === undefined || known.fetchedAt < scope.clock.now() - FRESH_MS
     if (stale || options.refresh === true) await this.refresh(url)
     const found = pick()
     const keyset = found === undefined ? undefined : getKeyset(store, url, found.id)
@@ -108,18 +107,13 @@ export class Keysets {
 
   /** Reads the list again. @throws mint_unreachable, mint_rejected */
   refresh(url: string): Promise<void> {
-    let running = this.#refreshes.get(url)
-    if (running === undefined) {
-      running = this.#refresh(url).finally(() => this.#refreshes.delete(url))
-      this.#refreshes.set(url, running)
-    }
-    return running
+    return this.#deps.scope.once(`keysets of ${url}`, () => this.#refresh(url))
   }
 
   async #refresh(url: string): Promise<void> {
-    const { store, clock, logger } = this.#deps
+    const { store, scope, logger } = this.#deps
     const { keysets, setAside } = await this.fetchList(url)
-    const { foreign, retired } = await store.write(noteKeysets({ mintUrl: url, keysets, at: clock.now() }))
+    const { foreign, retired } = await store.write(noteKeysets({ mintUrl: url, keysets, at: scope.clock.now() }))
     const faults = await this.#readAhead(url, new Set(keysets.map((keyset) => keyset.id)))
     const all = [...setAside, ...foreign, ...faults]
     const told =
@@ -159,16 +153,22 @@ export class Keysets {
 
   /** Reads keys that are not known: of all active ones, and of some retired ones. Returns those that are no good. */
   async #readAhead(url: string, listed: ReadonlySet<string>): Promise<SetAside[]> {
-    const { clock } = this.#deps
+    const { scope } = this.#deps
     const known = this.list(url)
-    const isFresh = ({ id }: KeysetInfo) => (this.#faults.get(faultKey(url, id))?.at ?? 0) > clock.now() - FAULT_KEPT_MS
+    const isFresh = ({ id }: KeysetInfo) => (this.#faults.get(faultKey(url, id))?.at ?? 0) > scope.clock.now() - FAULT_KEPT_MS
     const unread = known.filter((keyset) => !keyset.hasKeys && listed.has(keyset.id))
     const room = Math.max(0, Math.min(READ_AHEAD, MAX_READ_AHEAD - known.filter((keyset) => keyset.hasKeys).length))
     const wanted = [
       ...unread.filter((keyset) => keyset.active).slice(0, READ_AHEAD),
       ...unread.filter((keyset) => !keyset.active && !isFresh(keyset)).slice(0, room),
     ]
-    for (const keyset of wanted) await this.#readKeys(url, keyset).catch(() => undefined)
+    for (const keyset of wanted) {
+      try {
+        await this.#readKeys(url, keyset)
+      } catch {
+        // Noted among the faults below.
+      }
+    }
     return unread.flatMap(({ id }) => {
       const fault = this.#faults.get(faultKey(url, id))
       return fault === undefined ? [] : [{ id, reason: fault.reason }]
@@ -177,7 +177,7 @@ export class Keysets {
 
   /** @throws mint_incompatible, mint_unreachable, mint_rejected */
   async #readKeys(url: string, keyset: KeysetInfo): Promise<MintPublicKeys> {
-    const { store, clock } = this.#deps
+    const { store, scope } = this.#deps
     const key = faultKey(url, keyset.id)
     try {
       const keys = await this.fetchKeys(url, keyset)
@@ -185,7 +185,7 @@ export class Keysets {
       await store.write(putKeysetKeys({ id: keyset.id, keys }))
       return keys
     } catch (error) {
-      this.#faults.set(key, { reason: messageOf(error).slice(0, 200), at: clock.now() })
+      this.#faults.set(key, { reason: messageOf(error).slice(0, 200), at: scope.clock.now() })
       throw error
     }
   }

@@ -21,28 +21,24 @@ export class MintSockets {
   readonly #context: WalletContext
   readonly #onPaid: (quoteRow: string) => void
   readonly #sockets = new Map<string, MintSocket>()
-  #closed = false
 
   /** @param onPaid called with the row of a quote that is paid, or may be. */
   constructor(context: WalletContext, onPaid: (quoteRow: string) => void) {
     this.#context = context
     this.#onPaid = onPaid
+    context.scope.atEnd('sockets', () => {
+      for (const { socket } of this.#sockets.values()) socket?.terminate()
+    })
   }
 
   /** Listens for every quote that may still be paid; call it when one was added. */
   refresh(): void {
-    if (this.#closed) return
     const quotes = watchedQuotes(this.#context.store)
     for (const mint of this.#context.mints.list()) {
       if (!this.#context.mints.supports(mint, '17')) continue
       const own = quotes.filter((quote) => quote.mintUrl === mint.url).slice(0, MAX_FILTERS)
       if (own.length > 0) this.#listen(mint.url, own)
     }
-  }
-
-  close(): void {
-    this.#closed = true
-    for (const { socket } of this.#sockets.values()) socket?.terminate()
   }
 
   #listen(mintUrl: string, quotes: readonly QuoteRow[]): void {
@@ -56,7 +52,7 @@ export class MintSockets {
   }
 
   #connect(mintUrl: string, entry: MintSocket, wanted: ReadonlyMap<string, string>): void {
-    const { clock, dialer, logger } = this.#context
+    const { scope, clock, dialer, logger } = this.#context
     if (clock.now() < entry.retryAt) return
     entry.retryAt = clock.now() + RETRY_MS
     let socket: WebSocket
@@ -74,7 +70,7 @@ export class MintSockets {
     socket.on('error', () => socket.terminate())
     socket.on('close', () => {
       entry.socket = undefined
-      clock.after(RETRY_MS, () => this.refresh())
+      scope.after('listen again', RETRY_MS, () => this.refresh())
     })
   }
 

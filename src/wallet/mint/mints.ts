@@ -1,9 +1,9 @@
 /** The mints of this home: the allowlist, what each can do, its keysets, and how it is. */
 import { type Sats, sats } from '../../base/amounts.ts'
-import type { Clock } from '../../base/clock.ts'
 import type { Dialer } from '../../base/dialer.ts'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import { type KeysetInfo, type KeysetRow, mintsOfKeysets } from '../../store/money/keysets.ts'
 import { formerMints, keysetsWithCoins, mintNow, moveMint, renameMint } from '../../store/money/mint-moves.ts'
 import { deleteMint, getMint, limitInputs, listMints, type MintRow, putMint, setMintHealth } from '../../store/money/mints.ts'
@@ -21,8 +21,10 @@ const REQUIRED_NUTS = ['7', '9', '10', '11', '12', '20'] as const
 const MAX_INPUTS = 100
 
 export interface MintsDeps {
+  readonly scope: Scope
+  /** Ends every call that is under way: its outcome is unknown then, and the next start finds it out. */
+  readonly signal: AbortSignal
   readonly store: Store
-  readonly clock: Clock
   readonly logger: Logger
   readonly dialer: Pick<Dialer, 'fetch' | 'allow'>
 }
@@ -31,18 +33,12 @@ export class Mints {
   readonly #deps: MintsDeps
   readonly #clients = new Map<string, MintClient>()
   readonly #keysets: Keysets
-  readonly #abort = new AbortController()
 
   constructor(deps: MintsDeps) {
     this.#deps = deps
-    const { store, clock, logger } = deps
-    this.#keysets = new Keysets({ store, clock, logger, client: (url) => this.client(url), note: (url, reply) => this.note(url, reply) })
+    const { scope, store, logger } = deps
+    this.#keysets = new Keysets({ scope, store, logger, client: (url) => this.client(url), note: (url, reply) => this.note(url, reply) })
     for (const mint of listMints(deps.store)) deps.dialer.allow(mint.url)
-  }
-
-  /** Ends every call that is under way: their outcome is unknown, the next start finds it out. */
-  abort(): void {
-    this.#abort.abort(new Error('the node is closing'))
   }
 
   list(): MintRow[] {
@@ -61,7 +57,7 @@ export class Mints {
   client(url: string): MintClient {
     let client = this.#clients.get(url)
     if (client === undefined) {
-      client = new MintClient(url, this.#deps.dialer, this.#abort.signal)
+      client = new MintClient(url, this.#deps.dialer, this.#deps.signal)
       this.#clients.set(url, client)
     }
     return client
@@ -78,7 +74,7 @@ export class Mints {
 
   /** @throws mint_unreachable, mint_incompatible, mint_rejected, address_refused */
   async add(url: string, capSats: Sats): Promise<MintInfo> {
-    const { store, clock, dialer } = this.#deps
+    const { scope, store, dialer } = this.#deps
     const mintUrl = normaliseConfiguredUrl(url)
     dialer.allow(mintUrl)
     const info = unwrap(mintUrl, await this.client(mintUrl).get('/v1/info', mintInfoSchema))
@@ -86,7 +82,7 @@ export class Mints {
     await this.#assertNew(mintUrl)
     await this.#keysets.refresh(mintUrl)
     await this.#keysets.active(mintUrl)
-    await store.write(putMint({ url: mintUrl, capSats, info, at: clock.now() }))
+    await store.write(putMint({ url: mintUrl, capSats, info, at: scope.clock.now() }))
     // Once more, so that what can't be used is named with the mint.
     await this.#keysets.refresh(mintUrl)
     const { addedAt } = this.get(mintUrl)

@@ -204,11 +204,8 @@ export class WalletDesk {
       const own = this.withFees(mintUrl, listProofs(this.context.store, { pubkey: this.owner.pubkey, mintUrl, state: 'unspent' }))
       const chosen = choose(own)
       if (chosen !== undefined) return chosen
-      const change = this.executor.nextEnd(this.owner, mintUrl)
-      if (change === undefined || clock.now() >= until) throw this.insufficient()
-      const waiting = new AbortController()
-      await Promise.race([change, clock.sleep(until - clock.now(), waiting.signal).catch(() => undefined)])
-      waiting.abort()
+      const leftMs = until - clock.now()
+      if (leftMs <= 0 || !(await this.executor.nextEnd(this.owner, mintUrl, leftMs))) throw this.insufficient()
     }
   }
 

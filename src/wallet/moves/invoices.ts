@@ -1,6 +1,7 @@
 /** Lightning in: quotes of mints (NUT-04, 20, 23), shown as invoices, watched until paid and minted; late payments too. */
 import { type Account, accountOf, parseAccount, type WalletOwner } from '../../base/accounts.ts'
 import { sats } from '../../base/amounts.ts'
+import { backoffMs } from '../../base/backoff.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { all } from '../../store/commands.ts'
@@ -23,8 +24,7 @@ import type { Invoice, InvoiceRequest } from '../types.ts'
 
 const MIN_CHECK_MS = 1000
 /** What is paid and cannot be minted now. */
-const POSTPONE_MS = 15_000
-const MAX_POSTPONE_MS = 3_600_000
+const POSTPONED = { minMs: 15_000, maxMs: 3_600_000 }
 
 /** A quote that somebody else asked for us, locked to our key. */
 export interface AdoptedQuote {
@@ -83,7 +83,7 @@ export class Invoices {
     })
     const now = clock.now()
     const row: QuoteRow = {
-      id: newId(),
+      id: newId(this.#context),
       idempotencyKey: request.idempotencyKey,
       requestDigest: digest,
       owner,
@@ -143,7 +143,7 @@ export class Invoices {
     const now = clock.now()
     const { idempotencyKey, creditAccount, cause, amountSats } = adopted
     const row: QuoteRow = {
-      id: newId(),
+      id: newId(this.#context),
       idempotencyKey,
       requestDigest: requestDigest('adopt', { quote: adopted.quoteId }),
       owner,
@@ -197,11 +197,11 @@ export class Invoices {
 
   /** It is paid and cannot be minted now (the mint's keysets are not to be had): later, ever rarer, without end. */
   async #postpone({ id, state, attempts }: QuoteRow, reason: string): Promise<void> {
-    const { store, clock } = this.#context
+    const { store, clock, random } = this.#context
     const at = clock.now()
     if (getQuote(store, id)?.state !== state) return
     const tries = state === 'paid' ? attempts + 1 : 0
-    const nextCheckAt = at + Math.min(MAX_POSTPONE_MS, POSTPONE_MS * 2 ** Math.min(tries, 10))
+    const nextCheckAt = at + backoffMs(POSTPONED, tries + 1, random)
     await store.write(moveQuote({ id, from: [state], to: 'paid', reason, attempts: tries, nextCheckAt, at }))
   }
 
@@ -223,7 +223,7 @@ export class Invoices {
       invoiceKey: quote.idempotencyKey,
     }
     const at = clock.now()
-    const id = newId()
+    const id = newId(this.#context)
     await store.write(
       all(
         moveQuote({ id: quote.id, from: ['unpaid', 'expired', 'paid'], to: 'paid', nextCheckAt: null, at }),

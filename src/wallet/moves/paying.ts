@@ -103,7 +103,7 @@ export class Paying {
       ...(swapFeeSats === 0n ? {} : { swapFeeSats: Number(swapFeeSats) }),
     }
     const operation = {
-      ...this.#desk.base(newId(), request, digest, mintUrl),
+      ...this.#desk.base(newId(this.#desk.context), request, digest, mintUrl),
       kind: 'melt' as const,
       amountSats: amount,
       heldSats: amount + reserve + fee,

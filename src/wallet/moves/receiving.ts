@@ -93,7 +93,7 @@ export class Receiving {
       throw new PylonError('token_invalid', 'The token carries a signature that its mint did not make.')
     }
     const ys = await crypto.run('ys', { secrets: proofs.map((proof) => proof.secret) })
-    const id = newId()
+    const id = newId(this.#desk.context)
     const plan = await this.planReceive(mint.url, proofs, ys, net, {
       creditAccount: request.creditAccount,
       faceSats: Number(head.faceSats),

@@ -63,7 +63,7 @@ export class Reclaiming {
       faceSats: amountSats,
       reclaims: send.id,
     })
-    const id = newId()
+    const id = newId(this.#desk.context)
     const base = this.#desk.base(id, { idempotencyKey, cause: send.cause }, requestDigest('reclaim', { send: send.id }), send.mintUrl)
     await store.write(insertOperation({ ...base, kind: 'receive', amountSats: net, heldSats: 0n, plan, at: clock.now() }))
     return id

@@ -1,7 +1,7 @@
 /** Gives ecash away: as a token, or to another wallet of this home. */
 import type { WalletOwner } from '../../base/accounts.ts'
 import { type Sats, sats } from '../../base/amounts.ts'
-import { PylonError } from '../../base/errors.ts'
+import { isPylonError, PylonError } from '../../base/errors.ts'
 import { breakKey, gatherKey } from '../../store/keys.ts'
 import type { KeysetRow } from '../../store/money/keysets.ts'
 import type { Cause } from '../../store/money/ledger.ts'
@@ -110,7 +110,7 @@ export class Sending {
       ...(refundAfter === undefined ? {} : { refundAfter }),
     }
     const operation = {
-      ...this.#desk.base(newId(), request, digest, mintUrl),
+      ...this.#desk.base(newId(this.#desk.context), request, digest, mintUrl),
       kind: 'send' as const,
       amountSats,
       heldSats: face + fee,
@@ -129,10 +129,19 @@ export class Sending {
     for (;;) {
       const chosen = await choose()
       if (!mayBeExact || sumOf(chosen.coins) !== chosen.face) return chosen
-      // Where it does not answer the coins are as good as the books say.
-      const gone = await forgetSpent(this.#desk.context, mintUrl, chosen.coins).catch(() => 0n)
+      const gone = await this.#forgetSpent(mintUrl, chosen.coins)
       if (gone === 0n) return chosen
       this.#desk.context.logger.warn({ mint: mintUrl, sats: Number(gone) }, 'coins that the books held are spent at their mint')
+    }
+  }
+
+  /** Sats that the mint says are spent. Where it does not answer the coins are as good as the books say. @throws what is no word of the mint */
+  async #forgetSpent(mintUrl: string, coins: readonly OwnCoin[]): Promise<bigint> {
+    try {
+      return await forgetSpent(this.#desk.context, mintUrl, coins)
+    } catch (error) {
+      if (isPylonError(error, 'mint_unreachable') || isPylonError(error, 'mint_rejected')) return 0n
+      throw error
     }
   }
 
@@ -304,7 +313,7 @@ export class Sending {
       ...(swapFeeSats === 0n ? {} : { swapFeeSats: Number(swapFeeSats) }),
     }
     const operation = {
-      ...this.#desk.base(newId(), { idempotencyKey, cause }, digest, mintUrl),
+      ...this.#desk.base(newId(this.#desk.context), { idempotencyKey, cause }, digest, mintUrl),
       kind: 'transfer' as const,
       amountSats,
       heldSats: amountSats + fee,

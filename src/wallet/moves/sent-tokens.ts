@@ -1,4 +1,5 @@
 /** Tokens that we gave away: asked about until their receiver has spent them. */
+import { backoffMs } from '../../base/backoff.ts'
 import { all } from '../../store/commands.ts'
 import { reclaimKey } from '../../store/keys.ts'
 import { dueTokens, getOperation, type OperationRow, operationByKey, setTokenState } from '../../store/money/operations.ts'
@@ -7,8 +8,7 @@ import { insertWalletEvent } from '../../store/money/wallet-events.ts'
 import type { WalletContext } from '../context.ts'
 import type { WalletEvent } from '../types.ts'
 
-const MAX_CHECK_MS = 600_000
-const BASE_CHECK_MS = 2000
+const CHECKS = { minMs: 4000, maxMs: 600_000 }
 
 export class SentTokens {
   readonly #context: WalletContext
@@ -76,10 +76,10 @@ export class SentTokens {
   }
 
   async #defer(operation: OperationRow): Promise<void> {
-    const { store, clock } = this.#context
+    const { store, clock, random } = this.#context
     const at = clock.now()
     const tries = operation.tries + 1
-    const nextTryAt = at + Math.min(MAX_CHECK_MS, BASE_CHECK_MS * 2 ** Math.min(tries, 10))
+    const nextTryAt = at + backoffMs(CHECKS, tries, random)
     await store.write(setTokenState({ id: operation.id, to: 'pending', tries, nextTryAt, at }))
   }
 }

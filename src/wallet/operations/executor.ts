@@ -11,7 +11,7 @@ import { MELT_TIMEOUT_MS, type MintReply, meltOutcomeSchema, signaturesSchema, t
 import { findEarlierToken } from './earlier-token.ts'
 import { findOut, type Outcome } from './findings.ts'
 import { gatherOutputs, lacksEssential } from './gathering.ts'
-import { backoffMs, isOldKeyset, judge, type Plan, type SendPlan, statesBefore } from './machine.ts'
+import { isOldKeyset, judge, nextTryMs, type Plan, type SendPlan, statesBefore } from './machine.ts'
 import { firstOwedTry } from './owed.ts'
 import { replan } from './requests.ts'
 import { restoreWallet } from './restore.ts'
@@ -25,50 +25,54 @@ export class Executor {
   readonly #queue = new KeyedQueue()
   /** One payment hash is prepared by one wallet of the home at a time. */
   readonly paymentHashes = new KeyedQueue()
-  /** What runs now, and for which wallet at which mint. */
-  readonly #running = new Map<Promise<unknown>, string>()
+  /** Of each run now, for which wallet at which mint. */
+  readonly #running = new Set<{ readonly place: string }>()
+  readonly #waiting = new Set<(place: string) => void>()
   /** Called when a run has ended: there may be an event to tell, or a time to look again. */
   onEnd: () => void = () => {}
-  #closed = false
 
   constructor(context: WalletContext) {
     this.#context = context
   }
 
   /** Takes the operation as far as it goes now: completed, failed or unknown. One run at a time for each. */
-  run(id: string): Promise<OperationRow> {
-    const work = this.#queue.run(id, () => this.#advance(id))
-    this.#running.set(work, placeOf(this.#get(id)))
-    const done = () => {
-      this.#running.delete(work)
+  async run(id: string): Promise<OperationRow> {
+    const { scope } = this.#context
+    // What is stored is gone on with at the next start.
+    if (scope.isClosing) return this.#get(id)
+    const running = { place: placeOf(this.#get(id)) }
+    this.#running.add(running)
+    try {
+      return await scope.run(`operation ${id}`, () => this.#queue.run(id, () => this.#advance(id)))
+    } finally {
+      this.#running.delete(running)
+      for (const tell of [...this.#waiting]) tell(running.place)
       this.onEnd()
     }
-    work.then(done, done)
-    return work
   }
 
   /** Resolves when what runs now has ended, or nothing does. */
-  async settled(): Promise<void> {
-    await Promise.allSettled(this.#running.keys())
+  settled(): Promise<void> {
+    return this.#queue.idle()
   }
 
-  /** Resolves when the next of this wallet's operations at this mint has ended; undefined when none runs. */
-  nextEnd(owner: WalletOwner, mintUrl: string): Promise<void> | undefined {
+  /** Waits until the next of this wallet's operations at this mint has ended, for `ms` at most. @returns false when none runs @throws shutting_down */
+  async nextEnd(owner: WalletOwner, mintUrl: string, ms: number): Promise<boolean> {
     const place = placeOf({ owner, mintUrl })
-    const running = [...this.#running].flatMap(([work, where]) => (where === place ? [work.then(noop, noop)] : []))
-    return running.length === 0 ? undefined : Promise.race(running)
-  }
-
-  async close(): Promise<void> {
-    this.#closed = true
-    await this.settled()
+    if (![...this.#running].some((running) => running.place === place)) return false
+    await this.#context.scope.hear(ms, (tell) => {
+      const hear = (ended: string) => ended === place && tell(ended)
+      this.#waiting.add(hear)
+      return () => this.#waiting.delete(hear)
+    })
+    return true
   }
 
   async #advance(id: string): Promise<OperationRow> {
     let looked = false
     for (;;) {
       const operation = this.#get(id)
-      if (operation.state === 'completed' || operation.state === 'failed' || this.#closed) return operation
+      if (operation.state === 'completed' || operation.state === 'failed' || this.#context.scope.isClosing) return operation
       if (operation.state === 'prepared') {
         await this.#submit(operation)
       } else if (operation.state === 'submitted') {
@@ -281,7 +285,7 @@ export class Executor {
   /** @param plan where something was learnt that is to be kept */
   async #toUnknown(operation: OperationRow, reason: string, tries: number, plan?: Plan): Promise<void> {
     const at = this.#context.clock.now()
-    const nextTryAt = at + backoffMs(tries)
+    const nextTryAt = at + nextTryMs(tries, this.#context.random)
     await this.#context.store.write(
       moveOperation({
         id: operation.id,
@@ -303,5 +307,3 @@ const acknowledged = (plan: Plan): Plan | undefined =>
   plan.kind === 'melt' && plan.acknowledged !== true ? { ...plan, acknowledged: true } : undefined
 
 const placeOf = ({ owner, mintUrl }: { readonly owner: WalletOwner; readonly mintUrl: string }): string => `${owner.pubkey} ${mintUrl}`
-
-const noop = (): void => {}

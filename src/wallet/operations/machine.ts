@@ -11,6 +11,8 @@
  * A network fault, a timeout or a 5xx is unknown, never failed.
  */
 import type { Account, WalletOwner } from '../../base/accounts.ts'
+import { backoffMs } from '../../base/backoff.ts'
+import type { Random } from '../../base/random.ts'
 import type { OperationKind, OperationState } from '../../store/money/operations.ts'
 import type { BlindedOutput } from '../ecash/crypto.ts'
 
@@ -183,7 +185,9 @@ export const isOldKeyset = (code: number): boolean => OLD_KEYSET.has(code)
 export const OUTPUTS_TAKEN = 11003
 
 /** When to look again: 1 s, doubling, up to a minute; after half an hour of that rarer, up to an hour. */
-export const backoffMs = (tries: number): number =>
-  tries < 36
-    ? Math.min(60_000, 1000 * 2 ** Math.min(tries, 6))
-    : Math.min(3_600_000, 120_000 * 2 ** Math.min(Math.floor((tries - 36) / 4), 6))
+export const nextTryMs = (tries: number, random: Random): number =>
+  tries < RARER_AFTER ? backoffMs(SOON, tries + 1, random) : backoffMs(RARER, Math.floor((tries - RARER_AFTER) / 4) + 1, random)
+
+const SOON = { minMs: 1000, maxMs: 60_000 }
+const RARER = { minMs: 120_000, maxMs: 3_600_000 }
+const RARER_AFTER = 36

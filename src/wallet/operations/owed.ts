@@ -1,6 +1,7 @@
 /** What a mint signed for us in a way that we could not use: asked for again (NUT-09), soon at first, then rarer, and by every restore. */
 import { accountOwner, type WalletOwner } from '../../base/accounts.ts'
 import { sats } from '../../base/amounts.ts'
+import { backoffMs } from '../../base/backoff.ts'
 import { all } from '../../store/commands.ts'
 import { deleteOwed, getOwed, listOwed, type OwedRow, putOwed } from '../../store/money/owed-signatures.ts'
 import { adoptProofs, knownYs } from '../../store/money/proof-books.ts'
@@ -9,7 +10,7 @@ import type { BlindedOutput } from '../ecash/crypto.ts'
 import { proofRow, unblindEach } from './unblinding.ts'
 
 const FIRST_RETRY_MS = 5000
-const MAX_RETRY_MS = 6 * 3_600_000
+const RETRIES = { minMs: 2 * FIRST_RETRY_MS, maxMs: 6 * 3_600_000 }
 /** After that only a restore asks. */
 const MAX_TRIES = 40
 
@@ -37,7 +38,7 @@ export async function collectOwed(context: WalletContext, operationId: string): 
     .filter((_, i) => states.value[i] !== 'SPENT')
     .map(({ proof }) => proofRow(proof, { ownerPubkey: row.owner.pubkey, mintUrl: row.mintUrl }))
   const at = clock.now()
-  const entry = { entryId: `restore:${newId()}`, cause: { type: 'owner', id: 'restore' }, at, memo: 'signed late' } as const
+  const entry = { entryId: `restore:${newId(context)}`, cause: { type: 'owner', id: 'restore' }, at, memo: 'signed late' } as const
   const adopt = adoptProofs({ ...entry, accountOwner: accountOwner(row.owner), mintUrl: row.mintUrl, proofs: fresh })
   if (faults.length === 0) {
     const [got] = await store.write(all(adopt, deleteOwed({ operationId })))
@@ -56,15 +57,14 @@ export async function collectOwed(context: WalletContext, operationId: string): 
 }
 
 async function later(
-  { store, clock }: WalletContext,
+  { store, clock, random }: WalletContext,
   row: OwedRow,
   outputs: readonly BlindedOutput[],
   owedSats: bigint,
   reason: string,
 ): Promise<bigint> {
   const tries = row.tries + 1
-  const delayMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(tries, 20))
-  const nextTryAt = tries >= MAX_TRIES ? null : clock.now() + delayMs
+  const nextTryAt = tries >= MAX_TRIES ? null : clock.now() + backoffMs(RETRIES, tries, random)
   await store.write(putOwed({ ...row, outputs, owedSats, reason: reason.slice(0, 300), tries, nextTryAt }))
   return 0n
 }

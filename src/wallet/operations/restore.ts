@@ -51,12 +51,13 @@ export async function restoreWallet(context: WalletContext, owner: WalletOwner, 
 }
 
 /** NUT-07: which of these coins of ours their mint has seen spent leave the books, as after putting an old backup back. Returns the sats. @throws mint_unreachable, mint_rejected */
-export async function forgetSpent({ store, clock, mints }: WalletContext, mintUrl: string, held: readonly ProofRow[]): Promise<bigint> {
+export async function forgetSpent(context: WalletContext, mintUrl: string, held: readonly ProofRow[]): Promise<bigint> {
+  const { store, clock, mints } = context
   if (held.length === 0) return 0n
   const states = unwrap(mintUrl, await mints.client(mintUrl).checkStates(held.map((proof) => proof.y)))
   const spent = held.filter((_, i) => states[i] === 'SPENT').map((proof) => proof.y)
   if (spent.length === 0) return 0n
-  const entry = { entryId: `restore:${newId()}`, cause: { type: 'owner', id: 'restore' }, at: clock.now() } as const
+  const entry = { entryId: `restore:${newId(context)}`, cause: { type: 'owner', id: 'restore' }, at: clock.now() } as const
   return store.write(dropProofs({ ...entry, ys: spent, memo: 'spent elsewhere, as the mint says' }))
 }
 
@@ -124,7 +125,12 @@ async function keep(
   const { store, clock } = context
   const at = clock.now()
   const rows = proofs.map((proof) => proofRow(proof, { ownerPubkey: owner.pubkey, mintUrl: keyset.mintUrl }))
-  const entry = { entryId: `restore:${newId()}`, cause: { type: 'owner', id: 'restore' }, at, memo: 'restored from the seed' } as const
+  const entry = {
+    entryId: `restore:${newId(context)}`,
+    cause: { type: 'owner', id: 'restore' },
+    at,
+    memo: 'restored from the seed',
+  } as const
   const [, total] = await store.write(
     all(
       raiseCounter({ ownerPubkey: owner.pubkey, keysetId: keyset.id, next }),

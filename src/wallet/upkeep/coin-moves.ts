@@ -27,8 +27,8 @@ export class CoinMoves {
     this.#walletOf = walletOf
   }
 
-  async move(signal: () => boolean): Promise<void> {
-    const { store, clock, logger } = this.#context
+  async move(): Promise<void> {
+    const { scope, store, clock, logger } = this.#context
     const old = oldCoins(store, Math.floor((clock.now() + SOON_MS) / 1000))
     if (old.length === 0) return
     const mints = new Set(this.#context.mints.list().map((mint) => mint.url))
@@ -36,10 +36,10 @@ export class CoinMoves {
       const theirs = old.filter((coins) => coins.ownerPubkey === owner.pubkey)
       for (const mintUrl of new Set(theirs.map((coins) => coins.mintUrl))) {
         const place = `${owner.pubkey} ${mintUrl}`
-        if (signal() || !mints.has(mintUrl) || (this.#waiting.get(place) ?? 0) > clock.now()) continue
+        if (scope.isClosing || !mints.has(mintUrl) || (this.#waiting.get(place) ?? 0) > clock.now()) continue
         try {
           const here = theirs.filter((coins) => coins.mintUrl === mintUrl)
-          const isDone = await this.#moveAt(owner, mintUrl, here, signal)
+          const isDone = await this.#moveAt(owner, mintUrl, here)
           if (isDone) this.#waiting.delete(place)
           else this.#waiting.set(place, clock.now() + RETRY_MS)
         } catch (error) {
@@ -51,18 +51,18 @@ export class CoinMoves {
   }
 
   /** @returns whether all was moved that may be */
-  async #moveAt(owner: WalletOwner, mintUrl: string, old: readonly OldCoins[], signal: () => boolean): Promise<boolean> {
-    const { store, clock, logger } = this.#context
+  async #moveAt(owner: WalletOwner, mintUrl: string, old: readonly OldCoins[]): Promise<boolean> {
+    const { scope, store, clock, logger } = this.#context
     const soon = Math.floor((clock.now() + SOON_MS) / 1000)
     const before = heldInOld(store, owner, mintUrl, soon)
     for (const endsSoon of [true, false]) {
       const keysets = old.filter((coins) => (coins.finalExpiry !== null && coins.finalExpiry <= soon) === endsSoon)
       if (keysets.length === 0) continue
       const ids = new Set(keysets.map((coins) => coins.keysetId))
-      for (let round = 0; round < MAX_ROUNDS && !signal(); round++) {
+      for (let round = 0; round < MAX_ROUNDS && !scope.isClosing; round++) {
         const spent = movingFees(store, { prefix: rotationKey.of(''), ownerPubkey: owner.pubkey, mintUrl, since: clock.now() - DAY_MS })
         const mayCost = 2n + heldSats(store, owner.pubkey, mintUrl) / 50n - spent
-        if (!(await this.#walletOf(owner).moveCoins(mintUrl, ids, rotationKey.of(newId()), { endsSoon, mayCost }))) break
+        if (!(await this.#walletOf(owner).moveCoins(mintUrl, ids, rotationKey.of(newId(this.#context)), { endsSoon, mayCost }))) break
       }
     }
     const moved = before - heldInOld(store, owner, mintUrl, soon)

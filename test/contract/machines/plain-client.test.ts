@@ -15,7 +15,7 @@ import { MachineService } from '../../../src/provider/machines/service.ts'
 import { LocalAdapter } from '../../../src/runtime/local/local.ts'
 import { accountBalance, auditLedger, balancesOf } from '../../../src/store/money/ledger.ts'
 import { getRequest } from '../../../src/store/selling/control-requests.ts'
-import { createWallets, type OwnWallets } from '../../../src/wallet/wallets.ts'
+import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../../../src/wallet/wallets.ts'
 import { guestProgram, scriptedAgent } from '../../support/local-runtimes.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
@@ -108,6 +108,7 @@ let sandbox: TestSandbox
 let dir: string
 let payerDir: string
 let nostr: TestNostr
+const walletScope = testScope()
 let wallets: OwnWallets
 let machines: MachineService
 let adapter: LocalAdapter
@@ -138,7 +139,7 @@ beforeAll(async () => {
     }),
   }
   const common = { store: nostr.store, clock: systemClock, logger: silentLogger, config: () => config, nostr: nostr.nostr }
-  wallets = createWallets({ ...common, dialer: nostr.dialer, invoiceNetwork: 'bcrt' })
+  wallets = createWallets({ ...common, scope: walletScope, dialer: nostr.dialer, invoiceNetwork: 'bcrt' })
   await wallets.addMint(sandbox.mintUrl)
   adapter = new LocalAdapter({ dir: join(dir, 'local'), clock: systemClock, guest: guestProgram })
   const ofMachines = { ...common, scope: testScope() }
@@ -158,7 +159,7 @@ afterAll(async () => {
   stranger?.close()
   for (const { handle } of (await adapter?.listOwned()) ?? []) await adapter.teardown(handle, { keepVolume: false })
   await machines?.close()
-  await wallets?.close()
+  await walletScope.close(WALLET_DRAIN_MS)
   await payer?.close()
   await nostr?.stop({ keep: true })
   await sandbox?.stop()

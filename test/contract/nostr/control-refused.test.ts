@@ -8,7 +8,7 @@ import { CONTROL_CMD_KIND, CONTROL_ERROR_KIND } from '../../../src/nostr/control
 import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { ControlPlane } from '../../../src/provider/machines/control-plane.ts'
 import { MachineService } from '../../../src/provider/machines/service.ts'
-import { createWallets } from '../../../src/wallet/wallets.ts'
+import { createWallets, WALLET_DRAIN_MS } from '../../../src/wallet/wallets.ts'
 import { nostrBench } from '../../support/nostr-bench.ts'
 import type { TestNostr } from '../../support/nostr-node.ts'
 import { testScope } from '../../support/scope.ts'
@@ -48,14 +48,15 @@ it('sends an answer that its own relays refuse where the requester reads', async
   const requester = testSigner(7)
   own.stored.push(requester.sign({ kind: 10_002, created_at: nowS(), tags: [['r', theirs.url, 'read']], content: '' }))
   const config = () => DEFAULT_CONFIG
-  const wallets = createWallets({ ...common(at), config, dialer: at.dialer, invoiceNetwork: 'bcrt' })
+  const walletScope = testScope()
+  const wallets = createWallets({ ...common(at), scope: walletScope, config, dialer: at.dialer, invoiceNetwork: 'bcrt' })
   const ofMachines = { ...common(at), scope: testScope() }
   const transport = new ControlPlane(ofMachines)
   const machines = new MachineService({ ...ofMachines, transport, config, wallets, network: 'sandbox', adapters: () => [] })
   await machines.start()
   cleanups.push(async () => {
     await machines.close()
-    await wallets.close()
+    await walletScope.close(WALLET_DRAIN_MS)
   })
   const server = at.keyring.node().pubkey
   const isCommandReq = (frame: unknown[]) => JSON.stringify(frame).includes(String(CONTROL_CMD_KIND))

@@ -12,7 +12,7 @@ import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
 import { Provider } from '../../../src/provider/provider.ts'
 import { accountBalance, auditLedger, balancesOf } from '../../../src/store/money/ledger.ts'
 import { getJob, transitionsOf } from '../../../src/store/selling/jobs.ts'
-import { createWallets, type OwnWallets } from '../../../src/wallet/wallets.ts'
+import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../../../src/wallet/wallets.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { testScope } from '../../support/scope.ts'
@@ -75,6 +75,7 @@ async function startNode(): Promise<Node> {
       ],
     },
   }
+  const scope = testScope()
   const common = {
     store: nostr.store,
     clock: systemClock,
@@ -83,7 +84,7 @@ async function startNode(): Promise<Node> {
     dialer: nostr.dialer,
     nostr: nostr.nostr,
   }
-  const wallets = createWallets({ ...common, invoiceNetwork: 'bcrt' })
+  const wallets = createWallets({ ...common, scope, invoiceNetwork: 'bcrt' })
   if (wallets.mints().length === 0) await wallets.addMint(sandbox.mintUrl)
   const provider = new Provider({ ...common, scope: testScope(), wallets })
   await wallets.start()
@@ -94,7 +95,7 @@ async function startNode(): Promise<Node> {
     provider,
     async stop() {
       await provider.close(1000)
-      await wallets.close()
+      await scope.close(WALLET_DRAIN_MS)
       await nostr.stop({ keep: true })
     },
   }

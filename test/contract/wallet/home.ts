@@ -15,7 +15,8 @@ import type { Cause } from '../../../src/store/money/ledger.ts'
 import { auditLedger } from '../../../src/store/money/ledger.ts'
 import { type CommitHook, Store } from '../../../src/store/store.ts'
 import type { Wallet, WalletEvent } from '../../../src/wallet/types.ts'
-import { createWallets, type OwnWallets } from '../../../src/wallet/wallets.ts'
+import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../../../src/wallet/wallets.ts'
+import { testScope } from '../../support/scope.ts'
 
 export interface TestHome {
   readonly store: Store
@@ -54,9 +55,10 @@ export async function openHome(options: HomeOptions): Promise<TestHome> {
   keyring.unlock(words)
   const plainDialer = createDialer()
   const dialer = options.dialer?.(plainDialer) ?? plainDialer
+  const scope = testScope(clock)
   const wallets = createWallets({
+    scope,
     store,
-    clock,
     logger: silentLogger,
     config: () => DEFAULT_CONFIG,
     nostr: { keyring },
@@ -81,7 +83,7 @@ export async function openHome(options: HomeOptions): Promise<TestHome> {
     agent: wallets.of(owner('agent', 10)),
     events,
     async close() {
-      await wallets.close()
+      await scope.close(WALLET_DRAIN_MS)
       store.close()
       await plainDialer.close()
     },

@@ -5,8 +5,8 @@ import { ManualClock } from '../../../src/base/clock.ts'
 import { seededRandom } from '../../../src/base/random.ts'
 import { Scope } from '../../../src/base/scope.ts'
 
-/** What a task does: wait, work and heed the signal, ignore it, fail, repeat and fail, try again, come later, be shared. */
-const KINDS = ['sleeps', 'works', 'stubborn', 'fails', 'repeats', 'retries', 'later', 'shared'] as const
+/** What a task does: wait, work and heed the signal, ignore it, fail, repeat and fail, try again, come later, be shared, be the only one. */
+const KINDS = ['sleeps', 'works', 'stubborn', 'fails', 'repeats', 'retries', 'later', 'shared', 'lone'] as const
 interface Task {
   readonly kind: (typeof KINDS)[number]
   readonly ms: number
@@ -40,7 +40,7 @@ describe('trees of running work', () => {
         expect(pathsOf(world.root.running())).toEqual([...world.live].sort())
         const late = await world.close(drainMs)
         // Who is named heeded no signal; whoever still runs is named.
-        for (const { path } of late) expect(path).toMatch(/\/(stubborn|fails|shared)-/)
+        for (const { path } of late) expect(path).toMatch(/\/(stubborn|fails|shared|lone)-/)
         for (const path of world.live) expect(pathsOf(late)).toContain(path)
         expect(await world.root.close()).toBe(late)
         expect(() => world.root.child('too late')).toThrow('is ending')
@@ -177,6 +177,18 @@ function begin(scope: Scope, name: string, { kind, ms }: Task, world: World): vo
               world.noted(path, () => clock.sleep(ms)),
             ),
           )(),
+        )
+      }
+      break
+    case 'lone':
+      // The second finds the first under way.
+      for (let i = 0; i < 2; i++) {
+        scope.spawnOnce(
+          name,
+          world.noted(path, async () => {
+            await clock.sleep(ms)
+            world.fail(path)
+          }),
         )
       }
       break

@@ -132,7 +132,6 @@ export class World {
       transfer: unused,
       restore: unused,
       start: async () => {},
-      close: async () => {},
       onEvent: (_cause, handler) => {
         this.#tell = handler
       },

@@ -192,7 +192,6 @@ function memoryWallets(outside: Outside): { wallets: Wallets; tell: (event: Wall
       return sats(0)
     },
     start: async () => undefined,
-    close: async () => undefined,
     onEvent: (cause, handler) => void handlers.set(cause, handler),
   }
   return { wallets, tell: async (event) => handlers.get(event.cause.type)?.(event) }

@@ -1,6 +1,7 @@
 /** The life of a money operation: legal moves, and what evidence allows. */
 import { describe, expect, it } from 'vitest'
-import { backoffMs, type Evidence, judge, LEGAL, statesBefore } from '../../../../src/wallet/operations/machine.ts'
+import { systemRandom } from '../../../../src/base/random.ts'
+import { type Evidence, judge, LEGAL, nextTryMs, statesBefore } from '../../../../src/wallet/operations/machine.ts'
 
 const none: Evidence = { inputs: 'none', quote: undefined, restored: 'none', refusal: undefined, outputsTaken: false, oldKeyset: false }
 
@@ -68,5 +69,7 @@ describe('judge', () => {
 })
 
 it('looks again after a second, then ever less: each minute for half an hour, at least each hour', () => {
-  expect([0, 1, 2, 10, 35, 36, 1000].map(backoffMs)).toEqual([1000, 2000, 4000, 60_000, 60_000, 120_000, 3_600_000])
+  expect([0, 1, 2, 10, 35, 36, 1000].map((tries) => nextTryMs(tries, systemRandom))).toEqual([
+    1000, 2000, 4000, 60_000, 60_000, 120_000, 3_600_000,
+  ])
 })
