@@ -3,6 +3,11 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Event } from 'nostr-tools/pure'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import type { Output } from '../../src/control/client.ts'
+import { agentsRoutes } from '../../src/control/contract/agents.ts'
+import { earningsRoutes } from '../../src/control/contract/earnings.ts'
+import { nodeRoutes } from '../../src/control/contract/node.ts'
+import { walletRoutes } from '../../src/control/contract/wallet.ts'
 import { Rig } from '../support/rig.ts'
 import { startSandbox, type TestSandbox } from '../support/sandbox.ts'
 import { StrangerCustomer } from '../support/stranger-customer.ts'
@@ -13,8 +18,6 @@ const MISSING = 5997
 const PRICE_SATS = 5
 const DEAD_RELAY = 'ws://127.0.0.1:9'
 const WAIT = { timeout: 90_000, interval: 100 }
-/** Where each look starts a process. */
-const SLOW_WAIT = { timeout: 90_000, interval: 800 }
 
 let sandbox: TestSandbox
 beforeAll(async () => {
@@ -22,29 +25,9 @@ beforeAll(async () => {
 })
 afterAll(() => sandbox.stop())
 
-interface Part {
-  readonly state: string
-  readonly reason?: string
-}
+type Status = Output<typeof nodeRoutes.status>
 
-interface Agent extends Part {
-  readonly name: string
-  readonly tick_count: number
-}
-
-interface Status {
-  readonly host: Part & { readonly agents: readonly Agent[] }
-  readonly provider: Part & {
-    readonly kinds: readonly number[]
-    readonly backends: readonly (Part & { readonly name: string })[]
-    readonly jobs: Readonly<Record<string, number>>
-  }
-  readonly relays: readonly (Part & { readonly url: string })[]
-  readonly wallet: Part & { readonly mints: readonly (Part & { readonly url: string })[] }
-  readonly identity: { readonly pubkey: string }
-}
-
-const statusOf = async (rig: Rig) => (await rig.ok('status', '--json')).json<Status>()
+const statusOf = (rig: Rig) => rig.call(nodeRoutes.status, {})
 const ticksOf = (status: Status) => status.host.agents.map((agent) => agent.tick_count)
 
 function configure(rig: Rig, rest = ''): void {
@@ -59,7 +42,7 @@ function configure(rig: Rig, rest = ''): void {
 const start = (rig: Rig, relays: readonly string[], mints: readonly string[]) =>
   rig.ok('start', '--sandbox', ...relays.flatMap((url) => ['--relay', url]), ...mints.flatMap((url) => ['--mint', url]))
 
-const lockKeyOf = async (rig: Rig) => (await rig.ok('wallet', 'balance', '--json')).json<{ lock_pubkey: string }>().lock_pubkey
+const lockKeyOf = async (rig: Rig) => (await rig.call(walletRoutes.getWallet, { wallet: 'node' })).lock_pubkey
 const resultsOf = (customer: StrangerCustomer, request: Event) =>
   customer.about(request, request.kind + 1000).map((event) => customer.read(event).trim())
 
@@ -69,7 +52,7 @@ test('64 jobs at once, free and paid, while three agents tick: every result once
   await start(rig, [sandbox.relayUrl], [sandbox.mintUrl])
   for (const name of ['ada', 'bob', 'cyd']) await rig.ok('agent', 'spawn', '--name', name, '--heartbeat', '2')
   const before = await statusOf(rig)
-  const provider = before.identity.pubkey
+  const provider = before.identity?.pubkey ?? ''
   using customer = await StrangerCustomer.create([sandbox.relayUrl], sandbox.mintUrl)
   const lockKey = await lockKeyOf(rig)
   const tokens: string[] = []
@@ -92,25 +75,22 @@ test('64 jobs at once, free and paid, while three agents tick: every result once
   await vi.waitUntil(async () => {
     const now = await statusOf(rig)
     return now.provider.jobs['settled'] === 64 && ticksOf(now).every((count, i) => count >= (ticksOf(before)[i] ?? 0) + 3)
-  }, SLOW_WAIT)
+  }, WAIT)
 
   expect(paid.size).toBe(16)
   expect(requests.map((request) => resultsOf(customer, request))).toEqual(requests.map((_, i) => [`JOB ${i}`]))
   const runs = readFileSync(join(rig.dir, 'runs'), 'utf8').trimEnd().split('\n')
   expect(runs.toSorted()).toEqual(requests.map((_, i) => `job ${i}`).toSorted())
-  const { jobs_completed, total_msats } = (await rig.ok('earnings', '--json')).json<{ jobs_completed: number; total_msats: number }>()
-  expect({ jobs_completed, isPaid: total_msats >= 32 * PRICE_SATS * 1000 }).toEqual({ jobs_completed: 64, isPaid: true })
+  const { jobs_completed, total_msats } = await rig.call(earningsRoutes.getEarnings, {})
+  expect({ jobs_completed, isPaid: total_msats >= BigInt(32 * PRICE_SATS * 1000) }).toEqual({ jobs_completed: 64, isPaid: true })
   expect(await statusOf(rig)).toMatchObject({ host: { state: 'ok' }, wallet: { state: 'ok' } })
   for (const name of ['ada', 'bob', 'cyd']) {
-    const { ticks } = (await rig.ok('agent', 'log', name, '--limit', '1000', '--json')).json<{
-      ticks: { number: number; state: string }[]
-    }>()
+    const { ticks } = await rig.call(agentsRoutes.getLog, { name, limit: '1000' })
     expect(ticks.filter((tick) => tick.state === 'failed')).toEqual([])
     expect(ticks.map((tick) => tick.number)).toEqual(ticks.map((_, i) => ticks.length - i))
   }
-  expect((await rig.ok('doctor', '--json')).json<{ checks: { name: string; state: string }[] }>().checks).toContainEqual(
-    expect.objectContaining({ name: 'ledger', state: 'ok' }),
-  )
+  const { checks } = await rig.call(nodeRoutes.doctor, {})
+  expect(checks).toContainEqual(expect.objectContaining({ name: 'ledger', state: 'ok' }))
 })
 
 test('dead parts one by one: the rest goes on, and status says which and why', { timeout: 240_000 }, async () => {
@@ -118,7 +98,7 @@ test('dead parts one by one: the rest goes on, and status says which and why', {
   const doomed = await startSandbox()
   configure(rig, `[[provider.exec]]\nkind = ${MISSING}\ncommand = ["/nonexistent/no-such-worker"]\n`)
   await start(rig, [sandbox.relayUrl, DEAD_RELAY], [sandbox.mintUrl, doomed.mintUrl])
-  const { pubkey: provider } = (await statusOf(rig)).identity
+  const provider = (await statusOf(rig)).identity?.pubkey ?? ''
   using customer = await StrangerCustomer.create([sandbox.relayUrl], sandbox.mintUrl)
   const lockKey = await lockKeyOf(rig)
 
@@ -131,14 +111,14 @@ test('dead parts one by one: the rest goes on, and status says which and why', {
     customer.send(free)
     customer.send(paid)
     await vi.waitUntil(() => [free, paid].every((request) => resultsOf(customer, request).length > 0), WAIT)
-    await vi.waitUntil(async () => (await ticked()) > before, SLOW_WAIT)
+    await vi.waitUntil(async () => (await ticked()) > before, WAIT)
   }
   const spawn = (name: string, ...flags: string[]) => rig.ok('agent', 'spawn', '--name', name, '--heartbeat', '2', ...flags)
 
   // The relay in the list that never was, and the model server that is named and does not answer.
   await spawn('ada')
   await expectWork('one')
-  await vi.waitUntil(async () => (await statusOf(rig)).relays.some((relay) => relay.state === 'down'), SLOW_WAIT)
+  await vi.waitUntil(async () => (await statusOf(rig)).relays.some((relay) => relay.state === 'down'), WAIT)
   const first = await statusOf(rig)
   expect(first.relays).toEqual([
     expect.objectContaining({ url: sandbox.relayUrl, state: 'connected' }),
@@ -163,7 +143,7 @@ test('dead parts one by one: the rest goes on, and status says which and why', {
 
   // A mint that dies.
   await doomed.stop()
-  await vi.waitUntil(async () => (await statusOf(rig)).wallet.state === 'degraded', SLOW_WAIT)
+  await vi.waitUntil(async () => (await statusOf(rig)).wallet.state === 'degraded', WAIT)
   const second = await statusOf(rig)
   expect(second.wallet.reason).toContain(doomed.mintUrl)
   expect(second.wallet.mints.toSorted((a) => (a.state === 'ok' ? -1 : 1))).toEqual([
@@ -175,8 +155,8 @@ test('dead parts one by one: the rest goes on, and status says which and why', {
   // Brains that crash and hang.
   await spawn('crash', '--brain', 'exec', '--command', 'echo some words >&2; exit 1')
   await spawn('hang', '--brain', 'exec', '--command', 'sleep 1000')
-  const isFailing = (agent: Agent) => agent.reason?.includes('failed') === true
-  await vi.waitUntil(async () => (await statusOf(rig)).host.agents.filter(isFailing).length === 2, SLOW_WAIT)
+  const isFailing = (agent: Status['host']['agents'][number]) => agent.reason?.includes('failed') === true
+  await vi.waitUntil(async () => (await statusOf(rig)).host.agents.filter(isFailing).length === 2, WAIT)
   const third = await statusOf(rig)
   expect(third.host).toMatchObject({ state: 'degraded', reason: expect.stringMatching(/crash: .*hang: /) })
   const reasonOf = (name: string) => third.host.agents.find((agent) => agent.name === name)?.reason
@@ -184,7 +164,7 @@ test('dead parts one by one: the rest goes on, and status says which and why', {
   expect(reasonOf('crash')).toMatch(/exited with 1/)
   expect(reasonOf('hang')).toMatch(/2 s|time/)
   await expectWork('three')
-  const log = (await rig.ok('agent', 'log', 'ada', '--json')).json<{ ticks: { state: string }[] }>()
+  const log = await rig.call(agentsRoutes.getLog, { name: 'ada' })
   expect(log.ticks.filter((tick) => tick.state === 'failed')).toEqual([])
 
   // The only mint that is left dies too: free work and agents go on, and it heals.
@@ -194,8 +174,8 @@ test('dead parts one by one: the rest goes on, and status says which and why', {
   await vi.waitUntil(() => resultsOf(customer, free).length > 0, WAIT)
   const unpaid = customer.build({ kind: PAID, input: 'five', provider })
   customer.send(unpaid)
-  await vi.waitUntil(async () => (await statusOf(rig)).wallet.mints.every((mint) => mint.state === 'down'), SLOW_WAIT)
+  await vi.waitUntil(async () => (await statusOf(rig)).wallet.mints.every((mint) => mint.state === 'down'), WAIT)
   await sandbox.faults({ mint_down: false })
   await expectWork('six')
-  await vi.waitUntil(async () => (await statusOf(rig)).wallet.mints.some((mint) => mint.state === 'ok'), SLOW_WAIT)
+  await vi.waitUntil(async () => (await statusOf(rig)).wallet.mints.some((mint) => mint.state === 'ok'), WAIT)
 })

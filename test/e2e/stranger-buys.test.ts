@@ -3,6 +3,10 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import { type Event, finalizeEvent, generateSecretKey, getPublicKey } from 'nostr-tools/pure'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { earningsRoutes } from '../../src/control/contract/earnings.ts'
+import { jobsRoutes } from '../../src/control/contract/jobs.ts'
+import { nodeRoutes } from '../../src/control/contract/node.ts'
+import { walletRoutes } from '../../src/control/contract/wallet.ts'
 import { Rig } from '../support/rig.ts'
 import { startSandbox, type TestSandbox } from '../support/sandbox.ts'
 import { ScriptedRelay } from '../support/scripted-relay.ts'
@@ -14,8 +18,6 @@ const PRICE_SATS = 5
 /** Of one that the customer brought about: the mint takes a sat when the token is made, and one when it is redeemed. */
 const FEES_OF_REFUND = 2
 const WAIT = { timeout: 60_000, interval: 50 }
-/** Where each look starts a process. */
-const SLOW_WAIT = { timeout: 60_000, interval: 700 }
 
 let sandbox: TestSandbox
 /** A relay that the node also uses, and a mint that it does not. */
@@ -29,21 +31,13 @@ afterAll(async () => {
   await other.stop()
 })
 
-interface Status {
-  readonly pid: number
-  readonly identity: { readonly pubkey: string }
-}
-
-interface Job {
-  readonly id: string
-  readonly status: string
-  readonly error_code: string | null
-}
-
 const nowS = () => Math.floor(Date.now() / 1000)
-const jobsOf = async (rig: Rig) => (await rig.ok('jobs', 'list', '--json')).json<{ jobs: Job[] }>().jobs
+const jobsOf = async (rig: Rig) => (await rig.call(jobsRoutes.listJobs, {})).jobs
 const jobOf = async (rig: Rig, request: Event) => (await jobsOf(rig)).find((job) => job.id === request.id)
-const earningsOf = async (rig: Rig) => (await rig.ok('earnings', '--json')).json<{ total_msats: number; jobs_completed: number }>()
+const earningsOf = async (rig: Rig) => {
+  const { total_msats, jobs_completed } = await rig.call(earningsRoutes.getEarnings, {})
+  return { total_msats: Number(total_msats), jobs_completed }
+}
 
 /** A provider on the relays; its command notes each run in `runs` and waits while `gate` exists. */
 class Shop {
@@ -70,15 +64,16 @@ class Shop {
   static async open(rig: Rig, relays: readonly string[], settings = ''): Promise<Shop> {
     const shop = new Shop(rig, relays, settings)
     await shop.start()
-    shop.pubkey = (await shop.status()).identity.pubkey
+    shop.pubkey = (await shop.status()).identity?.pubkey ?? ''
     // So that it can pay the fee of a refund.
-    await rig.ok('wallet', 'fund', '50')
-    shop.lockKey = (await rig.ok('wallet', 'balance', '--json')).json<{ lock_pubkey: string }>().lock_pubkey
+    await vi.waitUntil(async () => (await shop.status()).wallet.mints.length > 0, WAIT)
+    await rig.call(walletRoutes.fundWallet, { wallet: 'node', amount_sats: 50 })
+    shop.lockKey = (await rig.call(walletRoutes.getWallet, { wallet: 'node' })).lock_pubkey
     return shop
   }
 
   start = () => this.rig.ok('start', ...this.#flags)
-  status = async () => (await this.rig.ok('status', '--json')).json<Status>()
+  status = () => this.rig.call(nodeRoutes.status, {})
   /** Inputs that were worked on, in order. */
   worked = () => readFileSync(this.runs, 'utf8').split('\n').slice(0, -1)
 
@@ -144,7 +139,7 @@ describe('a stranger buys', { timeout: 180_000 }, () => {
     expect(requests.map((request) => resultsOf(customer, request))).toEqual([['BY INVOICE'], ['BY TOKEN'], ['FOR YOUR EYES']])
     expect(requests.map((request) => customer.about(request, 'payment-required').length)).toEqual([1, 0, 0])
     expect(shop.worked().toSorted()).toEqual(['by invoice', 'by token', 'for your eyes', 'one', 'three', 'two'])
-    await vi.waitUntil(async () => (await jobsOf(rig)).every((job) => job.status === 'settled'), SLOW_WAIT)
+    await vi.waitUntil(async () => (await jobsOf(rig)).every((job) => job.status === 'settled'), WAIT)
     expect(await jobsOf(rig)).toHaveLength(6)
     expect((await earningsOf(rig)).total_msats).toBeGreaterThanOrEqual(3 * PRICE_SATS * 1000)
     // What a token held for fees that were not needed is kept as a tip: less than another price.
@@ -241,7 +236,7 @@ describe('a stranger buys', { timeout: 180_000 }, () => {
     await shop.passBy(customer, 'between')
     expect((await jobOf(rig, unpaid))?.status).toBe('quoted')
     customer.cancel(unpaid)
-    await vi.waitUntil(async () => (await jobOf(rig, unpaid))?.status === 'cancelled', SLOW_WAIT)
+    await vi.waitUntil(async () => (await jobOf(rig, unpaid))?.status === 'cancelled', WAIT)
     const [asked] = customer.about(unpaid, 'payment-required')
     if (asked !== undefined) await customer.payInvoice(asked)
     expect(await refundOf(customer, unpaid)).toBeGreaterThanOrEqual(PRICE_SATS - FEES_OF_REFUND)
@@ -253,14 +248,14 @@ describe('a stranger buys', { timeout: 180_000 }, () => {
     await vi.waitUntil(() => shop.worked().includes('runs'), WAIT)
     const waits = customer.build({ ...offer, input: 'waits' })
     await paidByInvoice(customer, waits)
-    await vi.waitUntil(async () => (await jobOf(rig, waits))?.status === 'paid', SLOW_WAIT)
+    await vi.waitUntil(async () => (await jobOf(rig, waits))?.status === 'paid', WAIT)
     customer.cancel(waits)
     customer.cancel(runs)
     expect(await refundOf(customer, waits)).toBeGreaterThanOrEqual(PRICE_SATS - FEES_OF_REFUND)
     rmSync(shop.gate)
     await vi.waitUntil(() => resultsOf(customer, runs).length > 0, WAIT)
-    await vi.waitUntil(async () => (await jobOf(rig, waits))?.status === 'refunded', SLOW_WAIT)
-    await vi.waitUntil(async () => (await jobOf(rig, unpaid))?.status === 'refunded', SLOW_WAIT)
+    await vi.waitUntil(async () => (await jobOf(rig, waits))?.status === 'refunded', WAIT)
+    await vi.waitUntil(async () => (await jobOf(rig, unpaid))?.status === 'refunded', WAIT)
     expect(shop.worked()).toEqual(['between', 'runs'])
     expect([unpaid, waits].flatMap((request) => resultsOf(customer, request))).toEqual([])
     expect((await earningsOf(rig)).total_msats).toBeLessThan(2 * PRICE_SATS * 1000)
@@ -288,7 +283,7 @@ describe('a stranger buys', { timeout: 180_000 }, () => {
 
     await vi.waitUntil(() => resultsOf(customer, quoted).length > 0 && resultsOf(customer, inTime).length > 0, WAIT)
     expect(await refundOf(customer, hurried)).toBeGreaterThanOrEqual(PRICE_SATS - FEES_OF_REFUND)
-    await vi.waitUntil(async () => (await jobOf(rig, hurried))?.status === 'refunded', SLOW_WAIT)
+    await vi.waitUntil(async () => (await jobOf(rig, hurried))?.status === 'refunded', WAIT)
     expect(shop.worked().toSorted()).toEqual(['in time', 'quoted'])
     expect([hurried, tooOld, lapsed].flatMap((request) => resultsOf(customer, request))).toEqual([])
     expect(await earningsOf(rig)).toMatchObject({ total_msats: PRICE_SATS * 1000 })
@@ -308,7 +303,7 @@ describe('a stranger buys', { timeout: 180_000 }, () => {
     expect(existsSync(rig.sandboxHome.socket)).toBe(false)
     rmSync(shop.gate)
     await shop.start()
-    await vi.waitUntil(async () => (await jobOf(rig, request))?.status === 'settled', SLOW_WAIT)
+    await vi.waitUntil(async () => (await jobOf(rig, request))?.status === 'settled', WAIT)
     expect(resultsOf(customer, request)).toEqual(['SLOW'])
     expect(await earningsOf(rig)).toMatchObject({ total_msats: PRICE_SATS * 1000, jobs_completed: 1 })
   })

@@ -39,6 +39,7 @@ async function prepare(rig: Rig): Promise<string> {
   const bob = await rig.call(agentsRoutes.spawnAgent, { name: 'bob', heartbeat_s: 86_400, brain: quiet })
   const brain = { type: 'script' as const, rules: RULES.replace('NPUB', bob.npub) }
   const ada = await rig.call(agentsRoutes.spawnAgent, { name: 'ada', heartbeat_s: 86_400, brain, autonomy: 'autonomous' })
+  await vi.waitUntil(async () => (await rig.call(nodeRoutes.status, {})).wallet.mints.length > 0, WAIT)
   await rig.call(walletRoutes.fundWallet, { wallet: 'node', amount_sats: 200 })
   await rig.call(agentsRoutes.fundAgent, { name: 'ada', amount_sats: 100 })
   await vi.waitUntil(async () => (await ticksOf(rig)).some((tick) => tick.number === 1 && tick.state === 'done'), WAIT)
