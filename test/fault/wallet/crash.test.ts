@@ -1,4 +1,4 @@
-/** Money through crashes: each flow dies at every single step in turn, comes back, and ends with the same books as if it had not. */
+/** Money through crashes: each flow dies after every single step in turn, comes back, and ends with the same books as if it had not. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
 import { accountBalance } from '../../../src/store/money/ledger.ts'
@@ -98,7 +98,7 @@ function key(name: string) {
 
 const MOST_STEPS = 60
 /** Most of a run is waiting for answers. */
-const AT_ONCE = 6
+const AT_ONCE = 4
 
 /** Runs a flow that dies at `step`, then again with the same database. Returns where it died, or undefined when it did not. */
 async function crashAt(flow: Flow, step: number): Promise<string | undefined> {
@@ -138,7 +138,7 @@ describe.each(Object.keys(flows))('%s', (name) => {
       survived = died.includes(undefined)
     }
     expect(survived).toBe(true)
-    expect(deaths.length).toBeGreaterThan(5)
+    expect(deaths.length).toBeGreaterThan(2)
   }, 120_000)
 })
 

@@ -1,4 +1,7 @@
-/** A process that dies at its nth step: before or after a commit, before a request leaves, or before its answer is heard. */
+/**
+ * A process that dies at its nth step: after a commit, or before the answer to a request is heard. Between two of these nothing
+ * that outlives it changes, so that to die before the next one would show the same.
+ */
 import type { Dialer } from '../../../src/base/dialer.ts'
 import type { CommitHook } from '../../../src/store/store.ts'
 
@@ -14,16 +17,18 @@ export class Crash {
   }
 
   readonly hook: CommitHook = {
-    beforeCommit: (labels) => this.#step(`before the commit of ${labels.join(', ')}`),
+    beforeCommit: () => this.#assertAlive(),
     afterCommit: (labels) => this.#step(`after the commit of ${labels.join(', ')}`),
   }
 
   readonly dialer = (real: Dialer): Dialer => ({
     ...real,
     fetch: async (url, options) => {
-      this.#step(`before ${options?.method ?? 'GET'} ${new URL(url).pathname}`)
+      this.#assertAlive()
       const response = await real.fetch(url, options)
-      this.#step(`after ${options?.method ?? 'GET'} ${new URL(url).pathname}`)
+      // To look changes nothing.
+      if (options?.method === 'POST') this.#step(`after POST ${new URL(url).pathname}`)
+      this.#assertAlive()
       return response
     },
     connectWebSocket: (url, options) => {
@@ -33,11 +38,13 @@ export class Crash {
   })
 
   #step(what: string): void {
-    if (this.diedAt === undefined) {
-      this.#stepsLeft--
-      if (this.#stepsLeft > 0) return
-      this.diedAt = what
-    }
-    throw new Error(`dead since ${this.diedAt}`)
+    this.#assertAlive()
+    this.#stepsLeft--
+    if (this.#stepsLeft <= 0) this.diedAt = what
+    this.#assertAlive()
+  }
+
+  #assertAlive(): void {
+    if (this.diedAt !== undefined) throw new Error(`dead since ${this.diedAt}`)
   }
 }
