@@ -95,7 +95,10 @@ export function createNostr(deps: NostrDeps): Nostr {
     },
     health: () => pool.ownRelays().map(healthOf),
     subscribe: (spec) => subscriptions.open(spec),
-    query: (filters, options) => queries.scope.run('query', () => queryRelays(queries, filters, options)),
+    async query(filters, options) {
+      const { events, complete } = await queryRelays(queries, filters, options)
+      return { events, complete }
+    },
     listen: (spec) => listenRelays(queries, spec),
     nudgeOutbox: () => outbox.nudge(),
     onPublished: (keyPrefix, handler) => outbox.listen('accepted', keyPrefix, ({ key, eventId }) => handler(key, eventId)),
