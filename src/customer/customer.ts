@@ -3,8 +3,9 @@ import type { NetworkName } from '../base/advice.ts'
 import { satsToMsats } from '../base/amounts.ts'
 import { type Clock, unixSeconds } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
-import { messageOf, PylonError, toPylonError } from '../base/errors.ts'
+import { PylonError, toPylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Scope } from '../base/scope.ts'
 import { identify } from '../nostr/nips/nip01.ts'
 import { buildCancel } from '../nostr/nips/nip90.ts'
 import type { Nostr } from '../nostr/types.ts'
@@ -38,6 +39,8 @@ import { Turns } from './turns.ts'
 import { type PurchaseView, purchaseView } from './view.ts'
 
 export interface CustomerDeps {
+  /** Owns what runs for purchases. */
+  readonly scope: Scope
   readonly store: Store
   readonly clock: Clock
   readonly logger: Logger
@@ -62,8 +65,8 @@ export class Customer {
 
   constructor(deps: CustomerDeps) {
     this.#deps = deps
-    this.#log = new PurchaseLog(deps.store, deps.clock)
-    this.#turns = new Turns(deps.clock, deps.logger)
+    this.#log = new PurchaseLog(deps.store, deps.scope)
+    this.#turns = new Turns(deps.scope, deps.logger)
     this.#paying = new Paying(deps, this.#log, this.#turns)
     this.#refunds = new Refunds(deps, this.#log)
     const inbox = new Inbox(deps, { log: this.#log, turns: this.#turns, paying: this.#paying, refunds: this.#refunds })
@@ -81,14 +84,7 @@ export class Customer {
       this.#turns.background(row.id, () => this.#resume(row.id))
     }
     for (const id of this.#refunds.waiting()) this.#turns.background(id, () => this.#refunds.redeem(id))
-    this.#sweepLater()
-  }
-
-  async close(): Promise<void> {
-    this.#turns.close()
-    this.#listener.close()
-    this.#log.wakeAll()
-    await this.#turns.settled()
+    this.#deps.scope.every('sweep', SWEEP_EVERY_MS, () => this.#sweep())
   }
 
   /**
@@ -123,7 +119,7 @@ export class Customer {
   async wait(id: string, timeoutMs: number, signal?: AbortSignal): Promise<PurchaseView> {
     const { id: key } = this.#log.row(id)
     const until = this.#deps.clock.now() + timeoutMs
-    while (!isSettled(statusOf(this.#log.row(key))) && !this.#turns.closed && signal?.aborted !== true) {
+    while (!isSettled(statusOf(this.#log.row(key))) && !this.#deps.scope.isClosing && signal?.aborted !== true) {
       const leftMs = until - this.#deps.clock.now()
       if (leftMs <= 0) break
       await this.#log.changed(key, leftMs, signal)
@@ -242,7 +238,7 @@ export class Customer {
     })
     // Not waited for: the next payment may hang, and the wallet has more to tell.
     if (statusOf(this.#log.row(row.id)) === 'offered' && orderOf(row).pay === 'auto')
-      this.#turns.background(row.id, async () => void (await this.#paying.payBest(row.id)))
+      this.#turns.background(row.id, () => this.#paying.payBest(row.id))
   }
 
   /** The request reached nobody: waiting for answers is over, and a token that went along is ours again. */
@@ -287,7 +283,7 @@ export class Customer {
 
   #watchDeadline(row: PurchaseRow): void {
     if (isSettled(statusOf(row))) return
-    this.#turns.later(row.deadlineAt - this.#deps.clock.now(), () => this.#turns.background(row.id, () => this.#expire(row.id)))
+    this.#turns.later(row.id, row.deadlineAt - this.#deps.clock.now(), () => this.#expire(row.id))
   }
 
   /** What was paid is not given up: only an unpaid purchase times out. Of a paid one, what came by now is what there is. */
@@ -301,22 +297,16 @@ export class Customer {
   }
 
   /** Goes on with what was left between two steps, takes back tokens that nobody spent, redeems refunds that wait; forgets what is long over. */
-  #sweepLater(): void {
-    this.#turns.later(SWEEP_EVERY_MS, () => {
-      const { store, clock, config, logger } = this.#deps
-      for (const row of this.#open()) {
-        if (row.status === 'preparing' || row.status === 'paying') this.#turns.background(row.id, () => this.#resume(row.id))
-        // The deadline may have passed while a payment was under way that failed then.
-        else if (clock.now() > row.deadlineAt && !isSettled(statusOf(row))) this.#turns.background(row.id, () => this.#expire(row.id))
-        else if (!isSettled(statusOf(row))) this.#turns.background(row.id, () => endByAnswers(this.#deps, this.#log, row.id))
-      }
-      for (const id of this.#refunds.tokensOut()) this.#turns.background(id, () => this.#refunds.takeBack(this.#log.row(id)))
-      for (const id of this.#refunds.waiting()) this.#turns.background(id, () => this.#refunds.redeem(id))
-      const keepMs = config().retention.finished_jobs_days * DAY_MS
-      store
-        .write(sweepPurchases({ before: clock.now() - keepMs }))
-        .catch((error: unknown) => logger.warn({ err: messageOf(error) }, 'sweep failed'))
-      this.#sweepLater()
-    })
+  async #sweep(): Promise<void> {
+    const { store, clock, config } = this.#deps
+    for (const row of this.#open()) {
+      if (row.status === 'preparing' || row.status === 'paying') this.#turns.background(row.id, () => this.#resume(row.id))
+      // The deadline may have passed while a payment was under way that failed then.
+      else if (clock.now() > row.deadlineAt && !isSettled(statusOf(row))) this.#turns.background(row.id, () => this.#expire(row.id))
+      else if (!isSettled(statusOf(row))) this.#turns.background(row.id, () => endByAnswers(this.#deps, this.#log, row.id))
+    }
+    for (const id of this.#refunds.tokensOut()) this.#turns.background(id, () => this.#refunds.takeBack(this.#log.row(id)))
+    for (const id of this.#refunds.waiting()) this.#turns.background(id, () => this.#refunds.redeem(id))
+    await store.write(sweepPurchases({ before: clock.now() - config().retention.finished_jobs_days * DAY_MS }))
   }
 }

@@ -1,7 +1,9 @@
 /** What is heard about purchases: every answer is claimed, judged and acted upon; the same one twice changes nothing. */
+import { backoffMs } from '../base/backoff.ts'
 import type { Clock } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Scope } from '../base/scope.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import { requestIdsOf } from '../nostr/nips/nip90-answers.ts'
 import type { Nostr, NostrEvent } from '../nostr/types.ts'
@@ -34,8 +36,7 @@ export const LATE_ANSWERS_MS = 7 * 24 * 3600_000
 export const LATE_REFUNDS_MS = 60 * 24 * 3600_000
 /** How long offers of several providers are gathered before the cheapest is paid. */
 const OFFER_WINDOW_MS = 1_000
-const MIN_RETRY_MS = 2_000
-const MAX_RETRY_MS = 10 * 60_000
+const AGAIN = { minMs: 2_000, maxMs: 10 * 60_000 }
 /**
  * Answers to one purchase that are kept: as long as anybody may offer, anybody may send any number. Offers that can be paid (an
  * invoice that was checked, within the limits) have room of their own, and each key a share of it, so that noise drives out none.
@@ -51,6 +52,7 @@ const MAX_CLAIMANTS = 200
 const COPIED = 'carries the invoice of another key'
 
 interface InboxDeps {
+  readonly scope: Scope
   readonly store: Store
   readonly clock: Clock
   readonly logger: Logger
@@ -88,7 +90,7 @@ export class Inbox {
 
   /** Every answer that the relays bring, whoever sent it. What could not be done about it (the disk is full) is tried again. */
   async hear(event: NostrEvent, attempt = 0): Promise<void> {
-    const { clock, logger } = this.#deps
+    const { scope, clock, logger } = this.#deps
     const about = this.#requestOf(event)
     if (about === undefined) return
     const { row } = about
@@ -96,17 +98,13 @@ export class Inbox {
       await this.#turns.run(row.id, () => this.#take(about, event))
     } catch (error) {
       const isOver = clock.now() > row.createdAt + (row.paidMsats > 0n ? LATE_REFUNDS_MS : LATE_ANSWERS_MS)
-      if (this.#turns.closed || isOver) throw error
-      const waitMs = Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(attempt, 10))
+      if (scope.isClosing || isOver) throw error
+      const waitMs = backoffMs(AGAIN, attempt + 1, scope.random)
       logger.warn(
         { purchase: row.id, event: event.id, err: messageOf(error), retry_ms: waitMs },
         'an answer was not taken, it is tried again',
       )
-      this.#turns.later(waitMs, () => {
-        this.hear(event, attempt + 1).catch((again: unknown) =>
-          logger.warn({ purchase: row.id, event: event.id, err: messageOf(again) }, 'an answer was given up'),
-        )
-      })
+      scope.after(`answer ${event.id}`, waitMs, () => this.hear(event, attempt + 1))
     }
   }
 
@@ -197,13 +195,13 @@ export class Inbox {
       return this.#log.fail(row.id, new PylonError('price_too_high', `The provider asks ${offer.amountMsats} msats and --pay is never.`))
     }
     await this.#log.move(row.id, 'offered', `offer of ${offer.amountMsats} msats`)
-    this.#turns.later(from.isBound ? 0 : OFFER_WINDOW_MS, () => this.#look(row))
+    this.#look(row, from.isBound ? 0 : OFFER_WINDOW_MS)
   }
 
   /** Pays the best offer by itself, or sees to it that there is one to ask the owner about. */
-  #look(row: PurchaseRow): void {
+  #look(row: PurchaseRow, afterMs: number): void {
     const isAuto = orderOf(row).pay === 'auto'
-    this.#turns.background(row.id, async () => void (await (isAuto ? this.#paying.payBest(row.id) : this.#paying.choose(row.id))))
+    this.#turns.later(row.id, afterMs, () => (isAuto ? this.#paying.payBest(row.id) : this.#paying.choose(row.id)))
   }
 
   /** An offer of the invoice that is paid, under another key: that key may be the one that has the money. */
@@ -240,7 +238,7 @@ export class Inbox {
     if (claimantsOf(store, row) !== undefined) await end()
     else {
       // Work that nobody was paid for: offers are heard first.
-      this.#turns.later(OFFER_WINDOW_MS, () => this.#turns.background(row.id, end))
+      this.#turns.later(row.id, OFFER_WINDOW_MS, end)
       if (from.isAlone) await this.#nextAfter(row, from)
     }
     const isLate = isNew && row.status === 'completed' && from.isBound && row.result !== answer.content
@@ -260,6 +258,6 @@ export class Inbox {
   /** Who was asked alone does not serve it: the next way. */
   async #nextAfter(row: PurchaseRow, from: From): Promise<void> {
     await this.#deps.store.write(refuseRepeatedRequest({ eventId: from.requestId }))
-    this.#look(row)
+    this.#look(row, 0)
   }
 }

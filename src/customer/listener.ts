@@ -1,6 +1,8 @@
 /** Hears every answer to the customer's jobs: one live query that is open (EOSE seen) before a request goes out. */
-import type { Clock } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
+import { KeyedQueue } from '../base/keyed-queue.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Scope } from '../base/scope.ts'
 import type { Nostr, NostrEvent, Subscription } from '../nostr/types.ts'
 
 const FEEDBACK_KIND = 7000
@@ -8,23 +10,31 @@ const FEEDBACK_KIND = 7000
 const SKEW_S = 600
 const EOSE_TIMEOUT_MS = 5_000
 
+interface ListenerDeps {
+  readonly scope: Scope
+  readonly nostr: Nostr
+  readonly logger: Logger
+}
+
 export class AnswerListener {
-  readonly #deps: { readonly nostr: Nostr; readonly clock: Clock; readonly logger: Logger }
+  readonly #nostr: Nostr
+  readonly #scope: Scope
   readonly #onEvent: (event: NostrEvent) => Promise<void>
+  readonly #turns = new KeyedQueue()
   #kinds = new Set<number>()
   #sinceMs = Number.POSITIVE_INFINITY
   #subscription: Subscription | undefined
-  #turn: Promise<void> = Promise.resolve()
 
-  constructor(deps: { nostr: Nostr; clock: Clock; logger: Logger }, onEvent: (event: NostrEvent) => Promise<void>) {
-    this.#deps = deps
+  constructor({ scope, nostr, logger }: ListenerDeps, onEvent: (event: NostrEvent) => Promise<void>) {
+    this.#nostr = nostr
+    this.#scope = scope.child('answers', { onFailure: ({ error }) => logger.warn({ err: messageOf(error) }, 'an answer was not taken') })
+    this.#scope.atEnd('subscription', () => this.#subscription?.close())
     this.#onEvent = onEvent
   }
 
   /** Resolves once answers to all of these jobs are heard by every relay that is up. */
   cover(jobs: readonly { readonly kind: number; readonly createdAt: number }[]): Promise<void> {
-    this.#turn = this.#turn.catch(() => undefined).then(() => this.#widen(jobs))
-    return this.#turn
+    return this.#turns.run('cover', () => this.#widen(jobs))
   }
 
   async #widen(jobs: readonly { readonly kind: number; readonly createdAt: number }[]): Promise<void> {
@@ -33,25 +43,19 @@ export class AnswerListener {
     const sinceMs = Math.min(this.#sinceMs, ...jobs.map((job) => job.createdAt))
     if (jobs.length === 0 || (kinds.size === this.#kinds.size && sinceMs === this.#sinceMs)) return
     const before = this.#subscription
-    this.#subscription = await this.#deps.nostr.listen({
+    this.#subscription = await this.#nostr.listen({
       filters: [
         {
           kinds: [FEEDBACK_KIND, ...kinds],
-          '#p': [this.#deps.nostr.keyring.customer().pubkey],
+          '#p': [this.#nostr.keyring.customer().pubkey],
           since: Math.floor(sinceMs / 1000) - SKEW_S,
         },
       ],
       timeoutMs: EOSE_TIMEOUT_MS,
-      onEvent: (event) => {
-        this.#onEvent(event).catch((error: unknown) => this.#deps.logger.warn({ event: event.id, err: String(error) }, 'answer failed'))
-      },
+      onEvent: (event) => this.#scope.spawn(event.id, () => this.#onEvent(event)),
     })
     this.#kinds = kinds
     this.#sinceMs = sinceMs
     before?.close()
-  }
-
-  close(): void {
-    this.#subscription?.close()
   }
 }

@@ -78,7 +78,7 @@ export class Paying {
     if (own !== undefined || first === undefined) return own
     const untilAt = await this.#again.ask(row, open)
     if (untilAt !== undefined) {
-      this.#turns.later(untilAt - clock.now(), () => this.#turns.background(id, () => this.#goOn(id)))
+      this.#turns.later(id, untilAt - clock.now(), () => this.#goOn(id))
       return undefined
     }
     if (first.reason === null) {

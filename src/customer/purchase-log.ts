@@ -1,6 +1,7 @@
 /** Reads and moves stored purchases, and wakes who waits for a change. */
-import type { Clock } from '../base/clock.ts'
 import { PylonError } from '../base/errors.ts'
+import { News } from '../base/news.ts'
+import type { Scope } from '../base/scope.ts'
 import { getPurchase, movePurchase, notePurchase, type PurchaseRow } from '../store/buying/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { Order } from './order.ts'
@@ -14,12 +15,13 @@ export interface MovePatch {
 
 export class PurchaseLog {
   readonly #store: Store
-  readonly #clock: Clock
-  readonly #waiters = new Map<string, Set<() => void>>()
+  readonly #scope: Scope
+  readonly #news: News
 
-  constructor(store: Store, clock: Clock) {
+  constructor(store: Store, scope: Scope) {
     this.#store = store
-    this.#clock = clock
+    this.#scope = scope
+    this.#news = new News(scope)
   }
 
   /** By job id or purchase id. @throws job_not_found */
@@ -33,14 +35,14 @@ export class PurchaseLog {
   async move(id: string, to: PurchaseStatus, reason: string, patch: MovePatch = {}): Promise<void> {
     const from = statesBefore(to)
     if (!from.includes(statusOf(this.row(id)))) return
-    await this.#store.write(movePurchase({ id, from, to, reason, at: this.#clock.now(), ...patch }))
+    await this.#store.write(movePurchase({ id, from, to, reason, at: this.#scope.clock.now(), ...patch }))
     this.wake(id)
   }
 
   /** Says how it is with a purchase whose status stays. */
   async note(id: string, reason: string): Promise<void> {
     if (this.row(id).reason === reason) return
-    await this.#store.write(notePurchase({ id, reason, at: this.#clock.now() }))
+    await this.#store.write(notePurchase({ id, reason, at: this.#scope.clock.now() }))
     this.wake(id)
   }
 
@@ -49,30 +51,12 @@ export class PurchaseLog {
   }
 
   wake(id: string): void {
-    for (const wake of this.#waiters.get(id) ?? []) wake()
+    this.#news.tell(id)
   }
 
-  /** The end: nobody is to wait any longer. */
-  wakeAll(): void {
-    for (const id of [...this.#waiters.keys()]) this.wake(id)
-  }
-
-  /** Resolves at the next change, after `withinMs`, or by the signal. */
+  /** Resolves at the next change, after `withinMs`, by the signal, or at the end of the node. */
   changed(id: string, withinMs: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const waiters = this.#waiters.get(id) ?? new Set()
-      this.#waiters.set(id, waiters)
-      const done = () => {
-        cancel()
-        signal?.removeEventListener('abort', done)
-        waiters.delete(done)
-        if (waiters.size === 0) this.#waiters.delete(id)
-        resolve()
-      }
-      const cancel = this.#clock.after(withinMs, done)
-      waiters.add(done)
-      signal?.addEventListener('abort', done, { once: true })
-    })
+    return this.#news.next(id, withinMs, signal)
   }
 }
 

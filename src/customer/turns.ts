@@ -1,52 +1,31 @@
 /** Who is at work on which purchase: one purchase does one thing at a time, and some things are done later. */
-import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import { KeyedQueue } from '../base/keyed-queue.ts'
 import type { Logger } from '../base/logger.ts'
+import type { Scope } from '../base/scope.ts'
 
 export class Turns {
-  readonly #clock: Clock
-  readonly #logger: Logger
+  readonly #scope: Scope
   readonly #queue = new KeyedQueue()
-  readonly #timers = new Set<() => void>()
-  #closed = false
 
-  constructor(clock: Clock, logger: Logger) {
-    this.#clock = clock
-    this.#logger = logger
-  }
-
-  get closed(): boolean {
-    return this.#closed
+  constructor(scope: Scope, logger: Logger) {
+    this.#scope = scope.child('purchases', {
+      onFailure: ({ path, error }) => logger.warn({ work: path, err: messageOf(error) }, 'a step of a purchase failed; it is tried again'),
+    })
   }
 
   /** Runs a step after those of the same purchase that were asked for before. */
   run<T>(id: string, step: () => Promise<T>): Promise<T> {
-    return this.#queue.run(id, step)
+    return this.#scope.run(id, () => this.#queue.run(id, step))
   }
 
   /** A step that nobody waits for: what goes wrong is logged, and tried again by the next sweep or start. */
-  background(id: string, step: () => Promise<void>): void {
-    if (this.#closed) return
-    this.run(id, step).catch((error: unknown) => this.#logger.warn({ purchase: id, err: messageOf(error) }, 'purchase step failed'))
+  background(id: string, step: () => Promise<unknown>): void {
+    this.#scope.spawn(id, () => this.#queue.run(id, step))
   }
 
-  later(ms: number, step: () => void): void {
-    const cancel = this.#clock.after(ms, () => {
-      this.#timers.delete(cancel)
-      if (!this.#closed) step()
-    })
-    this.#timers.add(cancel)
-  }
-
-  /** Stops what is not begun; nothing new begins. */
-  close(): void {
-    this.#closed = true
-    for (const cancel of this.#timers) cancel()
-  }
-
-  /** Resolves when what runs has ended. */
-  async settled(): Promise<void> {
-    await this.#queue.idle()
+  /** The same after a time. */
+  later(id: string, ms: number, step: () => Promise<unknown>): void {
+    this.#scope.after(id, ms, () => this.#queue.run(id, step))
   }
 }

@@ -87,7 +87,6 @@ export class NodeParts {
     needs: { nostr: this.nostr, wallets: this.wallets },
     build: (found, scope) => new Customer({ ...this.#common(scope), ...found, network: this.#deps.network }),
     start: (customer) => customer.start(),
-    stop: (customer) => customer.close(),
   })
 
   readonly machines = this.#part({
@@ -122,7 +121,8 @@ export class NodeParts {
       })
     },
     start: (tenant) => tenant.start(),
-    stop: (tenant) => tenant.close(),
+    // Commands are asked about after the next start.
+    drainMs: 0,
   })
 
   readonly provider = this.#part({

@@ -3,6 +3,7 @@ import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { ControlCommandInput } from '../../nostr/control/commands.ts'
 import {
   CONTROL_CMD_KIND,
@@ -27,6 +28,7 @@ import type { Store } from '../../store/store.ts'
 import { errorOfNode } from './node-error.ts'
 
 export interface ExchangeDeps {
+  readonly scope: Scope
   readonly store: Store
   readonly clock: Clock
   readonly logger: Logger
@@ -56,8 +58,7 @@ const SKEW_S = 600
 const EOSE_TIMEOUT_MS = 5_000
 /** Relays do not keep these kinds, so a command is worth sending only while somebody may listen. */
 const COMMAND_LIFETIME_MS = 10_000
-const FIRST_REPEAT_MS = 2_000
-const MAX_REPEAT_MS = 15_000
+const REPEAT = { minMs: 2_000, maxMs: 15_000 }
 /** Errors that say: the same again, later. */
 const TRANSIENT = new Set(['shutting_down', 'rate_limited'])
 /** A command that every relay refused so often in a row is not worth another try. */
@@ -89,12 +90,13 @@ export async function exchange(deps: ExchangeDeps, order: ExchangeOrder): Promis
   const until = clock.now() + order.timeoutMs
   const firstWordUntil = Math.min(until, clock.now() + (order.firstWordMs ?? order.timeoutMs))
   try {
+    const again = deps.scope.backoff(REPEAT)
     let refused = 0
-    for (let round = 0, waitMs = FIRST_REPEAT_MS; ; round++, waitMs = Math.min(waitMs * 2, MAX_REPEAT_MS)) {
+    for (let round = 0; ; round++) {
       order.signal?.throwIfAborted()
       await publish(deps, order, relays, round)
       const leftMs = (replies.heard ? until : firstWordUntil) - clock.now()
-      const reply = await replies.next(Math.min(waitMs, leftMs))
+      const reply = await replies.next(Math.min(again.nextMs(), leftMs))
       if (reply !== undefined) return reply
       const refusal = whyRefused(deps.store, keyOf(order, round))
       refused = refusal === undefined ? 0 : refused + 1
@@ -229,11 +231,10 @@ class Replies {
   /** The result; undefined after `waitMs`, or when the command is to be sent again. @throws the error */
   async next(waitMs: number): Promise<ControlResult | undefined> {
     if (this.#ended === undefined && !this.#resend && waitMs > 0) {
-      await new Promise<void>((resolve) => {
-        const cancel = this.#deps.clock.after(waitMs, resolve)
-        this.#wake = () => {
-          cancel()
-          resolve()
+      await this.#deps.scope.hear<true>(waitMs, (tell) => {
+        this.#wake = () => tell(true)
+        return () => {
+          this.#wake = () => undefined
         }
       })
     }

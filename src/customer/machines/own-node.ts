@@ -1,6 +1,6 @@
 /** Commands to the machines of this very node, for when no relay carries them: they come to the same desk, under the same key. */
-import type { Clock } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { ControlCommandInput } from '../../nostr/control/commands.ts'
 import {
   type CommandEnvelope,
@@ -33,26 +33,22 @@ export interface StraightOrder {
  */
 export async function commandOwnNode(
   own: OwnNode,
-  clock: Clock,
+  scope: Scope,
   order: StraightOrder,
   emit: (status: ControlStatus) => void,
 ): Promise<ControlResult> {
   const { requester, requestId, idempotencyKey, command, timeoutMs, signal } = order
   const envelope = decodeCommand(encodeCommand({ requestId, idempotencyKey, command }))
-  const over = new AbortController()
-  const late = clock.sleep(timeoutMs, AbortSignal.any([over.signal, signal])).then(() => {
+  // It is the machines' work, which goes on whoever waits for it.
+  const work = (async () => await own.handle(requester, envelope, emit))()
+  if (!(await scope.patience(timeoutMs, work, signal))) {
+    signal.throwIfAborted()
     const words = `This node did not end it within ${Math.round(timeoutMs / 1000)} s; the same call with --idempotency-key ${idempotencyKey} goes on where it is.`
     throw new PylonError('timeout', words)
-  })
-  const work = (async () => await own.handle(requester, envelope, emit))()
-  // Whichever comes second is nobody's any more.
-  for (const one of [late, work]) one.catch(() => undefined)
+  }
   try {
-    return await Promise.race([work, late])
+    return await work
   } catch (error) {
-    signal.throwIfAborted()
     throw error instanceof ControlError ? errorOfNode(own.pubkey(), error) : error
-  } finally {
-    over.abort()
   }
 }

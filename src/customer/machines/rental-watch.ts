@@ -2,10 +2,11 @@
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import { asRecord, type Json, parseJson } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { ControlCommandInput } from '../../nostr/control/commands.ts'
 import type { RuntimeDescriptor } from '../../nostr/control/descriptor.ts'
 import { CONTROL_STATUS_KIND, type ControlResult } from '../../nostr/control/envelopes.ts'
-import type { Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
+import type { Nostr, NostrEvent } from '../../nostr/types.ts'
 import { causesWithRefund } from '../../store/buying/refund-tokens.ts'
 import {
   noteLease,
@@ -31,6 +32,7 @@ const NOTICE_BACKFILL_S = 3600
 const WATCH_MS = 31 * 24 * 3600_000
 
 export interface RentalWatchDeps extends LeasePaymentDeps {
+  readonly scope: Scope
   readonly logger: Logger
   readonly nostr: Pick<Nostr, 'keyring' | 'subscribe'>
 }
@@ -39,35 +41,27 @@ export class RentalWatch {
   readonly #deps: RentalWatchDeps
   readonly #ask: (server: string, command: ControlCommandInput) => Promise<ControlResult>
   readonly #refunds: RefundTokens
-  #background: Promise<void> = Promise.resolve()
-  #cancelTimer: () => void = () => undefined
-  #notices: Subscription | undefined
-  #closed = false
+  readonly #scope: Scope
 
   /** @param ask sends a command that only looks */
   constructor(deps: RentalWatchDeps, ask: (server: string, command: ControlCommandInput) => Promise<ControlResult>) {
     this.#deps = deps
     this.#ask = ask
     this.#refunds = new RefundTokens(deps)
+    this.#scope = deps.scope.child('rentals', { onFailure: ({ error }) => this.#warn(error, 'leases could not be looked at') })
   }
 
   start(): void {
-    this.#lookLater()
+    this.#scope.every('look', LOOK_EVERY_MS, () => this.#lookAtAll())
     const { nostr } = this.#deps
     // What a node says unasked: a lease that ends soon, a refund.
-    this.#notices = nostr.subscribe({
+    const notices = nostr.subscribe({
       name: 'rental-notices',
       filters: [{ kinds: [CONTROL_STATUS_KIND], '#p': [nostr.keyring.customer().pubkey] }],
       backfillS: NOTICE_BACKFILL_S,
       onEvent: (event) => this.#hear(event),
     })
-  }
-
-  async close(): Promise<void> {
-    this.#closed = true
-    this.#cancelTimer()
-    this.#notices?.close()
-    await this.#background
+    this.#scope.atEnd('notices', () => notices.close())
   }
 
   /** What a descriptor says of a lease that we paid: its end, and a refund that is waiting. */
@@ -118,17 +112,6 @@ export class RentalWatch {
     }
   }
 
-  #lookLater(): void {
-    this.#cancelTimer = this.#deps.clock.after(LOOK_EVERY_MS, () => {
-      this.#background = this.#background
-        .then(() => this.#lookAtAll())
-        .catch((error: unknown) => this.#warn(error, 'leases could not be looked at'))
-        .finally(() => {
-          if (!this.#closed) this.#lookLater()
-        })
-    })
-  }
-
   async #lookAtAll(): Promise<void> {
     const { store, clock } = this.#deps
     for (const { id } of rentalsInPayment(store, clock.now() - WATCH_MS)) await learnPayment(this.#deps, id)
@@ -137,7 +120,7 @@ export class RentalWatch {
       // A token that the node never took came back by itself.
       await store.write(noteRentalRefund({ id, account: LEASE_EXPENSE_ACCOUNT, at: row.updatedAt }))
       if (clock.now() > createdAt + WATCH_MS && clock.now() > (row.leaseEndsAt ?? 0) + WATCH_MS) await store.write(unwatchRental({ id }))
-      if (this.#closed || runtimeId === null) continue
+      if (this.#scope.isClosing || runtimeId === null) continue
       const command = { command: 'get_runtime', runtime_id: runtimeId } as const
       try {
         await this.look(server, (await this.#ask(server, command)).runtime)
@@ -154,7 +137,7 @@ export class RentalWatch {
   }
 
   #warn(error: unknown, message: string): void {
-    if (!this.#closed) this.#deps.logger.warn({ err: messageOf(error) }, message)
+    if (!this.#scope.isClosing) this.#deps.logger.warn({ err: messageOf(error) }, message)
   }
 }
 

@@ -6,7 +6,8 @@ import type { Config } from '../../base/config.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { asRecord, type Json } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
-import { randomHex, systemRandom } from '../../base/random.ts'
+import { type Random, randomHex } from '../../base/random.ts'
+import type { Scope } from '../../base/scope.ts'
 import { type ControlCommandInput, READING_COMMANDS } from '../../nostr/control/commands.ts'
 import type { RuntimeDescriptor } from '../../nostr/control/descriptor.ts'
 import { type ControlResult, type ControlStatus, commandDigest } from '../../nostr/control/envelopes.ts'
@@ -24,6 +25,8 @@ import { commandOwnNode, type OwnNode } from './own-node.ts'
 import { RentalWatch } from './rental-watch.ts'
 
 export interface TenantDeps {
+  /** Owns the commands that are under way. */
+  readonly scope: Scope
   readonly store: Store
   readonly clock: Clock
   readonly logger: Logger
@@ -69,29 +72,26 @@ const OPEN_MS = 24 * 3600_000
 
 export class Tenant {
   readonly #deps: TenantDeps
-  readonly #closing = new AbortController()
-  readonly #running = new Map<string, { readonly digest: string; readonly server: string; readonly answer: Promise<TenantAnswer> }>()
-  #background: Promise<void> = Promise.resolve()
+  /** The commands that are under way, by key. */
+  readonly #sending = new Map<string, { readonly digest: string; readonly server: string }>()
   readonly #watch: RentalWatch
 
   constructor(deps: TenantDeps) {
     this.#deps = deps
     this.#watch = new RentalWatch(deps, (server, command) =>
-      this.#exchange({ server, command, idempotencyKey: newRequestId() }, newRequestId(), command, () => undefined),
+      this.#exchange(
+        { server, command, idempotencyKey: newRequestId(this.#deps.scope.random) },
+        newRequestId(this.#deps.scope.random),
+        command,
+        () => undefined,
+      ),
     )
   }
 
   /** Asks what became of commands that a restart cut off, and looks after refunds. */
   start(): void {
-    this.#background = this.#settle().catch((error: unknown) =>
-      this.#warn(error, 'commands of before the restart could not be asked about'),
-    )
+    this.#deps.scope.spawn('commands of before the restart', () => this.#settle())
     this.#watch.start()
-  }
-
-  async close(): Promise<void> {
-    this.#closing.abort(new PylonError('shutting_down', 'The node ends; repeat the call with the same Idempotency-Key.'))
-    await Promise.allSettled([this.#watch.close(), this.#background, ...[...this.#running.values()].map(({ answer }) => answer)])
   }
 
   /**
@@ -104,14 +104,13 @@ export class Tenant {
     const command = decodeOrder(order.command)
     const digest = commandDigest(command)
     const key = order.idempotencyKey
-    const running = this.#running.get(key)
-    if (running !== undefined) {
-      if (running.digest === digest && running.server === order.server) return running.answer
+    const { server } = order
+    const sending = this.#sending.get(key) ?? { digest, server }
+    if (sending.digest !== digest || sending.server !== server) {
       return Promise.reject(new PylonError('idempotency_conflict', 'This idempotency key is in use for another command or another node.'))
     }
-    const answer = this.#send(order, digest, emit).finally(() => this.#running.delete(key))
-    this.#running.set(key, { digest, server: order.server, answer })
-    return answer
+    this.#sending.set(key, sending)
+    return this.#deps.scope.once(`command ${key}`, () => this.#send(order, digest, emit)).finally(() => this.#sending.delete(key))
   }
 
   offers(filter: OfferFilter): Promise<FoundOffer[]> {
@@ -122,11 +121,11 @@ export class Tenant {
     const { store, clock } = this.#deps
     const { server, idempotencyKey: id, command } = order
     if (READING_COMMANDS.includes(command.command)) {
-      const requestId = newRequestId()
+      const requestId = newRequestId(this.#deps.scope.random)
       const result = await this.#exchange(order, requestId, order.command, emit)
       return { ...result, requestId, paidMsats: paidFor(store, server, result.runtime) }
     }
-    const requestId = newRequestId()
+    const requestId = newRequestId(this.#deps.scope.random)
     const row = await store.write(claimRental({ id, server, command: command.command, digest, requestId, at: clock.now() }))
     try {
       const result = await this.#exchange(order, row.requestId, order.command, emit)
@@ -147,20 +146,34 @@ export class Tenant {
     }
   }
 
-  /** Over relays; to this node also straight, when none of them answers. */
   async #exchange(
     order: TenantOrder,
     requestId: string,
     command: ControlCommandInput,
     emit: (status: ControlStatus) => void,
   ): Promise<Exchanged> {
-    const { clock, nostr, own } = this.#deps
+    try {
+      return await this.#exchangeSomehow(order, requestId, command, emit)
+    } catch (error) {
+      if (!this.#deps.scope.isClosing || !isPylonError(error, 'shutting_down')) throw error
+      throw new PylonError('shutting_down', 'The node ends; repeat the call with the same Idempotency-Key.')
+    }
+  }
+
+  /** Over relays; to this node also straight, when none of them answers. */
+  async #exchangeSomehow(
+    order: TenantOrder,
+    requestId: string,
+    command: ControlCommandInput,
+    emit: (status: ControlStatus) => void,
+  ): Promise<Exchanged> {
+    const { scope, nostr, own } = this.#deps
     const timeoutMs = order.timeoutMs ?? timeoutMsOf(command)
     if (own === undefined || order.server !== own.pubkey()) {
       return { ...(await this.#overRelays(order, requestId, command, order.timeoutMs ?? FIRST_WORD_MS, emit)), via: 'relays' }
     }
     const isConnected = () => nostr.health().some(({ state }) => state === 'connected')
-    if (!isConnected()) await clock.sleep(RELAYS_UP_MS, this.#closing.signal)
+    if (!isConnected()) await scope.sleep(RELAYS_UP_MS)
     if (isConnected()) {
       try {
         const firstWordMs = Math.min(OWN_FIRST_WORD_MS, timeoutMs / 2)
@@ -170,10 +183,10 @@ export class Tenant {
       }
     }
     emit({ phase: 'queued', message: 'no relay answers: straight to this node' })
-    const { idempotencyKey, signal } = order
-    const ends = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal])
-    const straight = { requester: nostr.keyring.customer().pubkey, requestId, idempotencyKey, command, timeoutMs, signal: ends }
-    return { ...(await commandOwnNode(own, clock, straight, emit)), via: 'straight' }
+    const { idempotencyKey } = order
+    const requester = nostr.keyring.customer().pubkey
+    const straight = { requester, requestId, idempotencyKey, command, timeoutMs, signal: this.#endOf(order) }
+    return { ...(await commandOwnNode(own, scope, straight, emit)), via: 'straight' }
   }
 
   #overRelays(
@@ -183,7 +196,7 @@ export class Tenant {
     firstWordMs: number,
     emit: (status: ControlStatus) => void,
   ): Promise<ControlResult> {
-    const { server, idempotencyKey, signal } = order
+    const { server, idempotencyKey } = order
     const terms: LeaseTerms = {
       ...{ maxSats: order.maxSats ?? DEFAULT_LEASE_MAX_SATS, payWith: order.payWith ?? 'invoice' },
       leaseSeconds: leaseSecondsOf(command),
@@ -196,7 +209,7 @@ export class Tenant {
       command: () => current,
       timeoutMs: order.timeoutMs ?? timeoutMsOf(command),
       firstWordMs,
-      signal: signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]),
+      signal: this.#endOf(order),
       onStatus: async ({ schema: _schema, request_id: _request, ...status }) => {
         emit(status)
         if (status.phase !== 'queued' || status.progress === undefined || !isPayable(current)) return undefined
@@ -210,11 +223,21 @@ export class Tenant {
 
   /** What became of what was sent before this process. */
   async #settle(): Promise<void> {
-    const { store, clock } = this.#deps
+    const { scope, store, clock, logger } = this.#deps
     for (const row of openRentals(store, clock.now() - OPEN_MS)) {
-      if (this.#closing.signal.aborted || this.#running.has(row.id)) continue
-      await this.#ask(row).catch((error: unknown) => this.#warn(error, 'what became of a command is not known yet'))
+      if (scope.isClosing || this.#sending.has(row.id)) continue
+      try {
+        await this.#ask(row)
+      } catch (error) {
+        if (!scope.isClosing) logger.warn({ err: messageOf(error) }, 'what became of a command is not known yet')
+      }
     }
+  }
+
+  /** By its caller, or with the node. */
+  #endOf({ signal }: TenantOrder): AbortSignal {
+    const end = this.#deps.scope.signal
+    return signal === undefined ? end : AbortSignal.any([signal, end])
   }
 
   /** `get_request`: the node keeps answers, since relays do not. */
@@ -228,7 +251,7 @@ export class Tenant {
       timeoutMs: GRACE_MS,
     }
     try {
-      const { runtime, payload } = await this.#exchange(order, newRequestId(), order.command, () => undefined)
+      const { runtime, payload } = await this.#exchange(order, newRequestId(this.#deps.scope.random), order.command, () => undefined)
       const state = stateOfRequest(payload)
       if (state === 'running') return
       const runtimeId = asRecord(runtime.metadata)['summary'] === true ? null : runtime.runtime_id
@@ -240,13 +263,9 @@ export class Tenant {
       await store.write(answerRental({ id: row.id, state: 'refused', reason: 'the node never got it', runtimeId: null, at: at() }))
     }
   }
-
-  #warn(error: unknown, message: string): void {
-    if (!this.#closing.signal.aborted) this.#deps.logger.warn({ err: messageOf(error) }, message)
-  }
 }
 
-export const newRequestId = (): string => `agent-ctl-${randomHex(systemRandom, 8)}`
+export const newRequestId = (random: Random): string => `agent-ctl-${randomHex(random, 8)}`
 
 function stateOfRequest(payload: Json | undefined): string {
   const found = asRecord(payload)['state']

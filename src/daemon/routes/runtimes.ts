@@ -3,6 +3,7 @@ import { type Msats, msats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
+import { systemRandom } from '../../base/random.ts'
 import type { runtimesRoutes } from '../../control/contract/runtimes.ts'
 import type { Handlers } from '../../control/route.ts'
 import { errorOfNode } from '../../customer/machines/node-error.ts'
@@ -50,7 +51,7 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
     if (asked.local === true && ownMachines === undefined)
       throw new PylonError('invalid_request', 'local means this node: leave server out.')
     if (asked.local === true && ownMachines !== undefined) {
-      const requestId = newRequestId()
+      const requestId = newRequestId(systemRandom)
       const text = encodeCommand({ requestId, idempotencyKey: order.idempotencyKey, command: input })
       const requester = services.keyring.customer().pubkey
       const work = ownMachines.handle(requester, decodeCommand(text), emit)

@@ -6,6 +6,7 @@ import { systemClock, unixSeconds } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
+import type { Scope } from '../../../src/base/scope.ts'
 import type { OwnNode } from '../../../src/customer/machines/own-node.ts'
 import { Tenant } from '../../../src/customer/machines/tenant.ts'
 import type { ControlCommandInput } from '../../../src/nostr/control/commands.ts'
@@ -32,6 +33,7 @@ import { enqueueEvent } from '../../../src/store/nostr/outbox.ts'
 import type { PayRequest, PayResult, Wallet, Wallets } from '../../../src/wallet/types.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { testScope } from '../../support/scope.ts'
 
 const WAIT = { timeout: 10_000, interval: 20 }
 const RUNTIME_ID = 'local-0123456789abcdef'
@@ -42,6 +44,7 @@ let home: TestNostr
 let server: Signer
 let other: Signer
 let tenant: Tenant
+let scope: Scope
 let purse: Purse
 let closes: (() => void)[]
 /** Of nodes whose home is there no more; they talk until the end. */
@@ -60,7 +63,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   for (const close of closes) close()
-  await tenant.close()
+  await scope.close()
   await home.stop()
   await sandbox.stop()
   for (const failure of failures) expect(failure).toMatchObject({ code: 'shutting_down' })
@@ -81,7 +84,7 @@ test('machines of our own work when no relay carries a command: told straight, u
       return { runtime, payload: { operation: command.command } }
     },
   }
-  await tenant.close()
+  await scope.close()
   tenant = begin(own)
   const told: string[] = []
   const send = (command: ControlCommandInput, key: string) =>
@@ -99,7 +102,8 @@ test('machines of our own work when no relay carries a command: told straight, u
 
 function begin(own?: OwnNode): Tenant {
   const common = { store: home.store, clock: systemClock, logger: silentLogger, nostr: home.nostr, config: () => DEFAULT_CONFIG }
-  const started = new Tenant({ ...common, wallets: purse.wallets, ...(own === undefined ? {} : { own }) })
+  scope = testScope()
+  const started = new Tenant({ ...common, scope, wallets: purse.wallets, ...(own === undefined ? {} : { own }) })
   started.start()
   return started
 }
@@ -323,7 +327,7 @@ test('the same key and command for another node is another command', async () =>
   const first = send('one').catch((error: unknown) => error)
   await vi.waitFor(() => expect(listRentals(home.store, { limit: 10 })).toHaveLength(1), WAIT)
   await expect(send('one', { to: other })).rejects.toMatchObject({ code: 'idempotency_conflict' })
-  await tenant.close()
+  await scope.close()
   await first
   await expect(begin().send({ server: other.pubkey, command: RENT, idempotencyKey: 'one' }, () => undefined)).rejects.toMatchObject({
     code: 'idempotency_conflict',
@@ -342,7 +346,7 @@ test('a payment whose outcome came after a restart is known, and its refund is l
   })
   const cut = send('one').catch((error: unknown) => error)
   await vi.waitFor(() => expect(purse.paid).toHaveLength(1), WAIT)
-  await tenant.close()
+  await scope.close()
   await cut
   expect(getRental(home.store, 'one')).toMatchObject({ state: 'paying', paidMsats: 0n })
   purse.outcome = 'paid'

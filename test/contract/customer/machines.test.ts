@@ -22,6 +22,7 @@ import type { Signer } from '../../../src/nostr/types.ts'
 import { enqueueEvent } from '../../../src/store/nostr/outbox.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { testScope } from '../../support/scope.ts'
 
 let sandbox: TestSandbox
 let home: TestNostr
@@ -84,7 +85,7 @@ const order = (server: string, more: { timeoutMs?: number } = {}) => ({
   ...more,
 })
 
-const deps = () => ({ store: home.store, clock: systemClock, logger: silentLogger, nostr: home.nostr })
+const deps = () => ({ scope: testScope(), store: home.store, clock: systemClock, logger: silentLogger, nostr: home.nostr })
 
 test('a node that says nothing at all is waited for no longer than for its first word; one that works on is', async () => {
   const silent = exchange(deps(), { ...order(home.keyring.account(9).pubkey), timeoutMs: 600_000, firstWordMs: 300 })

@@ -28,7 +28,7 @@ const refusing = (kind: number): ScriptedRelayOptions => ({
   },
 })
 
-const common = ({ store, nostr }: TestNostr) => ({ store, nostr, clock: systemClock, logger: silentLogger })
+const common = ({ store, nostr }: TestNostr) => ({ scope: testScope(), store, nostr, clock: systemClock, logger: silentLogger })
 
 it('ends a command that every relay refuses in their words, long before its time is over', async () => {
   const one = await relay(refusing(CONTROL_CMD_KIND))

@@ -16,6 +16,7 @@ import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { Store } from '../../../src/store/store.ts'
 import type { PayRequest, PayResult, SentToken, Wallet, WalletEvent, Wallets } from '../../../src/wallet/types.ts'
 import { newestAmong } from '../../support/newest.ts'
+import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
 
 export const MINT = 'https://mint.test'
@@ -44,7 +45,9 @@ export class World {
   readonly customer: Customer
 
   constructor() {
+    const scope = testScope(this.clock)
     this.customer = new Customer({
+      scope,
       store: this.store,
       clock: this.clock,
       logger: silentLogger,
@@ -53,7 +56,7 @@ export class World {
       config: () => DEFAULT_CONFIG,
     })
     onTestFinished(async () => {
-      await this.customer.close()
+      await scope.close(1000)
       this.store.close()
     })
   }
