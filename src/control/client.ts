@@ -1,8 +1,10 @@
 /** The typed client of the control socket: one HTTP request a call, tasks waited for, errors thrown as PylonError. */
+
 import { randomUUID } from 'node:crypto'
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import { StringDecoder } from 'node:string_decoder'
 import { ERRORS, type ErrorCode, PylonError } from '../base/errors.ts'
+import { given } from '../base/given.ts'
 import { parseJson, stringify } from '../base/json.ts'
 import { assertSocketPath } from '../base/paths.ts'
 import { VERSION } from '../base/version.ts'
@@ -148,7 +150,7 @@ function open(
       path: encoded.path,
       headers: { ...encoded.headers, Host: 'pylon', 'Pylon-Version': VERSION, 'Content-Length': Buffer.byteLength(encoded.body) },
       agent: false,
-      ...(signal === undefined ? {} : { signal }),
+      ...given({ signal }),
     })
     const timer = deadline === undefined ? undefined : setTimeout(() => request.destroy(timeoutError()), Math.max(1, deadline - Date.now()))
     request.on('response', (response) => {

@@ -1,7 +1,9 @@
 /** The parts of the node in order: each is built after those that it names, started in this order, and ended before them. */
+
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
+import { given } from '../base/given.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
 import type { RunningWork, Scope } from '../base/scope.ts'
@@ -164,7 +166,7 @@ export class NodeParts {
     build: ({ zapAddresses, ...found }, scope): Host => {
       const common = { ...this.#common(scope), ...found, keyring: this.#deps.keyring }
       const sendZap = createZapSender({ ...common, invoiceNetwork: this.#invoiceNetwork() })
-      return createHost({ ...common, sendZap, ...(zapAddresses === undefined ? {} : { zapAddresses }) })
+      return createHost({ ...common, sendZap, ...given({ zapAddresses }) })
     },
     start: (host) => host.start(),
     stop: (host, drainMs) => host.close(drainMs),

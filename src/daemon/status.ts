@@ -1,6 +1,8 @@
 /** The whole node in one answer. */
+
 import { msats } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
+import { given } from '../base/given.ts'
 import { VERSION } from '../base/version.ts'
 import type { Output } from '../control/client.ts'
 import type { nodeRoutes } from '../control/contract/node.ts'
@@ -64,13 +66,12 @@ function runtimesOf(node: PylonNode): Status['runtimes'] {
     ...health,
     substrates: substrates.map(({ provider, usable, isolated, reason, nextStep }) => ({
       ...{ provider, usable, isolated },
-      ...(reason === undefined ? {} : { reason }),
-      ...(nextStep === undefined ? {} : { next_step: nextStep }),
+      ...given({ reason, next_step: nextStep }),
     })),
     by_state: { ...counts },
     offers: offers.map(({ runtimeClass, provider, priceMsatsPerHour, free, total, published, reason }) => ({
       ...{ runtime_class: runtimeClass, provider, price_msats_per_hour: msats(priceMsatsPerHour), free, total, published },
-      ...(reason === undefined ? {} : { reason }),
+      ...given({ reason }),
     })),
     leases: leases.map((lease) => ({
       lease_id: lease.id,
@@ -127,7 +128,7 @@ function relaysOf(node: PylonNode): Status['relays'] {
   return nostr.health().map((relay) => ({
     url: relay.url,
     state: relay.state,
-    ...(relay.reason === undefined ? {} : { reason: relay.reason }),
+    ...given({ reason: relay.reason }),
     last_event_at: relay.lastEventAt === undefined ? null : rfc3339(relay.lastEventAt),
     cursor_lag_s: relay.cursorLagS ?? null,
     outbox_depth: relay.outboxDepth,

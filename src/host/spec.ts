@@ -1,7 +1,9 @@
 /** What the owner says when spawning or changing an agent, checked and completed. */
+
 import { z } from 'zod'
 import type { Config } from '../base/config.ts'
 import { PylonError } from '../base/errors.ts'
+import { given } from '../base/given.ts'
 import { parseJson } from '../base/json.ts'
 import { parsePubkey } from '../nostr/nips/nip19.ts'
 import { relayUrls } from '../nostr/relay/relay-url.ts'
@@ -107,12 +109,12 @@ export function parseSpawn(
   value: unknown,
   config: Config,
 ): { name: string | undefined; import: string | undefined; agent: Omit<NewAgent, 'pubkey' | 'npub' | 'name' | 'accountIndex'> } {
-  const given = parse(spawnSchema, value)
-  const spec = { ...bundleOf(given.import), ...withoutUndefined(given) }
+  const spawn = parse(spawnSchema, value)
+  const spec = { ...bundleOf(spawn.import), ...given(spawn) }
   const { host, node } = config
   return {
     name: spec.name === undefined ? undefined : checkName(spec.name),
-    import: given.import,
+    import: spawn.import,
     agent: {
       about: spec.about ?? 'An agent hosted by Pylon.',
       brain: parseBrain(spec.brain ?? { type: 'script' }),
@@ -120,11 +122,11 @@ export function parseSpawn(
       heartbeatS: spec.heartbeat_s ?? host.heartbeat_s,
       autonomy: spec.autonomy ?? 'bounded',
       dmScheme: spec.dm_scheme ?? node.dm_scheme,
-      budget: { ...host.budget, ...withoutUndefined(spec.budget ?? {}) },
+      budget: { ...host.budget, ...given(spec.budget ?? {}) },
       allow: (spec.allow ?? []).map(parsePubkey),
       tickFeeSats: spec.tick_fee_sats ?? host.tick_fee_sats,
       // A bundle has a name and an about in any case: the owner's word is what is given beside it.
-      profile: profileOf({ ...spec, name: given.name, about: given.about }),
+      profile: profileOf({ ...spec, name: spawn.name, about: spawn.about }),
     },
   }
 }
@@ -143,15 +145,13 @@ export function parsePatch(value: unknown, current: AgentRow): AgentPatch {
   const profile = profileOf(change)
   return {
     ...(change.name === undefined ? {} : { name: checkName(change.name) }),
-    ...(change.about === undefined ? {} : { about: change.about }),
+    ...given({ about: change.about }),
     ...(change.brain === undefined ? {} : { brain: parseBrain(change.brain) }),
     ...(change.relays === undefined ? {} : { relays: checkRelays(change.relays) }),
-    ...(change.heartbeat_s === undefined ? {} : { heartbeatS: change.heartbeat_s }),
-    ...(change.autonomy === undefined ? {} : { autonomy: change.autonomy }),
-    ...(change.dm_scheme === undefined ? {} : { dmScheme: change.dm_scheme }),
-    ...(change.budget === undefined ? {} : { budget: { ...current.budget, ...withoutUndefined(change.budget) } }),
+    ...given({ heartbeatS: change.heartbeat_s, autonomy: change.autonomy, dmScheme: change.dm_scheme }),
+    ...(change.budget === undefined ? {} : { budget: { ...current.budget, ...given(change.budget) } }),
     ...(change.allow === undefined ? {} : { allow: change.allow.map(parsePubkey) }),
-    ...(change.tick_fee_sats === undefined ? {} : { tickFeeSats: change.tick_fee_sats }),
+    ...given({ tickFeeSats: change.tick_fee_sats }),
     ...(Object.keys(profile).length === 0 ? {} : { profile: { ...current.profile, ...profile } }),
   }
 }
@@ -159,13 +159,7 @@ export function parsePatch(value: unknown, current: AgentRow): AgentPatch {
 /** What the owner sets of the profile (kind 0). */
 function profileOf(change: Partial<ParsedChange>): Record<string, string> {
   const { name, about, picture, nip05, lud16 } = change
-  return withoutUndefined({ name, about, picture, nip05, lud16 }) as Record<string, string>
-}
-
-type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> }
-
-function withoutUndefined<T extends object>(value: T): Defined<T> {
-  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as Defined<T>
+  return given({ name, about, picture, nip05, lud16 }) as Record<string, string>
 }
 
 export interface GoalSpec {

@@ -163,7 +163,7 @@ export class Ticker {
       if (this.#thinking.isClosing) throw ended()
       // What the owner has said meanwhile holds.
       const current = getAgent(store, agent.pubkey) ?? agent
-      await runAction(this.#deps, this.#publisher, current, action, tick.observation as Observation)
+      await runAction({ deps: this.#deps, publisher: this.#publisher, agent: current, row: action }, tick.observation as Observation)
     }
     await store.write(finishTick({ id: tickId, at: clock.now() }))
   }

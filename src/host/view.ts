@@ -1,6 +1,8 @@
 /** Agents as the control API shows them: the same from a running node and from a database that nobody holds. */
+
 import { wire } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
+import { given } from '../base/given.ts'
 import { type ActionRow, actionsOf } from '../store/agents/actions.ts'
 import {
   type AgentLifecycle,
@@ -86,7 +88,7 @@ export function viewAgent(store: Store, row: AgentRow, facts: { balanceSats?: bi
     npub: row.npub,
     pubkey: row.pubkey,
     state: row.state,
-    ...(reason === undefined ? {} : { reason }),
+    ...given({ reason }),
     balance_sats: wire(facts.balanceSats ?? agentBalanceMsats(store, row.pubkey) / 1000n),
     tick_count: row.tickCount,
     last_tick_at: timeOrNull(row.lastTickAt),

@@ -1,11 +1,12 @@
 /** The options by which `pylon agent spawn` and `pylon agent set` describe an agent, and the request they make. */
 import type { Argv } from 'yargs'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import type { Input } from '../../control/client.ts'
 import { agentsRoutes } from '../../control/contract/agents.ts'
 import { callNode, defineCommand } from '../command.ts'
 import { printAnswer } from '../terminal/output.ts'
-import { given, many, readStdin, readTextFile, wholeNumberIf } from '../terminal/values.ts'
+import { many, readStdin, readTextFile, wholeNumberIf } from '../terminal/values.ts'
 import { drawAgent } from './agent-drawing.ts'
 
 type Spawn = Input<typeof agentsRoutes.spawnAgent>

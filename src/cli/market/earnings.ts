@@ -2,12 +2,13 @@
 import { agentOf } from '../../base/accounts.ts'
 import { formatSats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import type { Output } from '../../control/client.ts'
 import { earningsRoutes } from '../../control/contract/earnings.ts'
 import { callNode, defineCommand } from '../command.ts'
 import { print, printAnswer } from '../terminal/output.ts'
 import { drawFields, drawTable, relativeTime, shortId } from '../terminal/table.ts'
-import { given, wholeNumberIf } from '../terminal/values.ts'
+import { wholeNumberIf } from '../terminal/values.ts'
 import { drawDays, fillDays } from './chart.ts'
 
 type Earnings = Output<typeof earningsRoutes.getEarnings>

@@ -1,13 +1,14 @@
 /** `pylon job`: buying work from others with the customer key. (`pylon jobs` is the other side.) */
 import { createInterface } from 'node:readline/promises'
 import { formatSats, satsToMsats } from '../../base/amounts.ts'
+import { given } from '../../base/given.ts'
 import type { Answer, Input, Output } from '../../control/client.ts'
 import { purchasesRoutes } from '../../control/contract/jobs.ts'
 import { callNode, defineCommand, defineGroup } from '../command.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { plain, printAnswer, warn } from '../terminal/output.ts'
 import { clockTime, drawFields, drawTable, relativeTime, shorten, shortId } from '../terminal/table.ts'
-import { given, many, nameAndValue, textFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
+import { many, nameAndValue, textFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
 import { interruptible, pause } from '../terminal/waiting.ts'
 
 type Purchase = Output<typeof purchasesRoutes.getPurchase>

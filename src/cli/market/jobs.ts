@@ -1,11 +1,12 @@
 /** `pylon jobs`: work that others ordered from this node. (`pylon job` is the buying side.) */
 import { formatSats } from '../../base/amounts.ts'
+import { given } from '../../base/given.ts'
 import type { Output } from '../../control/client.ts'
 import { JOB_STATES, jobsRoutes } from '../../control/contract/jobs.ts'
 import { callNode, defineCommand, defineGroup } from '../command.ts'
 import { plain, printAnswer } from '../terminal/output.ts'
 import { clockTime, drawFields, drawTable, relativeTime, shortId } from '../terminal/table.ts'
-import { given, wholeNumberIf } from '../terminal/values.ts'
+import { wholeNumberIf } from '../terminal/values.ts'
 
 type Job = Output<typeof jobsRoutes.getJob>
 

@@ -1,8 +1,9 @@
 /** `pylon sandbox`: a relay, a mint with play money and an LNURL server on loopback, in the foreground. */
 import { resolve } from 'node:path'
+import { given } from '../../base/given.ts'
 import { defineCommand } from '../command.ts'
 import type { Roles } from '../roles.ts'
-import { given, pathOf, wholeNumberIf } from '../terminal/values.ts'
+import { pathOf, wholeNumberIf } from '../terminal/values.ts'
 
 export const sandboxCommand = (roles: Roles) =>
   defineCommand({

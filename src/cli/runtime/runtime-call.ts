@@ -2,13 +2,14 @@
 import { randomUUID } from 'node:crypto'
 import type { Argv } from 'yargs'
 import { isPylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import type { Answer, Output } from '../../control/client.ts'
 import { runtimesRoutes } from '../../control/contract/runtimes.ts'
 import { callNode } from '../command.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { plain } from '../terminal/output.ts'
 import { drawFields } from '../terminal/table.ts'
-import { given, one, wholeNumberIf } from '../terminal/values.ts'
+import { one, wholeNumberIf } from '../terminal/values.ts'
 import { interruptible } from '../terminal/waiting.ts'
 
 export type RuntimeAnswer = Output<typeof runtimesRoutes.askRuntime>

@@ -2,11 +2,12 @@
 import type { Argv } from 'yargs'
 import { formatSats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { runtimesRoutes } from '../../control/contract/runtimes.ts'
 import { callNode, defineCommand, defineGroup } from '../command.ts'
 import { printAnswer, printRaw, warn } from '../terminal/output.ts'
 import { clockTime, drawTable, relativeTime, shortId } from '../terminal/table.ts'
-import { given, many, nameAndValue, one, textFrom, wholeNumberIf } from '../terminal/values.ts'
+import { many, nameAndValue, one, textFrom, wholeNumberIf } from '../terminal/values.ts'
 import {
   drawRuntime,
   type Fields,

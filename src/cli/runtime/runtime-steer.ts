@@ -1,11 +1,12 @@
 /** `pylon runtime` once there is one: look, prompt, execute, collect, snapshot, recover, end. */
 import { writeFileSync } from 'node:fs'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import type { Answer } from '../../control/client.ts'
 import { defineCommand, defineGroup } from '../command.ts'
 import { plain, printAnswer, printRaw } from '../terminal/output.ts'
 import { drawTable } from '../terminal/table.ts'
-import { given, textFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
+import { textFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
 import {
   drawRuntime,
   type Fields,

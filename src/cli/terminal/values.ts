@@ -102,10 +102,3 @@ function limited(text: string, name: string): string {
   }
   return text
 }
-
-/** Leaves out what is undefined: optional fields of a request are absent, never undefined. */
-export function given<T extends Record<string, unknown>>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
-    [K in keyof T]?: Exclude<T[K], undefined>
-  }
-}

@@ -2,12 +2,13 @@
 import type { Argv } from 'yargs'
 import { formatSats, type Sats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { walletRoutes } from '../../control/contract/wallet.ts'
 import { callNode, defineCommand, defineGroup } from '../command.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { plain, print, printAnswer, warn } from '../terminal/output.ts'
 import { clockTime, drawFields, drawTable, sats, shorten } from '../terminal/table.ts'
-import { given, one, secretFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
+import { one, secretFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
 import { interruptible } from '../terminal/waiting.ts'
 
 /** What an invoice waits for at most when `--wait` is given: an hour. */

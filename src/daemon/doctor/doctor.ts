@@ -1,5 +1,7 @@
 /** Checks what keeps a node from working, each with its next step; reads only, so it also works on a stopped node. */
+
 import { messageOf } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { getPurchase } from '../../store/buying/purchases.ts'
 import { causesWithRefund, refundTokensOf } from '../../store/buying/refund-tokens.ts'
 import { rentalKey } from '../../store/keys.ts'
@@ -198,7 +200,7 @@ async function checkSubstrates(node: PylonNode): Promise<Check[]> {
         name: 'runtimes',
         state: 'skipped',
         message: reason ?? 'They are off.',
-        ...(nextStep === undefined ? {} : { next_step: nextStep }),
+        ...given({ next_step: nextStep }),
       },
     ]
   }

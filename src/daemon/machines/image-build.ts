@@ -1,5 +1,7 @@
 /** Makes what Incus needs for runtimes of this node: project and profile, the guest program, the images. */
+
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
+import { given } from '../../base/given.ts'
 import { createIncusClient } from '../../runtime/incus/client.ts'
 import { buildImage, type ImageKind } from '../../runtime/incus/image.ts'
 import { importImage } from '../../runtime/incus/images.ts'
@@ -29,15 +31,14 @@ export async function buildIncusImages(
       ...(config.incus.guest_dir === '' ? [] : [config.incus.guest_dir]),
       ...(settings.allowedHostPaths ?? []),
     ]
-    const { created } = await setUpIncus(incus, { pool, profile, hostPaths, ...(network === undefined ? {} : { network }) })
+    const { created } = await setUpIncus(incus, { pool, profile, hostPaths, ...given({ network }) })
     // The guest program is not needed by runs in the small image, whose guest is a shell script.
     const guestDir = order.kinds.includes('debian') ? guestDirOf(config) : null
     if (guestDir !== null) await installGuest(guestDir)
     const images: { alias: string; fingerprint: string }[] = []
     for (const kind of order.kinds) {
       const tarball = await buildImage(kind, {
-        ...(order.suite === undefined ? {} : { suite: order.suite }),
-        ...(order.mirror === undefined ? {} : { mirror: order.mirror }),
+        ...given({ suite: order.suite, mirror: order.mirror }),
       })
       const alias = kind === 'debian' ? settings.images.managed : settings.images.oneShot
       images.push({ alias, fingerprint: await importImage(incus, alias, tarball) })

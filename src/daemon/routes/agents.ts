@@ -1,7 +1,9 @@
 /** Handlers of the routes about agents: reads of the store, and what the host does at the owner's word. */
+
 import { msats, sats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import type { agentsRoutes } from '../../control/contract/agents.ts'
 import type { Handlers, Output } from '../../control/route.ts'
 import type { BrainInput } from '../../host/brains/brain.ts'
@@ -53,7 +55,7 @@ export function agentsHandlers(services: Pick<Services, 'store' | 'clock' | 'con
     pauseAgent: async ({ name }) => detail(await host.pause(name)),
     tickAgent: async ({ name }) => tickAnswer(await host.tick(name)),
     setAgent: async ({ name, new_name, brain, ...settings }) => {
-      const change = { ...settings, ...(new_name === undefined ? {} : { name: new_name }) }
+      const change = { ...settings, ...given({ name: new_name }) }
       const current = agentNamed(store, name).brain
       return detail(await host.set(name, brain === undefined ? change : { ...change, brain: mergedBrain(current, brain) }))
     },

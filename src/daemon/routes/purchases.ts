@@ -1,5 +1,7 @@
 /** Handlers of the routes about jobs that are bought elsewhere. */
+
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import type { purchasesRoutes } from '../../control/contract/jobs.ts'
 import type { Handlers } from '../../control/route.ts'
 import type { Order } from '../../customer/order.ts'
@@ -41,8 +43,7 @@ export function purchasesHandlers(services: Pick<Services, 'store' | 'parts'>): 
         payWith: request.pay_with ?? 'invoice',
         timeoutMs: (request.timeout_s ?? DEFAULT_TIMEOUT_S) * 1000,
         ...(request.provider === undefined ? {} : { provider: parsePubkey(request.provider) }),
-        ...(request.bid_sats === undefined ? {} : { bidSats: request.bid_sats }),
-        ...(request.max_sats === undefined ? {} : { maxSats: request.max_sats }),
+        ...given({ bidSats: request.bid_sats, maxSats: request.max_sats }),
       }
       return answer(await customer.get().submit(order, call.idempotencyKey))
     },

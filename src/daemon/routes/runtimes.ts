@@ -1,7 +1,9 @@
 /** Handlers of the routes about runtimes: commands over Nostr or straight to our own machines, offers and rentals. */
+
 import { type Msats, msats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { stringify } from '../../base/json.ts'
 import { systemRandom } from '../../base/random.ts'
 import type { runtimesRoutes } from '../../control/contract/runtimes.ts'
@@ -69,8 +71,7 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
       const order = {
         idempotencyKey: call.idempotencyKey,
         signal: call.signal,
-        ...(request.max_sats === undefined ? {} : { maxSats: request.max_sats }),
-        ...(request.pay_with === undefined ? {} : { payWith: request.pay_with }),
+        ...given({ maxSats: request.max_sats, payWith: request.pay_with }),
         ...(request.timeout_s === undefined ? {} : { timeoutMs: request.timeout_s * 1000 }),
       }
       const { paidMsats, ...sent } = await services.runtimeCalls.follow(call.idempotencyKey, (emit) => send(request, order, emit))
@@ -88,7 +89,7 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
       return { statuses: statuses.map(statusView), done }
     },
     buildImage: async ({ kind, suite, mirror }) => {
-      const more = { ...(suite === undefined ? {} : { suite }), ...(mirror === undefined ? {} : { mirror }) }
+      const more = { ...given({ suite, mirror }) }
       const kinds = kind === undefined ? (['busybox', 'debian'] as const) : [kind]
       const { images, guestDir, created } = await buildIncusImages(services.config().runtimes, { kinds, nodePubkey: own, ...more })
       // It may have become usable by this.
@@ -98,10 +99,7 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
     listOffers: async (filter) => {
       const offers = await tenant.get().offers({
         ...(filter.server === undefined ? {} : { server: parsePubkey(filter.server) }),
-        ...(filter.region === undefined ? {} : { region: filter.region }),
-        ...(filter.protocol === undefined ? {} : { protocol: filter.protocol }),
-        ...(filter.provider === undefined ? {} : { provider: filter.provider }),
-        ...(filter.class === undefined ? {} : { runtimeClass: filter.class }),
+        ...given({ region: filter.region, protocol: filter.protocol, provider: filter.provider, runtimeClass: filter.class }),
         ...(filter.max_msats_per_hour === undefined ? {} : { maxMsatsPerHour: BigInt(filter.max_msats_per_hour) }),
         full: filter.full === 'true',
       })
@@ -141,10 +139,7 @@ function answer(sent: { server: string; requestId: string; result: ControlResult
 function statusView({ phase, runtime_id, provider, message, progress }: ControlStatus) {
   return {
     phase,
-    ...(runtime_id === undefined ? {} : { runtime_id }),
-    ...(provider === undefined ? {} : { provider }),
-    ...(message === undefined ? {} : { message }),
-    ...(progress === undefined ? {} : { progress }),
+    ...given({ runtime_id, provider, message, progress }),
   }
 }
 
@@ -164,13 +159,11 @@ function offerView(offer: FoundOffer) {
     capacity_free: offer.capacity.free,
     capacity_total: offer.capacity.total,
     resources: {
-      ...(vcpuCount === undefined ? {} : { vcpu_count: vcpuCount }),
-      ...(memoryMib === undefined ? {} : { memory_mib: memoryMib }),
-      ...(rootDiskGib === undefined ? {} : { root_disk_gib: rootDiskGib }),
+      ...given({ vcpu_count: vcpuCount, memory_mib: memoryMib, root_disk_gib: rootDiskGib }),
     },
     isolated: offer.isolated,
     mints: [...offer.mints],
-    ...(offer.policyConstraints === undefined ? {} : { policy_constraints: offer.policyConstraints }),
+    ...given({ policy_constraints: offer.policyConstraints }),
     published_at: rfc3339(offer.publishedAt),
   }
 }

@@ -1,8 +1,10 @@
 /** Handlers of the routes about money: the owner's own moves, each under a key of its own, and the mints. */
+
 import { accountOf, accountOwner, type WalletOwner } from '../../base/accounts.ts'
 import { type Sats, sats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { parseJson } from '../../base/json.ts'
 import type { walletRoutes } from '../../control/contract/wallet.ts'
 import type { Handlers } from '../../control/route.ts'
@@ -56,7 +58,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
         amountSats: sats(request.amount_sats),
         debitAccount: accountOf(accountOwner(wallet.owner), 'equity', 'withdrawal'),
         includeOwed: request.include_owed === true,
-        ...(request.mint_url === undefined ? {} : { mintUrl: request.mint_url }),
+        ...given({ mintUrl: request.mint_url }),
         ...(request.lock === undefined ? {} : { lockTo: lockKey(request.lock) }),
       })
       return {
@@ -123,8 +125,7 @@ async function createInvoice(
     ...ownersMove(wallet, key),
     amountSats: sats(request.amount_sats),
     creditAccount: accountOf(accountOwner(wallet.owner), 'equity', 'funding'),
-    ...(request.description === undefined ? {} : { description: request.description }),
-    ...(request.mint_url === undefined ? {} : { mintUrl: request.mint_url }),
+    ...given({ description: request.description, mintUrl: request.mint_url }),
   })
 }
 
@@ -202,7 +203,7 @@ function walletView(name: string, wallet: Wallet) {
       url: mint.url,
       balance_sats: mint.balanceSats,
       state: mint.state,
-      ...(mint.reason === undefined ? {} : { reason: mint.reason }),
+      ...given({ reason: mint.reason }),
     })),
   }
 }

@@ -1,8 +1,10 @@
 /** Actions that put something on relays: the event is fixed, claimed and enqueued in one write, so it goes out once. */
+
 import { accountOf, agentOwner } from '../../base/accounts.ts'
 import { sats } from '../../base/amounts.ts'
 import { unixSeconds } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { LruMap } from '../../base/lru.ts'
 import { identify, parseIdentified } from '../../nostr/nips/nip01.ts'
 import { buildDm04 } from '../../nostr/nips/nip04.ts'
@@ -141,7 +143,7 @@ export class Publisher {
       expiresAt: row.createdAt + REQUEST_EXPIRY_MS,
     })
     const text = `${action.memo === '' ? 'Payment request' : action.memo}: ${action.sats} sats\n${invoice.request}`
-    await this.dm(agent, row, { type: 'dm', to: action.to, text, ...(action.relays === undefined ? {} : { relays: action.relays }) })
+    await this.dm(agent, row, { type: 'dm', to: action.to, text, ...given({ relays: action.relays }) })
   }
 
   /** NIP-17 to the peer's DM relays with a copy to the agent itself, or NIP-04, as the agent's scheme says. */
@@ -225,7 +227,7 @@ export class Publisher {
           eventId: event.id,
           digest: how.digest,
           at,
-          ...(how.note === undefined ? {} : { note: how.note }),
+          ...given({ note: how.note }),
         }),
         enqueueEvent({ key: actionKey.of(row.id), event, relays: how.relays, notAfter: at + (how.ttlMs ?? NOTE_TTL_MS), at }),
       ),

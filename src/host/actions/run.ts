@@ -1,7 +1,7 @@
 /** Runs one planned action: policy first, then the claim, then what it does. What goes wrong ends the action, not the tick. */
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import { randomUuid } from '../../base/random.ts'
-import { type ActionRow, countSpokenTo, finishAction, getAction } from '../../store/agents/actions.ts'
+import { countSpokenTo, finishAction, getAction } from '../../store/agents/actions.ts'
 import type { AgentRow } from '../../store/agents/agents.ts'
 import { answersBefore } from '../../store/agents/exchanges.ts'
 import { putGoal } from '../../store/agents/goals.ts'
@@ -9,11 +9,9 @@ import { hasHeardFrom } from '../../store/agents/heard.ts'
 import { addMemory } from '../../store/agents/memories.ts'
 import { all } from '../../store/commands.ts'
 import type { Observation } from '../observation.ts'
-import type { HostDeps } from '../parts.ts'
 import { judgeAction, MAX_TURNS } from '../policy.ts'
 import { type Action, parseAction, readZapTarget } from './action.ts'
-import type { Publisher } from './publish.ts'
-import { isSpend, runSpend } from './spend.ts'
+import { type ActionRun, isSpend, runSpend } from './spend.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -25,21 +23,16 @@ const isOurs = (error: unknown): boolean =>
   isPylonError(error, 'locked')
 
 /** @throws only what is no fault of the action: shutting_down, disk_full, locked */
-export async function runAction(
-  deps: HostDeps,
-  publisher: Publisher,
-  agent: AgentRow,
-  row: ActionRow,
-  observation: Observation,
-): Promise<void> {
+export async function runAction(run: ActionRun, observation: Observation): Promise<void> {
+  const { deps, row } = run
   const resumes = isSpend(row.type) && (row.state === 'claimed' || row.state === 'unknown')
   if (row.state !== 'planned' && !resumes) return
   try {
     const action = parseAction(row.params)
     // A spend that was taken up knows whom it concerns: it must not fail because a relay that could tell is down.
-    const counterparty = resumes ? (row.counterparty ?? undefined) : await counterpartyOf(publisher, agent, action)
-    if (row.state === 'planned') judge(deps, agent, row, action, counterparty, observation)
-    await perform(deps, publisher, agent, row, action, counterparty)
+    const counterparty = resumes ? (row.counterparty ?? undefined) : await counterpartyOf(run, action)
+    if (row.state === 'planned') judge(run, action, counterparty, observation)
+    await perform(run, action, counterparty)
   } catch (error) {
     if (isOurs(error)) throw error
     // Two runs of one tick cannot be; a conflict means that the claim was committed and its answer lost.
@@ -49,7 +42,7 @@ export async function runAction(
   }
 }
 
-async function counterpartyOf(publisher: Publisher, agent: AgentRow, action: Action): Promise<string | undefined> {
+async function counterpartyOf({ publisher, agent }: ActionRun, action: Action): Promise<string | undefined> {
   switch (action.type) {
     case 'dm':
     case 'request_payment':
@@ -67,14 +60,7 @@ async function counterpartyOf(publisher: Publisher, agent: AgentRow, action: Act
   }
 }
 
-function judge(
-  deps: HostDeps,
-  agent: AgentRow,
-  row: ActionRow,
-  action: Action,
-  counterparty: string | undefined,
-  observation: Observation,
-): void {
+function judge({ deps, agent, row }: ActionRun, action: Action, counterparty: string | undefined, observation: Observation): void {
   const { store, clock, keyring } = deps
   const { host } = deps.config()
   const isOwnHome = counterparty !== undefined && keyring.owns(counterparty)
@@ -108,14 +94,8 @@ function isFromTrusted(agent: AgentRow, invoice: string, observation: Observatio
   return observation.dms.some((dm) => (dm.own_home || agent.allow.includes(dm.pubkey)) && dm.text.toLowerCase().includes(bare))
 }
 
-async function perform(
-  deps: HostDeps,
-  publisher: Publisher,
-  agent: AgentRow,
-  row: ActionRow,
-  action: Action,
-  counterparty: string | undefined,
-): Promise<void> {
+async function perform(run: ActionRun, action: Action, counterparty: string | undefined): Promise<void> {
+  const { deps, publisher, agent, row } = run
   const at = deps.clock.now()
   const done = finishAction({ id: row.id, state: 'done', reason: null, at })
   switch (action.type) {
@@ -133,7 +113,7 @@ async function perform(
       return publisher.requestPayment(agent, row, action)
     case 'zap':
     case 'pay_invoice':
-      return runSpend(deps, publisher, agent, row, action, counterparty)
+      return runSpend(run, action, counterparty)
     case 'set_goal': {
       const { type: _type, ...goal } = action
       await deps.store.write(all(putGoal({ agentPubkey: agent.pubkey, goal: { id: randomUuid(deps.scope.random), ...goal }, at }), done))

@@ -1,7 +1,9 @@
 /** Actions that spend: claimed first, then one wallet operation named after the action, whose outcome may come later. */
+
 import { accountOf, agentOwner } from '../../base/accounts.ts'
 import { msats, msatsToSatsUp, sats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { type ActionRow, claimAction, finishAction } from '../../store/agents/actions.ts'
 import type { AgentRow } from '../../store/agents/agents.ts'
 import { actionKey, zapKey } from '../../store/keys.ts'
@@ -26,43 +28,38 @@ export const limitsOf = (agent: Pick<AgentRow, 'budget'>): SpendLimits => ({
   perDaySats: sats(agent.budget.per_day_sats),
 })
 
+/** One planned action of one agent, and what it is done with. */
+export interface ActionRun {
+  readonly deps: HostDeps
+  readonly publisher: Publisher
+  readonly agent: AgentRow
+  readonly row: ActionRow
+}
+
 /** Takes up a spend and drives it as far as it goes now; also continues one that was taken up before. */
-export async function runSpend(
-  deps: HostDeps,
-  publisher: Publisher,
-  agent: AgentRow,
-  row: ActionRow,
-  action: Spend,
-  counterparty: string | undefined,
-): Promise<void> {
+export async function runSpend(run: ActionRun, action: Spend, counterparty: string | undefined): Promise<void> {
+  const { deps, row } = run
   if (row.state === 'planned') {
     await deps.store.write(
       claimAction({ id: row.id, counterparty: counterparty ?? null, eventId: null, digest: null, at: deps.clock.now() }),
     )
   }
   try {
-    const result =
-      action.type === 'zap' ? await zap(deps, publisher, agent, row, action, counterparty) : await pay(deps, agent, row, action)
+    const result = action.type === 'zap' ? await zap(run, action, counterparty) : await pay(run, action)
     await settle(deps, row, action, result)
   } catch (error) {
-    await settleFailure(deps, agent, row, action, error)
+    await settleFailure(run, action, error)
   }
 }
 
-async function zap(
-  deps: HostDeps,
-  publisher: Publisher,
-  agent: AgentRow,
-  row: ActionRow,
-  action: Extract<Spend, { type: 'zap' }>,
-  counterparty: string | undefined,
-): Promise<PayResult> {
+async function zap(run: ActionRun, action: Extract<Spend, { type: 'zap' }>, counterparty: string | undefined): Promise<PayResult> {
+  const { deps, publisher, agent, row } = run
   const target = readZapTarget(action.to)
   const recipient = counterparty ?? target.pubkey ?? (await publisher.find(agent, target.eventId ?? '')).pubkey
   return deps.sendZap({
     from: ownerOf(agent),
     recipient,
-    ...(target.eventId === undefined ? {} : { eventId: target.eventId }),
+    ...given({ eventId: target.eventId }),
     amountSats: BigInt(action.sats),
     comment: action.comment,
     relays: relaysOf(deps, agent),
@@ -71,7 +68,7 @@ async function zap(
   })
 }
 
-async function pay(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Extract<Spend, { type: 'pay_invoice' }>): Promise<PayResult> {
+async function pay({ deps, agent, row }: ActionRun, action: Extract<Spend, { type: 'pay_invoice' }>): Promise<PayResult> {
   const { request } = decodeInvoice(action.invoice)
   return deps.wallets.of(ownerOf(agent)).pay(
     {
@@ -106,7 +103,7 @@ async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: Pay
 const noteOf = (deps: HostDeps, row: ActionRow): string | null => getZapSend(deps.store, walletKeyOf(row))?.note ?? null
 
 /** The wallet's books decide what an error means: only what it surely did not spend has failed. */
-async function settleFailure(deps: HostDeps, agent: AgentRow, row: ActionRow, action: Spend, error: unknown): Promise<void> {
+async function settleFailure({ deps, agent, row }: ActionRun, action: Spend, error: unknown): Promise<void> {
   if (isPylonError(error, 'shutting_down')) throw error
   const known = deps.wallets.of(ownerOf(agent)).payment(walletKeyOf(row))
   if (known !== undefined && known.state !== 'failed') return settle(deps, row, action, known)

@@ -1,5 +1,7 @@
 /** A language model thinks: any OpenAI-compatible server, the line grammar as the way to act. */
+
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import type { Lack } from '../../inference/completion.ts'
 import { chat, listModels, type OpenAiServer, probeServers, readApiKey } from '../../inference/openai.ts'
 import { joinThoughts, readAnswer } from './answer.ts'
@@ -30,7 +32,7 @@ async function findServer(settings: Settings, deps: BrainDeps, signal: AbortSign
     // The provider's key goes only to the provider's server.
     const keyFile = settings.api_key_file || (settings.base_url === '' ? openai_api_key_file : '')
     const apiKey = readApiKey(keyFile)
-    const server = { name: 'the model server', baseUrl, ...(apiKey === undefined ? {} : { apiKey }) }
+    const server = { name: 'the model server', baseUrl, ...given({ apiKey }) }
     const model = settings.model || (settings.base_url === '' ? openai_model : '') || (await listModels(server, signal))[0]
     if (model === undefined) throw new PylonError('brain_failed', `The server at ${baseUrl} has no model; name one with --model.`)
     return { server, model }
