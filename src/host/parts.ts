@@ -8,7 +8,9 @@ import type { Scope } from '../base/scope.ts'
 import type { Keyring, Nostr, Signer } from '../nostr/types.ts'
 import type { AgentRow } from '../store/agents/agents.ts'
 import type { Store } from '../store/store.ts'
-import type { PayResult, SpendLimits, Wallets } from '../wallet/types.ts'
+import type { Wallets } from '../wallet/types.ts'
+import type { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
+import type { SendZap } from '../wallet/zaps/zaps.ts'
 
 /** The keyring of the home, with what agents need beyond signing. */
 export interface AgentKeyring extends Keyring {
@@ -18,30 +20,6 @@ export interface AgentKeyring extends Keyring {
   exportKey(pubkey: string): { version: 1; pubkey: string; nsec: string; wallet_seed: string | null }
   /** The first agent account that was never given out. */
   nextAccount(): number
-}
-
-export interface ZapOrder {
-  readonly from: WalletOwner
-  readonly recipient: string
-  readonly eventId?: string
-  readonly eventKind?: number
-  readonly amountSats: bigint
-  readonly comment: string
-  /** Where the receipt is wanted. */
-  readonly relays: readonly string[]
-  readonly actionId: string
-  readonly spend: { readonly tickId: string; readonly limits: SpendLimits }
-}
-
-/** Sends a zap by NIP-57 under the wallet key `zap:<action id>`. Throws as Wallet.pay does, and lnurl_invalid. */
-export type SendZap = (order: ZapOrder) => Promise<PayResult>
-
-/** Where agents get an address at which they can be zapped. */
-export interface ZapAddresses {
-  /** Registers the agent (again), fetches paid zaps from then on. @throws fetch_failed, lnurl_invalid */
-  register(owner: WalletOwner, name: string): Promise<{ lnurl: string }>
-  /** The key that signs receipts for this agent, or undefined while unknown. */
-  receiptKeyOf(pubkey: string): Promise<string | undefined>
 }
 
 export interface HostDeps {
@@ -58,7 +36,7 @@ export interface HostDeps {
   readonly dialer: Pick<Dialer, 'allow'>
   readonly sendZap: SendZap
   /** Absent where no LNURL server is known: agents then have no zap address. */
-  readonly zapAddresses?: ZapAddresses
+  readonly zapAddresses?: Pick<ZapAddresses, 'register' | 'receiptKeyOf'>
 }
 
 export const ownerOf = (agent: Pick<AgentRow, 'pubkey'>): WalletOwner => ({ kind: 'agent', pubkey: agent.pubkey })

@@ -23,6 +23,8 @@ const GRACE_MS = 600_000
 export const PROVIDERS = ['local', 'incus', 'microvm', 'fly', 'workers'] as const
 export const PROTOCOLS = ['acp', 'pi'] as const
 
+export const idOf = { type: 'string', demandOption: true, describe: 'Runtime id' } as const
+
 export interface Target {
   readonly sandbox: boolean
   readonly json: boolean

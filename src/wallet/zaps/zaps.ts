@@ -46,8 +46,10 @@ interface Target {
   readonly parameters: PayParameters
 }
 
-/** @returns sendZap, which throws as Wallet.pay does, and lnurl_invalid, fetch_failed, address_refused: in all these cases nothing was spent. */
-export function createZapSender(deps: ZapSenderDeps): (order: ZapOrder) => Promise<PayResult> {
+/** Sends a zap under the wallet key of its action. @throws as Wallet.pay does, and lnurl_invalid, fetch_failed, address_refused: in all these cases nothing was spent */
+export type SendZap = (order: ZapOrder) => Promise<PayResult>
+
+export function createZapSender(deps: ZapSenderDeps): SendZap {
   return async (order) => {
     const idempotencyKey = zapKey.of(order.actionId)
     const fixed = await fixZap(deps, order, idempotencyKey)

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
-import type { SendZap } from '../../../src/host/parts.ts'
 import { MAX_TURNS } from '../../../src/host/policy.ts'
+import type { SendZap } from '../../../src/wallet/zaps/zaps.ts'
 import { tempDir } from '../../support/temp.ts'
 import { zapReceipt } from '../../support/zap-receipts.ts'
 import { startWorld, stranger, type World } from './world.ts'
@@ -82,7 +82,7 @@ describe('agents of one home', () => {
 
   it('end a loop of zaps that thank for zaps', async () => {
     const zapAddresses = {
-      register: async () => ({ lnurl: 'lnurl1test' }),
+      register: async () => ({ lnurl: 'lnurl1test', lud16: undefined }),
       receiptKeyOf: async () => lnurlServer.pubkey,
     }
     const world = await startWorld({ dir: tempDir(), host: { debounce_s: 1 }, deps: { zapAddresses } })

@@ -7,7 +7,7 @@ const HOUR = 3_600_000
 const bob = stranger(0x0b)
 const carol = stranger(0x0c)
 const server = stranger(0x77)
-const zapAddresses = { register: async () => ({ lnurl: 'lnurl1ada' }), receiptKeyOf: async () => server.pubkey }
+const zapAddresses = { register: async () => ({ lnurl: 'lnurl1ada', lud16: undefined }), receiptKeyOf: async () => server.pubkey }
 
 const start = async (): Promise<{ world: World; ada: string; zap: ReceiptOf }> => {
   const world = await startWorld({ dir: tempDir(), deps: { zapAddresses } })

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { bar, drawDays, fillDays } from '../../../../src/cli/market/chart.ts'
 import { drawFields, drawTable, relativeTime, shorten, shortId } from '../../../../src/cli/terminal/table.ts'
-import { accountWords } from '../../../../src/cli/wallet/wallet.ts'
+import { accountWords } from '../../../../src/cli/wallet/history.ts'
 
 describe('drawTable', () => {
   test('aligns text to the left and numbers to the right', () => {

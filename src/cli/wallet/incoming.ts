@@ -1,0 +1,140 @@
+import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
+import { walletRoutes } from '../../control/contract/wallet.ts'
+import { callNode, defineCommand } from '../command.ts'
+import { idempotencyOption, spendingCall } from '../spending.ts'
+import { plain, print, printAnswer, warn } from '../terminal/output.ts'
+import { clockTime, drawFields, drawTable, sats, shorten } from '../terminal/table.ts'
+import { one, secretFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
+import { interruptible } from '../terminal/waiting.ts'
+
+import { withWallet } from './options.ts'
+
+/** What an invoice waits for at most when `--wait` is given: an hour. */
+const INVOICE_WAIT_MS = 3_600_000
+const WAIT_S = 25
+/** A payment of the last second is seen a little later. */
+const EXPIRY_GRACE_MS = 5_000
+
+export const fund = defineCommand({
+  command: 'fund <sats>',
+  describe: 'Sandbox: have the faucet pay this many sats of play money in',
+  builder: (yargs) =>
+    withWallet(yargs).positional('sats', { type: 'string', demandOption: true }).option('idempotency-key', idempotencyOption),
+  handler: async (args) => {
+    const request = { wallet: one(args.wallet, '--wallet'), amount_sats: wholeNumber(args.sats, 'The amount') }
+    const answer = await callNode(args, walletRoutes.fundWallet, request, spendingCall(args))
+    printAnswer(args, answer, (done) => `Funded ${done.wallet} with ${sats(done.amount_sats)}; it holds ${sats(done.balance_sats)} now.`)
+  },
+})
+
+export const invoice = defineCommand({
+  command: 'invoice <sats>',
+  describe: 'Make a Lightning invoice that funds the wallet',
+  builder: (yargs) =>
+    withWallet(yargs)
+      .positional('sats', { type: 'string', demandOption: true })
+      .option('description', { type: 'string', nargs: 1, describe: 'What the payer reads' })
+      .option('mint', { type: 'string', nargs: 1, describe: 'The mint that shall hold the sats' })
+      .option('wait', { type: 'boolean', default: false, describe: 'Wait until it is paid' })
+      .option('idempotency-key', idempotencyOption),
+  handler: async (args) => {
+    const wallet = one(args.wallet, '--wallet')
+    const request = {
+      wallet,
+      amount_sats: wholeNumber(args.sats, 'The amount'),
+      ...given({ description: args.description, mint_url: args.mint }),
+    }
+    let answer = await callNode(args, walletRoutes.createInvoice, request, spendingCall(args))
+    if (args.wait) {
+      if (!args.json) print(answer.value.request)
+      warn('waiting for the payment; Ctrl-C stops the waiting, not the invoice')
+      const { invoice_id } = answer.value
+      const goesOn = `The invoice stays, and what is paid on it comes into the wallet ${wallet} by itself: pylon wallet balance --wallet ${wallet}`
+      answer = await interruptible(
+        () => goesOn,
+        async (signal) => {
+          let now = answer
+          const until = Math.min(Date.now() + INVOICE_WAIT_MS, Date.parse(now.value.expires_at) + EXPIRY_GRACE_MS)
+          while (now.value.state !== 'settled' && now.value.state !== 'expired' && Date.now() < until) {
+            const wait = Math.max(1, Math.min(WAIT_S, Math.ceil((until - Date.now()) / 1000)))
+            now = await callNode(args, walletRoutes.getInvoice, { wallet, invoice_id, wait: String(wait) }, { signal })
+          }
+          return now
+        },
+      )
+      if (answer.value.state !== 'settled') warn(goesOn)
+      if (answer.value.state !== 'settled') process.exitCode = 1
+    }
+    printAnswer(args, answer, (made) =>
+      args.wait
+        ? `The invoice is ${made.state}${made.state === 'settled' ? `: ${sats(made.amount_sats)} are in the wallet ${made.wallet}` : ''}.`
+        : `${made.request}\n\n${drawFields([
+            ['Amount', sats(made.amount_sats)],
+            ['Mint', made.mint_url],
+            ['Expires', `${clockTime(made.expires_at)} UTC`],
+          ])}`,
+    )
+  },
+})
+
+export const invoices = defineCommand({
+  command: 'invoices',
+  describe: 'Invoices and the quotes of mints behind them: what is paid, and what a mint has not issued',
+  builder: (yargs) =>
+    yargs
+      .option('wallet', { type: 'string', nargs: 1, describe: 'Whose: node, customer or the name of an agent (all)' })
+      .option('state', { choices: ['unpaid', 'paid', 'settled', 'expired', 'closed'] as const, describe: 'Only those' })
+      .option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many (50)' }),
+  handler: async (args) => {
+    const limit = wholeNumberIf(args.limit, '--limit')
+    const filter = given({ wallet: args.wallet, state: args.state, limit: limit === undefined ? undefined : String(limit) })
+    const answer = await callNode(args, walletRoutes.listInvoices, filter)
+    printAnswer(args, answer, ({ invoices }) => {
+      if (invoices.length === 0) return 'No such invoice.'
+      const table = drawTable(
+        [
+          { title: 'MADE (UTC)' },
+          { title: 'AMOUNT', align: 'right' },
+          { title: 'STATE' },
+          { title: 'WALLET' },
+          { title: 'FOR' },
+          { title: 'QUOTE' },
+          { title: 'MINT' },
+        ],
+        invoices.map((one) => [
+          clockTime(one.created_at),
+          sats(one.amount_sats),
+          one.reason === null ? one.state : `${one.state}: ${shorten(one.reason, 60)}`,
+          shorten(one.wallet, 16),
+          `${one.cause.type} ${one.cause.id.slice(0, 12)}`,
+          one.quote_id,
+          one.mint_url,
+        ]),
+      )
+      const told = invoices.flatMap((one) => (one.tell_operator === null ? [] : [`  ${plain(one.tell_operator)}`]))
+      return told.length === 0
+        ? table
+        : `${table}\n\nPaid and not issued; the node goes on asking, and the operator of the mint should know:\n${told.join('\n')}`
+    })
+  },
+})
+
+export const receive = defineCommand({
+  command: 'receive <token>',
+  describe: 'Redeem a Cashu token',
+  builder: (yargs) =>
+    withWallet(yargs)
+      .positional('token', { type: 'string', demandOption: true, describe: 'The token, or - for standard input (keeps it out of ps)' })
+      .option('idempotency-key', idempotencyOption),
+  handler: async (args) => {
+    const token = secretFrom(args.token)
+    if (token === '') throw new PylonError('usage', 'There is no token on standard input.')
+    const answer = await callNode(args, walletRoutes.receiveToken, { wallet: one(args.wallet, '--wallet'), token }, spendingCall(args))
+    printAnswer(args, answer, (got) => {
+      const received = `Received ${sats(got.amount_sats)} at ${got.mint_url}.`
+      if (got.held_before_sats === 0n) return received
+      return `${received} ${sats(got.held_before_sats)} of it lay in this node's wallets already: they were swapped for new coins, the balance did not grow by them.`
+    })
+  },
+})

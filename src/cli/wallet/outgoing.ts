@@ -1,0 +1,64 @@
+import type { Sats } from '../../base/amounts.ts'
+import { given } from '../../base/given.ts'
+import { walletRoutes } from '../../control/contract/wallet.ts'
+import { callNode, defineCommand } from '../command.ts'
+import { idempotencyOption, spendingCall } from '../spending.ts'
+import { printAnswer, warn } from '../terminal/output.ts'
+import { drawFields, sats } from '../terminal/table.ts'
+import { one, secretFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
+
+import { includeOwedOption, withWallet } from './options.ts'
+
+export const pay = defineCommand({
+  command: 'pay <bolt11>',
+  describe: 'Pay a Lightning invoice',
+  builder: (yargs) =>
+    withWallet(yargs)
+      .positional('bolt11', { type: 'string', demandOption: true, describe: 'The invoice, or - for standard input' })
+      .option('max-fee', { type: 'string', nargs: 1, describe: 'The most that the payment may cost on top, in sats' })
+      .option('include-owed', includeOwedOption)
+      .option('idempotency-key', idempotencyOption),
+  handler: async (args) => {
+    const request = {
+      wallet: one(args.wallet, '--wallet'),
+      request: secretFrom(args.bolt11),
+      include_owed: args.includeOwed,
+      ...given({ max_fee_sats: wholeNumberIf(args.maxFee, '--max-fee', 0) }),
+    }
+    const answer = await callNode(args, walletRoutes.payInvoice, request, spendingCall(args))
+    if (answer.value.state === 'unknown') process.exitCode = 1
+    printAnswer(args, answer, (paid) =>
+      paid.state === 'paid'
+        ? drawFields([
+            ['Paid', `with a fee of ${paid.fee_sats === null ? 'unknown size' : sats(paid.fee_sats)}`],
+            ['Preimage', paid.preimage ?? ''],
+          ])
+        : 'Nobody can say yet whether the payment went through. The sats are held and the node goes on asking; do not pay again.',
+    )
+  },
+})
+
+export const send = defineCommand({
+  command: 'send <sats>',
+  describe: 'Take sats out as a Cashu token',
+  builder: (yargs) =>
+    withWallet(yargs)
+      .positional('sats', { type: 'string', demandOption: true })
+      .option('lock', { type: 'string', nargs: 1, describe: 'The npub or 02.. key that alone may spend it' })
+      .option('mint', { type: 'string', nargs: 1, describe: 'From which mint' })
+      .option('include-owed', includeOwedOption)
+      .option('idempotency-key', idempotencyOption),
+  handler: async (args) => {
+    const request = {
+      wallet: one(args.wallet, '--wallet'),
+      amount_sats: wholeNumber(args.sats, 'The amount'),
+      include_owed: args.includeOwed,
+      ...given({ lock: args.lock, mint_url: args.mint }),
+    }
+    const answer = await callNode(args, walletRoutes.sendToken, request, spendingCall(args))
+    if (!args.json && args.lock === undefined) warn(`whoever has this token can spend it${feeWords(answer.value.fee_sats)}`)
+    printAnswer(args, answer, (sent) => sent.token)
+  },
+})
+
+const feeWords = (feeSats: Sats): string => (feeSats === 0n ? '' : `; it cost ${sats(feeSats)} in fees`)
