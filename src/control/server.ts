@@ -8,6 +8,7 @@ import { stringify } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import { assertSocketPath } from '../base/paths.ts'
 import { randomUuid, systemRandom } from '../base/random.ts'
+import type { Scope } from '../base/scope.ts'
 import { VERSION } from '../base/version.ts'
 import type { Claims, Tasks, TaskView } from './calls.ts'
 import { idempotencyKeyOf, inputOf, parseTarget, readBody, refuseBrowsers, takeWait } from './request.ts'
@@ -20,6 +21,8 @@ export interface ControlServerOptions {
   readonly claims: Claims
   readonly tasks: Tasks
   readonly logger: Logger
+  /** Owns spending calls that are under way. */
+  readonly scope: Scope
 }
 
 interface Reply {
@@ -37,8 +40,6 @@ export class ControlServer {
   /** Of the socket that we made there. */
   #inode: bigint | undefined
   readonly #ending = new AbortController()
-  /** Spending calls under way by their key: a second one with the same key waits for the first. */
-  readonly #spending = new Map<string, Promise<Reply>>()
   #isDraining = false
 
   constructor(options: ControlServerOptions) {
@@ -49,6 +50,7 @@ export class ControlServer {
 
   #createServer(): Server {
     const server = createServer({ requireHostHeader: false, headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 5_000 })
+    // It never rejects: a failure is its answer.
     server.on('request', (request, response) => void this.#serve(request, response))
     server.on('checkExpectation', (_request, response: ServerResponse) => this.#fail(response, badRequest('Expect is not supported.')))
     server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseBytes(error, socket))
@@ -167,15 +169,8 @@ export class ControlServer {
     const steady = { ...call, signal: this.#ending.signal }
     // A task keeps its own outcome.
     if (match.route.task) return await this.#run(match, input, steady, waitS, signal)
-    const running = this.#spending.get(key)
-    if (running !== undefined) return await running
-    const reply = this.#spend(match, input, steady, signal)
-    this.#spending.set(key, reply)
-    try {
-      return await reply
-    } finally {
-      this.#spending.delete(key)
-    }
+    // A second call with the same key waits for the first.
+    return await this.#options.scope.once(`spend ${key}`, () => this.#spend(match, input, steady, signal))
   }
 
   async #spend(match: Match, input: unknown, call: Call, signal: AbortSignal): Promise<Reply> {
@@ -206,6 +201,7 @@ export class ControlServer {
   async #stream(match: Match, input: unknown, call: Call, response: ServerResponse): Promise<void> {
     const lines = match.handler(input, call) as AsyncIterable<unknown>
     const iterator = lines[Symbol.asyncIterator]()
+    // What fails in ending is of no use to whoever has gone.
     call.signal.addEventListener('abort', () => void iterator.return?.().catch(() => undefined), { once: true })
     let next = await iterator.next()
     response.writeHead(200, { ...HEADERS, 'Content-Type': 'application/x-ndjson' })

@@ -4,7 +4,7 @@ import { parseJson } from '../base/json.ts'
 import { resultKindOf } from '../nostr/nips/nip90.ts'
 import { FEEDBACK_KIND, type Feedback, parseFeedback, parseResult } from '../nostr/nips/nip90-answers.ts'
 import type { NostrEvent, Signer } from '../nostr/types.ts'
-import { type DecodedInvoice, decodeInvoice } from '../wallet/lightning/bolt11.ts'
+import { type DecodedInvoice, readInvoice } from '../wallet/lightning/bolt11.ts'
 
 export type Answer =
   | { readonly type: 'offer'; readonly amountMsats: Msats; readonly bolt11: string | null; readonly invoice: DecodedInvoice | undefined }
@@ -38,7 +38,7 @@ export function readAnswer(
 
 function readFeedback(feedback: Feedback): Answer {
   const { status, extra, content, unreadable, bolt11 } = feedback
-  const invoice = bolt11 === undefined ? undefined : tryDecode(bolt11)
+  const invoice = bolt11 === undefined ? undefined : readInvoice(bolt11)
   const asked = feedback.amountMsats ?? invoice?.amountMsats
   if (status === 'payment-required' && asked !== undefined) {
     return { type: 'offer', amountMsats: msats(asked), bolt11: bolt11 ?? null, invoice }
@@ -56,14 +56,6 @@ function readFeedback(feedback: Feedback): Answer {
     }
   }
   return { type: 'note', status: unreadable ? `${status}, which we cannot decrypt` : status }
-}
-
-function tryDecode(bolt11: string): DecodedInvoice | undefined {
-  try {
-    return decodeInvoice(bolt11)
-  } catch {
-    return undefined
-  }
 }
 
 /** The `error` beside the token: the content as it is would put money into logs and tables. */

@@ -1,9 +1,11 @@
 /** Buys work: one request, the best acceptable offer, one payment, one result; every step is stored before it is taken. */
+
 import type { NetworkName } from '../base/advice.ts'
 import { satsToMsats } from '../base/amounts.ts'
 import { type Clock, unixSeconds } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import { PylonError, toPylonError } from '../base/errors.ts'
+import { given } from '../base/given.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Scope } from '../base/scope.ts'
 import { identify } from '../nostr/nips/nip01.ts'
@@ -31,7 +33,7 @@ import { Inbox, LATE_ANSWERS_MS, LATE_REFUNDS_MS } from './inbox.ts'
 import { AnswerListener } from './listener.ts'
 import { checkOrder, type Order, priceLimit } from './order.ts'
 import { Paying } from './paying.ts'
-import { orderOf, PurchaseLog, statusOf } from './purchase-log.ts'
+import { orderOf, PurchaseLog } from './purchase-log.ts'
 import { Refunds } from './refunds.ts'
 import { buildRequest } from './request.ts'
 import { isSettled } from './states.ts'
@@ -119,7 +121,7 @@ export class Customer {
   async wait(id: string, timeoutMs: number, signal?: AbortSignal): Promise<PurchaseView> {
     const { id: key } = this.#log.row(id)
     const until = this.#deps.clock.now() + timeoutMs
-    while (!isSettled(statusOf(this.#log.row(key))) && !this.#deps.scope.isClosing && signal?.aborted !== true) {
+    while (!isSettled(this.#log.row(key).status) && !this.#deps.scope.isClosing && signal?.aborted !== true) {
       const leftMs = until - this.#deps.clock.now()
       if (leftMs <= 0) break
       await this.#log.changed(key, leftMs, signal)
@@ -162,7 +164,7 @@ export class Customer {
 
   async #resume(id: string): Promise<void> {
     const row = this.#log.row(id)
-    switch (statusOf(row)) {
+    switch (row.status) {
       case 'preparing':
         if (this.#deps.clock.now() < row.deadlineAt) return this.#prepare(id)
         return this.#log.fail(id, new PylonError('timeout', 'The request was never sent: the node was down until it expired.'))
@@ -172,7 +174,7 @@ export class Customer {
         await (orderOf(row).pay === 'auto' ? this.#paying.payBest(id) : this.#paying.choose(id))
         return endByAnswers(this.#deps, this.#log, id)
       default:
-        return isSettled(statusOf(row)) ? undefined : endByAnswers(this.#deps, this.#log, id)
+        return isSettled(row.status) ? undefined : endByAnswers(this.#deps, this.#log, id)
     }
   }
 
@@ -219,7 +221,7 @@ export class Customer {
           at: clock.now(),
           eventId: event.id,
           request: event,
-          ...(target === undefined ? {} : { provider: target }),
+          ...given({ provider: target }),
           ...(sent === undefined ? {} : { paidMsats: satsToMsats(sent.amountSats) }),
         }),
         enqueueEvent({ key: purchaseRequestMessage.of(row.id), event, relays, notAfter: row.deadlineAt, at: clock.now() }),
@@ -237,7 +239,7 @@ export class Customer {
       else await this.#paying.learn(row.id, event)
     })
     // Not waited for: the next payment may hang, and the wallet has more to tell.
-    if (statusOf(this.#log.row(row.id)) === 'offered' && orderOf(row).pay === 'auto')
+    if (this.#log.row(row.id).status === 'offered' && orderOf(row).pay === 'auto')
       this.#turns.background(row.id, () => this.#paying.payBest(row.id))
   }
 
@@ -247,7 +249,7 @@ export class Customer {
     const row = id === undefined ? undefined : getPurchase(this.#deps.store, id)
     if (row === undefined) return
     await this.#turns.run(row.id, async () => {
-      const status = statusOf(this.#log.row(row.id))
+      const status = this.#log.row(row.id).status
       if (status !== 'requested' && status !== 'paid') return
       await this.#log.fail(row.id, unsent(this.#deps.store, key, why))
       await this.#refunds.takeBack(this.#log.row(row.id), { unsent: true })
@@ -257,7 +259,7 @@ export class Customer {
   async #sendCancel(id: string): Promise<void> {
     const { store, clock, nostr } = this.#deps
     const row = this.#log.row(id)
-    if (row.eventId === null || isSettled(statusOf(row))) {
+    if (row.eventId === null || isSettled(row.status)) {
       throw new PylonError('job_not_cancellable', `The job is ${row.status} and cannot be cancelled.`)
     }
     const cancel = buildCancel({ id: row.eventId, kind: row.kind }, unixSeconds(clock))
@@ -282,7 +284,7 @@ export class Customer {
   }
 
   #watchDeadline(row: PurchaseRow): void {
-    if (isSettled(statusOf(row))) return
+    if (isSettled(row.status)) return
     this.#turns.later(row.id, row.deadlineAt - this.#deps.clock.now(), () => this.#expire(row.id))
   }
 
@@ -302,8 +304,8 @@ export class Customer {
     for (const row of this.#open()) {
       if (row.status === 'preparing' || row.status === 'paying') this.#turns.background(row.id, () => this.#resume(row.id))
       // The deadline may have passed while a payment was under way that failed then.
-      else if (clock.now() > row.deadlineAt && !isSettled(statusOf(row))) this.#turns.background(row.id, () => this.#expire(row.id))
-      else if (!isSettled(statusOf(row))) this.#turns.background(row.id, () => endByAnswers(this.#deps, this.#log, row.id))
+      else if (clock.now() > row.deadlineAt && !isSettled(row.status)) this.#turns.background(row.id, () => this.#expire(row.id))
+      else if (!isSettled(row.status)) this.#turns.background(row.id, () => endByAnswers(this.#deps, this.#log, row.id))
     }
     for (const id of this.#refunds.tokensOut()) this.#turns.background(id, () => this.#refunds.takeBack(this.#log.row(id)))
     for (const id of this.#refunds.waiting()) this.#turns.background(id, () => this.#refunds.redeem(id))

@@ -70,6 +70,7 @@ function readCandidate(event: NostrEvent, order: Order): Candidate[] {
     if (!announcement.kinds.includes(order.kind)) return []
     return [{ pubkey: event.pubkey, announcement, priceMsats: priceOf(announcement.pricing[String(order.kind)], order) }]
   } catch {
+    // An announcement that can't be read offers nothing.
     return []
   }
 }

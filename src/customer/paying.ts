@@ -15,7 +15,7 @@ import { contestedOffers } from './claims.ts'
 import type { PaidProvider } from './discovery.ts'
 import { customerWallet, feesLeft, inWordsOfLimit, JOB_EXPENSE_ACCOUNT, RECLAIM_AFTER_MS, topUp } from './funding.ts'
 import { costLimit } from './order.ts'
-import { orderOf, type PurchaseLog, statusOf } from './purchase-log.ts'
+import { orderOf, type PurchaseLog } from './purchase-log.ts'
 import type { Turns } from './turns.ts'
 
 interface PayingDeps {
@@ -148,7 +148,7 @@ export class Paying {
   async #paid(id: string, offer: OfferRow): Promise<void> {
     const at = this.#deps.clock.now()
     const isPaid = setOfferState({ eventId: offer.eventId, state: 'paid' })
-    if (statusOf(this.#log.row(id)) !== 'paying') {
+    if (this.#log.row(id).status !== 'paying') {
       // Its end was heard before the payment was known: what it cost is counted all the same.
       await this.#deps.store.write(all(notePaid({ id, paidMsats: offer.amountMsats, at }), isPaid))
       return this.#log.wake(id)
@@ -173,7 +173,7 @@ export class Paying {
   /** Nothing was spent. */
   async #notPaid(id: string, offer: OfferRow, error: PylonError): Promise<void> {
     const row = this.#log.row(id)
-    if (statusOf(row) !== 'paying') return
+    if (row.status !== 'paying') return
     await this.#deps.store.write(
       all(
         movePurchase({ id, from: ['paying'], to: 'offered', reason: error.message, at: this.#deps.clock.now() }),

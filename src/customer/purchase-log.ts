@@ -2,10 +2,10 @@
 import { PylonError } from '../base/errors.ts'
 import { News } from '../base/news.ts'
 import type { Scope } from '../base/scope.ts'
-import { getPurchase, movePurchase, notePurchase, type PurchaseRow } from '../store/buying/purchases.ts'
+import { getPurchase, movePurchase, notePurchase, type PurchaseRow, type PurchaseStatus } from '../store/buying/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { Order } from './order.ts'
-import { type PurchaseStatus, statesBefore } from './states.ts'
+import { statesBefore } from './states.ts'
 
 export interface MovePatch {
   readonly result?: string
@@ -34,7 +34,7 @@ export class PurchaseLog {
   /** Moves on where the diagram allows it; where it does not (an answer that comes late or twice) nothing changes. */
   async move(id: string, to: PurchaseStatus, reason: string, patch: MovePatch = {}): Promise<void> {
     const from = statesBefore(to)
-    if (!from.includes(statusOf(this.row(id)))) return
+    if (!from.includes(this.row(id).status)) return
     await this.#store.write(movePurchase({ id, from, to, reason, at: this.#scope.clock.now(), ...patch }))
     this.wake(id)
   }
@@ -58,10 +58,6 @@ export class PurchaseLog {
   changed(id: string, withinMs: number, signal?: AbortSignal): Promise<void> {
     return this.#news.next(id, withinMs, signal)
   }
-}
-
-export function statusOf(row: PurchaseRow): PurchaseStatus {
-  return row.status as PurchaseStatus
 }
 
 export function orderOf(row: PurchaseRow): Order {

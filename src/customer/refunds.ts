@@ -11,7 +11,7 @@ import type { Wallet } from '../wallet/types.ts'
 import { claimantsOf } from './claims.ts'
 import { resultsThatCount, silentClaimants } from './ending.ts'
 import { customerWallet, type FundingDeps, JOB_EXPENSE_ACCOUNT, RECLAIM_AFTER_MS } from './funding.ts'
-import { type PurchaseLog, statusOf } from './purchase-log.ts'
+import type { PurchaseLog } from './purchase-log.ts'
 import { RefundTokens, redeemedSats } from './refund-tokens.ts'
 import { isSettled } from './states.ts'
 
@@ -77,12 +77,11 @@ export class Refunds {
 
   /** Takes back the token of a purchase that its provider left alone, or whose request no relay took. */
   async takeBack(row: PurchaseRow, { unsent = false } = {}): Promise<void> {
-    if (statusOf(row) === 'preparing' || (!unsent && this.#deps.clock.now() < row.deadlineAt + RECLAIM_AFTER_MS)) return
+    if (row.status === 'preparing' || (!unsent && this.#deps.clock.now() < row.deadlineAt + RECLAIM_AFTER_MS)) return
     if (this.#wallet().sentToken(purchaseTokenKey.of(row.id))?.state !== 'pending') return
     const token = await this.#wallet().reclaim(purchaseTokenKey.of(row.id))
     if (token.state !== 'reclaimed') return
-    if (!isSettled(statusOf(row)))
-      await this.#log.fail(row.id, new PylonError('timeout', 'The provider took neither the job nor the token.'))
+    if (!isSettled(row.status)) await this.#log.fail(row.id, new PylonError('timeout', 'The provider took neither the job nor the token.'))
     await this.refunded(row.id, token.amountSats)
   }
 

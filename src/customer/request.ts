@@ -1,5 +1,7 @@
 /** The request event of an order, with its id. */
+
 import { msats } from '../base/amounts.ts'
+import { given } from '../base/given.ts'
 import { identify } from '../nostr/nips/nip01.ts'
 import { buildJobRequest } from '../nostr/nips/nip90.ts'
 import type { IdentifiedEvent, Signer } from '../nostr/types.ts'
@@ -26,8 +28,7 @@ export function buildRequest(request: {
     random: signer.random,
     expiresAtS: request.expiresAt,
     ...(order.bidSats === undefined ? {} : { bidMsats: msats(order.bidSats * 1000) }),
-    ...(provider === undefined ? {} : { provider }),
-    ...(token === undefined ? {} : { cashuToken: token }),
+    ...given({ provider, cashuToken: token }),
     ...(order.encrypt ? { encryptBy: { signer } } : {}),
   })
   return identify(signer.pubkey, template)

@@ -2,13 +2,12 @@
 import { type Msats, msats, type Sats } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
-import { listAnswers, listOffers, type OfferRow, type PurchaseRow } from '../store/buying/purchases.ts'
+import { listAnswers, listOffers, type OfferRow, type PurchaseRow, type PurchaseStatus } from '../store/buying/purchases.ts'
 import { type RefundTokenRow, refundTokensOf } from '../store/buying/refund-tokens.ts'
 import { feesOfCause } from '../store/money/swap-fees.ts'
 import type { Store } from '../store/store.ts'
 import { contestedOffers } from './claims.ts'
 import { resultsThatCount } from './ending.ts'
-import type { PurchaseStatus } from './states.ts'
 
 type OfferState = OfferRow['state'] | 'contested'
 
@@ -47,7 +46,7 @@ export function purchaseView(store: Store, row: PurchaseRow): PurchaseView {
   return {
     job_id: row.eventId ?? '',
     purchase_id: row.id,
-    status: row.status as PurchaseStatus,
+    status: row.status,
     reason: row.reason,
     kind: row.kind,
     provider: row.provider === null ? null : npubOf(row.provider),

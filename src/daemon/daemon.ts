@@ -99,7 +99,14 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   if (!keyring.locked) await node.startParts()
 
   const tasks = new StoredTasks(deps, scope.child('tasks'))
-  const server = new ControlServer({ routes: boundRoutes(node, tasks), network, claims: storedClaims(deps), tasks, logger })
+  const server = new ControlServer({
+    scope: scope.child('control'),
+    routes: boundRoutes(node, tasks),
+    network,
+    claims: storedClaims(deps),
+    tasks,
+    logger,
+  })
   await server.listen(home.socket)
   shutdown.onClose('control socket', () => server.close())
   writePidFile(home)

@@ -277,6 +277,7 @@ function hexOf(ref: string): string {
   try {
     return parsePubkey(ref)
   } catch {
+    // No key: a name then.
     return ref
   }
 }

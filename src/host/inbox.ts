@@ -15,7 +15,7 @@ import { type AgentRow, getAgent } from '../store/agents/agents.ts'
 import { answersUpTo } from '../store/agents/exchanges.ts'
 import { type HeardRow, hear, markWrapOpened, wasHeard, wasWrapOpened } from '../store/agents/heard.ts'
 import { all } from '../store/commands.ts'
-import { type DecodedInvoice, decodeInvoice } from '../wallet/lightning/bolt11.ts'
+import { readInvoice } from '../wallet/lightning/bolt11.ts'
 import { allowRelays, type HostDeps } from './parts.ts'
 import { MAX_TURNS } from './policy.ts'
 import { MAX_TRIGGER_AGE_MS, wakes } from './schedule.ts'
@@ -156,7 +156,7 @@ export class Inbox {
     const providerPubkey = await this.#deps.zapAddresses?.receiptKeyOf(agent.pubkey)
     const bolt11 = tagValue(receipt, 'bolt11')
     if (providerPubkey === undefined || bolt11 === undefined) return undefined
-    const result = validateReceipt(receipt, { recipient: agent.pubkey, providerPubkey }, this.#verifier, tryDecode)
+    const result = validateReceipt(receipt, { recipient: agent.pubkey, providerPubkey }, this.#verifier, readInvoice)
     if (!result.ok) {
       this.#deps.logger.info({ agent: agent.name, event: receipt.id, reason: result.reason }, 'a zap receipt was ignored')
       return undefined
@@ -177,14 +177,6 @@ export class Inbox {
       this.#deps.logger.debug({ agent: agent.name, code, error: messageOf(error) }, 'a message could not be opened')
       return undefined
     }
-  }
-}
-
-function tryDecode(bolt11: string): DecodedInvoice | undefined {
-  try {
-    return decodeInvoice(bolt11)
-  } catch {
-    return undefined
   }
 }
 

@@ -1,6 +1,8 @@
 /** Reads what an OpenAI-compatible server answered to a chat, whole or as a stream: the answer, the reasoning, and whether it is whole. Pure. */
+
 import { z } from 'zod'
 import { PylonError } from '../base/errors.ts'
+import { given } from '../base/given.ts'
 import { asRecord, type Json, parseJson } from '../base/json.ts'
 import { separateReasoning } from './reasoning.ts'
 
@@ -71,7 +73,7 @@ export function readCompletion(body: string, maxTokens: number | undefined): Cha
     content: answer,
     reasoning: [...fields, parts.reasoning, reasoning].filter((text) => text !== '').join('\n'),
     model: parsed.data.model,
-    ...(lack === undefined ? {} : { lack }),
+    ...given({ lack }),
     promptTokens: usage?.prompt_tokens,
     completionTokens: usage?.completion_tokens,
   }

@@ -19,6 +19,7 @@ function namespaceOf(): string {
   try {
     return /\d+/.exec(readlinkSync('/proc/self/ns/pid'))?.[0] ?? '0'
   } catch {
+    // No /proc: no namespace is told apart.
     return '0'
   }
 }
@@ -44,6 +45,7 @@ export async function endStrays(scratch: string): Promise<void> {
 /** What a node that was killed left: its commands and their scratch folders, with what customers sent in them. Call at a start. */
 export async function sweepTraces(): Promise<{ processes: number; folders: number }> {
   const processes = await endMarked(isOrphaned)
+  // What can't be listed or looked at is not ours to clear.
   const names = await readdir(tmpdir()).catch(() => [] as string[])
   let folders = 0
   for (const name of names.filter((one) => one.startsWith(PREFIX) && isOrphaned(one))) {
@@ -74,6 +76,7 @@ async function endMarked(isMeant: (mark: string) => boolean): Promise<number> {
 }
 
 async function findMarked(isMeant: (mark: string) => boolean): Promise<number[]> {
+  // No /proc: nothing is found.
   const names = await readdir('/proc').catch(() => [] as string[])
   const pids = names.filter((name) => /^\d+$/.test(name)).map(Number)
   const marks = await Promise.all(pids.map(async (pid) => ({ pid, mark: await markOf(pid) })))
@@ -82,6 +85,7 @@ async function findMarked(isMeant: (mark: string) => boolean): Promise<number[]>
 
 /** By its environment, or by its folder, which also who cleared that stands in. A zombie has neither. */
 async function markOf(pid: number): Promise<string | undefined> {
+  // Of another user, or ended by now.
   const folder = await readlink(`/proc/${pid}/cwd`).catch(() => '')
   const named = folder.split('/').find((part) => part.startsWith(PREFIX))
   if (named !== undefined) return named.replace(/ \(deleted\)$/, '')

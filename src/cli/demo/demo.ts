@@ -86,6 +86,7 @@ async function runDemo(seller: Pylon, tell: Tell, signal: AbortSignal): Promise<
 async function endSecondNode(home: string, tries: number): Promise<void> {
   const node = pylonIn(home, new AbortController().signal)
   for (let i = 0; i < tries; i++) {
+    // Whether it ended is what is looked at, not why it was not told to.
     const ended = await node.json('stop', '--timeout', '5').catch(() => undefined)
     if (ended?.['stopped'] === true) return
     if (i + 1 < tries) await new Promise((resolve) => setTimeout(resolve, STOP_AGAIN_MS))

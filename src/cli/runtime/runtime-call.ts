@@ -117,7 +117,7 @@ async function tellStatuses(args: Target, key: string, over: AbortSignal): Promi
   } catch (error) {
     if (!isPylonError(error, 'cancelled')) return
   }
-  // What came with the answer.
+  // What came with the answer, which says more than that nothing more could be heard.
   await read(0, undefined).catch(() => undefined)
 }
 

@@ -1,6 +1,8 @@
 /** One command to a node over Nostr: listen first, then publish, and again under the same idempotency key until it is answered. */
+
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { stringify } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
@@ -252,5 +254,5 @@ class Replies {
 function outcomeOf(server: string, reply: Exclude<ControlReply, { type: 'status' }>): { result: ControlResult } | { error: unknown } {
   if (reply.type === 'error') return { error: errorOfNode(server, reply.envelope satisfies ErrorEnvelope) }
   const { runtime, payload } = reply.envelope
-  return { result: { runtime, ...(payload === undefined ? {} : { payload }) } }
+  return { result: { runtime, ...given({ payload }) } }
 }

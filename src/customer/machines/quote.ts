@@ -1,7 +1,9 @@
 /** What a `queued` status says has to be paid for a lease, read from its progress. Pure. */
+
 import { z } from 'zod'
 import { type Msats, msats } from '../../base/amounts.ts'
-import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
+import { given } from '../../base/given.ts'
+import { readInvoice } from '../../wallet/lightning/bolt11.ts'
 
 const MAX_MINTS = 50
 
@@ -46,19 +48,12 @@ export function parseLeaseQuote(progress: unknown): LeaseQuote | undefined {
   return {
     amountMsats: msats(asked),
     mints,
-    ...(lease_seconds === undefined ? {} : { leaseSeconds: lease_seconds }),
-    ...(invoice === undefined ? {} : { invoice }),
-    ...(lock_pubkey === undefined ? {} : { lockPubkey: lock_pubkey }),
+    ...given({ leaseSeconds: lease_seconds, invoice, lockPubkey: lock_pubkey }),
     ...(expires_at === undefined ? {} : { expiresAt: expires_at * 1000 }),
   }
 }
 
 function amountIn(invoice: string | undefined): bigint | undefined {
-  try {
-    const amount = invoice === undefined ? undefined : decodeInvoice(invoice).amountMsats
-    return amount === 0n ? undefined : amount
-  } catch {
-    // Then there is no amount to pay.
-    return undefined
-  }
+  const amount = invoice === undefined ? undefined : readInvoice(invoice)?.amountMsats
+  return amount === 0n ? undefined : amount
 }

@@ -2,6 +2,8 @@
 
 import { messageOf } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
+import { systemRandom } from '../../base/random.ts'
+import { Scope } from '../../base/scope.ts'
 import { getPurchase } from '../../store/buying/purchases.ts'
 import { causesWithRefund, refundTokensOf } from '../../store/buying/refund-tokens.ts'
 import { rentalKey } from '../../store/keys.ts'
@@ -50,7 +52,10 @@ const EXAMINATIONS: readonly Examination[] = [
 
 /** @param node the running node; without it what only a running one can tell is skipped. */
 export async function examine(read: ReadServices, node?: PylonNode): Promise<Report> {
-  const found = await Promise.all(EXAMINATIONS.map((one) => examineOne(one, read, node)))
+  // What takes too long or fails is a finding: nobody else is to hear of it.
+  const scope = Scope.root('doctor', { clock: read.clock, random: systemRandom }, () => undefined)
+  const found = await Promise.all(EXAMINATIONS.map((one) => examineOne(one, scope, read, node)))
+  scope.end()
   const checks = found.flat()
   return { ok: checks.every((check) => check.state !== 'failed'), checks }
 }

@@ -56,6 +56,7 @@ function canWrite(path: string): boolean {
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK)
     return true
   } catch {
+    // That is the finding.
     return false
   }
 }

@@ -1,5 +1,6 @@
 /** How each check of doctor is run: alone, within a time, so that what is broken hides nothing else. */
 import { messageOf, PylonError } from '../../base/errors.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { PylonNode } from '../node.ts'
 import type { ReadServices } from '../services.ts'
 import { type Check, failed, skipped } from './check.ts'
@@ -14,19 +15,18 @@ export interface Examination {
 const PATIENCE_MS = 20_000
 
 /** Runs one check; what it throws becomes its finding. */
-export async function examineOne({ name, run }: Examination, read: ReadServices, node: PylonNode | undefined): Promise<readonly Check[]> {
-  let cancel = () => {}
-  const late = new Promise<never>((_resolve, reject) => {
-    cancel = read.clock.after(PATIENCE_MS, () => reject(new PylonError('timeout', `it took longer than ${PATIENCE_MS / 1000} s`)))
-  })
+export async function examineOne(
+  { name, run }: Examination,
+  scope: Scope,
+  read: ReadServices,
+  node: PylonNode | undefined,
+): Promise<readonly Check[]> {
+  const late = () => new PylonError('timeout', `it took longer than ${PATIENCE_MS / 1000} s`)
   try {
-    const found = await Promise.race([Promise.resolve(read).then(() => run(read, node)), late])
-    return [found].flat()
+    return [await scope.within(name, PATIENCE_MS, () => run(read, node), late)].flat()
   } catch (error) {
     if (messageOf(error) === whyClosed(read)) return [skipped(name, 'The database cannot be read.', 'See database.')]
     return [failed(name, `This could not be checked: ${messageOf(error)}`, 'See the other checks first; then: pylon logs')]
-  } finally {
-    cancel()
   }
 }
 

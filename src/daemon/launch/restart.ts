@@ -32,6 +32,7 @@ async function successorOf(oldPid: number, home: Home, logSize: number): Promise
   const deadline = Date.now() + DEADLINE_MS
   let freeSince: number | undefined
   while (Date.now() < deadline) {
+    // Whoever is between an end and a start does not answer: it is asked again.
     const status = await statusIfRunning(home).catch(() => undefined)
     if (status !== undefined && status.value.pid !== oldPid) return status
     freeSince = isHomeFree(home) ? (freeSince ?? Date.now()) : undefined

@@ -142,6 +142,7 @@ export function logTail(home: Home, from: number): string {
     const text = readFileSync(home.log).subarray(from).toString('utf8').trimEnd()
     return text.split('\n').slice(-5).join(' | ') || `(nothing in ${home.log})`
   } catch {
+    // It ended before it had a log.
     return `(no log at ${home.log})`
   }
 }

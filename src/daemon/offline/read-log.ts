@@ -16,6 +16,7 @@ export async function* readLog(path: string, lines: number, follow: boolean, sig
   let inode: number | undefined
   let rest = ''
   while (!signal.aborted) {
+    // Just being rotated: it is looked at again.
     const now = await stat(path).catch(() => undefined)
     const size = now?.size ?? 0
     // Rotated or truncated: a new file begins.
@@ -34,6 +35,7 @@ export async function* readLog(path: string, lines: number, follow: boolean, sig
 }
 
 async function lastLines(path: string, count: number): Promise<{ texts: string[]; end: number }> {
+  // No log yet is an empty one.
   const size = (await stat(path).catch(() => undefined))?.size ?? 0
   let start = size
   let bytes = Buffer.alloc(0)

@@ -241,6 +241,7 @@ function storedEvent(value: unknown): IdentifiedEvent | undefined {
   try {
     return parseIdentified(value)
   } catch {
+    // Of a former version: it is asked for on the relays.
     return undefined
   }
 }

@@ -6,10 +6,24 @@ import { purchaseTokenKey } from '../keys.ts'
 import { amount, int, json, jsonOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 
+/** Which step leads where stands in customer/states.ts. */
+export type PurchaseStatus =
+  | 'preparing'
+  | 'requested'
+  | 'offered'
+  | 'paying'
+  | 'paid'
+  | 'processing'
+  | 'completed'
+  | 'failed'
+  | 'timeout'
+  | 'cancelled'
+  | 'refunded'
+
 export interface PurchaseRow {
   readonly id: string
   readonly eventId: string | null
-  readonly status: string
+  readonly status: PurchaseStatus
   readonly reason: string | null
   readonly kind: number
   readonly order: unknown
@@ -59,8 +73,8 @@ export const insertPurchase = defineCommand(
 
 interface PurchaseChange {
   readonly id: string
-  readonly from: readonly string[]
-  readonly to: string
+  readonly from: readonly PurchaseStatus[]
+  readonly to: PurchaseStatus
   readonly reason: string
   readonly at: number
   readonly eventId?: string
@@ -77,7 +91,7 @@ export const movePurchase = defineCommand(
   (sql, p: PurchaseChange) => {
     const row = sql('SELECT status FROM purchases WHERE id = ?').get(p.id)
     if (row === undefined) throw new PylonError('job_not_found', `There is no purchase ${p.id}.`)
-    const status = text(row, 'status')
+    const status = text(row, 'status') as PurchaseStatus
     if (!p.from.includes(status)) throw new PylonError('conflict', `The purchase is ${status}, which cannot become ${p.to}.`)
     sql(
       `UPDATE purchases SET status = ?, reason = ?, updated_at = ?, event_id = coalesce(?, event_id), request_json = coalesce(?, request_json),
@@ -174,7 +188,7 @@ function decode(row: Row): PurchaseRow {
   return {
     id: text(row, 'id'),
     eventId: textOrNull(row, 'event_id'),
-    status: text(row, 'status'),
+    status: text(row, 'status') as PurchaseStatus,
     reason: textOrNull(row, 'reason'),
     kind: int(row, 'kind'),
     order: json(row, 'order_json'),

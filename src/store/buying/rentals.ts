@@ -7,6 +7,7 @@ import { rentalKey } from '../keys.ts'
 import { amount, int, intOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 
+/** Which step leads where stands in customer/states.ts. */
 export type RentalState = 'asked' | 'paying' | 'paid' | 'answered' | 'refused'
 
 export interface RentalRow {
@@ -52,6 +53,7 @@ export const beginRentalPayment = defineCommand(
     sql,
     p: {
       id: string
+      from: readonly RentalState[]
       former: string | null
       paymentKey: string
       amountMsats: Msats
@@ -63,8 +65,8 @@ export const beginRentalPayment = defineCommand(
   ) => {
     const changed = sql(
       `UPDATE rentals SET state = 'paying', payment_key = ?, amount_msats = ?, invoice = ?, runtime_id = coalesce(?, runtime_id),
-         updated_at = ? WHERE id = ? AND state IN ('asked', 'paying', 'refused') AND payment_key IS ?`,
-    ).run(p.paymentKey, p.amountMsats, p.invoice, p.runtimeId, BigInt(p.at), p.id, p.former)
+         updated_at = ? WHERE id = ? AND state IN (SELECT value FROM json_each(?)) AND payment_key IS ?`,
+    ).run(p.paymentKey, p.amountMsats, p.invoice, p.runtimeId, BigInt(p.at), p.id, JSON.stringify(p.from), p.former)
     if (changed.changes === 0) throw new PylonError('conflict', 'This rental is being paid already.')
   },
 )

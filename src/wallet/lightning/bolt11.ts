@@ -22,6 +22,16 @@ export interface DecodedInvoice {
 const DEFAULT_EXPIRY_S = 3600
 const MAX_LENGTH = 8192
 
+/** The same of what strangers name as one: undefined where it can't be read. */
+export function readInvoice(bolt11: string): DecodedInvoice | undefined {
+  try {
+    return decodeInvoice(bolt11)
+  } catch {
+    // Strangers write what they like.
+    return undefined
+  }
+}
+
 /** @throws invoice_invalid */
 export function decodeInvoice(text: string): DecodedInvoice {
   const request = text

@@ -13,6 +13,7 @@ import { nodeRoutes } from '../../../src/control/contract/node.ts'
 import { walletRoutes } from '../../../src/control/contract/wallet.ts'
 import type { Handler, Route } from '../../../src/control/route.ts'
 import { ControlServer } from '../../../src/control/server.ts'
+import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
 
 const AT = '2026-03-01T12:00:00.000Z'
@@ -41,6 +42,7 @@ async function serveAll(answers: readonly (readonly [Route, Handler<Route>])[], 
       return answer(input, call)
     }
   const server = new ControlServer({
+    scope: testScope(),
     routes: answers.map(([route, answer]) => ({ route, handler: recorded(answer) })),
     network,
     claims: { claim: () => Promise.resolve({ state: 'new' }), answer: () => Promise.resolve() },

@@ -101,7 +101,14 @@ async function setup(dir = tempDir(), store = Store.open(':memory:')): Promise<S
     task: async ({ id, wait }, { signal }) => ({ ...(await tasks.get(id, (wait ?? 0) * 1000, signal)) }),
   }
   const bound = Object.entries(routes).map(([name, route]) => ({ route, handler: handlers[name as keyof typeof routes] as never }))
-  const server = new ControlServer({ routes: bound, network: 'sandbox', claims: storedClaims(deps), tasks, logger: silentLogger })
+  const server = new ControlServer({
+    scope: testScope(),
+    routes: bound,
+    network: 'sandbox',
+    claims: storedClaims(deps),
+    tasks,
+    logger: silentLogger,
+  })
   const made: Setup = {
     socket,
     store,

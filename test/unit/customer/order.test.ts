@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { msats } from '../../../src/base/amounts.ts'
 import { checkOrder, judgeOffer, type Order, priceLimit } from '../../../src/customer/order.ts'
-import { canMove, isSettled, type PurchaseStatus, statesBefore } from '../../../src/customer/states.ts'
+import { canMove, isSettled, rentalStatesBefore, statesBefore } from '../../../src/customer/states.ts'
+import type { PurchaseStatus } from '../../../src/store/buying/purchases.ts'
 
 const order = (patch: Partial<Order> = {}): Order => ({
   kind: 5001,
@@ -89,6 +90,20 @@ describe('the states of a purchase', () => {
     for (const from of ['failed', 'timeout', 'cancelled'] as const) {
       expect(statesBefore('completed')).toContain(from)
       expect(statesBefore('refunded')).toContain(from)
+    }
+  })
+})
+
+describe('the states of a rental', () => {
+  it('lets a payment begin until there is one, also for what was refused before', () => {
+    expect(rentalStatesBefore('paying')).toEqual(['asked', 'paying', 'refused'])
+    expect(rentalStatesBefore('paid')).toEqual(['paying'])
+    expect(rentalStatesBefore('asked')).toEqual([])
+  })
+
+  it('takes an answer of the node in every state', () => {
+    for (const to of ['answered', 'refused'] as const) {
+      expect(rentalStatesBefore(to)).toEqual(['asked', 'paying', 'paid', 'answered', 'refused'])
     }
   })
 })
