@@ -1,8 +1,10 @@
 /** Reads and moves stored purchases, and wakes who waits for a change. */
+
 import { PylonError } from '../base/errors.ts'
 import { News } from '../base/news.ts'
 import type { Scope } from '../base/scope.ts'
-import { getPurchase, movePurchase, notePurchase, type PurchaseRow, type PurchaseStatus } from '../store/buying/purchases.ts'
+import type { PurchaseStatus } from '../base/states.ts'
+import { getPurchase, movePurchase, notePurchase, type PurchaseRow } from '../store/buying/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { Order } from './order.ts'
 import { statesBefore } from './states.ts'

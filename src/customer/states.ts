@@ -20,7 +20,7 @@
  *
  * What was paid is in its own column: an answer may come before the payment is known.
  */
-import type { PurchaseStatus } from '../store/buying/purchases.ts'
+import type { PurchaseStatus } from '../base/states.ts'
 import type { RentalState } from '../store/buying/rentals.ts'
 
 const NEXT: Readonly<Record<PurchaseStatus, readonly PurchaseStatus[]>> = {

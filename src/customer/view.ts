@@ -1,8 +1,10 @@
 /** A purchase as the control API shows it; also for a node that is stopped. */
+
 import { type Msats, msats, type Sats } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
+import type { PurchaseStatus } from '../base/states.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
-import { listAnswers, listOffers, type OfferRow, type PurchaseRow, type PurchaseStatus } from '../store/buying/purchases.ts'
+import { listAnswers, listOffers, type OfferRow, type PurchaseRow } from '../store/buying/purchases.ts'
 import { type RefundTokenRow, refundTokensOf } from '../store/buying/refund-tokens.ts'
 import { feesOfCause } from '../store/money/swap-fees.ts'
 import type { Store } from '../store/store.ts'

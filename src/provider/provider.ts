@@ -1,14 +1,16 @@
 /** The provider: sells the kinds that its backends serve, and says what it sells and what is missing. */
+
 import { msats } from '../base/amounts.ts'
 import { type Config, DEFAULT_CONFIG } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Scope, ScopePorts } from '../base/scope.ts'
+import type { JobState } from '../base/states.ts'
 import { SelfPublisher } from '../nostr/self/self.ts'
 import type { OwnWords } from '../nostr/self/self-merge.ts'
 import type { Nostr, Signer } from '../nostr/types.ts'
-import { countJobs, type JobState, openJobs } from '../store/selling/jobs.ts'
+import { countJobs, openJobs } from '../store/selling/jobs.ts'
 import { getSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
 import type { Wallet, Wallets } from '../wallet/types.ts'

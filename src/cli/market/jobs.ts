@@ -1,8 +1,10 @@
 /** `pylon jobs`: work that others ordered from this node. (`pylon job` is the buying side.) */
+
 import { formatSats } from '../../base/amounts.ts'
 import { given } from '../../base/given.ts'
+import { JOB_STATES } from '../../base/states.ts'
 import type { Output } from '../../control/client.ts'
-import { JOB_STATES, jobsRoutes } from '../../control/contract/jobs.ts'
+import { jobsRoutes } from '../../control/contract/jobs.ts'
 import { callNode, defineCommand, defineGroup } from '../command.ts'
 import { plain, printAnswer } from '../terminal/output.ts'
 import { clockTime, drawFields, drawTable, relativeTime, shortId } from '../terminal/table.ts'

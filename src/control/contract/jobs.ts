@@ -1,23 +1,7 @@
 /** Routes about jobs, both sides: work that others ordered here (jobs) and work bought elsewhere (purchases). */
 import { z } from 'zod'
+import { JOB_STATES, PURCHASE_STATES } from '../../base/states.ts'
 import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../route.ts'
-
-export const JOB_STATES = [
-  'received',
-  'refused',
-  'queued',
-  'quoted',
-  'expired',
-  'paid',
-  'running',
-  'ready',
-  'delivered',
-  'settled',
-  'failed',
-  'refunding',
-  'refunded',
-  'cancelled',
-] as const
 
 const jobState = z.enum(JOB_STATES)
 
@@ -55,19 +39,7 @@ const jobDetail = z.strictObject({
 const purchase = z.strictObject({
   purchase_id: z.string().describe('Ours: the Idempotency-Key it was ordered under.'),
   job_id: z.string().describe('The id of the request event; empty until it is fixed.'),
-  status: z.enum([
-    'preparing',
-    'requested',
-    'offered',
-    'paying',
-    'paid',
-    'processing',
-    'completed',
-    'failed',
-    'timeout',
-    'cancelled',
-    'refunded',
-  ]),
+  status: z.enum(PURCHASE_STATES),
   reason: z.string().nullable(),
   kind: z.int(),
   provider: z.string().nullable().describe('npub of who was asked or paid'),

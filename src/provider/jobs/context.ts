@@ -1,14 +1,15 @@
 /** What the parts of the job engine share: its dependencies, one way to step a job and what a customer is told. */
+
 import type { Msats } from '../../base/amounts.ts'
 import type { Config } from '../../base/config.ts'
 import type { ErrorCode } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
+import type { JobState } from '../../base/states.ts'
 import type { OutboxEntry } from '../../nostr/types.ts'
 import type { Command } from '../../store/commands.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
 import { type JobPatch, transitionJob } from '../../store/selling/job-steps.ts'
-import type { JobState } from '../../store/selling/jobs.ts'
 import type { Store } from '../../store/store.ts'
 import type { Wallet } from '../../wallet/types.ts'
 import type { Backend } from '../backends/backend.ts'

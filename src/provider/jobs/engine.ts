@@ -1,7 +1,9 @@
 /** The job engine: admits orders, has them paid and run, cancels, and after a restart goes on where each job was. */
+
 import { type Msats, msats } from '../../base/amounts.ts'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
+import type { JobState } from '../../base/states.ts'
 import { all, type Command } from '../../store/commands.ts'
 import { JOB_ID_LENGTH } from '../../store/keys.ts'
 import { persistIfUnmoved } from '../../store/persist.ts'
@@ -10,7 +12,6 @@ import {
   getJob,
   isKnownJob,
   type JobRow,
-  type JobState,
   jobsInState,
   openJobs,
   refusedResults,

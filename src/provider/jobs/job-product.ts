@@ -1,10 +1,12 @@
 /** Jobs as what is sold: until when one is wanted, what its steps note, when it is earned, and how its customer hears of a refund. */
+
 import { ERRORS, type ErrorCode } from '../../base/errors.ts'
+import type { JobState } from '../../base/states.ts'
 import type { Command } from '../../store/commands.ts'
 import { saleSettled } from '../../store/keys.ts'
 import { depositNow, depositOf, postEntry } from '../../store/money/ledger.ts'
 import { countJobRefunds, patchJob } from '../../store/selling/job-steps.ts'
-import { expiredQuotes, getJob, type JobRow, type JobState, refundsDue } from '../../store/selling/jobs.ts'
+import { expiredQuotes, getJob, type JobRow, refundsDue } from '../../store/selling/jobs.ts'
 import { type BackReason, settle } from '../sale/machine.ts'
 import type { Product, RefundWord, Sale, SalePatch, SaleStep } from '../sale/product.ts'
 import { type EngineDeps, publish, step, type Ticket, tellable } from './context.ts'

@@ -22,7 +22,7 @@
  * As a sale (sale/machine.ts) a job is `paid` from when nothing is due any more until its result is delivered.
  */
 
-import type { JobState } from '../../store/selling/jobs.ts'
+import type { JobState } from '../../base/states.ts'
 import type { SaleState } from '../sale/machine.ts'
 
 const NEXT: Readonly<Record<JobState, readonly JobState[]>> = {

@@ -1,24 +1,11 @@
 /** Purchases: work bought from others, with the offers and answers heard about it. */
 import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
+import type { PurchaseStatus } from '../../base/states.ts'
 import { defineCommand, type Row } from '../commands.ts'
 import { purchaseTokenKey } from '../keys.ts'
 import { amount, int, json, jsonOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
-
-/** Which step leads where stands in customer/states.ts. */
-export type PurchaseStatus =
-  | 'preparing'
-  | 'requested'
-  | 'offered'
-  | 'paying'
-  | 'paid'
-  | 'processing'
-  | 'completed'
-  | 'failed'
-  | 'timeout'
-  | 'cancelled'
-  | 'refunded'
 
 export interface PurchaseRow {
   readonly id: string

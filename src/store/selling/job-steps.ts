@@ -1,11 +1,13 @@
 /** The steps of a job: its claim, and every move from state to state, stored with its reason. */
+
 import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
+import type { JobState } from '../../base/states.ts'
 import { type Command, defineCommand, type Sql } from '../commands.ts'
 import { int } from '../row.ts'
 import type { Store } from '../store.ts'
-import type { JobRow, JobState } from './jobs.ts'
+import type { JobRow } from './jobs.ts'
 
 /** What is known of a job when it is claimed. */
 export interface NewJob {

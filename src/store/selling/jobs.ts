@@ -1,30 +1,11 @@
 /** Jobs: work that others ordered, and cancel requests that came before their job; job-steps.ts claims and moves them. */
 import type { Msats } from '../../base/amounts.ts'
+import { JOB_STATES, type JobState } from '../../base/states.ts'
 import { defineCommand, type Row } from '../commands.ts'
 import { jobInvoiceKey, jobResultMessage } from '../keys.ts'
 import { amount, amountOrNull, int, intOrNull, json, jsonOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 import { forgetJobs, wasForgotten } from './unpaid-jobs.ts'
-
-/** The closed set of states; which step follows which is decided by provider/jobs/states.ts. */
-export const JOB_STATES = [
-  'received',
-  'refused',
-  'queued',
-  'quoted',
-  'expired',
-  'paid',
-  'running',
-  'ready',
-  'delivered',
-  'settled',
-  'failed',
-  'refunding',
-  'refunded',
-  'cancelled',
-] as const
-
-export type JobState = (typeof JOB_STATES)[number]
 
 export interface JobRow {
   /** The id of the request event. */

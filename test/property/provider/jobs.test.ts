@@ -1,11 +1,13 @@
 /** What holds for every job whatever happens to it: a model of the outside against the provider over a real database. */
+
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
+import { JOB_STATES } from '../../../src/base/states.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { canStep, nextStates, OPEN_STATES, RESTING_STATES } from '../../../src/provider/jobs/states.ts'
 import { accountBalance } from '../../../src/store/money/ledger.ts'
-import { JOB_STATES, type JobRow, listJobs, transitionsOf } from '../../../src/store/selling/jobs.ts'
+import { type JobRow, listJobs, transitionsOf } from '../../../src/store/selling/jobs.ts'
 import { balancesByPrefix } from '../../support/ledger.ts'
 import { customer, node, request, scriptedBackend, startNode, stranger, type TestNode, World } from '../../unit/provider/world.ts'
 

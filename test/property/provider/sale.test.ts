@@ -1,7 +1,9 @@
 /** Whatever is paid, late, twice, too much or too little, and whatever fails: each msat of a sale is held, earned, given back or a fee. */
+
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { type Msats, msats, msatsToSatsDown, msatsToSatsUp, satsToMsats } from '../../../src/base/amounts.ts'
+import { JOB_STATES } from '../../../src/base/states.ts'
 import { nextStates, saleStateOf as ofJob } from '../../../src/provider/jobs/states.ts'
 import { canStepLease, saleStateOf as ofLease } from '../../../src/provider/machines/lease-states.ts'
 import {
@@ -14,7 +16,6 @@ import {
   settle,
 } from '../../../src/provider/sale/machine.ts'
 import { depositOf } from '../../../src/store/money/ledger.ts'
-import { JOB_STATES } from '../../../src/store/selling/jobs.ts'
 import { LEASE_STATES } from '../../../src/store/selling/leases.ts'
 
 const ACCOUNT = depositOf({ type: 'job', id: 'a' })

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { msats } from '../../../src/base/amounts.ts'
+import type { PurchaseStatus } from '../../../src/base/states.ts'
 import { checkOrder, judgeOffer, type Order, priceLimit } from '../../../src/customer/order.ts'
 import { canMove, isSettled, rentalStatesBefore, statesBefore } from '../../../src/customer/states.ts'
-import type { PurchaseStatus } from '../../../src/store/buying/purchases.ts'
 
 const order = (patch: Partial<Order> = {}): Order => ({
   kind: 5001,
