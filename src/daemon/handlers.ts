@@ -36,10 +36,10 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
   const table = new Map([
     ...readTable(node),
     ...bind(CONTRACT.node, nodeHandlers(node, tasks)),
-    ...bindLate(CONTRACT.agents, () => agentsHandlers(node), agentsReadHandlers(node)),
-    ...bindLate(CONTRACT.purchases, () => purchasesHandlers(node), purchasesReadHandlers(node)),
-    ...bindLate(CONTRACT.wallet, () => walletHandlers(node)),
-    ...bindLate(CONTRACT.runtimes, () => runtimesHandlers(node), runtimesReadHandlers(node)),
+    ...bind(CONTRACT.agents, agentsHandlers(node)),
+    ...bind(CONTRACT.purchases, purchasesHandlers(node)),
+    ...bind(CONTRACT.wallet, walletHandlers(node)),
+    ...bind(CONTRACT.runtimes, runtimesHandlers(node)),
   ])
   const routes = Object.values<Record<string, Route>>(CONTRACT).flatMap((area) => Object.values(area))
   return routes.map((route) => ({ route, handler: table.get(`${route.method} ${route.path}`) ?? missing(route) }))
@@ -51,39 +51,6 @@ function bind<T extends Record<string, Route>>(routes: T, handlers: Partial<Hand
     const route = routes[name] as Route
     return [`${route.method} ${route.path}`, handler as Handler<Route>]
   })
-}
-
-/**
- * Handlers that are made at each call: their parts may be locked, or come later. What is answered offline too is answered by the
- * store where the live handler can't be made.
- */
-function bindLate<T extends Record<string, Route>>(
-  routes: T,
-  make: () => Handlers<T>,
-  reads: Partial<Handlers<T>> = {},
-): [string, Handler<Route>][] {
-  return Object.entries(routes).map(([name, route]) => [
-    `${route.method} ${route.path}`,
-    (input, call) => {
-      const offline = (reads as Record<string, Handler<Route> | undefined>)[name]
-      return (handlerOf(make, name, offline) ?? missing(route))(input, call)
-    },
-  ])
-}
-
-/** @throws what the making throws, where nothing answers offline */
-function handlerOf<T extends Record<string, Route>>(
-  make: () => Handlers<T>,
-  name: string,
-  offline: Handler<Route> | undefined,
-): Handler<Route> | undefined {
-  if (offline === undefined) return (make() as Record<string, Handler<Route>>)[name]
-  try {
-    return (make() as Record<string, Handler<Route>>)[name] ?? offline
-  } catch {
-    // A part that is locked or failed: what is stored can be told all the same.
-    return offline
-  }
 }
 
 function missing(route: Route): Handler<Route> {

@@ -41,37 +41,48 @@ export function agentsReadHandlers(deps: ReadDeps): Pick<Handlers<Routes>, Reads
   }
 }
 
-/** What the host does at the owner's word. @throws why there is no host */
+/** What the host does at the owner's word. Each throws why there is no host, but for reads: what is stored is told all the same. */
 export function agentsHandlers(services: Pick<Services, 'store' | 'clock' | 'config' | 'keyring' | 'parts'>): Handlers<Routes> {
   const { store, parts } = services
-  const host = parts.host.get()
+  const { host } = parts
+  const read = agentsReadHandlers(services)
   const detail = (view: AgentDetail) => detailAnswer(services, view)
   return {
-    ...agentsReadHandlers(services),
-    listAgents: () => ({ agents: host.list().map(summaryAnswer) }),
-    getAgent: ({ name }) => detail(host.get(name)),
-    spawnAgent: async (request) => detail(await host.spawn({ ...request, brain: request.brain as BrainInput | undefined })),
-    startAgent: async ({ name }) => detail(await host.resume(name)),
-    pauseAgent: async ({ name }) => detail(await host.pause(name)),
-    tickAgent: async ({ name }) => tickAnswer(await host.tick(name)),
+    ...read,
+    listAgents: (input, call) => {
+      const running = host.peek()
+      return running === undefined ? read.listAgents(input, call) : { agents: running.list().map(summaryAnswer) }
+    },
+    getAgent: (input, call) => {
+      const running = host.peek()
+      return running === undefined ? read.getAgent(input, call) : detail(running.get(input.name))
+    },
+    spawnAgent: async (request) => detail(await host.get().spawn({ ...request, brain: request.brain as BrainInput | undefined })),
+    startAgent: async ({ name }) => detail(await host.get().resume(name)),
+    pauseAgent: async ({ name }) => detail(await host.get().pause(name)),
+    tickAgent: async ({ name }) => tickAnswer(await host.get().tick(name)),
     setAgent: async ({ name, new_name, brain, ...settings }) => {
+      const running = host.get()
       const change = { ...settings, ...given({ name: new_name }) }
       const current = agentNamed(store, name).brain
-      return detail(await host.set(name, brain === undefined ? change : { ...change, brain: mergedBrain(current, brain) }))
+      return detail(await running.set(name, brain === undefined ? change : { ...change, brain: mergedBrain(current, brain) }))
     },
     setGoals: async ({ name, goals }) => ({
-      goals: await host.setGoals(
+      goals: await host.get().setGoals(
         name,
         goals.map((description) => ({ description })),
       ),
     }),
     deleteAgent: async ({ name }) => {
+      const running = host.get()
       const { npub } = agentNamed(store, name)
-      const gone = await host.delete(name, { moveFunds: true })
+      const gone = await running.delete(name, { moveFunds: true })
       return { name: gone.name, npub, swept_sats: sats(gone.moved_sats) }
     },
-    exportAgent: ({ name }) => ({ ...host.export(name) }),
+    exportAgent: ({ name }) => ({ ...host.get().export(name) }),
     fundAgent: async ({ name, amount_sats }, call) => {
+      // Where no agents run, none is funded.
+      host.get()
       const agent = agentNamed(store, name)
       const owner = { kind: 'agent', pubkey: agent.pubkey } as const
       const node = { kind: 'node', pubkey: services.keyring.node().pubkey } as const

@@ -25,9 +25,9 @@ const DEFAULT_HISTORY = 20
 const FAUCET_WAIT_MS = 30_000
 const POLL_MS = 250
 
-/** @throws why there is no wallet */
+/** Each throws why there is no wallet, but for what is stored. */
 export function walletHandlers(services: WalletServices): Handlers<typeof walletRoutes> {
-  const wallets = services.parts.wallets.get()
+  const { wallets } = services.parts
   const open = (name: string) => openWallet(services, name)
   return {
     ...walletReadHandlers(services),
@@ -85,14 +85,14 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
     }),
     restoreWallet: async ({ wallet }) => {
       const opened = open(wallet)
-      const { foundSats, problems } = await wallets.restoreAll(opened.owner)
+      const { foundSats, problems } = await wallets.get().restoreAll(opened.owner)
       return { wallet, restored_sats: foundSats, balance_sats: opened.balance().balanceSats, problems: [...problems] }
     },
-    listMints: () => ({ mints: wallets.mints().map(mintView) }),
-    addMint: async ({ url, cap_sats }) => mintView(await wallets.addMint(url, cap_sats === undefined ? undefined : sats(cap_sats))),
-    moveMint: async ({ from, to }) => mintView(await wallets.moveMint(from, to)),
+    listMints: () => ({ mints: wallets.get().mints().map(mintView) }),
+    addMint: async ({ url, cap_sats }) => mintView(await wallets.get().addMint(url, cap_sats === undefined ? undefined : sats(cap_sats))),
+    moveMint: async ({ from, to }) => mintView(await wallets.get().moveMint(from, to)),
     removeMint: async ({ url }) => {
-      await wallets.removeMint(url)
+      await wallets.get().removeMint(url)
       return { url }
     },
   }
