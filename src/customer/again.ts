@@ -2,26 +2,19 @@
  * Asks the same job again of one key alone, addressed and encrypted, when the only invoice that could be paid is named by
  * several: the answer's invoice is that key's, since nobody else is asked.
  */
-import { type Clock, unixSeconds } from '../base/clock.ts'
+
+import { unixSeconds } from '../base/clock.ts'
 import { isPylonError, messageOf } from '../base/errors.ts'
-import type { Logger } from '../base/logger.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
-import type { IdentifiedEvent, Nostr } from '../nostr/types.ts'
+import type { IdentifiedEvent } from '../nostr/types.ts'
 import { insertRepeatedRequest, repeatedRequests } from '../store/buying/purchase-claims.ts'
 import { notePurchase, type OfferRow, type PurchaseRow } from '../store/buying/purchases.ts'
 import { all } from '../store/commands.ts'
 import { purchaseRequestMessage } from '../store/keys.ts'
 import { enqueueEvent } from '../store/nostr/outbox.ts'
-import type { Store } from '../store/store.ts'
+import type { CustomerDeps } from './deps.ts'
 import { orderOf, type PurchaseLog } from './purchase-log.ts'
 import { buildRequest } from './request.ts'
-
-export interface AgainDeps {
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
-  readonly nostr: Nostr
-}
 
 /** Keys that are asked one after the other; copies come by the dozen. */
 const MAX_ASKED = 3
@@ -29,10 +22,10 @@ const MAX_WAIT_MS = 10_000
 const MIN_WAIT_MS = 1_000
 
 export class AskAgain {
-  readonly #deps: AgainDeps
+  readonly #deps: CustomerDeps
   readonly #log: PurchaseLog
 
-  constructor(deps: AgainDeps, log: PurchaseLog) {
+  constructor(deps: CustomerDeps, log: PurchaseLog) {
     this.#deps = deps
     this.#log = log
   }

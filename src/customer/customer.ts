@@ -1,16 +1,11 @@
 /** Buys work: one request, the best acceptable offer, one payment, one result; every step is stored before it is taken. */
 
-import type { NetworkName } from '../base/advice.ts'
 import { satsToMsats } from '../base/amounts.ts'
-import { type Clock, unixSeconds } from '../base/clock.ts'
-import type { Config } from '../base/config.ts'
+import { unixSeconds } from '../base/clock.ts'
 import { PylonError, toPylonError } from '../base/errors.ts'
 import { given } from '../base/given.ts'
-import type { Logger } from '../base/logger.ts'
-import type { Scope } from '../base/scope.ts'
 import { identify } from '../nostr/nips/nip01.ts'
 import { buildCancel } from '../nostr/nips/nip90.ts'
-import type { Nostr } from '../nostr/types.ts'
 import { repeatedRequests } from '../store/buying/purchase-claims.ts'
 import {
   getPurchase,
@@ -25,8 +20,8 @@ import {
 import { all } from '../store/commands.ts'
 import { purchaseCancelMessage, purchaseKey, purchaseRequestMessage } from '../store/keys.ts'
 import { enqueueEvent } from '../store/nostr/outbox.ts'
-import type { Store } from '../store/store.ts'
-import type { WalletEvent, Wallets } from '../wallet/types.ts'
+import type { WalletEvent } from '../wallet/types.ts'
+import type { CustomerDeps } from './deps.ts'
 import { findProvider } from './discovery.ts'
 import { endByAnswers, unsent, whyNothingCame } from './ending.ts'
 import { Inbox, LATE_ANSWERS_MS, LATE_REFUNDS_MS } from './inbox.ts'
@@ -39,18 +34,6 @@ import { buildRequest } from './request.ts'
 import { isSettled } from './states.ts'
 import { Turns } from './turns.ts'
 import { type PurchaseView, purchaseView } from './view.ts'
-
-export interface CustomerDeps {
-  /** Owns what runs for purchases. */
-  readonly scope: Scope
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
-  readonly nostr: Nostr
-  readonly wallets: Wallets
-  readonly network?: NetworkName
-  readonly config: () => Config
-}
 
 const DAY_MS = 24 * 3600_000
 const SWEEP_EVERY_MS = 60_000

@@ -1,5 +1,5 @@
 /** How a purchase ends by what the keys say that were asked or paid. */
-import type { Clock } from '../base/clock.ts'
+
 import { PylonError } from '../base/errors.ts'
 import { listResults, type PurchaseResultRow } from '../store/buying/purchase-claims.ts'
 import { listAnswers, listOffers, type PurchaseRow } from '../store/buying/purchases.ts'
@@ -7,12 +7,8 @@ import { purchaseRequestMessage } from '../store/keys.ts'
 import { wasTaken, whyRefused } from '../store/nostr/outbox.ts'
 import type { Store } from '../store/store.ts'
 import { claimantsOf } from './claims.ts'
+import type { CustomerDeps } from './deps.ts'
 import { orderOf, type PurchaseLog } from './purchase-log.ts'
-
-interface EndingDeps {
-  readonly store: Store
-  readonly clock: Clock
-}
 
 /** Results that count: of the keys that were asked or paid, of anybody while nobody is. */
 export function resultsThatCount(store: Store, row: PurchaseRow): PurchaseResultRow[] {
@@ -33,7 +29,12 @@ export function silentClaimants(store: Store, row: PurchaseRow): string[] {
  * Ends it where every key has spoken that may have the money, or the time is up: no result is final by being first. With
  * different results none is `result`: its owner sees all.
  */
-export async function endByAnswers(deps: EndingDeps, log: PurchaseLog, id: string, error?: PylonError): Promise<void> {
+export async function endByAnswers(
+  deps: Pick<CustomerDeps, 'store' | 'clock'>,
+  log: PurchaseLog,
+  id: string,
+  error?: PylonError,
+): Promise<void> {
   const row = log.row(id)
   const results = resultsThatCount(deps.store, row)
   // What nobody was paid for, nobody answers for: it is the end only where no offer is left that could be paid.

@@ -1,12 +1,10 @@
 /** What is heard about purchases: every answer is claimed, judged and acted upon; the same one twice changes nothing. */
+
 import { backoffMs } from '../base/backoff.ts'
-import type { Clock } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
-import type { Logger } from '../base/logger.ts'
-import type { Scope } from '../base/scope.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import { requestIdsOf } from '../nostr/nips/nip90-answers.ts'
-import type { Nostr, NostrEvent } from '../nostr/types.ts'
+import type { NostrEvent } from '../nostr/types.ts'
 import { getRepeatedRequest, keepResult, refuseRepeatedRequest } from '../store/buying/purchase-claims.ts'
 import {
   claimAnswer,
@@ -19,9 +17,9 @@ import {
   wasAnswerHeard,
 } from '../store/buying/purchases.ts'
 import { all } from '../store/commands.ts'
-import type { Store } from '../store/store.ts'
 import { type Answer, readAnswer } from './answers.ts'
 import { claimantsOf, isOpenRequest, isPrivate, paidOffer, paymentOf } from './claims.ts'
+import type { CustomerDeps } from './deps.ts'
 import { endByAnswers } from './ending.ts'
 import { type From, isSameOffer, type NewOffer, newClaim, newOffer, type OfferAnswer, paymentIn, termsOf } from './heard.ts'
 import { judgeOffer } from './order.ts'
@@ -51,14 +49,6 @@ const MAX_ENDS_OF_KEY = 200
 const MAX_CLAIMANTS = 200
 const COPIED = 'carries the invoice of another key'
 
-interface InboxDeps {
-  readonly scope: Scope
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
-  readonly nostr: Pick<Nostr, 'keyring'>
-}
-
 /** Which of our requests an event answers, and of whom alone that one was made. */
 interface About {
   readonly row: PurchaseRow
@@ -74,13 +64,13 @@ interface InboxParts {
 }
 
 export class Inbox {
-  readonly #deps: InboxDeps
+  readonly #deps: CustomerDeps
   readonly #log: PurchaseLog
   readonly #turns: Turns
   readonly #paying: Paying
   readonly #refunds: Refunds
 
-  constructor(deps: InboxDeps, { log, turns, paying, refunds }: InboxParts) {
+  constructor(deps: CustomerDeps, { log, turns, paying, refunds }: InboxParts) {
     this.#deps = deps
     this.#log = log
     this.#turns = turns

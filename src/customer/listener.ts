@@ -1,20 +1,15 @@
 /** Hears every answer to the customer's jobs: one live query that is open (EOSE seen) before a request goes out. */
+
 import { messageOf } from '../base/errors.ts'
 import { KeyedQueue } from '../base/keyed-queue.ts'
-import type { Logger } from '../base/logger.ts'
 import type { Scope } from '../base/scope.ts'
 import type { Nostr, NostrEvent, Subscription } from '../nostr/types.ts'
+import type { CustomerDeps } from './deps.ts'
 
 const FEEDBACK_KIND = 7000
 /** Providers date their answers by their own clock. */
 const SKEW_S = 600
 const EOSE_TIMEOUT_MS = 5_000
-
-interface ListenerDeps {
-  readonly scope: Scope
-  readonly nostr: Nostr
-  readonly logger: Logger
-}
 
 export class AnswerListener {
   readonly #nostr: Nostr
@@ -25,7 +20,7 @@ export class AnswerListener {
   #sinceMs = Number.POSITIVE_INFINITY
   #subscription: Subscription | undefined
 
-  constructor({ scope, nostr, logger }: ListenerDeps, onEvent: (event: NostrEvent) => Promise<void>) {
+  constructor({ scope, nostr, logger }: Pick<CustomerDeps, 'scope' | 'nostr' | 'logger'>, onEvent: (event: NostrEvent) => Promise<void>) {
     this.#nostr = nostr
     this.#scope = scope.child('answers', { onFailure: ({ error }) => logger.warn({ err: messageOf(error) }, 'an answer was not taken') })
     this.#scope.atEnd('subscription', () => this.#subscription?.close())

@@ -1,39 +1,27 @@
 /** Pays for a purchase, once: the cheapest usable offer by its invoice, or a locked token sent along. */
+
 import { sats } from '../base/amounts.ts'
-import type { Clock } from '../base/clock.ts'
-import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError, toPylonError } from '../base/errors.ts'
-import type { Logger } from '../base/logger.ts'
-import type { Nostr } from '../nostr/types.ts'
 import { listOffers, movePurchase, notePaid, type OfferRow, type PurchaseRow, setOfferState } from '../store/buying/purchases.ts'
 import { all } from '../store/commands.ts'
 import { purchasePaymentKey, purchaseTokenKey } from '../store/keys.ts'
-import type { Store } from '../store/store.ts'
-import type { SentToken, Wallet, WalletEvent, Wallets } from '../wallet/types.ts'
+import type { SentToken, Wallet, WalletEvent } from '../wallet/types.ts'
 import { AskAgain } from './again.ts'
 import { contestedOffers } from './claims.ts'
+import type { CustomerDeps } from './deps.ts'
 import type { PaidProvider } from './discovery.ts'
 import { customerWallet, feesLeft, inWordsOfLimit, JOB_EXPENSE_ACCOUNT, RECLAIM_AFTER_MS, topUp } from './funding.ts'
 import { costLimit } from './order.ts'
 import { orderOf, type PurchaseLog } from './purchase-log.ts'
 import type { Turns } from './turns.ts'
 
-interface PayingDeps {
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
-  readonly nostr: Nostr
-  readonly wallets: Wallets
-  readonly config: () => Config
-}
-
 export class Paying {
-  readonly #deps: PayingDeps
+  readonly #deps: CustomerDeps
   readonly #log: PurchaseLog
   readonly #turns: Turns
   readonly #again: AskAgain
 
-  constructor(deps: PayingDeps, log: PurchaseLog, turns: Turns) {
+  constructor(deps: CustomerDeps, log: PurchaseLog, turns: Turns) {
     this.#deps = deps
     this.#log = log
     this.#turns = turns

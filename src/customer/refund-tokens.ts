@@ -9,7 +9,7 @@ import { refundTokenKey } from '../store/keys.ts'
 import type { Store } from '../store/store.ts'
 import { customerWallet, type FundingDeps } from './funding.ts'
 
-export interface RefundTokensDeps extends FundingDeps {
+interface RefundTokensDeps extends FundingDeps {
   readonly store: Store
   readonly clock: Clock
   readonly logger: Logger

@@ -1,32 +1,25 @@
 /** Gets back what a purchase cost and did not bring: redeems every refund that comes, takes back a token that nobody took. */
+
 import type { Sats } from '../base/amounts.ts'
-import type { Clock } from '../base/clock.ts'
 import { PylonError } from '../base/errors.ts'
-import type { Logger } from '../base/logger.ts'
 import { getPurchase, type PurchaseRow, purchasesWithTokenOut } from '../store/buying/purchases.ts'
 import { causesWithRefund } from '../store/buying/refund-tokens.ts'
 import { purchaseKey, purchaseTokenKey } from '../store/keys.ts'
-import type { Store } from '../store/store.ts'
 import type { Wallet } from '../wallet/types.ts'
 import { claimantsOf } from './claims.ts'
+import type { CustomerDeps } from './deps.ts'
 import { resultsThatCount, silentClaimants } from './ending.ts'
-import { customerWallet, type FundingDeps, JOB_EXPENSE_ACCOUNT, RECLAIM_AFTER_MS } from './funding.ts'
+import { customerWallet, JOB_EXPENSE_ACCOUNT, RECLAIM_AFTER_MS } from './funding.ts'
 import type { PurchaseLog } from './purchase-log.ts'
 import { RefundTokens, redeemedSats } from './refund-tokens.ts'
 import { isSettled } from './states.ts'
 
-interface RefundsDeps extends FundingDeps {
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
-}
-
 export class Refunds {
-  readonly #deps: RefundsDeps
+  readonly #deps: CustomerDeps
   readonly #log: PurchaseLog
   readonly #tokens: RefundTokens
 
-  constructor(deps: RefundsDeps, log: PurchaseLog) {
+  constructor(deps: CustomerDeps, log: PurchaseLog) {
     this.#deps = deps
     this.#log = log
     this.#tokens = new RefundTokens(deps)

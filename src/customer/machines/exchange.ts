@@ -1,11 +1,9 @@
 /** One command to a node over Nostr: listen first, then publish, and again under the same idempotency key until it is answered. */
 
-import { type Clock, unixSeconds } from '../../base/clock.ts'
+import { unixSeconds } from '../../base/clock.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
 import { stringify } from '../../base/json.ts'
-import type { Logger } from '../../base/logger.ts'
-import type { Scope } from '../../base/scope.ts'
 import type { ControlCommandInput } from '../../nostr/control/commands.ts'
 import {
   CONTROL_CMD_KIND,
@@ -24,18 +22,12 @@ import {
 } from '../../nostr/control/envelopes.ts'
 import { identify } from '../../nostr/nips/nip01.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
-import type { Nostr, NostrEvent } from '../../nostr/types.ts'
+import type { NostrEvent } from '../../nostr/types.ts'
 import { enqueueEvent, whyRefused } from '../../store/nostr/outbox.ts'
-import type { Store } from '../../store/store.ts'
+import type { CustomerDeps } from '../deps.ts'
 import { errorOfNode } from './node-error.ts'
 
-export interface ExchangeDeps {
-  readonly scope: Scope
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
-  readonly nostr: Nostr
-}
+export type ExchangeDeps = Pick<CustomerDeps, 'scope' | 'store' | 'clock' | 'logger' | 'nostr'>
 
 export interface ExchangeOrder {
   /** 64 hex digits. */

@@ -1,22 +1,18 @@
 /** Rents and steers machines of any node with the customer key: one command at a time, paid at most once, taken up again after a restart. */
-import type { NetworkName } from '../../base/advice.ts'
+
 import { type Msats, msats } from '../../base/amounts.ts'
-import { type Clock, rfc3339 } from '../../base/clock.ts'
-import type { Config } from '../../base/config.ts'
+import { rfc3339 } from '../../base/clock.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { asRecord, type Json } from '../../base/json.ts'
-import type { Logger } from '../../base/logger.ts'
 import { type Random, randomHex } from '../../base/random.ts'
-import type { Scope } from '../../base/scope.ts'
 import { type ControlCommandInput, READING_COMMANDS } from '../../nostr/control/commands.ts'
 import type { RuntimeDescriptor } from '../../nostr/control/descriptor.ts'
 import { type ControlResult, type ControlStatus, commandDigest } from '../../nostr/control/envelopes.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
-import type { Nostr } from '../../nostr/types.ts'
 import { answerRental, claimRental, getRental, listRentals, openRentals, type RentalRow, rentalsOf } from '../../store/buying/rentals.ts'
 import { feesOfCause } from '../../store/money/swap-fees.ts'
 import type { Store } from '../../store/store.ts'
-import type { Wallets } from '../../wallet/types.ts'
+import type { CustomerDeps } from '../deps.ts'
 import { decodeOrder, GRACE_MS, isPayable, leaseSecondsOf, runtimeOf, timeoutMsOf } from './command-facts.ts'
 import { exchange, isSilence } from './exchange.ts'
 import { causeOf, type LeaseTerms, learnPayment, payLease } from './lease-payment.ts'
@@ -24,18 +20,9 @@ import { type FoundOffer, findOffers, type OfferFilter } from './offers.ts'
 import { commandOwnNode, type OwnNode } from './own-node.ts'
 import { RentalWatch } from './rental-watch.ts'
 
-export interface TenantDeps {
-  /** Owns the commands that are under way. */
-  readonly scope: Scope
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
-  readonly nostr: Nostr
-  readonly wallets: Wallets
-  readonly network?: NetworkName
+export interface TenantDeps extends CustomerDeps {
   /** The machines of this node itself, where it has any. */
   readonly own?: OwnNode
-  readonly config: () => Config
 }
 
 export interface TenantOrder {
