@@ -9,7 +9,7 @@ import type { Home } from '../base/paths.ts'
 import type { RunningWork, Scope } from '../base/scope.ts'
 import { Customer } from '../customer/customer.ts'
 import { Tenant } from '../customer/machines/tenant.ts'
-import { createHost, type Host } from '../host/host.ts'
+import { Host } from '../host/host.ts'
 import type { HomeKeyring } from '../nostr/keys/keyring.ts'
 import { createNostr } from '../nostr/nostr.ts'
 import type { Nostr } from '../nostr/types.ts'
@@ -163,10 +163,10 @@ export class NodeParts {
     needs: { nostr: this.nostr, wallets: this.wallets },
     wants: { zapAddresses: this.zapAddresses },
     off: () => this.#offByMode('host'),
-    build: ({ zapAddresses, ...found }, scope): Host => {
+    build: ({ zapAddresses, ...found }, scope) => {
       const common = { ...this.#common(scope), ...found, keyring: this.#deps.keyring }
       const sendZap = createZapSender({ ...common, invoiceNetwork: this.#invoiceNetwork() })
-      return createHost({ ...common, sendZap, ...given({ zapAddresses }) })
+      return new Host({ ...common, sendZap, ...given({ zapAddresses }) })
     },
     start: (host) => host.start(),
     stop: (host, drainMs) => host.close(drainMs),

@@ -23,43 +23,7 @@ import { Ticker } from './tick.ts'
 import { Upkeep } from './upkeep.ts'
 import { type AgentDetail, type AgentView, readLog, readMemory, type TickView, viewAgent, viewDetail, viewTick } from './view.ts'
 
-export interface Host {
-  /** Takes up all agents; again after an unlock. Resolves when each is scheduled; addresses and profiles follow on their own. */
-  start(): Promise<void>
-  /** Stops thinking at once, lets actions end; what is left open goes on at the next start. */
-  close(drainMs: number): Promise<void>
-  status(): { state: 'ok' | 'degraded' | 'off'; reason?: string; agents: AgentView[] }
-  /** @throws locked, invalid_request, agent_exists, agent_name_invalid, brain_invalid, script_invalid, identity_invalid */
-  spawn(spec: SpawnSpec): Promise<AgentDetail>
-  list(): AgentView[]
-  /** By name, npub or hex key. @throws agent_not_found */
-  get(ref: string): AgentDetail
-  /** Ends a pause. @throws agent_not_found */
-  resume(ref: string): Promise<AgentDetail>
-  /** @throws agent_not_found */
-  pause(ref: string): Promise<AgentDetail>
-  /** Looks at the agent's wallet now instead of within seconds: after funding it. @throws agent_not_found */
-  refresh(ref: string): Promise<AgentDetail>
-  /** One tick now; resolves when it has ended. @throws agent_not_found, conflict */
-  tick(ref: string): Promise<TickView>
-  /** @throws agent_not_found, and as spawn */
-  set(ref: string, change: AgentChange): Promise<AgentDetail>
-  goals(ref: string): GoalRow[]
-  setGoals(ref: string, goals: readonly GoalSpec[]): Promise<GoalRow[]>
-  memory(ref: string, options?: { limit?: number }): { type: string; content: string; created_at: string }[]
-  /** Newest first. */
-  log(ref: string, options?: { limit?: number }): TickView[]
-  /** @throws conflict while its wallet holds sats, unless `moveFunds` moves them to the node first */
-  delete(ref: string, options?: { moveFunds?: boolean }): Promise<{ name: string; moved_sats: number }>
-  /** Everything to go on elsewhere, secrets included: what spawn takes as `import`. @throws locked */
-  export(ref: string): AgentBundle
-}
-
-export function createHost(deps: HostDeps): Host {
-  return new AgentHost(deps)
-}
-
-class AgentHost implements Host {
+export class Host {
   readonly #deps: HostDeps
   readonly #thinking: Scope
   readonly #inbox: Inbox
@@ -83,6 +47,7 @@ class AgentHost implements Host {
     this.#overhearing = new Overhearing(deps, (pubkey, event) => this.#inbox.receive(pubkey, event))
   }
 
+  /** Takes up all agents; again after an unlock. Resolves when each is scheduled; addresses and profiles follow on their own. */
   async start(): Promise<void> {
     if (this.#isOn || this.#deps.scope.isClosing) return
     const { keyring, store } = this.#deps
@@ -102,6 +67,7 @@ class AgentHost implements Host {
     this.#scheduler.start()
   }
 
+  /** Stops thinking at once, lets actions end; what is left open goes on at the next start. */
   async close(drainMs: number): Promise<void> {
     this.#inbox.close()
     await Promise.all([this.#thinking.close(), this.#deps.scope.close(drainMs)])
@@ -122,10 +88,12 @@ class AgentHost implements Host {
     return listAgents(this.#deps.store).map((row) => this.#view(row))
   }
 
+  /** By name, npub or hex key. @throws agent_not_found */
   get(ref: string): AgentDetail {
     return this.#detail(this.#find(ref))
   }
 
+  /** @throws locked, invalid_request, agent_exists, agent_name_invalid, brain_invalid, script_invalid, identity_invalid */
   async spawn(spec: SpawnSpec): Promise<AgentDetail> {
     if (this.#deps.keyring.locked) throw new PylonError('locked', 'The keys are locked; run: pylon unlock.')
     const pubkey = await this.#spawning.run('spawn', () => this.#insert(spec))
@@ -154,6 +122,7 @@ class AgentHost implements Host {
     return signer.pubkey
   }
 
+  /** Ends a pause. @throws agent_not_found */
   async resume(ref: string): Promise<AgentDetail> {
     const agent = this.#find(ref)
     await resumeAgent(this.#deps, agent)
@@ -161,6 +130,7 @@ class AgentHost implements Host {
     return this.#detail(this.#byPubkey(agent.pubkey))
   }
 
+  /** @throws agent_not_found */
   async pause(ref: string): Promise<AgentDetail> {
     const agent = this.#find(ref)
     await pauseAgent(this.#deps, agent)
@@ -168,12 +138,14 @@ class AgentHost implements Host {
     return this.#detail(this.#byPubkey(agent.pubkey))
   }
 
+  /** Looks at the agent's wallet now instead of within seconds: after funding it. @throws agent_not_found */
   async refresh(ref: string): Promise<AgentDetail> {
     const agent = this.#find(ref)
     if (this.#isOn && !this.#deps.scope.isClosing) await this.#upkeep.lookAtWallet(agent.pubkey)
     return this.#detail(this.#byPubkey(agent.pubkey))
   }
 
+  /** One tick now; resolves when it has ended. @throws agent_not_found, conflict */
   async tick(ref: string): Promise<TickView> {
     const agent = this.#find(ref)
     await this.#upkeep.follow(agent.pubkey)
@@ -183,6 +155,7 @@ class AgentHost implements Host {
     return viewTick(this.#deps.store, tick)
   }
 
+  /** @throws agent_not_found, and as spawn */
   async set(ref: string, change: AgentChange): Promise<AgentDetail> {
     const agent = this.#find(ref)
     const patch = parsePatch(change, agent)
@@ -217,10 +190,12 @@ class AgentHost implements Host {
     return readMemory(this.#deps.store, this.#find(ref).pubkey, options.limit ?? 50)
   }
 
+  /** Newest first. */
   log(ref: string, options: { limit?: number } = {}): TickView[] {
     return readLog(this.#deps.store, this.#find(ref).pubkey, options.limit ?? 20)
   }
 
+  /** @throws conflict while its wallet holds sats, unless `moveFunds` moves them to the node first */
   async delete(ref: string, options: { moveFunds?: boolean } = {}): Promise<{ name: string; moved_sats: number }> {
     const agent = this.#find(ref)
     const { store, wallets, clock } = this.#deps
@@ -246,6 +221,7 @@ class AgentHost implements Host {
     return { name: agent.name, moved_sats: Number(moved) }
   }
 
+  /** Everything to go on elsewhere, secrets included: what spawn takes as `import`. @throws locked */
   export(ref: string): AgentBundle {
     return bundleOf(this.#deps, this.#find(ref))
   }

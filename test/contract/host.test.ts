@@ -6,7 +6,7 @@ import { systemClock } from '../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../src/base/config.ts'
 import { createDialer } from '../../src/base/dialer.ts'
 import { silentLogger } from '../../src/base/logger.ts'
-import { createHost, type Host } from '../../src/host/host.ts'
+import { Host } from '../../src/host/host.ts'
 import { HomeKeyring } from '../../src/nostr/keys/keyring.ts'
 import { createSigner } from '../../src/nostr/keys/signer.ts'
 import { buildDm04 } from '../../src/nostr/nips/nip04.ts'
@@ -57,7 +57,7 @@ async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
     mintUrl: sandbox.mintUrl,
   })
   const sendZap = createZapSender({ ...common, dialer, nostr, wallets })
-  const host = createHost({ ...common, scope: scope.child('host'), dialer, nostr, keyring, wallets, sendZap, zapAddresses })
+  const host = new Host({ ...common, scope: scope.child('host'), dialer, nostr, keyring, wallets, sendZap, zapAddresses })
   nostr.start()
   await wallets.start()
   await wallets.addMint(sandbox.mintUrl)

@@ -3,7 +3,7 @@ import { describe, expect, it, vi } from 'vitest'
 import { ManualClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { createHost } from '../../../src/host/host.ts'
+import { Host } from '../../../src/host/host.ts'
 import { HomeKeyring } from '../../../src/nostr/keys/keyring.ts'
 import { putGoal } from '../../../src/store/agents/goals.ts'
 import { hear, wasHeard } from '../../../src/store/agents/heard.ts'
@@ -145,7 +145,7 @@ describe('a locked home', () => {
     const store = Store.open(join(dir, 'pylon.db'))
     const clock = new ManualClock(world.clock.now() + DAY)
     const keyring = new HomeKeyring({ store, clock, logger: silentLogger, nodePubkey: world.keyring.node().pubkey })
-    const host = createHost({ ...world.deps, scope: testScope(clock), store, clock, keyring, config: () => DEFAULT_CONFIG })
+    const host = new Host({ ...world.deps, scope: testScope(clock), store, clock, keyring, config: () => DEFAULT_CONFIG })
     await host.start()
     expect(host.status()).toMatchObject({
       state: 'degraded',

@@ -6,7 +6,7 @@ import { ManualClock } from '../../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { createHost, type Host } from '../../../src/host/host.ts'
+import { Host } from '../../../src/host/host.ts'
 import type { HostDeps } from '../../../src/host/parts.ts'
 import { HomeKeyring } from '../../../src/nostr/keys/keyring.ts'
 import { secretOfAccount, seedOfWords } from '../../../src/nostr/keys/mnemonic.ts'
@@ -246,7 +246,7 @@ export async function startWorld(options: {
     sendZap: zapSender(outside),
     ...options.deps,
   }
-  const host = createHost(deps)
+  const host = new Host(deps)
   await host.start()
   await relay.flush()
   return {
