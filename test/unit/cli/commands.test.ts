@@ -357,6 +357,7 @@ test('a live node that is started beside a sandbox node says whom commands mean'
       locked: false,
       sandbox: null,
     },
+    work: { count: 0, oldest: [] },
     ...{ identity: null, host: { ...part, agents: [] }, relays: [], refused: [], store: part, earnings: { total_msats: msats(0n) } },
     provider: { ...part, kinds: [], verifier: null, backends: [], jobs: {} },
     wallet: { ...part, balance_sats: sats(0n), at_risk_sats: sats(0n), mints: [] },
