@@ -1,13 +1,14 @@
 /** Sales of a home that an earlier version left: what was paid is served, what goes back goes back once, at the amounts that were noted then. */
+
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { msats, sats } from '../../../src/base/amounts.ts'
+import type { JobState } from '../../../src/base/states.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { all, type Command } from '../../../src/store/commands.ts'
 import { saleInvoiceKey, saleRefundKey } from '../../../src/store/keys.ts'
 import { accountBalance, balancesOf, depositOf, postEntry } from '../../../src/store/money/ledger.ts'
 import { claimJob, type JobPatch, type NewJob, transitionJob } from '../../../src/store/selling/job-steps.ts'
-import type { JobState } from '../../../src/store/selling/jobs.ts'
 import { Store } from '../../../src/store/store.ts'
 import { MINT } from '../../support/memory-mint.ts'
 import { request, scriptedBackend, startNode, World } from './world.ts'
