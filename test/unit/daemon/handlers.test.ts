@@ -12,6 +12,7 @@ import { boundRoutes } from '../../../src/daemon/handlers.ts'
 import type { PylonNode } from '../../../src/daemon/node.ts'
 import { Part } from '../../../src/daemon/part.ts'
 import type { NodeParts } from '../../../src/daemon/parts.ts'
+import type { Identity } from '../../../src/nostr/keys/identity.ts'
 import { insertPurchase } from '../../../src/store/buying/purchases.ts'
 import { Store } from '../../../src/store/store.ts'
 import { testScope } from '../../support/scope.ts'
@@ -26,6 +27,7 @@ async function handlerOf(customer: () => Partial<Customer>) {
   const node: Partial<PylonNode> = {
     ...{ store, clock: new ManualClock(), config: () => DEFAULT_CONFIG, network: 'live' },
     parts: { customer: part } as NodeParts,
+    identity: { pubkey: 'a'.repeat(64) } as Identity,
   }
   const routes = boundRoutes(node as PylonNode, {} as Tasks)
   const { path, method } = purchasesRoutes.getPurchase

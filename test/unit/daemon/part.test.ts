@@ -88,6 +88,7 @@ test('an end is told first, then what runs has the time that is left of its own 
     ends.push('in time')
   })
   own?.spawn('stubborn', () => new Promise(() => {}))
+  await clock.advance(0)
   const stopping = part.stop(logger, 7000)
   await clock.advance(4950)
   expect(told).toEqual([5000])
