@@ -157,6 +157,12 @@ class Storm {
         () => network.down(MINT),
         () => network.up(MINT),
       )
+    if (world.below(3) === 0)
+      this.#sometime(
+        () => world.mintFaults.apply({ hold_melts: 1 }),
+        () => this.#releaseMelts(),
+      )
+    if (world.below(4) === 0) this.#sometime(() => world.mint.rotateKeyset(world.isFree ? 0 : undefined))
     for (const node of nodes) if (world.below(3) > 0) this.#sometime(() => this.#killSoon(node))
   }
 
@@ -166,6 +172,7 @@ class Storm {
     const { network } = this.#world
     network.weather = CALM
     for (const origin of [...RELAYS, MINT]) network.up(origin)
+    this.#releaseMelts()
     for (const node of this.#world.nodes) node.killAt({ commits: Number.POSITIVE_INFINITY, when: 'before', onDead: () => undefined })
     for (const node of this.#down) this.#restart(node)
   }
@@ -181,6 +188,12 @@ class Storm {
       begin()
       clock.after(this.#world.below(60_000), end)
     })
+  }
+
+  /** A payment that hangs goes through in the end, or does not. */
+  #releaseMelts(): void {
+    this.#world.mintFaults.apply({ hold_melts: 0 })
+    this.#world.mint.releaseMelts(this.#world.below(2) === 0 ? 'paid' : 'failed')
   }
 
   #killSoon(node: SimulatedNode): void {

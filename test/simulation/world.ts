@@ -43,6 +43,7 @@ export class World {
   readonly network: Network
   readonly mintDatabase: SandboxDatabase
   readonly mint: Mint
+  readonly mintFaults = new Faults()
   /** The mint takes no fees. */
   readonly isFree: boolean
   /** Of all nodes, in order. */
@@ -63,7 +64,7 @@ export class World {
     this.network = new Network(this.clock, this.random)
     const common = { clock: this.clock, random: this.random, logger: silentLogger }
     this.mintDatabase = new SandboxDatabase(':memory:', this.random)
-    this.mint = new Mint(this.mintDatabase, this.clock)
+    this.mint = new Mint(this.mintDatabase, this.clock, () => this.mintFaults.takeHeldMelt())
     this.isFree = this.below(2) === 0
     if (this.isFree) this.mint.rotateKeyset(0)
     this.network.serve(MINT, mintHost(this.mint, this.mintDatabase, this.clock))
@@ -173,7 +174,7 @@ export class SimulatedNode {
     const home = homeAt(dir)
     if (!existsSync(home.database)) writeFileSync(home.database, freshDatabase())
     const store = Store.open(home.database, { clock: process, hook: process })
-    const keyring = new HomeKeyring({ store, clock: process, logger, nodePubkey: this.identity.pubkey })
+    const keyring = new HomeKeyring({ store, clock: process, random: this.#world.chance, logger, nodePubkey: this.identity.pubkey })
     keyring.unlock(words)
     const scope = Scope.root(name, { clock: process, random: this.#world.chance }, ({ path, error }) => {
       // What fails because it is dead failed nowhere else.
