@@ -17,6 +17,13 @@ export interface From {
   readonly isAlone: boolean
 }
 
+/** An answer to a purchase, and how it stands to it. */
+export interface Heard {
+  readonly row: PurchaseRow
+  readonly event: NostrEvent
+  readonly from: From
+}
+
 /** What two offers share when paying one pays the other. */
 export function paymentIn({ bolt11, invoice }: OfferAnswer): string | undefined {
   return paymentOf({ bolt11, paymentHash: invoice?.paymentHash ?? null })
@@ -29,7 +36,7 @@ export function isSameOffer(known: OfferRow, event: NostrEvent, offer: OfferAnsw
 }
 
 /** @param isBound somebody was asked or paid: a no before that ends nothing, and is kept apart from one after it */
-export function newClaim(row: PurchaseRow, event: NostrEvent, answer: Answer, isBound: boolean) {
+export function newClaim({ row, event }: Heard, answer: Answer, isBound: boolean) {
   return {
     eventId: event.id,
     purchaseId: row.id,
@@ -41,7 +48,7 @@ export function newClaim(row: PurchaseRow, event: NostrEvent, answer: Answer, is
 
 export type NewOffer = ReturnType<typeof newOffer>
 
-export function newOffer(row: PurchaseRow, event: NostrEvent, offer: OfferAnswer, from: From, reason: string | null, at: number) {
+export function newOffer({ row, event, from }: Heard, offer: OfferAnswer, reason: string | null, at: number) {
   const { amountMsats, bolt11 } = offer
   const state: OfferRow['state'] = reason === null ? 'open' : 'unusable'
   const paymentHash = offer.invoice?.paymentHash ?? null

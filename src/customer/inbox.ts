@@ -21,7 +21,7 @@ import { type Answer, readAnswer } from './answers.ts'
 import { claimantsOf, isOpenRequest, isPrivate, paidOffer, paymentOf } from './claims.ts'
 import type { CustomerDeps } from './deps.ts'
 import { endByAnswers } from './ending.ts'
-import { type From, isSameOffer, type NewOffer, newClaim, newOffer, type OfferAnswer, paymentIn, termsOf } from './heard.ts'
+import { type From, type Heard, isSameOffer, type NewOffer, newClaim, newOffer, type OfferAnswer, paymentIn, termsOf } from './heard.ts'
 import { judgeOffer } from './order.ts'
 import type { Paying } from './paying.ts'
 import { orderOf, type PurchaseLog } from './purchase-log.ts'
@@ -123,28 +123,29 @@ export class Inbox {
     const answer = readAnswer(event, { kind: row.kind, signer: isOther ? undefined : nostr.keyring.customer() })
     if (answer === undefined || (isOther && answer.type !== 'offer' && answer.type !== 'result')) return
     // The same answer again (another relay, a restart) has the same effect: each of these bears being repeated.
-    await this.#apply(row, event, answer, { requestId, isBound, isAlone: askedAlone !== undefined })
+    await this.#apply({ row, event, from: { requestId, isBound, isAlone: askedAlone !== undefined } }, answer)
     this.#log.wake(id)
   }
 
-  async #apply(row: PurchaseRow, event: NostrEvent, answer: Answer, from: From): Promise<void> {
+  async #apply(heard: Heard, answer: Answer): Promise<void> {
     switch (answer.type) {
       case 'offer':
-        return this.#offered(row, event, answer, from)
+        return this.#offered(heard, answer)
       case 'result':
-        return this.#result(row, event, answer, from)
+        return this.#result(heard, answer)
       case 'error':
-        return this.#refused(row, event, answer, from)
+        return this.#refused(heard, answer)
       case 'processing':
-        if (!(await this.#claim(row, event, answer, from))) return
-        return this.#log.move(row.id, 'processing', `${npubOf(event.pubkey).slice(0, 12)} is working`)
+        if (!(await this.#claim(heard, answer))) return
+        return this.#log.move(heard.row.id, 'processing', `${npubOf(heard.event.pubkey).slice(0, 12)} is working`)
       case 'note':
-        await this.#claim(row, event, answer, from)
+        await this.#claim(heard, answer)
     }
   }
 
   /** Keeps an answer: false where there is no room for it. */
-  async #claim(row: PurchaseRow, event: NostrEvent, answer: Answer, from: From, offer?: NewOffer): Promise<boolean> {
+  async #claim(heard: Heard, answer: Answer, offer?: NewOffer): Promise<boolean> {
+    const { row, event, from } = heard
     const { store, clock } = this.#deps
     if (wasAnswerHeard(store, event.id)) return true
     const kept = countAnswers(store, row.id, event.pubkey)
@@ -154,21 +155,22 @@ export class Inbox {
         ? kept.offersOfKey < MAX_OFFERS_OF_KEY && (from.isBound || kept.offers < MAX_OFFERS)
         : kept.othersOfKey < (isEnd ? MAX_ENDS_OF_KEY : MAX_OTHERS_OF_KEY) && (from.isBound || kept.others < MAX_OTHERS)
     if (!hasRoom) return false
-    const claim = claimAnswer({ ...newClaim(row, event, answer, claimantsOf(store, row) !== undefined), at: clock.now() })
+    const claim = claimAnswer({ ...newClaim(heard, answer, claimantsOf(store, row) !== undefined), at: clock.now() })
     await store.write(all(claim, ...(offer === undefined ? [] : [insertOffer(offer)])))
     return true
   }
 
-  async #offered(row: PurchaseRow, event: NostrEvent, offer: OfferAnswer, from: From): Promise<void> {
+  async #offered(heard: Heard, offer: OfferAnswer): Promise<void> {
+    const { row, event, from } = heard
     const { store, clock } = this.#deps
     const known = listOffers(store, row.id)
     if (known.some((one) => one.eventId === event.id || isSameOffer(one, event, offer))) return
     const paid = paidOffer(known)
-    if (paid !== undefined) return this.#claimed(row, paid, event, offer, from)
+    if (paid !== undefined) return this.#claimed(heard, paid, offer)
     if (row.paidMsats > 0n || row.status === 'completed' || row.status === 'refunded') return
     const verdict = judgeOffer(orderOf(row), { ...offer, ...termsOf(offer.invoice, clock.now()) })
-    const reason = this.#isCopy(row, known, event, offer, from) ? COPIED : verdict.usable ? null : verdict.reason
-    if (!(await this.#claim(row, event, offer, from, newOffer(row, event, offer, from, reason, clock.now())))) return
+    const reason = this.#isCopy(heard, known, offer) ? COPIED : verdict.usable ? null : verdict.reason
+    if (!(await this.#claim(heard, offer, newOffer(heard, offer, reason, clock.now())))) return
     if (reason === null) return this.#usable(row, offer, from)
     // Noise of strangers is listed, and the purchase stays what it is.
     if (!from.isBound) return
@@ -195,22 +197,20 @@ export class Inbox {
   }
 
   /** An offer of the invoice that is paid, under another key: that key may be the one that has the money. */
-  async #claimed(row: PurchaseRow, paid: OfferRow, event: NostrEvent, offer: OfferAnswer, from: From): Promise<void> {
+  async #claimed(heard: Heard, paid: OfferRow, offer: OfferAnswer): Promise<void> {
+    const { row, event, from } = heard
     const { store, clock } = this.#deps
     const isSame = paymentOf(paid) === paymentIn(offer)
     const claimants = claimantsOf(store, row) ?? []
     if (!isSame || from.isAlone || claimants.includes(event.pubkey) || claimants.length >= MAX_CLAIMANTS) return
     const at = clock.now()
     await store.write(
-      all(
-        claimAnswer({ ...newClaim(row, event, offer, true), at }),
-        insertOffer(newOffer(row, event, offer, from, 'names the invoice that is paid', at)),
-      ),
+      all(claimAnswer({ ...newClaim(heard, offer, true), at }), insertOffer(newOffer(heard, offer, 'names the invoice that is paid', at))),
     )
   }
 
   /** Of an answer to us alone: an invoice that another key named before. Of any other: one that was made to us alone by another key. */
-  #isCopy(row: PurchaseRow, known: readonly OfferRow[], event: NostrEvent, offer: OfferAnswer, from: From): boolean {
+  #isCopy({ row, event, from }: Heard, known: readonly OfferRow[], offer: OfferAnswer): boolean {
     const payment = paymentIn(offer)
     const same = known.filter((one) => one.provider !== event.pubkey && payment !== undefined && paymentOf(one) === payment)
     if (!from.isAlone) return same.some((one) => isPrivate(row, one) && one.state !== 'unusable')
@@ -218,12 +218,13 @@ export class Inbox {
     return same.some((one) => one.receivedAt < askedAt)
   }
 
-  async #result(row: PurchaseRow, event: NostrEvent, answer: { type: 'result'; content: string }, from: From): Promise<void> {
+  async #result(heard: Heard, answer: { type: 'result'; content: string }): Promise<void> {
+    const { row, event, from } = heard
     const { store, clock } = this.#deps
     const isPaid = event.pubkey === row.provider
     const result = { eventId: event.id, purchaseId: row.id, provider: event.pubkey, content: answer.content, isPaid }
     const isNew = await store.write(keepResult({ ...result, at: clock.now() }))
-    await this.#claim(row, event, answer, from)
+    await this.#claim(heard, answer)
     const end = () => endByAnswers(this.#deps, this.#log, row.id)
     if (claimantsOf(store, row) !== undefined) await end()
     else {
@@ -236,8 +237,9 @@ export class Inbox {
   }
 
   /** An error of all that were asked or paid ends the purchase; one of somebody who might have served it is only noted. */
-  async #refused(row: PurchaseRow, event: NostrEvent, answer: Extract<Answer, { type: 'error' }>, from: From): Promise<void> {
-    await this.#claim(row, event, answer, from)
+  async #refused(heard: Heard, answer: Extract<Answer, { type: 'error' }>): Promise<void> {
+    const { row, event, from } = heard
+    await this.#claim(heard, answer)
     if (!from.isBound) return
     const error = new PylonError('job_failed', `The provider says ${answer.code}: ${answer.message}`)
     if (claimantsOf(this.#deps.store, row) === undefined) await this.#nextAfter(row, from)

@@ -20,6 +20,7 @@ import type { RuntimeClass } from './classes.ts'
 import { fail, toControlError } from './failures.ts'
 import type { EndedBy } from './lease-end.ts'
 import { LeaseProduct, type LeaseSale } from './lease-product.ts'
+import type { Emit } from './machines.ts'
 
 /** A token may be worth this beyond twice the price: what is over has to go back, and fills the mint meanwhile. */
 const MAX_OVER_SATS = 64n
@@ -51,8 +52,6 @@ export interface LeaseTerms {
   /** A token came with the command. */
   readonly byToken: boolean
 }
-
-type Emit = (status: ControlStatus) => void
 
 export class LeaseDesk {
   readonly #deps: LeaseDeps
