@@ -1,49 +1,51 @@
 /** Jobs: work that others ordered, and cancel requests that came before their job; job-steps.ts claims and moves them. */
 import type { Msats } from '../../base/amounts.ts'
 import { JOB_STATES, type JobState } from '../../base/states.ts'
-import { defineCommand, type Row } from '../commands.ts'
+import { defineCommand } from '../commands.ts'
 import { jobInvoiceKey, jobResultMessage } from '../keys.ts'
-import { amount, amountOrNull, int, intOrNull, json, jsonOrNull, text, textOrNull } from '../row.ts'
+import { int, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, table } from '../table.ts'
 import { forgetJobs, wasForgotten } from './unpaid-jobs.ts'
 
-export interface JobRow {
+/** Times are milliseconds since the epoch, but for `requestedAtS`. */
+export const jobs = table('jobs', {
   /** The id of the request event. */
-  readonly id: string
-  readonly transport: 'nip90'
-  readonly kind: number
-  readonly customerPubkey: string
-  readonly status: JobState
+  id: column.text(),
+  transport: column.text<'nip90'>(),
+  kind: column.int(),
+  customerPubkey: column.text(),
+  status: column.text<JobState>(),
   /** Whether the request named us, so that we may answer with an error. */
-  readonly directed: boolean
-  readonly encryption: 'none' | 'nip44' | 'nip04'
+  directed: column.flag(),
+  encryption: column.text<'none' | 'nip44' | 'nip04'>(),
   /** The request as it came, null once refused. */
-  readonly request: unknown
-  readonly answerRelays: readonly string[]
+  request: column.orNull(column.json<unknown>()),
+  answerRelays: column.json<readonly string[]>(),
   /** created_at of the request, unix seconds. */
-  readonly requestedAtS: number
-  /** Milliseconds since the epoch, as all times below. */
-  readonly deadline: number
-  readonly priceMsats: Msats
-  readonly bidMsats: Msats | null
-  readonly paymentMethod: 'none' | 'invoice' | 'token'
+  requestedAtS: column.int(),
+  deadline: column.int(),
+  priceMsats: column.amount<Msats>(),
+  bidMsats: column.orNull(column.amount<Msats>()),
+  paymentMethod: column.text<'none' | 'invoice' | 'token'>(),
   /** The bolt11 invoice that the customer was sent. */
-  readonly paymentRequest: string | null
-  readonly paymentExpiresAt: number | null
-  readonly mintUrl: string | null
-  readonly paidMsats: Msats
-  readonly attempts: number
-  readonly result: string | null
-  readonly resultEvent: unknown
-  readonly errorCode: string | null
-  readonly error: string | null
-  readonly refundSends: number
-  readonly refundNextAt: number | null
-  readonly createdAt: number
-  readonly startedAt: number | null
-  readonly completedAt: number | null
-  readonly updatedAt: number
-}
+  paymentRequest: column.orNull(column.text()),
+  paymentExpiresAt: column.orNull(column.int()),
+  mintUrl: column.orNull(column.text()),
+  paidMsats: column.amount<Msats>(),
+  attempts: column.int(),
+  result: column.orNull(column.text()),
+  resultEvent: column.orNull(column.json<unknown>()),
+  errorCode: column.orNull(column.text()),
+  error: column.orNull(column.text()),
+  refundSends: column.int(),
+  refundNextAt: column.orNull(column.int()),
+  createdAt: column.int(),
+  startedAt: column.orNull(column.int()),
+  completedAt: column.orNull(column.int()),
+  updatedAt: column.int(),
+})
+export type JobRow = RowOfTable<typeof jobs>
 
 export interface JobTransitionRow {
   readonly from: JobState | null
@@ -97,40 +99,6 @@ export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; 
   return gone.length
 })
 
-function decode(row: Row): JobRow {
-  return {
-    id: text(row, 'id'),
-    transport: 'nip90',
-    kind: int(row, 'kind'),
-    customerPubkey: text(row, 'customer_pubkey'),
-    status: text(row, 'status') as JobState,
-    directed: int(row, 'directed') === 1,
-    encryption: text(row, 'encryption') as JobRow['encryption'],
-    request: jsonOrNull(row, 'request'),
-    answerRelays: json<string[]>(row, 'answer_relays'),
-    requestedAtS: int(row, 'requested_at_s'),
-    deadline: int(row, 'deadline'),
-    priceMsats: amount(row, 'price_msats'),
-    bidMsats: amountOrNull(row, 'bid_msats'),
-    paymentMethod: text(row, 'payment_method') as JobRow['paymentMethod'],
-    paymentRequest: textOrNull(row, 'payment_request'),
-    paymentExpiresAt: intOrNull(row, 'payment_expires_at'),
-    mintUrl: textOrNull(row, 'mint_url'),
-    paidMsats: amount(row, 'paid_msats'),
-    attempts: int(row, 'attempts'),
-    result: textOrNull(row, 'result'),
-    resultEvent: jsonOrNull(row, 'result_event'),
-    errorCode: textOrNull(row, 'error_code'),
-    error: textOrNull(row, 'error'),
-    refundSends: int(row, 'refund_sends'),
-    refundNextAt: intOrNull(row, 'refund_next_at'),
-    createdAt: int(row, 'created_at'),
-    startedAt: intOrNull(row, 'started_at'),
-    completedAt: intOrNull(row, 'completed_at'),
-    updatedAt: int(row, 'updated_at'),
-  }
-}
-
 export function hasJob(store: Store, id: string): boolean {
   return store.sql('SELECT 1 FROM jobs WHERE id = ?').get(id) !== undefined
 }
@@ -140,10 +108,7 @@ export function isKnownJob(store: Store, id: string): boolean {
   return hasJob(store, id) || wasForgotten(store, id)
 }
 
-export function getJob(store: Store, id: string): JobRow | undefined {
-  const row = store.sql('SELECT * FROM jobs WHERE id = ?').get(id)
-  return row === undefined ? undefined : decode(row)
-}
+export const getJob = (store: Store, id: string): JobRow | undefined => jobs.get(store.sql, { id })
 
 /** The ids that begin with these hex digits, at most two: enough to tell a unique one. */
 export function jobIdsWithPrefix(store: Store, prefix: string): string[] {
@@ -155,19 +120,16 @@ export function jobIdsWithPrefix(store: Store, prefix: string): string[] {
 
 /** Newest first. `before` is the created_at (ms) to page on from, exclusive. */
 export function listJobs(store: Store, options: { states?: readonly JobState[]; limit: number; before?: number }): JobRow[] {
-  const states = JSON.stringify(options.states ?? JOB_STATES)
-  return store
-    .sql(
-      'SELECT * FROM jobs WHERE status IN (SELECT value FROM json_each(?)) AND created_at < ? ORDER BY created_at DESC, rowid DESC LIMIT ?',
-    )
-    .all(states, BigInt(options.before ?? Number.MAX_SAFE_INTEGER), BigInt(options.limit))
-    .map(decode)
+  return jobs.all(
+    store.sql,
+    'WHERE status IN (SELECT value FROM json_each(?)) AND created_at < ? ORDER BY created_at DESC, rowid DESC LIMIT ?',
+    ...[JSON.stringify(options.states ?? JOB_STATES), BigInt(options.before ?? Number.MAX_SAFE_INTEGER), BigInt(options.limit)],
+  )
 }
 
 /** Oldest first, so that work goes on in the order it came. */
-export function jobsInState(store: Store, state: JobState, limit = 100_000): JobRow[] {
-  return store.sql('SELECT * FROM jobs WHERE status = ? ORDER BY created_at, rowid LIMIT ?').all(state, BigInt(limit)).map(decode)
-}
+export const jobsInState = (store: Store, state: JobState): JobRow[] =>
+  jobs.all(store.sql, 'WHERE status = ? ORDER BY created_at, rowid LIMIT 100000', state)
 
 export function transitionsOf(store: Store, id: string): JobTransitionRow[] {
   return store
@@ -238,18 +200,15 @@ export function wasCancelled(store: Store, jobId: string, pubkey: string): boole
 }
 
 /** Jobs past their deadline whose result some relay refused for good and none took. */
-export function refusedResults(store: Store, now: number): JobRow[] {
-  return store
-    .sql(
-      `SELECT * FROM jobs WHERE status = 'ready' AND deadline < ? AND EXISTS (
+export const refusedResults = (store: Store, now: number): JobRow[] =>
+  jobs.all(
+    store.sql,
+    `WHERE status = 'ready' AND deadline < ? AND EXISTS (
          SELECT 1 FROM outbox_messages m JOIN outbox_deliveries d ON d.message_id = m.id WHERE m.key >= ${jobResultMessage.sql('jobs.id')}
            AND m.key < ${jobResultMessage.sql('jobs.id')} || ';' AND m.accepted_at IS NULL AND d.state = 'rejected') LIMIT 100`,
-    )
-    .all(BigInt(now))
-    .map(decode)
-}
+    BigInt(now),
+  )
 
 /** Jobs whose result no relay took since `before`. */
-export function undeliveredJobs(store: Store, before: number): JobRow[] {
-  return store.sql(`SELECT * FROM jobs WHERE status = 'ready' AND updated_at < ? LIMIT 100`).all(BigInt(before)).map(decode)
-}
+export const undeliveredJobs = (store: Store, before: number): JobRow[] =>
+  jobs.all(store.sql, `WHERE status = 'ready' AND updated_at < ? LIMIT 100`, BigInt(before))
