@@ -140,7 +140,7 @@ export class Tenant {
     emit: (status: ControlStatus) => void,
   ): Promise<Exchanged> {
     try {
-      return await this.#exchangeSomehow(order, requestId, command, emit)
+      return await this.#relayedOrStraight(order, requestId, command, emit)
     } catch (error) {
       if (!this.#deps.scope.isClosing || !isPylonError(error, 'shutting_down')) throw error
       throw new PylonError('shutting_down', 'The node ends; repeat the call with the same Idempotency-Key.')
@@ -148,7 +148,7 @@ export class Tenant {
   }
 
   /** Over relays; to this node also straight, when none of them answers. */
-  async #exchangeSomehow(
+  async #relayedOrStraight(
     order: TenantOrder,
     requestId: string,
     command: ControlCommandInput,
