@@ -66,12 +66,7 @@ export class Tenant {
   constructor(deps: TenantDeps) {
     this.#deps = deps
     this.#watch = new RentalWatch(deps, (server, command) =>
-      this.#exchange(
-        { server, command, idempotencyKey: newRequestId(this.#deps.scope.random) },
-        newRequestId(this.#deps.scope.random),
-        command,
-        () => undefined,
-      ),
+      this.#exchange({ server, command, idempotencyKey: this.#newRequestId() }, this.#newRequestId(), () => undefined),
     )
   }
 
@@ -108,14 +103,14 @@ export class Tenant {
     const { store, clock } = this.#deps
     const { server, idempotencyKey: id, command } = order
     if (READING_COMMANDS.includes(command.command)) {
-      const requestId = newRequestId(this.#deps.scope.random)
-      const result = await this.#exchange(order, requestId, order.command, emit)
+      const requestId = this.#newRequestId()
+      const result = await this.#exchange(order, requestId, emit)
       return { ...result, requestId, paidMsats: paidFor(store, server, result.runtime) }
     }
-    const requestId = newRequestId(this.#deps.scope.random)
+    const requestId = this.#newRequestId()
     const row = await store.write(claimRental({ id, server, command: command.command, digest, requestId, at: clock.now() }))
     try {
-      const result = await this.#exchange(order, row.requestId, order.command, emit)
+      const result = await this.#exchange(order, row.requestId, emit)
       await store.write(answerRental({ id, state: 'answered', reason: null, runtimeId: runtimeOf(command, result), at: clock.now() }))
       await learnPayment(this.#deps, id)
       await this.#watch.look(server, result.runtime)
@@ -133,14 +128,9 @@ export class Tenant {
     }
   }
 
-  async #exchange(
-    order: TenantOrder,
-    requestId: string,
-    command: ControlCommandInput,
-    emit: (status: ControlStatus) => void,
-  ): Promise<Exchanged> {
+  async #exchange(order: TenantOrder, requestId: string, emit: (status: ControlStatus) => void): Promise<Exchanged> {
     try {
-      return await this.#relayedOrStraight(order, requestId, command, emit)
+      return await this.#relayedOrStraight(order, requestId, emit)
     } catch (error) {
       if (!this.#deps.scope.isClosing || !isPylonError(error, 'shutting_down')) throw error
       throw new PylonError('shutting_down', 'The node ends; repeat the call with the same Idempotency-Key.')
@@ -148,53 +138,42 @@ export class Tenant {
   }
 
   /** Over relays; to this node also straight, when none of them answers. */
-  async #relayedOrStraight(
-    order: TenantOrder,
-    requestId: string,
-    command: ControlCommandInput,
-    emit: (status: ControlStatus) => void,
-  ): Promise<Exchanged> {
+  async #relayedOrStraight(order: TenantOrder, requestId: string, emit: (status: ControlStatus) => void): Promise<Exchanged> {
     const { scope, nostr, own } = this.#deps
-    const timeoutMs = order.timeoutMs ?? timeoutMsOf(command)
+    const timeoutMs = order.timeoutMs ?? timeoutMsOf(order.command)
     if (own === undefined || order.server !== own.pubkey()) {
-      return { ...(await this.#overRelays(order, requestId, command, order.timeoutMs ?? FIRST_WORD_MS, emit)), via: 'relays' }
+      return { ...(await this.#overRelays(order, requestId, order.timeoutMs ?? FIRST_WORD_MS, emit)), via: 'relays' }
     }
     const isConnected = () => nostr.health().some(({ state }) => state === 'connected')
     if (!isConnected()) await scope.sleep(RELAYS_UP_MS)
     if (isConnected()) {
       try {
         const firstWordMs = Math.min(OWN_FIRST_WORD_MS, timeoutMs / 2)
-        return { ...(await this.#overRelays(order, requestId, command, firstWordMs, emit)), via: 'relays' }
+        return { ...(await this.#overRelays(order, requestId, firstWordMs, emit)), via: 'relays' }
       } catch (error) {
         if (!isSilence(error) && !isPylonError(error, 'relay_refused')) throw error
       }
     }
     emit({ phase: 'queued', message: 'no relay answers: straight to this node' })
-    const { idempotencyKey } = order
+    const { idempotencyKey, command } = order
     const requester = nostr.keyring.customer().pubkey
     const straight = { requester, requestId, idempotencyKey, command, timeoutMs, signal: this.#endOf(order) }
     return { ...(await commandOwnNode(own, scope, straight, emit)), via: 'straight' }
   }
 
-  #overRelays(
-    order: TenantOrder,
-    requestId: string,
-    command: ControlCommandInput,
-    firstWordMs: number,
-    emit: (status: ControlStatus) => void,
-  ): Promise<ControlResult> {
+  #overRelays(order: TenantOrder, requestId: string, firstWordMs: number, emit: (status: ControlStatus) => void): Promise<ControlResult> {
     const { server, idempotencyKey } = order
     const terms: LeaseTerms = {
       ...{ maxSats: order.maxSats ?? DEFAULT_LEASE_MAX_SATS, payWith: order.payWith ?? 'invoice' },
-      leaseSeconds: leaseSecondsOf(command),
+      leaseSeconds: leaseSecondsOf(order.command),
     }
-    let current = command
+    let current = order.command
     return exchange(this.#deps, {
       server,
       requestId,
       idempotencyKey,
       command: () => current,
-      timeoutMs: order.timeoutMs ?? timeoutMsOf(command),
+      timeoutMs: order.timeoutMs ?? timeoutMsOf(order.command),
       firstWordMs,
       signal: this.#endOf(order),
       onStatus: async ({ schema: _schema, request_id: _request, ...status }) => {
@@ -221,6 +200,10 @@ export class Tenant {
     }
   }
 
+  #newRequestId(): string {
+    return newRequestId(this.#deps.scope.random)
+  }
+
   /** By its caller, or with the node. */
   #endOf({ signal }: TenantOrder): AbortSignal {
     const end = this.#deps.scope.signal
@@ -238,7 +221,7 @@ export class Tenant {
       timeoutMs: GRACE_MS,
     }
     try {
-      const { runtime, payload } = await this.#exchange(order, newRequestId(this.#deps.scope.random), order.command, () => undefined)
+      const { runtime, payload } = await this.#exchange(order, this.#newRequestId(), () => undefined)
       const state = stateOfRequest(payload)
       if (state === 'running') return
       const runtimeId = asRecord(runtime.metadata)['summary'] === true ? null : runtime.runtime_id
