@@ -102,6 +102,7 @@ export class ScriptedRelay {
     if (frame[0] === 'EVENT') {
       const event = frame[1] as ScriptedEvent
       connection.send(['OK', event.id, true, ''])
+      if (this.stored.some((known) => known.id === event.id)) return
       if (event.kind < 20_000 || event.kind >= 30_000) this.stored.push(event)
       for (const other of this.connections) {
         for (const [sub, filters] of other.subs) if (filters.some((filter) => matches(filter, event))) other.send(['EVENT', sub, event])
