@@ -1,5 +1,4 @@
 /** The sandbox process of a sandbox node: started with it, started again when it dies, ended with it. */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { z } from 'zod'
@@ -8,6 +7,7 @@ import { ERRORS, type ErrorCode, isPylonError, messageOf, PylonError } from '../
 import { parseJson } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
+import { type ChildProcess, spawnProcess } from '../base/processes.ts'
 import type { Scope } from '../base/scope.ts'
 import { type Health, OK } from './health.ts'
 import { childEnv, selfCommand } from './launch/self-command.ts'
@@ -67,7 +67,7 @@ export class SandboxChild {
     const { scope, home, logger, onLog } = this.#deps
     const { command, args } = selfCommand(['sandbox', '--dir', join(home.dir, 'services')])
     // The IPC channel carries nothing: its end tells the sandbox that we have died.
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env: childEnv(process.env) })
+    const child = spawnProcess([command, ...args], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env: childEnv(process.env) })
     this.#child = child
     if (child.stderr !== null) createInterface({ input: child.stderr }).on('line', (line) => onLog(`${line}\n`))
     const urls = await firstLine(child, scope.clock)

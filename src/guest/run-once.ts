@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts'
 import { stateOfExit } from '../runtime/contract/lifecycle.ts'
 import { type RuntimePaths, STDERR_LOG, STDOUT_LOG } from '../runtime/contract/paths.ts'
 import type { RESTART_POLICIES } from '../runtime/contract/spec.ts'
-import { ManagedChild } from './child-process.ts'
+import { KILL_GRACE_MS, startCommand } from './child-process.ts'
 import type { LifecycleWriter } from './lifecycle-writer.ts'
 import { LogSink } from './log-sink.ts'
 import { nextStart } from './restarts.ts'
@@ -75,7 +75,7 @@ async function runUntil(
   stopping: AbortSignal,
 ): Promise<Outcome> {
   if (stopping.aborted) return { code: 143, message: 'the guest was told to stop', final: true, reason: 'terminated' }
-  const child = new ManagedChild({ ...run, clock }, false)
+  const child = startCommand({ ...run, clock }, false)
   for (const name of ['stdout', 'stderr'] as const) {
     child.process[name]?.on('data', (chunk: Buffer) => {
       sinks[name].write(chunk)
@@ -85,7 +85,7 @@ async function runUntil(
   let ended: 'timeout' | 'terminated' | undefined
   const end = (why: 'timeout' | 'terminated') => {
     ended ??= why
-    void child.stop()
+    child.stop(KILL_GRACE_MS)
   }
   const cancel = clock.after(deadlineMs - clock.now(), () => end('timeout'))
   const onStop = () => end('terminated')
@@ -98,7 +98,7 @@ async function runUntil(
   }
   if (ended === 'terminated') return { code: 143, message: 'the guest was told to stop', final: true, reason: 'terminated' }
   if (exit.error !== undefined)
-    return { code: exit.code, message: `the command did not start: ${exit.error}`, final: true, reason: 'spawn_failed' }
+    return { code: exit.code, message: `the command did not start: ${exit.error.message}`, final: true, reason: 'spawn_failed' }
   const how = exit.code === 0 ? 'the command completed' : `the command exited with ${exit.code}`
   return { code: exit.code, message: how, final: false }
 }

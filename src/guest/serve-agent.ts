@@ -2,6 +2,7 @@
 import { isAbsolute, join } from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
+import type { Exit, ProcessGroup } from '../base/processes.ts'
 import { VERSION } from '../base/version.ts'
 import type { GuestLaunch } from '../runtime/contract/launch.ts'
 import type { LifecycleDetails } from '../runtime/contract/lifecycle.ts'
@@ -9,7 +10,7 @@ import type { Protocol } from '../runtime/contract/prompt.ts'
 import { AcpAgent } from './agents/acp.ts'
 import type { Agent } from './agents/agent.ts'
 import { PiAgent } from './agents/pi.ts'
-import { type Exit, ManagedChild } from './child-process.ts'
+import { KILL_GRACE_MS, startCommand } from './child-process.ts'
 import type { LifecycleWriter, Terminal } from './lifecycle-writer.ts'
 import { LogSink } from './log-sink.ts'
 import { type Listen, PromptServer } from './prompt-server.ts'
@@ -106,12 +107,9 @@ async function oneLife(
   onReady: (agent: Agent) => void,
 ): Promise<LifeEnd> {
   if (stopping.aborted) return { exit: { code: 143, signal: null }, wasReady: false, message: 'the guest was told to stop' }
-  const child = new ManagedChild(
-    { command: service.command, cwd: service.cwd, env: service.env, runAs: service.launch.run_as, clock },
-    true,
-  )
+  const child = startCommand({ command: service.command, cwd: service.cwd, env: service.env, runAs: service.launch.run_as, clock }, true)
   child.process.stderr?.on('data', (chunk: Buffer) => log.write(chunk))
-  const onStop = () => void child.stop()
+  const onStop = () => child.stop(KILL_GRACE_MS)
   stopping.addEventListener('abort', onStop, { once: true })
   const limit = new AbortController()
   const cancel = clock.after(START_TIMEOUT_MS, () => limit.abort(new Error(`the agent did not answer within ${START_TIMEOUT_MS / 1000} s`)))
@@ -129,7 +127,8 @@ async function oneLife(
     const timedOut = limit.signal.aborted
     // The end of its output is often seen before the end of the process, whose exit code says more.
     const own = timedOut ? undefined : await Promise.race([child.exited, clock.sleep(EXIT_GRACE_MS).then(() => undefined)])
-    const exit = own ?? (await child.stop())
+    if (own === undefined) child.stop(KILL_GRACE_MS)
+    const exit = own ?? (await child.exited)
     const reason = timedOut ? 'timeout_waiting_for_agent' : 'agent_exited_before_ready'
     const message = own === undefined ? messageOf(error) : `${describe(exit)} before it was ready`
     return { exit: exit.code === 0 ? { ...exit, code: 1 } : exit, wasReady, message, reason }
@@ -139,12 +138,12 @@ async function oneLife(
   }
 }
 
-function agentOf(service: Service, child: ManagedChild): Agent {
+function agentOf(service: Service, child: ProcessGroup): Agent {
   return service.launch.protocol === 'acp' ? new AcpAgent(child, service.cwd) : new PiAgent(child)
 }
 
 function describe(exit: Exit): string {
-  if (exit.error !== undefined) return `the agent did not start: ${exit.error}`
+  if (exit.error !== undefined) return `the agent did not start: ${exit.error.message}`
   return exit.code === 127 ? 'the agent was not found (exit 127)' : `the agent exited with ${exit.code}`
 }
 

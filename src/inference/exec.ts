@@ -1,9 +1,9 @@
 /** Runs a command of the owner on text from a stranger: no shell, a bare environment, its own process group, bounds on time and output. */
-import { spawn } from 'node:child_process'
 import { rm } from 'node:fs/promises'
 import { basename } from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import { PylonError } from '../base/errors.ts'
+import { Capture, ProcessGroup, pickEnv } from '../base/processes.ts'
 import { endStrays, MARK, makeScratch } from './traces.ts'
 
 export interface CommandSpec {
@@ -45,15 +45,6 @@ export function paramEnv(params: Readonly<Record<string, readonly string[]>>): R
   return env
 }
 
-function baseEnv(): Record<string, string> {
-  const env: Record<string, string> = {}
-  for (const name of ['PATH', 'HOME', 'LANG']) {
-    const value = process.env[name]
-    if (value !== undefined) env[name] = value
-  }
-  return env
-}
-
 /**
  * The command's stdout as text.
  * @throws backend_unavailable when it does not start; backend_failed when it exits above 0, is killed or outlives the
@@ -70,86 +61,36 @@ export async function runCommand(spec: CommandSpec, run: CommandRun, clock: Cloc
   }
 }
 
-function spawnAndCollect(spec: CommandSpec, run: CommandRun, cwd: string, clock: Clock): Promise<string> {
-  const [file, ...args] = spec.command
+async function spawnAndCollect(spec: CommandSpec, run: CommandRun, cwd: string, clock: Clock): Promise<string> {
+  const [file] = spec.command
   if (file === undefined) throw new PylonError('backend_unavailable', 'The command is empty; set it in config.toml.')
-  return new Promise<string>((resolve, reject) => {
-    const child = spawn(file, args, {
-      cwd,
-      env: { ...baseEnv(), ...run.env, [MARK]: basename(cwd) },
-      detached: true,
-      stdio: ['pipe', 'pipe', 'pipe'],
-    })
-    const chunks: Buffer[] = []
-    let bytes = 0
-    let stderr = ''
-    let failure: unknown
-    let cancelKill: (() => void) | undefined
-
-    const killGroup = (signal: NodeJS.Signals) => {
-      if (child.pid === undefined) return
-      try {
-        process.kill(-child.pid, signal)
-      } catch {
-        // The group is gone already.
-      }
-    }
-    const killSoon = () => {
-      cancelKill ??= clock.after(KILL_GRACE_MS, () => {
-        killGroup('SIGKILL')
-        // A grandchild that left the group may hold the pipes: don't wait for it.
-        child.stdout.destroy()
-        child.stderr.destroy()
-      })
-    }
-    const stop = (reason: unknown) => {
-      if (failure !== undefined) return
-      failure = reason
-      killGroup('SIGTERM')
-      killSoon()
-    }
-    const cancelTimeout = clock.after(spec.timeoutMs, () =>
-      stop(new PylonError('backend_failed', `The command ${file} took longer than ${spec.timeoutMs / 1000} s and was stopped.`)),
-    )
-    const onAbort = () => stop(run.signal?.reason ?? new PylonError('cancelled', 'The run was given up.'))
-    run.signal?.addEventListener('abort', onAbort, { once: true })
-
-    child.stdout.on('data', (chunk: Buffer) => {
-      bytes += chunk.length
-      if (bytes > spec.maxOutputBytes) {
-        stop(new PylonError('output_too_large', `The command ${file} wrote more than ${spec.maxOutputBytes} bytes and was stopped.`))
-      } else chunks.push(chunk)
-    })
-    child.stderr.on('data', (chunk: Buffer) => {
-      stderr = `${stderr}${chunk.toString('utf8')}`.slice(-STDERR_KEPT)
-    })
-    // A command that does not read its input closes the pipe: that is its right.
-    child.stdin.on('error', () => undefined)
-    child.stdin.end(run.input)
-
-    child.on('error', (error) => {
-      failure ??= new PylonError('backend_unavailable', `The command ${file} does not start: ${error.message}.`, { cause: error })
-      if (child.pid === undefined) finish(null, null)
-    })
-    child.on('exit', () => {
-      // Whatever the command left running in its group ends with it: its answer is what it has written by now.
-      killGroup('SIGKILL')
-      killSoon()
-    })
-    child.on('close', (code, signal) => finish(code, signal))
-
-    let finished = false
-    function finish(code: number | null, signal: NodeJS.Signals | null): void {
-      if (finished) return
-      finished = true
-      cancelTimeout()
-      cancelKill?.()
-      run.signal?.removeEventListener('abort', onAbort)
-      if (failure !== undefined) reject(failure)
-      else if (code === 0) resolve(Buffer.concat(chunks).toString('utf8'))
-      else reject(badExit(file ?? '', code, signal, stderr))
-    }
+  const env = pickEnv(['PATH', 'HOME', 'LANG'], { ...run.env, [MARK]: basename(cwd) })
+  // Whatever the command left running in its group ends with it: its answer is what it has written by then.
+  const group = new ProcessGroup(spec.command, { cwd, env, stdin: true, pipeGraceMs: KILL_GRACE_MS, clock })
+  let failure: unknown
+  const stop = (reason: unknown) => {
+    failure ??= reason
+    group.stop(KILL_GRACE_MS)
+  }
+  const tooLong = new PylonError('backend_failed', `The command ${file} took longer than ${spec.timeoutMs / 1000} s and was stopped.`)
+  const tooMuch = new PylonError('output_too_large', `The command ${file} wrote more than ${spec.maxOutputBytes} bytes and was stopped.`)
+  const cancelTimeout = clock.after(spec.timeoutMs, () => stop(tooLong))
+  const onAbort = () => stop(run.signal?.reason ?? new PylonError('cancelled', 'The run was given up.'))
+  run.signal?.addEventListener('abort', onAbort, { once: true })
+  const stdout = new Capture(group.process.stdout, spec.maxOutputBytes, () => stop(tooMuch))
+  let stderr = ''
+  group.process.stderr?.on('data', (chunk: Buffer) => {
+    stderr = `${stderr}${chunk.toString('utf8')}`.slice(-STDERR_KEPT)
   })
+  group.process.stdin?.end(run.input)
+  const { code, signal, error } = await group.exited
+  cancelTimeout()
+  run.signal?.removeEventListener('abort', onAbort)
+  if (error !== undefined)
+    throw new PylonError('backend_unavailable', `The command ${file} does not start: ${error.message}.`, { cause: error })
+  if (failure !== undefined) throw failure
+  if (code !== 0) throw badExit(file, signal === null ? code : null, signal, stderr)
+  return stdout.text()
 }
 
 function badExit(file: string, code: number | null, signal: NodeJS.Signals | null, stderr: string): PylonError {

@@ -39,6 +39,7 @@ const DOORS: Record<string, readonly string[]> = {
   'yargs/helpers': ['src/cli/x.ts'],
   ws: ['src/base/x.ts', 'src/sandbox/x.ts'],
   undici: ['src/base/x.ts'],
+  'node:child_process': ['src/base/processes.ts'],
 }
 
 interface Case {

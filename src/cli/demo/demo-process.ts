@@ -1,8 +1,8 @@
 /** How the demo drives Pylon: as anybody would, by running the public command line as a process of its own. */
-import { spawn } from 'node:child_process'
 import type { z } from 'zod'
-import { ERRORS, type ErrorCode, PylonError } from '../../base/errors.ts'
+import { ERRORS, type ErrorCode, messageOf, PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
+import { runProgram } from '../../base/processes.ts'
 import { childEnv, selfCommand } from '../../daemon/launch/self-command.ts'
 
 const TIMEOUT_MS = 60_000
@@ -46,28 +46,17 @@ export function pylonIn(home: string, signal: AbortSignal): Pylon {
   }
 }
 
-function runSelf(args: readonly string[], home: string, signal: AbortSignal): Promise<Outcome> {
-  return new Promise((resolve, reject) => {
-    const self = selfCommand(args)
-    const child = spawn(self.command, self.args, {
-      env: childEnv(process.env, { PYLON_HOME: home }),
-      stdio: ['ignore', 'pipe', 'pipe'],
-      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
-    })
-    let out = ''
-    let err = ''
-    child.stdout.on('data', (chunk: Buffer) => {
-      if (out.length < MAX_OUTPUT) out += chunk.toString()
-    })
-    child.stderr.on('data', (chunk: Buffer) => {
-      if (err.length < MAX_OUTPUT) err += chunk.toString()
-    })
-    child.on('error', (error) => {
-      const words = `did not end within ${TIMEOUT_MS / 1000} s or could not start (${error.message})`
-      reject(signal.aborted ? signal.reason : new PylonError('demo_failed', `${nameOf(args)} ${words}.`))
-    })
-    child.on('close', (code) => resolve({ code: code ?? 1, out, err }))
-  })
+async function runSelf(args: readonly string[], home: string, signal: AbortSignal): Promise<Outcome> {
+  const { command, args: own } = selfCommand(args)
+  const env = childEnv(process.env, { PYLON_HOME: home })
+  try {
+    const end = await runProgram({ argv: [command, ...own], env, signal, timeoutMs: TIMEOUT_MS, maxBytes: MAX_OUTPUT })
+    return { code: end.exitCode, out: end.stdout, err: end.stderr }
+  } catch (error) {
+    signal.throwIfAborted()
+    const words = `did not end within ${TIMEOUT_MS / 1000} s or could not start (${messageOf(error)})`
+    throw new PylonError('demo_failed', `${nameOf(args)} ${words}.`)
+  }
 }
 
 /** The error object that the command printed on stderr, or its last words. */

@@ -1,10 +1,10 @@
 /** Starts the daemon in the background and returns when it is really ready, or with its own words for why it is not. */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync, readFileSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { ERRORS, type ErrorCode, isPylonError, PylonError } from '../../base/errors.ts'
 import type { Home } from '../../base/paths.ts'
+import { type ChildProcess, spawnProcess } from '../../base/processes.ts'
 import { type Answer, callRoute, type Output } from '../../control/client.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
 import { rotateLog } from '../home/log-file.ts'
@@ -67,7 +67,7 @@ export function spawnDaemon(home: Home, network: 'sandbox' | 'live', run: RunOpt
     const keyArgs = third === 'pipe' ? ['--key-fd', '3'] : []
     const { command, args } = selfCommand(['daemon', '--detached', ...keyArgs, ...runArgs(run, network)])
     const liveHome = network === 'sandbox' ? dirname(home.dir) : home.dir
-    return spawn(command, args, {
+    return spawnProcess([command, ...args], {
       cwd: home.dir,
       detached: true,
       stdio: ['ignore', log, log, third],

@@ -1,8 +1,8 @@
 /** An agent that speaks the Agent Client Protocol (v1) over its stdio, through the protocol's published SDK. */
 import { type Readable, Writable } from 'node:stream'
 import { type ClientConnection, client, methods, ndJsonStream, PROTOCOL_VERSION, type SessionNotification } from '@agentclientprotocol/sdk'
+import type { ProcessGroup } from '../../base/processes.ts'
 import { VERSION } from '../../base/version.ts'
-import type { ManagedChild } from '../child-process.ts'
 import { type Agent, MAX_AGENT_MESSAGE_BYTES, type Turn, TurnRecord } from './agent.ts'
 
 /** Conversations kept at once; the one that was quiet the longest is forgotten. */
@@ -18,7 +18,7 @@ export class AcpAgent implements Agent {
   /** The agent's session id to the turn that runs in it. */
   readonly #turns = new Map<string, TurnRecord>()
 
-  constructor(child: ManagedChild, cwd: string) {
+  constructor(child: ProcessGroup, cwd: string) {
     const { stdin, stdout } = child.process
     if (stdin === null || stdout === null) throw new Error('The agent process has no stdio.')
     this.#cwd = cwd

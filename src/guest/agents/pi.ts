@@ -2,7 +2,7 @@
 import { StringDecoder } from 'node:string_decoder'
 import { z } from 'zod'
 import { parseJson } from '../../base/json.ts'
-import type { ManagedChild } from '../child-process.ts'
+import type { ProcessGroup } from '../../base/processes.ts'
 import { type Agent, MAX_AGENT_MESSAGE_BYTES, type Turn, TurnRecord } from './agent.ts'
 
 const response = z.object({
@@ -45,7 +45,7 @@ const MAX_SESSIONS = 64
 const CANCEL_GRACE_MS = 3000
 
 export class PiAgent implements Agent {
-  readonly #child: ManagedChild
+  readonly #child: ProcessGroup
   readonly #waiting = new Map<string, { resolve(data: unknown): void; reject(error: Error): void }>()
   /** Our session id to the file that pi keeps it in, the last used at the end. */
   readonly #files = new Map<string, string>()
@@ -54,7 +54,7 @@ export class PiAgent implements Agent {
   #nextId = 1
   #closed: Error | undefined
 
-  constructor(child: ManagedChild) {
+  constructor(child: ProcessGroup) {
     this.#child = child
     readLines(child, (line) => this.#onLine(line))
     void child.exited.then(() => this.#close(new Error('the agent has ended')))
@@ -204,7 +204,7 @@ function stopReasonOf(reason: string | undefined): Turn['stopReason'] {
 }
 
 /** Calls `onLine` for each line that LF ends; U+2028 and U+2029 are no line ends here. A line over the cap ends the agent. */
-function readLines(child: ManagedChild, onLine: (line: string) => void): void {
+function readLines(child: ProcessGroup, onLine: (line: string) => void): void {
   const decoder = new StringDecoder('utf8')
   let rest = ''
   child.process.stdout?.on('data', (chunk: Buffer) => {

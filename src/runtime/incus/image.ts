@@ -1,5 +1,4 @@
 /** Builds the two images that Pylon runs on: a tiny one of busybox alone, and a Debian one that a full guest needs. */
-import { execFile } from 'node:child_process'
 import { accessSync, constants, readFileSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -7,11 +6,13 @@ import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import { messageOf, PylonError } from '../../base/errors.ts'
+import { outputOf } from '../../base/processes.ts'
 import { type TarEntry, tarOf } from './tar.ts'
 
 export type ImageKind = 'busybox' | 'debian'
 
-const run = promisify(execFile)
+/** What a mirror may take. */
+const BUILD_MS = 1_800_000
 const packed = promisify(gzip)
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'aarch64' }
@@ -63,7 +64,7 @@ export async function buildImage(
 }
 
 async function buildBusybox(busybox: string): Promise<Buffer> {
-  const { stdout } = await run(busybox, ['--list'])
+  const stdout = await outputOf({ argv: [busybox, '--list'], env: {}, timeoutMs: 10_000, maxBytes: MAX_OUTPUT_BYTES })
   const applets = stdout
     .split('\n')
     .filter((applet) => /^[a-z0-9[][a-z0-9_.[-]*$/.test(applet) && applet !== 'busybox' && applet !== 'init')
@@ -96,7 +97,8 @@ async function buildDebian(busybox: string, suite: string, mirror: string | unde
     const rootfs = join(work, 'rootfs')
     const env = { ...process.env, PATH: searchPath().join(delimiter), DEBIAN_FRONTEND: 'noninteractive' }
     const args = ['--variant=minbase', suite, rootfs, ...(mirror === undefined ? [] : [mirror])]
-    await run(debootstrap, args, { env, maxBuffer: MAX_OUTPUT_BYTES })
+    const limits = { env, timeoutMs: BUILD_MS, maxBytes: MAX_OUTPUT_BYTES }
+    await outputOf({ argv: [debootstrap, ...args], ...limits })
     // minbase has no init, and nothing that sets up the loopback.
     await copyFile(busybox, join(rootfs, 'bin/busybox'))
     await writeFile(join(rootfs, 'sbin/init'), initScript('/bin/bash'), { mode: 0o755 })
@@ -107,7 +109,7 @@ async function buildDebian(busybox: string, suite: string, mirror: string | unde
     await mkdir(join(rootfs, 'opt'), { recursive: true })
     await writeFile(join(work, 'metadata.yaml'), metadataYaml('debian', 'full', suite))
     const tarball = join(work, 'image.tar.gz')
-    await run('tar', ['-C', work, '--numeric-owner', '-czf', tarball, 'metadata.yaml', 'rootfs'], { env, maxBuffer: MAX_OUTPUT_BYTES })
+    await outputOf({ argv: ['tar', '-C', work, '--numeric-owner', '-czf', tarball, 'metadata.yaml', 'rootfs'], ...limits })
     return await readFile(tarball)
   } catch (error) {
     throw new PylonError('runtime_failed', `The Debian image could not be built: ${messageOf(error).slice(0, 2000)}`, { cause: error })

@@ -1,10 +1,10 @@
 /** Starts a guest of the local substrate: its read-only folder, its enclosure, its first process. */
-import { spawn } from 'node:child_process'
 import { closeSync, openSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { ensurePrivateDir, writeFileAtomic } from '../../base/files.ts'
 import { identifyProcess } from '../../base/process-identity.ts'
+import { spawnProcess } from '../../base/processes.ts'
 import { removeContained } from '../contained-files.ts'
 import type { GuestLaunchInput } from '../contract/launch.ts'
 import { LAUNCH_FILE, PROMPT_SOCKET } from '../contract/paths.ts'
@@ -66,11 +66,9 @@ export class LocalLauncher {
     const enclosed = this.#enclose(layout, record)
     writeBoot(layout, record)
     const { argv, cwd, env } = await this.#surroundings(enclosed, record, guestCommand(enclosed, record.isolated))
-    const [file, ...args] = argv
-    if (file === undefined) throw new PylonError('internal', 'The command of the guest is empty.')
     const log = openSync(join(layout.dir, 'host.log'), 'w', 0o600)
     try {
-      const child = spawn(file, args, { cwd, env, detached: true, stdio: ['ignore', log, log] })
+      const child = spawnProcess(argv, { cwd, env, detached: true, stdio: ['ignore', log, log] })
       await new Promise<void>((resolve, reject) => {
         child.once('spawn', resolve)
         child.once('error', reject)

@@ -3,9 +3,10 @@ import { closeSync, existsSync, rmSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
-import { PylonError } from '../../base/errors.ts'
+import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import { ensurePrivateDir } from '../../base/files.ts'
 import type { Json } from '../../base/json.ts'
+import { runProgram } from '../../base/processes.ts'
 import type {
   AdapterProbe,
   BackupState,
@@ -33,7 +34,6 @@ import { admit, type NetworkPolicy } from './admission.ts'
 import { type Bubblewrap, findBubblewrap } from './bubblewrap.ts'
 import { findGroupHome, type GroupHome, quellGroup, removeGroup, withoutGroups } from './cgroups.ts'
 import { DEFAULT_RESOURCES, type GuestProgram, memoryMibOf, sizeOf } from './enclosure.ts'
-import { runBounded } from './exec.ts'
 import { LocalInstances } from './instances.ts'
 import { LocalLauncher } from './launcher.ts'
 import { endMarked } from './marked-processes.ts'
@@ -222,7 +222,12 @@ export class LocalAdapter implements RuntimeAdapter {
     if (call.user !== undefined) throw new PylonError('runtime_unsupported', 'A local runtime has one user; leave the user out.')
     if (record.ended !== null) throw new PylonError('runtime_failed', record.ended)
     const run = { ...(await this.#launcher.beside(layout, record, call.command)), timeoutMs: call.timeoutMs, maxBytes: MAX_EXEC_OUTPUT }
-    return await runBounded(run, this.#options.clock)
+    try {
+      return await runProgram(run, this.#options.clock)
+    } catch (error) {
+      if (isPylonError(error)) throw error
+      throw new PylonError('runtime_failed', `The command does not start: ${messageOf(error)}.`, { cause: error })
+    }
   }
 
   async prompt(handle: RuntimeHandle, call: PromptCall, signal: AbortSignal): Promise<PromptResult> {

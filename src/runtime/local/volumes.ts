@@ -1,19 +1,19 @@
 /** Named folders that outlive a runtime, their owners, and snapshots of them as copies. */
-import { execFile } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
 import { ensurePrivateDir, readFileIfAny, writeFileAtomic } from '../../base/files.ts'
 import { parseJson } from '../../base/json.ts'
+import { pickEnv, runProgram } from '../../base/processes.ts'
 import type { Snapshot } from '../adapter.ts'
 import { copyTree } from '../contained-files.ts'
 
 const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/
 const userShape = z.object({ runtimeId: z.string(), name: z.string() })
-const run = promisify(execFile)
+/** Removing or opening up one tree. */
+const TREE_MS = 600_000
 
 export class LocalVolumes {
   readonly #dir: string
@@ -141,10 +141,9 @@ export class LocalVolumes {
 /** Removes a tree that a guest may have made hard to remove: read-only folders, paths longer than the system takes. */
 export async function removeTree(path: string): Promise<void> {
   if (!existsSync(path)) return
-  try {
-    await run('rm', ['-rf', '--', path])
-  } catch {
-    await run('chmod', ['-R', 'u+rwX', '--', path]).catch(() => undefined)
-    await rm(path, { recursive: true, force: true, maxRetries: 3 })
-  }
+  const run = async (...argv: string[]) =>
+    (await runProgram({ argv, env: pickEnv(['PATH']), timeoutMs: TREE_MS, maxBytes: 64 * 1024 })).exitCode === 0
+  if (await run('rm', '-rf', '--', path)) return
+  await run('chmod', '-R', 'u+rwX', '--', path)
+  await rm(path, { recursive: true, force: true, maxRetries: 3 })
 }

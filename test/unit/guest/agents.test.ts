@@ -3,18 +3,22 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { systemClock } from '../../../src/base/clock.ts'
+import type { ProcessGroup } from '../../../src/base/processes.ts'
 import { AcpAgent } from '../../../src/guest/agents/acp.ts'
 import type { Agent } from '../../../src/guest/agents/agent.ts'
 import { PiAgent } from '../../../src/guest/agents/pi.ts'
-import { ManagedChild } from '../../../src/guest/child-process.ts'
+import { startCommand } from '../../../src/guest/child-process.ts'
 
 const support = join(dirname(fileURLToPath(import.meta.url)), '../../support')
 const calm = new AbortController().signal
 
-async function agentOf(protocol: 'acp' | 'pi', args = ''): Promise<{ agent: Agent; child: ManagedChild }> {
+async function agentOf(protocol: 'acp' | 'pi', args = ''): Promise<{ agent: Agent; child: ProcessGroup }> {
   const command = `exec ${process.execPath} ${join(support, `scripted-${protocol}-child.mjs`)} ${args}`
-  const child = new ManagedChild({ command, cwd: support, env: { WORD: 'from the guest' }, clock: systemClock }, true)
-  onTestFinished(async () => void (await child.stop()))
+  const child = startCommand({ command, cwd: support, env: { WORD: 'from the guest' }, clock: systemClock }, true)
+  onTestFinished(async () => {
+    child.stop(3000)
+    await child.exited
+  })
   const agent = protocol === 'acp' ? new AcpAgent(child, support) : new PiAgent(child)
   if (args === '') await agent.start(calm)
   return { agent, child }
