@@ -116,6 +116,10 @@ export class PylonNode implements Services {
     return this.#deps.scope.running()
   }
 
+  get scope(): Scope {
+    return this.#scope
+  }
+
   /** Builds and starts what needs the keys; resolves when that runs, or after a short while when others are slow to answer. */
   async startParts(): Promise<void> {
     if (this.#deps.shutdown.signal.aborted) throw new PylonError('shutting_down', 'The node is ending: start it again first.')

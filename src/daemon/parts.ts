@@ -98,7 +98,7 @@ export class NodeParts {
     build: (found, scope) => {
       const { network } = this.#deps
       const common = { ...this.#common(scope), ...found }
-      const adapters = (config: Config) => this.#adapters(config)
+      const adapters = (config: Config, scope: Scope) => this.#adapters(config, scope)
       return new MachineService({ ...common, transport: new ControlPlane(common), network, adapters })
     },
     start: (machines) => machines.start(),
@@ -215,9 +215,9 @@ export class NodeParts {
     return this.#deps.network === 'sandbox' ? 'bcrt' : 'bc'
   }
 
-  #adapters({ runtimes }: Config) {
-    const { home, keyring, dialer, clock, logger } = this.#deps
-    return createSubstrates({ config: runtimes, dir: home.runtimes, nodePubkey: keyring.node().pubkey, dialer, clock, logger }).adapters
+  #adapters({ runtimes }: Config, scope: Scope) {
+    const { home, keyring, dialer, logger } = this.#deps
+    return createSubstrates({ config: runtimes, dir: home.runtimes, nodePubkey: keyring.node().pubkey, dialer, scope, logger }).adapters
   }
 
   #offByMode(side: 'host' | 'provider'): Off | undefined {

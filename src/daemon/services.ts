@@ -4,6 +4,7 @@ import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
+import type { Scope } from '../base/scope.ts'
 import type { Identity } from '../nostr/keys/identity.ts'
 import type { HomeKeyring } from '../nostr/keys/keyring.ts'
 import type { Store } from '../store/store.ts'
@@ -27,4 +28,6 @@ export interface Services extends ReadServices {
   readonly keyring: HomeKeyring
   readonly parts: Pick<NodeParts, 'nostr' | 'wallets' | 'customer' | 'host' | 'machines' | 'tenant'>
   readonly runtimeCalls: RuntimeCalls
+  /** Owns what routes have running. */
+  readonly scope: Scope
 }

@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Clock } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'
+import { KeyedQueue } from '../base/keyed-queue.ts'
 import { hasManyHosts } from '../base/one-host.ts'
 import {
   decodePromptRequest,
@@ -52,8 +53,8 @@ interface Kept {
 export class PromptServer {
   readonly #options: PromptServerOptions
   readonly #server: Server
-  /** The last turn of each session, to run the next behind it. */
-  readonly #tails = new Map<string, Promise<unknown>>()
+  /** Turns of one session run one behind the other. */
+  readonly #lines = new KeyedQueue()
   readonly #kept = new Map<string, Kept>()
   #inFlight = 0
 
@@ -156,15 +157,10 @@ export class PromptServer {
     this.#inFlight++
     // pi holds one conversation at a time: there all sessions stand in one line.
     const line = prompt.protocol === 'pi' ? '' : prompt.session_id
-    const before = this.#tails.get(line) ?? Promise.resolve()
-    const turn = before.then(() => this.#turn(prompt, gone))
-    const tail = turn.catch(() => undefined)
-    this.#tails.set(line, tail)
     try {
-      return await turn
+      return await this.#lines.run(line, () => this.#turn(prompt, gone))
     } finally {
       this.#inFlight--
-      if (this.#tails.get(line) === tail) this.#tails.delete(line)
     }
   }
 

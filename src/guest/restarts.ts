@@ -1,4 +1,7 @@
-/** When a supervised process is started again, pure: by the restart policy, slower each time, and not for ever. */
+/** When a supervised process is started again: by the restart policy, slower each time, and not for ever. */
+import { backoffMs } from '../base/backoff.ts'
+import type { Clock } from '../base/clock.ts'
+import { systemRandom } from '../base/random.ts'
 import type { RESTART_POLICIES } from '../runtime/contract/spec.ts'
 
 type RestartPolicy = (typeof RESTART_POLICIES)[number]
@@ -7,7 +10,7 @@ type RestartPolicy = (typeof RESTART_POLICIES)[number]
 const MAX_SHORT_LIVES = 5
 /** A life this long was no crash loop. */
 const STABLE_MS = 60_000
-const FIRST_DELAY_MS = 100
+const DELAY = { minMs: 100, maxMs: 3200 }
 
 export interface Life {
   readonly exitCode: number
@@ -22,5 +25,10 @@ export function nextStart(policy: RestartPolicy, life: Life, shortLives: number)
   if (policy === 'never' || (policy === 'on_failure' && life.exitCode === 0)) return undefined
   const count = life.livedMs >= STABLE_MS ? 0 : shortLives + 1
   if (count > MAX_SHORT_LIVES) return undefined
-  return { delayMs: FIRST_DELAY_MS * 2 ** count, shortLives: count }
+  return { delayMs: backoffMs(DELAY, count + 1, systemRandom), shortLives: count }
+}
+
+/** Ends early when the guest is told to stop: whoever starts next looks for that. */
+export async function pauseBeforeStart(ms: number, clock: Clock, stopping: AbortSignal): Promise<void> {
+  await Promise.allSettled([clock.sleep(ms, stopping)])
 }

@@ -7,7 +7,7 @@ import type { RESTART_POLICIES } from '../runtime/contract/spec.ts'
 import { KILL_GRACE_MS, startCommand } from './child-process.ts'
 import type { LifecycleWriter } from './lifecycle-writer.ts'
 import { LogSink } from './log-sink.ts'
-import { nextStart } from './restarts.ts'
+import { nextStart, pauseBeforeStart } from './restarts.ts'
 
 const MAX_LOG_BYTES = 8 * 1024 * 1024
 /** What a shell's `timeout` says. */
@@ -52,7 +52,7 @@ export async function runOnce(run: OneShot, writer: LifecycleWriter, clock: Cloc
       }
       shortLives = again.shortLives
       log.line(`${outcome.message}; starting it again`)
-      await clock.sleep(again.delayMs, stopping).catch(() => undefined)
+      await pauseBeforeStart(again.delayMs, clock, stopping)
     }
   } finally {
     await Promise.all([stdout.close(), stderr.close(), log.close()])

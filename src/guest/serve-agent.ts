@@ -14,7 +14,7 @@ import { KILL_GRACE_MS, startCommand } from './child-process.ts'
 import type { LifecycleWriter, Terminal } from './lifecycle-writer.ts'
 import { LogSink } from './log-sink.ts'
 import { type Listen, PromptServer } from './prompt-server.ts'
-import { nextStart } from './restarts.ts'
+import { nextStart, pauseBeforeStart } from './restarts.ts'
 
 /** How long an agent may take to answer its first request. */
 const START_TIMEOUT_MS = 120_000
@@ -50,8 +50,8 @@ export async function serveAgent(service: Service, writer: LifecycleWriter, cloc
     writer.finish(terminal)
     return terminal.exitCode ?? (terminal.state === 'completed' ? 0 : 1)
   } finally {
-    await server.close().catch(() => undefined)
-    await log.close()
+    // The result is written: what can't be closed ends with the process.
+    await Promise.allSettled([server.close(), log.close()])
   }
 }
 
@@ -88,7 +88,7 @@ async function superviseAgent(
       }
     }
     shortLives = again.shortLives
-    await clock.sleep(again.delayMs, stopping).catch(() => undefined)
+    await pauseBeforeStart(again.delayMs, clock, stopping)
   }
 }
 

@@ -2,9 +2,10 @@
 import { onTestFinished } from 'vitest'
 import type { RuntimeAdapter } from '../../src/runtime/adapter.ts'
 import { guestScript } from '../../src/runtime/guest-script.ts'
-import { createIncusAdapter } from '../../src/runtime/incus/adapter.ts'
+import { createIncusAdapter } from '../../src/runtime/incus/incus-adapter.ts'
 import { guestProgram, scriptedAgent } from '../support/local-runtimes.ts'
 import { RecordingIncus } from '../support/recording-incus.ts'
+import { testScope } from '../support/scope.ts'
 import { tempDir } from '../support/temp.ts'
 import { runtimeAdapterContract } from './runtime-adapter.ts'
 
@@ -15,16 +16,19 @@ function bench(image: 'full' | 'shell') {
     await server.listen()
     const made: RuntimeAdapter[] = []
     const open = () => {
-      const adapter = createIncusAdapter({
-        endpoint: { socketPath: server.socketPath },
-        project: 'pylon',
-        profile: 'default',
-        pool: 'default',
-        nodeId: 'contract',
-        images: { managed: 'image', oneShot: 'image' },
-        guest: { hostDir: '/usr', command: [guestProgram.command, ...guestProgram.args], shellScript: guestScript() },
-        defaults: { vcpus: 1, memoryMib: 256, rootDiskGib: 1, processes: 128 },
-      })
+      const adapter = createIncusAdapter(
+        {
+          endpoint: { socketPath: server.socketPath },
+          project: 'pylon',
+          profile: 'default',
+          pool: 'default',
+          nodeId: 'contract',
+          images: { managed: 'image', oneShot: 'image' },
+          guest: { hostDir: '/usr', command: [guestProgram.command, ...guestProgram.args], shellScript: guestScript() },
+          defaults: { vcpus: 1, memoryMib: 256, rootDiskGib: 1, processes: 128 },
+        },
+        { scope: testScope() },
+      )
       made.push(adapter)
       return adapter
     }

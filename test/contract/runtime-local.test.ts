@@ -1,8 +1,8 @@
 /** The contract of runtimes on the local substrate, enclosed by bubblewrap and bare. */
 import { execFileSync } from 'node:child_process'
-import { systemClock } from '../../src/base/clock.ts'
-import { LocalAdapter } from '../../src/runtime/local/local.ts'
+import { LocalAdapter } from '../../src/runtime/local/local-adapter.ts'
 import { guestProgram, localRuntimes, scriptedAgent } from '../support/local-runtimes.ts'
+import { testScope } from '../support/scope.ts'
 import { runtimeAdapterContract } from './runtime-adapter.ts'
 
 const abilities = { protocols: ['acp', 'pi'], oneShot: true, volumes: true } as const
@@ -13,7 +13,7 @@ for (const enclosed of bubblewrapWorks() ? [true, false] : [false]) {
     const { adapter, dir } = localRuntimes(options)
     return {
       adapter,
-      restarted: () => new LocalAdapter({ dir, clock: systemClock, guest: guestProgram, ...options }),
+      restarted: () => new LocalAdapter({ dir, scope: testScope(), guest: guestProgram, ...options }),
       agent: (protocol) => scriptedAgent(protocol),
       mountPrefix: '$PYLON_ROOT',
     }

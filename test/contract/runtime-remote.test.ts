@@ -6,11 +6,11 @@ import { createDialer, type Dialer } from '../../src/base/dialer.ts'
 import { isPylonError } from '../../src/base/errors.ts'
 import type { ProvisionInput, RuntimeAdapter } from '../../src/runtime/adapter.ts'
 import { decodeRuntimeSpec } from '../../src/runtime/contract/spec.ts'
-import { createFlyAdapter, type FlySettings } from '../../src/runtime/fly/adapter.ts'
+import { createFlyAdapter, type FlySettings } from '../../src/runtime/fly/fly-adapter.ts'
 import { createJournal } from '../../src/runtime/journal.ts'
-import { createMicrovmAdapter, type MicrovmSettings } from '../../src/runtime/microvm/adapter.ts'
 import { privateSpawnerUrl } from '../../src/runtime/microvm/address.ts'
-import { createWorkersAdapter, type WorkersSettings } from '../../src/runtime/workers/adapter.ts'
+import { createMicrovmAdapter, type MicrovmSettings } from '../../src/runtime/microvm/microvm-adapter.ts'
+import { createWorkersAdapter, type WorkersSettings } from '../../src/runtime/workers/workers-adapter.ts'
 import {
   BROKER_TOKEN,
   brokerServer,

@@ -4,11 +4,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { RuntimeAdapter } from '../../src/runtime/adapter.ts'
 import { decodeRuntimeSpec } from '../../src/runtime/contract/spec.ts'
 import { guestScript } from '../../src/runtime/guest-script.ts'
-import { createIncusAdapter } from '../../src/runtime/incus/adapter.ts'
 import { buildImage } from '../../src/runtime/incus/image.ts'
 import { importImage } from '../../src/runtime/incus/images.ts'
+import { createIncusAdapter } from '../../src/runtime/incus/incus-adapter.ts'
 import { setUpIncus } from '../../src/runtime/incus/setup.ts'
 import { ensureIncus, type IncusDaemon, startIncusDaemon } from '../support/incus-daemon.ts'
+import { testScope } from '../support/scope.ts'
 
 const missing = ensureIncus()
 const never = new AbortController().signal
@@ -62,16 +63,19 @@ describe.skipIf(missing !== undefined)(`an Incus cluster${missing === undefined 
     const client = first.client('pylon')
     await setUpIncus(client, { pool: 'pylon', profile: 'default', hostPaths: [] })
     await importImage(client, 'pylon/busybox', await buildImage('busybox'))
-    adapter = createIncusAdapter({
-      endpoint: { socketPath: first.socketPath },
-      project: 'pylon',
-      profile: 'default',
-      pool: 'pylon',
-      nodeId: 'cluster-test',
-      images: { managed: 'pylon/busybox', oneShot: 'pylon/busybox' },
-      guest: { hostDir: '/nowhere', command: ['/nowhere'], shellScript: guestScript() },
-      defaults: { vcpus: 1, memoryMib: 64, rootDiskGib: 1, processes: 64 },
-    })
+    adapter = createIncusAdapter(
+      {
+        endpoint: { socketPath: first.socketPath },
+        project: 'pylon',
+        profile: 'default',
+        pool: 'pylon',
+        nodeId: 'cluster-test',
+        images: { managed: 'pylon/busybox', oneShot: 'pylon/busybox' },
+        guest: { hostDir: '/nowhere', command: ['/nowhere'], shellScript: guestScript() },
+        defaults: { vcpus: 1, memoryMib: 64, rootDiskGib: 1, processes: 64 },
+      },
+      { scope: testScope() },
+    )
   }, 120_000)
 
   afterAll(async () => {

@@ -9,13 +9,14 @@ import type { ProvisionInput, RuntimeAdapter, RuntimeHandle } from '../../src/ru
 import type { Protocol } from '../../src/runtime/contract/prompt.ts'
 import { decodeRuntimeSpec, type RuntimeSpecInput } from '../../src/runtime/contract/spec.ts'
 import { guestScript } from '../../src/runtime/guest-script.ts'
-import { createIncusAdapter } from '../../src/runtime/incus/adapter.ts'
 import { buildImage } from '../../src/runtime/incus/image.ts'
 import { importImage } from '../../src/runtime/incus/images.ts'
+import { createIncusAdapter } from '../../src/runtime/incus/incus-adapter.ts'
 import type { IncusSettings } from '../../src/runtime/incus/settings.ts'
 import { setUpIncus } from '../../src/runtime/incus/setup.ts'
 import { runtimeAdapterContract } from '../contract/runtime-adapter.ts'
 import { ensureIncus, type IncusDaemon, startIncusDaemon } from '../support/incus-daemon.ts'
+import { testScope } from '../support/scope.ts'
 
 const missing = ensureIncus()
 const root = new URL('../..', import.meta.url).pathname
@@ -87,7 +88,7 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
       allowedHostPaths: [hostDir],
       defaults: { vcpus: 1, memoryMib: 256, rootDiskGib: 1, processes: 256 },
     }
-    adapter = createIncusAdapter(settings)
+    adapter = createIncusAdapter(settings, { scope: testScope() })
   }, 280_000)
 
   afterAll(async () => {
@@ -113,7 +114,7 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
   const bench = (images: IncusSettings['images']) => async () => {
     const made: RuntimeAdapter[] = []
     const open = () => {
-      const opened = createIncusAdapter({ ...settings, images })
+      const opened = createIncusAdapter({ ...settings, images }, { scope: testScope() })
       made.push(opened)
       return opened
     }
@@ -141,7 +142,7 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
   test('holds a runtime to one quota: its root, its volume, what is nested in them, its snapshots', async () => {
     expect(await adapter.proveSizes?.()).toBeUndefined()
     daemon.cli('storage', 'create', 'loose', 'dir')
-    const loose = createIncusAdapter({ ...settings, pool: 'loose' })
+    const loose = createIncusAdapter({ ...settings, pool: 'loose' }, { scope: testScope() })
     expect(await loose.probe()).toMatchObject({ isolated: false, reason: expect.stringContaining('no sizes') })
     expect(await loose.proveSizes?.()).toMatchObject({ reason: expect.stringContaining('more than 64 MiB') })
     await loose.close?.()
@@ -364,7 +365,7 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
   test('on a bridge each has the address chosen for it, reaches the gateway and no neighbour', async () => {
     daemon.cli('network', 'create', BRIDGE, '--type=bridge', 'ipv4.address=10.77.0.1/24', 'ipv4.nat=false', 'ipv6.address=none')
     daemon.cli('project', 'set', 'pylon', 'restricted.devices.nic=managed', `restricted.networks.access=${BRIDGE}`)
-    const bridged = createIncusAdapter({ ...settings, network: BRIDGE })
+    const bridged = createIncusAdapter({ ...settings, network: BRIDGE }, { scope: testScope() })
     onTestFinished(async () => {
       for (const { handle } of (await bridged.listOwned?.()) ?? []) await bridged.teardown(handle, { keepVolume: false })
       await bridged.close?.()
@@ -416,10 +417,13 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
     const opened: RuntimeAdapter[] = []
     const over = (tls: { clientKey: string; clientCert: string; serverCert: string }) => {
       const { clientKey, clientCert } = tls
-      const made = createIncusAdapter({
-        ...settings,
-        endpoint: { url: `https://127.0.0.1:${port}`, tls: { clientKey, clientCert, serverCert: tls.serverCert } },
-      })
+      const made = createIncusAdapter(
+        {
+          ...settings,
+          endpoint: { url: `https://127.0.0.1:${port}`, tls: { clientKey, clientCert, serverCert: tls.serverCert } },
+        },
+        { scope: testScope() },
+      )
       opened.push(made)
       return made
     }

@@ -4,6 +4,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createIncusClient, type IncusClient } from '../../src/runtime/incus/client.ts'
+import { testScope } from './scope.ts'
 
 const INCUSD = '/usr/libexec/incus/incusd'
 const PATH = `${process.env['PATH'] ?? ''}:/usr/local/sbin:/usr/sbin:/sbin`
@@ -53,7 +54,7 @@ export async function startIncusDaemon(): Promise<IncusDaemon> {
     socketPath: join(dir, 'unix.socket'),
     env: { ...env, INCUS_CONF: join(root, 'conf') },
     client(project) {
-      const client = createIncusClient({ endpoint: { socketPath: join(dir, 'unix.socket') }, project })
+      const client = createIncusClient({ endpoint: { socketPath: join(dir, 'unix.socket') }, project, scope: testScope() })
       clients.push(client)
       return client
     },

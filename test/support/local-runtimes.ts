@@ -4,9 +4,9 @@ import { realpathSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
-import { systemClock } from '../../src/base/clock.ts'
 import type { GuestProgram } from '../../src/runtime/local/enclosure.ts'
-import { LocalAdapter, type LocalOptions } from '../../src/runtime/local/local.ts'
+import { LocalAdapter, type LocalOptions } from '../../src/runtime/local/local-adapter.ts'
+import { testScope } from './scope.ts'
 import { tempDir } from './temp.ts'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
@@ -25,7 +25,7 @@ export function scriptedAgent(protocol: 'acp' | 'pi', ...args: string[]): string
 
 export function localRuntimes(options: Partial<LocalOptions> = {}): { adapter: LocalAdapter; dir: string } {
   const dir = options.dir ?? tempDir()
-  const adapter = new LocalAdapter({ dir, clock: systemClock, guest: guestProgram, ...options })
+  const adapter = new LocalAdapter({ dir, scope: testScope(), guest: guestProgram, ...options })
   onTestFinished(async () => {
     for (const { handle } of await adapter.listOwned()) await adapter.teardown(handle, { keepVolume: false })
   })

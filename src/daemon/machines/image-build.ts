@@ -2,6 +2,7 @@
 
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
 import { given } from '../../base/given.ts'
+import type { Scope } from '../../base/scope.ts'
 import { createIncusClient } from '../../runtime/incus/client.ts'
 import { buildImage, type ImageKind } from '../../runtime/incus/image.ts'
 import { importImage } from '../../runtime/incus/images.ts'
@@ -21,9 +22,10 @@ export interface BuiltImages {
 export async function buildIncusImages(
   config: RuntimesConfig,
   order: { readonly kinds: readonly ImageKind[]; readonly nodePubkey: string; readonly suite?: string; readonly mirror?: string },
+  scope: Scope,
 ): Promise<BuiltImages> {
   const settings = incusSettings(config, order.nodePubkey)
-  const incus = createIncusClient({ endpoint: settings.endpoint, project: settings.project })
+  const incus = createIncusClient({ endpoint: settings.endpoint, project: settings.project, scope })
   try {
     const { pool, profile, network } = settings
     const hostPaths = [

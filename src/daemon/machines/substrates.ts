@@ -1,21 +1,21 @@
 /** The substrates of this node, from its configuration: local always, the others where the owner set them up. */
 import { join } from 'node:path'
-import type { Clock } from '../../base/clock.ts'
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
 import type { Dialer } from '../../base/dialer.ts'
 import { messageOf } from '../../base/errors.ts'
 import { readFileIfAny } from '../../base/files.ts'
 import type { Logger } from '../../base/logger.ts'
+import type { Scope } from '../../base/scope.ts'
 import { VERSION } from '../../base/version.ts'
 import type { RuntimeAdapter } from '../../runtime/adapter.ts'
-import { createFlyAdapter } from '../../runtime/fly/adapter.ts'
+import { createFlyAdapter } from '../../runtime/fly/fly-adapter.ts'
 import { guestScript } from '../../runtime/guest-script.ts'
-import { createIncusAdapter } from '../../runtime/incus/adapter.ts'
+import { createIncusAdapter } from '../../runtime/incus/incus-adapter.ts'
 import type { IncusSettings } from '../../runtime/incus/settings.ts'
 import { createJournal } from '../../runtime/journal.ts'
-import { LocalAdapter } from '../../runtime/local/local.ts'
-import { createMicrovmAdapter } from '../../runtime/microvm/adapter.ts'
-import { createWorkersAdapter } from '../../runtime/workers/adapter.ts'
+import { LocalAdapter } from '../../runtime/local/local-adapter.ts'
+import { createMicrovmAdapter } from '../../runtime/microvm/microvm-adapter.ts'
+import { createWorkersAdapter } from '../../runtime/workers/workers-adapter.ts'
 import { guestProgram } from '../launch/guest-program.ts'
 
 export interface SubstrateDeps {
@@ -25,7 +25,7 @@ export interface SubstrateDeps {
   /** The public key of the node: what it makes elsewhere carries it. */
   readonly nodePubkey: string
   readonly dialer: Dialer
-  readonly clock: Clock
+  readonly scope: Scope
   readonly logger: Logger
 }
 
@@ -33,7 +33,7 @@ export interface SubstrateDeps {
 export function createSubstrates(deps: SubstrateDeps): { adapters: RuntimeAdapter[]; problems: { provider: string; reason: string }[] } {
   const { config } = deps
   const makers: readonly (readonly [string, boolean, () => RuntimeAdapter])[] = [
-    ['incus', config.incus.enabled, () => createIncusAdapter(incusSettings(config, deps.nodePubkey), { clock: deps.clock })],
+    ['incus', config.incus.enabled, () => createIncusAdapter(incusSettings(config, deps.nodePubkey), { scope: deps.scope })],
     ['local', config.local.enabled, () => localAdapter(deps)],
     ['microvm', config.microvm.spawner_urls.length > 0, () => microvmAdapter(deps)],
     ['fly', config.fly.app_name !== '', () => flyAdapter(deps)],
@@ -90,10 +90,10 @@ function tlsOf(incus: RuntimesConfig['incus']) {
   return { clientCert: read(incus.client_cert_file), clientKey: read(incus.client_key_file), serverCert: read(incus.server_cert_file) }
 }
 
-function localAdapter({ config: { local }, dir, clock }: SubstrateDeps): RuntimeAdapter {
+function localAdapter({ config: { local }, dir, scope }: SubstrateDeps): RuntimeAdapter {
   return new LocalAdapter({
     dir: join(dir, 'local'),
-    clock,
+    scope,
     guest: guestProgram(),
     maxInstances: local.max_instances,
     network: { byDefault: local.network, allowHost: local.allow_host_network },
@@ -106,7 +106,7 @@ function microvmAdapter({ config: { microvm }, dir, dialer }: SubstrateDeps): Ru
   return createMicrovmAdapter(settings, { dialer, journal: createJournal(join(dir, 'microvm')) })
 }
 
-function flyAdapter({ config: { fly }, dir, dialer, clock, nodePubkey }: SubstrateDeps): RuntimeAdapter {
+function flyAdapter({ config: { fly }, dir, dialer, scope, nodePubkey }: SubstrateDeps): RuntimeAdapter {
   const settings = {
     apiBaseUrl: fly.api_base_url,
     appName: fly.app_name,
@@ -116,7 +116,7 @@ function flyAdapter({ config: { fly }, dir, dialer, clock, nodePubkey }: Substra
     nodeId: nodePubkey,
     maxInstances: fly.max_instances,
   }
-  return createFlyAdapter(settings, { dialer, clock, journal: createJournal(join(dir, 'fly')) })
+  return createFlyAdapter(settings, { dialer, clock: scope.clock, journal: createJournal(join(dir, 'fly')) })
 }
 
 function workersAdapter({ config: { workers }, dir, dialer }: SubstrateDeps): RuntimeAdapter {

@@ -28,7 +28,7 @@ export function runtimesReadHandlers({ store }: Pick<ReadServices, 'store'>): Re
   return { listRentals: ({ limit }) => ({ rentals: rentalViews(store, { limit: limit ?? DEFAULT_LIMIT }) }) }
 }
 
-type RuntimeServices = Pick<Services, 'store' | 'identity' | 'keyring' | 'config' | 'parts' | 'runtimeCalls'>
+type RuntimeServices = Pick<Services, 'store' | 'identity' | 'keyring' | 'config' | 'parts' | 'runtimeCalls' | 'scope'>
 
 interface Asked {
   readonly server?: string | undefined
@@ -91,7 +91,11 @@ export function runtimesHandlers(services: RuntimeServices): Handlers<typeof run
     buildImage: async ({ kind, suite, mirror }) => {
       const more = { ...given({ suite, mirror }) }
       const kinds = kind === undefined ? (['busybox', 'debian'] as const) : [kind]
-      const { images, guestDir, created } = await buildIncusImages(services.config().runtimes, { kinds, nodePubkey: own, ...more })
+      const { images, guestDir, created } = await buildIncusImages(
+        services.config().runtimes,
+        { kinds, nodePubkey: own, ...more },
+        services.scope,
+      )
       // It may have become usable by this.
       await machines.get().reload()
       return { images: [...images], guest_dir: guestDir, created: [...created] }

@@ -69,6 +69,7 @@ export class AcpAgent implements Agent {
     try {
       return await Promise.race([turn, this.#cancelled(session, turn, signal)])
     } finally {
+      // A turn that was given up may still fail; nobody waits for it.
       turn.catch(() => undefined)
       this.#turns.delete(session)
     }

@@ -57,6 +57,7 @@ export class PiAgent implements Agent {
   constructor(child: ProcessGroup) {
     this.#child = child
     readLines(child, (line) => this.#onLine(line))
+    // Never rejects.
     void child.exited.then(() => this.#close(new Error('the agent has ended')))
   }
 
@@ -68,6 +69,7 @@ export class PiAgent implements Agent {
     await this.#enter(sessionId, signal)
     const record = new TurnRecord()
     const ended = this.#turnEnd(record, signal)
+    // The command may fail first; then its error is told.
     ended.catch(() => undefined)
     try {
       await this.#command({ type: 'prompt', message }, signal)

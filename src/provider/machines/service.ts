@@ -38,7 +38,7 @@ export interface MachinesDeps {
   readonly nostr: Pick<Nostr, 'keyring' | 'relays' | 'nudgeOutbox'>
   readonly wallets: Wallets
   /** The substrates that config names. */
-  readonly adapters: (config: Config) => readonly RuntimeAdapter[]
+  readonly adapters: (config: Config, scope: Scope) => readonly RuntimeAdapter[]
   readonly transport: CommandTransport
   /** How often runtimes are asked whether they are well; shorter in tests. */
   readonly healthEveryMs?: number
@@ -64,7 +64,7 @@ export class MachineService implements Machines {
     const config = () => deps.config().runtimes
     const wallet = () => deps.wallets.of({ kind: 'node', pubkey: keyring.node().pubkey })
     const mints = () => deps.wallets.mints().map((mint) => mint.url)
-    const substrates = new Substrates(scope.child('substrates'), deps.adapters(deps.config()))
+    const substrates = new Substrates(scope.child('substrates'), (scope) => deps.adapters(deps.config(), scope))
     const market = new Market({ store, clock, config, mints, network, keyring, substrates, lockPubkey: () => wallet().lockPubkey })
     const offers = new Offers(scope.child('offers'), { store, logger, nostr, substrates, market })
     const notices = new Notices(store, nostr, deps.transport)
@@ -148,7 +148,7 @@ export class MachineService implements Machines {
   }
 
   async reload(): Promise<void> {
-    await this.#substrates.replace(this.#deps.adapters(this.#deps.config()))
+    await this.#substrates.replace()
     await this.#offers.refresh()
   }
 

@@ -21,17 +21,30 @@ export class Substrates {
   readonly #silent = new Map<ControlProvider, unknown>()
   readonly #scope: Scope
 
-  constructor(scope: Scope, adapters: readonly RuntimeAdapter[]) {
+  readonly #make: (scope: Scope) => readonly RuntimeAdapter[]
+  /** Of the adapters as they are now. */
+  #adapterScope: Scope
+
+  /** @param make those that config names now, each with what it waits for under the scope */
+  constructor(scope: Scope, make: (scope: Scope) => readonly RuntimeAdapter[]) {
     this.#scope = scope
-    for (const adapter of adapters) this.#adapters.set(adapter.provider, adapter)
+    this.#make = make
+    this.#adapterScope = this.#open()
   }
 
-  /** Those that config names now; the ones before let go of their sockets. */
-  async replace(adapters: readonly RuntimeAdapter[]): Promise<void> {
+  /** Those that config names now take the place of those before, which let go of their sockets. */
+  async replace(): Promise<void> {
     const before = this.adapters
     for (const seen of [this.#adapters, this.#probes, this.#capacities, this.#loose, this.#silent]) seen.clear()
-    for (const adapter of adapters) this.#adapters.set(adapter.provider, adapter)
+    this.#adapterScope.end()
+    this.#adapterScope = this.#open()
     await Promise.allSettled(before.map((adapter) => adapter.close?.()))
+  }
+
+  #open(): Scope {
+    const scope = this.#scope.child('adapters')
+    for (const adapter of this.#make(scope)) this.#adapters.set(adapter.provider, adapter)
+    return scope
   }
 
   get providers(): ControlProvider[] {

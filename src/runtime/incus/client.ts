@@ -1,10 +1,10 @@
 /** A connection to Incus in one project: requests, their errors, and operations waited for. */
-import { type Clock, systemClock } from '../../base/clock.ts'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { WebSocket } from '../../base/service-websocket.ts'
 import { isFinished, type Operation, parseEnvelope, parseOperation, refusal } from './envelope.ts'
-import { createOperationEvents } from './operations.ts'
+import { OperationEvents } from './operation-events.ts'
 import { createTransport, type IncusEndpoint, type TransportRequest, type TransportResponse } from './transport.ts'
 
 export interface CallOptions {
@@ -35,7 +35,8 @@ export interface Answer {
 export interface IncusClient {
   readonly endpointName: string
   readonly project: string
-  readonly clock: Clock
+  /** Its waits are of here. */
+  readonly scope: Scope
   /** One request. @throws the incus_* codes, timeout, cancelled */
   call(method: TransportRequest['method'], path: string, options?: CallOptions): Promise<Answer>
   /** One request and, where it begins an operation, its end. */
@@ -58,12 +59,12 @@ const MAX_ANSWER_BYTES = 16 * 1024 * 1024
 export function createIncusClient(options: {
   readonly endpoint: IncusEndpoint
   readonly project: string
-  readonly clock?: Clock
+  readonly scope: Scope
 }): IncusClient {
-  const { project } = options
-  const clock = options.clock ?? systemClock
+  const { project, scope } = options
+  const { clock } = scope
   const transport = createTransport(options.endpoint)
-  const events = createOperationEvents(() => transport.webSocket(urlOf('/1.0/events', { project, type: 'operation' })), clock)
+  const events = new OperationEvents(scope, () => transport.webSocket(urlOf('/1.0/events', { project, type: 'operation' })))
 
   function send(method: TransportRequest['method'], path: string, call: CallOptions & { maxBytes?: number }): Promise<TransportResponse> {
     const body = call.bytes ?? (call.body === undefined ? undefined : Buffer.from(stringify(call.body)))
@@ -128,23 +129,23 @@ export function createIncusClient(options: {
     }
   }
 
+  /** Undefined when it was quiet for so long, the stream is broken, or the signal aborts. @throws shutting_down */
   async function hear(id: string, ms: number, signal: AbortSignal | undefined): Promise<Operation | undefined> {
-    const giveUp = new AbortController()
-    const stop = () => giveUp.abort()
-    const cancel = clock.after(ms, stop)
-    signal?.addEventListener('abort', stop, { once: true })
-    try {
-      return await events.finished(id, giveUp.signal)
-    } finally {
-      cancel()
-      signal?.removeEventListener('abort', stop)
-    }
+    return await scope.hear<Operation | undefined>(ms, (tell) => {
+      const stop = () => tell(undefined)
+      signal?.addEventListener('abort', stop, { once: true })
+      const unlisten = events.onFinished(id, tell)
+      return () => {
+        unlisten()
+        signal?.removeEventListener('abort', stop)
+      }
+    })
   }
 
   return {
     endpointName: transport.name,
     project,
-    clock,
+    scope,
     call,
     async run(method, path, runOptions = {}) {
       // Listening first: a short operation would end unheard.

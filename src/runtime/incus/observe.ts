@@ -1,9 +1,9 @@
 /** Looks at an instance from outside: what Incus says of it, and the guest's files with the boot id that the host itself reads. */
-import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
+import { isPylonError, messageOf } from '../../base/errors.ts'
 import type { Readiness } from '../adapter.ts'
 import { judgeReadiness, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
 import type { IncusClient } from './client.ts'
-import { readGuestFile, readUnsized } from './files.ts'
+import { readGuestFile, readUnsized } from './guest-files.ts'
 import { instanceStatus } from './instances.ts'
 import type { IncusHandle } from './names.ts'
 
@@ -33,18 +33,13 @@ export async function observe(incus: IncusClient, handle: IncusHandle): Promise<
 }
 
 async function observeRunning(incus: IncusClient, handle: IncusHandle): Promise<Readiness> {
-  const done = new AbortController()
-  const late = incus.clock.sleep(FILES_MS, done.signal).then(() => {
-    throw new PylonError('timeout', `Its files are not readable within ${FILES_MS / 1000} s.`)
-  })
-  const files = Promise.all([
-    readGuestFile(incus, handle.instance, handle.status_path, MAX_STATUS_BYTES),
-    readGuestFile(incus, handle.instance, handle.result_path, MAX_RESULT_BYTES),
-    readUnsized(incus, handle.instance, BOOT_ID_PATH, 128),
-  ])
-  // Whichever comes second is nobody's any more.
-  for (const one of [late, files]) one.catch(() => undefined)
-  const [status, result, boot] = await Promise.race([files, late]).finally(() => done.abort())
+  const [status, result, boot] = await incus.scope.within('reading its files', FILES_MS, () =>
+    Promise.all([
+      readGuestFile(incus, handle.instance, handle.status_path, MAX_STATUS_BYTES),
+      readGuestFile(incus, handle.instance, handle.result_path, MAX_RESULT_BYTES),
+      readUnsized(incus, handle.instance, BOOT_ID_PATH, 128),
+    ]),
+  )
   const bootId = boot?.data.toString('utf8').trim()
   return judgeReadiness({
     alive: true,

@@ -1,6 +1,7 @@
 /** Where a new instance goes and what it gets of the host: decided one at a time, against what exists and what is under way. */
 import { z } from 'zod'
 import { messageOf, PylonError } from '../../base/errors.ts'
+import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { chooseAddress, chooseMember, choosePorts, takenBy } from './allocation.ts'
 import type { IncusClient } from './client.ts'
 import { type Instance, listInstances, parse } from './instances.ts'
@@ -39,7 +40,7 @@ const networkShape = z.looseObject({ config: z.record(z.string(), z.string()).de
 
 export function createPlacement(incus: IncusClient, settings: IncusSettings): Placement {
   const pending = new Set<Pending>()
-  let queue: Promise<unknown> = Promise.resolve()
+  const turns = new KeyedQueue()
   let isClustered: boolean | undefined
   let gateway: string | undefined
 
@@ -134,11 +135,7 @@ export function createPlacement(incus: IncusClient, settings: IncusSettings): Pl
 
   return {
     assertTarget: async (target) => void (await member(target, [])),
-    reserve(wanted) {
-      const turn = queue.then(() => decide(wanted))
-      queue = turn.catch(() => undefined)
-      return turn
-    },
+    reserve: (wanted) => turns.run('', () => decide(wanted)),
   }
 }
 

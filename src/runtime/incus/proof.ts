@@ -3,14 +3,14 @@ import { PylonError } from '../../base/errors.ts'
 import { randomHex, systemRandom } from '../../base/random.ts'
 import { decodeRuntimeSpec } from '../contract/spec.ts'
 import { buildRuntimePlan } from '../plan.ts'
-import { execInGuest } from './exec.ts'
+import { execInGuest } from './guest-exec.ts'
+import { ensureVolume } from './incus-volumes.ts'
 import { configOf, devicesOf, volumesOf } from './instance-config.ts'
 import { createInstance, setInstanceState } from './instances.ts'
 import { type IncusHandle, instanceName, LABEL_KEPT, LABEL_NODE, LABEL_RUNTIME } from './names.ts'
 import { POOL_WITH_SIZES } from './probe.ts'
 import type { ProvisionContext } from './provision.ts'
 import { removeRuntime } from './removal.ts'
-import { ensureVolume } from './volumes.ts'
 
 /** Enough for the image for runs, and little to write. */
 const SIZE_MIB = 64

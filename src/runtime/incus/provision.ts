@@ -6,8 +6,9 @@ import { pathsUnder } from '../contract/paths.ts'
 import { newTicketKey } from '../contract/ticket.ts'
 import { buildRuntimePlan, type RuntimePlan } from '../plan.ts'
 import type { IncusClient } from './client.ts'
-import { linkGuestFile, makeGuestDir, statGuestPath, writeGuestFile } from './files.ts'
+import { linkGuestFile, makeGuestDir, statGuestPath, writeGuestFile } from './guest-files.ts'
 import { findImage } from './images.ts'
+import { ensureVolume, labelVolume, listVolumes, resizeVolume } from './incus-volumes.ts'
 import { checkMounts, configOf, devicesOf, resourcesOf, volumesOf } from './instance-config.ts'
 import { createInstance, getInstance, type Instance, parse, setInstanceState } from './instances.ts'
 import { BOOT_PATH, launchFiles, START_PATH } from './launch-files.ts'
@@ -28,7 +29,6 @@ import { decodeParams, type IncusParams } from './params.ts'
 import type { Placement } from './placement.ts'
 import { removeRuntime } from './removal.ts'
 import type { IncusSettings } from './settings.ts'
-import { ensureVolume, labelVolume, listVolumes, resizeVolume } from './volumes.ts'
 
 /** How long a virtual machine may take until its agent takes files. */
 const VM_AGENT_MS = 180_000
@@ -169,7 +169,8 @@ async function make(
     // Another try of the same request got there first: what it makes is not ours to take away.
     if (!isMine && isPylonError(error, 'incus_conflict')) throw error
     const keep = handle.volumes.filter(({ name }) => !made.includes(name)).map(({ name }) => name)
-    await removeRuntime(incus, handle, { keep }).catch(() => undefined)
+    // What stays of it is swept: the reason of the caller is why it was not made.
+    await Promise.allSettled([removeRuntime(incus, handle, { keep })])
     throw error
   } finally {
     place.release()
@@ -195,7 +196,7 @@ async function volumeFor(
   if ((await ensureVolume(incus, where, config)) === 'created') return true
   await labelVolume(incus, where, labels)
   // A pool that cannot make it smaller leaves it as it is.
-  await resizeVolume(incus, where, quotaMib).catch(() => undefined)
+  await Promise.allSettled([resizeVolume(incus, where, quotaMib)])
   return false
 }
 
@@ -216,7 +217,8 @@ async function adopt(context: ProvisionContext, input: ProvisionInput, instance:
     return handle
   } catch (error) {
     const keep = handle.volumes.filter(({ persistent }) => persistent).map((volume) => volume.name)
-    await removeRuntime(context.incus, handle, { keep }).catch(() => undefined)
+    // As above.
+    await Promise.allSettled([removeRuntime(context.incus, handle, { keep })])
     throw error
   }
 }
@@ -253,14 +255,14 @@ async function start(incus: IncusClient, instance: string, signal: AbortSignal):
 }
 
 async function untilFilesWork(incus: IncusClient, instance: string, signal: AbortSignal): Promise<void> {
-  const until = incus.clock.now() + VM_AGENT_MS
+  const until = incus.scope.clock.now() + VM_AGENT_MS
   for (;;) {
     try {
       await statGuestPath(incus, instance, '/')
       return
     } catch (error) {
-      if (!isPylonError(error) || incus.clock.now() > until || signal.aborted) throw error
-      await incus.clock.sleep(1000, signal)
+      if (!isPylonError(error) || incus.scope.clock.now() > until || signal.aborted) throw error
+      await incus.scope.clock.sleep(1000, signal)
     }
   }
 }

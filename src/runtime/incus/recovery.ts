@@ -1,7 +1,7 @@
 /** Starts an instance again, on the executable of the node's own version. */
 import { PylonError } from '../../base/errors.ts'
 import type { IncusClient } from './client.ts'
-import { writeGuestFile } from './files.ts'
+import { writeGuestFile } from './guest-files.ts'
 import { getInstance, type Instance, replaceInstance, setInstanceState } from './instances.ts'
 import { programFiles } from './launch-files.ts'
 import type { IncusHandle } from './names.ts'

@@ -1,9 +1,9 @@
 /** Takes a runtime away, at whatever step it is: gone is fine, busy is tried again. */
 import { isPylonError } from '../../base/errors.ts'
 import type { IncusClient } from './client.ts'
+import { deleteVolume } from './incus-volumes.ts'
 import { deleteInstance, instanceStatus, setInstanceState } from './instances.ts'
 import type { IncusHandle } from './names.ts'
-import { deleteVolume } from './volumes.ts'
 
 /** Incus still says `is running` for a while after a failed start. */
 const TRIES = 40
@@ -58,7 +58,7 @@ async function retryWhileBusy<T>(incus: IncusClient, work: () => Promise<T>): Pr
       return await work()
     } catch (error) {
       if (!isPylonError(error, 'incus_conflict') || attempt >= TRIES) throw error
-      await incus.clock.sleep(RETRY_MS)
+      await incus.scope.clock.sleep(RETRY_MS)
     }
   }
 }

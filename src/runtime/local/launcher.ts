@@ -24,10 +24,10 @@ import {
   memoryMibOf,
   PASSWD,
 } from './enclosure.ts'
+import type { LocalVolumes } from './local-volumes.ts'
 import { MARK_VARIABLE } from './marked-processes.ts'
 import { bindMounts, linkMounts } from './mounts.ts'
 import { type LocalLayout, type LocalRecord, writeRecord } from './record.ts'
-import type { LocalVolumes } from './volumes.ts'
 
 export interface LauncherOptions {
   readonly guest: GuestProgram

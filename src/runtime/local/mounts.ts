@@ -5,8 +5,8 @@ import { PylonError } from '../../base/errors.ts'
 import { isUnder, normalPath } from '../contract/paths.ts'
 import type { RuntimeMount, RuntimeSpec } from '../contract/spec.ts'
 import type { Binding } from './enclosure.ts'
+import type { LocalVolumes } from './local-volumes.ts'
 import type { LocalLayout } from './record.ts'
-import type { LocalVolumes } from './volumes.ts'
 
 const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/
 

@@ -1,7 +1,7 @@
 /** What the host sees of a local runtime: its readiness, what it takes on disk, what it leaves behind. */
 import { existsSync } from 'node:fs'
-import type { Clock } from '../../base/clock.ts'
 import { bootId } from '../../base/process-identity.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { CollectedOutputs, Readiness } from '../adapter.ts'
 import { diskUsage, gatherFiles, readContainedText } from '../contained-files.ts'
 import { LEASED_LABEL, type RuntimeSpec } from '../contract/spec.ts'
@@ -9,9 +9,9 @@ import { collectFromFolder, OUTPUT_LIMITS, relativeToState, wantsArtifact } from
 import { judgeReadiness, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
 import { collects } from '../retention.ts'
 import { sizeOf } from './enclosure.ts'
+import type { LocalVolumes } from './local-volumes.ts'
 import { outputsDir, volumesOf } from './mounts.ts'
 import type { LocalLayout, LocalRecord } from './record.ts'
-import type { LocalVolumes } from './volumes.ts'
 
 /** The disk of a runtime is measured no more often. */
 const DISK_CHECK_MS = 10_000
@@ -51,19 +51,19 @@ const DISK_WAIT_MS = 5000
 
 /** Measures what runtimes take on disk, each now and then. */
 export class DiskWatch {
-  readonly #clock: Clock
+  readonly #scope: Scope
   readonly #volumes: LocalVolumes
   readonly #checkedAt = new Map<string, number>()
   readonly #over = new Set<string>()
 
-  constructor(clock: Clock, volumes: LocalVolumes) {
-    this.#clock = clock
+  constructor(scope: Scope, volumes: LocalVolumes) {
+    this.#scope = scope
     this.#volumes = volumes
   }
 
   /** Whether it was found over its root_disk_gib at the last measure, which is made anew when it is due. */
   async isOver(layout: LocalLayout, record: LocalRecord): Promise<boolean> {
-    const now = this.#clock.now()
+    const now = this.#scope.clock.now()
     if (now - (this.#checkedAt.get(layout.dir) ?? Number.NEGATIVE_INFINITY) >= DISK_CHECK_MS) {
       this.#checkedAt.set(layout.dir, now)
       const cap = sizeOf(record.spec)
@@ -72,10 +72,7 @@ export class DiskWatch {
         // A folder that went meanwhile takes nothing.
         () => undefined,
       )
-      const waited = new AbortController()
-      const late = this.#clock.sleep(DISK_WAIT_MS, waited.signal).catch(() => undefined)
-      await Promise.race([measured, late])
-      waited.abort()
+      await this.#scope.patience(DISK_WAIT_MS, measured)
     }
     return this.#over.has(layout.dir)
   }

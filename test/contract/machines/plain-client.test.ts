@@ -12,7 +12,7 @@ import { runtimesConfig } from '../../../src/base/config-runtimes.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { ControlPlane } from '../../../src/provider/machines/control-plane.ts'
 import { MachineService } from '../../../src/provider/machines/service.ts'
-import { LocalAdapter } from '../../../src/runtime/local/local.ts'
+import { LocalAdapter } from '../../../src/runtime/local/local-adapter.ts'
 import { accountBalance, auditLedger, balancesOf } from '../../../src/store/money/ledger.ts'
 import { getRequest } from '../../../src/store/selling/control-requests.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../../../src/wallet/wallets.ts'
@@ -141,7 +141,7 @@ beforeAll(async () => {
   const common = { store: nostr.store, clock: systemClock, logger: silentLogger, config: () => config, nostr: nostr.nostr }
   wallets = createWallets({ ...common, scope: walletScope, dialer: nostr.dialer, invoiceNetwork: 'bcrt' })
   await wallets.addMint(sandbox.mintUrl)
-  adapter = new LocalAdapter({ dir: join(dir, 'local'), clock: systemClock, guest: guestProgram })
+  adapter = new LocalAdapter({ dir: join(dir, 'local'), scope: testScope(), guest: guestProgram })
   const ofMachines = { ...common, scope: testScope() }
   const transport = new ControlPlane(ofMachines)
   machines = new MachineService({ ...ofMachines, transport, wallets, network: 'sandbox', adapters: () => [adapter] })

@@ -6,9 +6,10 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import type { PylonError } from '../../../../src/base/errors.ts'
 import type { ProvisionInput, RuntimeAdapter } from '../../../../src/runtime/adapter.ts'
 import { decodeRuntimeSpec, type RuntimeSpecInput } from '../../../../src/runtime/contract/spec.ts'
-import { createIncusAdapter } from '../../../../src/runtime/incus/adapter.ts'
+import { createIncusAdapter } from '../../../../src/runtime/incus/incus-adapter.ts'
 import type { IncusSettings } from '../../../../src/runtime/incus/settings.ts'
 import { RecordingIncus } from '../../../support/recording-incus.ts'
+import { testScope } from '../../../support/scope.ts'
 import { tempDir } from '../../../support/temp.ts'
 
 const never = new AbortController().signal
@@ -33,7 +34,7 @@ async function rig(
     defaults: { vcpus: 1, memoryMib: 256, rootDiskGib: 2, processes: 128 },
     ...more,
   }
-  const adapter = createIncusAdapter(settings)
+  const adapter = createIncusAdapter(settings, { scope: testScope() })
   onTestFinished(async () => {
     await adapter.close?.()
     await server.close()
@@ -292,7 +293,7 @@ describe('a provision that fails', () => {
   test('an instance of that name which is not ours is not touched', async () => {
     const { server, adapter, settings } = await rig()
     await adapter.provision(inputOf(), never)
-    const other = createIncusAdapter({ ...settings, nodeId: 'node-2' })
+    const other = createIncusAdapter({ ...settings, nodeId: 'node-2' }, { scope: testScope() })
     onTestFinished(() => other.close?.())
     await expect(other.provision(inputOf(), never)).rejects.toMatchObject({ details: { incus_code: 'incus_conflict' } })
     expect(server.instance(NAME)).toBeDefined()
@@ -385,7 +386,7 @@ describe('a guest', () => {
   test('gets the executable of the new version when it is recovered after an update', async () => {
     const { server, settings, adapter } = await rig()
     const { handle } = await adapter.provision(inputOf({}, { protocol: 'pi' }), never)
-    const updated = createIncusAdapter({ ...settings, guest: { ...settings.guest, hostDir: '/bin' } })
+    const updated = createIncusAdapter({ ...settings, guest: { ...settings.guest, hostDir: '/bin' } }, { scope: testScope() })
     onTestFinished(() => updated.close?.())
     await updated.recover?.(handle, never)
     const put = server.requests.find(({ method, path }) => method === 'PUT' && !path.includes('/state'))
@@ -396,7 +397,10 @@ describe('a guest', () => {
 
 test('a probe says what is missing and what to do', async () => {
   const { server, adapter, settings } = await rig()
-  const updated = createIncusAdapter({ ...settings, guest: { ...settings.guest, hostDir: '/none/of/this/version' } })
+  const updated = createIncusAdapter(
+    { ...settings, guest: { ...settings.guest, hostDir: '/none/of/this/version' } },
+    { scope: testScope() },
+  )
   onTestFinished(() => updated.close?.())
   expect(await updated.probe()).toMatchObject({ usable: true, lacks: 'agents', reason: expect.stringContaining('/none/of/this/version') })
   expect(await adapter.probe()).toEqual({ usable: true, isolated: true, network: 'none' })

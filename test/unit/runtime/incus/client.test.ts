@@ -7,16 +7,17 @@ import type { TLSSocket } from 'node:tls'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { createIncusClient, type IncusClient } from '../../../../src/runtime/incus/client.ts'
 import { codeOf, parseEnvelope } from '../../../../src/runtime/incus/envelope.ts'
-import { readGuestFile, writeGuestFile } from '../../../../src/runtime/incus/files.ts'
+import { readGuestFile, writeGuestFile } from '../../../../src/runtime/incus/guest-files.ts'
+import { ensureVolume } from '../../../../src/runtime/incus/incus-volumes.ts'
 import { createInstance, getInstance, replaceInstance, setInstanceState } from '../../../../src/runtime/incus/instances.ts'
-import { ensureVolume } from '../../../../src/runtime/incus/volumes.ts'
 import { RecordingIncus } from '../../../support/recording-incus.ts'
+import { testScope } from '../../../support/scope.ts'
 import { tempDir } from '../../../support/temp.ts'
 
 async function rig(): Promise<{ server: RecordingIncus; incus: IncusClient }> {
   const server = new RecordingIncus(tempDir())
   await server.listen()
-  const incus = createIncusClient({ endpoint: { socketPath: server.socketPath }, project: 'pylon' })
+  const incus = createIncusClient({ endpoint: { socketPath: server.socketPath }, project: 'pylon', scope: testScope() })
   onTestFinished(async () => {
     incus.close()
     await server.close()
@@ -138,7 +139,7 @@ describe('refusals', () => {
   })
 
   test('a socket that is not there is named, with what to do', async () => {
-    const incus = createIncusClient({ endpoint: { socketPath: '/nonexistent/incus.socket' }, project: 'pylon' })
+    const incus = createIncusClient({ endpoint: { socketPath: '/nonexistent/incus.socket' }, project: 'pylon', scope: testScope() })
     onTestFinished(() => incus.close())
     await expect(incus.call('GET', '/1.0')).rejects.toMatchObject({
       code: 'incus_unreachable',
@@ -159,6 +160,7 @@ describe('refusals', () => {
     const slow = createIncusClient({
       endpoint: { url: `https://127.0.0.1:${(silent.address() as AddressInfo).port}`, tls },
       project: 'pylon',
+      scope: testScope(),
     })
     onTestFinished(() => slow.close())
     await expect(slow.call('GET', '/1.0', { timeoutMs: 50 })).rejects.toMatchObject({ code: 'timeout' })
@@ -186,6 +188,7 @@ describe('https', () => {
     const incus = createIncusClient({
       endpoint: { url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`, tls },
       project: 'pylon',
+      scope: testScope(),
     })
     onTestFinished(() => incus.close())
     return { incus, seen }
@@ -206,10 +209,12 @@ describe('https', () => {
   test('only https and only an origin', () => {
     const tls = { clientCert: pem('client.crt'), clientKey: pem('client.key'), serverCert: pem('server.crt') }
     for (const url of ['http://127.0.0.1:1', 'https://u@h:1', 'https://h:1/x', 'nothing']) {
-      expect(() => createIncusClient({ endpoint: { url, tls }, project: 'p' })).toThrow(expect.objectContaining({ code: 'usage' }))
+      expect(() => createIncusClient({ endpoint: { url, tls }, project: 'p', scope: testScope() })).toThrow(
+        expect.objectContaining({ code: 'usage' }),
+      )
     }
     const bad = { ...tls, serverCert: 'no pem' }
-    expect(() => createIncusClient({ endpoint: { url: 'https://h:1', tls: bad }, project: 'p' })).toThrow(
+    expect(() => createIncusClient({ endpoint: { url: 'https://h:1', tls: bad }, project: 'p', scope: testScope() })).toThrow(
       expect.objectContaining({ code: 'config_invalid' }),
     )
   })

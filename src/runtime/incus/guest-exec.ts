@@ -64,13 +64,13 @@ export async function execInGuest(incus: IncusClient, instance: string, call: Ex
     ended ??= why
     if (control.readyState === control.OPEN) control.send(JSON.stringify({ command: 'signal', signal: 9 }))
   }
-  const cancelTimer = incus.clock.after(call.timeoutMs, () => kill('timeout'))
+  const cancelTimer = incus.scope.clock.after(call.timeoutMs, () => kill('timeout'))
   const onAbort = () => kill('cancelled')
   call.signal?.addEventListener('abort', onAbort, { once: true })
   try {
     const exitCode = await exitOf(incus, operation.id, what, call.timeoutMs + KILL_GRACE_MS)
     // A child that was left behind may hold the streams open for ever.
-    await Promise.race([Promise.all([stdout.end, stderr.end]), incus.clock.sleep(KILL_GRACE_MS)])
+    await incus.scope.patience(KILL_GRACE_MS, Promise.all([stdout.end, stderr.end]))
     if (ended !== undefined) throw new PylonError(ended, endedWords(ended, call))
     return { exitCode, stdout: stdout.text(), stderr: stderr.text(), truncated: stdout.truncated() || stderr.truncated() }
   } catch (error) {

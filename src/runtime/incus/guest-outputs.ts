@@ -8,8 +8,8 @@ import { assembleOutputs, OUTPUT_LIMITS, wantsArtifact } from '../outputs.ts'
 import { MAX_EVENTS_BYTES, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
 import { collects, type Outcome } from '../retention.ts'
 import type { IncusClient } from './client.ts'
-import { execInGuest } from './exec.ts'
-import { listGuestDir, readGuestFile, statGuestPath } from './files.ts'
+import { execInGuest } from './guest-exec.ts'
+import { listGuestDir, readGuestFile, statGuestPath } from './guest-files.ts'
 
 /** Entries looked at, whatever they are. */
 const MAX_ENTRIES = 2000
@@ -82,6 +82,7 @@ class ArtifactWalk {
           return await this.#dropPipes()
         }
         const path = folder.path === '' ? name : `${folder.path}/${name}`
+        // What can't be looked at is told as no plain file.
         const entry = await statGuestPath(this.#incus, this.#instance, this.#at(path)).catch(() => undefined)
         if (entry?.type === 'directory') {
           if (folder.depth < MAX_DEPTH) folders.push({ path, depth: folder.depth + 1 })
@@ -116,6 +117,7 @@ class ArtifactWalk {
     const { maxFiles, maxFileBytes, maxTotalBytes } = OUTPUT_LIMITS.artifacts
     const room = Math.min(maxFileBytes, maxTotalBytes - this.#bytes)
     const fits = this.artifacts.length < maxFiles && size <= room
+    // What can't be read is a problem that is told.
     const file = fits ? await readGuestFile(this.#incus, this.#instance, this.#at(path), room).catch(() => undefined) : undefined
     if (file === undefined || file.truncated) {
       this.problems.push(`${path} is over a limit, or went while it was read.`)
@@ -132,6 +134,7 @@ class ArtifactWalk {
     if (empty.length === 0) return
     const script = 'i=0; for path do [ ! -p "$path" ] || echo $i; i=$((i + 1)); done'
     const command = ['sh', '-c', script, 'sh', ...empty.map((path) => this.#at(path))]
+    // Without a shell inside nothing can be said of pipes.
     const said = await execInGuest(this.#incus, this.#instance, { command, timeoutMs: 5_000, maxBytes: 64 * 1024 }).catch(() => undefined)
     const pipes = (said?.stdout ?? '').split('\n').flatMap((line) => (line === '' ? [] : (empty[Number(line)] ?? [])))
     for (const path of pipes) this.problems.push(`${path} is no plain file.`)

@@ -2,11 +2,11 @@
 import { closeSync, existsSync, rmSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
-import type { Clock } from '../../base/clock.ts'
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import { ensurePrivateDir } from '../../base/files.ts'
 import type { Json } from '../../base/json.ts'
 import { runProgram } from '../../base/processes.ts'
+import type { Scope } from '../../base/scope.ts'
 import type {
   AdapterProbe,
   BackupState,
@@ -34,8 +34,9 @@ import { admit, type NetworkPolicy } from './admission.ts'
 import { type Bubblewrap, findBubblewrap } from './bubblewrap.ts'
 import { findGroupHome, type GroupHome, quellGroup, removeGroup, withoutGroups } from './cgroups.ts'
 import { DEFAULT_RESOURCES, type GuestProgram, memoryMibOf, sizeOf } from './enclosure.ts'
-import { LocalInstances } from './instances.ts'
 import { LocalLauncher } from './launcher.ts'
+import { LocalInstances } from './local-instances.ts'
+import { LocalVolumes, removeTree } from './local-volumes.ts'
 import { endMarked } from './marked-processes.ts'
 import { volumesOf } from './mounts.ts'
 import { collectLocal, DiskWatch, judgeLocal } from './observation.ts'
@@ -50,14 +51,14 @@ import {
   readRecord,
   writeRecord,
 } from './record.ts'
-import { LocalVolumes, removeTree } from './volumes.ts'
 
 const MAX_EXEC_OUTPUT = 1024 * 1024
 
 export interface LocalOptions {
   /** Holds `<runtime id>/` and `volumes/`. */
   readonly dir: string
-  readonly clock: Clock
+  /** Its waits are of here. */
+  readonly scope: Scope
   /** This program in its guest role. */
   readonly guest: GuestProgram
   /** The program to enclose with: looked for on PATH where undefined, not used where null. */
@@ -84,7 +85,7 @@ export class LocalAdapter implements RuntimeAdapter {
     this.#options = options
     this.#instances = new LocalInstances(options.dir)
     this.#volumes = new LocalVolumes(join(options.dir, 'volumes'), options.maxSnapshotBytes ?? 4 * 1024 ** 3)
-    this.#disk = new DiskWatch(options.clock, this.#volumes)
+    this.#disk = new DiskWatch(options.scope, this.#volumes)
     this.#groupHome = findGroupHome()
     this.#launcher = new LocalLauncher({
       groupHome: this.#groupHome,
@@ -223,7 +224,7 @@ export class LocalAdapter implements RuntimeAdapter {
     if (record.ended !== null) throw new PylonError('runtime_failed', record.ended)
     const run = { ...(await this.#launcher.beside(layout, record, call.command)), timeoutMs: call.timeoutMs, maxBytes: MAX_EXEC_OUTPUT }
     try {
-      return await runProgram(run, this.#options.clock)
+      return await runProgram(run, this.#options.scope.clock)
     } catch (error) {
       if (isPylonError(error)) throw error
       throw new PylonError('runtime_failed', `The command does not start: ${messageOf(error)}.`, { cause: error })
@@ -238,7 +239,7 @@ export class LocalAdapter implements RuntimeAdapter {
     const socket = openSocket(join(layout.state, PROMPT_SOCKET))
     if (socket === undefined) throw new PylonError('runtime_unreachable', 'The runtime serves no prompts yet; wait until it is ready.')
     try {
-      const ticket = issueTicket(record.ticket_key, record.runtime_id, this.#options.clock.now())
+      const ticket = issueTicket(record.ticket_key, record.runtime_id, this.#options.scope.clock.now())
       return await promptOverSocket(`/proc/self/fd/${socket}`, ticket, call, signal)
     } finally {
       closeSync(socket)
@@ -344,14 +345,14 @@ export class LocalAdapter implements RuntimeAdapter {
   async #stop(record: LocalRecord): Promise<void> {
     // An agent is asked to end first; a run that is ended has had its time.
     const graceMs = record.protocol === null ? 0 : undefined
-    if (!(await endMarked(record.mark, this.#options.clock, graceMs, () => quellGroup(record.group_dirs)))) {
+    if (!(await endMarked(record.mark, this.#options.scope.clock, graceMs, () => quellGroup(record.group_dirs)))) {
       throw new PylonError('runtime_failed', `Processes of ${record.runtime_id} do not end; look for them with ps and try again.`)
     }
   }
 
   async #remove(layout: LocalLayout, record: LocalRecord | undefined, volumes: readonly string[]): Promise<void> {
     if (record !== undefined) await this.#stop(record)
-    await removeGroup(record?.group_dirs ?? [], this.#options.clock)
+    await removeGroup(record?.group_dirs ?? [], this.#options.scope.clock)
     await removeTree(layout.dir)
     this.#disk.forget(layout)
     const inUse = new Set(this.#instances.records().flatMap((other) => volumesOf(other.spec)))
@@ -372,7 +373,7 @@ export class LocalAdapter implements RuntimeAdapter {
   }
 
   #snapshotName(): string {
-    return `auto-${new Date(this.#options.clock.now()).toISOString().toLowerCase().replace(/[:.]/g, '-')}`
+    return `auto-${new Date(this.#options.scope.clock.now()).toISOString().toLowerCase().replace(/[:.]/g, '-')}`
   }
 
   #findBubblewrap(): Promise<Bubblewrap> {

@@ -1,17 +1,30 @@
 /** Runtimes as Incus instances: the supported substrate, behind the interface that all adapters share. */
 import { z } from 'zod'
-import { type Clock, rfc3339, systemClock } from '../../base/clock.ts'
+import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { type Json, parseJson } from '../../base/json.ts'
 import { randomHex, systemRandom } from '../../base/random.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { AdapterProbe, Capacity, PersistentVolume, PromptCall, RuntimeAdapter, RuntimeHandle, Snapshot } from '../adapter.ts'
 import { PROMPT_SOCKET } from '../contract/paths.ts'
 import { decodePromptError, MAX_ANSWER_BYTES, PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
 import { issueTicket } from '../contract/ticket.ts'
 import { promptBody, readPromptAnswer } from '../prompt-client.ts'
 import { createIncusClient, type IncusClient } from './client.ts'
-import { execInGuest } from './exec.ts'
-import { readGuestFile } from './files.ts'
+import { execInGuest } from './guest-exec.ts'
+import { readGuestFile } from './guest-files.ts'
+import { collectOutputs } from './guest-outputs.ts'
+import {
+  deleteVolume,
+  deleteVolumeSnapshot,
+  labelVolume,
+  listVolumeSnapshots,
+  listVolumes,
+  restoreVolume,
+  snapshotVolume,
+  snapshotWithinQuota,
+  type Volume,
+} from './incus-volumes.ts'
 import { getInstance, type Instance, instanceStatus, listInstances, parse, setInstanceState } from './instances.ts'
 import { LAUNCH_PATH, PROGRAM_PATH } from './launch-files.ts'
 import {
@@ -29,7 +42,6 @@ import {
   runtimeIdOf,
 } from './names.ts'
 import { observe } from './observe.ts'
-import { collectOutputs } from './outputs.ts'
 import { createPlacement } from './placement.ts'
 import { probeIncus } from './probe.ts'
 import { proveSizes } from './proof.ts'
@@ -38,17 +50,6 @@ import { recoverInstance } from './recovery.ts'
 import { removeRuntime } from './removal.ts'
 import { inRuntimeTerms } from './runtime-errors.ts'
 import type { IncusSettings } from './settings.ts'
-import {
-  deleteVolume,
-  deleteVolumeSnapshot,
-  labelVolume,
-  listVolumeSnapshots,
-  listVolumes,
-  restoreVolume,
-  snapshotVolume,
-  snapshotWithinQuota,
-  type Volume,
-} from './volumes.ts'
 
 const MAX_EXEC_BYTES = 256 * 1024
 /** What the client inside gets beyond the turn's own time. */
@@ -60,9 +61,10 @@ const resourcesShape = z.looseObject({
 })
 
 /** @param options.client for tests; default: one to settings.endpoint */
-export function createIncusAdapter(settings: IncusSettings, options: { clock?: Clock; client?: IncusClient } = {}): RuntimeAdapter {
-  const clock = options.clock ?? systemClock
-  const incus = options.client ?? createIncusClient({ endpoint: settings.endpoint, project: settings.project, clock })
+export function createIncusAdapter(settings: IncusSettings, options: { scope: Scope; client?: IncusClient }): RuntimeAdapter {
+  const { scope } = options
+  const { clock } = scope
+  const incus = options.client ?? createIncusClient({ endpoint: settings.endpoint, project: settings.project, scope })
   const context = { incus, settings, placement: createPlacement(incus, settings) }
 
   /** Provisions under way: the same one asked for again waits for the first. */
@@ -242,6 +244,7 @@ export function createIncusAdapter(settings: IncusSettings, options: { clock?: C
     restore: (raw, name, signal) => inRuntimeTerms(restore(decodeHandle(raw), name, signal)),
     async backupStatus(raw) {
       const volume = persistentVolume(decodeHandle(raw))
+      // Undefined says that they could not be asked for.
       const snapshots = await listVolumeSnapshots(incus, volume).catch(() => undefined)
       return {
         backupUnitKind: 'persistent_state_volume',
