@@ -186,6 +186,8 @@ run_once() {
   (
     fired=0
     trap 'kill "$nap" 2>/dev/null; exit "$fired"' TERM
+    # A command that had ended before this trap was set may have been told of in vain.
+    kill -0 "$child" 2>/dev/null || exit 0
     sleep "$2" &
     nap=$!
     wait "$nap"
