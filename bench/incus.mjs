@@ -4,11 +4,12 @@ import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { decodeRuntimeSpec } from '../src/runtime/contract/spec.ts'
 import { guestScript } from '../src/runtime/guest-script.ts'
-import { createIncusAdapter } from '../src/runtime/incus/adapter.ts'
 import { buildImage } from '../src/runtime/incus/image.ts'
 import { importImage } from '../src/runtime/incus/images.ts'
+import { createIncusAdapter } from '../src/runtime/incus/incus-adapter.ts'
 import { setUpIncus } from '../src/runtime/incus/setup.ts'
 import { ensureIncus, startIncusDaemon } from '../test/support/incus-daemon.ts'
+import { testScope } from '../test/support/scope.ts'
 
 /** Without input: `incus launch` would read a configuration from a pipe, and wait for its end. */
 const run = (program, args, { env }) =>
@@ -48,16 +49,19 @@ try {
   const client = daemon.client('pylon')
   await setUpIncus(client, { pool: 'pylon', profile: 'default', hostPaths: [] })
   await importImage(client, 'pylon/busybox', await buildImage('busybox'))
-  const adapter = createIncusAdapter({
-    endpoint: { socketPath: daemon.socketPath },
-    project: 'pylon',
-    profile: 'default',
-    pool: 'pylon',
-    nodeId: 'bench',
-    images: { managed: 'pylon/busybox', oneShot: 'pylon/busybox' },
-    guest: { hostDir: '/nowhere', command: ['/nowhere'], shellScript: guestScript() },
-    defaults: LIMITS,
-  })
+  const adapter = createIncusAdapter(
+    {
+      endpoint: { socketPath: daemon.socketPath },
+      project: 'pylon',
+      profile: 'default',
+      pool: 'pylon',
+      nodeId: 'bench',
+      images: { managed: 'pylon/busybox', oneShot: 'pylon/busybox' },
+      guest: { hostDir: '/nowhere', command: ['/nowhere'], shellScript: guestScript() },
+      defaults: LIMITS,
+    },
+    { scope: testScope() },
+  )
 
   const made = []
   const plain = async () => {
