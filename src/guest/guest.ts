@@ -4,6 +4,8 @@ import { dirname, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { systemClock } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
+import { systemRandom } from '../base/random.ts'
+import { Scope } from '../base/scope.ts'
 import { decodeGuestRequest } from '../runtime/contract/guest-request.ts'
 import { decodeLaunch, type GuestLaunch } from '../runtime/contract/launch.ts'
 import { CANONICAL_PATHS, pathsUnder, type RuntimePaths } from '../runtime/contract/paths.ts'
@@ -53,6 +55,7 @@ async function live(source: string, isLaunch: boolean, fallback: RuntimePaths): 
       process.kill(process.pid, 'SIGKILL')
     }
   }
+  const scope = Scope.root('guest', { clock: systemClock, random: systemRandom }, ({ error }) => crash(error))
   process.on('uncaughtException', crash)
   process.on('unhandledRejection', crash)
   try {
@@ -60,7 +63,7 @@ async function live(source: string, isLaunch: boolean, fallback: RuntimePaths): 
     const request = launch === undefined ? decodeGuestRequest(readFileSync(source, 'utf8'), source) : undefined
     writer = new LifecycleWriter(launch?.spec.paths ?? fallback, systemClock)
     writer.booted('the guest runs')
-    if (launch !== undefined) return await runLaunch(launch, writer, stopping.signal)
+    if (launch !== undefined) return await runLaunch(launch, writer, scope, stopping.signal)
     if (request === undefined) return BOOTSTRAP_EXIT
     const run = {
       command: request.command,
@@ -71,7 +74,7 @@ async function live(source: string, isLaunch: boolean, fallback: RuntimePaths): 
       paths: fallback,
       restartPolicy: 'never',
     } as const
-    return await runOnce(run, writer, systemClock, stopping.signal)
+    return await runOnce(run, writer, scope, stopping.signal)
   } catch (error) {
     const known = error instanceof PylonError || writer === undefined
     const message = `Guest bootstrap failed: ${messageOf(error)}`
@@ -103,7 +106,7 @@ function readLaunch(path: string): GuestLaunch {
   return decodeLaunch(text, path)
 }
 
-async function runLaunch(launch: GuestLaunch, writer: LifecycleWriter, stopping: AbortSignal): Promise<number> {
+async function runLaunch(launch: GuestLaunch, writer: LifecycleWriter, scope: Scope, stopping: AbortSignal): Promise<number> {
   const { spec } = launch
   const cwd = launch.working_dir ?? process.cwd()
   mkdirSync(cwd, { recursive: true })
@@ -117,7 +120,7 @@ async function runLaunch(launch: GuestLaunch, writer: LifecycleWriter, stopping:
     return await serveAgent(
       { launch: { ...launch, protocol: launch.protocol, prompt: launch.prompt }, command, cwd, env },
       writer,
-      systemClock,
+      scope,
       stopping,
     )
   }
@@ -130,5 +133,5 @@ async function runLaunch(launch: GuestLaunch, writer: LifecycleWriter, stopping:
     paths: spec.paths,
     restartPolicy: spec.policies.restart_policy,
   }
-  return await runOnce(run, writer, systemClock, stopping)
+  return await runOnce(run, writer, scope, stopping)
 }

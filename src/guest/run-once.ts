@@ -1,6 +1,6 @@
 /** A one-shot run: the entry command under its time limit, its output to the logs, its exit code as the result. */
 import { join } from 'node:path'
-import type { Clock } from '../base/clock.ts'
+import type { Scope } from '../base/scope.ts'
 import { stateOfExit } from '../runtime/contract/lifecycle.ts'
 import { type RuntimePaths, STDERR_LOG, STDOUT_LOG } from '../runtime/contract/paths.ts'
 import type { RESTART_POLICIES } from '../runtime/contract/spec.ts'
@@ -25,7 +25,8 @@ export interface OneShot {
 }
 
 /** @param stopping aborted when the guest is told to end @returns the exit code of the guest itself */
-export async function runOnce(run: OneShot, writer: LifecycleWriter, clock: Clock, stopping: AbortSignal): Promise<number> {
+export async function runOnce(run: OneShot, writer: LifecycleWriter, scope: Scope, stopping: AbortSignal): Promise<number> {
+  const { clock } = scope
   const stdout = new LogSink(join(run.paths.logs_dir, STDOUT_LOG), MAX_LOG_BYTES)
   const stderr = new LogSink(join(run.paths.logs_dir, STDERR_LOG), MAX_LOG_BYTES)
   const log = new LogSink(run.paths.guest_log_path, MAX_LOG_BYTES)
@@ -37,7 +38,7 @@ export async function runOnce(run: OneShot, writer: LifecycleWriter, clock: Cloc
         run_as_root: (run.runAs?.uid ?? process.getuid?.() ?? 0) === 0,
       })
       const startedAt = clock.now()
-      const outcome = await runUntil(run, deadlineMs, { stdout, stderr, log }, clock, stopping)
+      const outcome = await runUntil(run, deadlineMs, { stdout, stderr, log }, scope, stopping)
       const again = outcome.final
         ? undefined
         : nextStart(run.restartPolicy, { exitCode: outcome.code, livedMs: clock.now() - startedAt }, shortLives)
@@ -71,11 +72,11 @@ async function runUntil(
   run: OneShot,
   deadlineMs: number,
   sinks: { stdout: LogSink; stderr: LogSink; log: LogSink },
-  clock: Clock,
+  scope: Scope,
   stopping: AbortSignal,
 ): Promise<Outcome> {
   if (stopping.aborted) return { code: 143, message: 'the guest was told to stop', final: true, reason: 'terminated' }
-  const child = startCommand({ ...run, clock }, false)
+  const child = startCommand({ ...run, clock: scope.clock }, false)
   for (const name of ['stdout', 'stderr'] as const) {
     child.process[name]?.on('data', (chunk: Buffer) => {
       sinks[name].write(chunk)
@@ -87,7 +88,7 @@ async function runUntil(
     ended ??= why
     child.stop(KILL_GRACE_MS)
   }
-  const cancel = clock.after(deadlineMs - clock.now(), () => end('timeout'))
+  const cancel = scope.after('time limit', deadlineMs - scope.clock.now(), () => end('timeout'))
   const onStop = () => end('terminated')
   stopping.addEventListener('abort', onStop, { once: true })
   const exit = await child.exited

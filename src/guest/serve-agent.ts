@@ -1,8 +1,8 @@
 /** A managed agent's life: start the process, probe it, serve prompts, start it again by policy, end with a result. */
 import { isAbsolute, join } from 'node:path'
-import type { Clock } from '../base/clock.ts'
-import { messageOf } from '../base/errors.ts'
+import { isPylonError, messageOf } from '../base/errors.ts'
 import type { Exit, ProcessGroup } from '../base/processes.ts'
+import type { Scope } from '../base/scope.ts'
 import { VERSION } from '../base/version.ts'
 import type { GuestLaunch } from '../runtime/contract/launch.ts'
 import type { LifecycleDetails } from '../runtime/contract/lifecycle.ts'
@@ -30,7 +30,7 @@ export interface Service {
 }
 
 /** @returns the exit code of the guest itself; by then the result is written */
-export async function serveAgent(service: Service, writer: LifecycleWriter, clock: Clock, stopping: AbortSignal): Promise<number> {
+export async function serveAgent(service: Service, writer: LifecycleWriter, scope: Scope, stopping: AbortSignal): Promise<number> {
   const { launch } = service
   const log = new LogSink(launch.spec.paths.guest_log_path, MAX_LOG_BYTES)
   let current: Agent | undefined
@@ -38,7 +38,7 @@ export async function serveAgent(service: Service, writer: LifecycleWriter, cloc
     runtimeId: launch.spec.identity.runtime_id,
     protocol: launch.protocol,
     ticketKey: launch.prompt.ticket_key,
-    clock,
+    clock: scope.clock,
     agent: () => current,
   })
   try {
@@ -46,7 +46,7 @@ export async function serveAgent(service: Service, writer: LifecycleWriter, cloc
     const setAgent = (agent: Agent | undefined) => {
       current = agent
     }
-    const terminal = await superviseAgent(service, writer, clock, stopping, log, setAgent)
+    const terminal = await superviseAgent({ service, writer, scope, stopping, log }, setAgent)
     writer.finish(terminal)
     return terminal.exitCode ?? (terminal.state === 'completed' ? 0 : 1)
   } finally {
@@ -55,20 +55,24 @@ export async function serveAgent(service: Service, writer: LifecycleWriter, cloc
   }
 }
 
-async function superviseAgent(
-  service: Service,
-  writer: LifecycleWriter,
-  clock: Clock,
-  stopping: AbortSignal,
-  log: LogSink,
-  setAgent: (agent: Agent | undefined) => void,
-): Promise<Terminal> {
+/** What a managed agent lives in. */
+interface Surroundings {
+  readonly service: Service
+  readonly writer: LifecycleWriter
+  readonly scope: Scope
+  readonly stopping: AbortSignal
+  readonly log: LogSink
+}
+
+async function superviseAgent(around: Surroundings, setAgent: (agent: Agent | undefined) => void): Promise<Terminal> {
+  const { service, writer, scope, stopping, log } = around
+  const { clock } = scope
   const details = detailsOf(service.launch)
   const policy = service.launch.spec.policies.restart_policy
   for (let shortLives = 0; ; ) {
     writer.enter('starting', 'waiting for the agent', details({}))
     const startedAt = clock.now()
-    const life = await oneLife(service, clock, stopping, log, (agent) => {
+    const life = await oneLife(around, (agent) => {
       setAgent(agent)
       writer.enter('ready', 'serving prompts', details({ probe: 'prompt_endpoint', service_probe_satisfied: true }))
     })
@@ -99,41 +103,37 @@ interface LifeEnd {
   readonly reason?: string
 }
 
-async function oneLife(
-  service: Service,
-  clock: Clock,
-  stopping: AbortSignal,
-  log: LogSink,
-  onReady: (agent: Agent) => void,
-): Promise<LifeEnd> {
+async function oneLife({ service, scope, stopping, log }: Surroundings, onReady: (agent: Agent) => void): Promise<LifeEnd> {
   if (stopping.aborted) return { exit: { code: 143, signal: null }, wasReady: false, message: 'the guest was told to stop' }
-  const child = startCommand({ command: service.command, cwd: service.cwd, env: service.env, runAs: service.launch.run_as, clock }, true)
+  const child = startCommand(
+    { command: service.command, cwd: service.cwd, env: service.env, runAs: service.launch.run_as, clock: scope.clock },
+    true,
+  )
   child.process.stderr?.on('data', (chunk: Buffer) => log.write(chunk))
   const onStop = () => child.stop(KILL_GRACE_MS)
   stopping.addEventListener('abort', onStop, { once: true })
-  const limit = new AbortController()
-  const cancel = clock.after(START_TIMEOUT_MS, () => limit.abort(new Error(`the agent did not answer within ${START_TIMEOUT_MS / 1000} s`)))
   let wasReady = false
   try {
     const agent = agentOf(service, child)
-    const died = child.exited.then((exit) => Promise.reject(new Error(describe(exit))))
-    await Promise.race([agent.start(limit.signal), died])
-    cancel()
+    const died = new AbortController()
+    // Never rejects.
+    void child.exited.then((exit) => died.abort(new Error(describe(exit))))
+    await scope.within('start', START_TIMEOUT_MS, (signal) => scope.until('agent', died.signal, () => agent.start(signal)))
     wasReady = true
     onReady(agent)
     const exit = await child.exited
     return { exit, wasReady, message: describe(exit) }
   } catch (error) {
-    const timedOut = limit.signal.aborted
+    const timedOut = isPylonError(error, 'timeout')
     // The end of its output is often seen before the end of the process, whose exit code says more.
-    const own = timedOut ? undefined : await Promise.race([child.exited, clock.sleep(EXIT_GRACE_MS).then(() => undefined)])
+    const own = !timedOut && (await scope.patience(EXIT_GRACE_MS, child.exited)) ? await child.exited : undefined
     if (own === undefined) child.stop(KILL_GRACE_MS)
     const exit = own ?? (await child.exited)
     const reason = timedOut ? 'timeout_waiting_for_agent' : 'agent_exited_before_ready'
-    const message = own === undefined ? messageOf(error) : `${describe(exit)} before it was ready`
+    const late = `the agent did not answer within ${START_TIMEOUT_MS / 1000} s`
+    const message = own !== undefined ? `${describe(exit)} before it was ready` : timedOut ? late : messageOf(error)
     return { exit: exit.code === 0 ? { ...exit, code: 1 } : exit, wasReady, message, reason }
   } finally {
-    cancel()
     stopping.removeEventListener('abort', onStop)
   }
 }

@@ -1,8 +1,9 @@
 /** The runtimes of this node, each an actor: registers and finds them. */
 import type { Scope } from '../../base/scope.ts'
 import { type RuntimeState, runtimesIn } from '../../store/selling/runtimes.ts'
-import { RuntimeActor, type RuntimeDeps } from './runtime-actor.ts'
+import { RuntimeActor } from './runtime-actor.ts'
 import { afterRestart, LIVING_STATES } from './runtime-life.ts'
+import type { RuntimeDeps } from './runtime-record.ts'
 
 /** How often those that are over are let go, and those that nobody asked for yet get their actor. */
 const REGISTER_MS = 1000
