@@ -137,6 +137,7 @@ export class Table<D extends Descriptions, R extends RowOf<D> = RowOf<D>> {
   /** Sets what is given where the row is as `by` says; what is undefined stays. @returns whether there was such a row */
   patch(sql: Sql, by: Some<D>, change: Some<D>): boolean {
     const [set, where] = [this.#encode(change), this.#encode(by)]
+    if (set.columns.length === 0) return this.get(sql, by) !== undefined
     const sets = set.columns.map((name) => `${name} = ?`).join(', ')
     const wheres = where.columns.map((name) => `${name} IS ?`).join(' AND ')
     return sql(`UPDATE ${this.#name} SET ${sets} WHERE ${wheres}`).run(...set.values, ...where.values).changes > 0

@@ -1,25 +1,32 @@
 /** Actions of agents: each is moved by its own writes, so that it happens once. */
 import { PylonError } from '../../base/errors.ts'
-import { defineCommand, type Row } from '../commands.ts'
-import { amount, int, json, text, textOrNull } from '../row.ts'
+import { defineCommand, type Sql } from '../commands.ts'
+import { int, text } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, table } from '../table.ts'
 
 export type ActionState = 'planned' | 'claimed' | 'published' | 'done' | 'refused' | 'failed' | 'unknown'
 
-export interface ActionRow {
-  readonly id: string
-  readonly tickId: string
-  readonly agentPubkey: string
-  readonly index: number
-  readonly type: string
-  readonly params: unknown
-  readonly counterparty: string | null
-  readonly state: ActionState
-  readonly eventId: string | null
-  readonly costMsats: bigint
-  readonly reason: string | null
-  readonly createdAt: number
-  readonly updatedAt: number
+const actions = table('actions', {
+  id: column.text(),
+  tickId: column.text(),
+  agentPubkey: column.text(),
+  index: column.int('idx'),
+  type: column.text(),
+  params: column.json<unknown>('params_json'),
+  counterparty: column.orNull(column.text()),
+  state: column.text<ActionState>(),
+  eventId: column.orNull(column.text()),
+  costMsats: column.amount(),
+  reason: column.orNull(column.text()),
+  createdAt: column.int(),
+  updatedAt: column.int(),
+})
+export type ActionRow = RowOfTable<typeof actions>
+
+/** Part of the commit that plans a tick. */
+export function insertAction(sql: Sql, action: Omit<ActionRow, 'counterparty' | 'eventId' | 'costMsats' | 'updatedAt'>): void {
+  actions.insert(sql, { ...action, updatedAt: action.createdAt })
 }
 
 interface ActionClaim {
@@ -75,45 +82,17 @@ export const finishAction = defineCommand(
 
 /** Ends what was to be published and that no relay takes: failed, in the relays' words. The agent may say the same again. */
 export const failPublication = defineCommand('fail_publication', (sql, p: { id: string; reason: string; at: number }) => {
-  const { changes } = sql(`UPDATE actions SET state = 'failed', reason = ?, updated_at = ? WHERE id = ? AND state = 'claimed'`).run(
-    p.reason,
-    BigInt(p.at),
-    p.id,
-  )
-  if (changes > 0) sql('DELETE FROM said WHERE action_id = ?').run(p.id)
+  const isFailed = actions.patch(sql, { id: p.id, state: 'claimed' }, { state: 'failed', reason: p.reason, updatedAt: p.at })
+  if (isFailed) sql('DELETE FROM said WHERE action_id = ?').run(p.id)
 })
 
-function decodeAction(row: Row): ActionRow {
-  return {
-    id: text(row, 'id'),
-    tickId: text(row, 'tick_id'),
-    agentPubkey: text(row, 'agent_pubkey'),
-    index: int(row, 'idx'),
-    type: text(row, 'type'),
-    params: json(row, 'params_json'),
-    counterparty: textOrNull(row, 'counterparty'),
-    state: text(row, 'state') as ActionState,
-    eventId: textOrNull(row, 'event_id'),
-    costMsats: amount(row, 'cost_msats'),
-    reason: textOrNull(row, 'reason'),
-    createdAt: int(row, 'created_at'),
-    updatedAt: int(row, 'updated_at'),
-  }
-}
+export const actionsOf = (store: Store, tickId: string): ActionRow[] => actions.all(store.sql, 'WHERE tick_id = ? ORDER BY idx', tickId)
 
-export function actionsOf(store: Store, tickId: string): ActionRow[] {
-  return store.sql('SELECT * FROM actions WHERE tick_id = ? ORDER BY idx').all(tickId).map(decodeAction)
-}
-
-export function getAction(store: Store, id: string): ActionRow | undefined {
-  const row = store.sql('SELECT * FROM actions WHERE id = ?').get(id)
-  return row === undefined ? undefined : decodeAction(row)
-}
+export const getAction = (store: Store, id: string): ActionRow | undefined => actions.get(store.sql, { id })
 
 /** Actions whose outcome is still open. */
-export function openActions(store: Store): ActionRow[] {
-  return store.sql("SELECT * FROM actions WHERE state IN ('claimed', 'unknown') ORDER BY created_at").all().map(decodeAction)
-}
+export const openActions = (store: Store): ActionRow[] =>
+  actions.all(store.sql, "WHERE state IN ('claimed', 'unknown') ORDER BY created_at")
 
 /** How often the agent has spoken to somebody since `since`. */
 export function countSpokenTo(store: Store, pubkey: string, counterparty: string, since: number): number {

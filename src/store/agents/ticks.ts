@@ -1,28 +1,31 @@
 /** Ticks: each occasion claimed once, each plan stored whole. */
 import { PylonError } from '../../base/errors.ts'
-import { defineCommand, type Row } from '../commands.ts'
-import { amount, int, intOrNull, jsonOrNull, text, textOrNull } from '../row.ts'
+import { defineCommand } from '../commands.ts'
+import { int, text } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, table } from '../table.ts'
+import { insertAction } from './actions.ts'
 import { IS_KNOWN } from './heard.ts'
 
 export type TickState = 'claimed' | 'thinking' | 'acting' | 'done' | 'failed'
 export type TickTrigger = 'first' | 'heartbeat' | 'mention' | 'dm' | 'zap' | 'funding' | 'manual'
 
-export interface TickRow {
-  readonly id: string
-  readonly agentPubkey: string
-  readonly number: number
-  readonly slot: string
-  readonly trigger: TickTrigger
-  readonly state: TickState
-  readonly attempts: number
-  readonly observation: unknown
-  readonly thought: string | null
-  readonly costMsats: bigint
-  readonly error: string | null
-  readonly startedAt: number
-  readonly finishedAt: number | null
-}
+const ticks = table('ticks', {
+  id: column.text(),
+  agentPubkey: column.text(),
+  number: column.int(),
+  slot: column.text(),
+  trigger: column.text<TickTrigger>('trigger_type'),
+  state: column.text<TickState>(),
+  attempts: column.int(),
+  observation: column.orNull(column.json<unknown>('observation_json')),
+  thought: column.orNull(column.text()),
+  costMsats: column.amount(),
+  error: column.orNull(column.text()),
+  startedAt: column.int(),
+  finishedAt: column.orNull(column.int()),
+})
+export type TickRow = RowOfTable<typeof ticks>
 
 export interface TickClaim {
   readonly id: string
@@ -41,11 +44,13 @@ export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number
   const agent = sql('SELECT tick_count FROM agents WHERE pubkey = ? AND deleted_at IS NULL').get(p.agentPubkey)
   if (agent === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
   const number = int(agent, 'tick_count') + 1
-  const inserted = sql(
-    `INSERT INTO ticks (id, agent_pubkey, number, slot, trigger_type, state, started_at) VALUES (?, ?, ?, ?, ?, 'claimed', ?)
-     ON CONFLICT (agent_pubkey, slot) DO NOTHING`,
-  ).run(p.id, p.agentPubkey, BigInt(number), p.slot, p.trigger, BigInt(p.at))
-  if (inserted.changes === 0) return undefined
+  const { id, agentPubkey, slot, trigger, at: startedAt } = p
+  const isNew = ticks.insert(
+    sql,
+    { id, agentPubkey, number, slot, trigger, state: 'claimed', startedAt },
+    'ON CONFLICT (agent_pubkey, slot) DO NOTHING',
+  )
+  if (!isNew) return undefined
   sql('UPDATE agents SET tick_count = ?, last_tick_at = ? WHERE pubkey = ?').run(BigInt(number), BigInt(p.at), p.agentPubkey)
   if (p.nextTickAt !== undefined) {
     sql('UPDATE agents SET next_tick_at = ? WHERE pubkey = ?').run(p.nextTickAt === null ? null : BigInt(p.nextTickAt), p.agentPubkey)
@@ -68,7 +73,7 @@ export const beginThinking = defineCommand('begin_thinking', (sql, p: { id: stri
 })
 
 export const addTickCost = defineCommand('add_tick_cost', (sql, p: { id: string; costMsats: bigint }) => {
-  sql('UPDATE ticks SET cost_msats = ? WHERE id = ?').run(p.costMsats, p.id)
+  ticks.patch(sql, { id: p.id }, { costMsats: p.costMsats })
 })
 
 export interface PlannedAction {
@@ -100,29 +105,26 @@ export const planTick = defineCommand(
     if (changed.changes === 0) throw new PylonError('conflict', 'The tick is not thinking.')
     for (const id of p.left) sql('UPDATE heard SET tick_id = NULL, passed = passed + 1 WHERE tick_id = ? AND id = ?').run(p.id, id)
     p.actions.forEach((action, index) => {
-      sql(
-        `INSERT INTO actions (id, tick_id, agent_pubkey, idx, type, params_json, state, reason, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      ).run(
-        action.id,
-        p.id,
-        p.agentPubkey,
-        BigInt(index),
-        action.type,
-        JSON.stringify(action.params),
-        action.refused === undefined ? 'planned' : 'refused',
-        action.refused ?? null,
-        BigInt(p.at),
-        BigInt(p.at),
-      )
+      const { id, type, params, refused } = action
+      const state = refused === undefined ? 'planned' : 'refused'
+      insertAction(sql, {
+        id,
+        tickId: p.id,
+        agentPubkey: p.agentPubkey,
+        index,
+        type,
+        params,
+        state,
+        reason: refused ?? null,
+        createdAt: p.at,
+      })
     })
   },
 )
 
 /** Ends a tick; the agent's failures in a row start anew. */
 export const finishTick = defineCommand('finish_tick', (sql, p: { id: string; at: number }) => {
-  const changed = sql("UPDATE ticks SET state = 'done', finished_at = ? WHERE id = ? AND state = 'acting'").run(BigInt(p.at), p.id)
-  if (changed.changes === 0) return
+  if (!ticks.patch(sql, { id: p.id, state: 'acting' }, { state: 'done', finishedAt: p.at })) return
   sql('UPDATE agents SET failures = 0, retry_at = NULL WHERE pubkey = (SELECT agent_pubkey FROM ticks WHERE id = ?)').run(p.id)
   // The observation has what was said.
   sql("UPDATE heard SET content = '' WHERE tick_id = ?").run(p.id)
@@ -135,10 +137,10 @@ const MAX_TRIES = 3
  * unless the tick had begun to act on it; actions that were not begun then never are.
  */
 export const failTick = defineCommand('fail_tick', (sql, p: { id: string; error: string; at: number; retryAt: number | null }) => {
-  const row = sql("SELECT state, agent_pubkey FROM ticks WHERE id = ? AND state IN ('claimed', 'thinking', 'acting')").get(p.id)
-  if (row === undefined) return
-  sql("UPDATE ticks SET state = 'failed', error = ?, finished_at = ? WHERE id = ?").run(p.error, BigInt(p.at), p.id)
-  if (text(row, 'state') === 'acting') {
+  const row = ticks.get(sql, { id: p.id })
+  if (row === undefined || row.state === 'done' || row.state === 'failed') return
+  ticks.patch(sql, { id: p.id }, { state: 'failed', error: p.error, finishedAt: p.at })
+  if (row.state === 'acting') {
     sql(
       "UPDATE actions SET state = 'failed', reason = 'the tick failed before it', updated_at = ? WHERE tick_id = ? AND state = 'planned'",
     ).run(BigInt(p.at), p.id)
@@ -153,32 +155,11 @@ export const failTick = defineCommand('fail_tick', (sql, p: { id: string; error:
   }
   sql('UPDATE agents SET failures = failures + 1, retry_at = ? WHERE pubkey = ?').run(
     p.retryAt === null ? null : BigInt(p.retryAt),
-    text(row, 'agent_pubkey'),
+    row.agentPubkey,
   )
 })
 
-function decodeTick(row: Row): TickRow {
-  return {
-    id: text(row, 'id'),
-    agentPubkey: text(row, 'agent_pubkey'),
-    number: int(row, 'number'),
-    slot: text(row, 'slot'),
-    trigger: text(row, 'trigger_type') as TickTrigger,
-    state: text(row, 'state') as TickState,
-    attempts: int(row, 'attempts'),
-    observation: jsonOrNull(row, 'observation_json'),
-    thought: textOrNull(row, 'thought'),
-    costMsats: amount(row, 'cost_msats'),
-    error: textOrNull(row, 'error'),
-    startedAt: int(row, 'started_at'),
-    finishedAt: intOrNull(row, 'finished_at'),
-  }
-}
-
-export function getTick(store: Store, id: string): TickRow | undefined {
-  const row = store.sql('SELECT * FROM ticks WHERE id = ?').get(id)
-  return row === undefined ? undefined : decodeTick(row)
-}
+export const getTick = (store: Store, id: string): TickRow | undefined => ticks.get(store.sql, { id })
 
 /** Ticks that a stop or crash left unfinished. */
 export function openTicks(store: Store): { id: string; agentPubkey: string }[] {
@@ -196,18 +177,18 @@ export function ticksOf(store: Store, pubkey: string, limit: number): TickRow[] 
          finished_at FROM ticks WHERE agent_pubkey = ? ORDER BY number DESC LIMIT ?`,
     )
     .all(pubkey, BigInt(limit))
-    .map(decodeTick)
+    .map((row) => ticks.decode(row))
 }
 
 /** The agent's last tick before that number that observed something. */
-export function observedBefore(store: Store, pubkey: string, number: number): TickRow | undefined {
-  const row = store
-    .sql(
-      'SELECT * FROM ticks WHERE agent_pubkey = ? AND number < ? AND number >= ? AND observation_json IS NOT NULL ORDER BY number DESC LIMIT 1',
-    )
-    .get(pubkey, BigInt(number), BigInt(number - 10))
-  return row === undefined ? undefined : decodeTick(row)
-}
+export const observedBefore = (store: Store, pubkey: string, number: number): TickRow | undefined =>
+  ticks.all(
+    store.sql,
+    'WHERE agent_pubkey = ? AND number < ? AND number >= ? AND observation_json IS NOT NULL ORDER BY number DESC LIMIT 1',
+    pubkey,
+    BigInt(number),
+    BigInt(number - 10),
+  )[0]
 
 /** When the ticks since `since` that others caused began, oldest first. */
 export function triggeredTicks(store: Store, pubkey: string, since: number): number[] {

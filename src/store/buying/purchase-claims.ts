@@ -1,58 +1,45 @@
 /** What several keys claim about one purchase: the requests that were made of single keys, and all results that came. */
 import { defineCommand } from '../commands.ts'
-import { int, text } from '../row.ts'
+import { int } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, table } from '../table.ts'
 
 /** The same job asked again, of one key alone. */
-export interface RepeatedRequest {
-  readonly eventId: string
-  readonly purchaseId: string
-  readonly provider: string
+const requests = table('purchase_requests', {
+  eventId: column.text(),
+  purchaseId: column.text(),
+  provider: column.text('provider_pubkey'),
   /** Milliseconds since the epoch, as below. */
-  readonly createdAt: number
+  createdAt: column.int(),
   /** So long its answer is waited for before another way is taken. */
-  readonly untilAt: number
-  readonly refused: boolean
-}
+  untilAt: column.int(),
+  refused: column.flag(),
+})
+export type RepeatedRequest = RowOfTable<typeof requests>
 
-export interface PurchaseResultRow {
-  readonly eventId: string
-  readonly provider: string
-  readonly content: string
-  readonly receivedAt: number
-}
+const results = table('purchase_results', {
+  eventId: column.text(),
+  purchaseId: column.text(),
+  provider: column.text('provider_pubkey'),
+  content: column.text(),
+  receivedAt: column.int(),
+})
+export type PurchaseResultRow = RowOfTable<typeof results>
 
-export const insertRepeatedRequest = defineCommand('insert_repeated_request', (sql, p: Omit<RepeatedRequest, 'refused'>) => {
-  sql('INSERT INTO purchase_requests (event_id, purchase_id, provider_pubkey, created_at, until_at) VALUES (?, ?, ?, ?, ?)').run(
-    ...[p.eventId, p.purchaseId, p.provider, BigInt(p.createdAt), BigInt(p.untilAt)],
-  )
+export const insertRepeatedRequest = defineCommand('insert_repeated_request', (sql, request: Omit<RepeatedRequest, 'refused'>) => {
+  requests.insert(sql, request)
 })
 
 /** The key that was asked says no: the next way may be taken. */
 export const refuseRepeatedRequest = defineCommand('refuse_repeated_request', (sql, p: { eventId: string }) => {
-  sql('UPDATE purchase_requests SET refused = 1 WHERE event_id = ?').run(p.eventId)
+  requests.patch(sql, { eventId: p.eventId }, { refused: true })
 })
 
-export function getRepeatedRequest(store: Store, eventId: string): RepeatedRequest | undefined {
-  const row = store.sql('SELECT * FROM purchase_requests WHERE event_id = ?').get(eventId)
-  return row === undefined ? undefined : decodeRequest(row)
-}
+export const getRepeatedRequest = (store: Store, eventId: string): RepeatedRequest | undefined => requests.get(store.sql, { eventId })
 
 /** In the order they were made. */
-export function repeatedRequests(store: Store, purchaseId: string): RepeatedRequest[] {
-  return store.sql('SELECT * FROM purchase_requests WHERE purchase_id = ? ORDER BY rowid').all(purchaseId).map(decodeRequest)
-}
-
-function decodeRequest(row: Record<string, unknown>): RepeatedRequest {
-  return {
-    eventId: text(row, 'event_id'),
-    purchaseId: text(row, 'purchase_id'),
-    provider: text(row, 'provider_pubkey'),
-    createdAt: int(row, 'created_at'),
-    untilAt: int(row, 'until_at'),
-    refused: int(row, 'refused') === 1,
-  }
-}
+export const repeatedRequests = (store: Store, purchaseId: string): RepeatedRequest[] =>
+  requests.all(store.sql, 'WHERE purchase_id = ? ORDER BY rowid', purchaseId)
 
 /** Different results of one key, and of all keys together, that are kept of one purchase; and their size in characters. */
 const MAX_RESULTS_OF_KEY = 5
@@ -70,23 +57,11 @@ export const keepResult = defineCommand(
     if (row === undefined || int(row, 'of_key') >= MAX_RESULTS_OF_KEY) return false
     const isFull = int(row, 'n') >= MAX_RESULTS || int(row, 'chars') + p.content.length > MAX_RESULT_CHARS
     if (isFull && !p.isPaid) return false
-    return (
-      sql(
-        `INSERT INTO purchase_results (event_id, purchase_id, provider_pubkey, content, received_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-      ).run(p.eventId, p.purchaseId, p.provider, p.content, BigInt(p.at)).changes > 0
-    )
+    const { isPaid: _, at: receivedAt, ...result } = p
+    return results.insert(sql, { ...result, receivedAt }, 'ON CONFLICT DO NOTHING')
   },
 )
 
 /** In the order they came. */
-export function listResults(store: Store, purchaseId: string): PurchaseResultRow[] {
-  return store
-    .sql('SELECT * FROM purchase_results WHERE purchase_id = ? ORDER BY received_at, rowid')
-    .all(purchaseId)
-    .map((row) => ({
-      eventId: text(row, 'event_id'),
-      provider: text(row, 'provider_pubkey'),
-      content: text(row, 'content'),
-      receivedAt: int(row, 'received_at'),
-    }))
-}
+export const listResults = (store: Store, purchaseId: string): PurchaseResultRow[] =>
+  results.all(store.sql, 'WHERE purchase_id = ? ORDER BY received_at, rowid', purchaseId)

@@ -2,59 +2,74 @@
 import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { PurchaseStatus } from '../../base/states.ts'
-import { defineCommand, type Row } from '../commands.ts'
+import { defineCommand } from '../commands.ts'
 import { purchaseTokenKey } from '../keys.ts'
-import { amount, int, json, jsonOrNull, text, textOrNull } from '../row.ts'
+import { int } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOf, type RowOfTable, Steps, Table, table } from '../table.ts'
 
-export interface PurchaseRow {
-  readonly id: string
-  readonly eventId: string | null
-  readonly status: PurchaseStatus
-  readonly reason: string | null
-  readonly kind: number
-  readonly order: unknown
+const COLUMNS = {
+  id: column.text(),
+  eventId: column.orNull(column.text()),
+  status: column.text<PurchaseStatus>(),
+  reason: column.orNull(column.text()),
+  kind: column.int(),
+  order: column.json<unknown>('order_json'),
   /** The request event with its id, without signature. */
-  readonly request: unknown
-  readonly provider: string | null
-  readonly paidMsats: Msats
-  readonly result: string | null
-  readonly error: { readonly code: string; readonly message: string } | null
-  readonly deadlineAt: number
-  readonly createdAt: number
-  readonly updatedAt: number
+  request: column.orNull(column.json<unknown>('request_json')),
+  provider: column.orNull(column.text('provider_pubkey')),
+  paidMsats: column.amount<Msats>(),
+  result: column.orNull(column.text()),
+  error: column.orNull(column.group({ code: column.text('error_code'), message: column.text('error_message') })),
+  deadlineAt: column.int(),
+  createdAt: column.int(),
+  updatedAt: column.int(),
 }
+type Columns = RowOf<typeof COLUMNS>
 
-export interface OfferRow {
-  readonly eventId: string
-  readonly purchaseId: string
-  readonly provider: string
+/** Once it is asked for there is the request that asks. */
+export type PurchaseRow = Columns &
+  (
+    | { readonly status: 'requested' | 'offered' | 'paying' | 'paid' | 'processing' | 'completed'; readonly eventId: string }
+    | { readonly status: 'preparing' | 'failed' | 'timeout' | 'cancelled' | 'refunded' }
+  )
+
+const UNASKED: readonly PurchaseStatus[] = ['preparing', 'failed', 'timeout', 'cancelled', 'refunded']
+const isPurchase = (row: Columns): row is PurchaseRow => row.eventId !== null || UNASKED.includes(row.status)
+
+const purchases = new Table('purchases', COLUMNS, isPurchase)
+const steps = new Steps<PurchaseStatus>('purchase_transitions', 'purchase_id', 'status')
+
+const offers = table('purchase_offers', {
+  eventId: column.text(),
+  purchaseId: column.text(),
+  provider: column.text('provider_pubkey'),
   /** The request that it answers; null of former versions: the first. */
-  readonly requestId: string | null
-  readonly amountMsats: Msats
-  readonly bolt11: string | null
+  requestId: column.orNull(column.text()),
+  amountMsats: column.amount<Msats>(),
+  bolt11: column.orNull(column.text()),
   /** Of the invoice, where it can be read. */
-  readonly paymentHash: string | null
-  readonly state: 'open' | 'unusable' | 'paying' | 'paid' | 'failed'
-  readonly reason: string | null
-  readonly receivedAt: number
-}
+  paymentHash: column.orNull(column.text()),
+  state: column.text<'open' | 'unusable' | 'paying' | 'paid' | 'failed'>(),
+  reason: column.orNull(column.text()),
+  receivedAt: column.int(),
+})
+export type OfferRow = RowOfTable<typeof offers>
 
-export interface PurchaseEventRow {
-  readonly eventId: string
-  readonly kind: number
-  readonly pubkey: string
-  readonly summary: string
-  readonly receivedAt: number
-}
+const answers = table('purchase_events', {
+  eventId: column.text(),
+  purchaseId: column.text(),
+  kind: column.int(),
+  pubkey: column.text(),
+  summary: column.text(),
+  receivedAt: column.int(),
+})
+export type PurchaseEventRow = RowOfTable<typeof answers>
 
 export const insertPurchase = defineCommand(
   'insert_purchase',
-  (sql, p: { id: string; kind: number; order: unknown; provider: string | null; deadlineAt: number; at: number }) => {
-    sql(
-      `INSERT INTO purchases (id, status, kind, order_json, provider_pubkey, deadline_at, created_at, updated_at)
-       VALUES (?, 'preparing', ?, ?, ?, ?, ?, ?)`,
-    ).run(p.id, BigInt(p.kind), JSON.stringify(p.order), p.provider, BigInt(p.deadlineAt), BigInt(p.at), BigInt(p.at))
+  (sql, { at, ...p }: Pick<PurchaseRow, 'id' | 'kind' | 'order' | 'provider' | 'deadlineAt'> & { readonly at: number }) => {
+    purchases.insert(sql, { ...p, status: 'preparing', createdAt: at, updatedAt: at })
   },
 )
 
@@ -69,90 +84,44 @@ interface PurchaseChange {
   readonly provider?: string
   readonly paidMsats?: Msats
   readonly result?: string
-  readonly error?: { readonly code: string; readonly message: string }
+  readonly error?: NonNullable<PurchaseRow['error']>
 }
 
 /** Moves a purchase on and records why. @throws conflict when its status is not one of `from`. */
 export const movePurchase = defineCommand(
   'move_purchase',
-  (sql, p: PurchaseChange) => {
-    const row = sql('SELECT status FROM purchases WHERE id = ?').get(p.id)
-    if (row === undefined) throw new PylonError('job_not_found', `There is no purchase ${p.id}.`)
-    const status = text(row, 'status') as PurchaseStatus
-    if (!p.from.includes(status)) throw new PylonError('conflict', `The purchase is ${status}, which cannot become ${p.to}.`)
-    sql(
-      `UPDATE purchases SET status = ?, reason = ?, updated_at = ?, event_id = coalesce(?, event_id), request_json = coalesce(?, request_json),
-       provider_pubkey = coalesce(?, provider_pubkey), paid_msats = coalesce(?, paid_msats), result = coalesce(?, result),
-       error_code = coalesce(?, error_code), error_message = coalesce(?, error_message) WHERE id = ?`,
-    ).run(
-      p.to,
-      p.reason,
-      BigInt(p.at),
-      p.eventId ?? null,
-      p.request === undefined ? null : JSON.stringify(p.request),
-      p.provider ?? null,
-      p.paidMsats ?? null,
-      p.result ?? null,
-      p.error?.code ?? null,
-      p.error?.message ?? null,
-      p.id,
-    )
-    sql('INSERT INTO purchase_transitions (purchase_id, from_status, to_status, reason, at) VALUES (?, ?, ?, ?, ?)').run(
-      p.id,
-      status,
-      p.to,
-      p.reason,
-      BigInt(p.at),
-    )
+  (sql, { id, from, to, reason, at, ...change }: PurchaseChange) => {
+    const row = purchases.get(sql, { id })
+    if (row === undefined) throw new PylonError('job_not_found', `There is no purchase ${id}.`)
+    const { status } = row
+    if (!from.includes(status)) throw new PylonError('conflict', `The purchase is ${status}, which cannot become ${to}.`)
+    purchases.patch(sql, { id }, { ...change, status: to, reason, updatedAt: at })
+    steps.note(sql, id, { from: status, to, reason, at })
   },
   (p) => `move_purchase:${p.to}`,
 )
 
 /** What a purchase cost that was over before its payment was known. */
 export const notePaid = defineCommand('note_paid', (sql, p: { id: string; paidMsats: Msats; at: number }) => {
-  sql('UPDATE purchases SET paid_msats = ?, updated_at = ? WHERE id = ?').run(p.paidMsats, BigInt(p.at), p.id)
+  purchases.patch(sql, { id: p.id }, { paidMsats: p.paidMsats, updatedAt: p.at })
 })
 
 /** Says how it is with a purchase whose status stays. */
 export const notePurchase = defineCommand('note_purchase', (sql, p: { id: string; reason: string; at: number }) => {
-  sql('UPDATE purchases SET reason = ?, updated_at = ? WHERE id = ?').run(p.reason, BigInt(p.at), p.id)
+  purchases.patch(sql, { id: p.id }, { reason: p.reason, updatedAt: p.at })
 })
 
 /** Claims an answer: false when it was handled before. */
-export const claimAnswer = defineCommand(
-  'claim_answer',
-  (sql, p: { eventId: string; purchaseId: string; kind: number; pubkey: string; summary: string; at: number }) =>
-    sql(
-      `INSERT INTO purchase_events (event_id, purchase_id, kind, pubkey, summary, received_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-    ).run(p.eventId, p.purchaseId, BigInt(p.kind), p.pubkey, p.summary, BigInt(p.at)).changes > 0,
+export const claimAnswer = defineCommand('claim_answer', (sql, { at, ...answer }: Omit<PurchaseEventRow, 'receivedAt'> & { at: number }) =>
+  answers.insert(sql, { ...answer, receivedAt: at }, 'ON CONFLICT DO NOTHING'),
 )
 
-export const insertOffer = defineCommand(
-  'insert_offer',
-  (
-    sql,
-    p: {
-      eventId: string
-      purchaseId: string
-      provider: string
-      requestId: string
-      amountMsats: Msats
-      bolt11: string | null
-      paymentHash: string | null
-      state: OfferRow['state']
-      reason: string | null
-      at: number
-    },
-  ) => {
-    sql(
-      `INSERT INTO purchase_offers (event_id, purchase_id, provider_pubkey, request_id, amount_msats, bolt11, payment_hash, state, reason, received_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-    ).run(...[p.eventId, p.purchaseId, p.provider, p.requestId, p.amountMsats, p.bolt11, p.paymentHash, p.state, p.reason, BigInt(p.at)])
-  },
-)
+export const insertOffer = defineCommand('insert_offer', (sql, { at, ...offer }: Omit<OfferRow, 'receivedAt'> & { at: number }) => {
+  offers.insert(sql, { ...offer, receivedAt: at }, 'ON CONFLICT DO NOTHING')
+})
 
 export const setOfferState = defineCommand('set_offer_state', (sql, p: { eventId: string; state: OfferRow['state']; reason?: string }) => {
-  sql('UPDATE purchase_offers SET state = ?, reason = ? WHERE event_id = ?').run(p.state, p.reason ?? null, p.eventId)
+  offers.patch(sql, { eventId: p.eventId }, { state: p.state, reason: p.reason ?? null })
 })
 
 /** Purchases that ended without a result and whose token nobody was seen to spend. */
@@ -170,72 +139,33 @@ export const sweepPurchases = defineCommand('sweep_purchases', (sql, p: { before
   sql(`DELETE FROM purchases WHERE id IN (${old})`).run(BigInt(p.before))
 })
 
-function decode(row: Row): PurchaseRow {
-  const code = textOrNull(row, 'error_code')
-  return {
-    id: text(row, 'id'),
-    eventId: textOrNull(row, 'event_id'),
-    status: text(row, 'status') as PurchaseStatus,
-    reason: textOrNull(row, 'reason'),
-    kind: int(row, 'kind'),
-    order: json(row, 'order_json'),
-    request: jsonOrNull(row, 'request_json'),
-    provider: textOrNull(row, 'provider_pubkey'),
-    paidMsats: amount(row, 'paid_msats'),
-    result: textOrNull(row, 'result'),
-    error: code === null ? null : { code, message: text(row, 'error_message') },
-    deadlineAt: int(row, 'deadline_at'),
-    createdAt: int(row, 'created_at'),
-    updatedAt: int(row, 'updated_at'),
-  }
-}
-
 /** By our id or by the id of the request event. */
-export function getPurchase(store: Store, id: string): PurchaseRow | undefined {
-  const row = store.sql('SELECT * FROM purchases WHERE id = ? OR event_id = ?').get(id, id)
-  return row === undefined ? undefined : decode(row)
-}
+export const getPurchase = (store: Store, id: string): PurchaseRow | undefined =>
+  purchases.all(store.sql, 'WHERE id = ? OR event_id = ?', id, id)[0]
 
-export function listPurchases(store: Store, options: { limit: number }): PurchaseRow[] {
-  return store.sql('SELECT * FROM purchases ORDER BY created_at DESC LIMIT ?').all(BigInt(options.limit)).map(decode)
-}
+export const listPurchases = (store: Store, options: { limit: number }): PurchaseRow[] =>
+  purchases.all(store.sql, 'ORDER BY created_at DESC LIMIT ?', BigInt(options.limit))
 
 /**
  * What may still be answered: unfinished ones, failed ones made after `since`, paid ones after `paidSince` whose money may still
  * come back, and those that ended well whose deadline is after `endedSince`: another key may have more to say.
  */
-export function openPurchases(store: Store, times: { since: number; paidSince: number; endedSince: number }): PurchaseRow[] {
-  return store
-    .sql(
-      `SELECT * FROM purchases WHERE (status IN ('completed', 'refunded') AND deadline_at > ?) OR (status NOT IN ('completed', 'refunded')
-         AND (status IN ('preparing', 'requested', 'offered', 'paying', 'paid', 'processing') OR created_at > ? OR (paid_msats > 0 AND created_at > ?)))`,
-    )
-    .all(BigInt(times.endedSince), BigInt(times.since), BigInt(times.paidSince))
-    .map(decode)
-}
+export const openPurchases = (store: Store, times: { since: number; paidSince: number; endedSince: number }): PurchaseRow[] =>
+  purchases.all(
+    store.sql,
+    `WHERE (status IN ('completed', 'refunded') AND deadline_at > ?) OR (status NOT IN ('completed', 'refunded')
+       AND (status IN ('preparing', 'requested', 'offered', 'paying', 'paid', 'processing') OR created_at > ? OR (paid_msats > 0 AND created_at > ?)))`,
+    BigInt(times.endedSince),
+    BigInt(times.since),
+    BigInt(times.paidSince),
+  )
 
 /** Those whose token is out, however old they are: nobody was seen to spend it, and no result came. */
-export function purchasesWithTokenOut(store: Store): PurchaseRow[] {
-  return store.sql(`SELECT p.* FROM ${TOKENS_OUT}`).all().map(decode)
-}
+export const purchasesWithTokenOut = (store: Store): PurchaseRow[] =>
+  purchases.all(store.sql, `WHERE id IN (SELECT p.id FROM ${TOKENS_OUT})`)
 
-export function listOffers(store: Store, purchaseId: string): OfferRow[] {
-  return store
-    .sql('SELECT * FROM purchase_offers WHERE purchase_id = ? ORDER BY amount_msats, received_at')
-    .all(purchaseId)
-    .map((row) => ({
-      eventId: text(row, 'event_id'),
-      purchaseId: text(row, 'purchase_id'),
-      provider: text(row, 'provider_pubkey'),
-      requestId: textOrNull(row, 'request_id'),
-      amountMsats: amount(row, 'amount_msats'),
-      bolt11: textOrNull(row, 'bolt11'),
-      paymentHash: textOrNull(row, 'payment_hash'),
-      state: text(row, 'state') as OfferRow['state'],
-      reason: textOrNull(row, 'reason'),
-      receivedAt: int(row, 'received_at'),
-    }))
-}
+export const listOffers = (store: Store, purchaseId: string): OfferRow[] =>
+  offers.all(store.sql, 'WHERE purchase_id = ? ORDER BY amount_msats, received_at', purchaseId)
 
 /** How many answers are kept of a purchase, of all keys and of one: offers that can be paid apart from all else. */
 export function countAnswers(
@@ -260,15 +190,5 @@ export function wasAnswerHeard(store: Store, eventId: string): boolean {
   return store.sql('SELECT 1 FROM purchase_events WHERE event_id = ?').get(eventId) !== undefined
 }
 
-export function listAnswers(store: Store, purchaseId: string): PurchaseEventRow[] {
-  return store
-    .sql('SELECT * FROM purchase_events WHERE purchase_id = ? ORDER BY received_at, rowid')
-    .all(purchaseId)
-    .map((row) => ({
-      eventId: text(row, 'event_id'),
-      kind: int(row, 'kind'),
-      pubkey: text(row, 'pubkey'),
-      summary: text(row, 'summary'),
-      receivedAt: int(row, 'received_at'),
-    }))
-}
+export const listAnswers = (store: Store, purchaseId: string): PurchaseEventRow[] =>
+  answers.all(store.sql, 'WHERE purchase_id = ? ORDER BY received_at, rowid', purchaseId)

@@ -1,19 +1,21 @@
 /** Refunds that came for what this home bought or rented: each is kept until it is in the wallet or surely no money. */
-import { type Sats, sats } from '../../base/amounts.ts'
-import { defineCommand, type Row } from '../commands.ts'
-import { int, text, textOrNull } from '../row.ts'
+import type { Sats } from '../../base/amounts.ts'
+import { defineCommand } from '../commands.ts'
+import { int, text } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, table } from '../table.ts'
 
-export interface RefundTokenRow {
+const tokens = table('refund_tokens', {
   /** As the ledger names the cause: a purchase, or `rental:<id>`. */
-  readonly causeId: string
-  readonly token: string
-  readonly sender: string | null
-  readonly state: 'waiting' | 'redeemed' | 'refused'
-  readonly reason: string | null
-  readonly amountSats: Sats | null
-  readonly receivedAt: number
-}
+  causeId: column.text(),
+  token: column.text(),
+  sender: column.orNull(column.text('sender_pubkey')),
+  state: column.text<'waiting' | 'redeemed' | 'refused'>(),
+  reason: column.orNull(column.text()),
+  amountSats: column.orNull(column.amount<Sats>()),
+  receivedAt: column.int(),
+})
+export type RefundTokenRow = RowOfTable<typeof tokens>
 
 /** Tokens of one sender, and of all, that are kept for one purchase or rental: an honest one sends the same token again. */
 const MAX_OF_SENDER = 20
@@ -28,11 +30,8 @@ export const keepRefundToken = defineCommand(
     )
     const row = kept.get(p.sender, p.causeId)
     if (row !== undefined && (int(row, 'n') >= MAX_OF_CAUSE || int(row, 'of_sender') >= MAX_OF_SENDER)) return false
-    return (
-      sql(
-        `INSERT INTO refund_tokens (cause_id, token, sender_pubkey, state, received_at) VALUES (?, ?, ?, 'waiting', ?) ON CONFLICT DO NOTHING`,
-      ).run(p.causeId, p.token, p.sender, BigInt(p.at)).changes > 0
-    )
+    const { at: receivedAt, ...token } = p
+    return tokens.insert(sql, { ...token, state: 'waiting', receivedAt }, 'ON CONFLICT DO NOTHING')
   },
 )
 
@@ -46,9 +45,8 @@ export const noteRefundToken = defineCommand(
   },
 )
 
-export function refundTokensOf(store: Store, causeId: string): RefundTokenRow[] {
-  return store.sql('SELECT * FROM refund_tokens WHERE cause_id = ? ORDER BY received_at, rowid').all(causeId).map(decode)
-}
+export const refundTokensOf = (store: Store, causeId: string): RefundTokenRow[] =>
+  tokens.all(store.sql, 'WHERE cause_id = ? ORDER BY received_at, rowid', causeId)
 
 /** What has a refund that is not in the wallet yet; rentals are named `rental:<id>`. */
 export function causesWithRefund(store: Store): string[] {
@@ -56,17 +54,4 @@ export function causesWithRefund(store: Store): string[] {
     .sql(`SELECT DISTINCT cause_id FROM refund_tokens WHERE state = 'waiting'`)
     .all()
     .map((row) => text(row, 'cause_id'))
-}
-
-function decode(row: Row): RefundTokenRow {
-  const worth = row['amount_sats']
-  return {
-    causeId: text(row, 'cause_id'),
-    token: text(row, 'token'),
-    sender: textOrNull(row, 'sender_pubkey'),
-    state: text(row, 'state') as RefundTokenRow['state'],
-    reason: textOrNull(row, 'reason'),
-    amountSats: typeof worth === 'bigint' ? sats(worth) : null,
-    receivedAt: int(row, 'received_at'),
-  }
 }

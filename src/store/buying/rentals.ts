@@ -2,47 +2,56 @@
 import type { Account } from '../../base/accounts.ts'
 import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
-import { defineCommand, type Row } from '../commands.ts'
+import { defineCommand } from '../commands.ts'
 import { rentalKey } from '../keys.ts'
-import { amount, int, intOrNull, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOf, Table } from '../table.ts'
 
 /** Which step leads where stands in customer/states.ts. */
 export type RentalState = 'asked' | 'paying' | 'paid' | 'answered' | 'refused'
 
-export interface RentalRow {
+const COLUMNS = {
   /** The idempotency key of the command. */
-  readonly id: string
-  readonly server: string
-  readonly command: string
-  readonly requestId: string
-  readonly state: RentalState
-  readonly reason: string | null
-  readonly runtimeId: string | null
-  readonly amountMsats: Msats
-  readonly invoice: string | null
-  readonly paymentKey: string | null
-  readonly paidMsats: Msats
-  readonly refundedMsats: Msats
+  id: column.text(),
+  server: column.text('server_pubkey'),
+  command: column.text(),
+  digest: column.text(),
+  requestId: column.text(),
+  state: column.text<RentalState>(),
+  reason: column.orNull(column.text()),
+  runtimeId: column.orNull(column.text()),
+  amountMsats: column.amount<Msats>(),
+  invoice: column.orNull(column.text()),
+  paymentKey: column.orNull(column.text()),
+  paidMsats: column.amount<Msats>(),
+  refundedMsats: column.amount<Msats>(),
   /** Milliseconds since the epoch, as all times below. */
-  readonly leaseEndsAt: number | null
-  readonly createdAt: number
-  readonly updatedAt: number
+  leaseEndsAt: column.orNull(column.int()),
+  /** A refund may still come. */
+  watched: column.flag(),
+  createdAt: column.int(),
+  updatedAt: column.int(),
 }
+type Columns = RowOf<typeof COLUMNS>
+
+/** Once it is being paid, the key of its payment is fixed. */
+export type RentalRow = Columns &
+  ({ readonly state: 'paying' | 'paid'; readonly paymentKey: string } | { readonly state: 'asked' | 'answered' | 'refused' })
+
+const isRental = (row: Columns): row is RentalRow => row.paymentKey !== null || (row.state !== 'paying' && row.state !== 'paid')
+
+const rentals = new Table('rentals', COLUMNS, isRental)
 
 /** Records a command before it is sent, and gives the record that holds from then on. @throws idempotency_conflict for another command under the key */
 export const claimRental = defineCommand(
   'claim_rental',
   (sql, p: { id: string; server: string; command: string; digest: string; requestId: string; at: number }): RentalRow => {
-    sql(
-      `INSERT INTO rentals (id, server_pubkey, command, digest, request_id, state, created_at, updated_at)
-       VALUES (?, ?, ?, ?, ?, 'asked', ?, ?) ON CONFLICT (id) DO NOTHING`,
-    ).run(p.id, p.server, p.command, p.digest, p.requestId, BigInt(p.at), BigInt(p.at))
-    const row = sql('SELECT * FROM rentals WHERE id = ?').get(p.id) as Row
-    if (text(row, 'digest') !== p.digest || text(row, 'server_pubkey') !== p.server) {
+    const { at, ...rental } = p
+    rentals.insert(sql, { ...rental, state: 'asked', createdAt: at, updatedAt: at }, 'ON CONFLICT (id) DO NOTHING')
+    const row = rentals.get(sql, { id: p.id })
+    if (row === undefined || row.digest !== p.digest || row.server !== p.server)
       throw new PylonError('idempotency_conflict', 'This idempotency key was used for another command or another node: use a new one.')
-    }
-    return decode(row)
+    return row
   },
 )
 
@@ -81,9 +90,8 @@ export const markRentalPaid = defineCommand('mark_rental_paid', (sql, p: { id: s
 export const answerRental = defineCommand(
   'answer_rental',
   (sql, p: { id: string; state: 'answered' | 'refused'; reason: string | null; runtimeId: string | null; at: number }) => {
-    sql('UPDATE rentals SET state = ?, reason = ?, runtime_id = coalesce(?, runtime_id), updated_at = ? WHERE id = ?').run(
-      ...[p.state, p.reason, p.runtimeId, BigInt(p.at), p.id],
-    )
+    const { state, reason, runtimeId, at: updatedAt } = p
+    rentals.patch(sql, { id: p.id }, { state, reason, runtimeId: runtimeId ?? undefined, updatedAt })
   },
 )
 
@@ -110,7 +118,7 @@ export const noteRentalRefund = defineCommand('note_rental_refund', (sql, p: { i
 
 /** Stops looking for a refund. */
 export const unwatchRental = defineCommand('unwatch_rental', (sql, p: { id: string }) => {
-  sql('UPDATE rentals SET watched = 0 WHERE id = ?').run(p.id)
+  rentals.patch(sql, { id: p.id }, { watched: false })
 })
 
 /** Forgets what was last touched before a time, except what may still bring a refund. */
@@ -121,69 +129,27 @@ export const sweepRentals = defineCommand('sweep_rentals', (sql, p: { before: nu
   sql(`DELETE FROM rentals WHERE id IN (${old})`).run(BigInt(p.before))
 })
 
-export function getRental(store: Store, id: string): RentalRow | undefined {
-  const row = store.sql('SELECT * FROM rentals WHERE id = ?').get(id)
-  return row === undefined ? undefined : decode(row)
-}
+export const getRental = (store: Store, id: string): RentalRow | undefined => rentals.get(store.sql, { id })
 
 /** Newest first. */
-export function listRentals(store: Store, options: { limit: number }): RentalRow[] {
-  return store.sql('SELECT * FROM rentals ORDER BY created_at DESC, rowid DESC LIMIT ?').all(BigInt(options.limit)).map(decode)
-}
+export const listRentals = (store: Store, options: { limit: number }): RentalRow[] =>
+  rentals.all(store.sql, 'ORDER BY created_at DESC, rowid DESC LIMIT ?', BigInt(options.limit))
 
 /** Those that were sent and have no answer yet, from after a time. */
-export function openRentals(store: Store, since: number): RentalRow[] {
-  return store
-    .sql(`SELECT * FROM rentals WHERE state IN ('asked', 'paying', 'paid') AND created_at > ? ORDER BY created_at`)
-    .all(BigInt(since))
-    .map(decode)
-}
+export const openRentals = (store: Store, since: number): RentalRow[] =>
+  rentals.all(store.sql, `WHERE state IN ('asked', 'paying', 'paid') AND created_at > ? ORDER BY created_at`, BigInt(since))
 
 /** Those that were paid and may bring a refund. */
-export function watchedRentals(store: Store): RentalRow[] {
-  return store.sql('SELECT * FROM rentals WHERE watched = 1 ORDER BY created_at').all().map(decode)
-}
+export const watchedRentals = (store: Store): RentalRow[] => rentals.all(store.sql, 'WHERE watched = 1 ORDER BY created_at')
 
 /** Those that were paid to one node and are still recorded: a refund may come for any. Newest first. */
-export function paidRentals(store: Store, server: string): RentalRow[] {
-  return store
-    .sql('SELECT * FROM rentals WHERE server_pubkey = ? AND paid_msats > 0 ORDER BY created_at DESC LIMIT 1000')
-    .all(server)
-    .map(decode)
-}
+export const paidRentals = (store: Store, server: string): RentalRow[] =>
+  rentals.all(store.sql, 'WHERE server_pubkey = ? AND paid_msats > 0 ORDER BY created_at DESC LIMIT 1000', server)
 
 /** Those whose payment was begun after a time (ms) and is not known to have been made. */
-export function rentalsInPayment(store: Store, since: number): RentalRow[] {
-  return store
-    .sql('SELECT * FROM rentals WHERE payment_key IS NOT NULL AND paid_msats = 0 AND created_at > ? ORDER BY created_at')
-    .all(BigInt(since))
-    .map(decode)
-}
+export const rentalsInPayment = (store: Store, since: number): RentalRow[] =>
+  rentals.all(store.sql, 'WHERE payment_key IS NOT NULL AND paid_msats = 0 AND created_at > ? ORDER BY created_at', BigInt(since))
 
 /** The commands that one runtime was asked for or steered with. */
-export function rentalsOf(store: Store, server: string, runtimeId: string): RentalRow[] {
-  return store
-    .sql('SELECT * FROM rentals WHERE runtime_id = ? AND server_pubkey = ? ORDER BY created_at')
-    .all(runtimeId, server)
-    .map(decode)
-}
-
-function decode(row: Row): RentalRow {
-  return {
-    id: text(row, 'id'),
-    server: text(row, 'server_pubkey'),
-    command: text(row, 'command'),
-    requestId: text(row, 'request_id'),
-    state: text(row, 'state') as RentalState,
-    reason: textOrNull(row, 'reason'),
-    runtimeId: textOrNull(row, 'runtime_id'),
-    amountMsats: amount(row, 'amount_msats'),
-    invoice: textOrNull(row, 'invoice'),
-    paymentKey: textOrNull(row, 'payment_key'),
-    paidMsats: amount(row, 'paid_msats'),
-    refundedMsats: amount(row, 'refunded_msats'),
-    leaseEndsAt: intOrNull(row, 'lease_ends_at'),
-    createdAt: int(row, 'created_at'),
-    updatedAt: int(row, 'updated_at'),
-  }
-}
+export const rentalsOf = (store: Store, server: string, runtimeId: string): RentalRow[] =>
+  rentals.all(store.sql, 'WHERE runtime_id = ? AND server_pubkey = ? ORDER BY created_at', runtimeId, server)

@@ -1,9 +1,10 @@
 /** Runtimes: machines that this node provides, every step of their lives with its reason, and what was collected from them. */
 import { PylonError } from '../../base/errors.ts'
-import { type Json, stringify } from '../../base/json.ts'
-import { type Command, defineCommand, type Row, type Sql } from '../commands.ts'
-import { int, intOrNull, json, jsonOrNull, text, textOrNull } from '../row.ts'
+import type { Json } from '../../base/json.ts'
+import { type Command, defineCommand } from '../commands.ts'
+import { int, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOf, Steps, table } from '../table.ts'
 
 /** The closed set of states; which step follows which is decided by provider/machines/runtime-life.ts. */
 export const RUNTIME_STATES = ['requested', 'provisioning', 'ready', 'unreachable', 'ended', 'failed', 'teardown', 'gone'] as const
@@ -13,69 +14,65 @@ export type RuntimeState = (typeof RUNTIME_STATES)[number]
 export const AWAY_CAUSES = ['guest', 'host', 'network'] as const
 export type AwayCause = (typeof AWAY_CAUSES)[number]
 
-export interface RuntimeRow {
+const COLUMNS = {
   /** `<provider>-<16 hex>` */
-  readonly id: string
-  readonly provider: 'incus' | 'local' | 'microvm' | 'fly' | 'workers'
-  readonly ownerPubkey: string
-  readonly runtimeClass: string
-  readonly protocol: 'pi' | 'acp' | null
-  readonly state: RuntimeState
-  readonly stateReason: string
+  id: column.text(),
+  provider: column.text<'incus' | 'local' | 'microvm' | 'fly' | 'workers'>(),
+  ownerPubkey: column.text(),
+  runtimeClass: column.text(),
+  protocol: column.orNull(column.text<'pi' | 'acp'>()),
+  state: column.text<RuntimeState>(),
+  stateReason: column.text(),
   /** A RuntimeSpec. */
-  readonly spec: Json
+  spec: column.json<Json>(),
   /** What provision needs beyond the spec; may hold secrets, null once the runtime is ready. */
-  readonly input: Json | null
+  input: column.orNull(column.json<Json>()),
   /** Of the adapter. */
-  readonly handle: Json | null
-  readonly region: string | null
-  readonly protocols: readonly ('pi' | 'acp')[]
-  readonly botPubkey: string | null
-  readonly metadata: Json
-  readonly keepVolume: boolean
+  handle: column.orNull(column.json<Json>()),
+  region: column.orNull(column.text()),
+  protocols: column.json<readonly ('pi' | 'acp')[]>(),
+  botPubkey: column.orNull(column.text()),
+  metadata: column.json<Json>(),
+  keepVolume: column.flag(),
   /** Milliseconds since the epoch, as all times below. */
-  readonly deadline: number | null
+  deadline: column.orNull(column.int()),
   /** A RuntimeTerminalResult. */
-  readonly result: Json | null
-  readonly expiresAt: number | null
-  readonly lastSnapshotAt: number | null
+  result: column.orNull(column.json<Json>()),
+  expiresAt: column.orNull(column.int()),
+  lastSnapshotAt: column.orNull(column.int()),
   /** Null while it is well, as is awaySince. */
-  readonly awayCause: AwayCause | null
-  readonly awaySince: number | null
-  readonly createdAt: number
-  readonly updatedAt: number
+  awayCause: column.orNull(column.text<AwayCause>()),
+  awaySince: column.orNull(column.int()),
+  createdAt: column.int(),
+  updatedAt: column.int(),
 }
+export type RuntimeRow = RowOf<typeof COLUMNS>
 
-export interface NewRuntime {
-  readonly id: string
-  readonly provider: RuntimeRow['provider']
-  readonly ownerPubkey: string
-  readonly runtimeClass: string
-  readonly protocol: RuntimeRow['protocol']
-  readonly spec: Json
-  readonly input: Json
-  readonly region: string | null
-  readonly botPubkey: string | null
-  readonly keepVolume: boolean
-  readonly expiresAt: number | null
-  readonly reason: string
-  readonly at: number
-}
+const runtimes = table('runtimes', COLUMNS)
+const steps = new Steps<RuntimeState>('runtime_transitions', 'runtime_id')
 
-/** Columns that a step may set besides the state. */
-export interface RuntimePatch {
-  readonly input?: Json | null
-  readonly handle?: Json | null
-  readonly region?: string | null
-  readonly protocols?: readonly ('pi' | 'acp')[]
-  readonly metadata?: Json
-  readonly keepVolume?: boolean
-  readonly deadline?: number | null
-  readonly result?: Json | null
-  readonly expiresAt?: number | null
-  readonly awayCause?: AwayCause | null
-  readonly awaySince?: number | null
-}
+export type NewRuntime = Pick<
+  RuntimeRow,
+  'id' | 'provider' | 'ownerPubkey' | 'runtimeClass' | 'protocol' | 'spec' | 'region' | 'botPubkey' | 'keepVolume' | 'expiresAt'
+> & { readonly input: Json; readonly reason: string; readonly at: number }
+
+/** What a step may set besides the state. */
+export type RuntimePatch = Partial<
+  Pick<
+    RuntimeRow,
+    | 'input'
+    | 'handle'
+    | 'region'
+    | 'protocols'
+    | 'metadata'
+    | 'keepVolume'
+    | 'deadline'
+    | 'result'
+    | 'expiresAt'
+    | 'awayCause'
+    | 'awaySince'
+  >
+>
 
 export interface RuntimeStep {
   readonly id: string
@@ -93,43 +90,14 @@ export interface RuntimeTransitionRow {
   readonly at: number
 }
 
-const COLUMN_OF: Readonly<Record<keyof RuntimePatch, string>> = {
-  input: 'input',
-  handle: 'handle',
-  region: 'region',
-  protocols: 'protocols',
-  metadata: 'metadata',
-  keepVolume: 'keep_volume',
-  deadline: 'deadline',
-  result: 'result',
-  expiresAt: 'expires_at',
-  awayCause: 'away_cause',
-  awaySince: 'away_since',
-}
-const JSON_COLUMNS: readonly (keyof RuntimePatch)[] = ['input', 'handle', 'protocols', 'metadata', 'result']
-
-function toSql(key: keyof RuntimePatch, value: unknown): bigint | string | null {
-  if (value === null || value === undefined) return null
-  if (JSON_COLUMNS.includes(key)) return stringify(value)
-  if (typeof value === 'boolean') return value ? 1n : 0n
-  if (typeof value === 'number') return BigInt(Math.floor(value))
-  return String(value)
-}
-
 /** Records a runtime in `requested`. @throws conflict when the id is known */
 export const insertRuntime = defineCommand(
   'insert_runtime',
-  (sql, p: NewRuntime) => {
-    const inserted = sql(
-      `INSERT INTO runtimes (id, provider, owner_pubkey, runtime_class, protocol, state, state_reason, spec, input, region, bot_pubkey,
-         keep_volume, expires_at, created_at, updated_at)
-       VALUES (?, ?, ?, ?, ?, 'requested', ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
-    ).run(
-      ...[p.id, p.provider, p.ownerPubkey, p.runtimeClass, p.protocol, p.reason, stringify(p.spec), stringify(p.input), p.region],
-      ...[p.botPubkey, p.keepVolume ? 1n : 0n, p.expiresAt === null ? null : BigInt(p.expiresAt), BigInt(p.at), BigInt(p.at)],
-    )
-    if (inserted.changes === 0) throw new PylonError('conflict', `There is a runtime ${p.id} already.`)
-    noteStep(sql, p.id, null, 'requested', p.reason, p.at)
+  (sql, { at, reason, ...runtime }: NewRuntime) => {
+    const row = { ...runtime, state: 'requested' as const, stateReason: reason, createdAt: at, updatedAt: at }
+    if (!runtimes.insert(sql, row, 'ON CONFLICT (id) DO NOTHING'))
+      throw new PylonError('conflict', `There is a runtime ${runtime.id} already.`)
+    steps.note(sql, runtime.id, { from: null, to: 'requested', reason, at })
   },
   () => 'move_runtime:requested',
 )
@@ -137,39 +105,21 @@ export const insertRuntime = defineCommand(
 /** Takes a runtime from one state to another. @throws conflict when it is not in `from`; then nothing changed */
 export const moveRuntime: (p: RuntimeStep) => Command<void> = defineCommand(
   'move_runtime',
-  (sql, p: RuntimeStep) => {
-    const patch = Object.entries(p.patch ?? {}) as [keyof RuntimePatch, unknown][]
-    const sets = patch.map(([key]) => `, ${COLUMN_OF[key]} = ?`).join('')
-    const changed = sql(`UPDATE runtimes SET state = ?, state_reason = ?, updated_at = ?${sets} WHERE id = ? AND state = ?`).run(
-      ...[p.to, p.reason, BigInt(p.at)],
-      ...patch.map(([key, value]) => toSql(key, value)),
-      ...[p.id, p.from],
-    )
-    if (changed.changes === 0) throw new PylonError('conflict', `The runtime ${p.id} is not ${p.from} any more.`)
-    noteStep(sql, p.id, p.from, p.to, p.reason, p.at)
+  (sql, { id, from, to, reason, at, patch }: RuntimeStep) => {
+    if (!runtimes.patch(sql, { id, state: from }, { ...patch, state: to, stateReason: reason, updatedAt: at }))
+      throw new PylonError('conflict', `The runtime ${id} is not ${from} any more.`)
+    steps.note(sql, id, { from, to, reason, at })
   },
   (p) => `move_runtime:${p.to}`,
 )
 
-function noteStep(sql: Sql, id: string, from: string | null, to: string, reason: string, at: number): void {
-  sql('INSERT INTO runtime_transitions (runtime_id, from_state, to_state, reason, at) VALUES (?, ?, ?, ?, ?)').run(
-    id,
-    from,
-    to,
-    reason,
-    BigInt(at),
-  )
-}
-
 /** What is known now of a runtime whose state stays. */
 export const patchRuntime = defineCommand('patch_runtime', (sql, p: { id: string; patch: RuntimePatch; at: number }) => {
-  for (const [key, value] of Object.entries(p.patch) as [keyof RuntimePatch, unknown][]) {
-    sql(`UPDATE runtimes SET ${COLUMN_OF[key]} = ?, updated_at = ? WHERE id = ?`).run(toSql(key, value), BigInt(p.at), p.id)
-  }
+  runtimes.patch(sql, { id: p.id }, { ...p.patch, updatedAt: p.at })
 })
 
 export const noteSnapshot = defineCommand('note_snapshot', (sql, p: { id: string; at: number }) => {
-  sql('UPDATE runtimes SET last_snapshot_at = ? WHERE id = ?').run(BigInt(p.at), p.id)
+  runtimes.patch(sql, { id: p.id }, { lastSnapshotAt: p.at })
 })
 
 /**
@@ -215,23 +165,15 @@ export const pruneRuntimes = defineCommand('prune_runtimes', (sql, p: { before: 
   return ids.length
 })
 
-export function getRuntime(store: Store, id: string): RuntimeRow | undefined {
-  const row = store.sql('SELECT * FROM runtimes WHERE id = ?').get(id)
-  return row === undefined ? undefined : decodeRuntime(row)
-}
+export const getRuntime = (store: Store, id: string): RuntimeRow | undefined => runtimes.get(store.sql, { id })
 
 /** Sorted by id. */
-export function runtimesOf(store: Store, ownerPubkey: string): RuntimeRow[] {
-  return store.sql('SELECT * FROM runtimes WHERE owner_pubkey = ? ORDER BY id').all(ownerPubkey).map(decodeRuntime)
-}
+export const runtimesOf = (store: Store, ownerPubkey: string): RuntimeRow[] =>
+  runtimes.all(store.sql, 'WHERE owner_pubkey = ? ORDER BY id', ownerPubkey)
 
 /** Oldest change first. */
-export function runtimesIn(store: Store, states: readonly RuntimeState[]): RuntimeRow[] {
-  return store
-    .sql('SELECT * FROM runtimes WHERE state IN (SELECT value FROM json_each(?)) ORDER BY updated_at, id')
-    .all(JSON.stringify(states))
-    .map(decodeRuntime)
-}
+export const runtimesIn = (store: Store, states: readonly RuntimeState[]): RuntimeRow[] =>
+  runtimes.all(store.sql, 'WHERE state IN (SELECT value FROM json_each(?)) ORDER BY updated_at, id', JSON.stringify(states))
 
 export function countRuntimes(store: Store): Partial<Record<RuntimeState, number>> {
   const rows = store.sql(`SELECT state, count(*) AS total FROM runtimes WHERE state <> 'gone' GROUP BY state`).all()
@@ -269,32 +211,4 @@ export function readOutput(
   if (row === undefined) return undefined
   const page = row['page']
   return { data: Buffer.isBuffer(page) ? page : Buffer.alloc(0), totalBytes: int(row, 'bytes') }
-}
-
-function decodeRuntime(row: Row): RuntimeRow {
-  return {
-    id: text(row, 'id'),
-    provider: text(row, 'provider') as RuntimeRow['provider'],
-    ownerPubkey: text(row, 'owner_pubkey'),
-    runtimeClass: text(row, 'runtime_class'),
-    protocol: textOrNull(row, 'protocol') as RuntimeRow['protocol'],
-    state: text(row, 'state') as RuntimeState,
-    stateReason: text(row, 'state_reason'),
-    spec: json(row, 'spec'),
-    input: jsonOrNull(row, 'input'),
-    handle: jsonOrNull(row, 'handle'),
-    region: textOrNull(row, 'region'),
-    protocols: json(row, 'protocols'),
-    botPubkey: textOrNull(row, 'bot_pubkey'),
-    metadata: json(row, 'metadata'),
-    keepVolume: int(row, 'keep_volume') === 1,
-    deadline: intOrNull(row, 'deadline'),
-    result: jsonOrNull(row, 'result'),
-    expiresAt: intOrNull(row, 'expires_at'),
-    lastSnapshotAt: intOrNull(row, 'last_snapshot_at'),
-    awayCause: textOrNull(row, 'away_cause') as RuntimeRow['awayCause'],
-    awaySince: intOrNull(row, 'away_since'),
-    createdAt: int(row, 'created_at'),
-    updatedAt: int(row, 'updated_at'),
-  }
 }
