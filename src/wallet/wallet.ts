@@ -2,13 +2,15 @@
 import type { WalletOwner } from '../base/accounts.ts'
 import type { Sats } from '../base/amounts.ts'
 import type { WalletContext } from './context.ts'
-import { WalletDesk } from './moves/desk.ts'
+import { Funds } from './moves/funds.ts'
 import type { Invoices } from './moves/invoices.ts'
+import { OwnCoins } from './moves/own-coins.ts'
 import { Paying } from './moves/paying.ts'
 import { Receiving } from './moves/receiving.ts'
 import { Reclaiming } from './moves/reclaiming.ts'
 import { Sending } from './moves/sending.ts'
 import type { SentTokens } from './moves/sent-tokens.ts'
+import { Transferring } from './moves/transferring.ts'
 import type { Executor } from './operations/executor.ts'
 import type { Restores } from './operations/restores.ts'
 import type {
@@ -38,9 +40,11 @@ export interface WalletParts {
 export class CashuWallet implements Wallet {
   readonly owner: WalletOwner
   readonly #context: WalletContext
-  readonly #desk: WalletDesk
+  readonly #funds: Funds
   readonly #invoices: Invoices
   readonly #receiving: Receiving
+  readonly #ownCoins: OwnCoins
+  readonly #transferring: Transferring
   readonly #sending: Sending
   readonly #reclaiming: Reclaiming
   readonly #paying: Paying
@@ -48,12 +52,15 @@ export class CashuWallet implements Wallet {
   constructor(owner: WalletOwner, parts: WalletParts) {
     this.owner = owner
     this.#context = parts.context
-    this.#desk = new WalletDesk(owner, parts)
+    this.#funds = new Funds(owner, parts)
     this.#invoices = parts.invoices
-    this.#receiving = new Receiving(this.#desk)
-    this.#sending = new Sending(this.#desk)
-    this.#reclaiming = new Reclaiming(this.#desk, this.#receiving, parts.sentTokens)
-    this.#paying = new Paying(this.#desk, this.#sending)
+    this.#receiving = new Receiving(this.#funds)
+    const ownCoins = new OwnCoins(this.#funds)
+    this.#ownCoins = ownCoins
+    this.#transferring = new Transferring(this.#funds, ownCoins)
+    this.#sending = new Sending(this.#funds, ownCoins)
+    this.#reclaiming = new Reclaiming(this.#funds, this.#receiving, parts.sentTokens)
+    this.#paying = new Paying(this.#funds, ownCoins)
   }
 
   get lockPubkey(): string {
@@ -61,7 +68,7 @@ export class CashuWallet implements Wallet {
   }
 
   balance(): Balance {
-    return this.#desk.balance()
+    return this.#funds.balance()
   }
 
   createInvoice(request: InvoiceRequest): Promise<Invoice> {
@@ -101,10 +108,10 @@ export class CashuWallet implements Wallet {
   }
 
   /** @throws mint_unreachable, mint_incompatible */
-  moveCoins: Sending['moveCoins'] = (...move) => this.#sending.moveCoins(...move)
+  moveCoins: OwnCoins['moveCoins'] = (...move) => this.#ownCoins.moveCoins(...move)
 
   /** @throws insufficient_funds, payment_unknown, mint_rejected, idempotency_conflict */
   transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string, options: TransferOptions): Promise<Sats> {
-    return this.#sending.transferTo(to, amountSats, idempotencyKey, options)
+    return this.#transferring.transferTo(to, amountSats, idempotencyKey, options)
   }
 }

@@ -17,7 +17,7 @@ import {
 } from '../../store/money/keysets.ts'
 import type { Store } from '../../store/store.ts'
 import type { MintPublicKeys } from '../ecash/crypto.ts'
-import { keysetsSchema, keysSchema, type MintClient, type MintReply, unwrap } from './mint-client.ts'
+import { keysetsSchema, keysSchema, type MintClient, type MintReply, unwrap } from './client.ts'
 
 /** How old the list may be when outputs are made. */
 const FRESH_MS = 60_000

@@ -11,8 +11,8 @@ import type { Store } from '../../store/store.ts'
 import type { MintPublicKeys } from '../ecash/crypto.ts'
 import { normaliseMintUrl } from '../ecash/token.ts'
 import type { MintInfo } from '../types.ts'
+import { MintClient, type MintReply, mintInfoSchema, unwrap } from './client.ts'
 import { Keysets } from './keysets.ts'
-import { MintClient, type MintReply, mintInfoSchema, unwrap } from './mint-client.ts'
 
 /** What Pylon cannot do without; 4 and 5 are asked for bolt11 in sats. */
 const REQUIRED_NUTS = ['7', '9', '10', '11', '12', '20'] as const

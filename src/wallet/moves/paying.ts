@@ -5,42 +5,42 @@ import { operationByKey, paidElsewhere, paymentOfHash } from '../../store/money/
 import { newId, requestDigest } from '../context.ts'
 import { blankOutputs, coverFee, inputFee, selectCoins, sumOf } from '../ecash/coins.ts'
 import { decodeInvoice } from '../lightning/bolt11.ts'
-import { type MeltQuote, type MintReply, meltQuoteSchema } from '../mint/mint-client.ts'
+import { type MeltQuote, type MintReply, meltQuoteSchema } from '../mint/client.ts'
 import type { MeltPlan } from '../operations/machine.ts'
 import { asPayResult, storedError } from '../operations/outcomes.ts'
 import { inputsOf, makeOutputs, meltBody } from '../operations/requests.ts'
 import type { PayRequest, PayResult, Spend } from '../types.ts'
-import { type OwnCoin, plannedInput, type WalletDesk } from './desk.ts'
-import { type Sending, type SwapsFor, tooDear } from './sending.ts'
+import { type Funds, type OwnCoin, plannedInput } from './funds.ts'
+import { type OwnCoins, type SwapsFor, tooDear } from './own-coins.ts'
 
 /** How many times its fee a swap must free of coins that a payment would hold. */
 const BREAKING_FREES = 50n
 
 export class Paying {
-  readonly #desk: WalletDesk
-  readonly #sending: Sending
+  readonly #funds: Funds
+  readonly #ownCoins: OwnCoins
 
-  constructor(desk: WalletDesk, sending: Sending) {
-    this.#desk = desk
-    this.#sending = sending
+  constructor(funds: Funds, ownCoins: OwnCoins) {
+    this.#funds = funds
+    this.#ownCoins = ownCoins
   }
 
   pay(request: PayRequest, spend?: Spend): Promise<PayResult> {
     const { amountMsats, debitAccount, cause } = request
     const digest = requestDigest('pay', {
-      owner: this.#desk.owner.pubkey,
+      owner: this.#funds.owner.pubkey,
       request: bareInvoice(request.request),
       amountMsats,
       debitAccount,
       cause,
     })
-    return this.#desk.keys.run(request.idempotencyKey, async () => {
+    return this.#funds.keys.run(request.idempotencyKey, async () => {
       for (;;) {
-        const before = this.#desk.existing(request.idempotencyKey, digest)
-        const operation = await this.#desk.run(before?.id, () => this.#begin(request, digest, spend))
+        const before = this.#funds.existing(request.idempotencyKey, digest)
+        const operation = await this.#funds.run(before?.id, () => this.#begin(request, digest, spend))
         if (operation.state !== 'failed') return asPayResult(operation)
         if (operation.idempotencyKey !== request.idempotencyKey) continue
-        throw storedError(operation, this.#desk.swapFeeSats(request.idempotencyKey))
+        throw storedError(operation, this.#funds.swapFeeSats(request.idempotencyKey))
       }
     })
   }
@@ -48,18 +48,18 @@ export class Paying {
   /** Prepares the payment, one at a time for each hash in the whole home; or finds the one that it joins. */
   #begin(request: PayRequest, digest: string, spend: Spend | undefined): Promise<string> {
     const { paymentHash } = decodeInvoice(request.request)
-    return this.#desk.executor.paymentHashes.run(paymentHash, async () => {
-      const first = paymentOfHash(this.#desk.context.store, paymentHash)
-      if (first === undefined) return this.#desk.choosing.run('', () => this.#preparePay(request, digest, spend))
+    return this.#funds.executor.paymentHashes.run(paymentHash, async () => {
+      const first = paymentOfHash(this.#funds.context.store, paymentHash)
+      if (first === undefined) return this.#funds.choosing.run('', () => this.#preparePay(request, digest, spend))
       // An owner who asks again from the same wallet means the same payment; for all others it is not theirs.
-      const isAgain = first.owner.pubkey === this.#desk.owner.pubkey && first.cause.type === 'owner' && request.cause.type === 'owner'
+      const isAgain = first.owner.pubkey === this.#funds.owner.pubkey && first.cause.type === 'owner' && request.cause.type === 'owner'
       if (!isAgain) throw paidElsewhere(first)
       return first.id
     })
   }
 
   payment(idempotencyKey: string): PayResult | { readonly state: 'failed'; readonly reason: string } | undefined {
-    const operation = operationByKey(this.#desk.context.store, idempotencyKey)
+    const operation = operationByKey(this.#funds.context.store, idempotencyKey)
     if (operation?.kind !== 'melt') return undefined
     if (operation.state === 'failed') return { state: 'failed', reason: operation.error?.message ?? 'refused' }
     return asPayResult(operation)
@@ -70,25 +70,25 @@ export class Paying {
     const invoice = this.#checkedInvoice(request)
     const amount = (invoice.amountMsats + 999n) / 1000n
     const maxReserve = maxFeeSats ?? this.#defaultMaxFee(amount)
-    const owedToo = this.#desk.maySpendOwed(request)
+    const owedToo = this.#funds.maySpendOwed(request)
     const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxReserve, owedToo)
     const reserve = BigInt(quote.fee_reserve)
     /** Before any swap, which costs a fee: not for a payment that may not be made then. */
     const admit = (feeSats: bigint) => {
-      const swapFeeSats = this.#desk.swapFeeSats(idempotencyKey)
-      if (!owedToo) this.#desk.assertNotOwed(mintUrl, amount + reserve + feeSats)
+      const swapFeeSats = this.#funds.swapFeeSats(idempotencyKey)
+      if (!owedToo) this.#funds.assertNotOwed(mintUrl, amount + reserve + feeSats)
       if (maxFeeSats !== undefined && reserve + feeSats + swapFeeSats > maxFeeSats)
         throw tooDear(reserve + feeSats + swapFeeSats, maxFeeSats)
-      if (spend !== undefined) this.#desk.assertInBudget(spend, amount + reserve + feeSats, swapFeeSats)
+      if (spend !== undefined) this.#funds.assertInBudget(spend, amount + reserve + feeSats, swapFeeSats)
     }
     admit(0n)
-    const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
+    const keyset = await this.#funds.context.mints.activeKeyset(mintUrl)
     const coins = await this.#coinsToPay(mintUrl, keyset, amount + reserve, { idempotencyKey, cause, spend, admit })
     const fee = inputFee(coins)
     admit(fee)
     const blanks = new Array<number>(blankOutputs(sumOf(coins) - fee - amount)).fill(0)
-    const outputs = await makeOutputs(this.#desk.context, keyset, [{ purpose: 'keep', amounts: blanks, owner: this.#desk.owner }])
-    const swapFeeSats = this.#desk.swapFeeSats(idempotencyKey)
+    const outputs = await makeOutputs(this.#funds.context, keyset, [{ purpose: 'keep', amounts: blanks, owner: this.#funds.owner }])
+    const swapFeeSats = this.#funds.swapFeeSats(idempotencyKey)
     const plan: MeltPlan = {
       kind: 'melt',
       path: '/v1/melt/bolt11',
@@ -103,14 +103,14 @@ export class Paying {
       ...(swapFeeSats === 0n ? {} : { swapFeeSats: Number(swapFeeSats) }),
     }
     const operation = {
-      ...this.#desk.base(newId(this.#desk.context), request, digest, mintUrl),
+      ...this.#funds.base(newId(this.#funds.context), request, digest, mintUrl),
       kind: 'melt' as const,
       amountSats: amount,
       heldSats: amount + reserve + fee,
       plan,
       paymentHash: invoice.paymentHash,
     }
-    await this.#desk.insertSpend(operation, spend, undefined, swapFeeSats)
+    await this.#funds.insertSpend(operation, spend, undefined, swapFeeSats)
     return operation.id
   }
 
@@ -119,7 +119,7 @@ export class Paying {
    * may cost it: a payment may hang for long, and holds all of them.
    */
   async #coinsToPay(mintUrl: string, keyset: KeysetRow, needed: bigint, swaps: SwapsFor): Promise<readonly OwnCoin[]> {
-    const choose = () => this.#sending.gather(mintUrl, swaps, (own) => selectCoins(own, needed))
+    const choose = () => this.#ownCoins.gather(mintUrl, swaps, (own) => selectCoins(own, needed))
     const coins = await choose()
     const fee = inputFee(coins)
     const excess = sumOf(coins) - needed
@@ -132,12 +132,12 @@ export class Paying {
       if (isPylonError(error)) return coins
       throw error
     }
-    await this.#sending.breakCoins(mintUrl, exact, swaps)
+    await this.#ownCoins.breakCoins(mintUrl, exact, swaps)
     return choose()
   }
 
   #checkedInvoice(request: PayRequest): { request: string; amountMsats: bigint; paymentHash: string } {
-    const { clock, invoiceNetwork } = this.#desk.context
+    const { clock, invoiceNetwork } = this.#funds.context
     const { request: bolt11, amountMsats, paymentHash, expiresAt, network } = decodeInvoice(request.request)
     if (amountMsats === undefined || amountMsats <= 0n) {
       throw new PylonError('invoice_invalid', 'The invoice has no amount: ask for one that says how much.')
@@ -153,7 +153,7 @@ export class Paying {
   }
 
   #defaultMaxFee(amount: bigint): bigint {
-    const percent = this.#desk.context.config().wallet.max_fee_percent
+    const percent = this.#funds.context.config().wallet.max_fee_percent
     const share = (amount * BigInt(Math.round(percent * 100)) + 9_999n) / 10_000n
     return share > 10n ? share : 10n
   }
@@ -161,12 +161,12 @@ export class Paying {
   /** A quote of the first mint that holds enough and asks a fair fee. @throws insufficient_funds, funds_owed, payment_failed, mint_unreachable */
   async #meltQuote(request: string, amount: bigint, maxFee: bigint, owedToo: boolean): Promise<{ mintUrl: string; quote: MeltQuote }> {
     let problem: PylonError | undefined
-    for (const mintUrl of this.#desk.mintsHolding(amount, owedToo)) {
+    for (const mintUrl of this.#funds.mintsHolding(amount, owedToo)) {
       const body = JSON.stringify({ request, unit: 'sat' })
-      const reply: MintReply<MeltQuote> = await this.#desk.context.mints
+      const reply: MintReply<MeltQuote> = await this.#funds.context.mints
         .client(mintUrl)
         .post('/v1/melt/quote/bolt11', body, meltQuoteSchema)
-      await this.#desk.context.mints.note(mintUrl, reply)
+      await this.#funds.context.mints.note(mintUrl, reply)
       if (reply.kind === 'unknown')
         problem ??= new PylonError('mint_unreachable', `${mintUrl} gave no usable answer: ${reply.reason}. Nothing was spent.`)
       else if (reply.kind === 'rejected')
@@ -184,7 +184,7 @@ export class Paying {
         )
       } else return { mintUrl, quote: reply.value }
     }
-    throw problem ?? this.#desk.insufficient(amount)
+    throw problem ?? this.#funds.insufficient(amount)
   }
 }
 

@@ -16,7 +16,7 @@ import type { ReceivePlan } from '../operations/machine.ts'
 import { storedError, unknownOutcome } from '../operations/outcomes.ts'
 import { amountsFor, makeOutputs, openingOf, swapBody, tokenLocked, unlockInputs } from '../operations/requests.ts'
 import type { ReceivedToken, ReceiveRequest, TokenInspection } from '../types.ts'
-import type { WalletDesk } from './desk.ts'
+import type { Funds } from './funds.ts'
 
 type FaceCoin = { readonly amountSats: bigint; readonly feePpk: number }
 
@@ -30,10 +30,10 @@ interface ReadToken {
 }
 
 export class Receiving {
-  readonly #desk: WalletDesk
+  readonly #funds: Funds
 
-  constructor(desk: WalletDesk) {
-    this.#desk = desk
+  constructor(funds: Funds) {
+    this.#funds = funds
   }
 
   async inspectToken(token: string): Promise<TokenInspection> {
@@ -49,12 +49,12 @@ export class Receiving {
 
   receiveToken(request: ReceiveRequest): Promise<ReceivedToken> {
     const { token, creditAccount, requireLock = false, cause } = request
-    const digest = requestDigest('receive', { owner: this.#desk.owner.pubkey, token: token.trim(), creditAccount, requireLock, cause })
-    return this.#desk.keys.run(request.idempotencyKey, async () => {
-      const known = this.#desk.existing(request.idempotencyKey, digest)
-      const before = request.retryFailed === true ? await this.#desk.unlessFailed(known) : known
+    const digest = requestDigest('receive', { owner: this.#funds.owner.pubkey, token: token.trim(), creditAccount, requireLock, cause })
+    return this.#funds.keys.run(request.idempotencyKey, async () => {
+      const known = this.#funds.existing(request.idempotencyKey, digest)
+      const before = request.retryFailed === true ? await this.#funds.unlessFailed(known) : known
       const id = before?.id ?? (await this.#prepareReceive(request, digest))
-      return this.#received(await this.#desk.executor.run(id))
+      return this.#received(await this.#funds.executor.run(id))
     })
   }
 
@@ -62,7 +62,7 @@ export class Receiving {
     if (operation.state === 'failed') throw storedError(operation)
     if (operation.state !== 'completed') throw unknownOutcome(operation, 'The token was sent to its mint')
     const { amount_sats } = operation.result as { amount_sats: number }
-    const heldBefore = returnedSats(this.#desk.context.store, operation.id)
+    const heldBefore = returnedSats(this.#funds.context.store, operation.id)
     return {
       amountSats: sats(amount_sats),
       mintUrl: operation.mintUrl,
@@ -71,7 +71,7 @@ export class Receiving {
   }
 
   async #prepareReceive(request: ReceiveRequest, digest: string): Promise<string> {
-    const { store, clock, crypto } = this.#desk.context
+    const { store, clock, crypto } = this.#funds.context
     const { head, mint, proofs, coins, keys } = await this.#readToken(request.token)
     const { lock, lockReason } = this.#lockOf(proofs)
     if (lock === 'other') throw tokenLocked(lockReason ?? 'it is locked to another key')
@@ -93,14 +93,14 @@ export class Receiving {
       throw new PylonError('token_invalid', 'The token carries a signature that its mint did not make.')
     }
     const ys = await crypto.run('ys', { secrets: proofs.map((proof) => proof.secret) })
-    const id = newId(this.#desk.context)
+    const id = newId(this.#funds.context)
     const plan = await this.planReceive(mint.url, proofs, ys, net, {
       creditAccount: request.creditAccount,
       faceSats: Number(head.faceSats),
     })
     await store.write(
       insertOperation({
-        ...this.#desk.base(id, request, digest, mint.url),
+        ...this.#funds.base(id, request, digest, mint.url),
         kind: 'receive',
         amountSats: net,
         heldSats: 0n,
@@ -119,18 +119,18 @@ export class Receiving {
     net: bigint,
     end: Pick<ReceivePlan, 'creditAccount' | 'faceSats' | 'reclaims'>,
   ): Promise<ReceivePlan> {
-    const keyset = await this.#desk.context.mints.activeKeyset(mintUrl)
-    const outputs = await makeOutputs(this.#desk.context, keyset, [
-      { purpose: 'keep', amounts: amountsFor(net, keyset), owner: this.#desk.owner },
+    const keyset = await this.#funds.context.mints.activeKeyset(mintUrl)
+    const outputs = await makeOutputs(this.#funds.context, keyset, [
+      { purpose: 'keep', amounts: amountsFor(net, keyset), owner: this.#funds.owner },
     ])
-    const inputs = await unlockInputs(this.#desk.context, this.#desk.owner, proofs, outputs)
+    const inputs = await unlockInputs(this.#funds.context, this.#funds.owner, proofs, outputs)
     const planned = proofs.map(({ amount }, i) => ({ y: ys[i] ?? '', amount }))
     return { kind: 'receive', path: '/v1/swap', body: swapBody(inputs, outputs), inputs: planned, outputs, ...end }
   }
 
   /** @throws token_invalid, mint_not_allowed */
   async #readToken(token: string): Promise<ReadToken> {
-    const { mints } = this.#desk.context
+    const { mints } = this.#funds.context
     const head = readTokenHead(token)
     const mint = mints.get(head.mintUrl)
     if (head.unit !== 'sat') throw new PylonError('token_invalid', `The token is in ${head.unit.slice(0, 20)}: only sat is taken.`)
@@ -154,19 +154,19 @@ export class Receiving {
   }
 
   #lockOf(proofs: readonly TokenProof[]): Pick<TokenInspection, 'lock' | 'lockReason' | 'byWalletKey'> {
-    const { keyring, clock } = this.#desk.context
+    const { keyring, clock } = this.#funds.context
     const nowS = clock.now() / 1000
     const secrets = proofs.map((proof) => proof.secret)
-    const opening = openingOf(keyring, this.#desk.owner, secrets, nowS)
+    const opening = openingOf(keyring, this.#funds.owner, secrets, nowS)
     if (!opening.opens) return { lock: 'other', lockReason: opening.reason }
     if (opening.forAll) return { lock: 'none' }
-    const walletKey = new Set([keyring.walletSigner(this.#desk.owner.pubkey).pubkey])
+    const walletKey = new Set([keyring.walletSigner(this.#funds.owner.pubkey).pubkey])
     return { lock: 'ours', byWalletKey: secrets.every((secret) => openingFor(lockOf(secret), walletKey, nowS).opens) }
   }
 
   /** @throws mint_cap_exceeded */
   #assertUnderCap(mint: MintRow, more: bigint): void {
-    assertUnderCap(mint, heldSats(this.#desk.context.store, this.#desk.owner.pubkey, mint.url), more)
+    assertUnderCap(mint, heldSats(this.#funds.context.store, this.#funds.owner.pubkey, mint.url), more)
   }
 }
 

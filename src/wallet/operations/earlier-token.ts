@@ -2,7 +2,7 @@
 import type { OperationRow } from '../../store/money/operations.ts'
 import type { WalletContext } from '../context.ts'
 import type { FreshProof } from '../ecash/crypto.ts'
-import type { MintReply } from '../mint/mint-client.ts'
+import type { MintReply } from '../mint/client.ts'
 import type { SendPlan } from './machine.ts'
 import { lockedOutputs } from './requests.ts'
 import { unblindEach } from './unblinding.ts'

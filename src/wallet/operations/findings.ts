@@ -1,7 +1,7 @@
 /** What a mint says became of an operation: asked where its answer is missing, or is not to be believed alone. */
 import type { OperationRow } from '../../store/money/operations.ts'
 import type { WalletContext } from '../context.ts'
-import { type GivenSignature, type MintReply, meltOutcomeSchema, mintQuoteSchema, type ProofSpendState } from '../mint/mint-client.ts'
+import { type GivenSignature, type MintReply, meltOutcomeSchema, mintQuoteSchema, type ProofSpendState } from '../mint/client.ts'
 import { type Evidence, isOldKeyset, OUTPUTS_TAKEN, type Plan } from './machine.ts'
 
 /** What a request brought: a signature for each output, in order; undefined where there is none. */

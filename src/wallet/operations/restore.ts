@@ -8,7 +8,7 @@ import { adoptProofs, dropProofs } from '../../store/money/proof-books.ts'
 import { listProofs, type ProofRow } from '../../store/money/proofs.ts'
 import { newId, type WalletContext } from '../context.ts'
 import type { FreshProof } from '../ecash/crypto.ts'
-import { unwrap } from '../mint/mint-client.ts'
+import { unwrap } from '../mint/client.ts'
 import { collectAllOwed } from './owed.ts'
 import { proofRow, unblindEach } from './unblinding.ts'
 

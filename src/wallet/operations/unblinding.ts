@@ -3,7 +3,7 @@ import { messageOf } from '../../base/errors.ts'
 import type { ProofRow } from '../../store/money/proofs.ts'
 import type { WalletContext } from '../context.ts'
 import type { BlindedOutput, BlindSignature, FreshProof, MintPublicKeys } from '../ecash/crypto.ts'
-import type { GivenSignature } from '../mint/mint-client.ts'
+import type { GivenSignature } from '../mint/client.ts'
 
 /** An output, and what the mint answered for it. */
 export interface SignedOutput<O extends BlindedOutput = BlindedOutput> {

@@ -1,7 +1,7 @@
 /** Locks of tokens as NUT-11 and 14 have them: what opens for us, for whom else, and the true reason where it does not. */
 import { describe, expect, it } from 'vitest'
 import { lockOf, openingFor } from '../../../../src/wallet/ecash/locks.ts'
-import { mintQuoteSchema } from '../../../../src/wallet/mint/mint-client.ts'
+import { mintQuoteSchema } from '../../../../src/wallet/mint/client.ts'
 
 const OURS = 'ab'.repeat(32)
 const ALSO_OURS = 'ac'.repeat(32)

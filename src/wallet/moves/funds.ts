@@ -35,7 +35,7 @@ const MAX_SMALLER = 8
 /** How long a spend waits for change that is on its way back. */
 const CHANGE_WAIT_MS = 5000
 
-export class WalletDesk {
+export class Funds {
   readonly owner: WalletOwner
   readonly context: WalletContext
   readonly executor: Executor

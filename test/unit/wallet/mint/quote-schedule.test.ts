@@ -1,6 +1,6 @@
 /** How often a mint is asked about what nobody pays. */
 import { expect, test } from 'vitest'
-import { nextCheck, type UnpaidQuote } from '../../../../src/wallet/mint/quote-checks.ts'
+import { nextCheck, type UnpaidQuote } from '../../../../src/wallet/mint/quote-schedule.ts'
 
 const HOUR_MS = 3_600_000
 const quote: UnpaidQuote = { createdAt: 0, expiresAt: HOUR_MS / 4, payableUntil: HOUR_MS, ofStranger: false }

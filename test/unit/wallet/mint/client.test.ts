@@ -1,6 +1,6 @@
 /** How mints say no: too much at once, a keyset that signs no more; by code or in words only. */
 import { expect, it } from 'vitest'
-import { MintClient, signaturesSchema, tooMany } from '../../../src/wallet/mint/mint-client.ts'
+import { MintClient, signaturesSchema, tooMany } from '../../../../src/wallet/mint/client.ts'
 
 it.each<[number, string, object | undefined]>([
   [11_014, 'no words', {}],

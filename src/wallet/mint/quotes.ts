@@ -2,7 +2,7 @@
 import { PylonError } from '../../base/errors.ts'
 import type { MintRow } from '../../store/money/mints.ts'
 import { decodeInvoice } from '../lightning/bolt11.ts'
-import type { MintQuote } from './mint-client.ts'
+import type { MintQuote } from './client.ts'
 
 interface Asked {
   readonly amountSats: bigint
