@@ -1,17 +1,18 @@
 /** Long-running calls of the control socket, so that their outcome outlives the connection and the process. */
-import { defineCommand, type Row } from '../commands.ts'
-import { int, intOrNull, jsonOrNull, text } from '../row.ts'
+import { defineCommand } from '../commands.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, table } from '../table.ts'
 
-export interface TaskRow {
-  readonly id: string
-  readonly route: string
-  readonly state: 'running' | 'done' | 'failed'
+const tasks = table('tasks', {
+  id: column.text(),
+  route: column.text(),
+  state: column.text<'running' | 'done' | 'failed'>(),
   /** The answer, or the error object. */
-  readonly outcome: unknown
-  readonly createdAt: number
-  readonly finishedAt: number | null
-}
+  outcome: column.orNull(column.json<unknown>()),
+  createdAt: column.int(),
+  finishedAt: column.orNull(column.int()),
+})
+export type TaskRow = RowOfTable<typeof tasks>
 
 /** Puts a task to running; one that ended before (a repeated call) runs again. */
 export const startTask = defineCommand('start_task', (sql, p: { id: string; route: string; at: number }) => {
@@ -30,18 +31,4 @@ export const failLostTasks = defineCommand('fail_lost_tasks', (sql, p: { outcome
   sql("UPDATE tasks SET state = 'failed', outcome = ?, finished_at = ? WHERE state = 'running'").run(p.outcome, BigInt(p.at))
 })
 
-export function findTask(store: Store, id: string): TaskRow | undefined {
-  const row = store.sql('SELECT * FROM tasks WHERE id = ?').get(id)
-  return row === undefined ? undefined : decode(row)
-}
-
-function decode(row: Row): TaskRow {
-  return {
-    id: text(row, 'id'),
-    route: text(row, 'route'),
-    state: text(row, 'state') as TaskRow['state'],
-    outcome: jsonOrNull(row, 'outcome'),
-    createdAt: int(row, 'created_at'),
-    finishedAt: intOrNull(row, 'finished_at'),
-  }
-}
+export const findTask = (store: Store, id: string): TaskRow | undefined => tasks.get(store.sql, { id })

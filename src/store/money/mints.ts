@@ -1,31 +1,33 @@
 /** Mints: the allowlist with caps and health, and the counters of deterministic secrets. */
 import { PylonError } from '../../base/errors.ts'
-import { defineCommand, type Row } from '../commands.ts'
-import { amount, int, intOrNull, json, text, textOrNull } from '../row.ts'
+import { defineCommand } from '../commands.ts'
+import { int } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, table } from '../table.ts'
 import type { SetAside } from './keysets.ts'
 
-export interface MintRow {
-  readonly url: string
-  readonly capSats: bigint
-  readonly addedAt: number
+const mints = table('mints', {
+  url: column.text(),
+  capSats: column.amount(),
+  addedAt: column.int(),
   /** NUT-06, as the mint gave it. */
-  readonly info: unknown
-  readonly state: 'ok' | 'down'
-  readonly reason: string | null
+  info: column.json<unknown>('info_json'),
+  state: column.text<'ok' | 'down'>(),
+  reason: column.orNull(column.text()),
   /** Keysets on its list that can't be used. */
-  readonly setAside: readonly SetAside[]
+  setAside: column.json<readonly SetAside[]>('set_aside_json'),
   /** Inputs that it takes in one request, as far as it refused more. */
-  readonly maxInputs: number | null
-}
-
-export const putMint = defineCommand('put_mint', (sql, p: { url: string; capSats: bigint; info: unknown; at: number }) => {
-  sql(
-    `INSERT INTO mints (url, cap_sats, added_at, info_json) VALUES (?, ?, ?, ?)
-     ON CONFLICT (url) DO UPDATE SET cap_sats = excluded.cap_sats, info_json = excluded.info_json, state = 'ok', reason = NULL,
-       max_inputs = NULL`,
-  ).run(p.url, p.capSats, BigInt(p.at), JSON.stringify(p.info))
+  maxInputs: column.orNull(column.int()),
 })
+export type MintRow = RowOfTable<typeof mints>
+
+export const putMint = defineCommand(
+  'put_mint',
+  (sql, { at, ...mint }: Pick<MintRow, 'url' | 'capSats' | 'info'> & { readonly at: number }) => {
+    const isKnown = mints.patch(sql, { url: mint.url }, { ...mint, state: 'ok', reason: null, maxInputs: null })
+    if (!isKnown) mints.insert(sql, { ...mint, addedAt: at })
+  },
+)
 
 /** @throws mint_in_use while proofs, open operations or unsettled invoices are there. */
 export const deleteMint = defineCommand('delete_mint', (sql, p: { url: string }) => {
@@ -46,7 +48,7 @@ export const deleteMint = defineCommand('delete_mint', (sql, p: { url: string })
 })
 
 export const setMintHealth = defineCommand('set_mint_health', (sql, p: { url: string; state: MintRow['state']; reason: string | null }) => {
-  sql('UPDATE mints SET state = ?, reason = ? WHERE url = ?').run(p.state, p.reason, p.url)
+  mints.patch(sql, { url: p.url }, { state: p.state, reason: p.reason })
 })
 
 /** Remembers that a mint refused a request for its size; the smallest counts, until it is added again. */
@@ -90,24 +92,6 @@ export const putWalletOwner = defineCommand('put_wallet_owner', (sql, p: { pubke
   )
 })
 
-export function listMints(store: Store): MintRow[] {
-  return store.sql('SELECT * FROM mints ORDER BY added_at, url').all().map(decodeMint)
-}
+export const listMints = (store: Store): MintRow[] => mints.all(store.sql, 'ORDER BY added_at, url')
 
-export function getMint(store: Store, url: string): MintRow | undefined {
-  const row = store.sql('SELECT * FROM mints WHERE url = ?').get(url)
-  return row === undefined ? undefined : decodeMint(row)
-}
-
-function decodeMint(row: Row): MintRow {
-  return {
-    url: text(row, 'url'),
-    capSats: amount(row, 'cap_sats'),
-    addedAt: int(row, 'added_at'),
-    info: json(row, 'info_json'),
-    state: text(row, 'state') as MintRow['state'],
-    reason: textOrNull(row, 'reason'),
-    setAside: json(row, 'set_aside_json'),
-    maxInputs: intOrNull(row, 'max_inputs'),
-  }
-}
+export const getMint = (store: Store, url: string): MintRow | undefined => mints.get(store.sql, { url })

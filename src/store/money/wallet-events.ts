@@ -1,33 +1,34 @@
 /** What the wallet has to tell the other parts: written with the money itself, deleted once heard. */
-import { stringify } from '../../base/json.ts'
 import { defineCommand } from '../commands.ts'
-import { int, json, text } from '../row.ts'
+import { text } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, table } from '../table.ts'
 
-export interface WalletEventRow {
-  readonly id: number
-  readonly causeType: string
-  readonly event: unknown
-  readonly attempts: number
-}
+const events = table('wallet_events', {
+  id: column.int(),
+  causeType: column.text(),
+  /** Amounts are JSON integers. */
+  event: column.json<unknown>('event_json'),
+  attempts: column.int(),
+  nextTryAt: column.int(),
+  createdAt: column.int(),
+})
+export type WalletEventRow = RowOfTable<typeof events>
 
-/** @param p.event amounts are written as JSON integers. */
 export const insertWalletEvent = defineCommand('insert_wallet_event', (sql, p: { causeType: string; event: unknown; at: number }) => {
-  sql('INSERT INTO wallet_events (cause_type, event_json, next_try_at, created_at) VALUES (?, ?, ?, ?)').run(
-    p.causeType,
-    stringify(p.event),
-    BigInt(p.at),
-    BigInt(p.at),
-  )
+  events.insert(sql, { causeType: p.causeType, event: p.event, nextTryAt: p.at, createdAt: p.at })
 })
 
 export const deleteWalletEvent = defineCommand('delete_wallet_event', (sql, p: { id: number }) => {
   sql('DELETE FROM wallet_events WHERE id = ?').run(BigInt(p.id))
 })
 
-export const deferWalletEvent = defineCommand('defer_wallet_event', (sql, p: { id: number; attempts: number; nextTryAt: number }) => {
-  sql('UPDATE wallet_events SET attempts = ?, next_try_at = ? WHERE id = ?').run(BigInt(p.attempts), BigInt(p.nextTryAt), BigInt(p.id))
-})
+export const deferWalletEvent = defineCommand(
+  'defer_wallet_event',
+  (sql, { id, ...p }: { id: number; attempts: number; nextTryAt: number }) => {
+    events.patch(sql, { id }, p)
+  },
+)
 
 /** The causes of events whose time has come. */
 export function causesOfDueEvents(store: Store, now: number): string[] {
@@ -38,14 +39,5 @@ export function causesOfDueEvents(store: Store, now: number): string[] {
 }
 
 /** Of one cause, oldest first. */
-export function dueWalletEvents(store: Store, causeType: string, now: number): WalletEventRow[] {
-  return store
-    .sql('SELECT * FROM wallet_events WHERE cause_type = ? AND next_try_at <= ? ORDER BY id LIMIT 500')
-    .all(causeType, BigInt(now))
-    .map((row) => ({
-      id: int(row, 'id'),
-      causeType: text(row, 'cause_type'),
-      event: json(row, 'event_json'),
-      attempts: int(row, 'attempts'),
-    }))
-}
+export const dueWalletEvents = (store: Store, causeType: string, now: number): WalletEventRow[] =>
+  events.all(store.sql, 'WHERE cause_type = ? AND next_try_at <= ? ORDER BY id LIMIT 500', causeType, BigInt(now))

@@ -1,31 +1,32 @@
 /** Commands of the runtime control plane: claimed once for each requester and idempotency key, kept with their statuses and answer. */
 import { PylonError } from '../../base/errors.ts'
 import { type Json, stringify } from '../../base/json.ts'
-import { defineCommand, type Row } from '../commands.ts'
-import { int, json, jsonOrNull, text, textOrNull } from '../row.ts'
+import { defineCommand } from '../commands.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, table } from '../table.ts'
 
 export type RequestState = 'running' | 'succeeded' | 'failed'
 
-export interface ControlRequestRow {
-  readonly requester: string
-  readonly idempotencyKey: string
+const requests = table('control_requests', {
+  requester: column.text(),
+  idempotencyKey: column.text(),
   /** The name of the command. */
-  readonly command: string
-  readonly digest: string
+  command: column.text(),
+  digest: column.text(),
   /** Of the first envelope that brought it. */
-  readonly requestId: string
-  readonly state: RequestState
-  readonly runtimeId: string | null
+  requestId: column.text(),
+  state: column.text<RequestState>(),
+  runtimeId: column.orNull(column.text()),
   /** As they were sent, without schema and request id. */
-  readonly statuses: readonly Json[]
+  statuses: column.json<readonly Json[]>(),
   /** `{ runtime, payload }` or `{ code, hint, detail }`; null while it runs. */
-  readonly terminal: Json | null
-  readonly attempts: number
+  terminal: column.orNull(column.json<Json>()),
+  attempts: column.int(),
   /** Milliseconds since the epoch. */
-  readonly createdAt: number
-  readonly updatedAt: number
-}
+  createdAt: column.int(),
+  updatedAt: column.int(),
+})
+export type ControlRequestRow = RowOfTable<typeof requests>
 
 /** Statuses that are kept of one command. */
 const MAX_STATUSES = 64
@@ -42,33 +43,28 @@ export type RequestClaim =
 export const claimRequest = defineCommand(
   'claim_request',
   (sql, p: { requester: string; idempotencyKey: string; command: string; digest: string; requestId: string; at: number }): RequestClaim => {
-    const row = sql('SELECT * FROM control_requests WHERE requester = ? AND idempotency_key = ?').get(p.requester, p.idempotencyKey)
-    if (row === undefined) {
-      sql(
-        `INSERT INTO control_requests (requester, idempotency_key, command, digest, request_id, state, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, 'running', ?, ?)`,
-      ).run(p.requester, p.idempotencyKey, p.command, p.digest, p.requestId, BigInt(p.at), BigInt(p.at))
-      return { state: 'new', attempts: 1, createdAt: p.at }
+    const { at, ...command } = p
+    const name = { requester: p.requester, idempotencyKey: p.idempotencyKey }
+    const known = requests.get(sql, name)
+    if (known === undefined) {
+      requests.insert(sql, { ...command, state: 'running', createdAt: at, updatedAt: at })
+      return { state: 'new', attempts: 1, createdAt: at }
     }
-    const known = decodeRequest(row)
     if (known.digest !== p.digest) {
       throw new PylonError('idempotency_conflict', 'This idempotency key came with another command; use a new key for a new command.')
     }
     if (known.state !== 'failed') return { state: 'known', row: known }
-    sql(
-      `UPDATE control_requests SET state = 'running', terminal = NULL, statuses = '[]', runtime_id = NULL, request_id = ?,
-         attempts = attempts + 1, updated_at = ? WHERE requester = ? AND idempotency_key = ?`,
-    ).run(p.requestId, BigInt(p.at), p.requester, p.idempotencyKey)
-    return { state: 'new', attempts: known.attempts + 1, createdAt: known.createdAt }
+    const { requestId } = p
+    const attempts = known.attempts + 1
+    requests.patch(sql, name, { state: 'running', terminal: null, statuses: [], runtimeId: null, requestId, attempts, updatedAt: at })
+    return { state: 'new', attempts, createdAt: known.createdAt }
   },
   () => 'claim_request',
 )
 
 /** Names the runtime that a running command makes or means. */
 export const bindRequest = defineCommand('bind_request', (sql, p: { requester: string; idempotencyKey: string; runtimeId: string }) => {
-  sql('UPDATE control_requests SET runtime_id = ? WHERE requester = ? AND idempotency_key = ?').run(
-    ...[p.runtimeId, p.requester, p.idempotencyKey],
-  )
+  requests.patch(sql, { requester: p.requester, idempotencyKey: p.idempotencyKey }, { runtimeId: p.runtimeId })
 })
 
 export const noteStatus = defineCommand(
@@ -85,9 +81,8 @@ export const noteStatus = defineCommand(
 export const finishRequest = defineCommand(
   'finish_request',
   (sql, p: { requester: string; idempotencyKey: string; state: 'succeeded' | 'failed'; terminal: Json; at: number }) => {
-    sql(
-      `UPDATE control_requests SET state = ?, terminal = ?, updated_at = ? WHERE requester = ? AND idempotency_key = ? AND state = 'running'`,
-    ).run(p.state, stringify(p.terminal), BigInt(p.at), p.requester, p.idempotencyKey)
+    const { requester, idempotencyKey, state, terminal, at: updatedAt } = p
+    requests.patch(sql, { requester, idempotencyKey, state: 'running' }, { state, terminal, updatedAt })
   },
   (p) => `finish_request:${p.state}`,
 )
@@ -106,37 +101,12 @@ export const pruneRequests = defineCommand('prune_requests', (sql, p: { before: 
   return old + many
 })
 
-export function getRequest(store: Store, requester: string, idempotencyKey: string): ControlRequestRow | undefined {
-  const row = store.sql('SELECT * FROM control_requests WHERE requester = ? AND idempotency_key = ?').get(requester, idempotencyKey)
-  return row === undefined ? undefined : decodeRequest(row)
-}
+export const getRequest = (store: Store, requester: string, idempotencyKey: string): ControlRequestRow | undefined =>
+  requests.get(store.sql, { requester, idempotencyKey })
 
 /** Those that a restart found under way. */
-export function runningRequests(store: Store): ControlRequestRow[] {
-  return store.sql(`SELECT * FROM control_requests WHERE state = 'running' ORDER BY created_at`).all().map(decodeRequest)
-}
+export const runningRequests = (store: Store): ControlRequestRow[] => requests.all(store.sql, `WHERE state = 'running' ORDER BY created_at`)
 
 /** The command that made a runtime, while it is kept. */
-export function requestOf(store: Store, runtimeId: string): ControlRequestRow | undefined {
-  const row = store
-    .sql(`SELECT * FROM control_requests WHERE runtime_id = ? AND command IN ('provision', 'run') ORDER BY created_at DESC LIMIT 1`)
-    .get(runtimeId)
-  return row === undefined ? undefined : decodeRequest(row)
-}
-
-function decodeRequest(row: Row): ControlRequestRow {
-  return {
-    requester: text(row, 'requester'),
-    idempotencyKey: text(row, 'idempotency_key'),
-    command: text(row, 'command'),
-    digest: text(row, 'digest'),
-    requestId: text(row, 'request_id'),
-    state: text(row, 'state') as RequestState,
-    runtimeId: textOrNull(row, 'runtime_id'),
-    statuses: json(row, 'statuses'),
-    terminal: jsonOrNull(row, 'terminal'),
-    attempts: int(row, 'attempts'),
-    createdAt: int(row, 'created_at'),
-    updatedAt: int(row, 'updated_at'),
-  }
-}
+export const requestOf = (store: Store, runtimeId: string): ControlRequestRow | undefined =>
+  requests.all(store.sql, `WHERE runtime_id = ? AND command IN ('provision', 'run') ORDER BY created_at DESC LIMIT 1`, runtimeId)[0]
