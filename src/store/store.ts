@@ -162,7 +162,7 @@ export class Store {
     try {
       this.#hook.afterCommit?.(labels)
     } catch {
-      // It is the listener's own loss.
+      // The commit stands: a hook, which only faults and logs hang on, can't undo it.
     }
   }
 

@@ -179,43 +179,12 @@ export interface Wallet {
 }
 
 /** What the wallet tells the rest once it is committed; delivered at least once, also after a restart. */
-export type WalletEvent =
-  | {
-      readonly type: 'invoice_settled'
-      readonly cause: Cause
-      readonly owner: WalletOwner
-      readonly amountSats: Sats
-      readonly idempotencyKey: string
-    }
-  | {
-      readonly type: 'token_received'
-      readonly cause: Cause
-      readonly owner: WalletOwner
-      readonly amountSats: Sats
-      readonly idempotencyKey: string
-    }
-  | {
-      readonly type: 'receive_failed'
-      readonly cause: Cause
-      readonly owner: WalletOwner
-      readonly idempotencyKey: string
-      readonly reason: string
-    }
-  | { readonly type: 'sent_claimed'; readonly cause: Cause; readonly owner: WalletOwner; readonly idempotencyKey: string }
-  | {
-      readonly type: 'payment_settled'
-      readonly cause: Cause
-      readonly owner: WalletOwner
-      readonly idempotencyKey: string
-      readonly feeSats: Sats
-    }
-  | {
-      readonly type: 'payment_failed'
-      readonly cause: Cause
-      readonly owner: WalletOwner
-      readonly idempotencyKey: string
-      readonly reason: string
-    }
+export type WalletEvent = Operation & { readonly owner: WalletOwner } & (
+    | { readonly type: 'invoice_settled' | 'token_received'; readonly amountSats: Sats }
+    | { readonly type: 'payment_settled'; readonly feeSats: Sats }
+    | { readonly type: 'receive_failed' | 'payment_failed'; readonly reason: string }
+    | { readonly type: 'sent_claimed' }
+  )
 
 export interface MintInfo {
   readonly url: string

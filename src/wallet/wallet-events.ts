@@ -60,7 +60,8 @@ export class WalletEvents {
 
 /** Stored amounts are JSON integers. */
 function decodeEvent(stored: unknown): WalletEvent {
-  const event = stored as Record<string, unknown>
-  const amounts = ['amountSats', 'feeSats'].flatMap((name) => (typeof event[name] === 'number' ? [[name, sats(event[name])] as const] : []))
-  return { ...event, ...Object.fromEntries(amounts) } as WalletEvent
+  const event = stored as WalletEvent
+  if ('amountSats' in event) return { ...event, amountSats: sats(event.amountSats) }
+  if ('feeSats' in event) return { ...event, feeSats: sats(event.feeSats) }
+  return event
 }

@@ -1,6 +1,5 @@
 /** One key's wallet: each move is a stored operation under the caller's idempotency key. */
 import type { WalletOwner } from '../base/accounts.ts'
-import type { Sats } from '../base/amounts.ts'
 import type { WalletContext } from './context.ts'
 import { Funds } from './moves/funds.ts'
 import type { Invoices } from './moves/invoices.ts'
@@ -13,21 +12,7 @@ import type { SentTokens } from './moves/sent-tokens.ts'
 import { Transferring } from './moves/transferring.ts'
 import type { Executor } from './operations/executor.ts'
 import type { Restores } from './operations/restores.ts'
-import type {
-  Balance,
-  Invoice,
-  InvoiceRequest,
-  PayRequest,
-  PayResult,
-  ReceivedToken,
-  ReceiveRequest,
-  SendRequest,
-  SentToken,
-  Spend,
-  TokenInspection,
-  TransferOptions,
-  Wallet,
-} from './types.ts'
+import type { Wallet } from './types.ts'
 
 export interface WalletParts {
   readonly context: WalletContext
@@ -67,51 +52,18 @@ export class CashuWallet implements Wallet {
     return `02${this.#context.keyring.walletSigner(this.owner.pubkey).pubkey}`
   }
 
-  balance(): Balance {
-    return this.#funds.balance()
-  }
-
-  createInvoice(request: InvoiceRequest): Promise<Invoice> {
-    return this.#invoices.create(this.owner, request)
-  }
-
-  invoice(idempotencyKey: string): Invoice | undefined {
-    return this.#invoices.get(idempotencyKey)
-  }
-
-  inspectToken(token: string): Promise<TokenInspection> {
-    return this.#receiving.inspectToken(token)
-  }
-
-  receiveToken(request: ReceiveRequest): Promise<ReceivedToken> {
-    return this.#receiving.receiveToken(request)
-  }
-
-  sendToken(request: SendRequest, spend?: Spend): Promise<SentToken> {
-    return this.#sending.sendToken(request, spend)
-  }
-
-  sentToken(idempotencyKey: string): SentToken | undefined {
-    return this.#sending.sentToken(idempotencyKey)
-  }
-
-  reclaim(idempotencyKey: string): Promise<SentToken> {
-    return this.#reclaiming.reclaim(idempotencyKey)
-  }
-
-  pay(request: PayRequest, spend?: Spend): Promise<PayResult> {
-    return this.#paying.pay(request, spend)
-  }
-
-  payment(idempotencyKey: string): PayResult | { readonly state: 'failed'; readonly reason: string } | undefined {
-    return this.#paying.payment(idempotencyKey)
-  }
-
+  balance: Wallet['balance'] = () => this.#funds.balance()
+  createInvoice: Wallet['createInvoice'] = (request) => this.#invoices.create(this.owner, request)
+  invoice: Wallet['invoice'] = (idempotencyKey) => this.#invoices.get(idempotencyKey)
+  inspectToken: Wallet['inspectToken'] = (token) => this.#receiving.inspectToken(token)
+  receiveToken: Wallet['receiveToken'] = (request) => this.#receiving.receiveToken(request)
+  sendToken: Wallet['sendToken'] = (request, spend) => this.#sending.sendToken(request, spend)
+  sentToken: Wallet['sentToken'] = (idempotencyKey) => this.#sending.sentToken(idempotencyKey)
+  reclaim: Wallet['reclaim'] = (idempotencyKey) => this.#reclaiming.reclaim(idempotencyKey)
+  pay: Wallet['pay'] = (request, spend) => this.#paying.pay(request, spend)
+  payment: Wallet['payment'] = (idempotencyKey) => this.#paying.payment(idempotencyKey)
   /** @throws mint_unreachable, mint_incompatible */
   moveCoins: OwnCoins['moveCoins'] = (...move) => this.#ownCoins.moveCoins(...move)
-
   /** @throws insufficient_funds, payment_unknown, mint_rejected, idempotency_conflict */
-  transferTo(to: WalletOwner, amountSats: Sats, idempotencyKey: string, options: TransferOptions): Promise<Sats> {
-    return this.#transferring.transferTo(to, amountSats, idempotencyKey, options)
-  }
+  transferTo: Transferring['transferTo'] = (...transfer) => this.#transferring.transferTo(...transfer)
 }

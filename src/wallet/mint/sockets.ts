@@ -33,6 +33,7 @@ export class MintSockets {
 
   /** Listens for every quote that may still be paid; call it when one was added. */
   refresh(): void {
+    if (this.#context.scope.isClosing) return
     const quotes = watchedQuotes(this.#context.store)
     for (const mint of this.#context.mints.list()) {
       if (!this.#context.mints.supports(mint, '17')) continue

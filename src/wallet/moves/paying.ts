@@ -61,7 +61,7 @@ export class Paying {
   payment(idempotencyKey: string): PayResult | { readonly state: 'failed'; readonly reason: string } | undefined {
     const operation = operationByKey(this.#funds.context.store, idempotencyKey)
     if (operation?.kind !== 'melt') return undefined
-    if (operation.state === 'failed') return { state: 'failed', reason: operation.error?.message ?? 'refused' }
+    if (operation.state === 'failed') return { state: 'failed', reason: operation.error.message }
     return asPayResult(operation)
   }
 
