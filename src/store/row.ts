@@ -47,3 +47,9 @@ export function json<T>(row: Row, column: string): T {
 export function jsonOrNull<T>(row: Row, column: string): T | null {
   return row[column] === null ? null : json<T>(row, column)
 }
+
+/** The count in the one row of an aggregate. */
+export const countIn = (row: Row | undefined, column: string): number => (row === undefined ? 0 : int(row, column))
+
+/** The sum in the one row of an aggregate. */
+export const sumIn = (row: Row | undefined, column: string): bigint => (row === undefined ? 0n : amount(row, column))

@@ -1,7 +1,7 @@
 /** Actions of agents: each is moved by its own writes, so that it happens once. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Sql } from '../commands.ts'
-import { int, text } from '../row.ts'
+import { countIn, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 
@@ -96,24 +96,28 @@ export const openActions = (store: Store): ActionRow[] =>
 
 /** How often the agent has spoken to somebody since `since`. */
 export function countSpokenTo(store: Store, pubkey: string, counterparty: string, since: number): number {
-  const row = store
-    .sql(
-      `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
+  return countIn(
+    store
+      .sql(
+        `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
          AND type IN ('reply', 'dm', 'react', 'request_payment') AND state IN ('claimed', 'published', 'done')`,
-    )
-    .get(pubkey, counterparty, BigInt(since))
-  return row === undefined ? 0 : int(row, 'n')
+      )
+      .get(pubkey, counterparty, BigInt(since)),
+    'n',
+  )
 }
 
 /** How often the agent has zapped somebody since `since`, payments of open outcome included. */
 export function countZapsTo(store: Store, pubkey: string, counterparty: string, since: number): number {
-  const row = store
-    .sql(
-      `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
+  return countIn(
+    store
+      .sql(
+        `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
          AND type = 'zap' AND state IN ('claimed', 'unknown', 'done')`,
-    )
-    .get(pubkey, counterparty, BigInt(since))
-  return row === undefined ? 0 : int(row, 'n')
+      )
+      .get(pubkey, counterparty, BigInt(since)),
+    'n',
+  )
 }
 
 /** The texts of the newest posts, newest first. */

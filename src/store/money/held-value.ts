@@ -1,7 +1,7 @@
 /** What all wallets of a home hold together, by the ledger: also readable while the node is stopped. */
 import type { WalletOwner } from '../../base/accounts.ts'
 import { msats, msatsToSatsDown, type Sats, sats } from '../../base/amounts.ts'
-import { amount, int, text } from '../row.ts'
+import { amount, int, sumIn, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import type { SetAside } from './keysets.ts'
 import { heldByMint } from './ledger.ts'
@@ -45,10 +45,10 @@ export function heldValue(store: Store): HeldValue {
 }
 
 function inOperations(store: Store): bigint {
-  const row = store
-    .sql(`SELECT coalesce(sum(held_sats), 0) AS total FROM operations WHERE state IN ('prepared', 'submitted', 'unknown')`)
-    .get()
-  return row === undefined ? 0n : amount(row, 'total')
+  return sumIn(
+    store.sql(`SELECT coalesce(sum(held_sats), 0) AS total FROM operations WHERE state IN ('prepared', 'submitted', 'unknown')`).get(),
+    'total',
+  )
 }
 
 /** Refunds of jobs and leases whose token could not be made yet: how many, and what they come to. */

@@ -3,7 +3,7 @@ import { type Account, type AccountClass, type AccountOwner, accountOf, parseAcc
 import { type Msats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Row } from '../commands.ts'
-import { amount, int, text, textOrNull } from '../row.ts'
+import { amount, int, sumIn, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** What caused a movement of value. */
@@ -60,8 +60,7 @@ export const postEntry = defineCommand('post_entry', (sql, entry: Entry): boolea
 
 /** The sum of an account's postings, in millisats, with its sign. */
 export function accountBalance(store: Store, account: Account): bigint {
-  const row = store.sql('SELECT amount_msats FROM account_balances WHERE account = ?').get(account)
-  return row === undefined ? 0n : amount(row, 'amount_msats')
+  return sumIn(store.sql('SELECT amount_msats FROM account_balances WHERE account = ?').get(account), 'amount_msats')
 }
 
 /** What stands on an owner's accounts of one class, msats by the account's detail; accounts that are back at zero are left out. */

@@ -1,7 +1,7 @@
 /** Money operations: one request to a mint each, with every step of their lives, and the budgets that they hold. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Sql } from '../commands.ts'
-import { amount, intOrNull, text } from '../row.ts'
+import { intOrNull, sumIn, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Steps, Table } from '../table.ts'
 import { causeOfRow, walletOwner } from './fields.ts'
@@ -187,24 +187,28 @@ export const dueTokens = (store: Store, now: number): OperationRow[] =>
 
 /** What moving coins out of old keysets cost this wallet at a mint since a time, in sats. */
 export function movingFees(store: Store, move: { prefix: string; ownerPubkey: string; mintUrl: string; since: number }): bigint {
-  const row = store
-    .sql(
-      `SELECT coalesce(sum(held_sats - amount_sats), 0) AS total FROM operations
+  return sumIn(
+    store
+      .sql(
+        `SELECT coalesce(sum(held_sats - amount_sats), 0) AS total FROM operations
        WHERE idempotency_key >= @prefix AND idempotency_key < @prefix || char(1114111) AND owner_pubkey = @ownerPubkey AND mint_url = @mintUrl
          AND state <> 'failed' AND created_at >= @since`,
-    )
-    .get({ ...move, since: BigInt(move.since) })
-  return row === undefined ? 0n : amount(row, 'total')
+      )
+      .get({ ...move, since: BigInt(move.since) }),
+    'total',
+  )
 }
 
 /** Sats that unfinished operations of this wallet hold. */
 export function atRiskSats(store: Store, ownerPubkey: string): bigint {
-  const row = store
-    .sql(
-      `SELECT coalesce(sum(held_sats), 0) AS total FROM operations WHERE owner_pubkey = ? AND state IN ('prepared', 'submitted', 'unknown')`,
-    )
-    .get(ownerPubkey)
-  return row === undefined ? 0n : amount(row, 'total')
+  return sumIn(
+    store
+      .sql(
+        `SELECT coalesce(sum(held_sats), 0) AS total FROM operations WHERE owner_pubkey = ? AND state IN ('prepared', 'submitted', 'unknown')`,
+      )
+      .get(ownerPubkey),
+    'total',
+  )
 }
 
 /** When the next operation, token, quote or event wants attention. */

@@ -1,6 +1,6 @@
 /** What is to be published: a message once, a delivery for each of its relays. */
 import { defineCommand, type Row, type Sql } from '../commands.ts'
-import { int, json, text, textOrNull } from '../row.ts'
+import { countIn, int, json, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** An event as the outbox keeps it: with `sig` when it was signed by a key that is not ours to sign with again. */
@@ -219,10 +219,10 @@ export function listRefusals(store: Store, limit: number): Refusals[] {
 
 /** Messages given up since a time (ms), but for those that only count while somebody listens. */
 export function countGivenUp(store: Store, since: number): number {
-  const row = store
-    .sql('SELECT count(*) AS n FROM outbox_messages WHERE given_up_at > ? AND (kind < 20000 OR kind >= 30000)')
-    .get(BigInt(since))
-  return row === undefined ? 0 : int(row, 'n')
+  return countIn(
+    store.sql('SELECT count(*) AS n FROM outbox_messages WHERE given_up_at > ? AND (kind < 20000 OR kind >= 30000)').get(BigInt(since)),
+    'n',
+  )
 }
 
 /** Forgets refusals since whose last a time (ms) has passed. */
@@ -310,26 +310,5 @@ export function outboxDepths(store: Store): Map<string, number> {
 
 /** The id of the newest message; 0 when there is none. */
 export function lastMessageId(store: Store): number {
-  const row = store.sql('SELECT COALESCE(MAX(id), 0) AS id FROM outbox_messages').get()
-  return row === undefined ? 0 : int(row, 'id')
-}
-
-/** What became of a message on each relay: only tests ask. */
-export function deliveriesOf(
-  store: Store,
-  key: string,
-): { relay: string; eventId: string; state: string; attempts: number; error: unknown }[] {
-  return store
-    .sql(
-      `SELECT d.relay, m.event_id, d.state, d.attempts, d.last_error FROM outbox_deliveries d JOIN outbox_messages m ON m.id = d.message_id
-       WHERE m.key = ? ORDER BY m.id, d.relay`,
-    )
-    .all(key)
-    .map((row) => ({
-      relay: text(row, 'relay'),
-      eventId: text(row, 'event_id'),
-      state: text(row, 'state'),
-      attempts: int(row, 'attempts'),
-      error: row['last_error'],
-    }))
+  return countIn(store.sql('SELECT COALESCE(MAX(id), 0) AS id FROM outbox_messages').get(), 'id')
 }

@@ -3,7 +3,7 @@ import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { JobState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
-import { int } from '../row.ts'
+import { countIn } from '../row.ts'
 import type { Store } from '../store.ts'
 import { Steps } from '../table.ts'
 import { type JobRow, jobs } from './jobs.ts'
@@ -73,6 +73,5 @@ export const patchJob = defineCommand('patch_job', (sql, p: { id: string; status
 
 /** How often a job has begun to be refunded. */
 export function countJobRefunds(store: Store, id: string): number {
-  const row = store.sql(`SELECT count(*) AS total FROM job_transitions WHERE job_id = ? AND to_state = 'refunding'`).get(id)
-  return row === undefined ? 0 : int(row, 'total')
+  return countIn(store.sql(`SELECT count(*) AS total FROM job_transitions WHERE job_id = ? AND to_state = 'refunding'`).get(id), 'total')
 }

@@ -3,7 +3,7 @@ import type { Msats } from '../../base/amounts.ts'
 import { JOB_STATES, type JobState } from '../../base/states.ts'
 import { defineCommand } from '../commands.ts'
 import { jobInvoiceKey, jobResultMessage } from '../keys.ts'
-import { int, text, textOrNull } from '../row.ts'
+import { countIn, int, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 import { forgetJobs, wasForgotten } from './unpaid-jobs.ts'
@@ -162,21 +162,25 @@ export function openJobs(store: Store, states: readonly JobState[]): { id: strin
 
 /** Free jobs of a customer that were not refused, since a time. */
 export function countFreeJobsSince(store: Store, customerPubkey: string, since: number): number {
-  const row = store
-    .sql(`SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND created_at >= ? AND price_msats = 0 AND status <> 'refused'`)
-    .get(customerPubkey, BigInt(since))
-  return row === undefined ? 0 : int(row, 'n')
+  return countIn(
+    store
+      .sql(`SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND created_at >= ? AND price_msats = 0 AND status <> 'refused'`)
+      .get(customerPubkey, BigInt(since)),
+    'n',
+  )
 }
 
 /** Jobs of a customer since a time whose payment went back by its own doing: cancelled, or ended with one of these codes. */
 export function countRefundsCaused(store: Store, p: { customerPubkey: string; since: number; codes: readonly string[] }): number {
-  const row = store
-    .sql(
-      `SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND paid_msats > 0 AND created_at >= ? AND status IN ('refunding', 'refunded')
+  return countIn(
+    store
+      .sql(
+        `SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND paid_msats > 0 AND created_at >= ? AND status IN ('refunding', 'refunded')
          AND (error_code IS NULL OR error_code IN (SELECT value FROM json_each(?)))`,
-    )
-    .get(p.customerPubkey, BigInt(p.since), JSON.stringify(p.codes))
-  return row === undefined ? 0 : int(row, 'n')
+      )
+      .get(p.customerPubkey, BigInt(p.since), JSON.stringify(p.codes)),
+    'n',
+  )
 }
 
 /** Quoted jobs whose invoice has run out. */

@@ -2,7 +2,7 @@
 import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { type Command, defineCommand } from '../commands.ts'
-import { int } from '../row.ts'
+import { countIn, int } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, Steps, table } from '../table.ts'
 
@@ -110,17 +110,21 @@ export function countUnpaid(store: Store, p: { tenant: string; since: number }):
 
 /** Leases of a tenant since a time that were paid and given back for another reason than this. */
 export function countRefundsCaused(store: Store, p: { tenant: string; since: number; except: string }): number {
-  const row = store
-    .sql(
-      `SELECT count(DISTINCT l.id) AS n FROM leases l JOIN lease_transitions t ON t.lease_id = l.id
+  return countIn(
+    store
+      .sql(
+        `SELECT count(DISTINCT l.id) AS n FROM leases l JOIN lease_transitions t ON t.lease_id = l.id
        WHERE l.tenant_pubkey = ? AND l.created_at > ? AND t.to_state = 'refunding' AND t.reason <> ?`,
-    )
-    .get(p.tenant, BigInt(p.since), p.except)
-  return row === undefined ? 0 : int(row, 'n')
+      )
+      .get(p.tenant, BigInt(p.since), p.except),
+    'n',
+  )
 }
 
 /** How often a lease has begun to be refunded. */
 export function countRefunds(store: Store, id: string): number {
-  const row = store.sql(`SELECT count(*) AS total FROM lease_transitions WHERE lease_id = ? AND to_state = 'refunding'`).get(id)
-  return row === undefined ? 0 : int(row, 'total')
+  return countIn(
+    store.sql(`SELECT count(*) AS total FROM lease_transitions WHERE lease_id = ? AND to_state = 'refunding'`).get(id),
+    'total',
+  )
 }

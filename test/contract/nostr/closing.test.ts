@@ -2,8 +2,9 @@
 import { expect, it, vi } from 'vitest'
 import { identify } from '../../../src/nostr/nips/nip01.ts'
 import { cursorOf } from '../../../src/store/nostr/cursors.ts'
-import { deliveriesOf, enqueueEvent } from '../../../src/store/nostr/outbox.ts'
+import { enqueueEvent } from '../../../src/store/nostr/outbox.ts'
 import { nostrBench } from '../../support/nostr-bench.ts'
+import { deliveriesOf } from '../../support/outbox.ts'
 import { testSigner } from '../../support/test-signer.ts'
 
 const { relay, node } = nostrBench()
