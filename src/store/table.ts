@@ -148,8 +148,8 @@ export class Table<D extends Descriptions, R extends RowOf<D> = RowOf<D>> {
     const values: SqlValue[] = []
     for (const [name, value] of Object.entries(some)) {
       const field = this.#fields.get(name)
-      if (value === undefined) continue
-      if (field === undefined) throw new PylonError('internal', `The table ${this.#name} has no field ${name}.`)
+      // What is given may know more than the table: a misspelt field is seen by its type.
+      if (value === undefined || field === undefined) continue
       columns.push(...field.columns)
       values.push(...field.encode(value as ValueOf<D[keyof D]>))
     }
