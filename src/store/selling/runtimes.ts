@@ -4,7 +4,7 @@ import type { Json } from '../../base/json.ts'
 import { type Command, defineCommand } from '../commands.ts'
 import { int, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
-import { column, type RowOf, Steps, table } from '../table.ts'
+import { column, type RowOf, Steps, Table } from '../table.ts'
 
 /** The closed set of states; which step follows which is decided by provider/machines/runtime-life.ts. */
 export const RUNTIME_STATES = ['requested', 'provisioning', 'ready', 'unreachable', 'ended', 'failed', 'teardown', 'gone'] as const
@@ -46,20 +46,29 @@ const COLUMNS = {
   createdAt: column.int(),
   updatedAt: column.int(),
 }
-export type RuntimeRow = RowOf<typeof COLUMNS>
+type Columns = RowOf<typeof COLUMNS>
 
-const runtimes = table('runtimes', COLUMNS)
+/** Where there is an instance the adapter can find it. */
+export type RuntimeRow = Columns &
+  (
+    | { readonly state: 'ready' | 'unreachable' | 'ended'; readonly handle: Json }
+    | { readonly state: 'requested' | 'provisioning' | 'failed' | 'teardown' | 'gone' }
+  )
+
+const isRuntime = (row: Columns): row is RuntimeRow => row.handle !== null || !['ready', 'unreachable', 'ended'].includes(row.state)
+
+const runtimes = new Table('runtimes', COLUMNS, isRuntime)
 const steps = new Steps<RuntimeState>('runtime_transitions', 'runtime_id')
 
 export type NewRuntime = Pick<
-  RuntimeRow,
+  Columns,
   'id' | 'provider' | 'ownerPubkey' | 'runtimeClass' | 'protocol' | 'spec' | 'region' | 'botPubkey' | 'keepVolume' | 'expiresAt'
 > & { readonly input: Json; readonly reason: string; readonly at: number }
 
 /** What a step may set besides the state. */
 export type RuntimePatch = Partial<
   Pick<
-    RuntimeRow,
+    Columns,
     | 'input'
     | 'handle'
     | 'region'
