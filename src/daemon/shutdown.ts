@@ -73,6 +73,7 @@ async function closeWithin(closer: Closer, ms: number): Promise<string | undefin
       () => undefined,
       (error: unknown) => messageOf(error),
     )
+  // In real time: the process ends, whatever a part waits for.
   const error = await Promise.race([work, late])
   clearTimeout(timer)
   return error
