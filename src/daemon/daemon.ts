@@ -81,9 +81,10 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   const scope = Scope.root('node', { clock, random: systemRandom }, ({ path, error }) =>
     logger.error({ path, err: error }, 'running work failed; the rest goes on'),
   )
-  shutdown.onClose('running work', async () => {
-    for (const { path } of await scope.close(SCOPE_DRAIN_MS)) logger.warn({ path }, 'running work did not end in time')
-  })
+  const end = async (ending: Scope, drainMs: number) => {
+    for (const { path } of await ending.close(drainMs)) logger.warn({ path }, 'running work did not end in time')
+  }
+  shutdown.onClose('running work', () => end(scope, SCOPE_DRAIN_MS))
   await reconcileCalls(deps)
   await store.write(putSetting({ key: RUN_OPTIONS_KEY, value: run, at: clock.now() }))
 
@@ -94,19 +95,15 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
   const onSandboxLog = (line: string) => logFile.write(line)
   const surroundings = await settleSurroundings({ ...deps, scope, home, network, run, config, dialer, onSandboxLog })
 
+  const calls = scope.child('calls')
+  // Once the parts that they wait for have ended.
+  shutdown.onClose('calls', () => end(calls, 0))
   const node = new PylonNode({ ...deps, scope, options, config, identity, keyring, dialer, surroundings, logFile, events, shutdown })
   shutdown.onClose('parts', () => node.close())
   if (!keyring.locked) await node.startParts()
 
-  const tasks = new StoredTasks(deps, scope.child('tasks'))
-  const server = new ControlServer({
-    scope: scope.child('control'),
-    routes: boundRoutes(node, tasks),
-    network,
-    claims: storedClaims(deps),
-    tasks,
-    logger,
-  })
+  const tasks = new StoredTasks(deps, calls)
+  const server = new ControlServer({ scope: calls, routes: boundRoutes(node, tasks), network, claims: storedClaims(deps), tasks, logger })
   await server.listen(home.socket)
   shutdown.onClose('control socket', () => server.close())
   writePidFile(home)
@@ -119,7 +116,7 @@ async function startNode(options: DaemonOptions, logFile: LogFile, logger: Logge
       shutdown.request(reason)
     },
   })
-  shutdown.onClose('watch of the home', async () => void (await watch.close()))
+  shutdown.onClose('watch of the home', () => end(watch, 0))
   logger.info({ pid: process.pid, version: VERSION, home: home.dir, network, mode: node.mode, locked: keyring.locked }, 'ready')
   return node
 }
