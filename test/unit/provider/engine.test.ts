@@ -3,7 +3,8 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
 import { PylonError } from '../../../src/base/errors.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
-import { accountBalance } from '../../../src/store/money/ledger.ts'
+import { saleRefundKey } from '../../../src/store/keys.ts'
+import { accountBalance, depositOf, postEntry } from '../../../src/store/money/ledger.ts'
 import { balancesByPrefix } from '../../support/ledger.ts'
 import { MINT } from '../../support/memory-mint.ts'
 import { customer, key, type NodeOptions, node, request, scriptedBackend, startNode, stranger, type TestNode, World } from './world.ts'
@@ -356,6 +357,35 @@ test('a payment below the price goes back', async () => {
   await testNode.wallets.payInvoice(event.id)
   await reached(testNode, event, 'refunding')
   expect(testNode.job(event.id).errorCode).toBe('token_amount')
+})
+
+test('what is paid once more for a job that is done goes back, each time by a token of its own', async () => {
+  const testNode = await start({ config: PRICED })
+  const event = request(world)
+  await testNode.deliver(event)
+  await reached(testNode, event, 'quoted')
+  await testNode.wallets.payInvoice(event.id)
+  await reached(testNode, event, 'settled')
+  const income = () => accountBalance(testNode.store, 'node/income/job')
+  const [cause, earned] = [{ type: 'job', id: event.id } as const, income()]
+  for (const [nth, amountMsats] of [4000n, 2000n].entries()) {
+    // No event tells of it: the ledger does.
+    const postings = [
+      { account: `node/wallet/${MINT}`, amountMsats },
+      { account: depositOf(cause), amountMsats: -amountMsats },
+    ] as const
+    await testNode.store.write(postEntry({ id: `again:${nth}`, cause, at: world.clock.now(), postings }))
+    await world.clock.advance(6000)
+    await reached(testNode, event, 'refunding')
+    const refund = await vi.waitUntil(() => world.sent.get(saleRefundKey(cause, nth + 1)))
+    expect(refund.amountSats).toBe(amountMsats / 1000n)
+    await testNode.wallets.claimRefund(event.id, nth + 1)
+    expect(testNode.job(event.id).status).toBe('refunded')
+  }
+  expect(testNode.job(event.id).paidMsats).toBe(9000n)
+  expect(world.sent.size).toBe(2)
+  expect(accountBalance(testNode.store, depositOf(cause))).toBe(0n)
+  expect(income()).toBe(earned)
 })
 
 test('own keys pay into income/internal', async () => {
