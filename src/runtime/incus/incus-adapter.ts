@@ -67,9 +67,6 @@ export function createIncusAdapter(settings: IncusSettings, options: { scope: Sc
   const incus = options.client ?? createIncusClient({ endpoint: settings.endpoint, project: settings.project, scope })
   const context = { incus, settings, placement: createPlacement(incus, settings) }
 
-  /** Provisions under way: the same one asked for again waits for the first. */
-  const provisioning = new Map<string, Promise<IncusHandle>>()
-
   /** @throws runtime_gone, so that a missing volume or file is not taken for one */
   async function present(handle: IncusHandle): Promise<string> {
     const status = await instanceStatus(incus, handle.instance)
@@ -183,9 +180,9 @@ export function createIncusAdapter(settings: IncusSettings, options: { scope: Sc
     capacity: () => inRuntimeTerms(capacity()),
     assertPossible: (input) => inRuntimeTerms(assertPossible(context, input)),
     async provision(input, signal) {
-      const under = provisioning.get(input.runtimeId) ?? provisionInstance(context, input, signal)
-      provisioning.set(input.runtimeId, under)
-      const handle = await inRuntimeTerms(under.finally(() => provisioning.delete(input.runtimeId)))
+      // The same one asked for again waits for the first.
+      const provisioning = scope.once(`provision ${input.runtimeId}`, () => provisionInstance(context, input, signal))
+      const handle = await inRuntimeTerms(provisioning)
       return {
         handle: asJson(handle),
         ...(handle.target === undefined ? {} : { region: handle.target }),
