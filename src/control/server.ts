@@ -7,7 +7,7 @@ import { PylonError, toPylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import { assertSocketPath } from '../base/paths.ts'
-import { randomUuid, systemRandom } from '../base/random.ts'
+import { randomUuid } from '../base/random.ts'
 import type { Scope } from '../base/scope.ts'
 import { VERSION } from '../base/version.ts'
 import type { Claims, Tasks, TaskView } from './calls.ts'
@@ -137,7 +137,10 @@ export class ControlServer {
     }
     const waitS = match.route.task ? takeWait(url.searchParams) : 0
     const input = parseRequest(match.route, inputOf(match, url.searchParams, await readBody(request)))
-    const call: Call = { idempotencyKey: key ?? randomUuid(systemRandom), signal: match.route.task ? this.#ending.signal : signal }
+    const call: Call = {
+      idempotencyKey: key ?? randomUuid(this.#options.scope.random),
+      signal: match.route.task ? this.#ending.signal : signal,
+    }
     if (match.route.stream) return await this.#stream(match, input, call, response)
     const reply = await (match.route.spends
       ? this.#spendOnce(match, input, call, waitS, signal)

@@ -112,7 +112,7 @@ export class Provider {
       }),
       owns: (pubkey) => nostr.keyring.owns(pubkey),
       resolve: (order, signal) =>
-        resolveInputs(order, { store, nostr, dialer: deps.dialer, maxInputBytes: () => config().provider.max_input_bytes }, signal),
+        resolveInputs(order, { scope, store, nostr, dialer: deps.dialer, maxInputBytes: () => config().provider.max_input_bytes }, signal),
       onWaiting: () => scope.gather('watch', WATCH_DELAY_MS, () => this.#watch()),
     })
     this.#intake = new Intake({ engine: this.#engine, nostr, signer, scope, logger, config, isServed: (kind) => this.#isServed(kind) })

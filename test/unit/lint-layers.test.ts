@@ -90,6 +90,7 @@ const TIME = [
   'setTimeout(() => {}, 1)',
   'export const x = setInterval(() => {}, 1)',
   'globalThis.setTimeout(() => {}, 1)',
+  'export const x = AbortSignal.timeout(1)',
   `import { setTimeout as delay } from 'node:timers/promises'\n\nexport const x = delay`,
 ]
 const CHANCE = [
@@ -108,6 +109,14 @@ for (const code of CHANCE) {
   for (const dir of ['src/base', 'src/store', 'src/wallet/mint', 'src/daemon/launch', 'src/sandbox/mint']) add(dir, code, 'plugin')
   for (const dir of ['src/cli/node', 'test/unit']) add(dir, code, null)
 }
+for (const layer of ['store', 'nostr', 'wallet', 'provider', 'customer', 'host', 'control', 'daemon'])
+  add(`src/${layer}`, `import { systemClock } from '../base/clock.ts'\n\nexport const x = systemClock`, 'plugin')
+add(
+  'src/wallet/mint',
+  `import { type Random, systemRandom } from '../../base/random.ts'\n\nexport const x: Random = systemRandom`,
+  'plugin',
+)
+add('src/cli/node', `import { systemClock } from '../../base/clock.ts'\n\nexport const x = systemClock`, null)
 add(
   'src/store',
   `import { setImmediate } from 'node:timers/promises'\nimport { hash } from 'node:crypto'\n\nexport const x = [setImmediate, hash]`,

@@ -1,6 +1,7 @@
 /** Inputs to text: what is given is taken, what is named (url, event, job) is fetched within bounds, or the error has a code. */
 import type { Dialer } from '../../base/dialer.ts'
 import { PylonError } from '../../base/errors.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { IdentifiedEvent, Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
 import { getJob } from '../../store/selling/jobs.ts'
 import type { Store } from '../../store/store.ts'
@@ -13,6 +14,7 @@ const FETCH_TIMEOUT_MS = 15_000
 const JOB_WAIT_MS = 60_000
 
 export interface ResolverDeps {
+  readonly scope: Pick<Scope, 'clock'>
   readonly store: Store
   readonly nostr: Pick<Nostr, 'query' | 'listen' | 'relays'>
   readonly dialer: Pick<Dialer, 'fetch'>
@@ -105,13 +107,15 @@ function waitForResult(input: JobInput, request: IdentifiedEvent, deps: Resolver
     event.kind === request.kind + 1000 &&
     event.tags.some((tag) => tag[0] === 'e' && tag[1] === request.id) &&
     (providers.length === 0 || providers.includes(event.pubkey))
-  const done = AbortSignal.any([signal, AbortSignal.timeout(JOB_WAIT_MS)])
   let onAbort = () => {}
+  let cancel = () => {}
   let opened: Promise<Subscription> | undefined
   return new Promise<NostrEvent>((resolve, reject) => {
-    onAbort = () =>
-      reject(signal.aborted ? signal.reason : new PylonError('input_invalid', `The input job has no result after ${JOB_WAIT_MS / 1000} s.`))
-    done.addEventListener('abort', onAbort, { once: true })
+    onAbort = () => reject(signal.reason)
+    signal.addEventListener('abort', onAbort, { once: true })
+    cancel = deps.scope.clock.after(JOB_WAIT_MS, () =>
+      reject(new PylonError('input_invalid', `The input job has no result after ${JOB_WAIT_MS / 1000} s.`)),
+    )
     opened = deps.nostr.listen({
       filters: [{ kinds: [request.kind + 1000], '#e': [request.id] }],
       ...relaysFor(input, deps),
@@ -121,7 +125,8 @@ function waitForResult(input: JobInput, request: IdentifiedEvent, deps: Resolver
     })
     opened.catch(reject)
   }).finally(() => {
-    done.removeEventListener('abort', onAbort)
+    cancel()
+    signal.removeEventListener('abort', onAbort)
     opened?.then(
       (subscription) => subscription.close(),
       () => undefined,
