@@ -102,7 +102,7 @@ async function fund(world: World, { node, wallets }: SimulatedNode): Promise<voi
 /** Buys one job, and tries again under the same key where the node is down or refuses for now. */
 async function order(world: World, customer: SimulatedNode, index: number): Promise<void> {
   const text = Array.from({ length: 12 + world.below(20) }, () => `word${world.below(1000)}`).join(' ')
-  const payWith = world.below(2) === 0 ? 'invoice' : 'token'
+  const payWith = world.below(5) < 3 ? 'invoice' : 'token'
   const encrypt = payWith === 'token'
   const isCancelled = world.below(4) === 0
   const inputs = [{ data: `${text}. ${text}.`, type: 'text' as const }]
@@ -157,9 +157,9 @@ class Storm {
         () => network.down(MINT),
         () => network.up(MINT),
       )
-    if (world.below(3) === 0)
+    if (world.below(2) === 0)
       this.#sometime(
-        () => world.mintFaults.apply({ hold_melts: 1 }),
+        () => world.mintFaults.apply({ hold_melts: 2 }),
         () => this.#releaseMelts(),
       )
     if (world.below(4) === 0) this.#sometime(() => world.mint.rotateKeyset(world.isFree ? 0 : undefined))
@@ -183,7 +183,7 @@ class Storm {
 
   #sometime(begin: () => void, end: () => void = () => undefined): void {
     const { clock } = this.#world
-    clock.after(this.#world.below(STORM_MS), () => {
+    clock.after(this.#world.below(ORDER_MS), () => {
       if (this.#isOver) return
       begin()
       clock.after(this.#world.below(60_000), end)
