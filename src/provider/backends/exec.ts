@@ -60,7 +60,7 @@ async function whyNotThere(file: string): Promise<string | undefined> {
   if (file.includes('/') && !isAbsolute(file)) return 'is no absolute path'
   let why = 'is not there'
   for (const candidate of candidates) {
-    const found = await stat(candidate).catch(() => undefined)
+    const found = await statOf(candidate)
     if (found?.isFile() !== true) continue
     const mayRun = await access(candidate, constants.X_OK).then(
       () => true,
@@ -69,15 +69,19 @@ async function whyNotThere(file: string): Promise<string | undefined> {
     if (!mayRun) why = 'may not be run'
     else {
       const interpreter = await interpreterOf(candidate)
-      if (interpreter === undefined || (await stat(interpreter).catch(() => undefined)) !== undefined) return undefined
+      if (interpreter === undefined || (await statOf(interpreter)) !== undefined) return undefined
       why = `needs ${interpreter}, which is not there`
     }
   }
   return why
 }
 
+/** Whatever keeps us from looking: for us it is not there. */
+const statOf = (file: string) => stat(file).catch(() => undefined)
+
 /** What a script names in its first line. */
 async function interpreterOf(file: string): Promise<string | undefined> {
+  // A program that may be run and not read names no interpreter.
   const handle = await open(file).catch(() => undefined)
   if (handle === undefined) return undefined
   try {
