@@ -54,7 +54,12 @@ describe('judge', () => {
     ],
     ['a payment that arrived', 'melt', { quote: 'PAID', inputs: 'spent' }, 'complete'],
     ['a payment on its way', 'melt', { quote: 'PENDING', inputs: 'pending' }, 'wait'],
-    ['a payment of which only the inputs tell that it is on its way', 'melt', { quote: 'UNPAID', inputs: 'pending' }, 'wait'],
+    [
+      'a payment of which only the inputs tell that it is on its way',
+      'melt',
+      { quote: 'UNPAID', inputs: 'pending', refusal: 'no' },
+      'wait',
+    ],
     ['a payment that was on its way and failed', 'melt', { quote: 'UNPAID', inputs: 'unspent', acknowledged: true }, 'fail'],
     ['a payment that never started', 'melt', { quote: 'UNPAID', inputs: 'unspent' }, 'resubmit'],
     ['a payment that was refused', 'melt', { quote: 'UNPAID', inputs: 'unspent', refusal: 'no route' }, 'fail'],
