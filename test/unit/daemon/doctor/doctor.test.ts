@@ -26,7 +26,7 @@ it('names a refund that waits and why, and is still well', async () => {
   await store.write(
     all(
       insertPurchase({ id: 'p', kind: 5001, order: {}, provider: null, deadlineAt: at, at }),
-      movePurchase({ id: 'p', from: ['preparing'], to: 'paid', reason: '', at, paidMsats: msats(5000) }),
+      movePurchase({ id: 'p', from: ['preparing'], to: 'paid', reason: '', at, eventId: 'e', paidMsats: msats(5000) }),
       movePurchase({ id: 'p', from: ['paid'], to: 'failed', reason: '', at }),
       keepRefundToken({ causeId: 'p', token: 'cashuB', sender: 'a', at }),
       noteRefundToken({ causeId: 'p', token: 'cashuB', state: 'waiting', reason: 'The mint X is not on the list', amountSats: null }),
@@ -35,7 +35,7 @@ it('names a refund that waits and why, and is still well', async () => {
   expect(await refunds()).toEqual({
     name: 'refunds',
     state: 'warning',
-    message: 'A refund of the job p waits: The mint X is not on the list',
+    message: 'A refund of the job e waits: The mint X is not on the list',
     next_step: 'pylon wallet mints list',
   })
 })
