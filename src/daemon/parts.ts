@@ -75,9 +75,9 @@ export class NodeParts {
   readonly wallets = this.#part({
     name: 'wallet',
     build: (_, scope): OwnWallets => {
-      const { keyring, crypto } = this.#deps
-      const invoiceNetwork = this.#invoiceNetwork()
-      return createWallets({ ...this.#common(scope), nostr: { keyring }, invoiceNetwork, ...(crypto === undefined ? {} : { crypto }) })
+      const { keyring, crypto, surroundings } = this.#deps
+      const known = { invoiceNetwork: this.#invoiceNetwork(), expectedMints: surroundings.mints }
+      return createWallets({ ...this.#common(scope), ...known, nostr: { keyring }, ...(crypto === undefined ? {} : { crypto }) })
     },
     start: (wallets) => wallets.start(),
     drainMs: WALLET_DRAIN_MS,

@@ -5,7 +5,7 @@ import type { Database } from 'better-sqlite3'
 import { assetPath } from '../base/assets.ts'
 import { PylonError } from '../base/errors.ts'
 
-interface Migration {
+export interface Migration {
   readonly number: number
   readonly name: string
   readonly sql: string

@@ -4,7 +4,7 @@ import { addonError } from '../base/assets.ts'
 import { type Clock, systemClock } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { type Command, labelsOf, runCommand, type Sql, sqlOver } from './commands.ts'
-import { assertNotNewer, migrate, readMigrations } from './migrations.ts'
+import { assertNotNewer, type Migration, migrate, readMigrations, schemaVersion } from './migrations.ts'
 
 /** Called around a commit with the labels of the commands in it; tests hang fault points here. */
 export interface CommitHook {
@@ -62,7 +62,7 @@ export class Store {
     this.sql = sqlOver(db)
   }
 
-  /** Opens, checks and migrates. @throws database_newer, database_corrupt, disk_full. */
+  /** Opens, checks and migrates; what is opened read-only is migrated in memory where it is older. @throws database_newer, database_corrupt, disk_full. */
   static open(path: string, options: StoreOptions = {}): Store {
     let db: Database | undefined
     try {
@@ -76,6 +76,7 @@ export class Store {
       const migrations = readMigrations()
       if (options.readonly) {
         assertNotNewer(db, migrations)
+        if (schemaVersion(db) < migrations.length) db = migratedCopy(db, migrations)
       } else {
         // Before anything is written: what is freed later can then be given back to the disk a little at a time.
         db.pragma('auto_vacuum = INCREMENTAL')
@@ -239,6 +240,19 @@ export class Store {
       // Somebody holds a lock, or the file is gone: the log is written back at the next start.
     }
   }
+}
+
+/** What an older Pylon left, in memory as this one reads it: the file itself is migrated when a node starts. */
+function migratedCopy(db: Database, migrations: readonly Migration[]): Database {
+  const bytes = db.serialize()
+  db.close()
+  // The log is in what was copied, and memory has none (SQLite file format: write and read version).
+  bytes.fill(1, 18, 20)
+  const copy = new Sqlite(bytes)
+  copy.defaultSafeIntegers(true)
+  migrate(copy, ':memory:', migrations)
+  copy.pragma('query_only = ON')
+  return copy
 }
 
 /** A database that was made before this setting takes it by being written anew, once. */

@@ -27,6 +27,8 @@ export interface WalletContext {
   readonly mints: Mints
   /** The prefix that invoices must have; undefined: any. */
   readonly invoiceNetwork: string | undefined
+  /** Mints named at the start, which come on the list when they answer. */
+  readonly expectedMints: readonly string[]
 }
 
 export const walletAccount = (owner: WalletOwner, mintUrl: string): Account => accountOf(accountOwner(owner), 'wallet', mintUrl)

@@ -37,6 +37,8 @@ export interface WalletsDeps {
   readonly dialer: Dialer
   /** The prefix that invoices must have: `bc`, in the sandbox `bcrt`. Undefined: any. */
   readonly invoiceNetwork?: string
+  /** Mints named at the start, which come on the list when they answer. */
+  readonly expectedMints?: readonly string[]
   /** For tests; a worker thread by default. */
   readonly crypto?: Crypto
 }
@@ -70,7 +72,7 @@ const PROBE_DOWN_MS = 15_000
 export const WALLET_DRAIN_MS = 3000
 
 export function createWallets(deps: WalletsDeps): OwnWallets {
-  const { scope, store, logger, config, nostr, dialer, crypto = createCrypto(), invoiceNetwork } = deps
+  const { scope, store, logger, config, nostr, dialer, crypto = createCrypto(), invoiceNetwork, expectedMints = [] } = deps
   const { clock, random } = scope
   scope.atEnd('crypto', () => crypto.close())
   // Made first, so that it ends last: what runs needs keysets until then.
@@ -80,7 +82,20 @@ export function createWallets(deps: WalletsDeps): OwnWallets {
   })
   const mints = new Mints({ scope: mintsScope, signal: work.signal, store, logger, dialer })
   const { keyring } = nostr
-  return new HomeWallets({ scope: work, store, clock, random, logger, config, keyring, dialer, crypto, mints, invoiceNetwork })
+  return new HomeWallets({
+    scope: work,
+    store,
+    clock,
+    random,
+    logger,
+    config,
+    keyring,
+    dialer,
+    crypto,
+    mints,
+    invoiceNetwork,
+    expectedMints,
+  })
 }
 
 class HomeWallets implements OwnWallets {

@@ -113,7 +113,7 @@ export class Invoices {
     const { mints, store } = this.#context
     const listed = request.mintUrl === undefined ? mints.list() : [mints.get(request.mintUrl)]
     const sorted = [...listed].sort((a, b) => Number(a.state === 'down') - Number(b.state === 'down'))
-    let problem = new PylonError('no_mint', 'No mint is configured: add one with pylon wallet mints add URL.')
+    let problem = this.#noMint()
     for (const mint of sorted) {
       try {
         assertUnderCap(mint, heldSats(store, owner.pubkey, mint.url), request.amountSats)
@@ -123,6 +123,13 @@ export class Invoices {
       }
     }
     throw problem
+  }
+
+  #noMint(): PylonError {
+    const [expected] = this.#context.expectedMints
+    return expected === undefined
+      ? new PylonError('no_mint', 'No mint is configured: add one with pylon wallet mints add URL.')
+      : new PylonError('mint_unreachable', `The mint ${expected} has not answered yet: try again in a moment; pylon status says how it is.`)
   }
 
   /** Takes over a quote that is locked to our key, such as one an LNURL server asked for us. Claimed once, whatever happens. */

@@ -42,6 +42,7 @@ export interface HomeOptions {
   readonly start?: boolean
   /** Of its invoices; `any` where the mint is none of ours. */
   readonly invoiceNetwork?: 'any'
+  readonly expectedMints?: readonly string[]
 }
 
 export const testWords = (): string => newWords()
@@ -64,6 +65,7 @@ export async function openHome(options: HomeOptions): Promise<TestHome> {
     nostr: { keyring },
     dialer,
     ...(options.invoiceNetwork === 'any' ? {} : { invoiceNetwork: 'bcrt' }),
+    ...(options.expectedMints === undefined ? {} : { expectedMints: options.expectedMints }),
   })
   const events: WalletEvent[] = []
   const causes: Cause['type'][] = ['job', 'purchase', 'tick', 'action', 'zap', 'lease', 'owner', 'transfer']

@@ -44,6 +44,18 @@ describe('invoices', () => {
     expect(second).toEqual(first)
     await expect(h.node.createInvoice({ ...request, amountSats: sats(22) })).rejects.toMatchObject({ code: 'idempotency_conflict' })
   })
+
+  it('tells a mint that has not answered yet from no mint', async () => {
+    for (const [expectedMints, code] of [
+      [['http://127.0.0.1:9'], 'mint_unreachable'],
+      [[], 'no_mint'],
+    ] as const) {
+      const h = await openHome({ dir: tempDir(), mintUrls: [], words: testWords(), expectedMints })
+      onTestFinished(() => h.close())
+      const request = { ...operation(), amountSats: sats(5), creditAccount: 'node/equity/funding' as const }
+      await expect(h.node.createInvoice(request)).rejects.toMatchObject({ code })
+    }
+  })
 })
 
 describe('tokens', () => {

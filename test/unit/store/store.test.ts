@@ -171,3 +171,20 @@ describe('opening', () => {
     reader.close()
   })
 })
+
+it('reads what any earlier version left without touching the file, and the log that is not written back too', () => {
+  const migrations = readMigrations()
+  for (let version = 1; version < migrations.length; version++) {
+    const path = join(tempDir(), 'a.db')
+    const old = new Sqlite(path)
+    old.pragma('journal_mode = WAL')
+    migrate(old, path, migrations.slice(0, version))
+    old.prepare(`INSERT INTO settings (key, value, updated_at) VALUES ('a', '"kept"', 1)`).run()
+    const store = Store.open(path, { readonly: true })
+    expect(getSetting(store, 'a')).toBe('kept')
+    expect(store.sql('SELECT count(*) AS n FROM account_balances WHERE class IS NOT NULL').get()).toEqual({ n: 0n })
+    store.close()
+    expect(old.pragma('user_version', { simple: true })).toBe(version)
+    old.close()
+  }
+})
