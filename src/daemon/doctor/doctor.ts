@@ -1,5 +1,6 @@
 /** Checks what keeps a node from working, each with its next step; reads only, so it also works on a stopped node. */
 
+import { howToStart } from '../../base/advice.ts'
 import { messageOf } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
 import { systemRandom } from '../../base/random.ts'
@@ -43,7 +44,7 @@ const EXAMINATIONS: readonly Examination[] = [
   { name: 'coins', run: (_read, node) => (node === undefined ? [] : checkCoins(node)) },
   {
     name: 'relays',
-    run: (_read, node) => (node === undefined ? skipped('relays', 'The node is stopped.', 'pylon start') : checkRelays(node)),
+    run: ({ network }, node) => (node === undefined ? skipped('relays', 'The node is stopped.', howToStart(network)) : checkRelays(node)),
   },
   { name: 'work', run: checkWork },
   { name: 'backends', run: (_read, node) => (node === undefined ? [] : checkBackends(node)) },
@@ -138,7 +139,7 @@ async function checkMints(read: ReadServices, node: PylonNode | undefined): Prom
       if (node === undefined) {
         return mint.state === 'ok'
           ? ok(name, 'It answered last.')
-          : warning(name, `It was down: ${mint.reason}`, 'pylon start, then: pylon doctor')
+          : warning(name, `It was down: ${mint.reason}`, `${howToStart(read.network)}, then: pylon doctor`)
       }
       return await askMint(node, mint.url, name)
     }),

@@ -1,6 +1,7 @@
 /** Checks of doctor that need no node: this machine, the home and its files. */
 import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { howToStart } from '../../base/advice.ts'
 import { loadConfig } from '../../base/config.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import type { Home } from '../../base/paths.ts'
@@ -22,9 +23,9 @@ export function checkNodeVersion(): Check {
   return isNew ? ok('runtime', message) : failed('runtime', message, `Use Node ${MIN_NODE.join('.')} or newer.`)
 }
 
-export function checkHome({ home }: ReadServices): Check[] {
+export function checkHome({ home, network }: ReadServices): Check[] {
   const found = statSync(home.dir, { throwIfNoEntry: false })
-  if (found === undefined) return [skipped('home', `There is no ${home.dir} yet.`, 'pylon start')]
+  if (found === undefined) return [skipped('home', `There is no ${home.dir} yet.`, howToStart(network))]
   if (!found.isDirectory()) return [failed('home', `${home.dir} is no folder.`, 'Move it away, or set PYLON_HOME to another folder.')]
   const problems = [
     ...privacyOf(home),
@@ -91,7 +92,7 @@ export function checkIdentity({ home }: ReadServices): Check {
 }
 
 export function checkDatabase(read: ReadServices): Check {
-  if (!existsSync(read.home.database)) return skipped('database', 'There is none yet.', 'pylon start')
+  if (!existsSync(read.home.database)) return skipped('database', 'There is none yet.', howToStart(read.network))
   try {
     const { store } = read
     if (store.health.state !== 'ok') return failed('database', store.health.reason, store.health.nextStep)

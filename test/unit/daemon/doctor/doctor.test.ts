@@ -1,5 +1,6 @@
 /** What doctor says of money that waits, and of a home that is damaged. */
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { msats } from '../../../../src/base/amounts.ts'
 import { ManualClock } from '../../../../src/base/clock.ts'
@@ -110,4 +111,13 @@ it('counts refunds that are out until their customers redeem them', async () => 
     .run('a'.repeat(64), 'b'.repeat(64))
   const refunds = (await examine(read)).checks.find((check) => check.name === 'refunds')
   expect(refunds?.message).toBe('None waits to be made; 1 of 5 sats is sent, until their customers redeem them.')
+})
+
+it.each(['sandbox', 'live'] as const)('of a stopped node says how this one (%s) is started', async (network) => {
+  const read = { home: homeAt(join(tempDir(), 'none')), network, clock: new ManualClock(), config: () => DEFAULT_CONFIG }
+  const store = Store.open(join(tempDir(), 'a.db'))
+  onTestFinished(() => store.close())
+  const { checks } = await examine({ ...read, store })
+  const starts = checks.flatMap(({ next_step }) => (next_step?.startsWith('pylon start') ? [next_step] : []))
+  expect(new Set(starts)).toEqual(new Set([network === 'sandbox' ? 'pylon start --sandbox' : 'pylon start']))
 })
