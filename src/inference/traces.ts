@@ -50,6 +50,7 @@ export async function sweepTraces(): Promise<{ processes: number; folders: numbe
   let folders = 0
   for (const name of names.filter((one) => one.startsWith(PREFIX) && isOrphaned(one))) {
     const path = join(tmpdir(), name)
+    // Gone meanwhile.
     const found = await stat(path).catch(() => undefined)
     if (found?.uid !== process.getuid?.()) continue
     await rm(path, { recursive: true, force: true, maxRetries: 3 })

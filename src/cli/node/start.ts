@@ -54,7 +54,6 @@ async function sayWhichIsMeant(started: 'sandbox' | 'live'): Promise<void> {
   const other = started === 'live' ? sandbox : live
   const { statusIfRunning } = await import('../../daemon/launch/start.ts')
   // Whatever keeps the other from answering is not what was asked about.
-  // One that gives no answer is not told about.
   const isUp = other !== undefined && (await statusIfRunning(other.home).catch(() => undefined)) !== undefined
   if (!isUp) return
   warn(

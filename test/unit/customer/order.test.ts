@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { msats } from '../../../src/base/amounts.ts'
-import type { PurchaseStatus } from '../../../src/base/states.ts'
+import { PURCHASE_STATES } from '../../../src/base/states.ts'
 import { checkOrder, judgeOffer, type Order, priceLimit } from '../../../src/customer/order.ts'
 import { canMove, isSettled, rentalStatesBefore, statesBefore } from '../../../src/customer/states.ts'
 
@@ -59,29 +59,15 @@ describe('an offer', () => {
 })
 
 describe('the states of a purchase', () => {
-  const all: PurchaseStatus[] = [
-    'preparing',
-    'requested',
-    'offered',
-    'paying',
-    'paid',
-    'processing',
-    'completed',
-    'failed',
-    'timeout',
-    'cancelled',
-    'refunded',
-  ]
-
   it('lets nothing follow a result or a refund', () => {
-    for (const to of all) {
+    for (const to of PURCHASE_STATES) {
       expect(canMove('completed', to)).toBe(false)
       expect(canMove('refunded', to)).toBe(false)
     }
   })
 
   it('never goes back to asking or paying once it is paid or over', () => {
-    for (const from of all.filter((status) => isSettled(status) || status === 'paid')) {
+    for (const from of PURCHASE_STATES.filter((status) => isSettled(status) || status === 'paid')) {
       for (const to of ['preparing', 'requested', 'offered', 'paying'] as const) expect(canMove(from, to)).toBe(false)
     }
   })
