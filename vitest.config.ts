@@ -15,6 +15,7 @@ const lane = (name: string, timeoutMs: number, { maxWorkers, order }: typeof wai
   test: {
     name,
     include: [`test/${name}/**/*.test.ts`],
+    setupFiles: name === 'property' ? ['test/support/fast-check-setup.ts'] : [],
     testTimeout: timeoutMs,
     hookTimeout: timeoutMs,
     pool: 'forks' as const,

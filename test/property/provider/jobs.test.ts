@@ -55,6 +55,9 @@ const CONFIG = {
   },
 }
 
+/** A refund that no mint would make for long is tried again after an hour at the latest. */
+const LONGEST_RETRY_MS = 3_600_000
+
 class Model {
   readonly world = new World()
   readonly events: NostrEvent[] = []
@@ -120,10 +123,14 @@ class Model {
     this.world.relayUp = true
     this.world.mintUp = true
     await this.node.wallets.announceSettled()
-    for (let i = 0; i < 6; i++) {
-      this.node.nostr.nudgeOutbox()
-      await this.world.clock.advance(70_000)
-    }
+    for (let i = 0; i < 6; i++) await this.pass(70_000)
+    const owed = listJobs(this.node.store, { limit: 1000 }).filter((job) => job.status === 'refunding')
+    if (owed.some((job) => !this.world.sent.has(`job:${job.id}:refund`))) await this.pass(LONGEST_RETRY_MS)
+  }
+
+  private async pass(ms: number): Promise<void> {
+    this.node.nostr.nudgeOutbox()
+    await this.world.clock.advance(ms)
   }
 
   check(job: JobRow): void {
