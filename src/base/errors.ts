@@ -138,6 +138,12 @@ export const ERRORS = define({
   action_invalid: e(400, 'The action is malformed; the message names the field.'),
   action_refused: e(403, 'Policy refuses the action; the message says which rule.'),
   task_not_found: e(404, 'There is no such task.'),
+  // Sessions
+  session_no_key_package: e(404, 'The peer has published no key package that can be used; it must run, and reach the same relays.', true),
+  session_key_package_invalid: e(400, 'The key package of the peer cannot be used; the message says why.'),
+  session_not_found: e(404, 'This key is in no such session.'),
+  session_closed: e(410, 'The session is over: this key left it, was taken out, or its state cannot go on; begin a new one.'),
+  session_refused: e(409, 'The group does not allow this, or no relay took the change; the message says why.', true),
   // Incus
   incus_unreachable: e(503, 'The Incus daemon or the cluster member does not answer; the message names the endpoint.', true),
   incus_untrusted: e(403, 'The Incus server presented another certificate than the pinned one, or does not trust ours.'),
