@@ -10,6 +10,13 @@ export type ProviderKind = (typeof PROVIDER_KINDS)[number]
 /** What an adapter keeps about one runtime: JSON, stored by the caller, read by nobody else. */
 export type RuntimeHandle = Json
 
+export interface SessionInput {
+  /** 64 hex digits, a secret between the owner and the guest. */
+  readonly token: string
+  /** ws and wss URLs. */
+  readonly relays: readonly string[]
+}
+
 export interface ProvisionInput {
   /** `<provider>-<16 hex>` */
   readonly runtimeId: string
@@ -21,6 +28,8 @@ export interface ProvisionInput {
   readonly timeoutSecs?: number
   /** Environment of the entry command, secrets among it: travels by private file, never by instance config. */
   readonly env?: Readonly<Record<string, string>>
+  /** The owner will talk to the agent in an encrypted session: the guest makes a key, and says so over these relays with a proof by the token. */
+  readonly session?: SessionInput
   /** Cluster member to place on, where the substrate has members. */
   readonly target?: string
   /** Provider specific, decoded strictly by the adapter. */

@@ -82,6 +82,11 @@ const provision = z.object({
     .optional(),
   /** Ours: the agent process that speaks the protocol; the default is the class's. */
   entry_command: z.string().min(1).max(MAX_COMMAND).optional(),
+  /** Ours: asks for an encrypted session. The guest proves by it, to the requester, that its key is that of this runtime. */
+  session_token: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .optional(),
   ...machine,
 })
 

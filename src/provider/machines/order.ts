@@ -20,6 +20,7 @@ const storedInput = z.object({
   env: z.record(z.string(), z.string()).optional(),
   target: z.string().optional(),
   params: z.record(z.string(), z.json()).optional(),
+  session: z.object({ token: z.string(), relays: z.array(z.string()) }).optional(),
   /** The requester brought the agent process: whether it gets ready is theirs to see to. */
   ownCommand: z.boolean().optional(),
 })
@@ -61,9 +62,21 @@ export function orderProvision(command: CommandOf<'provision'>, entry: RuntimeCl
     ...(command.relay_urls.length === 0 ? {} : { PIKA_RELAY_URLS: command.relay_urls.join(',') }),
     ...(command.bot_secret_key_hex === undefined ? {} : { NOSTR_SECRET_KEY: command.bot_secret_key_hex }),
     ...(context.botPubkey === null ? {} : { PIKA_BOT_PUBKEY: context.botPubkey }),
+    ...sessionEnv(command, entry, context),
   }
-  const input = { ...inputOf(command, entry, context), env, ...(command.entry_command === undefined ? {} : { ownCommand: true }) }
+  const input = {
+    ...inputOf(command, entry, context),
+    env,
+    ...(command.session_token === undefined ? {} : { session: { token: command.session_token, relays: [...command.relay_urls] } }),
+    ...(command.entry_command === undefined ? {} : { ownCommand: true }),
+  }
   return { spec, protocol: command.protocol, keepVolume: command.keep, input }
+}
+
+/** A remote image is told by its environment what launch.json tells a guest of ours; there the agent's own environment never has the token. */
+function sessionEnv(command: CommandOf<'provision'>, entry: RuntimeClass, context: Context): Record<string, string> {
+  if (command.session_token === undefined || VOLUME_PROVIDERS.includes(entry.provider)) return {}
+  return { PYLON_SESSION_TOKEN: command.session_token, PYLON_OWNER_PUBKEY: context.owner }
 }
 
 export function orderRun(command: CommandOf<'run'>, entry: RuntimeClass, context: Context): Order {
@@ -178,10 +191,11 @@ export function provisionInputOf(row: RuntimeRow): ProvisionInput {
 /** The same before there is a record. */
 export function adapterInput(
   who: Pick<ProvisionInput, 'runtimeId' | 'ownerPubkey' | 'protocol' | 'spec'>,
-  { timeoutSecs, env, target, params }: StoredInput,
+  { timeoutSecs, env, session, target, params }: StoredInput,
 ): ProvisionInput {
   return {
     ...who,
+    ...(session === undefined ? {} : { session }),
     ...(timeoutSecs === undefined ? {} : { timeoutSecs }),
     ...(env === undefined ? {} : { env }),
     ...(target === undefined ? {} : { target }),

@@ -41,8 +41,10 @@ export function assertAsAsked(row: RuntimeRow, provisioned: Provisioned): void {
 
 /** Of one whose time begins: secrets are forgotten, a run has a deadline. @param graceMs what the host waits beyond a run's own time */
 export function patchOfReady(row: RuntimeRow, at: number, graceMs: number): RuntimePatch {
-  const { target, params, timeoutSecs } = provisionInputOf(row)
+  const { session, target, params, timeoutSecs } = provisionInputOf(row)
   const input = {
+    // A guest that is made anew says hello again.
+    ...(session === undefined ? {} : { session: { token: session.token, relays: [...session.relays] } }),
     ...(target === undefined ? {} : { target }),
     ...(params === undefined ? {} : { params: { ...params } }),
     ...(timeoutSecs === undefined ? {} : { timeoutSecs }),

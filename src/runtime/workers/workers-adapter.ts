@@ -146,6 +146,8 @@ class Workers {
       ...(protocol === 'pi' ? { brain: 'pi' } : {}),
       relay_urls,
       ...(secret === undefined ? {} : { bot_secret_key_hex: secret }),
+      // Whose welcomes its agent accepts, for a broker that asks.
+      ...(input.session === undefined ? {} : { owner_pubkey: input.ownerPubkey, session_token: input.session.token }),
     }
     const asked = { runtime_id: input.runtimeId, agent_id: body.id, agent_name: name, base_url: this.#broker.url, protocol }
     const record = await this.#create(asked, body, signal)
