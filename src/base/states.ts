@@ -1,36 +1,206 @@
-/** States that stand in the database and on the wire alike; which step leads where is decided by who takes it. */
+/**
+ * The life of everything that is stored with a state: which step leads where, pure. The store refuses every other step
+ * (`Steps` in store/table.ts). The states stand in the database and on the wire alike.
+ */
 
-/** Of a job that others ordered here. */
-export const JOB_STATES = [
-  'received',
-  'refused',
-  'queued',
-  'quoted',
-  'expired',
-  'paid',
-  'running',
-  'ready',
-  'delivered',
-  'settled',
-  'failed',
-  'refunding',
-  'refunded',
-  'cancelled',
-] as const
-export type JobState = (typeof JOB_STATES)[number]
+/** For each state those that may follow it. */
+export type StepsOf<S extends string> = Readonly<Record<S, readonly S[]>>
 
-/** Of a job that was bought from others. */
-export const PURCHASE_STATES = [
-  'preparing',
-  'requested',
-  'offered',
-  'paying',
-  'paid',
-  'processing',
-  'completed',
-  'failed',
-  'timeout',
-  'cancelled',
-  'refunded',
-] as const
-export type PurchaseStatus = (typeof PURCHASE_STATES)[number]
+export const canStep = <S extends string>(steps: StepsOf<S>, from: S, to: S): boolean => steps[from].includes(to)
+
+export const statesOf = <S extends string>(steps: StepsOf<S>): S[] => Object.keys(steps) as S[]
+
+/** The states that may become `to`. */
+export const statesBefore = <S extends string>(steps: StepsOf<S>, to: S): S[] => statesOf(steps).filter((from) => canStep(steps, from, to))
+
+/** Fixes the states of a table of steps by its keys. */
+export const stepsOf = <const T extends Readonly<Record<keyof T, readonly (keyof T & string)[]>>>(steps: T): StepsOf<keyof T & string> =>
+  steps
+
+/**
+ * A job that others ordered here.
+ *
+ *            +-> refused <-----+
+ *            |                 | (token failed)
+ *   received +-> quoted -------+--> paid -----------+
+ *            |     |  ^             ^ |             |
+ *            |     v  (token        | |             v
+ *            |  expired  unknown)   | |  +----> running -> ready -> delivered -> settled
+ *            |     |                | |  |      |  |
+ *            |     +-- (paid late) -+ |  |      |  +-> running (again after a restart)
+ *            |                        |  |      v
+ *            +-> queued --------------|--+   failed -> refunding <-> refunded
+ *            |     |                  |         ^         ^
+ *            |     +------------------+---------+         |
+ *            +-> cancelled (kind 5 before running) -------+ (what was paid, or is paid later, goes back)
+ *
+ * `queued` waits for its turn without payment due, `paid` waits for its turn with the money in hand. `failed` and
+ * `cancelled` are ends for a job that holds no money. Not drawn: a result that no relay takes for days fails (ready ->
+ * failed), and money that reaches a job that was refused or settled goes back (-> refunding).
+ */
+export const JOB_STEPS = stepsOf({
+  received: ['refused', 'queued', 'quoted', 'paid', 'cancelled'],
+  refused: ['refunding'],
+  queued: ['running', 'failed', 'cancelled'],
+  quoted: ['paid', 'expired', 'refused', 'cancelled'],
+  expired: ['paid'],
+  paid: ['running', 'failed', 'cancelled'],
+  running: ['running', 'ready', 'failed'],
+  ready: ['delivered', 'failed'],
+  delivered: ['settled'],
+  settled: ['refunding'],
+  failed: ['refunding'],
+  refunding: ['refunded'],
+  refunded: ['refunding'],
+  cancelled: ['refunding'],
+})
+export type JobState = keyof typeof JOB_STEPS
+
+/**
+ * A lease that others rent here.
+ *
+ *   quoted --> paid --> active --> ended
+ *     |          |        |          |
+ *     v          +--------+----------+--> refunding <-> refunded (again for what is paid after that)
+ *   expired --> paid (late) ------------> refunding
+ */
+export const LEASE_STEPS = stepsOf({
+  quoted: ['paid', 'expired'],
+  expired: ['paid'],
+  paid: ['active', 'ended', 'refunding'],
+  active: ['active', 'ended', 'refunding'],
+  ended: ['refunding'],
+  refunding: ['refunded'],
+  refunded: ['refunding'],
+})
+export type LeaseState = keyof typeof LEASE_STEPS
+
+/**
+ * A runtime of this node.
+ *
+ *                                     (instance lost, unhealthy)
+ *                                     +------------- unreachable
+ *                                     v                ^  |   |
+ *   requested --> provisioning ---> ready -------------+--+   |
+ *       |              |  |  ^        |  \                |   |
+ *       |   (a restart |  |  +--------+   \ (one-shot     |   |
+ *       |    takes it  |  | (recovering)   \  ended)      |   |
+ *       |    up again) |  |            |    v             |   |
+ *       |              |  +--> failed <+-- ended          |   |
+ *       |              |        |      |    |             |   |
+ *       |              +--------+------+----+-------------+---+
+ *       v                       v
+ *     gone <---------------- teardown (again after a restart)
+ *
+ * `requested` has no instance and may wait for payment; from `provisioning` on there may be one, and only `teardown`
+ * leads out. `failed` still has something to tear down, `ended` is a finished one-shot run that is kept for a look.
+ */
+export const RUNTIME_STEPS = stepsOf({
+  requested: ['provisioning', 'gone'],
+  provisioning: ['provisioning', 'ready', 'ended', 'failed', 'teardown'],
+  ready: ['provisioning', 'unreachable', 'ended', 'failed', 'teardown'],
+  unreachable: ['provisioning', 'ready', 'ended', 'failed', 'teardown'],
+  ended: ['teardown'],
+  failed: ['provisioning', 'teardown'],
+  teardown: ['teardown', 'gone'],
+  gone: [],
+})
+export type RuntimeState = keyof typeof RUNTIME_STEPS
+
+/**
+ * A purchase, which is a job of others.
+ *
+ *   preparing -> requested -> offered <-> paying -> paid -> processing -> completed
+ *       |            |           |           |        |         |
+ *       |            |           |           '--------+---------+--> failed --> refunded
+ *       |            +-----------+--> timeout, cancelled            (a result or a refund that
+ *       '--> failed                     comes late is still taken)
+ *
+ * A free job goes from requested to processing or completed at once; one that is worked at may still ask for its price. A purchase
+ * that carries its token is `paid` from the moment the request is fixed. Once paid, only the provider that was paid can end it.
+ */
+export const PURCHASE_STEPS = stepsOf({
+  preparing: ['requested', 'paid', 'failed'],
+  requested: ['offered', 'processing', 'completed', 'failed', 'timeout', 'cancelled'],
+  offered: ['paying', 'processing', 'completed', 'failed', 'timeout', 'cancelled'],
+  paying: ['paid', 'offered', 'failed', 'completed', 'refunded'],
+  paid: ['processing', 'completed', 'failed', 'refunded'],
+  processing: ['offered', 'paying', 'completed', 'failed', 'timeout', 'cancelled', 'refunded'],
+  completed: [],
+  failed: ['completed', 'refunded'],
+  timeout: ['completed', 'refunded'],
+  cancelled: ['completed', 'refunded'],
+  refunded: [],
+})
+export type PurchaseStatus = keyof typeof PURCHASE_STEPS
+
+/** Nothing more is expected of a purchase, though a late answer would still be taken. */
+export const isPurchaseOver = (status: PurchaseStatus): boolean =>
+  ['completed', 'failed', 'timeout', 'cancelled', 'refunded'].includes(status)
+
+/**
+ * A rental, which is one command to the machines of a node, with what was paid for it.
+ *
+ *   asked ----> paying ----> paid
+ *     |          |  ^          |
+ *     |          |  '-----.    |      (what was refused is asked for again, and paid then)
+ *     v          v        |    v
+ *     answered <-----> refused        (asked again under the same key, a node may say something else)
+ *
+ * What was paid is in its own column: an answer may come before the payment is known.
+ */
+export const RENTAL_STEPS = stepsOf({
+  asked: ['paying', 'answered', 'refused'],
+  paying: ['paying', 'paid', 'answered', 'refused'],
+  paid: ['answered', 'refused'],
+  answered: ['answered', 'refused'],
+  refused: ['paying', 'answered', 'refused'],
+})
+export type RentalState = keyof typeof RENTAL_STEPS
+
+/**
+ * An agent: its state is its runway, the days of ticks that its balance pays for (host/lifecycle.ts).
+ *
+ *                  .---------------------- funded, thresholds -----------------------.
+ *                  v                                                                 |
+ *   spawning --> active <--> low_balance <--> hibernating <--> dormant --------------'
+ *                  |             |                |               |
+ *                  '-------------+-------.--------+---------------'
+ *                                        v
+ *                                      paused  (by the owner; resumes where the runway then says)
+ *
+ *   active       a tick each heartbeat, and for mentions, DMs and zaps
+ *   low_balance  the heartbeat is twice as long
+ *   hibernating  ticks only for zaps and funding
+ *   dormant      no tick can be paid
+ */
+export const AGENT_STEPS = stepsOf({
+  spawning: ['active', 'low_balance', 'hibernating', 'dormant'],
+  active: ['low_balance', 'hibernating', 'dormant', 'paused'],
+  low_balance: ['active', 'hibernating', 'dormant', 'paused'],
+  hibernating: ['active', 'low_balance', 'dormant', 'paused'],
+  dormant: ['active', 'low_balance', 'hibernating', 'paused'],
+  paused: ['active', 'low_balance', 'hibernating', 'dormant'],
+})
+export type AgentState = keyof typeof AGENT_STEPS
+
+/**
+ * A money operation, which is one request to one mint.
+ *
+ *   prepared ──> submitted ──> completed
+ *      |             |  ^──── replanned (refused for an old keyset, or used outputs) ──> prepared
+ *      |             |──> failed          only a refusal of that very request, with the inputs seen unspent
+ *      |             '──> unknown ──> completed | failed | submitted (the same bytes again) | prepared (replanned)
+ *      '──> completed (a send that needs no swap)
+ *
+ * prepared: exact request, blinded outputs and blinding data stored, inputs reserved, value and budget held.
+ * A network fault, a timeout or a 5xx is unknown, never failed.
+ */
+export const OPERATION_STEPS = stepsOf({
+  prepared: ['submitted', 'completed'],
+  submitted: ['completed', 'failed', 'unknown', 'prepared'],
+  unknown: ['completed', 'failed', 'submitted', 'unknown', 'prepared'],
+  completed: [],
+  failed: [],
+})
+export type OperationState = keyof typeof OPERATION_STEPS

@@ -4,6 +4,7 @@ import { satsToMsats } from '../base/amounts.ts'
 import { unixSeconds } from '../base/clock.ts'
 import { PylonError, toPylonError } from '../base/errors.ts'
 import { given } from '../base/given.ts'
+import { isPurchaseOver } from '../base/states.ts'
 import { identify } from '../nostr/nips/nip01.ts'
 import { buildCancel } from '../nostr/nips/nip90.ts'
 import { repeatedRequests } from '../store/buying/purchase-claims.ts'
@@ -31,7 +32,6 @@ import { Paying } from './paying.ts'
 import { orderOf, PurchaseLog } from './purchase-log.ts'
 import { Refunds } from './refunds.ts'
 import { buildRequest } from './request.ts'
-import { isSettled } from './states.ts'
 import { Turns } from './turns.ts'
 import { type PurchaseView, purchaseView } from './view.ts'
 
@@ -104,7 +104,7 @@ export class Customer {
   async wait(id: string, timeoutMs: number, signal?: AbortSignal): Promise<PurchaseView> {
     const { id: key } = this.#log.row(id)
     const until = this.#deps.clock.now() + timeoutMs
-    while (!isSettled(this.#log.row(key).status) && !this.#deps.scope.isClosing && signal?.aborted !== true) {
+    while (!isPurchaseOver(this.#log.row(key).status) && !this.#deps.scope.isClosing && signal?.aborted !== true) {
       const leftMs = until - this.#deps.clock.now()
       if (leftMs <= 0) break
       await this.#log.changed(key, leftMs, signal)
@@ -157,7 +157,7 @@ export class Customer {
         await (orderOf(row).pay === 'auto' ? this.#paying.payBest(id) : this.#paying.choose(id))
         return endByAnswers(this.#deps, this.#log, id)
       default:
-        return isSettled(row.status) ? undefined : endByAnswers(this.#deps, this.#log, id)
+        return isPurchaseOver(row.status) ? undefined : endByAnswers(this.#deps, this.#log, id)
     }
   }
 
@@ -242,7 +242,7 @@ export class Customer {
   async #sendCancel(id: string): Promise<void> {
     const { store, clock, nostr } = this.#deps
     const row = this.#log.row(id)
-    if (row.eventId === null || isSettled(row.status)) {
+    if (row.eventId === null || isPurchaseOver(row.status)) {
       throw new PylonError('job_not_cancellable', `The job is ${row.status} and cannot be cancelled.`)
     }
     const cancel = buildCancel({ id: row.eventId, kind: row.kind }, unixSeconds(clock))
@@ -267,7 +267,7 @@ export class Customer {
   }
 
   #watchDeadline(row: PurchaseRow): void {
-    if (isSettled(row.status)) return
+    if (isPurchaseOver(row.status)) return
     this.#turns.later(row.id, row.deadlineAt - this.#deps.clock.now(), () => this.#expire(row.id))
   }
 
@@ -287,8 +287,8 @@ export class Customer {
     for (const row of this.#open()) {
       if (row.status === 'preparing' || row.status === 'paying') this.#turns.background(row.id, () => this.#resume(row.id))
       // The deadline may have passed while a payment was under way that failed then.
-      else if (clock.now() > row.deadlineAt && !isSettled(row.status)) this.#turns.background(row.id, () => this.#expire(row.id))
-      else if (!isSettled(row.status)) this.#turns.background(row.id, () => endByAnswers(this.#deps, this.#log, row.id))
+      else if (clock.now() > row.deadlineAt && !isPurchaseOver(row.status)) this.#turns.background(row.id, () => this.#expire(row.id))
+      else if (!isPurchaseOver(row.status)) this.#turns.background(row.id, () => endByAnswers(this.#deps, this.#log, row.id))
     }
     for (const id of this.#refunds.tokensOut()) this.#turns.background(id, () => this.#refunds.takeBack(this.#log.row(id)))
     for (const id of this.#refunds.waiting()) this.#turns.background(id, () => this.#refunds.redeem(id))

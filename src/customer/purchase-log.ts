@@ -3,11 +3,10 @@
 import { PylonError } from '../base/errors.ts'
 import { News } from '../base/news.ts'
 import type { Scope } from '../base/scope.ts'
-import type { PurchaseStatus } from '../base/states.ts'
+import { PURCHASE_STEPS, type PurchaseStatus, statesBefore } from '../base/states.ts'
 import { getPurchase, movePurchase, notePurchase, type PurchaseRow } from '../store/buying/purchases.ts'
 import type { Store } from '../store/store.ts'
 import type { Order } from './order.ts'
-import { statesBefore } from './states.ts'
 
 export interface MovePatch {
   readonly result?: string
@@ -35,7 +34,7 @@ export class PurchaseLog {
 
   /** Moves on where the diagram allows it; where it does not (an answer that comes late or twice) nothing changes. */
   async move(id: string, to: PurchaseStatus, reason: string, patch: MovePatch = {}): Promise<void> {
-    const from = statesBefore(to)
+    const from = statesBefore(PURCHASE_STEPS, to)
     if (!from.includes(this.row(id).status)) return
     await this.#store.write(movePurchase({ id, from, to, reason, at: this.#scope.clock.now(), ...patch }))
     this.wake(id)

@@ -2,6 +2,7 @@
 
 import type { Sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
+import { isPurchaseOver } from '../base/states.ts'
 import { getPurchase, type PurchaseRow, purchasesWithTokenOut } from '../store/buying/purchases.ts'
 import { causesWithRefund } from '../store/buying/refund-tokens.ts'
 import { purchaseKey, purchaseTokenKey } from '../store/keys.ts'
@@ -12,7 +13,6 @@ import { resultsThatCount, silentClaimants } from './ending.ts'
 import { customerWallet, JOB_EXPENSE_ACCOUNT, RECLAIM_AFTER_MS } from './funding.ts'
 import type { PurchaseLog } from './purchase-log.ts'
 import { RefundTokens, redeemedSats } from './refund-tokens.ts'
-import { isSettled } from './states.ts'
 
 export class Refunds {
   readonly #deps: CustomerDeps
@@ -74,7 +74,8 @@ export class Refunds {
     if (this.#wallet().sentToken(purchaseTokenKey.of(row.id))?.state !== 'pending') return
     const token = await this.#wallet().reclaim(purchaseTokenKey.of(row.id))
     if (token.state !== 'reclaimed') return
-    if (!isSettled(row.status)) await this.#log.fail(row.id, new PylonError('timeout', 'The provider took neither the job nor the token.'))
+    if (!isPurchaseOver(row.status))
+      await this.#log.fail(row.id, new PylonError('timeout', 'The provider took neither the job nor the token.'))
     await this.refunded(row.id, token.amountSats)
   }
 

@@ -1,40 +1,9 @@
-/**
- * The life of an agent, pure: its state is its runway, the days of ticks that its balance pays for.
- *
- *                  .---------------------- funded, thresholds -----------------------.
- *                  v                                                                 |
- *   spawning --> active <--> low_balance <--> hibernating <--> dormant --------------'
- *                  |             |                |               |
- *                  '-------------+-------.--------+---------------'
- *                                        v
- *                                      paused  (by the owner; resumes where the runway then says)
- *
- * An agent whose ticks cost nothing is active at any balance. No state is the end: funding revives.
- *
- *   active       a tick each heartbeat, and for mentions, DMs and zaps
- *   low_balance  the heartbeat is twice as long
- *   hibernating  ticks only for zaps and funding
- *   dormant      no tick can be paid
- */
+/** The state of an agent by its runway, and what each state lets it do; pure. Its steps stand in base/states.ts. */
 import type { Sats } from '../base/amounts.ts'
+import type { AgentState } from '../base/states.ts'
+import type { TickTrigger } from '../store/agents/ticks.ts'
 
-export type RunningState = 'active' | 'low_balance' | 'hibernating' | 'dormant'
-export type LifecycleState = 'spawning' | RunningState | 'paused'
-export type TriggerType = 'first' | 'heartbeat' | 'mention' | 'dm' | 'zap' | 'funding' | 'manual'
-
-const NEXT: Readonly<Record<LifecycleState, readonly LifecycleState[]>> = {
-  spawning: ['active', 'low_balance', 'hibernating', 'dormant'],
-  active: ['low_balance', 'hibernating', 'dormant', 'paused'],
-  low_balance: ['active', 'hibernating', 'dormant', 'paused'],
-  hibernating: ['active', 'low_balance', 'dormant', 'paused'],
-  dormant: ['active', 'low_balance', 'hibernating', 'paused'],
-  paused: ['active', 'low_balance', 'hibernating', 'dormant'],
-}
-
-export function canBecome(from: LifecycleState, to: LifecycleState): boolean {
-  return NEXT[from].includes(to)
-}
-
+export type RunningState = Exclude<AgentState, 'spawning' | 'paused'>
 export interface Runway {
   readonly balanceSats: Sats
   readonly tickCostSats: Sats
@@ -69,7 +38,7 @@ export function stateByRunway(runway: Runway, thresholds: Thresholds): { state: 
 }
 
 /** Whether a state lets this occasion make a tick. The owner's own word (manual) counts while a tick can be paid. */
-export function allowsTick(state: LifecycleState, trigger: TriggerType): boolean {
+export function allowsTick(state: AgentState, trigger: TickTrigger): boolean {
   switch (state) {
     case 'active':
     case 'low_balance':
@@ -85,7 +54,7 @@ export function allowsTick(state: LifecycleState, trigger: TriggerType): boolean
 }
 
 /** Seconds between heartbeats in this state, or undefined where there are none. */
-export function heartbeatOf(state: LifecycleState, heartbeatS: number): number | undefined {
+export function heartbeatOf(state: AgentState, heartbeatS: number): number | undefined {
   if (state === 'active') return heartbeatS
   if (state === 'low_balance') return heartbeatS * 2
   return undefined

@@ -1,6 +1,8 @@
 /** When an agent ticks next, pure: heartbeats with a fixed jitter, debounced triggers, caps; missed ticks are one tick. */
 import { hash } from 'node:crypto'
-import { allowsTick, heartbeatOf, type LifecycleState, type TriggerType } from './lifecycle.ts'
+import type { AgentState } from '../base/states.ts'
+import type { TickTrigger } from '../store/agents/ticks.ts'
+import { allowsTick, heartbeatOf } from './lifecycle.ts'
 import { MAX_TURNS } from './policy.ts'
 
 const JITTER = 0.05
@@ -21,7 +23,7 @@ function steadyJitter(pubkey: string, number: number): number {
 /** When the next heartbeat is due, in ms since the epoch; undefined where the state has none. */
 export function nextHeartbeat(agent: {
   pubkey: string
-  state: LifecycleState
+  state: AgentState
   heartbeatS: number
   tickNumber: number
   nowMs: number
@@ -41,7 +43,7 @@ export interface HeardMark {
 
 export interface ScheduleFacts {
   readonly nowMs: number
-  readonly state: LifecycleState
+  readonly state: AgentState
   readonly heartbeatS: number
   readonly nextTickAt: number | undefined
   readonly retryAt: number | undefined
@@ -56,7 +58,7 @@ export interface ScheduleFacts {
 
 export interface Due {
   readonly at: number
-  readonly trigger: TriggerType
+  readonly trigger: TickTrigger
   /** Names the occasion: claimed once. */
   readonly slot: string
   /** What was heard and causes it: the tick observes it, whatever else waits. */

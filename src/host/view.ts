@@ -3,15 +3,9 @@
 import { wire } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
 import { given } from '../base/given.ts'
+import type { AgentState } from '../base/states.ts'
 import { type ActionRow, actionsOf } from '../store/agents/actions.ts'
-import {
-  type AgentLifecycle,
-  type AgentRow,
-  type AgentTransitionRow,
-  agentBalanceMsats,
-  agentTransitions,
-  listAgents,
-} from '../store/agents/agents.ts'
+import { type AgentRow, type AgentTransitionRow, agentBalanceMsats, agentTransitions, listAgents } from '../store/agents/agents.ts'
 import { memoriesOf } from '../store/agents/memories.ts'
 import { type TickRow, ticksOf } from '../store/agents/ticks.ts'
 import type { Store } from '../store/store.ts'
@@ -22,7 +16,7 @@ export interface AgentView {
   readonly name: string
   readonly npub: string
   readonly pubkey: string
-  readonly state: AgentLifecycle
+  readonly state: AgentState
   /** Where it is not simply active: why. */
   readonly reason?: string
   readonly balance_sats: number

@@ -1,6 +1,7 @@
 /** A table, described once: its columns with what is stored in them. Rows are inserted, read and patched by that one list. */
 import { PylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
+import { canStep, type StepsOf } from '../base/states.ts'
 import type { Row, Sql } from './commands.ts'
 import { amount, int, json, text } from './row.ts'
 
@@ -157,16 +158,33 @@ export class Table<D extends Descriptions, R extends RowOf<D> = RowOf<D>> {
   }
 }
 
-/** The steps of the things in a table, each with its reason. */
+interface Step<S> {
+  readonly from: S
+  readonly to: S
+  readonly reason: string
+  readonly at: number
+}
+
+/** The steps of the things in a table, each with its reason: the only place where they are taken. */
 export class Steps<S extends string> {
   readonly #insert: string
+  readonly #steps: StepsOf<S>
 
   /** @param owner the column that names whose step it is; @param what the steps are between: states, or a status */
-  constructor(table: string, owner: string, what: 'state' | 'status' = 'state') {
+  constructor(table: string, owner: string, steps: StepsOf<S>, what: 'state' | 'status' = 'state') {
     this.#insert = `INSERT INTO ${table} (${owner}, from_${what}, to_${what}, reason, at) VALUES (?, ?, ?, ?, ?)`
+    this.#steps = steps
   }
 
-  note(sql: Sql, owner: string, step: { readonly from: S | null; readonly to: S; readonly reason: string; readonly at: number }): void {
-    sql(this.#insert).run(owner, step.from, step.to, step.reason, BigInt(step.at))
+  /** How something began. @param from what stands for nothing */
+  begin(sql: Sql, owner: string, { from, to, reason, at }: Omit<Step<S>, 'from'> & { readonly from?: '' }): void {
+    sql(this.#insert).run(owner, from ?? null, to, reason, BigInt(at))
+  }
+
+  /** @param write what else the step changes: false where its owner is not in `from`. @throws internal for a step that there is not, conflict */
+  take(sql: Sql, owner: string, { from, to, reason, at }: Step<S>, write: () => boolean): void {
+    if (!canStep(this.#steps, from, to)) throw new PylonError('internal', `Nothing goes from ${from} to ${to} (${owner}).`)
+    if (!write()) throw new PylonError('conflict', `${owner} is not ${from} any more, it cannot become ${to}.`)
+    sql(this.#insert).run(owner, from, to, reason, BigInt(at))
   }
 }

@@ -1,6 +1,7 @@
 /** Waiting for a job that was bought: for an offer that the person at the terminal is asked about, and for its end. */
 import { createInterface } from 'node:readline/promises'
 import { formatSats } from '../../base/amounts.ts'
+import { isPurchaseOver } from '../../base/states.ts'
 import type { Answer } from '../../control/client.ts'
 import { purchasesRoutes } from '../../control/contract/jobs.ts'
 import { callNode } from '../command.ts'
@@ -16,7 +17,6 @@ const REFUND_LOOK_MS = 200
 const ANSWER_S = 10
 /** While the owner is to be asked, an offer should be seen soon. */
 const OFFER_WAIT_S = 1
-const OVER = ['completed', 'failed', 'timeout', 'cancelled', 'refunded']
 
 type WaitArgs = { readonly sandbox: boolean }
 
@@ -72,7 +72,7 @@ export async function awaitEnd(args: WaitArgs, first: Answer<Purchase>, signal: 
   let answer = first
   const until = Date.parse(first.value.deadline_at) + END_GRACE_MS
   while (isOpen(answer.value) && Date.now() < until) {
-    const isSettled = OVER.includes(answer.value.status)
+    const isSettled = isPurchaseOver(answer.value.status)
     const leftS = Math.ceil((until - Date.now()) / 1000)
     answer = await look(args, answer.value, isSettled ? 0 : Math.max(1, Math.min(WAIT_S, leftS)), signal)
     if (isOwedRefund(answer.value)) await pause(REFUND_LOOK_MS, signal)
@@ -91,7 +91,7 @@ async function look(args: WaitArgs, job: Purchase, waitS: number, signal: AbortS
 
 /** Something may still come of it: the end, or the refund of what was paid. */
 export function isOpen(job: Purchase): boolean {
-  return !OVER.includes(job.status) || isOwedRefund(job)
+  return !isPurchaseOver(job.status) || isOwedRefund(job)
 }
 
 function isOwedRefund(job: Purchase): boolean {

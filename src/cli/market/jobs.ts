@@ -2,7 +2,7 @@
 
 import { formatSats } from '../../base/amounts.ts'
 import { given } from '../../base/given.ts'
-import { JOB_STATES } from '../../base/states.ts'
+import { JOB_STEPS, statesOf } from '../../base/states.ts'
 import type { Output } from '../../control/client.ts'
 import { jobsRoutes } from '../../control/contract/jobs.ts'
 import { callNode, defineCommand, defineGroup } from '../command.ts'
@@ -17,7 +17,7 @@ const list = defineCommand({
   describe: 'Jobs that others ordered here, newest first',
   builder: (yargs) =>
     yargs
-      .option('state', { choices: JOB_STATES, describe: 'Only those in this state' })
+      .option('state', { choices: statesOf(JOB_STEPS), describe: 'Only those in this state' })
       .option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many (50)' }),
   handler: async (args) => {
     const answer = await callNode(args, jobsRoutes.listJobs, given({ state: args.state, limit: wholeNumberIf(args.limit, '--limit') }))

@@ -1,9 +1,9 @@
 /** Routes about jobs, both sides: work that others ordered here (jobs) and work bought elsewhere (purchases). */
 import { z } from 'zod'
-import { JOB_STATES, PURCHASE_STATES } from '../../base/states.ts'
+import { JOB_STEPS, PURCHASE_STEPS, statesOf } from '../../base/states.ts'
 import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../route.ts'
 
-const jobState = z.enum(JOB_STATES)
+const jobState = z.enum(statesOf(JOB_STEPS))
 
 const jobFields = {
   id: z.string().describe('The id of the request event.'),
@@ -39,7 +39,7 @@ const jobDetail = z.strictObject({
 const purchase = z.strictObject({
   purchase_id: z.string().describe('Ours: the Idempotency-Key it was ordered under.'),
   job_id: z.string().describe('The id of the request event; empty until it is fixed.'),
-  status: z.enum(PURCHASE_STATES),
+  status: z.enum(statesOf(PURCHASE_STEPS)),
   reason: z.string().nullable(),
   kind: z.int(),
   provider: z.string().nullable().describe('npub of who was asked or paid'),

@@ -10,7 +10,6 @@ import type { Cause } from '../../store/money/ledger.ts'
 import type { Store } from '../../store/store.ts'
 import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
 import { customerWallet, type FundingDeps, feesLeft, inWordsOfLimit, RECLAIM_AFTER_MS, topUp } from '../funding.ts'
-import { rentalStatesBefore } from '../states.ts'
 import { type LeaseQuote, parseLeaseQuote } from './quote.ts'
 
 export interface LeasePaymentDeps extends FundingDeps {
@@ -148,7 +147,7 @@ async function begin({ store, clock }: LeasePaymentDeps, row: RentalRow, { quote
   if (row.paymentKey === paymentKey) return paymentKey
   await store.write(
     beginRentalPayment({
-      ...{ id: row.id, from: rentalStatesBefore('paying'), former: row.paymentKey, paymentKey, amountMsats: quote.amountMsats },
+      ...{ id: row.id, former: row.paymentKey, paymentKey, amountMsats: quote.amountMsats },
       ...{ invoice: quote.invoice ?? null, runtimeId, at: clock.now() },
     }),
   )

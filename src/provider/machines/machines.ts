@@ -1,9 +1,8 @@
 /** The machines of this node as its callers see them: one service behind the Nostr control plane and the local routes. */
+import type { LeaseState, RuntimeState } from '../../base/states.ts'
 import type { CommandEnvelope, ControlResult, ControlStatus } from '../../nostr/control/envelopes.ts'
 import type { ControlProtocol, ControlProvider } from '../../nostr/control/vocabulary.ts'
 import type { Command } from '../../store/commands.ts'
-import type { LeaseState } from '../../store/selling/leases.ts'
-import type { RuntimeState } from '../../store/selling/runtimes.ts'
 
 /** Tells whoever sent a command how it goes on. */
 export type Emit = (status: ControlStatus) => void

@@ -1,6 +1,8 @@
 /** The runtimes of this node, each an actor: registers and finds them. */
+
 import type { Scope } from '../../base/scope.ts'
-import { type RuntimeState, runtimesIn } from '../../store/selling/runtimes.ts'
+import type { RuntimeState } from '../../base/states.ts'
+import { runtimesIn } from '../../store/selling/runtimes.ts'
 import { RuntimeActor } from './runtime-actor.ts'
 import { afterRestart, LIVING_STATES } from './runtime-life.ts'
 import type { RuntimeDeps } from './runtime-record.ts'

@@ -22,15 +22,13 @@
  */
 import { type Account, accountOf } from '../../base/accounts.ts'
 import { type Msats, msats, msatsToSatsDown, msatsToSatsUp, satsToMsats } from '../../base/amounts.ts'
+import { stepsOf } from '../../base/states.ts'
 import type { Deposit, Posting } from '../../store/money/ledger.ts'
 
 /** By which way sales come; `http` and `contextvm` will be others. */
 export type SaleTransport = 'nip90' | 'control'
 
-export const SALE_STATES = ['quoted', 'expired', 'withdrawn', 'paid', 'earned', 'refunding', 'refunded'] as const
-export type SaleState = (typeof SALE_STATES)[number]
-
-const NEXT: Readonly<Record<SaleState, readonly SaleState[]>> = {
+export const SALE_STEPS = stepsOf({
   quoted: ['paid', 'expired', 'withdrawn'],
   expired: ['paid'],
   // Of money that came too late or is too little `paid` is noted, and left in the same commit.
@@ -39,11 +37,8 @@ const NEXT: Readonly<Record<SaleState, readonly SaleState[]>> = {
   earned: ['refunding'],
   refunding: ['refunded'],
   refunded: ['refunding'],
-}
-
-export function canStepSale(from: SaleState, to: SaleState): boolean {
-  return NEXT[from].includes(to)
-}
+})
+export type SaleState = keyof typeof SALE_STEPS
 
 /** What the rule of payments looks at. */
 export interface Payable {

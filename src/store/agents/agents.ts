@@ -1,13 +1,13 @@
 /** Agents: who they are, in what state and why. */
 import { agentOwner } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
+import { AGENT_STEPS, type AgentState } from '../../base/states.ts'
 import { defineCommand } from '../commands.ts'
 import { balancesOf } from '../money/ledger.ts'
 import { int, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Steps, Table } from '../table.ts'
 
-export type AgentLifecycle = 'spawning' | 'active' | 'low_balance' | 'hibernating' | 'dormant' | 'paused'
 export type AgentAutonomy = 'bounded' | 'autonomous' | 'supervised'
 export type AgentDmScheme = 'auto' | 'nip17' | 'nip04'
 
@@ -32,8 +32,8 @@ const COLUMNS = {
   budget: column.json<AgentBudget>('budget_json'),
   allow: column.json<readonly string[]>('allow_json'),
   tickFeeSats: column.int(),
-  state: column.text<AgentLifecycle>('lifecycle_state'),
-  pausedFrom: column.orNull(column.text<AgentLifecycle>()),
+  state: column.text<AgentState>('lifecycle_state'),
+  pausedFrom: column.orNull(column.text<AgentState>()),
   stateReason: column.text(),
   lud06: column.orNull(column.text()),
   /** Fields of its profile (kind 0) that the owner set; an empty one is to be removed. */
@@ -52,12 +52,12 @@ type Columns = RowOf<typeof COLUMNS>
 
 /** One that is paused knows from which state. */
 export type AgentRow = Columns &
-  ({ readonly state: 'paused'; readonly pausedFrom: AgentLifecycle } | { readonly state: Exclude<AgentLifecycle, 'paused'> })
+  ({ readonly state: 'paused'; readonly pausedFrom: AgentState } | { readonly state: Exclude<AgentState, 'paused'> })
 
 const isAgent = (row: Columns): row is AgentRow => row.state !== 'paused' || row.pausedFrom !== null
 
 const agents = new Table('agents', COLUMNS, isAgent)
-const steps = new Steps<AgentLifecycle | ''>('agent_transitions', 'agent_pubkey')
+const steps = new Steps('agent_transitions', 'agent_pubkey', AGENT_STEPS)
 
 export type NewAgent = Pick<
   Columns,
@@ -94,7 +94,7 @@ export const insertAgent = defineCommand('insert_agent', (sql, p: { agent: NewAg
     throw new PylonError('agent_exists', 'This key is or was an agent of this home.')
   }
   agents.insert(sql, { ...agent, state: 'spawning', stateReason: 'just spawned', createdAt: p.at })
-  steps.note(sql, agent.pubkey, { from: '', to: 'spawning', reason: 'spawned by the owner', at: p.at })
+  steps.begin(sql, agent.pubkey, { from: '', to: 'spawning', reason: 'spawned by the owner', at: p.at })
 })
 
 export type AgentPatch = Partial<
@@ -113,24 +113,23 @@ export const patchAgent = defineCommand('patch_agent', (sql, p: { pubkey: string
 
 interface AgentMove {
   readonly pubkey: string
-  readonly from: AgentLifecycle
-  readonly to: AgentLifecycle
+  readonly from: AgentState
+  readonly to: AgentState
   readonly reason: string
   readonly at: number
   /** When it ticks next in the new state; null: not by the clock. */
   readonly nextTickAt: number | null
 }
 
-/** Moves an agent on and records why. A move to its own state only renews the reason. @throws conflict when its state is not `from`. */
+/** Moves an agent on and records why. @throws conflict when its state is not `from`, internal for a step that there is not. */
 export const moveAgent = defineCommand(
   'move_agent',
   (sql, p: AgentMove) => {
     const row = agents.get(sql, { pubkey: p.pubkey, deletedAt: null })
     if (row === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
-    if (row.state !== p.from) throw new PylonError('conflict', `The agent is ${row.state} and no longer ${p.from}.`)
-    const { pubkey, from, to, reason, nextTickAt, at } = p
-    agents.patch(sql, { pubkey }, { state: to, pausedFrom: to === 'paused' ? from : null, stateReason: reason, nextTickAt })
-    steps.note(sql, pubkey, { from, to, reason, at })
+    const { pubkey, from, to, reason, nextTickAt } = p
+    const change = { state: to, pausedFrom: to === 'paused' ? from : null, stateReason: reason, nextTickAt }
+    steps.take(sql, pubkey, p, () => agents.patch(sql, { pubkey, state: from }, change))
   },
   (p) => `move_agent:${p.to}`,
 )

@@ -1,7 +1,7 @@
 /** Purchases: work bought from others, with the offers and answers heard about it. */
 import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
-import type { PurchaseStatus } from '../../base/states.ts'
+import { PURCHASE_STEPS, type PurchaseStatus } from '../../base/states.ts'
 import { defineCommand } from '../commands.ts'
 import { purchaseTokenKey } from '../keys.ts'
 import { int } from '../row.ts'
@@ -38,7 +38,7 @@ const UNASKED: readonly PurchaseStatus[] = ['preparing', 'failed', 'timeout', 'c
 const isPurchase = (row: Columns): row is PurchaseRow => row.eventId !== null || UNASKED.includes(row.status)
 
 const purchases = new Table('purchases', COLUMNS, isPurchase)
-const steps = new Steps<PurchaseStatus>('purchase_transitions', 'purchase_id', 'status')
+const steps = new Steps('purchase_transitions', 'purchase_id', PURCHASE_STEPS, 'status')
 
 const offers = table('purchase_offers', {
   eventId: column.text(),
@@ -87,7 +87,7 @@ interface PurchaseChange {
   readonly error?: NonNullable<PurchaseRow['error']>
 }
 
-/** Moves a purchase on and records why. @throws conflict when its status is not one of `from`. */
+/** Moves a purchase on and records why. @throws conflict when its status is not one of `from`, internal for a step that there is not. */
 export const movePurchase = defineCommand(
   'move_purchase',
   (sql, { id, from, to, reason, at, ...change }: PurchaseChange) => {
@@ -95,8 +95,8 @@ export const movePurchase = defineCommand(
     if (row === undefined) throw new PylonError('job_not_found', `There is no purchase ${id}.`)
     const { status } = row
     if (!from.includes(status)) throw new PylonError('conflict', `The purchase is ${status}, which cannot become ${to}.`)
-    purchases.patch(sql, { id }, { ...change, status: to, reason, updatedAt: at })
-    steps.note(sql, id, { from: status, to, reason, at })
+    const step = { from: status, to, reason, at }
+    steps.take(sql, id, step, () => purchases.patch(sql, { id }, { ...change, status: to, reason, updatedAt: at }))
   },
   (p) => `move_purchase:${p.to}`,
 )

@@ -2,13 +2,11 @@
 import type { Account } from '../../base/accounts.ts'
 import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
+import { RENTAL_STEPS, type RentalState, statesBefore } from '../../base/states.ts'
 import { defineCommand } from '../commands.ts'
 import { rentalKey } from '../keys.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Table } from '../table.ts'
-
-/** Which step leads where stands in customer/states.ts. */
-export type RentalState = 'asked' | 'paying' | 'paid' | 'answered' | 'refused'
 
 const COLUMNS = {
   /** The idempotency key of the command. */
@@ -62,7 +60,6 @@ export const beginRentalPayment = defineCommand(
     sql,
     p: {
       id: string
-      from: readonly RentalState[]
       former: string | null
       paymentKey: string
       amountMsats: Msats
@@ -75,7 +72,16 @@ export const beginRentalPayment = defineCommand(
     const changed = sql(
       `UPDATE rentals SET state = 'paying', payment_key = ?, amount_msats = ?, invoice = ?, runtime_id = coalesce(?, runtime_id),
          updated_at = ? WHERE id = ? AND state IN (SELECT value FROM json_each(?)) AND payment_key IS ?`,
-    ).run(p.paymentKey, p.amountMsats, p.invoice, p.runtimeId, BigInt(p.at), p.id, JSON.stringify(p.from), p.former)
+    ).run(
+      p.paymentKey,
+      p.amountMsats,
+      p.invoice,
+      p.runtimeId,
+      BigInt(p.at),
+      p.id,
+      JSON.stringify(statesBefore(RENTAL_STEPS, 'paying')),
+      p.former,
+    )
     if (changed.changes === 0) throw new PylonError('conflict', 'This rental is being paid already.')
   },
 )

@@ -1,5 +1,6 @@
 /** Money operations: one request to a mint each, with every step of their lives, and the budgets that they hold. */
 import { PylonError } from '../../base/errors.ts'
+import { canStep, OPERATION_STEPS, type OperationState } from '../../base/states.ts'
 import { defineCommand, type Sql } from '../commands.ts'
 import { intOrNull, sumIn, text } from '../row.ts'
 import type { Store } from '../store.ts'
@@ -7,7 +8,6 @@ import { column, type RowOf, Steps, Table } from '../table.ts'
 import { causeOfRow, walletOwner } from './fields.ts'
 
 export type OperationKind = 'mint' | 'receive' | 'send' | 'melt' | 'transfer' | 'restore'
-export type OperationState = 'prepared' | 'submitted' | 'unknown' | 'completed' | 'failed'
 export type TokenState = 'pending' | 'claimed' | 'reclaimed'
 
 const COLUMNS = {
@@ -48,7 +48,7 @@ const isOperation = (row: Columns): row is OperationRow =>
     : row.tokenState === null && (row.state !== 'failed' || row.error !== null)
 
 const operations = new Table('operations', COLUMNS, isOperation)
-const steps = new Steps<OperationState>('operation_transitions', 'operation_id')
+const steps = new Steps('operation_transitions', 'operation_id', OPERATION_STEPS)
 
 export type NewOperation = Pick<
   Columns,
@@ -65,12 +65,11 @@ export const insertOperation = defineCommand('insert_operation', (sql, { at, ...
     'ON CONFLICT (idempotency_key) DO NOTHING',
   )
   if (!isNew) throw new PylonError('idempotency_conflict', 'Another operation has this idempotency key.')
-  steps.note(sql, p.id, { from: null, to: 'prepared', reason: 'created', at })
+  steps.begin(sql, p.id, { to: 'prepared', reason: 'created', at })
 })
 
 export interface OperationMove {
   readonly id: string
-  readonly from: readonly OperationState[]
   readonly to: OperationState
   readonly reason: string
   readonly at: number
@@ -84,21 +83,21 @@ export interface OperationMove {
   readonly tokenState?: TokenState
 }
 
-/** Moves an operation on and records why. @throws conflict when its state is not one of `from`. */
+/** Moves an operation on and records why. @throws conflict when its state can't become `to`. */
 export const moveOperation = defineCommand(
   'move_operation',
   (sql, p: OperationMove) => {
     const row = sql('SELECT state FROM operations WHERE id = ?').get(p.id)
-    const state = row === undefined ? 'missing' : (text(row, 'state') as OperationState)
-    if (state === 'missing' || !p.from.includes(state)) {
-      throw new PylonError('conflict', `The operation ${p.id} is ${state}, which cannot become ${p.to}.`)
+    const from = row === undefined ? undefined : (text(row, 'state') as OperationState)
+    if (from === undefined || !canStep(OPERATION_STEPS, from, p.to)) {
+      throw new PylonError('conflict', `The operation ${p.id} is ${from ?? 'missing'}, which cannot become ${p.to}.`)
     }
     const { attempts, tries, nextTryAt, plan, result, error = null, tokenState } = p
-    const change = { attempts, tries, nextTryAt, plan, result, error, tokenState }
-    operations.patch(sql, { id: p.id }, { ...change, state: p.to, updatedAt: p.at })
+    const change = { attempts, tries, nextTryAt, plan, result, error, tokenState, state: p.to, updatedAt: p.at }
+    const write = () => operations.patch(sql, { id: p.id }, change)
     // Waiting for the same answer again is no transition worth a row.
-    if (state === p.to && p.to === 'unknown') return
-    steps.note(sql, p.id, { from: state, to: p.to, reason: p.reason, at: p.at })
+    if (from === 'unknown' && p.to === 'unknown') write()
+    else steps.take(sql, p.id, { ...p, from }, write)
   },
   (p) => `move_operation:${p.to}`,
 )

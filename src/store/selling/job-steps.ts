@@ -1,7 +1,7 @@
 /** The steps of a job: its claim, and every move from state to state, stored with its reason. */
 import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
-import type { JobState } from '../../base/states.ts'
+import { JOB_STEPS, type JobState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
 import { countIn } from '../row.ts'
 import type { Store } from '../store.ts'
@@ -32,7 +32,7 @@ export interface JobStep {
 
 const ENDS_WORK: readonly JobState[] = ['ready', 'failed', 'refused', 'cancelled', 'expired']
 
-const steps = new Steps<JobState>('job_transitions', 'job_id')
+const steps = new Steps('job_transitions', 'job_id', JOB_STEPS)
 
 /** Claims a request by its id, as `received`. @throws conflict when the id was claimed before. */
 export const claimJob: (p: { job: NewJob; at: number; reason: string }) => Command<void> = defineCommand(
@@ -43,19 +43,17 @@ export const claimJob: (p: { job: NewJob; at: number; reason: string }) => Comma
     const asked = { id, transport, kind, customerPubkey, directed, encryption, request, answerRelays, requestedAtS, deadline }
     const row = { ...asked, priceMsats, bidMsats, paymentMethod, status: 'received', createdAt: at, updatedAt: at } as const
     if (!jobs.insert(sql, row, 'ON CONFLICT (id) DO NOTHING')) throw new PylonError('conflict', `The job ${id} was claimed before.`)
-    steps.note(sql, id, { from: null, to: 'received', reason, at })
+    steps.begin(sql, id, { to: 'received', reason, at })
   },
   () => 'transition_job:received',
 )
 
-/** Moves a job on and stores why. @throws conflict when it is not in `from`. */
+/** Moves a job on and stores why. @throws conflict when it is not in `from`, internal for a step that there is not. */
 export const transitionJob: (step: JobStep) => Command<void> = defineCommand(
   'transition_job',
   (sql, step: JobStep) => {
     const { id, from, to, at } = step
-    const isMoved = jobs.patch(sql, { id, status: from }, { ...step.patch, ...timesOf(step), status: to, updatedAt: at })
-    if (!isMoved) throw new PylonError('conflict', `The job ${id} is not ${from}, it cannot become ${to}.`)
-    steps.note(sql, id, step)
+    steps.take(sql, id, step, () => jobs.patch(sql, { id, status: from }, { ...step.patch, ...timesOf(step), status: to, updatedAt: at }))
   },
   (step) => `transition_job:${step.to}`,
 )

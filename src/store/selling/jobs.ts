@@ -1,6 +1,6 @@
 /** Jobs: work that others ordered, and cancel requests that came before their job; job-steps.ts claims and moves them. */
 import type { Msats } from '../../base/amounts.ts'
-import { JOB_STATES, type JobState } from '../../base/states.ts'
+import { JOB_STEPS, type JobState, statesOf } from '../../base/states.ts'
 import { defineCommand } from '../commands.ts'
 import { jobInvoiceKey, jobResultMessage } from '../keys.ts'
 import { countIn, int, text, textOrNull } from '../row.ts'
@@ -123,7 +123,7 @@ export function listJobs(store: Store, options: { states?: readonly JobState[]; 
   return jobs.all(
     store.sql,
     'WHERE status IN (SELECT value FROM json_each(?)) AND created_at < ? ORDER BY created_at DESC, rowid DESC LIMIT ?',
-    ...[JSON.stringify(options.states ?? JOB_STATES), BigInt(options.before ?? Number.MAX_SAFE_INTEGER), BigInt(options.limit)],
+    ...[JSON.stringify(options.states ?? statesOf(JOB_STEPS)), BigInt(options.before ?? Number.MAX_SAFE_INTEGER), BigInt(options.limit)],
   )
 }
 

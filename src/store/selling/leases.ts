@@ -1,14 +1,10 @@
 /** Leases: the time that somebody paid for a runtime, every step with its reason. */
 import type { Msats } from '../../base/amounts.ts'
-import { PylonError } from '../../base/errors.ts'
+import { LEASE_STEPS, type LeaseState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
 import { countIn, int } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, Steps, table } from '../table.ts'
-
-/** The closed set of states; which step follows which is decided by provider/machines/lease-states.ts. */
-export const LEASE_STATES = ['quoted', 'expired', 'paid', 'active', 'ended', 'refunding', 'refunded'] as const
-export type LeaseState = (typeof LEASE_STATES)[number]
 
 /** Times are milliseconds since the epoch. */
 const leases = table('leases', {
@@ -39,7 +35,7 @@ const leases = table('leases', {
 })
 export type LeaseRow = RowOfTable<typeof leases>
 
-const steps = new Steps<LeaseState>('lease_transitions', 'lease_id')
+const steps = new Steps('lease_transitions', 'lease_id', LEASE_STEPS)
 
 export interface NewLease
   extends Pick<LeaseRow, 'id' | 'runtimeId' | 'tenantPubkey' | 'priceMsatsPerHour' | 'seconds' | 'priceMsats' | 'extendsId' | 'byToken'> {
@@ -67,18 +63,17 @@ export const insertLease = defineCommand(
   (sql, { at, ...lease }: NewLease) => {
     const reason = lease.extendsId === null ? 'asked for' : 'an extension was asked for'
     leases.insert(sql, { ...lease, state: 'quoted', reason, createdAt: at, updatedAt: at })
-    steps.note(sql, lease.id, { from: null, to: 'quoted', reason, at })
+    steps.begin(sql, lease.id, { to: 'quoted', reason, at })
   },
   () => 'move_lease:quoted',
 )
 
-/** Takes a lease from one state to another. @throws conflict when it is not in `from`; then nothing changed */
+/** Takes a lease from one state to another. @throws conflict when it is not in `from`, internal for a step that there is not; then nothing changed */
 export const moveLease: (p: LeaseStep) => Command<void> = defineCommand(
   'move_lease',
   (sql, p: LeaseStep) => {
-    const isMoved = leases.patch(sql, { id: p.id, state: p.from }, { ...p.patch, state: p.to, reason: p.reason, updatedAt: p.at })
-    if (!isMoved) throw new PylonError('conflict', `The lease ${p.id} is not ${p.from} any more.`)
-    steps.note(sql, p.id, p)
+    const change = { ...p.patch, state: p.to, reason: p.reason, updatedAt: p.at }
+    steps.take(sql, p.id, p, () => leases.patch(sql, { id: p.id, state: p.from }, change))
   },
   (p) => `move_lease:${p.to}`,
 )

@@ -1,14 +1,11 @@
 /** Runtimes: machines that this node provides, every step of their lives with its reason, and what was collected from them. */
 import { PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
+import { RUNTIME_STEPS, type RuntimeState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
 import { int, text, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Steps, Table } from '../table.ts'
-
-/** The closed set of states; which step follows which is decided by provider/machines/runtime-life.ts. */
-export const RUNTIME_STATES = ['requested', 'provisioning', 'ready', 'unreachable', 'ended', 'failed', 'teardown', 'gone'] as const
-export type RuntimeState = (typeof RUNTIME_STATES)[number]
 
 /** Who failed a runtime that is not well: its guest ended by itself, its host lost it, or nobody reaches it. */
 export const AWAY_CAUSES = ['guest', 'host', 'network'] as const
@@ -58,7 +55,7 @@ export type RuntimeRow = Columns &
 const isRuntime = (row: Columns): row is RuntimeRow => row.handle !== null || !['ready', 'unreachable', 'ended'].includes(row.state)
 
 const runtimes = new Table('runtimes', COLUMNS, isRuntime)
-const steps = new Steps<RuntimeState>('runtime_transitions', 'runtime_id')
+const steps = new Steps('runtime_transitions', 'runtime_id', RUNTIME_STEPS)
 
 export type NewRuntime = Pick<
   Columns,
@@ -106,18 +103,17 @@ export const insertRuntime = defineCommand(
     const row = { ...runtime, state: 'requested' as const, stateReason: reason, createdAt: at, updatedAt: at }
     if (!runtimes.insert(sql, row, 'ON CONFLICT (id) DO NOTHING'))
       throw new PylonError('conflict', `There is a runtime ${runtime.id} already.`)
-    steps.note(sql, runtime.id, { from: null, to: 'requested', reason, at })
+    steps.begin(sql, runtime.id, { to: 'requested', reason, at })
   },
   () => 'move_runtime:requested',
 )
 
-/** Takes a runtime from one state to another. @throws conflict when it is not in `from`; then nothing changed */
+/** Takes a runtime from one state to another. @throws conflict when it is not in `from`, internal for a step that there is not; then nothing changed */
 export const moveRuntime: (p: RuntimeStep) => Command<void> = defineCommand(
   'move_runtime',
-  (sql, { id, from, to, reason, at, patch }: RuntimeStep) => {
-    if (!runtimes.patch(sql, { id, state: from }, { ...patch, state: to, stateReason: reason, updatedAt: at }))
-      throw new PylonError('conflict', `The runtime ${id} is not ${from} any more.`)
-    steps.note(sql, id, { from, to, reason, at })
+  (sql, { id, patch, ...step }: RuntimeStep) => {
+    const change = { ...patch, state: step.to, stateReason: step.reason, updatedAt: step.at }
+    steps.take(sql, id, step, () => runtimes.patch(sql, { id, state: step.from }, change))
   },
   (p) => `move_runtime:${p.to}`,
 )

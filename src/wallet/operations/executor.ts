@@ -11,7 +11,7 @@ import { MELT_TIMEOUT_MS, type MintReply, meltOutcomeSchema, signaturesSchema, t
 import { findEarlierToken } from './earlier-token.ts'
 import { findOut, type Outcome } from './findings.ts'
 import { gatherOutputs, lacksEssential } from './gathering.ts'
-import { isOldKeyset, judge, nextTryMs, type Plan, type SendPlan, statesBefore } from './machine.ts'
+import { isOldKeyset, judge, nextTryMs, type Plan, type SendPlan } from './machine.ts'
 import { firstOwedTry } from './owed.ts'
 import { replan } from './requests.ts'
 import { restoreWallet } from './restore.ts'
@@ -101,7 +101,6 @@ export class Executor {
     await store.write(
       moveOperation({
         id: operation.id,
-        from: statesBefore('submitted'),
         to: 'submitted',
         reason: 'sent to the mint',
         attempts,
@@ -160,7 +159,6 @@ export class Executor {
       await store.write(
         moveOperation({
           id: operation.id,
-          from: statesBefore('prepared'),
           to: 'prepared',
           reason,
           attempts: 0,
@@ -289,7 +287,6 @@ export class Executor {
     await this.#context.store.write(
       moveOperation({
         id: operation.id,
-        from: statesBefore('unknown'),
         to: 'unknown',
         reason,
         tries,

@@ -1,33 +1,9 @@
-/**
- * The life of a money operation: pure, no I/O. One operation is one request to one mint.
- *
- *   prepared ──> submitted ──> completed
- *      |             |  ^──── replanned (refused for an old keyset, or used outputs) ──> prepared
- *      |             |──> failed          only a refusal of that very request, with the inputs seen unspent
- *      |             '──> unknown ──> completed | failed | submitted (the same bytes again) | prepared (replanned)
- *      '──> completed (a send that needs no swap)
- *
- * prepared: exact request, blinded outputs and blinding data stored, inputs reserved, value and budget held.
- * A network fault, a timeout or a 5xx is unknown, never failed.
- */
+/** What a money operation stores and what is made of evidence about it: pure, no I/O; its steps stand in base/states.ts. */
 import type { Account, WalletOwner } from '../../base/accounts.ts'
 import { backoffMs } from '../../base/backoff.ts'
 import type { Random } from '../../base/random.ts'
-import type { OperationKind, OperationState } from '../../store/money/operations.ts'
+import type { OperationKind } from '../../store/money/operations.ts'
 import type { BlindedOutput } from '../ecash/crypto.ts'
-
-export const LEGAL: Readonly<Record<OperationState, readonly OperationState[]>> = {
-  prepared: ['submitted', 'completed'],
-  submitted: ['completed', 'failed', 'unknown', 'prepared'],
-  unknown: ['completed', 'failed', 'submitted', 'unknown', 'prepared'],
-  completed: [],
-  failed: [],
-}
-
-/** The states from which `to` may be entered. */
-export function statesBefore(to: OperationState): OperationState[] {
-  return (Object.keys(LEGAL) as OperationState[]).filter((from) => LEGAL[from].includes(to))
-}
 
 /** For whom an output is: our wallet, a token that we give away, or another wallet of this home. */
 export type OutputPurpose = 'keep' | 'send' | 'peer'

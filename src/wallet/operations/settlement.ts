@@ -15,7 +15,7 @@ import { feeAccount, heldAccount, lostAccount, msatsOf, walletAccount } from '..
 import type { FreshProof } from '../ecash/crypto.ts'
 import { encodeToken } from '../ecash/token.ts'
 import type { WalletEvent } from '../types.ts'
-import { type MeltPlan, type MintPlan, type Plan, type ReceivePlan, type SendPlan, statesBefore, type TransferPlan } from './machine.ts'
+import type { MeltPlan, MintPlan, Plan, ReceivePlan, SendPlan, TransferPlan } from './machine.ts'
 import { proofRow } from './unblinding.ts'
 
 /** Fresh proofs with what they are for. */
@@ -57,7 +57,6 @@ export function completion(ending: Ending): Command<unknown>[] {
   return [
     moveOperation({
       id: operation.id,
-      from: statesBefore('completed'),
       to: 'completed',
       reason,
       at,
@@ -204,7 +203,6 @@ export function adoption(operation: OperationRow, plan: SendPlan, proofs: readon
   return [
     moveOperation({
       id,
-      from: statesBefore('completed'),
       to: 'completed',
       reason: 'the token was made before',
       at,
@@ -253,7 +251,7 @@ export function failure(
   const memo = 'spent elsewhere, as the mint says'
   const elsewhere = { entryId: operationReturned.of(operation.id), cause: operation.cause, memo, at, ys: [...spentYs] }
   return [
-    moveOperation({ ...base, from: statesBefore('failed'), to: 'failed', reason, nextTryAt: null, error: { code, message: reason } }),
+    moveOperation({ ...base, to: 'failed', reason, nextTryAt: null, error: { code, message: reason } }),
     moveProofs({ ys: back, from: 'reserved', to: 'unspent', operationId: null, at }),
     moveProofs({ ys: lost.map((input) => input.y), from: 'reserved', to: 'spent', operationId: operation.id, at }),
     postEntry({

@@ -1,9 +1,11 @@
 /** Whatever tenants do and whenever the node dies: each sat that they paid is earned or goes back, once. */
+
 import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
+import { LEASE_STEPS, statesOf } from '../../../src/base/states.ts'
 import { accountBalance, auditLedger } from '../../../src/store/money/ledger.ts'
-import { LEASE_STATES, leasesIn } from '../../../src/store/selling/leases.ts'
+import { leasesIn } from '../../../src/store/selling/leases.ts'
 import { runtimesIn } from '../../../src/store/selling/runtimes.ts'
 import { balancesByPrefix } from '../../support/ledger.ts'
 import { key, type Sent, type TestNode, World } from '../../unit/machines/world.ts'
@@ -140,7 +142,7 @@ test('each sat that was paid is earned or goes back, once', async () => {
         const paid = [...world.received.values()].reduce((sum, amount) => sum + amount, 0n) + paidInvoices(world)
         const back = [...world.sent.values()].reduce((sum, { amountSats }) => sum + amountSats, 0n)
         const earned = -accountBalance(store, 'node/income/lease')
-        const prices = leasesIn(store, LEASE_STATES).flatMap((lease) => (lease.startsAt === null ? [] : [lease.priceMsats]))
+        const prices = leasesIn(store, statesOf(LEASE_STEPS)).flatMap((lease) => (lease.startsAt === null ? [] : [lease.priceMsats]))
         expect([...balancesByPrefix(store, 'node/deposit/')]).toEqual([])
         expect(earned).toBe((paid - back) * 1000n)
         // Nobody leaves a lease that the node could keep, and all prices are whole sats.

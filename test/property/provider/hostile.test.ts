@@ -2,9 +2,8 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { ERRORS } from '../../../src/base/errors.ts'
-import { RESTING_STATES } from '../../../src/provider/jobs/states.ts'
 import { getJob } from '../../../src/store/selling/jobs.ts'
-import { customer, node, startNode, type TestNode, World } from '../../unit/provider/world.ts'
+import { customer, node, RESTING_STATES, startNode, type TestNode, World } from '../../unit/provider/world.ts'
 
 let world: World
 let testNode: TestNode

@@ -3,20 +3,11 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { type Msats, msats, msatsToSatsDown, msatsToSatsUp, satsToMsats } from '../../../src/base/amounts.ts'
-import { JOB_STATES } from '../../../src/base/states.ts'
-import { nextStates, saleStateOf as ofJob } from '../../../src/provider/jobs/states.ts'
-import { canStepLease, saleStateOf as ofLease } from '../../../src/provider/machines/lease-states.ts'
-import {
-  canStepSale,
-  judgePayment,
-  refundOwed,
-  SALE_STATES,
-  type SaleState,
-  type SettlementTerms,
-  settle,
-} from '../../../src/provider/sale/machine.ts'
+import { canStep, JOB_STEPS, LEASE_STEPS, statesOf } from '../../../src/base/states.ts'
+import { saleStateOf as ofJob } from '../../../src/provider/jobs/states.ts'
+import { SALE_OF_LEASE } from '../../../src/provider/machines/lease-product.ts'
+import { judgePayment, refundOwed, SALE_STEPS, type SaleState, type SettlementTerms, settle } from '../../../src/provider/sale/machine.ts'
 import { depositOf } from '../../../src/store/money/ledger.ts'
-import { LEASE_STATES } from '../../../src/store/selling/leases.ts'
 
 const ACCOUNT = depositOf({ type: 'job', id: 'a' })
 
@@ -64,7 +55,7 @@ class Till {
   }
 
   #go(to: SaleState): void {
-    expect(canStepSale(this.state, to), `${this.state} to ${to}`).toBe(true)
+    expect(canStep(SALE_STEPS, this.state, to), `${this.state} to ${to}`).toBe(true)
     this.state = to
     this.path.push(to)
   }
@@ -178,7 +169,7 @@ test.each(['job', 'lease'] as const)('of a %s: deposit + earned + refunded + fee
     }),
     { numRuns: 3000 },
   )
-  expect([...seen].sort()).toEqual([...SALE_STATES].sort())
+  expect([...seen].sort()).toEqual([...statesOf(SALE_STEPS)].sort())
 })
 
 test('the same word of a payment twice changes nothing', () => {
@@ -199,8 +190,8 @@ test('the same word of a payment twice changes nothing', () => {
 
 test('each step of a job and of a lease is one of its sale, or none', () => {
   const assertIsStep = (from: SaleState, to: SaleState, what: string) =>
-    expect(from === to || canStepSale(from, to), `${what}: ${from} to ${to}`).toBe(true)
-  for (const from of JOB_STATES) for (const to of nextStates(from)) assertIsStep(ofJob(from), ofJob(to), `${from} -> ${to}`)
-  for (const from of LEASE_STATES)
-    for (const to of LEASE_STATES) if (canStepLease(from, to)) assertIsStep(ofLease(from), ofLease(to), `${from} -> ${to}`)
+    expect(from === to || canStep(SALE_STEPS, from, to), `${what}: ${from} to ${to}`).toBe(true)
+  for (const from of statesOf(JOB_STEPS)) for (const to of JOB_STEPS[from]) assertIsStep(ofJob(from), ofJob(to), `${from} -> ${to}`)
+  for (const from of statesOf(LEASE_STEPS))
+    for (const to of LEASE_STEPS[from]) assertIsStep(SALE_OF_LEASE[from], SALE_OF_LEASE[to], `${from} -> ${to}`)
 })

@@ -192,7 +192,7 @@ async function failedWithToken(world: World): Promise<void> {
       movePurchase({ id, from: ['preparing'], to: 'paid', reason: '', at, eventId: 'e'.repeat(64), paidMsats: msats(5000) }),
       movePurchase({ id, from: ['paid'], to: 'failed', reason: '', at }),
       insertOperation({ ...operation, ...key, amountSats: 5n, heldSats: 5n, plan: {}, at }),
-      moveOperation({ id: 'op', from: ['prepared'], to: 'completed', tokenState: 'pending', ...done }),
+      moveOperation({ id: 'op', to: 'completed', tokenState: 'pending', ...done }),
     ),
   )
   world.token = { operationId: 'op', token: 'cashuB', amountSats: sats(5), feeSats: sats(0), mintUrl: MINT, state: 'pending' }

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { msats } from '../../../src/base/amounts.ts'
-import { PURCHASE_STATES } from '../../../src/base/states.ts'
+import { canStep, isPurchaseOver, PURCHASE_STEPS, RENTAL_STEPS, statesBefore, statesOf } from '../../../src/base/states.ts'
 import { checkOrder, judgeOffer, type Order, priceLimit } from '../../../src/customer/order.ts'
-import { canMove, isSettled, rentalStatesBefore, statesBefore } from '../../../src/customer/states.ts'
 
 const order = (patch: Partial<Order> = {}): Order => ({
   kind: 5001,
@@ -60,36 +59,36 @@ describe('an offer', () => {
 
 describe('the states of a purchase', () => {
   it('lets nothing follow a result or a refund', () => {
-    for (const to of PURCHASE_STATES) {
-      expect(canMove('completed', to)).toBe(false)
-      expect(canMove('refunded', to)).toBe(false)
+    for (const to of statesOf(PURCHASE_STEPS)) {
+      expect(canStep(PURCHASE_STEPS, 'completed', to)).toBe(false)
+      expect(canStep(PURCHASE_STEPS, 'refunded', to)).toBe(false)
     }
   })
 
   it('never goes back to asking or paying once it is paid or over', () => {
-    for (const from of PURCHASE_STATES.filter((status) => isSettled(status) || status === 'paid')) {
-      for (const to of ['preparing', 'requested', 'offered', 'paying'] as const) expect(canMove(from, to)).toBe(false)
+    for (const from of statesOf(PURCHASE_STEPS).filter((status) => isPurchaseOver(status) || status === 'paid')) {
+      for (const to of ['preparing', 'requested', 'offered', 'paying'] as const) expect(canStep(PURCHASE_STEPS, from, to)).toBe(false)
     }
   })
 
   it('takes a result or a refund however late', () => {
     for (const from of ['failed', 'timeout', 'cancelled'] as const) {
-      expect(statesBefore('completed')).toContain(from)
-      expect(statesBefore('refunded')).toContain(from)
+      expect(statesBefore(PURCHASE_STEPS, 'completed')).toContain(from)
+      expect(statesBefore(PURCHASE_STEPS, 'refunded')).toContain(from)
     }
   })
 })
 
 describe('the states of a rental', () => {
   it('lets a payment begin until there is one, also for what was refused before', () => {
-    expect(rentalStatesBefore('paying')).toEqual(['asked', 'paying', 'refused'])
-    expect(rentalStatesBefore('paid')).toEqual(['paying'])
-    expect(rentalStatesBefore('asked')).toEqual([])
+    expect(statesBefore(RENTAL_STEPS, 'paying')).toEqual(['asked', 'paying', 'refused'])
+    expect(statesBefore(RENTAL_STEPS, 'paid')).toEqual(['paying'])
+    expect(statesBefore(RENTAL_STEPS, 'asked')).toEqual([])
   })
 
   it('takes an answer of the node in every state', () => {
     for (const to of ['answered', 'refused'] as const) {
-      expect(rentalStatesBefore(to)).toEqual(['asked', 'paying', 'paid', 'answered', 'refused'])
+      expect(statesBefore(RENTAL_STEPS, to)).toEqual(['asked', 'paying', 'paid', 'answered', 'refused'])
     }
   })
 })

@@ -3,13 +3,14 @@ import { sats } from '../../../src/base/amounts.ts'
 import { backoffMs } from '../../../src/base/backoff.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { seededRandom } from '../../../src/base/random.ts'
+import { AGENT_STEPS, canStep } from '../../../src/base/states.ts'
 import { parseAction, readZapTarget } from '../../../src/host/actions/action.ts'
 import { readAnswer } from '../../../src/host/brains/answer.ts'
 import { defaultScript } from '../../../src/host/brains/default-script.ts'
 import { parseLines } from '../../../src/host/brains/grammar.ts'
 import { promptOf } from '../../../src/host/brains/prompt.ts'
 import { parseScript, runScript } from '../../../src/host/brains/script.ts'
-import { allowsTick, canBecome, stateByRunway } from '../../../src/host/lifecycle.ts'
+import { allowsTick, stateByRunway } from '../../../src/host/lifecycle.ts'
 import { type Observation, ofEachFirst, type Quote, saidDigest, topicsOf, withSeen } from '../../../src/host/observation.ts'
 import { judgeAction, MAX_TURNS, type PolicyFacts } from '../../../src/host/policy.ts'
 import { BRAIN_AGAIN, nextDue, nextHeartbeat, type ScheduleFacts, wakes } from '../../../src/host/schedule.ts'
@@ -79,11 +80,11 @@ describe('lifecycle', () => {
 
   it('has no dead state, and none may skip its birth', () => {
     for (const from of ['active', 'low_balance', 'hibernating', 'dormant'] as const) {
-      expect(canBecome(from, 'paused')).toBe(true)
-      expect(canBecome('spawning', from)).toBe(true)
-      expect(canBecome(from, 'spawning')).toBe(false)
+      expect(canStep(AGENT_STEPS, from, 'paused')).toBe(true)
+      expect(canStep(AGENT_STEPS, 'spawning', from)).toBe(true)
+      expect(canStep(AGENT_STEPS, from, 'spawning')).toBe(false)
     }
-    expect(canBecome('dormant', 'active')).toBe(true)
+    expect(canStep(AGENT_STEPS, 'dormant', 'active')).toBe(true)
   })
 
   it('lets only zaps, funding and the owner wake a hibernating agent', () => {

@@ -1,16 +1,16 @@
 /** What goes on by itself: health, scheduled snapshots with retention, freshness, and jobs of kind 5930 in ephemeral runtimes. */
+
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { msats } from '../../../src/base/amounts.ts'
 import { PylonError } from '../../../src/base/errors.ts'
+import { canStep, LEASE_STEPS, RUNTIME_STEPS, statesOf } from '../../../src/base/states.ts'
 import { createRuntimeBackend } from '../../../src/provider/backends/runtime.ts'
 import { freshnessOf, surplusSnapshots } from '../../../src/provider/machines/backups.ts'
 import { type EndedBy, priceOfEnding } from '../../../src/provider/machines/lease-end.ts'
-import { canStepLease } from '../../../src/provider/machines/lease-states.ts'
-import { canStep } from '../../../src/provider/machines/runtime-life.ts'
 import { settle } from '../../../src/provider/sale/machine.ts'
 import { depositOf } from '../../../src/store/money/ledger.ts'
-import { LEASE_STATES } from '../../../src/store/selling/leases.ts'
-import { getRuntime, RUNTIME_STATES } from '../../../src/store/selling/runtimes.ts'
+
+import { getRuntime } from '../../../src/store/selling/runtimes.ts'
 import { owner, World } from './world.ts'
 
 const PROVISION = { command: 'provision', provider: 'incus', protocol: 'acp' } as const
@@ -119,13 +119,13 @@ test('a lease that the node failed costs the time that was had, every split bala
 })
 
 test('every state but the last leads on, and none leads into the first', () => {
-  for (const state of RUNTIME_STATES) {
-    expect(RUNTIME_STATES.some((to) => canStep(state, to))).toBe(state !== 'gone')
-    expect(canStep(state, 'requested')).toBe(false)
+  for (const state of statesOf(RUNTIME_STEPS)) {
+    expect(statesOf(RUNTIME_STEPS).some((to) => canStep(RUNTIME_STEPS, state, to))).toBe(state !== 'gone')
+    expect(canStep(RUNTIME_STEPS, state, 'requested')).toBe(false)
   }
-  for (const state of LEASE_STATES) {
+  for (const state of statesOf(LEASE_STEPS)) {
     // A refunded lease may be paid once more, by a payment that was late: that goes back too.
-    expect(LEASE_STATES.some((to) => canStepLease(state, to))).toBe(true)
-    expect(canStepLease(state, 'quoted')).toBe(false)
+    expect(statesOf(LEASE_STEPS).some((to) => canStep(LEASE_STEPS, state, to))).toBe(true)
+    expect(canStep(LEASE_STEPS, state, 'quoted')).toBe(false)
   }
 })

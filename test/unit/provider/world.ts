@@ -8,6 +8,7 @@ import { PylonError } from '../../../src/base/errors.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { seededRandom } from '../../../src/base/random.ts'
 import { Scope } from '../../../src/base/scope.ts'
+import type { JobState } from '../../../src/base/states.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { matchesAny, tagValue } from '../../../src/nostr/nips/nip01.ts'
 import { parseFeedback } from '../../../src/nostr/nips/nip90-answers.ts'
@@ -19,6 +20,9 @@ import { getJob, type JobRow, transitionsOf } from '../../../src/store/selling/j
 import { type CommitHook, Store } from '../../../src/store/store.ts'
 import { MemoryMint, MemoryWallets } from '../../support/memory-mint.ts'
 import { newestAmong } from '../../support/newest.ts'
+
+/** States of a job in which nothing more happens, unless money arrives late or is held. */
+export const RESTING_STATES: readonly JobState[] = ['refused', 'expired', 'settled', 'failed', 'refunded', 'cancelled']
 
 export const key = (n: number): Signer => createSigner(new Uint8Array(32).fill(n))
 

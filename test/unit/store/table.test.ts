@@ -54,7 +54,20 @@ it('refuses a row that is not as its state says, and leaves out what it has no f
   expect(things.get(sql, { id: 'b' })).toEqual({ ...OPEN, id: 'b' })
 })
 
-it('notes steps', () => {
-  new Steps('steps', 'thing').note(sql, 'a', { from: null, to: 'open', reason: 'made', at: 1 })
-  expect(sql('SELECT * FROM steps').all()).toEqual([{ thing: 'a', from_state: null, to_state: 'open', reason: 'made', at: 1n }])
+it('takes the steps that there are, and no other', () => {
+  const steps = new Steps<'open' | 'done'>('steps', 'thing', { open: ['done'], done: [] })
+  const [made, end] = [
+    { reason: 'made', at: 1 },
+    { reason: 'ended', at: 2 },
+  ]
+  steps.begin(sql, 'a', { to: 'open', ...made })
+  steps.take(sql, 'a', { from: 'open', to: 'done', ...end }, () => true)
+  const never = () => expect.unreachable('nothing is written')
+  expect(() => steps.take(sql, 'a', { from: 'done', to: 'open', ...end }, never)).toThrow(expect.objectContaining({ code: 'internal' }))
+  const moved = () => steps.take(sql, 'a', { from: 'open', to: 'done', ...end }, () => false)
+  expect(moved).toThrow(expect.objectContaining({ code: 'conflict' }))
+  expect(sql('SELECT * FROM steps').all()).toEqual([
+    { thing: 'a', from_state: null, to_state: 'open', reason: 'made', at: 1n },
+    { thing: 'a', from_state: 'open', to_state: 'done', reason: 'ended', at: 2n },
+  ])
 })

@@ -38,7 +38,7 @@ it('forgets the request and the spent proofs of what ended, never the key or the
   await store.write(insertOperation(operation('open')))
   await store.write(insertProofs({ proofs: [proof('y1', 'ended'), proof('y2', 'open')], at: 1000 }))
   const result = { amount_sats: 5 }
-  await store.write(moveOperation({ id: 'ended', from: ['prepared'], to: 'completed', reason: 'done', at: 2000, nextTryAt: null, result }))
+  await store.write(moveOperation({ id: 'ended', to: 'completed', reason: 'done', at: 2000, nextTryAt: null, result }))
   expect(await store.write(sweepMoney({ before: 2000, limit: 10 }))).toBe(0)
   expect(await store.write(sweepMoney({ before: 2001, limit: 10 }))).toBe(1)
   expect(await store.write(sweepMoney({ before: 2001, limit: 10 }))).toBe(0)

@@ -1,15 +1,16 @@
 /** The life of a money operation: legal moves, and what evidence allows. */
 import { describe, expect, it } from 'vitest'
 import { systemRandom } from '../../../../src/base/random.ts'
-import { type Evidence, judge, LEGAL, nextTryMs, statesBefore } from '../../../../src/wallet/operations/machine.ts'
+import { OPERATION_STEPS, statesBefore } from '../../../../src/base/states.ts'
+import { type Evidence, judge, nextTryMs } from '../../../../src/wallet/operations/machine.ts'
 
 const none: Evidence = { inputs: 'none', quote: undefined, restored: 'none', refusal: undefined, outputsTaken: false, oldKeyset: false }
 
 describe('states', () => {
   it('end for good, and fail only after something was sent', () => {
-    expect(LEGAL.completed).toEqual([])
-    expect(LEGAL.failed).toEqual([])
-    expect(statesBefore('failed')).toEqual(['submitted', 'unknown'])
+    expect(OPERATION_STEPS.completed).toEqual([])
+    expect(OPERATION_STEPS.failed).toEqual([])
+    expect(statesBefore(OPERATION_STEPS, 'failed')).toEqual(['submitted', 'unknown'])
   })
 })
 
