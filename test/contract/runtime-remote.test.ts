@@ -2,15 +2,16 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { createDialer, type Dialer } from '../../src/base/dialer.ts'
+import { createDialer } from '../../src/base/dialer.ts'
 import { isPylonError } from '../../src/base/errors.ts'
 import type { ProvisionInput, RuntimeAdapter } from '../../src/runtime/adapter.ts'
 import { decodeRuntimeSpec } from '../../src/runtime/contract/spec.ts'
-import { createFlyAdapter, type FlySettings } from '../../src/runtime/fly/fly-adapter.ts'
-import { createJournal } from '../../src/runtime/journal.ts'
+import { FlyAdapter, type FlySettings } from '../../src/runtime/fly/fly-adapter.ts'
 import { privateSpawnerUrl } from '../../src/runtime/microvm/address.ts'
-import { createMicrovmAdapter, type MicrovmSettings } from '../../src/runtime/microvm/microvm-adapter.ts'
-import { createWorkersAdapter, type WorkersSettings } from '../../src/runtime/workers/workers-adapter.ts'
+import { MicrovmAdapter, type MicrovmSettings } from '../../src/runtime/microvm/microvm-adapter.ts'
+import { createJournal } from '../../src/runtime/remote/journal.ts'
+import type { RemoteDeps } from '../../src/runtime/remote/remote-adapter.ts'
+import { WorkersAdapter, type WorkersSettings } from '../../src/runtime/workers/workers-adapter.ts'
 import {
   BROKER_TOKEN,
   brokerServer,
@@ -21,6 +22,7 @@ import {
   RUNTIME_TOKEN,
   spawnerServer,
 } from '../support/remote-substrates.ts'
+import { testScope } from '../support/scope.ts'
 import { tempDir } from '../support/temp.ts'
 import { runtimeAdapterContract } from './runtime-adapter.ts'
 
@@ -31,10 +33,14 @@ const abilities = { protocols: ['acp', 'pi'], oneShot: false, volumes: false } a
 /** Nobody listens there. */
 const NOWHERE = 'http://127.0.0.1:9'
 
-function dialer(): Dialer {
-  const made = createDialer()
-  onTestFinished(() => made.close())
-  return made
+/** Another process each time, over the same notes. */
+function depsOf(journalDir: string): RemoteDeps {
+  const [dialer, scope] = [createDialer(), testScope()]
+  onTestFinished(async () => {
+    expect(await scope.close()).toEqual([])
+    await dialer.close()
+  })
+  return { dialer, scope, journal: createJournal(journalDir) }
 }
 
 function secretFile(secret: string): string {
@@ -64,17 +70,18 @@ async function fly(more: Partial<FlySettings> = {}) {
     image: 'registry.fly.io/pika-bot:latest',
     tokenFile: secretFile(FLY_TOKEN),
     nodeId: 'node-a',
+    maxInstances: 10,
     ...more,
   }
-  const make = (): RuntimeAdapter => createFlyAdapter(settings, { dialer: dialer(), journal: createJournal(journalDir) })
+  const make = (): RuntimeAdapter => new FlyAdapter(settings, depsOf(journalDir))
   return { server, make, adapter: make() }
 }
 
 async function microvm(version: 1 | 2, more: Partial<MicrovmSettings> = {}) {
   const server = await spawnerServer(version)
   const journalDir = join(tempDir(), 'microvm')
-  const settings = { spawnerUrls: [`${server.url}///`], ...more }
-  const make = (): RuntimeAdapter => createMicrovmAdapter(settings, { dialer: dialer(), journal: createJournal(journalDir) })
+  const settings = { spawnerUrls: [`${server.url}///`], maxInstances: 4, ...more }
+  const make = (): RuntimeAdapter => new MicrovmAdapter(settings, depsOf(journalDir))
   return { server, make, adapter: make() }
 }
 
@@ -88,10 +95,11 @@ async function workers(
     tokenFile: secretFile(BROKER_TOKEN),
     runtimeUrl: runtime.url,
     runtimeTokenFile: secretFile(RUNTIME_TOKEN),
+    maxInstances: 10,
     ...options.settings,
   }
   const journalDir = join(tempDir(), 'workers')
-  const make = (): RuntimeAdapter => createWorkersAdapter(settings, { dialer: dialer(), journal: createJournal(journalDir) })
+  const make = (): RuntimeAdapter => new WorkersAdapter(settings, depsOf(journalDir))
   return { server, runtime, make, adapter: make() }
 }
 
@@ -103,7 +111,7 @@ runtimeAdapterContract('workers', abilities, async () => benchOf(await workers()
 
 describe('fly requests', () => {
   test('create_volume, create_machine and get_machine have the published shape', async () => {
-    const { server, adapter } = await fly({ env: { ANTHROPIC_API_KEY: 'key' } })
+    const { server, adapter } = await fly()
     const { handle, metadata } = await adapter.provision(input({ env: { NOSTR_SECRET_KEY: 'aa'.repeat(32) } }), noAbort)
     const posts = server.requests.filter(({ method }) => method === 'POST')
     expect(posts.map(({ path, auth }) => [path, auth])).toEqual([
@@ -116,7 +124,7 @@ describe('fly requests', () => {
       region: 'iad',
       config: {
         image: 'registry.fly.io/pika-bot:latest',
-        env: { STATE_DIR: '/app/state', NOSTR_SECRET_KEY: 'aa'.repeat(32), ANTHROPIC_API_KEY: 'key', PYLON_PROTOCOL: 'acp' },
+        env: { STATE_DIR: '/app/state', NOSTR_SECRET_KEY: 'aa'.repeat(32), PYLON_PROTOCOL: 'acp' },
         guest: { cpu_kind: 'shared', cpus: 1, memory_mb: 256 },
         mounts: [{ volume: 'vol_1', path: '/app/state' }],
         metadata: { pylon_node: 'node-a', pylon_runtime_id: ID },

@@ -8,14 +8,15 @@ import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import { VERSION } from '../../base/version.ts'
 import type { RuntimeAdapter } from '../../runtime/adapter.ts'
-import { createFlyAdapter } from '../../runtime/fly/fly-adapter.ts'
+import { FlyAdapter } from '../../runtime/fly/fly-adapter.ts'
 import { guestScript } from '../../runtime/guest-script.ts'
 import { createIncusAdapter } from '../../runtime/incus/incus-adapter.ts'
 import type { IncusSettings } from '../../runtime/incus/settings.ts'
-import { createJournal } from '../../runtime/journal.ts'
 import { LocalAdapter } from '../../runtime/local/local-adapter.ts'
-import { createMicrovmAdapter } from '../../runtime/microvm/microvm-adapter.ts'
-import { createWorkersAdapter } from '../../runtime/workers/workers-adapter.ts'
+import { MicrovmAdapter } from '../../runtime/microvm/microvm-adapter.ts'
+import { createJournal } from '../../runtime/remote/journal.ts'
+import type { RemoteDeps } from '../../runtime/remote/remote-adapter.ts'
+import { WorkersAdapter } from '../../runtime/workers/workers-adapter.ts'
 import { guestProgram } from '../launch/guest-program.ts'
 
 export interface SubstrateDeps {
@@ -32,19 +33,19 @@ export interface SubstrateDeps {
 /** One that can't be set up leaves the others running: its reason is logged, and doctor finds it missing. */
 export function createSubstrates(deps: SubstrateDeps): { adapters: RuntimeAdapter[]; problems: { provider: string; reason: string }[] } {
   const { config } = deps
-  const makers: readonly (readonly [string, boolean, () => RuntimeAdapter])[] = [
-    ['incus', config.incus.enabled, () => createIncusAdapter(incusSettings(config, deps.nodePubkey), { scope: deps.scope })],
-    ['local', config.local.enabled, () => localAdapter(deps)],
-    ['microvm', config.microvm.spawner_urls.length > 0, () => microvmAdapter(deps)],
-    ['fly', config.fly.app_name !== '', () => flyAdapter(deps)],
-    ['workers', config.workers.base_url !== '', () => workersAdapter(deps)],
+  const makers: readonly (readonly [string, boolean, (deps: SubstrateDeps) => RuntimeAdapter])[] = [
+    ['incus', config.incus.enabled, ({ scope }) => createIncusAdapter(incusSettings(config, deps.nodePubkey), { scope })],
+    ['local', config.local.enabled, localAdapter],
+    ['microvm', config.microvm.spawner_urls.length > 0, microvmAdapter],
+    ['fly', config.fly.app_name !== '', flyAdapter],
+    ['workers', config.workers.base_url !== '', workersAdapter],
   ]
   const adapters: RuntimeAdapter[] = []
   const problems: { provider: string; reason: string }[] = []
   for (const [provider, isWanted, make] of makers) {
     if (!isWanted) continue
     try {
-      adapters.push(make())
+      adapters.push(make({ ...deps, scope: deps.scope.child(provider) }))
     } catch (error) {
       problems.push({ provider, reason: messageOf(error) })
       deps.logger.error({ provider, reason: messageOf(error) }, 'a substrate of runtimes could not be set up')
@@ -101,25 +102,27 @@ function localAdapter({ config: { local }, dir, scope }: SubstrateDeps): Runtime
   })
 }
 
-function microvmAdapter({ config: { microvm }, dir, dialer }: SubstrateDeps): RuntimeAdapter {
-  const settings = { spawnerUrls: microvm.spawner_urls, maxInstances: microvm.max_instances }
-  return createMicrovmAdapter(settings, { dialer, journal: createJournal(join(dir, 'microvm')) })
+function microvmAdapter(deps: SubstrateDeps): RuntimeAdapter {
+  const { spawner_urls, max_instances } = deps.config.microvm
+  return new MicrovmAdapter({ spawnerUrls: spawner_urls, maxInstances: max_instances }, remoteDeps(deps, 'microvm'))
 }
 
-function flyAdapter({ config: { fly }, dir, dialer, scope, nodePubkey }: SubstrateDeps): RuntimeAdapter {
+function flyAdapter(deps: SubstrateDeps): RuntimeAdapter {
+  const { fly } = deps.config
   const settings = {
     apiBaseUrl: fly.api_base_url,
     appName: fly.app_name,
     region: fly.region,
     image: fly.image,
     tokenFile: fly.token_file,
-    nodeId: nodePubkey,
+    nodeId: deps.nodePubkey,
     maxInstances: fly.max_instances,
   }
-  return createFlyAdapter(settings, { dialer, clock: scope.clock, journal: createJournal(join(dir, 'fly')) })
+  return new FlyAdapter(settings, remoteDeps(deps, 'fly'))
 }
 
-function workersAdapter({ config: { workers }, dir, dialer }: SubstrateDeps): RuntimeAdapter {
+function workersAdapter(deps: SubstrateDeps): RuntimeAdapter {
+  const { workers } = deps.config
   const settings = {
     baseUrl: workers.base_url,
     maxInstances: workers.max_instances,
@@ -127,5 +130,9 @@ function workersAdapter({ config: { workers }, dir, dialer }: SubstrateDeps): Ru
     ...(workers.runtime_url === '' ? {} : { runtimeUrl: workers.runtime_url }),
     ...(workers.runtime_token_file === '' ? {} : { runtimeTokenFile: workers.runtime_token_file }),
   }
-  return createWorkersAdapter(settings, { dialer, journal: createJournal(join(dir, 'workers')) })
+  return new WorkersAdapter(settings, remoteDeps(deps, 'workers'))
+}
+
+function remoteDeps({ dir, dialer, scope }: SubstrateDeps, name: string): RemoteDeps {
+  return { dialer, scope, journal: createJournal(join(dir, name)) }
 }

@@ -1,35 +1,38 @@
 /** Runtimes as Fly Machines: a volume and a machine each, both gone after teardown, and no volume without its machine. */
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
-import type { Clock } from '../../base/clock.ts'
-import type { Dialer } from '../../base/dialer.ts'
-import { messageOf, PylonError } from '../../base/errors.ts'
+import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
-import type { AdapterProbe, Capacity, Provisioned, ProvisionInput, Readiness, RuntimeAdapter, RuntimeHandle } from '../adapter.ts'
-import { assertAgentRequest } from '../agent-request.ts'
+import type { ProvisionInput, Readiness, RuntimeHandle } from '../adapter.ts'
 import { PROTOCOLS } from '../contract/prompt.ts'
-import { shapeError } from '../contract/spec.ts'
-import type { Journal } from '../journal.ts'
-import { Once } from '../remote-http.ts'
-import { exists, type FlyApp, type Machine, MachinesApi } from './machines-api.ts'
+import { DONE, Remote } from '../remote/remote.ts'
+import { type Made, RemoteAdapter, type RemoteDeps } from '../remote/remote-adapter.ts'
 
-export interface FlySettings extends FlyApp {
+export interface FlySettings {
+  /** `https://api.machines.dev`. */
+  readonly apiBaseUrl: string
+  readonly appName: string
   readonly region: string
   readonly image: string
+  /** Holds the API token. */
+  readonly tokenFile: string
   /** Names this node on what it makes, so that two nodes of one app leave each other's alone. */
   readonly nodeId: string
-  /** Given to every machine beside the request's own: model keys. */
-  readonly env?: Readonly<Record<string, string>>
-  /** Machines at most; default 10. */
-  readonly maxInstances?: number
-  readonly defaults?: { readonly vcpus: number; readonly memoryMib: number; readonly diskGib: number }
+  /** Machines at most. */
+  readonly maxInstances: number
 }
 
 const DEFAULTS = { vcpus: 1, memoryMib: 256, diskGib: 1 }
-const DEFAULT_MAX_INSTANCES = 10
 const STATE_DIR = '/app/state'
 const NODE_LABEL = 'pylon_node'
 const RUNTIME_LABEL = 'pylon_runtime_id'
+/** The wait endpoint holds the answer back so long at most. */
+const WAIT_SECS = 10
+const MAX_LIST_BYTES = 16 * 1024 * 1024
+/** A volume is let go of some time after its machine. */
+const VOLUME_ATTEMPTS = 8
+const VOLUME_PAUSE_MS = 1000
+const GONE_STATES = new Set(['destroyed', 'destroying', 'pending_destroy', 'replaced'])
 
 const handleShape = z.strictObject({
   runtime_id: z.string(),
@@ -46,232 +49,240 @@ const paramsShape = z.strictObject({
     .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be a machine name')
     .optional(),
 })
+type FlyParams = z.output<typeof paramsShape>
 
-/** @throws config_invalid for settings that no machine can be made with */
-export function createFlyAdapter(
-  settings: FlySettings,
-  deps: { readonly dialer: Dialer; readonly journal: Journal; readonly clock?: Clock },
-): RuntimeAdapter {
-  for (const [key, value] of [
-    ['image', settings.image],
-    ['token_file', settings.tokenFile],
-  ] as const) {
-    if (value.trim() === '') throw new PylonError('config_invalid', `runtimes.fly.${key} is empty: set it, or empty runtimes.fly.app_name.`)
-  }
-  const fly = new Fly(new MachinesApi(settings, deps.dialer, deps.clock), settings, deps.journal)
-  const provisioning = new Once<Provisioned>()
+// Whatever else Fly says of them is not ours to depend on.
+const volumeShape = z.looseObject({ id: z.string(), name: z.string().optional(), state: z.string().optional() })
+const machineShape = z.looseObject({
+  id: z.string(),
+  state: z.string().optional(),
+  config: z
+    .looseObject({
+      metadata: z.record(z.string(), z.string()).default({}),
+      env: z.record(z.string(), z.string()).default({}),
+      mounts: z.array(z.looseObject({ volume: z.string().optional() })).default([]),
+    })
+    .prefault({}),
+  checks: z.array(z.looseObject({ name: z.string().optional(), status: z.string() })).optional(),
+})
+type Machine = z.output<typeof machineShape>
 
-  return {
-    provider: 'fly',
-    probe: () => fly.probe(),
-    capacity: () => fly.capacity(),
-    assertPossible: async (input) => void decodeRequest(input),
-    provision: (input, signal) => provisioning.do(input.runtimeId, () => fly.provision(input, signal)),
-    readiness: (raw, signal) => fly.readiness(decodeHandle(raw), signal),
-    processWelcome: async () => ({ processed: false, reason: 'fly runtime does not require explicit welcome hook' }),
-    teardown: (raw, { keepVolume }) => fly.teardown(decodeHandle(raw), keepVolume),
-    recover: (raw, signal) => fly.recover(decodeHandle(raw), signal),
-    listOwned: () => fly.listOwned(),
-  }
-}
-
-function decodeHandle(raw: RuntimeHandle): FlyHandle {
-  const parsed = handleShape.safeParse(raw)
-  if (parsed.success) return parsed.data
-  throw new PylonError('internal', 'This is no handle of a Fly runtime.')
-}
-
-/** @throws runtime_unsupported, spec_mount_refused, invalid_request */
-function decodeRequest(input: ProvisionInput): z.output<typeof paramsShape> {
-  assertAgentRequest('fly', input)
-  const params = paramsShape.safeParse(input.params ?? {})
-  if (!params.success) throw shapeError('The fly parameters', 'invalid_request', params.error)
-  return params.data
-}
-
-class Fly {
-  readonly #api: MachinesApi
+export class FlyAdapter extends RemoteAdapter<FlyHandle, FlyParams, Machine> {
   readonly #settings: FlySettings
-  /** Provisions that are under way: a crash between volume and machine leaves a volume that only this tells from a kept one. */
-  readonly #journal: Journal
+  readonly #api: Remote
 
-  constructor(api: MachinesApi, settings: FlySettings, journal: Journal) {
-    this.#api = api
-    this.#settings = settings
-    this.#journal = journal
-  }
-
-  async probe(): Promise<AdapterProbe> {
-    try {
-      await this.#api.machines()
-      return { usable: true, isolated: true }
-    } catch (error) {
-      const nextStep = 'Write a token of `fly tokens create deploy` to runtimes.fly.token_file and check runtimes.fly.app_name.'
-      return { usable: false, isolated: true, reason: messageOf(error), nextStep }
+  /** @throws config_invalid for settings that no machine can be made with */
+  constructor(settings: FlySettings, deps: RemoteDeps) {
+    const { apiBaseUrl, appName, image, tokenFile, maxInstances } = settings
+    for (const [key, value] of Object.entries({ image, token_file: tokenFile })) {
+      if (value.trim() === '')
+        throw new PylonError('config_invalid', `runtimes.fly.${key} is empty: set it, or empty runtimes.fly.app_name.`)
     }
-  }
-
-  async capacity(): Promise<Capacity> {
-    const used = (await this.#api.machines()).filter((machine) => this.#isOurs(machine)).length
-    const { vcpus, memoryMib } = { ...DEFAULTS, ...this.#settings.defaults }
-    const instances = this.#settings.maxInstances ?? DEFAULT_MAX_INSTANCES
-    const left = Math.max(0, instances - used)
-    return {
-      instances,
-      vcpus: instances * vcpus,
-      memoryMib: instances * memoryMib,
-      free: { instances: left, vcpus: left * vcpus, memoryMib: left * memoryMib },
-    }
-  }
-
-  async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
-    const { name } = decodeRequest(input)
-    const existing = await this.#find(input.runtimeId, signal)
-    if (existing.machine !== undefined) {
-      const volumeId = existing.machine.config?.mounts?.[0]?.volume ?? existing.volumeId
-      return this.#provisioned(input, existing.machine.id, volumeId ?? '')
-    }
-    if (existing.volumeId === undefined) this.#journal.put(input.runtimeId, { protocol: input.protocol })
-    let volumeId = existing.volumeId
-    try {
-      volumeId ??= (await this.#api.createVolume(this.#volumeBody(input), signal)).id
-      const machine = await this.#api.createMachine(this.#machineBody(input, volumeId, name), signal)
-      this.#journal.delete(input.runtimeId)
-      return this.#provisioned(input, machine.id, volumeId)
-    } catch (error) {
-      await this.#undo(input.runtimeId, existing.volumeId, error)
-      throw error
-    }
-  }
-
-  async readiness(handle: FlyHandle, signal: AbortSignal): Promise<Readiness> {
-    try {
-      let machine = await this.#api.machine(handle.machine_id, signal)
-      if (machine.state === 'created' || machine.state === 'starting') {
-        await this.#api.waitStarted(handle.machine_id, signal)
-        machine = await this.#api.machine(handle.machine_id, signal)
-      }
-      return judge(machine)
-    } catch (error) {
-      if (error instanceof PylonError && error.code === 'runtime_unreachable') return { state: 'unreachable', message: error.message }
-      throw error
-    }
-  }
-
-  async recover(handle: FlyHandle, signal: AbortSignal): Promise<void> {
-    const machine = await this.#api.machine(handle.machine_id, signal)
-    await this.#api.begin(machine.state === 'started' ? 'restart' : 'start', handle.machine_id, signal)
-  }
-
-  async teardown(handle: FlyHandle, keepVolume: boolean): Promise<Json> {
-    if (handle.machine_id !== '') await this.#api.removeMachine(handle.machine_id)
-    if (!keepVolume && handle.volume_id !== '') await this.#api.removeVolume(handle.volume_id)
-    this.#journal.delete(handle.runtime_id)
-    return {
-      teardown: 'deleted',
-      machine_id: handle.machine_id,
-      volume_id: handle.volume_id,
-      app_name: handle.app_name,
-      ...(keepVolume ? { kept_volume: handle.volume_id } : {}),
-    }
-  }
-
-  /** Machines of this node, and volumes whose provision was cut short. */
-  async listOwned(): Promise<readonly { runtimeId: string; handle: RuntimeHandle }[]> {
-    const machines = (await this.#api.machines()).filter((machine) => this.#isOurs(machine))
-    const owned = new Map(
-      machines.map((machine) => {
-        const runtimeId = machine.config?.metadata?.[RUNTIME_LABEL] ?? ''
-        const protocol = PROTOCOLS.find((one) => one === machine.config?.env?.['PYLON_PROTOCOL']) ?? null
-        return [runtimeId, this.#handle(runtimeId, machine.id, machine.config?.mounts?.[0]?.volume ?? '', protocol)]
-      }),
+    super(
+      {
+        provider: 'fly',
+        handle: handleShape,
+        params: paramsShape,
+        size: { ...DEFAULTS, instances: maxInstances },
+        nextStep: 'Write a token of `fly tokens create deploy` to runtimes.fly.token_file and check runtimes.fly.app_name.',
+        noWelcome: 'fly runtime does not require explicit welcome hook',
+      },
+      deps,
     )
-    const cutShort = this.#journal.entries().filter(({ runtimeId }) => !owned.has(runtimeId))
-    const volumes = cutShort.length === 0 ? [] : await this.#api.volumes()
+    this.#settings = settings
+    this.#api = new Remote({
+      dialer: deps.dialer,
+      baseUrl: `${apiBaseUrl.replace(/\/+$/, '')}/v1/apps/${encodeURIComponent(appName)}`,
+      name: 'Fly Machines API',
+      nextStep: `Check runtimes.fly.api_base_url and the network: curl -i ${apiBaseUrl}`,
+      token: { file: tokenFile, of: 'Fly (runtimes.fly.token_file)' },
+      signal: this.scope.signal,
+    })
+  }
+
+  async recover(raw: RuntimeHandle, signal: AbortSignal): Promise<void> {
+    const handle = this.handleOf(raw)
+    const verb = this.present(handle, await this.#machine(handle, signal)).state === 'started' ? 'restart' : 'start'
+    await this.#api.ask(`${verb} machine`, DONE, `POST ${pathOf(handle)}/${verb}`, { signal })
+  }
+
+  /** Machines of this node, and volumes whose provision was cut short: a crash in between leaves one that only the journal tells from a kept one. */
+  override async listOwned(): Promise<readonly { runtimeId: string; handle: RuntimeHandle }[]> {
+    const owned = new Map((await this.#machines()).map((machine) => [machine.config.metadata[RUNTIME_LABEL] ?? '', this.#handle(machine)]))
+    const cutShort = this.journal.entries().filter(({ runtimeId }) => !owned.has(runtimeId))
+    const volumes = cutShort.length === 0 ? [] : await this.#volumes()
     for (const { runtimeId } of cutShort) {
-      const volume = volumes.find((one) => one.name === this.#volumeName(runtimeId) && exists(one))
-      if (volume !== undefined) owned.set(runtimeId, this.#handle(runtimeId, '', volume.id, null))
+      const volume = volumes.find(({ name }) => name === this.#volumeName(runtimeId))
+      const rest = { runtime_id: runtimeId, machine_id: '', app_name: this.#settings.appName, protocol: null }
+      if (volume !== undefined) owned.set(runtimeId, { ...rest, volume_id: volume.id })
     }
     return [...owned].map(([runtimeId, handle]) => ({ runtimeId, handle }))
   }
 
+  protected async look() {
+    await this.#machines()
+    return {}
+  }
+
+  protected override async used(): Promise<number> {
+    return (await this.#machines()).length
+  }
+
+  protected async make(input: ProvisionInput, { name }: FlyParams, signal: AbortSignal): Promise<Made<FlyHandle>> {
+    const { machine: found, volumeId: former } = await this.#find(input.runtimeId, signal)
+    if (found !== undefined) return this.#made(found)
+    if (former === undefined) this.journal.put(input.runtimeId, { protocol: input.protocol })
+    try {
+      const body = this.#volumeBody(input)
+      const volumeId = former ?? (await this.#api.ask('create volume', volumeShape, 'POST /volumes', { body, signal })).id
+      const machine = this.#machineBody(input, volumeId, name)
+      const { id } = await this.#api.ask('create machine', machineShape, 'POST /machines', { body: machine, signal })
+      this.journal.delete(input.runtimeId)
+      return this.#made({ id, config: { ...machine.config, mounts: [{ volume: volumeId }] } })
+    } catch (error) {
+      await this.#undo(input.runtimeId, former, error)
+      throw error
+    }
+  }
+
+  /** Fly holds the answer back until the machine runs, for a while: no polling of ours. */
+  protected async see(handle: FlyHandle, signal: AbortSignal): Promise<Machine | undefined> {
+    const machine = await this.#machine(handle, signal)
+    if (machine?.state !== 'created' && machine?.state !== 'starting') return machine
+    const timeoutMs = (WAIT_SECS + 10) * 1000
+    await this.#api.send(`GET ${pathOf(handle)}/wait?state=started&timeout=${WAIT_SECS}`, { timeoutMs, signal })
+    return await this.#machine(handle, signal)
+  }
+
+  protected judge({ state, checks }: Machine): Readiness {
+    switch (state) {
+      case 'started': {
+        const failing = checks?.find(({ status }) => status !== 'passing')
+        if (failing !== undefined) return { state: 'starting', message: `the check ${failing.name ?? ''} is ${failing.status}` }
+        return { state: 'ready', message: 'the machine is started' }
+      }
+      case 'stopping':
+      case 'stopped':
+      case 'suspended':
+        return { state: 'stopped', message: `the machine is ${state}` }
+      case 'failed':
+        return { state: 'failed', message: 'Fly says that the machine failed' }
+      default:
+        return { state: 'starting', message: `the machine is ${state ?? 'in no known state'}` }
+    }
+  }
+
+  protected where({ machine_id, volume_id, app_name }: FlyHandle) {
+    return { machine_id, volume_id, app_name }
+  }
+
+  protected async remove(handle: FlyHandle, keepVolume: boolean) {
+    if (handle.machine_id !== '') await this.#removeMachine(handle)
+    if (keepVolume) return { kept_volume: handle.volume_id }
+    if (handle.volume_id !== '') await this.#removeVolume(handle.volume_id)
+    return {}
+  }
+
   /** Removes what a failed provision made, also where the answer about it was lost; a volume that was there before stays. */
-  async #undo(runtimeId: string, formerVolume: string | undefined, cause: unknown): Promise<void> {
+  async #undo(runtimeId: string, former: string | undefined, cause: unknown): Promise<void> {
     try {
       const { machine, volumeId } = await this.#find(runtimeId)
-      if (machine !== undefined) await this.#api.removeMachine(machine.id)
-      if (volumeId !== undefined && volumeId !== formerVolume) await this.#api.removeVolume(volumeId)
-      this.#journal.delete(runtimeId)
+      if (machine !== undefined) await this.#removeMachine(this.#handle(machine))
+      if (volumeId !== undefined && volumeId !== former) await this.#removeVolume(volumeId)
+      this.journal.delete(runtimeId)
     } catch (error) {
-      throw new PylonError(
-        'runtime_failed',
-        `${messageOf(cause)} And what was made could not be removed (${messageOf(error)}): fly machine list, fly volumes list -a ${this.#settings.appName}`,
-        { cause },
-      )
+      const look = `fly machine list, fly volumes list -a ${this.#settings.appName}`
+      const words = `${messageOf(cause)} And what was made could not be removed (${messageOf(error)}): ${look}`
+      throw new PylonError('runtime_failed', words, { cause })
     }
   }
 
-  #volumeBody(input: ProvisionInput): Json {
-    return {
-      name: this.#volumeName(input.runtimeId),
-      region: this.#settings.region,
-      size_gb: input.spec.resources.root_disk_gib ?? this.#settings.defaults?.diskGib ?? DEFAULTS.diskGib,
+  /** Stopped first, so that its guest can end; force takes whatever is left. */
+  async #removeMachine(handle: FlyHandle): Promise<void> {
+    await this.#api.send(`POST ${pathOf(handle)}/stop`)
+    await this.#api.find('delete machine', DONE, `DELETE ${pathOf(handle)}?force=true`)
+  }
+
+  async #removeVolume(id: string): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#api.find('delete volume', DONE, `DELETE /volumes/${encodeURIComponent(id)}`)
+        return
+      } catch (error) {
+        if (attempt === VOLUME_ATTEMPTS || !isPylonError(error, 'runtime_failed')) throw error
+        await this.scope.sleep(VOLUME_PAUSE_MS)
+      }
     }
   }
 
-  #machineBody(input: ProvisionInput, volumeId: string, name: string | undefined): Json {
-    const { resources, entry_command } = input.spec
+  async #machine(handle: FlyHandle, signal: AbortSignal): Promise<Machine | undefined> {
+    const machine = await this.#api.find('get machine', machineShape, `GET ${pathOf(handle)}`, { signal })
+    return machine !== undefined && exists(machine) ? machine : undefined
+  }
+
+  /** Of this node. */
+  async #machines(signal?: AbortSignal): Promise<Machine[]> {
+    const machines = await this.#api.ask('list machines', z.array(machineShape), 'GET /machines', { signal, maxBytes: MAX_LIST_BYTES })
+    return machines.filter((machine) => machine.config.metadata[NODE_LABEL] === this.#settings.nodeId && exists(machine))
+  }
+
+  async #volumes(signal?: AbortSignal) {
+    const volumes = await this.#api.ask('list volumes', z.array(volumeShape), 'GET /volumes', { signal, maxBytes: MAX_LIST_BYTES })
+    return volumes.filter(exists)
+  }
+
+  async #find(runtimeId: string, signal?: AbortSignal): Promise<{ machine: Machine | undefined; volumeId: string | undefined }> {
+    const machine = (await this.#machines(signal)).find(({ config }) => config.metadata[RUNTIME_LABEL] === runtimeId)
+    const volume = (await this.#volumes(signal)).find(({ name }) => name === this.#volumeName(runtimeId))
+    return { machine, volumeId: volume?.id }
+  }
+
+  #made(machine: Pick<Machine, 'id' | 'config'>): Made<FlyHandle> {
+    const { region } = this.#settings
+    return { handle: this.#handle(machine), region, metadata: { region } }
+  }
+
+  #handle({ id, config: { metadata, env, mounts } }: Pick<Machine, 'id' | 'config'>): FlyHandle {
     return {
-      name: name ?? `agent-${suffixOf(input.runtimeId)}`,
-      region: this.#settings.region,
+      runtime_id: metadata[RUNTIME_LABEL] ?? '',
+      machine_id: id,
+      volume_id: mounts[0]?.volume ?? '',
+      app_name: this.#settings.appName,
+      protocol: PROTOCOLS.find((one) => one === env['PYLON_PROTOCOL']) ?? null,
+    }
+  }
+
+  #volumeBody({ runtimeId, spec }: ProvisionInput): Json {
+    const size_gb = spec.resources.root_disk_gib ?? DEFAULTS.diskGib
+    return { name: this.#volumeName(runtimeId), region: this.#settings.region, size_gb }
+  }
+
+  #machineBody({ runtimeId, ownerPubkey, protocol, env, spec }: ProvisionInput, volume: string, name: string | undefined) {
+    const { image, region, nodeId } = this.#settings
+    const { resources, entry_command, policies } = spec
+    return {
+      name: name ?? `agent-${suffixOf(runtimeId)}`,
+      region,
       config: {
-        image: this.#settings.image,
+        image,
         env: {
-          ...this.#settings.env,
-          ...input.env,
+          ...env,
           STATE_DIR,
-          PYLON_RUNTIME_ID: input.runtimeId,
-          PYLON_OWNER_PUBKEY: input.ownerPubkey,
-          ...(input.protocol === null ? {} : { PYLON_PROTOCOL: input.protocol }),
+          PYLON_RUNTIME_ID: runtimeId,
+          PYLON_OWNER_PUBKEY: ownerPubkey,
+          ...(protocol === null ? {} : { PYLON_PROTOCOL: protocol }),
           ...(entry_command === undefined ? {} : { PYLON_ENTRY_COMMAND: entry_command }),
         },
         guest: {
           cpu_kind: 'shared',
-          cpus: resources.vcpu_count ?? this.#settings.defaults?.vcpus ?? DEFAULTS.vcpus,
-          memory_mb: resources.memory_mib ?? this.#settings.defaults?.memoryMib ?? DEFAULTS.memoryMib,
+          cpus: resources.vcpu_count ?? DEFAULTS.vcpus,
+          memory_mb: resources.memory_mib ?? DEFAULTS.memoryMib,
         },
-        mounts: [{ volume: volumeId, path: STATE_DIR }],
-        metadata: { [NODE_LABEL]: this.#settings.nodeId, [RUNTIME_LABEL]: input.runtimeId },
-        restart: { policy: { never: 'no', on_failure: 'on-failure', always: 'always' }[input.spec.policies.restart_policy] },
+        mounts: [{ volume, path: STATE_DIR }],
+        metadata: { [NODE_LABEL]: nodeId, [RUNTIME_LABEL]: runtimeId },
+        restart: { policy: { never: 'no', on_failure: 'on-failure', always: 'always' }[policies.restart_policy] },
       },
     }
-  }
-
-  #provisioned(input: ProvisionInput, machineId: string, volumeId: string): Provisioned {
-    const { appName, region } = this.#settings
-    return {
-      handle: this.#handle(input.runtimeId, machineId, volumeId, input.protocol),
-      region,
-      protocols: input.protocol === null ? [] : [...PROTOCOLS],
-      metadata: { machine_id: machineId, volume_id: volumeId, app_name: appName, region },
-    }
-  }
-
-  #handle(runtimeId: string, machineId: string, volumeId: string, protocol: FlyHandle['protocol']): FlyHandle {
-    return { runtime_id: runtimeId, machine_id: machineId, volume_id: volumeId, app_name: this.#settings.appName, protocol }
-  }
-
-  async #find(runtimeId: string, signal?: AbortSignal): Promise<{ machine?: Machine; volumeId?: string }> {
-    const machine = (await this.#api.machines(signal)).find(
-      (one) => this.#isOurs(one) && one.config?.metadata?.[RUNTIME_LABEL] === runtimeId && exists(one),
-    )
-    const name = this.#volumeName(runtimeId)
-    const volume = (await this.#api.volumes(signal)).find((one) => one.name === name && exists(one))
-    return { ...(machine === undefined ? {} : { machine }), ...(volume === undefined ? {} : { volumeId: volume.id }) }
-  }
-
-  #isOurs(machine: Machine): boolean {
-    return machine.config?.metadata?.[NODE_LABEL] === this.#settings.nodeId && exists(machine)
   }
 
   /** Fly's volumes have no labels: the name says whose. At most 30 of a-z 0-9 _ */
@@ -281,23 +292,12 @@ class Fly {
   }
 }
 
-function judge(machine: Machine): Readiness {
-  switch (machine.state) {
-    case 'started': {
-      const failing = machine.checks?.find(({ status }) => status !== 'passing')
-      if (failing !== undefined) return { state: 'starting', message: `the check ${failing.name ?? ''} is ${failing.status}` }
-      return { state: 'ready', message: 'the machine is started' }
-    }
-    case 'stopping':
-    case 'stopped':
-    case 'suspended':
-      return { state: 'stopped', message: `the machine is ${machine.state}` }
-    case 'failed':
-      return { state: 'failed', message: 'Fly says that the machine failed' }
-    default:
-      return { state: 'starting', message: `the machine is ${machine.state ?? 'in no known state'}` }
-  }
+/** Whether Fly still counts it as one that is there. */
+function exists({ state }: { readonly state?: string | undefined }): boolean {
+  return !GONE_STATES.has(state ?? '')
 }
+
+const pathOf = ({ machine_id }: FlyHandle) => `/machines/${encodeURIComponent(machine_id)}` as const
 
 function suffixOf(runtimeId: string): string {
   return /[0-9a-f]{16}$/.exec(runtimeId)?.[0] ?? createHash('sha256').update(runtimeId).digest('hex').slice(0, 16)

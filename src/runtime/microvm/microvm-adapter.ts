@@ -1,50 +1,31 @@
 /** Runtimes as MicroVMs of a vm-spawner, over its HTTP API in both versions; requests pick only among the spawners of the owner. */
 import { z } from 'zod'
-import type { Dialer } from '../../base/dialer.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
-import type { AdapterProbe, Capacity, Provisioned, ProvisionInput, RuntimeAdapter, RuntimeHandle } from '../adapter.ts'
-import { assertAgentRequest } from '../agent-request.ts'
+import type { BackupState, Capacity, ProvisionInput, Readiness, RuntimeHandle, Snapshot } from '../adapter.ts'
 import { PROTOCOLS } from '../contract/prompt.ts'
-import { shapeError } from '../contract/spec.ts'
-import type { Journal } from '../journal.ts'
-import { Once } from '../remote-http.ts'
+import { type Made, RemoteAdapter, type RemoteDeps } from '../remote/remote-adapter.ts'
 import { privateSpawnerUrl } from './address.ts'
-import { Spawner } from './spawner.ts'
+import { Spawner, type Vm } from './spawner.ts'
 
 export interface MicrovmSettings {
   /** Each a private address; requests that name none get the first that answers. */
   readonly spawnerUrls: readonly string[]
-  readonly flakeRef?: string
-  readonly devShell?: string
-  readonly spawnVariant?: SpawnVariant
-  readonly vcpus?: number
-  readonly memoryMib?: number
-  readonly ttlSecs?: number
-  /** At least 10 s; default 60 s. */
-  readonly createTimeoutMs?: number
-  /** What runs in the guest; default: the agent that the image of the spawner brings. */
-  readonly guestCommand?: string
-  /** VMs at most where the spawner does not say; default 4. */
-  readonly maxInstances?: number
+  /** VMs at most where the spawner does not say. */
+  readonly maxInstances: number
 }
 
-const VARIANTS = ['prebuilt', 'prebuilt-cow', 'legacy'] as const
-type SpawnVariant = (typeof VARIANTS)[number]
-
+/** What version 1 is asked for where the request does not say. */
 const DEFAULTS = {
-  flakeRef: 'github:sledtools/pika',
-  devShell: 'default',
-  spawnVariant: 'prebuilt-cow',
-  vcpus: 1,
-  memoryMib: 1024,
+  flake_ref: 'github:sledtools/pika',
+  dev_shell: 'default',
+  spawn_variant: 'prebuilt-cow',
   // The longest that spawners take: a lease is ended by its node, and this only what the node lost sight of.
-  ttlSecs: 86_400,
-  createTimeoutMs: 60_000,
-  guestCommand: 'bash /workspace/pika-agent/start-agent.sh',
-  maxInstances: 4,
+  ttl_seconds: 86_400,
 } as const
-const MIN_CREATE_MS = 10_000
+const SIZE = { vcpus: 1, memoryMib: 1024 }
+/** The agent that the image of the spawner brings. */
+const GUEST_COMMAND = 'bash /workspace/pika-agent/start-agent.sh'
 /** Where the files of the autostart are put, below the guest's root. */
 const GUEST_DIR = 'workspace/pylon'
 
@@ -56,87 +37,141 @@ const handleShape = z.strictObject({
 })
 type MicrovmHandle = z.output<typeof handleShape>
 
+/** Left blank it is what is set: what it runs is the owner's to say. */
+const fixed = (value: string) =>
+  z
+    .string()
+    .refine((asked) => ['', value].includes(asked.trim()), 'is set by the owner of the node')
+    .optional()
+
 const paramsShape = z.strictObject({
-  spawner_url: z.string().max(2048).optional(),
-  spawn_variant: z.enum(VARIANTS).optional(),
-  flake_ref: z.string().max(1024).optional(),
-  dev_shell: z.string().max(256).optional(),
+  spawner_url: z.string().max(2048).default(''),
+  spawn_variant: z.enum(['prebuilt', 'prebuilt-cow', 'legacy']).optional(),
+  flake_ref: fixed(DEFAULTS.flake_ref),
+  dev_shell: fixed(DEFAULTS.dev_shell),
   cpu: z.int().min(1).max(16).optional(),
   memory_mb: z.int().min(512).max(65_536).optional(),
   ttl_seconds: z.int().min(60).max(86_400).optional(),
 })
 type MicrovmParams = z.output<typeof paramsShape>
 
-/** @throws address_refused for a spawner that is not on a private network */
-export function createMicrovmAdapter(
-  settings: MicrovmSettings,
-  deps: { readonly dialer: Dialer; readonly journal: Journal },
-): RuntimeAdapter {
-  const spawners = new Map(
-    settings.spawnerUrls.map(privateSpawnerUrl).map((url) => {
-      deps.dialer.allow(url)
-      return [url, new Spawner(url, deps.dialer)]
-    }),
-  )
-  if (spawners.size === 0) throw new PylonError('config_invalid', 'runtimes.microvm.spawner_urls lists no spawner: name one.')
-  const microvm = new Microvm({ ...DEFAULTS, ...settings }, spawners, deps.journal)
-  const provisioning = new Once<Provisioned>()
-  const at = (raw: RuntimeHandle) => microvm.at(raw)
-
-  return {
-    provider: 'microvm',
-    probe: () => microvm.probe(),
-    capacity: () => microvm.capacity(),
-    assertPossible: async (input) => void (await microvm.living(microvm.decodeRequest(input).spawners)),
-    provision: (input, signal) => provisioning.do(input.runtimeId, () => microvm.provision(input, signal)),
-    async readiness(raw, signal) {
-      const { spawner, handle } = at(raw)
-      return spawner.readiness(handle.vm_id, signal)
-    },
-    processWelcome: async () => ({ processed: false, reason: 'microvm runtime receives welcome through relay flow' }),
-    teardown: async (raw, { keepVolume }) => microvm.teardown(raw, keepVolume),
-    async recover(raw, signal) {
-      const { spawner, handle } = at(raw)
-      await spawner.act('recover', handle.vm_id, signal)
-    },
-    async restore(raw, name, signal) {
-      const { spawner, handle } = at(raw)
-      const latest = (await spawner.backup(handle.vm_id)).snapshots?.[0]
-      if (latest === undefined) throw new PylonError('runtime_failed', `The spawner has no recovery point of ${handle.vm_id}.`)
-      if (name !== undefined && name !== latest.name) {
-        throw new PylonError('runtime_unsupported', `A vm-spawner restores only the latest recovery point, which is ${latest.name}.`)
-      }
-      await spawner.act('restore', handle.vm_id, signal)
-      return latest
-    },
-    async listSnapshots(raw) {
-      const { spawner, handle } = at(raw)
-      return (await spawner.backup(handle.vm_id)).snapshots ?? []
-    },
-    async backupStatus(raw) {
-      const { spawner, handle } = at(raw)
-      return spawner.backup(handle.vm_id)
-    },
-    listOwned: async () => microvm.listOwned(),
-  }
-}
-
-class Microvm {
-  readonly #settings: Required<MicrovmSettings>
+export class MicrovmAdapter extends RemoteAdapter<MicrovmHandle, MicrovmParams, Vm> {
   readonly #spawners: ReadonlyMap<string, Spawner>
-  /** Spawners know no name of ours: which VM is which runtime's is remembered here. */
-  readonly #journal: Journal
 
-  constructor(settings: Required<MicrovmSettings>, spawners: ReadonlyMap<string, Spawner>, journal: Journal) {
-    this.#settings = settings
-    this.#spawners = spawners
-    this.#journal = journal
+  /** @throws address_refused for a spawner that is not on a private network */
+  constructor({ spawnerUrls, maxInstances }: MicrovmSettings, deps: RemoteDeps) {
+    super(
+      {
+        provider: 'microvm',
+        handle: handleShape,
+        params: paramsShape,
+        size: { ...SIZE, instances: maxInstances },
+        nextStep: nextStepFor(spawnerUrls),
+        noWelcome: 'microvm runtime receives welcome through relay flow',
+      },
+      deps,
+    )
+    const urls = spawnerUrls.map(privateSpawnerUrl)
+    this.#spawners = new Map(urls.map((url) => [url, new Spawner(url, deps.dialer, this.scope.signal)]))
+    if (urls.length === 0) throw new PylonError('config_invalid', 'runtimes.microvm.spawner_urls lists no spawner: name one.')
   }
 
-  at(raw: RuntimeHandle): { spawner: Spawner; handle: MicrovmHandle } {
-    const parsed = handleShape.safeParse(raw)
-    if (!parsed.success) throw new PylonError('internal', 'This is no handle of a MicroVM.')
-    return { spawner: this.#choose(parsed.data.spawner_url), handle: parsed.data }
+  /** One that does not answer has nothing to give, and takes nothing from the others. */
+  override async capacity(): Promise<Capacity> {
+    const asked = await Promise.allSettled([...this.#spawners.values()].map((spawner) => spawner.capacity()))
+    const told = asked.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
+    if (told.length === 0) throw asked.find((one) => one.status === 'rejected')?.reason
+    const unknown = await super.capacity()
+    return told.map((one) => one ?? unknown).reduce((a, b) => ({ ...sum(a, b), free: sum(a.free, b.free) }))
+  }
+
+  override async assertPossible(input: ProvisionInput): Promise<void> {
+    await this.#living(this.decode(input))
+  }
+
+  async recover(raw: RuntimeHandle, signal: AbortSignal): Promise<void> {
+    const handle = this.handleOf(raw)
+    this.present(handle, await this.#at(handle).act('recover', handle.vm_id, signal))
+  }
+
+  async restore(raw: RuntimeHandle, name: string | undefined, signal: AbortSignal): Promise<Snapshot> {
+    const handle = this.handleOf(raw)
+    const [latest] = await this.listSnapshots(handle)
+    if (latest === undefined) throw new PylonError('runtime_failed', `The spawner has no recovery point of ${handle.vm_id}.`)
+    if (name !== undefined && name !== latest.name) {
+      throw new PylonError('runtime_unsupported', `A vm-spawner restores only the latest recovery point, which is ${latest.name}.`)
+    }
+    this.present(handle, await this.#at(handle).act('restore', handle.vm_id, signal))
+    return latest
+  }
+
+  async listSnapshots(raw: RuntimeHandle): Promise<readonly Snapshot[]> {
+    return (await this.backupStatus(raw)).snapshots ?? []
+  }
+
+  async backupStatus(raw: RuntimeHandle): Promise<BackupState> {
+    const handle = this.handleOf(raw)
+    return this.present(handle, await this.#at(handle).backup(handle.vm_id))
+  }
+
+  protected async look() {
+    const spawners = [...this.#spawners.values()]
+    const all = await Promise.all(spawners.map(async (spawner) => ({ url: spawner.url, problem: await spawner.health() })))
+    const dead = all.filter(({ problem }) => problem !== undefined)
+    const reason = dead.map(({ problem }) => problem).join(' ')
+    if (dead.length === all.length) throw new PylonError('runtime_unreachable', reason)
+    return dead.length === 0 ? {} : { reason, nextStep: nextStepFor(dead.map(({ url }) => url)) }
+  }
+
+  /** @throws as RemoteAdapter does; address_refused */
+  protected override decode(input: ProvisionInput): MicrovmParams {
+    const params = super.decode(input)
+    const { vcpu_count, memory_mib } = input.spec.resources
+    atMost('cpu', params.cpu, vcpu_count)
+    atMost('memory_mb', params.memory_mb, memory_mib)
+    if (params.spawner_url.trim() !== '') this.#choose(params.spawner_url)
+    return params
+  }
+
+  /** Spawners know no name of ours: which VM is which runtime's is remembered. */
+  protected async make(input: ProvisionInput, params: MicrovmParams, signal: AbortSignal): Promise<Made<MicrovmHandle>> {
+    const known = handleShape.safeParse(this.journal.get(input.runtimeId)).data
+    const found = known === undefined ? undefined : await this.see(known, signal)
+    if (known !== undefined && found !== undefined) return madeOf(known, found)
+    const spawner = await this.#living(params)
+    const vm = await spawner.create(requestOf(input, params, await spawner.isFirstVersion()), signal)
+    const handle = { runtime_id: input.runtimeId, vm_id: vm.id, spawner_url: spawner.url, protocol: input.protocol }
+    this.journal.put(input.runtimeId, handle)
+    return madeOf(handle, vm)
+  }
+
+  protected async see(handle: MicrovmHandle, signal: AbortSignal): Promise<Vm | undefined> {
+    return await this.#at(handle).find(handle.vm_id, signal)
+  }
+
+  protected judge({ status, guest_ready, startup_probe_satisfied, guest_service_ready }: Vm): Readiness {
+    if (status === 'failed') return { state: 'failed', message: 'the spawner says that the VM failed' }
+    // Version 1 says nothing of the guest.
+    const isReady = status === 'running' && (guest_ready ?? true)
+    if (isReady) return { state: 'ready', message: guest_ready === undefined ? 'the VM runs' : 'the guest is ready' }
+    const probed = startup_probe_satisfied ?? guest_service_ready ?? false
+    return { state: 'starting', message: probed ? 'the service answers, the guest is not ready yet' : 'the VM starts' }
+  }
+
+  protected where({ vm_id, spawner_url }: MicrovmHandle) {
+    return { vm_id, spawner_url }
+  }
+
+  /** A spawner deletes the home with its VM: what is to be kept can only be left alone. */
+  protected async remove(handle: MicrovmHandle, keepVolume: boolean) {
+    const spawner = this.#at(handle)
+    if (keepVolume && (await spawner.find(handle.vm_id)) !== undefined) return { teardown: 'skipped', reason: '--keep policy' }
+    await spawner.remove(handle.vm_id)
+    return {}
+  }
+
+  #at({ spawner_url }: MicrovmHandle): Spawner {
+    return this.#choose(spawner_url)
   }
 
   #choose(url: string): Spawner {
@@ -149,136 +184,51 @@ class Microvm {
     )
   }
 
-  /** The first of them that answers; where only one is meant or is left, that one. @throws runtime_unreachable naming each */
-  async living(spawners: readonly Spawner[]): Promise<Spawner> {
+  /** The one that is named, or the first that answers. @throws runtime_unreachable naming each */
+  async #living({ spawner_url }: MicrovmParams): Promise<Spawner> {
     const problems: string[] = []
-    for (const spawner of spawners) {
+    for (const spawner of spawner_url.trim() === '' ? this.#spawners.values() : [this.#choose(spawner_url)]) {
       const problem = await spawner.health()
       if (problem === undefined) return spawner
       problems.push(problem)
     }
     throw new PylonError('runtime_unreachable', problems.join(' '))
   }
+}
 
-  async probe(): Promise<AdapterProbe> {
-    const spawners = [...this.#spawners.values()]
-    const seen = await Promise.all(spawners.map(async (spawner) => ({ url: spawner.url, problem: await spawner.health() })))
-    const dead = seen.filter(({ problem }) => problem !== undefined)
-    if (dead.length === 0) return { usable: true, isolated: true }
-    return {
-      usable: dead.length < seen.length,
-      isolated: true,
-      reason: dead.map(({ problem }) => problem).join(' '),
-      nextStep: `Start the vm-spawner, or take it out of runtimes.microvm.spawner_urls: ${dead.map(({ url }) => `curl ${url}/healthz`).join('; ')}`,
-    }
+/** Version 2 takes the autostart alone: what a VM gets is the host's policy there. */
+function requestOf(input: ProvisionInput, params: MicrovmParams, isFirstVersion: boolean): Json {
+  const { spec, protocol } = input
+  const autostart = {
+    command: GUEST_COMMAND,
+    env: {
+      ...input.env,
+      PIKA_OWNER_PUBKEY: input.ownerPubkey,
+      PYLON_RUNTIME_ID: input.runtimeId,
+      ...(protocol === null ? {} : { PYLON_PROTOCOL: protocol }),
+      ...(spec.entry_command === undefined ? {} : { PYLON_ENTRY_COMMAND: spec.entry_command }),
+    },
+    files: { [`${GUEST_DIR}/spec.json`]: JSON.stringify(spec) },
   }
-
-  async capacity(): Promise<Capacity> {
-    // One that does not answer has nothing to give, and takes nothing from the others.
-    const asked = await Promise.allSettled([...this.#spawners.values()].map((spawner) => spawner.capacity()))
-    const all = asked.filter((one) => one.status === 'fulfilled').map(({ value }) => value)
-    if (all.length === 0) throw asked.find((one) => one.status === 'rejected')?.reason
-    const { maxInstances, vcpus, memoryMib } = this.#settings
-    const left = Math.max(0, maxInstances - this.#journal.entries().length)
-    const unknown: Capacity = {
-      instances: maxInstances,
-      vcpus: maxInstances * vcpus,
-      memoryMib: maxInstances * memoryMib,
-      free: { instances: left, vcpus: left * vcpus, memoryMib: left * memoryMib },
-    }
-    return all.map((one) => one ?? unknown).reduce(add)
+  if (!isFirstVersion) {
+    const { status_path, events_path, result_path, guest_log_path, state_dir } = spec.paths
+    const artifacts = { status_path, events_path, result_path, log_path: guest_log_path }
+    return { guest_autostart: { ...autostart, startup_plan: { daemon_state_dir: state_dir, artifacts } } }
   }
-
-  /** @throws runtime_unsupported, spec_mount_refused, invalid_request, address_refused */
-  decodeRequest(input: ProvisionInput): { params: MicrovmParams; spawners: readonly Spawner[] } {
-    assertAgentRequest('microvm', input)
-    const parsed = paramsShape.safeParse(input.params ?? {})
-    if (!parsed.success) throw shapeError('The microvm parameters', 'invalid_request', parsed.error)
-    const params = parsed.data
-    for (const field of ['flake_ref', 'dev_shell'] as const) {
-      const asked = params[field]?.trim() ?? ''
-      if (asked !== '' && asked !== (field === 'flake_ref' ? this.#settings.flakeRef : this.#settings.devShell)) {
-        throw new PylonError('invalid_request', `The microvm parameter ${field} is set by the owner of the node.`, { details: { field } })
-      }
-    }
-    const { vcpu_count, memory_mib } = input.spec.resources
-    atMost('cpu', params.cpu, vcpu_count)
-    atMost('memory_mb', params.memory_mb, memory_mib)
-    const named = params.spawner_url?.trim() ?? ''
-    return { params, spawners: named === '' ? [...this.#spawners.values()] : [this.#choose(named)] }
-  }
-
-  async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
-    const { params, spawners } = this.decodeRequest(input)
-    const known = handleShape.safeParse(this.#journal.get(input.runtimeId))
-    if (known.success) {
-      const vm = await this.#choose(known.data.spawner_url).find(known.data.vm_id, signal)
-      if (vm !== undefined) return this.#provisioned(known.data, vm.ip)
-    }
-    const spawner = await this.living(spawners)
-    const vm = await spawner.create(this.#request(input, params, await spawner.isFirstVersion()), this.#createTimeoutMs(), signal)
-    const handle = { runtime_id: input.runtimeId, vm_id: vm.id, spawner_url: spawner.url, protocol: input.protocol }
-    this.#journal.put(input.runtimeId, handle)
-    return this.#provisioned(handle, vm.ip)
-  }
-
-  async teardown(raw: RuntimeHandle, keepVolume: boolean): Promise<Json> {
-    const { spawner, handle } = this.at(raw)
-    const where = { vm_id: handle.vm_id, spawner_url: handle.spawner_url }
-    // A spawner deletes the home with its VM: what is to be kept can only be left alone.
-    if (keepVolume && (await spawner.find(handle.vm_id)) !== undefined) return { teardown: 'skipped', ...where, reason: '--keep policy' }
-    await spawner.remove(handle.vm_id)
-    this.#journal.delete(handle.runtime_id)
-    return { teardown: 'deleted', ...where }
-  }
-
-  listOwned(): { runtimeId: string; handle: RuntimeHandle }[] {
-    return this.#journal.entries().map(({ runtimeId, note }) => ({ runtimeId, handle: note }))
-  }
-
-  #createTimeoutMs(): number {
-    return Math.max(MIN_CREATE_MS, this.#settings.createTimeoutMs)
-  }
-
-  #provisioned(handle: MicrovmHandle, ip: string | undefined): Provisioned {
-    return {
-      handle,
-      protocols: handle.protocol === null ? [] : [...PROTOCOLS],
-      metadata: { vm_id: handle.vm_id, spawner_url: handle.spawner_url, ...(ip === undefined ? {} : { vm_ip: ip }) },
-    }
-  }
-
-  /** Version 2 takes the autostart alone: what a VM gets is the host's policy there. */
-  #request(input: ProvisionInput, params: MicrovmParams, isFirstVersion: boolean): Json {
-    const { spec } = input
-    const autostart = {
-      command: this.#settings.guestCommand,
-      env: {
-        ...input.env,
-        PIKA_OWNER_PUBKEY: input.ownerPubkey,
-        PYLON_RUNTIME_ID: input.runtimeId,
-        ...(input.protocol === null ? {} : { PYLON_PROTOCOL: input.protocol }),
-        ...(spec.entry_command === undefined ? {} : { PYLON_ENTRY_COMMAND: spec.entry_command }),
-      },
-      files: { [`${GUEST_DIR}/spec.json`]: JSON.stringify(spec) },
-    }
-    if (!isFirstVersion) {
-      const { status_path, events_path, result_path, guest_log_path, state_dir } = spec.paths
-      const artifacts = { status_path, events_path, result_path, log_path: guest_log_path }
-      return { guest_autostart: { ...autostart, startup_plan: { daemon_state_dir: state_dir, artifacts } } }
-    }
-    const { flakeRef, devShell, spawnVariant, vcpus, memoryMib, ttlSecs } = this.#settings
-    return {
-      flake_ref: flakeRef,
-      dev_shell: devShell,
-      cpu: params.cpu ?? spec.resources.vcpu_count ?? vcpus,
-      memory_mb: params.memory_mb ?? spec.resources.memory_mib ?? memoryMib,
-      ttl_seconds: params.ttl_seconds ?? ttlSecs,
-      spawn_variant: params.spawn_variant ?? spawnVariant,
-      guest_autostart: autostart,
-    }
+  return {
+    ...DEFAULTS,
+    ...(params.ttl_seconds === undefined ? {} : { ttl_seconds: params.ttl_seconds }),
+    ...(params.spawn_variant === undefined ? {} : { spawn_variant: params.spawn_variant }),
+    cpu: params.cpu ?? spec.resources.vcpu_count ?? SIZE.vcpus,
+    memory_mb: params.memory_mb ?? spec.resources.memory_mib ?? SIZE.memoryMib,
+    guest_autostart: autostart,
   }
 }
+
+const madeOf = (handle: MicrovmHandle, { ip }: Vm): Made<MicrovmHandle> => ({ handle, metadata: ip === undefined ? {} : { vm_ip: ip } })
+
+const nextStepFor = (urls: readonly string[]): string =>
+  `Start the vm-spawner, or take it out of runtimes.microvm.spawner_urls: ${urls.map((url) => `curl ${url}/healthz`).join('; ')}`
 
 /** What the spec gives is what was rented: a parameter asks for that or less. @throws invalid_request */
 function atMost(field: string, asked: number | undefined, given: number | undefined): void {
@@ -288,11 +238,6 @@ function atMost(field: string, asked: number | undefined, given: number | undefi
   })
 }
 
-function add(a: Capacity, b: Capacity): Capacity {
-  const sum = (x: Capacity['free'], y: Capacity['free']) => ({
-    instances: x.instances + y.instances,
-    vcpus: x.vcpus + y.vcpus,
-    memoryMib: x.memoryMib + y.memoryMib,
-  })
-  return { ...sum(a, b), free: sum(a.free, b.free) }
+function sum(a: Capacity['free'], b: Capacity['free']) {
+  return { instances: a.instances + b.instances, vcpus: a.vcpus + b.vcpus, memoryMib: a.memoryMib + b.memoryMib }
 }

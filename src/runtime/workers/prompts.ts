@@ -1,10 +1,10 @@
 /** Prompts to the runtime behind a broker: the versioned endpoint first, and two older ones for runtimes of before it. */
 import type { Dialer } from '../../base/dialer.ts'
-import { PylonError } from '../../base/errors.ts'
+import { isPylonError, PylonError } from '../../base/errors.ts'
 import type { PromptCall } from '../adapter.ts'
-import { MAX_ANSWER_BYTES, PROMPT_PATH, PROMPT_SCHEMA_VERSION, type PromptResult } from '../contract/prompt.ts'
+import { MAX_ANSWER_BYTES, PROMPT_PATH, PROMPT_SCHEMA_VERSION, type PromptResult, type Protocol } from '../contract/prompt.ts'
 import { promptBody, readPromptAnswer } from '../prompt-client.ts'
-import { createRemote, isSuccess, type Remote, type RemoteAnswer, tokenFromFile } from '../remote-http.ts'
+import { isSuccess, Remote, type RemoteAnswer } from '../remote/remote.ts'
 import { parseReply } from '../reply-parser.ts'
 
 const MIN_PROMPT_MS = 100
@@ -20,68 +20,56 @@ export interface PromptedRuntime {
   readonly runtimeTimeoutMs?: number | undefined
 }
 
-export interface PromptedAgent {
+interface PromptedAgent {
   readonly agent_id: string
   readonly agent_name: string
+  readonly protocol: Protocol | null
 }
 
 export class RuntimePrompts {
   readonly #http: Remote
   readonly #maxMs: number
 
-  constructor({ runtimeUrl, runtimeTokenFile, runtimeTimeoutMs = MAX_PROMPT_MS }: PromptedRuntime, dialer: Dialer) {
-    // The owner configured it.
-    dialer.allow(runtimeUrl)
+  /** @param ends what is under way */
+  constructor({ runtimeUrl, runtimeTokenFile, runtimeTimeoutMs = MAX_PROMPT_MS }: PromptedRuntime, dialer: Dialer, ends: AbortSignal) {
     this.#maxMs = Math.max(MIN_PROMPT_MS, Math.min(MAX_PROMPT_MS, runtimeTimeoutMs))
-    this.#http = createRemote({
+    const of = 'the runtime (runtimes.workers.runtime_token_file)'
+    this.#http = new Remote({
       dialer,
       baseUrl: runtimeUrl,
       name: `runtime at ${runtimeUrl}`,
       nextStep: 'Check runtimes.workers.runtime_url and that the runtime listens there.',
-      ...(runtimeTokenFile === undefined
-        ? {}
-        : { token: () => tokenFromFile(runtimeTokenFile, 'the runtime (runtimes.workers.runtime_token_file)') }),
+      token: runtimeTokenFile === undefined ? undefined : { file: runtimeTokenFile, of },
+      signal: ends,
     })
   }
 
-  /** @throws timeout, runtime_unreachable, runtime_failed */
+  /** @throws runtime_unsupported for another protocol, timeout, runtime_unreachable, runtime_failed */
   async prompt(agent: PromptedAgent, call: PromptCall, signal: AbortSignal): Promise<PromptResult> {
+    const { agent_id, agent_name, protocol } = agent
+    if (protocol !== call.protocol)
+      throw new PylonError('runtime_unsupported', `This runtime speaks ${protocol ?? 'no protocol'}, not ${call.protocol}.`)
     const url = this.#http.baseUrl
     const timeoutMs = Math.min(call.timeoutMs, this.#maxMs)
-    const send = (path: string, body: unknown) => this.#post({ path, body, timeoutMs, signal })
-    const answer = await send(PROMPT_PATH, promptBody({ ...call, timeoutMs }))
+    const answer = await this.#post(PROMPT_PATH, promptBody({ ...call, timeoutMs }), timeoutMs, signal)
     if (!isAbsent(answer)) return readPromptAnswer(answer.status, answer.text, `The runtime at ${url}`)
-    const body = {
-      agent_id: agent.agent_id,
-      agent_name: agent.agent_name,
-      type: 'prompt',
-      message: call.message,
-      rpc: { type: 'prompt', message: call.message },
-      history: [],
-    }
+    const { message } = call
+    const body = { agent_id, agent_name, type: 'prompt', message, rpc: { type: 'prompt', message }, history: [] }
     for (const path of OLDER_PATHS) {
-      const older = await send(path, body)
+      const older = await this.#post(path, body, timeoutMs, signal)
       if (!isAbsent(older)) return readReply(older, call.sessionId)
     }
-    throw new PylonError(
-      'runtime_failed',
-      `The runtime at ${url} has neither ${PROMPT_PATH} nor ${OLDER_PATHS.join(' nor ')}: check runtimes.workers.runtime_url.`,
-    )
+    const paths = `${PROMPT_PATH} nor ${OLDER_PATHS.join(' nor ')}`
+    throw new PylonError('runtime_failed', `The runtime at ${url} has neither ${paths}: check runtimes.workers.runtime_url.`)
   }
 
-  async #post(call: {
-    readonly path: string
-    readonly body: unknown
-    readonly timeoutMs: number
-    readonly signal: AbortSignal
-  }): Promise<RemoteAnswer> {
+  async #post(path: `/${string}`, body: unknown, timeoutMs: number, signal: AbortSignal): Promise<RemoteAnswer> {
     try {
-      return await this.#http.send({ method: 'POST', maxBytes: MAX_ANSWER_BYTES, ...call })
+      return await this.#http.send(`POST ${path}`, { body, timeoutMs, signal, maxBytes: MAX_ANSWER_BYTES })
     } catch (error) {
-      if (!(error instanceof PylonError) || error.details['timeout'] !== true) throw error
-      throw new PylonError('timeout', `pi-adapter request timed out after ${call.timeoutMs}ms (${this.#http.baseUrl}${call.path}).`, {
-        cause: error,
-      })
+      if (!isPylonError(error) || error.details['timeout'] !== true) throw error
+      const words = `pi-adapter request timed out after ${timeoutMs}ms (${this.#http.baseUrl}${path}).`
+      throw new PylonError('timeout', words, { cause: error })
     }
   }
 }

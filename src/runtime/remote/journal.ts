@@ -1,9 +1,9 @@
 /** What an adapter must remember of a runtime where its substrate keeps no labels: a small private file for each, written before it acts. */
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { PylonError } from '../base/errors.ts'
-import { ensurePrivateDir, readFileIfAny, writeFileAtomic } from '../base/files.ts'
-import { type Json, parseJson } from '../base/json.ts'
+import { PylonError } from '../../base/errors.ts'
+import { ensurePrivateDir, readFileIfAny, writeFileAtomic } from '../../base/files.ts'
+import { type Json, parseJson } from '../../base/json.ts'
 
 export interface Journal {
   put(runtimeId: string, note: Json): void

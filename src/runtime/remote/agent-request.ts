@@ -1,7 +1,7 @@
 /** What a substrate that runs nothing but the agent images of the owner refuses before it makes anything; pure. */
-import { PylonError } from '../base/errors.ts'
-import type { ProvisionInput } from './adapter.ts'
-import type { Protocol } from './contract/prompt.ts'
+import { PylonError } from '../../base/errors.ts'
+import type { ProvisionInput } from '../adapter.ts'
+import type { Protocol } from '../contract/prompt.ts'
 
 /**
  * @param provider for the message
