@@ -9,9 +9,11 @@ import { type AgentRow, findAgent, insertAgent, listAgents, markAgentDeleted, pa
 import { type GoalRow, goalsOf, replaceGoals } from '../store/agents/goals.ts'
 import { getTick } from '../store/agents/ticks.ts'
 import { Publisher } from './actions/publish.ts'
+import { Errands, type ErrandView } from './errands.ts'
 import { Inbox } from './inbox.ts'
 import { type AgentBundle, bundleOf, keyFor } from './keys.ts'
 import { moveFundsToNode } from './leave.ts'
+import { type MessageView, messagesTo } from './messages.ts'
 import { freshName } from './names.ts'
 import { Overhearing } from './overhear.ts'
 import { allowRelays, type HostDeps, ownerOf } from './parts.ts'
@@ -29,6 +31,7 @@ export class Host {
   readonly #inbox: Inbox
   readonly #overhearing: Overhearing
   readonly #scheduler: Scheduler
+  readonly #errands: Errands
   readonly #self: SelfPublisher
   readonly #upkeep: Upkeep
   #isOn = false
@@ -39,10 +42,16 @@ export class Host {
   constructor(deps: HostDeps) {
     this.#deps = deps
     this.#self = new SelfPublisher(deps)
-    this.#upkeep = new Upkeep(deps, this.#self, () => this.#scheduler.wake())
+    this.#upkeep = new Upkeep(
+      deps,
+      this.#self,
+      () => this.#scheduler.wake(),
+      (actionId) => this.#errands.tell(actionId),
+    )
     this.#thinking = deps.scope.child('thinking')
     const ticker = new Ticker(deps, new Publisher(deps), this.#thinking)
     this.#scheduler = new Scheduler(deps, ticker, (pubkey) => this.#upkeep.follow(pubkey))
+    this.#errands = new Errands(deps, this.#scheduler)
     this.#inbox = new Inbox(deps, () => this.#scheduler.wake())
     this.#overhearing = new Overhearing(deps, (pubkey, event) => this.#inbox.receive(pubkey, event))
   }
@@ -153,6 +162,16 @@ export class Host {
     const tick = getTick(this.#deps.store, id)
     if (tick === undefined) throw new PylonError('internal', 'The tick is gone.')
     return viewTick(this.#deps.store, tick)
+  }
+
+  /** One action from outside its ticks, by its policy and within its budget, once for each key. @throws agent_not_found, action_invalid, conflict */
+  async act(ref: string, action: unknown, key: string): Promise<ErrandView> {
+    return await this.#errands.run(this.#find(ref), action, key)
+  }
+
+  /** What was said to it, newest first. @throws agent_not_found */
+  messages(ref: string, options: { limit?: number } = {}): MessageView[] {
+    return messagesTo(this.#deps, this.#find(ref), options.limit ?? 50)
   }
 
   /** @throws agent_not_found, and as spawn */

@@ -1,5 +1,6 @@
 /** What an agent knows when it thinks: one JSON value, pure to build, in which the words of strangers are only ever quoted data. */
 import { hash } from 'node:crypto'
+import { rfc3339 } from '../base/clock.ts'
 import { noteOf } from '../nostr/nips/nip19.ts'
 import type { NostrEvent } from '../nostr/types.ts'
 import type { AgentBudget } from '../store/agents/agents.ts'
@@ -73,6 +74,10 @@ export interface Seen {
 }
 
 const MAX_QUOTE_CHARS = 1000
+const END_OF_TIME_S = 253_402_300_799
+
+/** What a stranger dated past the end of time is dated there. @param seconds since the epoch */
+export const timeSaid = (seconds: number): string => rfc3339(Math.min(Math.max(0, seconds), END_OF_TIME_S) * 1000)
 
 /** Without control characters, cut to length: for prompts and templates. */
 export function cleanText(text: string, maxChars = MAX_QUOTE_CHARS): string {

@@ -96,6 +96,22 @@ export class Scheduler {
 
   /** A tick by the owner's word. @throws conflict when the agent's state forbids it, shutting_down */
   async tickNow(pubkey: string): Promise<string> {
+    const id = randomUuid(this.#scope.random)
+    const due: Due = { at: this.#deps.clock.now(), trigger: 'manual', slot: `manual:${id}` }
+    await this.#inTurn(pubkey, (agent) => this.#claimAndRun(agent, due, id))
+    return id
+  }
+
+  /** One action that was asked for, as a tick. @param claim stores it under this id, once @throws as tickNow */
+  async runErrand(pubkey: string, claim: (tickId: string) => Promise<boolean>): Promise<void> {
+    const id = randomUuid(this.#scope.random)
+    await this.#inTurn(pubkey, async () => {
+      if (await claim(id)) await this.#ticker.run(id)
+    })
+  }
+
+  /** After the tick that runs, and before what is due by itself. */
+  async #inTurn(pubkey: string, run: (agent: AgentRow) => Promise<void>): Promise<void> {
     this.#ask(pubkey, 1)
     while (this.#ticking.has(pubkey) && !this.#scope.isClosing) await this.#ends.next(pubkey, HOUR_MS)
     this.#ask(pubkey, -1)
@@ -105,14 +121,11 @@ export class Scheduler {
     if (!this.#isOpen) throw closed()
     if (!allowsTick(agent.state, 'manual'))
       throw new PylonError('conflict', `${agent.name} cannot tick: it is ${agent.state}, ${agent.stateReason}.`)
-    const id = randomUuid(this.#scope.random)
-    const due: Due = { at: this.#deps.clock.now(), trigger: 'manual', slot: `manual:${id}` }
     const failure = await this.#scope.run(
       `tick of ${agent.name}`,
-      this.#begin(pubkey, () => this.#claimAndRun(agent, due, id)),
+      this.#begin(pubkey, () => run(agent)),
     )
     if (failure !== undefined) throw failure.error
-    return id
   }
 
   get #isOpen(): boolean {

@@ -12,7 +12,6 @@ import { rfc3339 } from '../base/clock.ts'
 import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import { type Random, randomUuid } from '../base/random.ts'
 import type { Scope } from '../base/scope.ts'
-import { isHex64 } from '../nostr/nips/nip01.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import type { NostrEvent } from '../nostr/types.ts'
 import { actionsOf, countSpokenTo, countZapsTo, postsOf } from '../store/agents/actions.ts'
@@ -39,7 +38,8 @@ import { runAction } from './actions/run.ts'
 import { parseBrain, type Thought } from './brains/brain.ts'
 import { createBrain } from './brains/create-brain.ts'
 import { whatIsLeft } from './left.ts'
-import { cleanText, memoryTexts, newestFirst, type Observation, ofEachFirst, type Quote, withSeen } from './observation.ts'
+import { contextOf, zappedNote } from './messages.ts'
+import { cleanText, memoryTexts, newestFirst, type Observation, ofEachFirst, type Quote, timeSaid, withSeen } from './observation.ts'
 import { type HostDeps, ownerOf, relaysOf } from './parts.ts'
 import { BRAIN_AGAIN } from './schedule.ts'
 
@@ -163,7 +163,9 @@ export class Ticker {
       if (this.#thinking.isClosing) throw ended()
       // What the owner has said meanwhile holds.
       const current = getAgent(store, agent.pubkey) ?? agent
-      await runAction({ deps: this.#deps, publisher: this.#publisher, agent: current, row: action }, tick.observation as Observation)
+      // An errand has observed nothing.
+      const context = (tick.observation as Observation | null) ?? contextOf(this.#deps, current)
+      await runAction({ deps: this.#deps, publisher: this.#publisher, agent: current, row: action }, context)
     }
     await store.write(finishTick({ id: tickId, at: clock.now() }))
   }
@@ -195,7 +197,7 @@ export class Ticker {
       dms: heard.filter((row) => row.type === 'dm').map((row) => ({ ...quoteHeard(row), scheme: row.scheme ?? 'nip17' })),
       zaps: heard
         .filter((row) => row.type === 'zap')
-        .map((row) => ({ ...quoteHeard(row), sats: Number((row.amountMsats ?? 0n) / 1000n), event_id: zappedEvent(row.event) })),
+        .map((row) => ({ ...quoteHeard(row), sats: Number((row.amountMsats ?? 0n) / 1000n), event_id: zappedNote(row.event) ?? '' })),
       notes,
       relays: nostr
         .health()
@@ -258,7 +260,7 @@ export class Ticker {
       npub: npubOf(said.pubkey),
       pubkey: said.pubkey,
       text: cleanText(said.content, maxChars),
-      created_at: timeOf(said.created_at),
+      created_at: timeSaid(said.created_at),
       own_home: keyring.owns(said.pubkey),
       old: said.created_at * 1000 < Math.floor(agent.createdAt / 1000) * 1000,
       spoken_recently: countSpokenTo(store, agent.pubkey, said.pubkey, clock.now() - HOUR_MS),
@@ -269,16 +271,6 @@ export class Ticker {
 }
 
 const ended = () => new PylonError('shutting_down', 'The host is shutting down.')
-
-/** What a stranger dated past the end of time is dated there. */
-function timeOf(seconds: number): string {
-  return rfc3339(Math.min(Math.max(0, seconds), 253_402_300_799) * 1000)
-}
-
-function zappedEvent(event: unknown): string {
-  const zapped = typeof event === 'object' && event !== null ? (event as { zapped?: unknown }).zapped : undefined
-  return isHex64(zapped) ? zapped : ''
-}
 
 function planOf(raw: Readonly<Record<string, unknown>> & { readonly type: string }, random: Random): PlannedAction {
   const id = randomUuid(random)

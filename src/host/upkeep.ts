@@ -29,6 +29,7 @@ export class Upkeep {
   readonly #deps: HostDeps
   readonly #self: SelfPublisher
   readonly #wake: () => void
+  readonly #onOutcome: (actionId: string) => void
   /** When an agent's address is asked for next; Infinity where it was given or is being asked for. */
   readonly #registerAt = new Map<string, number>()
   /** As last seen: only a rise is news. */
@@ -37,11 +38,15 @@ export class Upkeep {
   #sweptAt = 0
   #started = false
 
-  /** @param wake called when an agent's next tick may have changed. */
-  constructor(deps: HostDeps, self: SelfPublisher, wake: () => void) {
+  /**
+   * @param wake called when an agent's next tick may have changed
+   * @param onOutcome called when it is known what became of something published
+   */
+  constructor(deps: HostDeps, self: SelfPublisher, wake: () => void, onOutcome: (actionId: string) => void) {
     this.#deps = deps
     this.#self = self
     this.#wake = wake
+    this.#onOutcome = onOutcome
     this.#scope = deps.scope.child('upkeep', {
       onFailure: ({ path, error }) =>
         deps.logger.warn({ what: path, error: messageOf(error) }, 'the host could not finish something; it tries again'),
@@ -97,6 +102,7 @@ export class Upkeep {
     const [id = '', copy] = (actionKey.idIn(key) ?? '').split(':')
     if (copy !== undefined) return
     await this.#deps.store.write(finishAction({ id, state: 'published', reason: null, eventId, at: this.#deps.clock.now() }))
+    this.#onOutcome(id)
   }
 
   /** The agent's own copy of a message may fail: what counts is what the peer gets. */
@@ -106,6 +112,7 @@ export class Upkeep {
     const { store, clock, logger } = this.#deps
     logger.warn({ action: id, why }, 'what an agent published was taken by no relay')
     await store.write(failPublication({ id, reason: `no relay took it: ${why}`.slice(0, 500), at: clock.now() }))
+    this.#onOutcome(id)
   }
 
   async #onWalletEvent(event: WalletEvent): Promise<void> {

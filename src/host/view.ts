@@ -142,15 +142,19 @@ export function viewTick(store: Store, tick: TickRow): TickView {
     cost_msats: wire(spent),
     started_at: rfc3339(tick.startedAt),
     duration_ms: tick.finishedAt === null ? null : tick.finishedAt - tick.startedAt,
-    actions: actions.map((action) => ({
-      id: action.id,
-      type: action.type,
-      params: action.params,
-      state: action.state,
-      event_id: action.eventId,
-      cost_msats: wire(action.costMsats),
-      reason: action.reason,
-    })),
+    actions: actions.map(viewAction),
+  }
+}
+
+export function viewAction(action: ActionRow): ActionView {
+  return {
+    id: action.id,
+    type: action.type,
+    params: action.params,
+    state: action.state,
+    event_id: action.eventId,
+    cost_msats: wire(action.costMsats),
+    reason: action.reason,
   }
 }
 

@@ -85,7 +85,7 @@ export function drawTick(tick: Tick): string {
   return [head, ...(lines.length === 0 ? ['nothing to do'] : lines).map((line) => `    ${line}`)].join('\n')
 }
 
-function drawAction(action: Action): string {
+export function drawAction(action: Action): string {
   const parts = [`${action.type} ${action.state}`]
   if (action.event_id !== null)
     parts.push(action.kind === null ? `event ${shortId(action.event_id)}` : `kind ${action.kind} ${shortId(action.event_id)}`)
@@ -93,6 +93,17 @@ function drawAction(action: Action): string {
   if (action.reason !== null && action.state !== 'done') parts.push(shorten(action.reason, PARAM_CHARS))
   const words = textOf(action.params)
   return `${parts.join('  ')}${words === '' ? '' : `  "${shorten(words, 60)}"`}`
+}
+
+/** Newest first, each with what came with it. */
+export function drawMessages(messages: Output<typeof agentsRoutes.getInbox>['messages']): string {
+  const rows = messages.map((message) => [
+    `${clockTime(message.heard_at)} UTC`,
+    message.amount_msats === null ? message.type : `${message.type} ${formatSats(message.amount_msats)}`,
+    message.from,
+    shorten(message.text ?? '(kept no more)', PARAM_CHARS),
+  ])
+  return drawTable([{ title: 'HEARD' }, { title: 'WHAT' }, { title: 'FROM' }, { title: 'WORDS' }], rows)
 }
 
 /** The words of an action, whatever its type calls them. */

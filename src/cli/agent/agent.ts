@@ -3,13 +3,14 @@ import { createInterface } from 'node:readline/promises'
 import type { Argv } from 'yargs'
 import { PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
+import { parseJson } from '../../base/json.ts'
 import { agentsRoutes } from '../../control/contract/agents.ts'
 import { callNode, defineCommand, defineGroup } from '../command.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { json, plain, print, printAnswer } from '../terminal/output.ts'
 import { clockTime, drawTable, sats, shorten } from '../terminal/table.ts'
 import { many, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
-import { drawAgent, drawAgents, drawTick, drawTicks } from './agent-drawing.ts'
+import { drawAction, drawAgent, drawAgents, drawMessages, drawTick, drawTicks } from './agent-drawing.ts'
 import { setCommand, spawnCommand } from './agent-settings.ts'
 
 function withName<T>(yargs: Argv<T>) {
@@ -65,6 +66,37 @@ const tick = defineCommand({
     const answer = await callNode(args, agentsRoutes.tickAgent, { name: args.name })
     if (answer.value.state === 'failed') process.exitCode = 1
     printAnswer(args, answer, drawTick)
+  },
+})
+
+const act = defineCommand({
+  command: 'act <name> <action>',
+  describe: 'Have it do one action, by its policy and within its budget: agent act ada "POST: hello"',
+  builder: (yargs) =>
+    withName(yargs)
+      .positional('action', { type: 'string', demandOption: true, describe: 'A line (docs/agents.md), or an action as JSON' })
+      .option('idempotency-key', idempotencyOption),
+  handler: async (args) => {
+    const answer = await callNode(args, agentsRoutes.actAgent, { name: args.name, action: actionOf(args.action) }, spendingCall(args))
+    if (answer.value.state === 'refused' || answer.value.state === 'failed') process.exitCode = 1
+    printAnswer(args, answer, drawAction)
+  },
+})
+
+/** What looks like an object is read as one; a line is read by the node. */
+function actionOf(text: string) {
+  const value = text.trimStart().startsWith('{') ? parseJson(text) : undefined
+  return typeof value === 'object' && value !== null ? (value as { type: string }) : text
+}
+
+const inbox = defineCommand({
+  command: 'inbox <name>',
+  describe: 'What was said to it, newest first; looking answers nobody',
+  builder: (yargs) => withName(yargs).option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many (20)' }),
+  handler: async (args) => {
+    const request = { name: args.name, ...given({ limit: wholeNumberIf(args.limit, '--limit') }) }
+    const answer = await callNode(args, agentsRoutes.getInbox, request)
+    printAnswer(args, answer, ({ messages }) => (messages.length === 0 ? 'Nobody said anything to it yet.' : drawMessages(messages)))
   },
 })
 
@@ -171,6 +203,8 @@ export const agentCommand = defineGroup('agent', 'The agents that this node host
   start,
   pause,
   tick,
+  act,
+  inbox,
   setCommand,
   goals,
   memory,

@@ -67,6 +67,16 @@ export function agentsHandlers(services: Pick<Services, 'store' | 'clock' | 'con
       const current = agentNamed(store, name).brain
       return detail(await running.set(name, brain === undefined ? change : { ...change, brain: mergedBrain(current, brain) }))
     },
+    actAgent: async ({ name, action }, call) => {
+      const { tick_number, ...done } = await host.get().act(name, action, call.idempotencyKey)
+      return { ...actionAnswer(done), tick_number }
+    },
+    getInbox: ({ name, limit }) => ({
+      messages: host
+        .get()
+        .messages(name, { limit: limit ?? DEFAULT_LIMIT })
+        .map((message) => ({ ...message, amount_msats: message.amount_msats === null ? null : msats(message.amount_msats) })),
+    }),
     setGoals: async ({ name, goals }) => ({
       goals: await host.get().setGoals(
         name,
@@ -138,8 +148,12 @@ export function tickAnswer(tick: TickView): Output<Routes['tickAgent']> {
   return {
     ...tick,
     cost_msats: msats(tick.cost_msats),
-    actions: tick.actions.map((action) => ({ ...action, kind: KIND_OF[action.type] ?? null, cost_msats: msats(action.cost_msats) })),
+    actions: tick.actions.map(actionAnswer),
   }
+}
+
+function actionAnswer(action: TickView['actions'][number]): Output<Routes['tickAgent']>['actions'][number] {
+  return { ...action, kind: KIND_OF[action.type] ?? null, cost_msats: msats(action.cost_msats) }
 }
 
 /** One agent as status shows it. */

@@ -22,8 +22,17 @@ const isOurs = (error: unknown): boolean =>
   isPylonError(error, 'database_busy') ||
   isPylonError(error, 'locked')
 
+/** What policy looks at of all that the agent has observed. */
+export interface ActionContext {
+  /** errand: nobody's tick, asked for from outside. */
+  readonly tick: { readonly trigger: Observation['tick']['trigger'] | 'errand' }
+  readonly mentions: readonly Pick<Observation['mentions'][number], 'id'>[]
+  readonly dms: readonly Pick<Observation['dms'][number], 'pubkey' | 'own_home' | 'text'>[]
+  readonly zaps: readonly Pick<Observation['zaps'][number], 'event_id'>[]
+}
+
 /** @throws only what is no fault of the action: shutting_down, disk_full, locked */
-export async function runAction(run: ActionRun, observation: Observation): Promise<void> {
+export async function runAction(run: ActionRun, observation: ActionContext): Promise<void> {
   const { deps, row } = run
   const resumes = isSpend(row.type) && (row.state === 'claimed' || row.state === 'unknown')
   if (row.state !== 'planned' && !resumes) return
@@ -60,7 +69,7 @@ async function counterpartyOf({ publisher, agent }: ActionRun, action: Action): 
   }
 }
 
-function judge({ deps, agent, row }: ActionRun, action: Action, counterparty: string | undefined, observation: Observation): void {
+function judge({ deps, agent, row }: ActionRun, action: Action, counterparty: string | undefined, observation: ActionContext): void {
   const { store, clock, keyring } = deps
   const { host } = deps.config()
   const isOwnHome = counterparty !== undefined && keyring.owns(counterparty)
@@ -85,11 +94,11 @@ function judge({ deps, agent, row }: ActionRun, action: Action, counterparty: st
 }
 
 /** Whether a note came up by the request of a zap, whose sender may name any, and does not mention the agent. */
-function isOnlyZapped(noteId: string, { zaps, mentions }: Observation): boolean {
+function isOnlyZapped(noteId: string, { zaps, mentions }: ActionContext): boolean {
   return zaps.some((zap) => zap.event_id === noteId) && !mentions.some((mention) => mention.id === noteId)
 }
 
-function isFromTrusted(agent: AgentRow, invoice: string, observation: Observation): boolean {
+function isFromTrusted(agent: AgentRow, invoice: string, observation: ActionContext): boolean {
   const bare = invoice.replace(/^lightning:/i, '').toLowerCase()
   return observation.dms.some((dm) => (dm.own_home || agent.allow.includes(dm.pubkey)) && dm.text.toLowerCase().includes(bare))
 }

@@ -119,6 +119,30 @@ export function heardInTick(store: Store, tickId: string): KeptHeard[] {
     .map(decodeHeard)
 }
 
+/** What was said to an agent, with its words where any are left. */
+export interface SaidRow extends KeptHeard {
+  /** As the tick that observed it has it, once the row itself has them no more. */
+  readonly observedText: string | null
+  /** Of the tick that observed it; null while it waits. */
+  readonly tickNumber: number | null
+}
+
+/** Newest first. */
+export function saidTo(store: Store, pubkey: string, limit: number): SaidRow[] {
+  return store
+    .sql(
+      `SELECT h.*, t.number AS tick_number,
+         (SELECT q.value ->> 'text' FROM json_each(t.observation_json, '$.' || h.type || 's') q WHERE q.value ->> 'id' = h.id) AS observed_text
+       FROM heard h LEFT JOIN ticks t ON t.id = h.tick_id WHERE h.agent_pubkey = ? ORDER BY h.heard_at DESC, h.rowid DESC LIMIT ?`,
+    )
+    .all(pubkey, BigInt(limit))
+    .map((row) => ({
+      ...decodeHeard(row),
+      observedText: textOrNull(row, 'observed_text'),
+      tickNumber: row['tick_number'] === null ? null : int(row, 'tick_number'),
+    }))
+}
+
 export function hasHeardFrom(store: Store, pubkey: string, sender: string): boolean {
   return store.sql('SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? LIMIT 1').get(pubkey, sender) !== undefined
 }

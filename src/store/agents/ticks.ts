@@ -1,6 +1,6 @@
 /** Ticks: each occasion claimed once, each plan stored whole. */
 import { PylonError } from '../../base/errors.ts'
-import { defineCommand } from '../commands.ts'
+import { defineCommand, type Sql } from '../commands.ts'
 import { int, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
@@ -41,17 +41,8 @@ export interface TickClaim {
 
 /** Claims the occasion and what was said to the agent so far, messages and zaps before mentions, which anybody makes in any number, and whom the agent has spoken to before strangers. Undefined when the occasion was claimed before. */
 export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number | undefined => {
-  const agent = sql('SELECT tick_count FROM agents WHERE pubkey = ? AND deleted_at IS NULL').get(p.agentPubkey)
-  if (agent === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
-  const number = int(agent, 'tick_count') + 1
-  const { id, agentPubkey, slot, trigger, at: startedAt } = p
-  const isNew = ticks.insert(
-    sql,
-    { id, agentPubkey, number, slot, trigger, state: 'claimed', startedAt },
-    'ON CONFLICT (agent_pubkey, slot) DO NOTHING',
-  )
-  if (!isNew) return undefined
-  sql('UPDATE agents SET tick_count = ?, last_tick_at = ? WHERE pubkey = ?').run(BigInt(number), BigInt(p.at), p.agentPubkey)
+  const number = insertTick(sql, p, { state: 'claimed' })
+  if (number === undefined) return undefined
   if (p.nextTickAt !== undefined) {
     sql('UPDATE agents SET next_tick_at = ? WHERE pubkey = ?').run(p.nextTickAt === null ? null : BigInt(p.nextTickAt), p.agentPubkey)
   }
@@ -62,6 +53,48 @@ export const claimTick = defineCommand('claim_tick', (sql, p: TickClaim): number
   ).run({ tick: p.id, agent: p.agentPubkey, cause: p.heardId ?? '' })
   return number
 })
+
+/** Undefined when the occasion was claimed before. @throws agent_not_found */
+function insertTick(
+  sql: Sql,
+  p: Pick<TickClaim, 'id' | 'agentPubkey' | 'slot' | 'trigger' | 'at'>,
+  how: { readonly state: 'claimed' } | { readonly state: 'acting'; readonly thought: string },
+): number | undefined {
+  const agent = sql('SELECT tick_count FROM agents WHERE pubkey = ? AND deleted_at IS NULL').get(p.agentPubkey)
+  if (agent === undefined) throw new PylonError('agent_not_found', 'The agent is gone.')
+  const number = int(agent, 'tick_count') + 1
+  const { id, agentPubkey, slot, trigger, at: startedAt } = p
+  const tick = { id, agentPubkey, number, slot, trigger, startedAt, ...how }
+  if (!ticks.insert(sql, tick, 'ON CONFLICT (agent_pubkey, slot) DO NOTHING')) return undefined
+  sql('UPDATE agents SET tick_count = ?, last_tick_at = ? WHERE pubkey = ?').run(BigInt(number), BigInt(p.at), p.agentPubkey)
+  return number
+}
+
+/** One action that somebody asked for, as a tick of its own that is past its thinking and has heard nothing. Whether the occasion is new. */
+export const claimErrand = defineCommand(
+  'claim_errand',
+  (sql, p: Pick<TickClaim, 'id' | 'agentPubkey' | 'slot' | 'at'> & { thought: string; action: PlannedAction }): boolean => {
+    const { thought, action, ...claim } = p
+    if (insertTick(sql, { ...claim, trigger: 'manual' }, { state: 'acting', thought }) === undefined) return false
+    const { id, type, params } = action
+    insertAction(sql, {
+      id,
+      tickId: p.id,
+      agentPubkey: p.agentPubkey,
+      index: 0,
+      type,
+      params,
+      state: 'planned',
+      reason: null,
+      createdAt: p.at,
+    })
+    return true
+  },
+)
+
+/** The tick of an occasion. */
+export const tickOfSlot = (store: Store, agentPubkey: string, slot: string): TickRow | undefined =>
+  ticks.get(store.sql, { agentPubkey, slot })
 
 /** Counts an attempt to think. The first observation stays: a tick that is tried again sees the same. */
 export const beginThinking = defineCommand('begin_thinking', (sql, p: { id: string; observation: unknown }) => {
@@ -187,7 +220,7 @@ export const observedBefore = (store: Store, pubkey: string, number: number): Ti
     'WHERE agent_pubkey = ? AND number < ? AND number >= ? AND observation_json IS NOT NULL ORDER BY number DESC LIMIT 1',
     pubkey,
     BigInt(number),
-    BigInt(number - 10),
+    BigInt(number - MAX_OBSERVED),
   )[0]
 
 /** When the ticks since `since` that others caused began, oldest first. */
