@@ -43,6 +43,8 @@ const LACKS: Readonly<Record<string, Lack>> = {
   ...Object.fromEntries(['tool_calls', 'tool_call', 'tool_use', 'function_call'].map((word) => [word, 'tools'])),
 }
 const MAX_WORDS = 300
+/** No marker of reasoning is longer. */
+const MAX_MARKER = 300
 
 /** @throws backend_failed, with the server's words where it has some */
 export function readCompletion(body: string, maxTokens: number | undefined): ChatAnswer {
@@ -182,6 +184,46 @@ function joinStream(body: string): unknown {
   }
   const ended = reason ?? (isDone ? undefined : 'incomplete')
   return all === undefined ? undefined : { ...all, choices: [{ message, finish_reason: ended }] }
+}
+
+/** The answer's own words in a stream, as they come; what is marked as reasoning by tags is held back until its end. */
+export class DeltaReader {
+  readonly #onDelta: (text: string) => void
+  #line = ''
+  #held = ''
+  #hasBegun = false
+
+  constructor(onDelta: (text: string) => void) {
+    this.#onDelta = onDelta
+  }
+
+  add(text: string): void {
+    const lines = (this.#line + text).split(/\r\n|\r|\n/)
+    this.#line = lines.pop() ?? ''
+    for (const line of lines) {
+      const chunk = completion.safeParse(parseJson(/^data:\s?(.*)$/.exec(line)?.[1] ?? '')).data
+      const piece = chunk?.choices.find((one) => (one.index ?? 0) === 0)
+      const words = partsOf(piece?.delta?.['content'] as Json).text
+      if (words !== '') this.#tell(words)
+    }
+  }
+
+  /** Something in brackets may be the beginning of a block of reasoning: told once it is known to be none, or is over. */
+  #tell(words: string): void {
+    if (this.#hasBegun) {
+      this.#onDelta(words)
+      return
+    }
+    this.#held += words
+    if (/^\s*[<[\u25c1]/.test(this.#held)) {
+      const { answer, reasoning, isOpen } = separateReasoning(this.#held)
+      if (isOpen || (reasoning === '' && this.#held.length < MAX_MARKER)) return
+      this.#held = answer
+    }
+    if (this.#held.trim() === '') return
+    this.#onDelta(this.#held)
+    this.#hasBegun = true
+  }
 }
 
 function addPiece(message: Record<string, unknown>, delta: Record<string, unknown>): void {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'
-import { type ChatAnswer, errorWords, readCompletion } from './completion.ts'
+import { type ChatAnswer, DeltaReader, errorWords, readCompletion } from './completion.ts'
 
 /** Where the common local servers listen: name and base URL, in the order they are asked. */
 export const LOCAL_SERVERS: readonly { readonly name: string; readonly baseUrl: string }[] = [
@@ -83,12 +83,33 @@ export async function probeServers(
   )
 }
 
+/**
+ * One completion, told piece by piece as it comes; pieces may hold reasoning that the answer then leaves out.
+ * @throws as chat does
+ */
+export async function chatStreamed(
+  server: OpenAiServer,
+  request: ChatRequest,
+  signal: AbortSignal,
+  onDelta: (text: string) => void,
+): Promise<ChatAnswer> {
+  const reader = new DeltaReader(onDelta)
+  return readCompletion(
+    await call(server, 'chat/completions', bodyOf(request, true), signal, (text) => reader.add(text)),
+    request.maxTokens,
+  )
+}
+
 /** One completion, not streamed. @throws backend_unavailable (no connection, 5xx, 429), backend_failed (refused or malformed), the signal's reason. */
 export async function chat(server: OpenAiServer, request: ChatRequest, signal: AbortSignal): Promise<ChatAnswer> {
-  const body = {
+  return readCompletion(await call(server, 'chat/completions', bodyOf(request, false), signal), request.maxTokens)
+}
+
+function bodyOf(request: ChatRequest, stream: boolean) {
+  return {
     model: request.model,
     messages: request.messages,
-    stream: false,
+    stream,
     max_tokens: request.maxTokens,
     temperature: request.temperature,
     top_p: request.topP,
@@ -97,7 +118,6 @@ export async function chat(server: OpenAiServer, request: ChatRequest, signal: A
     seed: request.seed,
     stop: request.stop,
   }
-  return readCompletion(await call(server, 'chat/completions', body, signal), request.maxTokens)
 }
 
 function endpoint(baseUrl: string, path: string): string {
@@ -105,7 +125,13 @@ function endpoint(baseUrl: string, path: string): string {
   return `${/\/v\d+$/.test(root) ? root : `${root}/v1`}/${path}`
 }
 
-async function call(server: OpenAiServer, path: string, body: unknown, signal: AbortSignal): Promise<string> {
+async function call(
+  server: OpenAiServer,
+  path: string,
+  body: unknown,
+  signal: AbortSignal,
+  onText: (text: string) => void = () => {},
+): Promise<string> {
   const url = endpoint(server.baseUrl, path)
   let response: Response
   let text: string
@@ -121,7 +147,7 @@ async function call(server: OpenAiServer, path: string, body: unknown, signal: A
       redirect: 'error',
       signal,
     })
-    text = await readCapped(response)
+    text = await readCapped(response, response.ok ? onText : () => {})
   } catch (error) {
     if (error instanceof PylonError) throw error
     if (signal.aborted && !(signal.reason instanceof DOMException)) throw signal.reason
@@ -131,15 +157,18 @@ async function call(server: OpenAiServer, path: string, body: unknown, signal: A
   return text
 }
 
-async function readCapped(response: Response): Promise<string> {
-  const chunks: Uint8Array[] = []
+async function readCapped(response: Response, onText: (text: string) => void): Promise<string> {
+  const decoder = new TextDecoder()
+  let text = ''
   let bytes = 0
   for await (const chunk of response.body ?? []) {
     bytes += chunk.length
     if (bytes > MAX_ANSWER_BYTES) throw new PylonError('output_too_large', `The answer is over ${MAX_ANSWER_BYTES} bytes.`)
-    chunks.push(chunk)
+    const more = decoder.decode(chunk, { stream: true })
+    text += more
+    onText(more)
   }
-  return Buffer.concat(chunks).toString('utf8')
+  return text + decoder.decode()
 }
 
 function httpError(server: OpenAiServer, status: number, text: string): PylonError {

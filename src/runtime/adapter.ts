@@ -15,6 +15,8 @@ export interface SessionInput {
   readonly token: string
   /** ws and wss URLs. */
   readonly relays: readonly string[]
+  /** A Unix socket of this host, in a folder of its own, that the guest reaches relays through; left out where it has a network. */
+  readonly doorSocket?: string
 }
 
 export interface ProvisionInput {

@@ -8,6 +8,7 @@ let file = '/sessions/1.jsonl'
 let made = 1
 let streaming = false
 let onAbort
+let onMore
 const dialogs = new Map()
 files.set(file, [])
 
@@ -58,6 +59,10 @@ async function prompt(text) {
     end('')
   } else if (verb === 'slow') {
     onAbort = () => end('', 'aborted')
+    onMore = (text) => {
+      say(text)
+      end(text)
+    }
   } else if (verb === 'crash') process.kill(process.pid, 'SIGKILL')
   else if (verb === 'refuse') end('', 'length')
   else if (verb === 'retry') {
@@ -89,6 +94,10 @@ function handle(message) {
     case 'abort':
       onAbort?.()
       return answer()
+    case 'steer':
+    case 'follow_up':
+      answer()
+      return onMore?.(`${message.type} ${message.message}`)
     case 'prompt':
       answer()
       return void prompt(message.message)

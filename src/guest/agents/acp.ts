@@ -1,9 +1,18 @@
 /** An agent that speaks the Agent Client Protocol (v1) over its stdio, through the protocol's published SDK. */
 import { type Readable, Writable } from 'node:stream'
-import { type ClientConnection, client, methods, ndJsonStream, PROTOCOL_VERSION, type SessionNotification } from '@agentclientprotocol/sdk'
+import {
+  type ClientConnection,
+  client,
+  methods,
+  ndJsonStream,
+  PROTOCOL_VERSION,
+  type SessionNotification,
+  type ToolCallUpdate,
+} from '@agentclientprotocol/sdk'
+import type { Json } from '../../base/json.ts'
 import type { ProcessGroup } from '../../base/processes.ts'
 import { VERSION } from '../../base/version.ts'
-import { type Agent, MAX_AGENT_MESSAGE_BYTES, type Turn, TurnRecord } from './agent.ts'
+import { type Agent, MAX_AGENT_MESSAGE_BYTES, type PromptOptions, type Turn, TurnRecord } from './agent.ts'
 
 /** Conversations kept at once; the one that was quiet the longest is forgotten. */
 const MAX_SESSIONS = 64
@@ -46,11 +55,11 @@ export class AcpAgent implements Agent {
       throw new Error(`the agent speaks version ${answer.protocolVersion} of the protocol, not ${PROTOCOL_VERSION}`)
   }
 
-  async prompt(sessionId: string, message: string, signal: AbortSignal): Promise<Turn> {
+  async prompt(sessionId: string, message: string, signal: AbortSignal, options?: PromptOptions): Promise<Turn> {
     try {
       const session = await this.#session(sessionId, signal)
       signal.throwIfAborted()
-      const turn = await this.#turn(session, message, signal)
+      const turn = await this.#turn(session, message, signal, new TurnRecord(options))
       // The answer to a cancelled turn says `cancelled`; what the caller hears is why it was.
       if (turn.stopReason === 'cancelled') signal.throwIfAborted()
       return turn
@@ -60,8 +69,7 @@ export class AcpAgent implements Agent {
     }
   }
 
-  async #turn(session: string, message: string, signal: AbortSignal): Promise<Turn> {
-    const record = new TurnRecord()
+  async #turn(session: string, message: string, signal: AbortSignal, record: TurnRecord): Promise<Turn> {
     this.#turns.set(session, record)
     const turn = this.#connection.agent
       .request(methods.agent.session.prompt, { sessionId: session, prompt: [{ type: 'text', text: message }] })
@@ -118,17 +126,28 @@ export class AcpAgent implements Agent {
         if (update.content.type === 'text') record.text(update.content.text)
         break
       case 'agent_thought_chunk':
-        if (update.content.type === 'text') record.event({ type: 'thought', text: update.content.text })
+        if (update.content.type === 'text') record.thought(update.content.text)
         break
       case 'tool_call':
-        record.event({ type: 'tool_call', name: update.title })
+        record.toolCall(update.toolCallId, update.title, (update.rawInput ?? null) as Json)
+        if (update.status === 'completed' || update.status === 'failed') record.toolUpdate(update.toolCallId, update.status)
         break
       case 'tool_call_update':
-        if (update.status === 'completed' || update.status === 'failed') record.event({ type: 'tool_result', text: update.status })
+        if (update.status === 'completed' || update.status === 'failed' || update.status === 'in_progress')
+          record.toolUpdate(update.toolCallId, update.status, outputOf(update))
         break
       default:
     }
   }
+}
+
+/** What a tool gave: as it is, or the text of what was shown of it. */
+function outputOf({ rawOutput, content }: ToolCallUpdate): Json | undefined {
+  if (rawOutput !== undefined && rawOutput !== null) return rawOutput as Json
+  const text = (content ?? [])
+    .flatMap((one) => (one.type === 'content' && one.content.type === 'text' ? [one.content.text] : []))
+    .join('\n')
+  return text === '' ? undefined : text
 }
 
 function stopReasonOf(reason: string): Turn['stopReason'] {

@@ -1,9 +1,9 @@
 /** The pi coding agent in its `--mode rpc`: JSON lines over stdio, split on LF alone, one conversation at a time. */
 import { StringDecoder } from 'node:string_decoder'
 import { z } from 'zod'
-import { parseJson } from '../../base/json.ts'
+import { type Json, parseJson } from '../../base/json.ts'
 import type { ProcessGroup } from '../../base/processes.ts'
-import { type Agent, MAX_AGENT_MESSAGE_BYTES, type Turn, TurnRecord } from './agent.ts'
+import { type Agent, type Interjection, MAX_AGENT_MESSAGE_BYTES, type PromptOptions, type Turn, TurnRecord } from './agent.ts'
 
 const response = z.object({
   type: z.literal('response'),
@@ -31,6 +31,9 @@ const event = z.object({
   id: z.string().optional(),
   method: z.string().optional(),
   toolName: z.string().optional(),
+  toolCallId: z.string().optional(),
+  args: z.json().optional(),
+  result: z.json().optional(),
   isError: z.boolean().optional(),
   message: z.unknown().optional(),
   messages: z.array(z.unknown()).optional(),
@@ -38,6 +41,8 @@ const event = z.object({
   finalError: z.string().optional(),
 })
 type PiEvent = z.output<typeof event>
+
+const toolResult = z.object({ content: z.array(z.object({ type: z.string(), text: z.string().optional() })) })
 
 /** Dialogs that wait for an answer; nobody is there to give one. */
 const DIALOGS = new Set(['select', 'confirm', 'input', 'editor'])
@@ -51,6 +56,8 @@ export class PiAgent implements Agent {
   readonly #files = new Map<string, string>()
   #current: string | undefined
   #onEvent: ((event: PiEvent) => void) | undefined
+  /** The session whose turn runs. */
+  #speaking: string | undefined
   #nextId = 1
   #closed: Error | undefined
 
@@ -65,18 +72,27 @@ export class PiAgent implements Agent {
     await this.#command({ type: 'get_state' }, signal)
   }
 
-  async prompt(sessionId: string, message: string, signal: AbortSignal): Promise<Turn> {
+  async prompt(sessionId: string, message: string, signal: AbortSignal, options?: PromptOptions): Promise<Turn> {
     await this.#enter(sessionId, signal)
-    const record = new TurnRecord()
+    const record = new TurnRecord(options)
     const ended = this.#turnEnd(record, signal)
     // The command may fail first; then its error is told.
     ended.catch(() => undefined)
     try {
       await this.#command({ type: 'prompt', message }, signal)
+      this.#speaking = sessionId
       return await ended
     } finally {
       this.#onEvent = undefined
+      this.#speaking = undefined
     }
+  }
+
+  /** pi takes it after the tool that runs (steer), or when it would end (follow_up): the turn goes on with it. */
+  async interject(sessionId: string, kind: Interjection, message: string, signal: AbortSignal): Promise<boolean> {
+    if (this.#speaking !== sessionId) return false
+    await this.#command({ type: kind, message }, signal)
+    return true
   }
 
   /** Resolves when pi has nothing more to do: an end that it will retry is none. */
@@ -183,11 +199,19 @@ function recordEvent(record: TurnRecord, event: PiEvent): void {
   const update = event.assistantMessageEvent
   if (event.type === 'message_start' && assistant.safeParse(event.message).success) record.paragraph()
   else if (update?.type === 'text_delta') record.text(update.delta ?? '')
-  else if (update?.type === 'thinking_delta') record.event({ type: 'thought', text: update.delta ?? '' })
-  else if (event.type === 'tool_execution_start') record.event({ type: 'tool_call', name: event.toolName ?? 'tool' })
-  else if (event.type === 'tool_execution_end') {
-    record.event({ type: 'tool_result', name: event.toolName ?? 'tool', text: event.isError === true ? 'failed' : 'completed' })
-  } else if (event.type === 'auto_retry_start') record.event({ type: 'notice', text: 'the agent tries again' })
+  else if (update?.type === 'thinking_delta') record.thought(update.delta ?? '')
+  else if (event.type === 'tool_execution_start') {
+    record.toolCall(event.toolCallId ?? '', event.toolName ?? 'tool', event.args ?? null)
+  } else if (event.type === 'tool_execution_end') {
+    record.toolUpdate(event.toolCallId ?? '', event.isError === true ? 'failed' : 'completed', outputOf(event.result))
+  } else if (event.type === 'auto_retry_start') record.notice('the agent tries again')
+}
+
+/** The text of a tool's result, where it has one. */
+function outputOf(result: Json | undefined): Json | undefined {
+  const parsed = toolResult.safeParse(result)
+  const text = parsed.success ? parsed.data.content.flatMap((block) => (block.type === 'text' ? [block.text ?? ''] : [])).join('') : ''
+  return text === '' ? result : text
 }
 
 function lastAssistant(messages: readonly unknown[]): z.output<typeof assistant> | undefined {

@@ -7,6 +7,31 @@ import { decodeRuntimeSpec, type RuntimeSpec, shapeError } from './spec.ts'
 
 export const LAUNCH_SCHEMA_VERSION = 1
 
+const hex64 = z.string().regex(/^[0-9a-f]{64}$/)
+/** Relays of one session, at most. */
+export const MAX_SESSION_RELAYS = 8
+
+const sessionShape = z.strictObject({
+  /** Whose words are heard, and nobody else's. */
+  owner_pubkey: hex64,
+  /** Where owner and agent meet, as others reach them. */
+  relays: z
+    .array(
+      z
+        .string()
+        .regex(/^wss?:\/\//)
+        .max(512),
+    )
+    .min(1)
+    .max(MAX_SESSION_RELAYS),
+  /** Proves to the owner which key was made here. */
+  token: hex64,
+  /** A Unix socket that all relays are spoken to through; relative ones lie below the folder of the launch file. Left out: by the network. */
+  door: z.strictObject({ unix: z.string().min(1).max(4096) }).optional(),
+  /** Where the key and the conversation are kept; by default on the first persistent volume, else in the state directory. */
+  state_dir: z.string().startsWith('/').max(4096).optional(),
+})
+
 const launchShape = z.strictObject({
   schema_version: z.literal(LAUNCH_SCHEMA_VERSION),
   spec: z.unknown(),
@@ -30,9 +55,11 @@ const launchShape = z.strictObject({
         z.strictObject({ host: z.string().min(1), port: z.int().min(0).max(65_535) }),
       ]),
       /** Verifies launch tickets; never leaves this file. */
-      ticket_key: z.string().regex(/^[0-9a-f]{64}$/),
+      ticket_key: hex64,
     })
     .optional(),
+  /** The agent has a key of its own and is talked to over relays, end to end encrypted. */
+  session: sessionShape.optional(),
   /** Added to a bare environment of the command: secrets come this way, never by instance config. */
   env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).default({}),
 })

@@ -1,11 +1,11 @@
 /** Both protocols against a scripted agent process that knows nothing of our code. */
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { systemClock } from '../../../src/base/clock.ts'
 import type { ProcessGroup } from '../../../src/base/processes.ts'
 import { AcpAgent } from '../../../src/guest/agents/acp.ts'
-import type { Agent } from '../../../src/guest/agents/agent.ts'
+import type { Agent, AgentEvent } from '../../../src/guest/agents/agent.ts'
 import { PiAgent } from '../../../src/guest/agents/pi.ts'
 import { startCommand } from '../../../src/guest/child-process.ts'
 
@@ -53,6 +53,25 @@ describe.each(['acp', 'pi'] as const)('an agent over %s', (protocol) => {
     expect(events.map(({ type }) => type)).toEqual(['thought', 'tool_call', 'tool_result'])
   })
 
+  test('tells of a turn while it runs', async () => {
+    const { agent } = await agentOf(protocol)
+    const heard: AgentEvent[] = []
+    const onEvent = (event: AgentEvent) => void heard.push(event)
+    await agent.prompt('s', 'say one two', calm, { onEvent })
+    expect(heard).toEqual([
+      { type: 'text', text: 'one ' },
+      { type: 'text', text: 'two' },
+    ])
+    heard.length = 0
+    await agent.prompt('s', 'tool', calm, { onEvent })
+    expect(heard).toMatchObject([
+      { type: 'thought', text: 'hm' },
+      { type: 'tool_call', callId: 't1', name: 'look' },
+      { type: 'tool_update', callId: 't1', status: 'completed' },
+      { type: 'text', text: 'looked' },
+    ])
+  })
+
   test('is answered when it asks, since nobody else is there', async () => {
     const { agent } = await agentOf(protocol)
     const expected = protocol === 'acp' ? { outcome: 'selected', optionId: 'yes' } : { cancelled: true }
@@ -96,4 +115,15 @@ describe.each(['acp', 'pi'] as const)('an agent over %s', (protocol) => {
 test('pi is waited for while it tries again', async () => {
   const { agent } = await agentOf('pi')
   expect(await agent.prompt('s', 'retry', calm)).toMatchObject({ reply: 'at last', stopReason: 'end_turn' })
+})
+
+describe('an agent over pi', () => {
+  test.each(['steer', 'follow_up'] as const)('hears a %s within its turn, and only there', async (kind) => {
+    const { agent } = await agentOf('pi')
+    const slow = agent.prompt('s', 'slow', calm)
+    await vi.waitFor(async () => expect(await agent.interject?.('s', kind, 'more', calm)).toBe(true))
+    expect((await slow).reply).toBe(`${kind} more`)
+    expect(await agent.interject?.('s', kind, 'more', calm)).toBe(false)
+    expect((await agent.prompt('s', 'say next', calm)).reply).toBe('next')
+  })
 })
