@@ -21,6 +21,8 @@ export interface PeerEvent {
   readonly name?: string
   readonly members?: readonly string[]
   readonly own?: boolean
+  /** Of a proposal: the commit that this peer made of it at once. */
+  readonly committed_by?: string
   readonly why?: string
 }
 
@@ -33,19 +35,24 @@ export interface PeerGroup {
   readonly admins: readonly string[]
 }
 
+interface PeerCommit extends PeerGroup {
+  readonly event_id: string
+  readonly welcome_wraps: readonly string[]
+}
+
 interface Answers {
   readonly identity: { readonly pubkey: string }
   readonly publish_key_package: { readonly event_id: string; readonly kind: number; readonly event: Event }
   readonly create_group: PeerGroup & { readonly welcome_wraps: readonly string[] }
   readonly send: { readonly event_id: string; readonly rumor_id: string }
-  readonly self_update: PeerGroup & { readonly event_id: string }
-  readonly rename: PeerGroup & { readonly event_id: string }
-  readonly add: PeerGroup & { readonly event_id: string }
-  readonly remove: PeerGroup & { readonly event_id: string }
+  readonly self_update: PeerCommit
+  readonly rename: PeerCommit
+  readonly add: PeerCommit
+  readonly remove: PeerCommit
   readonly members: PeerGroup
   readonly leave: { readonly event_id: string }
   readonly group_secrets: { readonly epoch: number; readonly group_event: string; readonly authenticator: string }
-  readonly key_package_secrets: Readonly<Record<'bundle' | 'signature', unknown>>
+  readonly key_package_secrets: Readonly<Record<'init_private' | 'encryption_private' | 'signature_private' | 'signature_public', string>>
 }
 
 /** The program's path, or why it can't be had here; builds it first, which takes minutes the first time. */

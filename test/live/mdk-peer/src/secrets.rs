@@ -12,7 +12,7 @@ use crate::peer::{Answer, Peer, hex, words};
 
 const EXPORTED_BYTES: usize = 32;
 
-/// The private keys of a key package that this peer published, as openmls stores them.
+/// The private keys of a key package that this peer published, each 32 bytes as hex.
 pub fn of_key_package(peer: &Peer, event: &Event) -> Answer<Value> {
     let key_package = peer.mdk.parse_key_package(event).map_err(words)?;
     let reference = key_package.hash_ref(peer.mdk.provider.crypto()).map_err(words)?;
@@ -21,10 +21,19 @@ pub fn of_key_package(peer: &Peer, event: &Event) -> Answer<Value> {
     let public = key_package.leaf_node().signature_key().as_slice();
     let scheme = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519.signature_algorithm();
     let signature = SignatureKeyPair::read(storage, public, scheme).ok_or("no signature key")?;
+    let bundle = serde_json::to_value(bundle.ok_or("no such key package")?).map_err(words)?;
+    let signature = serde_json::to_value(signature).map_err(words)?;
     Ok(json!({
-        "bundle": serde_json::to_value(bundle.ok_or("no such key package")?).map_err(words)?,
-        "signature": serde_json::to_value(signature).map_err(words)?,
+        "init_private": bytes(&bundle["private_init_key"]["vec"])?,
+        "encryption_private": bytes(&bundle["private_encryption_key"]["key"]["vec"])?,
+        "signature_private": bytes(&signature["private"])?,
+        "signature_public": bytes(&signature["public"])?,
     }))
+}
+
+/// Bytes that serde wrote as a list of numbers, as hex.
+fn bytes(list: &Value) -> Answer<String> {
+    Ok(hex(&serde_json::from_value::<Vec<u8>>(list.clone()).map_err(words)?))
 }
 
 /// The key of the 445 events of the epoch that the group is in now.
