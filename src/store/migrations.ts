@@ -1,4 +1,4 @@
-/** Numbered, forward-only migrations: each one transaction with its version bump, after a backup of what was there. */
+/** Numbered, forward-only migrations: each one transaction with its version bump, after a backup of what was there; all in one for a new database. */
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Database } from 'better-sqlite3'
@@ -42,10 +42,14 @@ export function migrate(db: Database, path: string, migrations: readonly Migrati
   const from = schemaVersion(db)
   if (from === migrations.length) return
   if (from > 0 && path !== ':memory:') backupBefore(db, `${path}.pre-${from}`)
-  for (const migration of migrations.slice(from)) {
+  const steps = migrations.slice(from)
+  // A new database is made whole or not at all, with one commit: nobody needs its older forms.
+  for (const together of from === 0 ? [steps] : steps.map((step) => [step])) {
     db.transaction(() => {
-      db.exec(migration.sql)
-      db.pragma(`user_version = ${migration.number}`)
+      for (const { sql, number } of together) {
+        db.exec(sql)
+        db.pragma(`user_version = ${number}`)
+      }
     }).immediate()
   }
 }

@@ -153,6 +153,22 @@ describe('opening', () => {
     backup.close()
   })
 
+  it('makes a new database whole or not at all, and an older one step by step', () => {
+    const path = join(tempDir(), 'a.db')
+    const migrations = readMigrations()
+    const broken = migrations.map((migration) => (migration.number === 3 ? { ...migration, sql: 'no sql' } : migration))
+    const db = new Sqlite(path)
+    const version = () => db.pragma('user_version', { simple: true })
+    expect(() => migrate(db, path, broken)).toThrow(/syntax/)
+    expect([version(), db.prepare('SELECT count(*) FROM sqlite_schema').pluck().get()]).toEqual([0, 0])
+    migrate(db, path, migrations.slice(0, 1))
+    expect(() => migrate(db, path, broken)).toThrow(/syntax/)
+    expect(version()).toBe(2)
+    migrate(db, path, migrations)
+    expect(version()).toBe(migrations.length)
+    db.close()
+  })
+
   it('says what to do about a file that is no database', () => {
     const dir = tempDir()
     const path = join(dir, 'a.db')
