@@ -6,7 +6,7 @@ import { decodeRuntimeSpec } from '../src/runtime/contract/spec.ts'
 import { guestScript } from '../src/runtime/guest-script.ts'
 import { buildImage } from '../src/runtime/incus/image.ts'
 import { importImage } from '../src/runtime/incus/images.ts'
-import { createIncusAdapter } from '../src/runtime/incus/incus-adapter.ts'
+import { IncusAdapter } from '../src/runtime/incus/incus-adapter.ts'
 import { setUpIncus } from '../src/runtime/incus/setup.ts'
 import { ensureIncus, startIncusDaemon } from '../test/support/incus-daemon.ts'
 import { testScope } from '../test/support/scope.ts'
@@ -49,7 +49,8 @@ try {
   const client = daemon.client('pylon')
   await setUpIncus(client, { pool: 'pylon', profile: 'default', hostPaths: [] })
   await importImage(client, 'pylon/busybox', await buildImage('busybox'))
-  const adapter = createIncusAdapter(
+  const scope = testScope()
+  const adapter = new IncusAdapter(
     {
       endpoint: { socketPath: daemon.socketPath },
       project: 'pylon',
@@ -60,7 +61,7 @@ try {
       guest: { hostDir: '/nowhere', command: ['/nowhere'], shellScript: guestScript() },
       defaults: LIMITS,
     },
-    { scope: testScope() },
+    scope,
   )
 
   const made = []
@@ -123,7 +124,7 @@ try {
       ratio_at_once: ratio(times.oursAtOnce, times.plainAtOnce),
     }),
   )
-  await adapter.close()
+  await scope.close()
 } finally {
   await daemon.destroy()
 }

@@ -195,6 +195,4 @@ export interface RuntimeAdapter {
   proveSizes?(): Promise<{ readonly reason: string; readonly nextStep: string } | undefined>
   /** Instances of ours that the substrate holds, for the orphan sweep. A handle of null: it is there, and cannot be looked at now. */
   listOwned?(): Promise<readonly { readonly runtimeId: string; readonly handle: RuntimeHandle }[]>
-  /** Lets go of sockets and watchers; runtimes go on. */
-  close?(): Promise<void>
 }

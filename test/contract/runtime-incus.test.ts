@@ -1,8 +1,7 @@
 /** The contract of runtimes on the Incus adapter, over a server that answers as incusd was measured to. */
-import { onTestFinished } from 'vitest'
-import type { RuntimeAdapter } from '../../src/runtime/adapter.ts'
+import { expect, onTestFinished } from 'vitest'
 import { guestScript } from '../../src/runtime/guest-script.ts'
-import { createIncusAdapter } from '../../src/runtime/incus/incus-adapter.ts'
+import { IncusAdapter } from '../../src/runtime/incus/incus-adapter.ts'
 import { guestProgram, scriptedAgent } from '../support/local-runtimes.ts'
 import { RecordingIncus } from '../support/recording-incus.ts'
 import { testScope } from '../support/scope.ts'
@@ -14,9 +13,9 @@ function bench(image: 'full' | 'shell') {
     const server = new RecordingIncus(tempDir())
     server.images.set('image', { 'pylon.guest': image })
     await server.listen()
-    const made: RuntimeAdapter[] = []
+    const scope = testScope()
     const open = () => {
-      const adapter = createIncusAdapter(
+      return new IncusAdapter(
         {
           endpoint: { socketPath: server.socketPath },
           project: 'pylon',
@@ -27,13 +26,11 @@ function bench(image: 'full' | 'shell') {
           guest: { hostDir: '/usr', command: [guestProgram.command, ...guestProgram.args], shellScript: guestScript() },
           defaults: { vcpus: 1, memoryMib: 256, rootDiskGib: 1, processes: 128 },
         },
-        { scope: testScope() },
+        scope.child('adapter'),
       )
-      made.push(adapter)
-      return adapter
     }
     onTestFinished(async () => {
-      for (const adapter of made) await adapter.close?.()
+      expect(await scope.close()).toEqual([])
       await server.close()
     })
     return { adapter: open(), restarted: open, agent: (protocol: 'acp' | 'pi') => scriptedAgent(protocol), mountPrefix: '$PYLON_ROOT' }

@@ -6,7 +6,7 @@ import { decodeRuntimeSpec } from '../../src/runtime/contract/spec.ts'
 import { guestScript } from '../../src/runtime/guest-script.ts'
 import { buildImage } from '../../src/runtime/incus/image.ts'
 import { importImage } from '../../src/runtime/incus/images.ts'
-import { createIncusAdapter } from '../../src/runtime/incus/incus-adapter.ts'
+import { IncusAdapter } from '../../src/runtime/incus/incus-adapter.ts'
 import { setUpIncus } from '../../src/runtime/incus/setup.ts'
 import { ensureIncus, type IncusDaemon, startIncusDaemon } from '../support/incus-daemon.ts'
 import { testScope } from '../support/scope.ts'
@@ -39,6 +39,7 @@ const input = (target: string | undefined, command: string, volume = command) =>
 describe.skipIf(missing !== undefined)(`an Incus cluster${missing === undefined ? '' : ` (skipped: ${missing})`}`, () => {
   let first: IncusDaemon
   let second: IncusDaemon
+  const scope = testScope()
   let adapter: RuntimeAdapter
 
   beforeAll(async () => {
@@ -63,7 +64,7 @@ describe.skipIf(missing !== undefined)(`an Incus cluster${missing === undefined 
     const client = first.client('pylon')
     await setUpIncus(client, { pool: 'pylon', profile: 'default', hostPaths: [] })
     await importImage(client, 'pylon/busybox', await buildImage('busybox'))
-    adapter = createIncusAdapter(
+    adapter = new IncusAdapter(
       {
         endpoint: { socketPath: first.socketPath },
         project: 'pylon',
@@ -74,12 +75,12 @@ describe.skipIf(missing !== undefined)(`an Incus cluster${missing === undefined 
         guest: { hostDir: '/nowhere', command: ['/nowhere'], shellScript: guestScript() },
         defaults: { vcpus: 1, memoryMib: 64, rootDiskGib: 1, processes: 64 },
       },
-      { scope: testScope() },
+      scope,
     )
   }, 120_000)
 
   afterAll(async () => {
-    await adapter?.close?.()
+    await scope.close()
     await second?.destroy()
     await first?.destroy()
   }, 120_000)

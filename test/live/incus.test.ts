@@ -11,7 +11,7 @@ import { decodeRuntimeSpec, type RuntimeSpecInput } from '../../src/runtime/cont
 import { guestScript } from '../../src/runtime/guest-script.ts'
 import { buildImage } from '../../src/runtime/incus/image.ts'
 import { importImage } from '../../src/runtime/incus/images.ts'
-import { createIncusAdapter } from '../../src/runtime/incus/incus-adapter.ts'
+import { IncusAdapter } from '../../src/runtime/incus/incus-adapter.ts'
 import type { IncusSettings } from '../../src/runtime/incus/settings.ts'
 import { setUpIncus } from '../../src/runtime/incus/setup.ts'
 import { runtimeAdapterContract } from '../contract/runtime-adapter.ts'
@@ -56,6 +56,7 @@ async function until(adapter: RuntimeAdapter, handle: RuntimeHandle, state: stri
 
 describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? '' : ` (skipped: ${missing})`}`, () => {
   let daemon: IncusDaemon
+  const scope = testScope()
   let adapter: RuntimeAdapter
   let hostDir: string
   let settings: IncusSettings
@@ -88,11 +89,11 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
       allowedHostPaths: [hostDir],
       defaults: { vcpus: 1, memoryMib: 256, rootDiskGib: 1, processes: 256 },
     }
-    adapter = createIncusAdapter(settings, { scope: testScope() })
+    adapter = new IncusAdapter(settings, scope.child('adapter'))
   }, 280_000)
 
   afterAll(async () => {
-    await adapter?.close?.()
+    await scope.close()
     await daemon?.destroy()
     if (hostDir !== undefined) rmSync(hostDir, { recursive: true, force: true })
   }, 120_000)
@@ -112,15 +113,9 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
   }
 
   const bench = (images: IncusSettings['images']) => async () => {
-    const made: RuntimeAdapter[] = []
-    const open = () => {
-      const opened = createIncusAdapter({ ...settings, images }, { scope: testScope() })
-      made.push(opened)
-      return opened
-    }
+    const open = () => new IncusAdapter({ ...settings, images }, scope.child('bench'))
     onTestFinished(async () => {
       for (const { handle } of (await adapter.listOwned?.()) ?? []) await adapter.teardown(handle, { keepVolume: false })
-      for (const opened of made) await opened.close?.()
     })
     return { adapter: open(), restarted: open, agent: (protocol: Protocol) => `${hostDir}/node ${hostDir}/${protocol}.mjs` }
   }
@@ -142,10 +137,9 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
   test('holds a runtime to one quota: its root, its volume, what is nested in them, its snapshots', async () => {
     expect(await adapter.proveSizes?.()).toBeUndefined()
     daemon.cli('storage', 'create', 'loose', 'dir')
-    const loose = createIncusAdapter({ ...settings, pool: 'loose' }, { scope: testScope() })
+    const loose: RuntimeAdapter = new IncusAdapter({ ...settings, pool: 'loose' }, scope.child('loose'))
     expect(await loose.probe()).toMatchObject({ isolated: false, reason: expect.stringContaining('no sizes') })
     expect(await loose.proveSizes?.()).toMatchObject({ reason: expect.stringContaining('more than 64 MiB') })
-    await loose.close?.()
     const { handle } = await adapter.provision(inputOf(newId(), { entry_command: 'sleep 600', mounts: [DATA] }, DEBIAN), never)
     const shell = async (command: string) => (await adapter.exec?.(handle, { command, timeoutMs: 60_000 }))?.stdout.trim()
     const fill = (path: string, mib: number) => `dd if=/dev/urandom of=${path} bs=1048576 count=${mib} 2>/dev/null; wc -c <${path}`
@@ -365,10 +359,9 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
   test('on a bridge each has the address chosen for it, reaches the gateway and no neighbour', async () => {
     daemon.cli('network', 'create', BRIDGE, '--type=bridge', 'ipv4.address=10.77.0.1/24', 'ipv4.nat=false', 'ipv6.address=none')
     daemon.cli('project', 'set', 'pylon', 'restricted.devices.nic=managed', `restricted.networks.access=${BRIDGE}`)
-    const bridged = createIncusAdapter({ ...settings, network: BRIDGE }, { scope: testScope() })
+    const bridged: RuntimeAdapter = new IncusAdapter({ ...settings, network: BRIDGE }, scope.child('bridged'))
     onTestFinished(async () => {
       for (const { handle } of (await bridged.listOwned?.()) ?? []) await bridged.teardown(handle, { keepVolume: false })
-      await bridged.close?.()
       daemon.cli('project', 'set', 'pylon', 'restricted.devices.nic=block', 'restricted.networks.access=')
       daemon.cli('network', 'delete', BRIDGE)
     })
@@ -414,22 +407,10 @@ describe.skipIf(missing !== undefined)(`a real Incus${missing === undefined ? ''
     daemon.cli('config', 'set', 'core.https_address', `127.0.0.1:${port}`)
     daemon.cli('config', 'trust', 'add-certificate', ours.path, '--restricted', '--projects', 'pylon')
     const serverCert = readFileSync(join(daemon.dir, 'server.crt'), 'utf8')
-    const opened: RuntimeAdapter[] = []
-    const over = (tls: { clientKey: string; clientCert: string; serverCert: string }) => {
-      const { clientKey, clientCert } = tls
-      const made = createIncusAdapter(
-        {
-          ...settings,
-          endpoint: { url: `https://127.0.0.1:${port}`, tls: { clientKey, clientCert, serverCert: tls.serverCert } },
-        },
-        { scope: testScope() },
-      )
-      opened.push(made)
-      return made
+    const over = ({ clientKey, clientCert, serverCert }: { clientKey: string; clientCert: string; serverCert: string }) => {
+      const endpoint = { url: `https://127.0.0.1:${port}`, tls: { clientKey, clientCert, serverCert } }
+      return new IncusAdapter({ ...settings, endpoint }, scope.child('remote'))
     }
-    onTestFinished(async () => {
-      for (const made of opened) await made.close?.()
-    })
     expect(await over({ ...strange, serverCert }).probe()).toMatchObject({ usable: false, nextStep: expect.stringContaining('trust') })
     expect(await over({ ...ours, serverCert: strange.clientCert }).probe()).toMatchObject({
       usable: false,

@@ -3,7 +3,7 @@ import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_pr
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createIncusClient, type IncusClient } from '../../src/runtime/incus/client.ts'
+import { IncusClient } from '../../src/runtime/incus/client.ts'
 import { testScope } from './scope.ts'
 
 const INCUSD = '/usr/libexec/incus/incusd'
@@ -47,16 +47,14 @@ export async function startIncusDaemon(): Promise<IncusDaemon> {
   const env = { ...process.env, INCUS_DIR: dir, PATH }
   const log = openSync(join(root, 'log'), 'a')
   let child: ChildProcess | undefined
-  const clients: IncusClient[] = []
+  const scope = testScope()
 
   const daemon: IncusDaemon = {
     dir,
     socketPath: join(dir, 'unix.socket'),
     env: { ...env, INCUS_CONF: join(root, 'conf') },
     client(project) {
-      const client = createIncusClient({ endpoint: { socketPath: join(dir, 'unix.socket') }, project, scope: testScope() })
-      clients.push(client)
-      return client
+      return new IncusClient({ endpoint: { socketPath: join(dir, 'unix.socket') }, project, scope: scope.child(project) })
     },
     async start() {
       child = spawn(INCUSD, ['--group', 'root'], { env, stdio: ['ignore', log, log], detached: true })
@@ -70,7 +68,7 @@ export async function startIncusDaemon(): Promise<IncusDaemon> {
     cli: (...args) => execFileSync('incus', args, { env: daemon.env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }),
     preseed: (text) => void execFileSync('incus', ['admin', 'init', '--preseed'], { env: daemon.env, input: text }),
     async destroy() {
-      for (const client of clients) client.close()
+      await scope.close()
       spawnSync(INCUSD, ['shutdown', '--timeout', '30'], { env, timeout: 60_000 })
       if (child?.exitCode === null && child.signalCode === null) await daemon.kill()
       unmountBelow(root)

@@ -144,7 +144,7 @@ export class RecordingIncus {
     const body = (): Body => JSON.parse(bytes.toString('utf8')) as Body
     const sync = (metadata: unknown) => send(response, 200, { type: 'sync', status: 'Success', status_code: 200, metadata })
     const async_ = (work: () => unknown) => this.#begin(response, work)
-    const [first = '', second = '', third = '', fourth = ''] = parts
+    const [first = '', second = '', third = ''] = parts
     if (first === '') return sync({ auth: 'trusted', environment: { server_clustered: false } })
     if (first === 'resources') return sync({ cpu: { total: 8 }, memory: { total: 16 * 2 ** 30 } })
     if (first === 'projects' || first === 'profiles') return sync({ name: second, devices: { root: { type: 'disk', path: '/' } } })
@@ -162,14 +162,8 @@ export class RecordingIncus {
     if (third === 'exec') return this.#exec(response, instance, body())
     if (third === 'state' && method === 'GET') return sync({ status: instance.status })
     if (third === 'state') return async_(() => this.#setState(instance, body()))
-    if (method === 'GET' && fourth === '') {
-      response.setHeader('Etag', '"abc"')
-      return sync(shown(instance))
-    }
-    if (method === 'PUT' && fourth === '') {
-      if (request.headers['if-match'] !== undefined && request.headers['if-match'] !== '"abc"') throw new Refusal(412, "ETag doesn't match")
-      return async_(() => Object.assign(instance.body, body()))
-    }
+    if (method === 'GET') return sync(shown(instance))
+    if (method === 'PATCH') return sync(Object.assign(instance.body.devices, body()['devices']))
     if (method === 'DELETE') return async_(() => this.#delete(instance))
     throw new Refusal(404, 'Not Found')
   }

@@ -3,7 +3,7 @@
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
 import { given } from '../../base/given.ts'
 import type { Scope } from '../../base/scope.ts'
-import { createIncusClient } from '../../runtime/incus/client.ts'
+import { IncusClient } from '../../runtime/incus/client.ts'
 import { buildImage, type ImageKind } from '../../runtime/incus/image.ts'
 import { importImage } from '../../runtime/incus/images.ts'
 import { setUpIncus } from '../../runtime/incus/setup.ts'
@@ -25,7 +25,8 @@ export async function buildIncusImages(
   scope: Scope,
 ): Promise<BuiltImages> {
   const settings = incusSettings(config, order.nodePubkey)
-  const incus = createIncusClient({ endpoint: settings.endpoint, project: settings.project, scope })
+  const own = scope.child('incus')
+  const incus = new IncusClient({ endpoint: settings.endpoint, project: settings.project, scope: own })
   try {
     const { pool, profile, network } = settings
     const hostPaths = [
@@ -39,14 +40,12 @@ export async function buildIncusImages(
     if (guestDir !== null) await installGuest(guestDir)
     const images: { alias: string; fingerprint: string }[] = []
     for (const kind of order.kinds) {
-      const tarball = await buildImage(kind, {
-        ...given({ suite: order.suite, mirror: order.mirror }),
-      })
+      const tarball = await buildImage(kind, order)
       const alias = kind === 'debian' ? settings.images.managed : settings.images.oneShot
       images.push({ alias, fingerprint: await importImage(incus, alias, tarball) })
     }
     return { images, guestDir, created }
   } finally {
-    incus.close()
+    await own.close()
   }
 }

@@ -10,7 +10,7 @@ import { VERSION } from '../../base/version.ts'
 import type { RuntimeAdapter } from '../../runtime/adapter.ts'
 import { FlyAdapter } from '../../runtime/fly/fly-adapter.ts'
 import { guestScript } from '../../runtime/guest-script.ts'
-import { createIncusAdapter } from '../../runtime/incus/incus-adapter.ts'
+import { IncusAdapter } from '../../runtime/incus/incus-adapter.ts'
 import type { IncusSettings } from '../../runtime/incus/settings.ts'
 import { LocalAdapter } from '../../runtime/local/local-adapter.ts'
 import { MicrovmAdapter } from '../../runtime/microvm/microvm-adapter.ts'
@@ -34,7 +34,7 @@ export interface SubstrateDeps {
 export function createSubstrates(deps: SubstrateDeps): { adapters: RuntimeAdapter[]; problems: { provider: string; reason: string }[] } {
   const { config } = deps
   const makers: readonly (readonly [string, boolean, (deps: SubstrateDeps) => RuntimeAdapter])[] = [
-    ['incus', config.incus.enabled, ({ scope }) => createIncusAdapter(incusSettings(config, deps.nodePubkey), { scope })],
+    ['incus', config.incus.enabled, ({ scope }) => new IncusAdapter(incusSettings(config, deps.nodePubkey), scope)],
     ['local', config.local.enabled, localAdapter],
     ['microvm', config.microvm.spawner_urls.length > 0, microvmAdapter],
     ['fly', config.fly.app_name !== '', flyAdapter],

@@ -116,7 +116,6 @@ export class MachineService implements Machines {
     await Promise.allSettled([this.#offers.close()])
     const late = [...(await this.#runtimes.close(DRAIN_MS)), ...(await this.#scope.close(DRAIN_MS))]
     for (const { path } of late) this.#deps.logger.warn({ path }, 'running work did not end in time')
-    await this.#substrates.close()
   }
 
   status(): MachinesStatus {
@@ -148,7 +147,7 @@ export class MachineService implements Machines {
   }
 
   async reload(): Promise<void> {
-    await this.#substrates.replace()
+    this.#substrates.replace()
     await this.#offers.refresh()
   }
 

@@ -8,6 +8,8 @@ import type { SubstrateStatus } from './machines.ts'
 const NO_CAPACITY: Capacity = { instances: 0, vcpus: 0, memoryMib: 0, free: { instances: 0, vcpus: 0, memoryMib: 0 } }
 /** A substrate that does not answer holds nobody up for longer. */
 const LOOK_MS = 10_000
+/** What those that were replaced have under way gets so long to end. */
+const REPLACE_MS = 10_000
 /** What trying its sizes may take. */
 const PROOF_MS = 45_000
 
@@ -32,13 +34,11 @@ export class Substrates {
     this.#adapterScope = this.#open()
   }
 
-  /** Those that config names now take the place of those before, which let go of their sockets. */
-  async replace(): Promise<void> {
-    const before = this.adapters
+  /** Those that config names now take the place of those before, which end what they have under way. */
+  replace(): void {
     for (const seen of [this.#adapters, this.#probes, this.#capacities, this.#loose, this.#silent]) seen.clear()
-    this.#adapterScope.end()
+    this.#adapterScope.end(REPLACE_MS)
     this.#adapterScope = this.#open()
-    await Promise.allSettled(before.map((adapter) => adapter.close?.()))
   }
 
   #open(): Scope {
@@ -138,10 +138,6 @@ export class Substrates {
 
   status(): SubstrateStatus[] {
     return this.providers.map((provider) => ({ provider, ...this.probe(provider) }))
-  }
-
-  async close(): Promise<void> {
-    await Promise.allSettled(this.adapters.map((adapter) => adapter.close?.()))
   }
 
   async #withinTime<T>(work: () => Promise<T>, ms = LOOK_MS): Promise<T> {

@@ -8,11 +8,10 @@ import { parse } from './instances.ts'
 
 export interface ExecCall {
   readonly command: readonly string[]
-  readonly stdin?: string | Uint8Array
+  readonly stdin?: string
   readonly env?: Readonly<Record<string, string>>
-  readonly cwd?: string
+  /** Its group is of the same number; default root. */
   readonly uid?: number
-  readonly gid?: number
   readonly timeoutMs: number
   /** Of each of stdout and stderr; what comes after is dropped and `truncated` set. */
   readonly maxBytes: number
@@ -39,10 +38,10 @@ export async function execInGuest(incus: IncusClient, instance: string, call: Ex
       'record-output': false,
       interactive: false,
       user: call.uid ?? 0,
-      group: call.gid ?? 0,
-      cwd: call.cwd ?? '/',
+      group: call.uid ?? 0,
+      cwd: '/',
     },
-    ...(call.signal === undefined ? {} : { signal: call.signal }),
+    signal: call.signal,
   })
   if (operation === undefined) throw new PylonError('incus_failed', `${what}: Incus began no operation.`)
   const { fds } = parse(execMetadata, operation.metadata, what)
@@ -64,7 +63,7 @@ export async function execInGuest(incus: IncusClient, instance: string, call: Ex
     ended ??= why
     if (control.readyState === control.OPEN) control.send(JSON.stringify({ command: 'signal', signal: 9 }))
   }
-  const cancelTimer = incus.scope.clock.after(call.timeoutMs, () => kill('timeout'))
+  const cancelTimer = incus.scope.after('kill', call.timeoutMs, () => kill('timeout'))
   const onAbort = () => kill('cancelled')
   call.signal?.addEventListener('abort', onAbort, { once: true })
   try {

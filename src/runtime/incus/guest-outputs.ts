@@ -9,7 +9,7 @@ import { MAX_EVENTS_BYTES, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readine
 import { collects, type Outcome } from '../retention.ts'
 import type { IncusClient } from './client.ts'
 import { execInGuest } from './guest-exec.ts'
-import { listGuestDir, readGuestFile, statGuestPath } from './guest-files.ts'
+import { GuestFiles } from './guest-files.ts'
 
 /** Entries looked at, whatever they are. */
 const MAX_ENTRIES = 2000
@@ -18,11 +18,12 @@ const MAX_DEPTH = 16
 /** By the spec's output_collection; what can't be read is a problem in the answer, not an error. */
 export async function collectOutputs(incus: IncusClient, instance: string, spec: RuntimeSpec): Promise<CollectedOutputs> {
   const { paths } = spec
+  const files = new GuestFiles(incus, instance)
   const problems: string[] = []
   let truncated = false
   const read = async (path: string, maxBytes: number): Promise<string | undefined> => {
     try {
-      const file = await readGuestFile(incus, instance, path, maxBytes)
+      const file = await files.read(path, maxBytes)
       if (file?.truncated === true) truncated = true
       return file?.data.toString('utf8')
     } catch (error) {
@@ -62,6 +63,7 @@ class ArtifactWalk {
   readonly problems: string[] = []
   readonly #incus: IncusClient
   readonly #instance: string
+  readonly #files: GuestFiles
   readonly #spec: RuntimeSpec
   #entries = 0
   #bytes = 0
@@ -69,6 +71,7 @@ class ArtifactWalk {
   constructor(incus: IncusClient, instance: string, spec: RuntimeSpec) {
     this.#incus = incus
     this.#instance = instance
+    this.#files = new GuestFiles(incus, instance)
     this.#spec = spec
   }
 
@@ -83,7 +86,7 @@ class ArtifactWalk {
         }
         const path = folder.path === '' ? name : `${folder.path}/${name}`
         // What can't be looked at is told as no plain file.
-        const entry = await statGuestPath(this.#incus, this.#instance, this.#at(path)).catch(() => undefined)
+        const entry = await this.#files.stat(this.#at(path)).catch(() => undefined)
         if (entry?.type === 'directory') {
           if (folder.depth < MAX_DEPTH) folders.push({ path, depth: folder.depth + 1 })
           else this.problems.push(`${path} is too deep.`)
@@ -102,7 +105,7 @@ class ArtifactWalk {
 
   async #names(folder: string): Promise<readonly string[]> {
     try {
-      const names = (await listGuestDir(this.#incus, this.#instance, this.#at(folder))) ?? []
+      const names = (await this.#files.list(this.#at(folder))) ?? []
       // A name that is no single component could point elsewhere, here or where the artifacts are unpacked.
       const odd = names.filter((name) => name === '' || name === '.' || name === '..' || /[/\\\0]/.test(name))
       for (const name of odd) this.problems.push(`${JSON.stringify(name)} in ${folder || '.'} is no file name.`)
@@ -118,7 +121,7 @@ class ArtifactWalk {
     const room = Math.min(maxFileBytes, maxTotalBytes - this.#bytes)
     const fits = this.artifacts.length < maxFiles && size <= room
     // What can't be read is a problem that is told.
-    const file = fits ? await readGuestFile(this.#incus, this.#instance, this.#at(path), room).catch(() => undefined) : undefined
+    const file = fits ? await this.#files.read(this.#at(path), room).catch(() => undefined) : undefined
     if (file === undefined || file.truncated) {
       this.problems.push(`${path} is over a limit, or went while it was read.`)
       this.truncated = true

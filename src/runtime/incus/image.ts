@@ -54,9 +54,9 @@ properties:
  */
 export async function buildImage(
   kind: ImageKind,
-  options: { readonly suite?: string; readonly mirror?: string; readonly busybox?: string } = {},
+  options: { readonly suite?: string | undefined; readonly mirror?: string | undefined } = {},
 ): Promise<Buffer> {
-  const busybox = options.busybox ?? findProgram('busybox')
+  const busybox = findProgram('busybox')
   if (busybox === undefined || !isStatic(busybox)) {
     throw new PylonError('runtime_unsupported', 'The image needs a static busybox: install the package busybox-static.')
   }

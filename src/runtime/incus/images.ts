@@ -7,7 +7,6 @@ import { parse } from './instances.ts'
 const aliasShape = z.looseObject({ target: z.string() })
 const imageShape = z.looseObject({
   fingerprint: z.string(),
-  type: z.string().default('container'),
   properties: z.record(z.string(), z.string()).default({}),
 })
 

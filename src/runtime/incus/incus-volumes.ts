@@ -4,14 +4,17 @@ import { isPylonError, PylonError } from '../../base/errors.ts'
 import type { Snapshot } from '../adapter.ts'
 import { type IncusClient, orAbsent } from './client.ts'
 import { orEmpty, parse } from './instances.ts'
-import { LABEL_QUOTA, LABEL_SNAPSHOTS } from './names.ts'
+import { type IncusHandle, LABEL_QUOTA, LABEL_SNAPSHOTS } from './names.ts'
 
 export interface Volume {
   readonly pool: string
   readonly name: string
   /** Cluster member that holds it. */
-  readonly target?: string
+  readonly target?: string | undefined
 }
+
+/** One of a runtime's. */
+export const volumeOf = ({ pool, target }: IncusHandle, name: string): Volume => ({ pool, name, target })
 
 const base = (pool: string) => `/1.0/storage-pools/${encodeURIComponent(pool)}/volumes/custom`
 const path = (volume: Volume) => `${base(volume.pool)}/${encodeURIComponent(volume.name)}`
@@ -43,7 +46,7 @@ export async function ensureVolume(
   }
 }
 
-export async function getVolume(incus: IncusClient, volume: Volume): Promise<VolumeState | undefined> {
+async function getVolume(incus: IncusClient, volume: Volume): Promise<VolumeState | undefined> {
   const answer = await orAbsent(incus.call('GET', path(volume), { query: query(volume) }))
   return answer === undefined ? undefined : parse(volumeShape, answer.metadata, path(volume))
 }
@@ -58,8 +61,8 @@ export async function listVolumes(incus: IncusClient, pool: string): Promise<rea
 }
 
 /** Gone is fine. @throws incus_conflict while an instance uses it */
-export async function deleteVolume(incus: IncusClient, volume: Volume): Promise<'deleted' | 'absent'> {
-  return (await orAbsent(incus.run('DELETE', path(volume), { query: query(volume) }).then(() => 'deleted' as const))) ?? 'absent'
+export async function deleteVolume(incus: IncusClient, volume: Volume): Promise<void> {
+  await orAbsent(incus.run('DELETE', path(volume), { query: query(volume) }))
 }
 
 /** @throws incus_conflict when the name is taken */

@@ -15,11 +15,6 @@ const instance = z.looseObject({
   status: z.string(),
   type: z.string().default('container'),
   location: z.string().default('none'),
-  created_at: z.string().default(''),
-  architecture: z.string().default(''),
-  description: z.string().default(''),
-  ephemeral: z.boolean().default(false),
-  profiles: orEmpty(z.array(z.string()), []),
   config: orEmpty(z.record(z.string(), z.string()), {}),
   devices: orEmpty(z.record(z.string(), z.record(z.string(), z.string())), {}),
 })
@@ -37,38 +32,26 @@ export interface NewInstance {
   readonly config: Readonly<Record<string, string>>
   readonly devices: Devices
   /** Cluster member. */
-  readonly target?: string
+  readonly target?: string | undefined
 }
 
 const path = (name: string) => `/1.0/instances/${encodeURIComponent(name)}`
 
 /** @throws incus_image_missing, incus_conflict when the name is taken, incus_limit_reached, incus_forbidden */
-export async function createInstance(incus: IncusClient, input: NewInstance, signal?: AbortSignal): Promise<void> {
-  const body = {
-    name: input.name,
-    type: input.type,
-    source: { type: 'image', alias: input.imageAlias },
-    profiles: input.profiles,
-    config: input.config,
-    devices: input.devices,
-  }
-  await incus.run('POST', '/1.0/instances', {
-    query: { target: input.target },
-    body,
-    waitMs: 600_000,
-    ...(signal === undefined ? {} : { signal }),
-  })
+export async function createInstance(incus: IncusClient, { imageAlias, target, ...rest }: NewInstance): Promise<void> {
+  const body = { ...rest, source: { type: 'image', alias: imageAlias } }
+  await incus.run('POST', '/1.0/instances', { query: { target }, body, waitMs: 600_000 })
 }
 
 /** Undefined where there is none. */
-export async function getInstance(incus: IncusClient, name: string): Promise<{ instance: Instance; etag: string | undefined } | undefined> {
+export async function getInstance(incus: IncusClient, name: string): Promise<Instance | undefined> {
   const answer = await orAbsent(incus.call('GET', path(name)))
-  return answer === undefined ? undefined : { instance: parse(instance, answer.metadata, path(name)), etag: answer.etag }
+  return answer === undefined ? undefined : parse(instance, answer.metadata, path(name))
 }
 
-/** Item by item: one that cannot be read hides no other. @param filter in Incus' own words, such as `config.user.pylon.node eq abc`. */
-export async function listInstances(incus: IncusClient, filter?: string): Promise<readonly Instance[]> {
-  const { metadata } = await incus.call('GET', '/1.0/instances', { query: { recursion: '1', filter } })
+/** Item by item: one that cannot be read hides no other. */
+export async function listInstances(incus: IncusClient): Promise<readonly Instance[]> {
+  const { metadata } = await incus.call('GET', '/1.0/instances', { query: { recursion: '1' } })
   return parse(z.array(z.unknown()), metadata, '/1.0/instances').flatMap(
     (one) => instance.safeParse(one).data ?? onlyName.safeParse(one).data ?? [],
   )
@@ -84,24 +67,20 @@ export async function setInstanceState(
   incus: IncusClient,
   name: string,
   action: 'start' | 'stop' | 'restart',
-  options: { readonly force?: boolean; readonly timeoutSecs?: number; readonly signal?: AbortSignal } = {},
+  options: { readonly force?: boolean; readonly signal?: AbortSignal } = {},
 ): Promise<void> {
-  const body = { action, timeout: options.timeoutSecs ?? 30, force: options.force ?? false }
-  await incus.run('PUT', `${path(name)}/state`, { body, ...(options.signal === undefined ? {} : { signal: options.signal }) })
+  const body = { action, timeout: 30, force: options.force ?? false }
+  await incus.run('PUT', `${path(name)}/state`, { body, signal: options.signal })
 }
 
-/** Whole config and devices, guarded by the etag of the read. @throws incus_conflict when it changed meanwhile. */
-export async function replaceInstance(incus: IncusClient, current: Instance, etag: string | undefined): Promise<void> {
-  const { architecture, config, devices, ephemeral, profiles, description } = current
-  await incus.run('PUT', path(current.name), {
-    body: { architecture, config, devices, ephemeral, profiles, description },
-    ...(etag === undefined ? {} : { headers: { 'if-match': etag } }),
-  })
+/** Adds this device, or takes the place of the one of its name; the others stay. */
+export async function setDevice(incus: IncusClient, name: string, devices: Devices): Promise<void> {
+  await incus.run('PATCH', path(name), { body: { devices } })
 }
 
 /** Gone is fine. */
-export async function deleteInstance(incus: IncusClient, name: string): Promise<'deleted' | 'absent'> {
-  return (await orAbsent(incus.run('DELETE', path(name)).then(() => 'deleted' as const))) ?? 'absent'
+export async function deleteInstance(incus: IncusClient, name: string): Promise<void> {
+  await orAbsent(incus.run('DELETE', path(name)))
 }
 
 /** The parsed answer. @throws incus_failed naming the request */

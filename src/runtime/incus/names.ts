@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import type { RuntimeHandle } from '../adapter.ts'
 import { PROTOCOLS } from '../contract/prompt.ts'
 
@@ -25,17 +26,17 @@ const handleShape = z.strictObject({
   v: z.literal(1),
   runtime_id: z.string(),
   instance: z.string(),
-  type: z.enum(['container', 'virtual-machine']),
+  type: z.enum(['container', 'virtual-machine']).default('container'),
   pool: z.string(),
   /** Cluster member; absent on a single machine. */
   target: z.string().optional(),
   volumes: z.array(z.strictObject({ name: z.string(), persistent: z.boolean() })),
-  protocol: z.enum(PROTOCOLS).nullable(),
-  guest: z.enum(['full', 'shell']),
-  state_dir: z.string(),
-  status_path: z.string(),
-  result_path: z.string(),
-  guest_log_path: z.string(),
+  protocol: z.enum(PROTOCOLS).nullable().default(null),
+  guest: z.enum(['full', 'shell']).default('shell'),
+  state_dir: z.string().default(''),
+  status_path: z.string().default(''),
+  result_path: z.string().default(''),
+  guest_log_path: z.string().default(''),
   address: z.string().optional(),
   /** Of the network that the address is in, with its prefix: `10.77.0.1/24`. */
   gateway: z.string().optional(),
@@ -43,6 +44,13 @@ const handleShape = z.strictObject({
 })
 
 export type IncusHandle = Readonly<z.output<typeof handleShape>>
+
+type HandleFields = { readonly [K in Exclude<keyof z.input<typeof handleShape>, 'v' | 'instance'>]?: IncusHandle[K] | undefined }
+
+/** @throws spec_invalid for an id that cannot name an instance */
+export function newHandle(fields: HandleFields & Pick<IncusHandle, 'runtime_id' | 'pool' | 'volumes'>): IncusHandle {
+  return handleShape.parse({ v: 1, instance: instanceName(fields.runtime_id), ...given(fields) })
+}
 
 /** @throws internal for what this adapter did not make */
 export function decodeHandle(handle: RuntimeHandle): IncusHandle {

@@ -3,7 +3,7 @@ import { isPylonError, messageOf } from '../../base/errors.ts'
 import type { Readiness } from '../adapter.ts'
 import { judgeReadiness, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
 import type { IncusClient } from './client.ts'
-import { readGuestFile, readUnsized } from './guest-files.ts'
+import { GuestFiles } from './guest-files.ts'
 import { instanceStatus } from './instances.ts'
 import type { IncusHandle } from './names.ts'
 
@@ -33,11 +33,12 @@ export async function observe(incus: IncusClient, handle: IncusHandle): Promise<
 }
 
 async function observeRunning(incus: IncusClient, handle: IncusHandle): Promise<Readiness> {
+  const files = new GuestFiles(incus, handle.instance)
   const [status, result, boot] = await incus.scope.within('reading its files', FILES_MS, () =>
     Promise.all([
-      readGuestFile(incus, handle.instance, handle.status_path, MAX_STATUS_BYTES),
-      readGuestFile(incus, handle.instance, handle.result_path, MAX_RESULT_BYTES),
-      readUnsized(incus, handle.instance, BOOT_ID_PATH, 128),
+      files.read(handle.status_path, MAX_STATUS_BYTES),
+      files.read(handle.result_path, MAX_RESULT_BYTES),
+      files.readUnsized(BOOT_ID_PATH, 128),
     ]),
   )
   const bootId = boot?.data.toString('utf8').trim()
@@ -52,7 +53,7 @@ async function observeRunning(incus: IncusClient, handle: IncusHandle): Promise<
 
 /** It may have ended its machine with its last word; anything else that stopped is stopped. */
 async function observeStopped(incus: IncusClient, handle: IncusHandle): Promise<Readiness> {
-  const result = await readGuestFile(incus, handle.instance, handle.result_path, MAX_RESULT_BYTES)
+  const result = await new GuestFiles(incus, handle.instance).read(handle.result_path, MAX_RESULT_BYTES)
   if (result === undefined) return { state: 'stopped', message: 'The instance is stopped.' }
   const resultText = result.data.toString('utf8')
   return judgeReadiness({ alive: false, bootId: undefined, statusText: undefined, resultText, protocol: null })

@@ -28,7 +28,7 @@ export async function probeIncus(incus: IncusClient, settings: IncusSettings): P
     const server = parse(serverShape, (await incus.call('GET', '/1.0')).metadata, '/1.0')
     if (server.auth !== 'trusted') {
       return unusable(
-        `Incus at ${incus.endpointName} does not trust our certificate.`,
+        `Incus at ${incus.name} does not trust our certificate.`,
         'Add it with: incus config trust add-certificate (docs/incus.md).',
       )
     }

@@ -4,10 +4,10 @@ import { randomHex, systemRandom } from '../../base/random.ts'
 import { decodeRuntimeSpec } from '../contract/spec.ts'
 import { buildRuntimePlan } from '../plan.ts'
 import { execInGuest } from './guest-exec.ts'
-import { ensureVolume } from './incus-volumes.ts'
+import { ensureVolume, volumeOf } from './incus-volumes.ts'
 import { configOf, devicesOf, volumesOf } from './instance-config.ts'
 import { createInstance, setInstanceState } from './instances.ts'
-import { type IncusHandle, instanceName, LABEL_KEPT, LABEL_NODE, LABEL_RUNTIME } from './names.ts'
+import { instanceName, LABEL_KEPT, LABEL_NODE, LABEL_RUNTIME, newHandle } from './names.ts'
 import { POOL_WITH_SIZES } from './probe.ts'
 import type { ProvisionContext } from './provision.ts'
 import { removeRuntime } from './removal.ts'
@@ -28,28 +28,26 @@ export async function proveSizes({
     mounts: [{ kind: 'cache', guest_path: '/proof', source: 'proof', mode: 'read_write' }],
   })
   const plan = buildRuntimePlan(spec)
-  const instance = instanceName(runtimeId)
   const place = await placement.reserve({ expose: [] })
-  const handle: IncusHandle = {
-    ...{ v: 1, runtime_id: runtimeId, instance, type: 'container', pool: settings.pool, protocol: null, guest: 'shell', ports: [] },
-    ...(place.target === undefined ? {} : { target: place.target }),
-    volumes: volumesOf(plan, instance, { nodeId: settings.nodeId, ownerPubkey: '' }, new Set()).map(({ name, persistent }) => ({
-      name,
-      persistent,
-    })),
-    ...{ state_dir: '', status_path: '', result_path: '', guest_log_path: '' },
-  }
-  const where = { pool: settings.pool, ...(place.target === undefined ? {} : { target: place.target }) }
+  const { target } = place
+  const volumes = volumesOf(plan, instanceName(runtimeId), { nodeId: settings.nodeId, ownerPubkey: '' }, new Set())
+  const handle = newHandle({
+    runtime_id: runtimeId,
+    pool: settings.pool,
+    target,
+    volumes: volumes.map(({ name, persistent }) => ({ name, persistent })),
+  })
+  const { instance } = handle
   const { network: _none, ...bare } = settings
   const devices = devicesOf(plan, handle, bare)
   try {
     const labels = { [LABEL_NODE]: settings.nodeId, [LABEL_RUNTIME]: runtimeId, [LABEL_KEPT]: 'false' }
-    for (const { name } of handle.volumes) await ensureVolume(incus, { ...where, name }, { ...labels, size: `${SIZE_MIB}MiB` })
+    for (const { name } of handle.volumes) await ensureVolume(incus, volumeOf(handle, name), { ...labels, size: `${SIZE_MIB}MiB` })
     await createInstance(incus, {
       ...{ name: instance, type: 'container', imageAlias: settings.images.oneShot, profiles: [settings.profile] },
       config: configOf(plan, handle, '', settings),
       devices: { ...devices, root: { ...devices['root'], size: `${SIZE_MIB}MiB` } },
-      ...(place.target === undefined ? {} : { target: place.target }),
+      target,
     })
     await setInstanceState(incus, instance, 'start')
     for (const dir of ['/', '/proof']) {
@@ -61,7 +59,7 @@ export async function proveSizes({
     return undefined
   } finally {
     place.release()
-    await removeRuntime(incus, handle, { keep: [] })
+    await removeRuntime(incus, handle)
   }
 
   async function isHeld(dir: string): Promise<boolean> {

@@ -6,9 +6,9 @@ import { pathsUnder } from '../contract/paths.ts'
 import { newTicketKey } from '../contract/ticket.ts'
 import { buildRuntimePlan, type RuntimePlan } from '../plan.ts'
 import type { IncusClient } from './client.ts'
-import { linkGuestFile, makeGuestDir, statGuestPath, writeGuestFile } from './guest-files.ts'
+import { GuestFiles } from './guest-files.ts'
 import { findImage } from './images.ts'
-import { ensureVolume, labelVolume, listVolumes, resizeVolume } from './incus-volumes.ts'
+import { ensureVolume, labelVolume, listVolumes, resizeVolume, volumeOf } from './incus-volumes.ts'
 import { checkMounts, configOf, devicesOf, resourcesOf, volumesOf } from './instance-config.ts'
 import { createInstance, getInstance, type Instance, parse, setInstanceState } from './instances.ts'
 import { BOOT_PATH, launchFiles, START_PATH } from './launch-files.ts'
@@ -24,6 +24,7 @@ import {
   LABEL_QUOTA,
   LABEL_RUNTIME,
   LABEL_SOURCE,
+  newHandle,
 } from './names.ts'
 import { decodeParams, type IncusParams } from './params.ts'
 import type { Placement } from './placement.ts'
@@ -45,7 +46,7 @@ export async function provisionInstance(context: ProvisionContext, input: Provis
   const { plan, params } = decodeInput(input, settings)
   const name = instanceName(input.runtimeId)
   const [found, guest] = await Promise.all([getInstance(incus, name), guestOf(incus, params.imageAlias, input)])
-  if (found !== undefined) return adopt(context, input, found.instance, signal)
+  if (found !== undefined) return adopt(context, input, found, signal)
   return make(context, input, plan, params, guest, signal)
 }
 
@@ -68,7 +69,7 @@ async function volumesHere({ incus, settings }: ProvisionContext, input: Provisi
     })
   }
   const target = input.target ?? found?.location
-  return { volumes, ...(target === undefined ? {} : { target }) }
+  return { volumes, target }
 }
 
 const driversShape = z.looseObject({ environment: z.looseObject({ driver: z.string().default('') }) })
@@ -126,27 +127,22 @@ async function make(
   signal: AbortSignal,
 ): Promise<IncusHandle> {
   const { incus, settings, placement } = context
-  const instance = instanceName(input.runtimeId)
   const { volumes, target } = await volumesHere(context, input, plan)
-  const place = await placement.reserve({ ...(target === undefined ? {} : { target }), expose: params.expose })
-  const handle: IncusHandle = {
-    v: 1,
+  const place = await placement.reserve({ target, expose: params.expose })
+  const { state_dir, status_path, result_path, guest_log_path } = plan.paths
+  const handle = newHandle({
     runtime_id: input.runtimeId,
-    instance,
     type: params.type,
     pool: settings.pool,
-    ...(place.target === undefined ? {} : { target: place.target }),
+    target: place.target,
     volumes: volumes.map(({ name, persistent }) => ({ name, persistent })),
     protocol: input.protocol,
     guest,
-    state_dir: plan.paths.state_dir,
-    status_path: plan.paths.status_path,
-    result_path: plan.paths.result_path,
-    guest_log_path: plan.paths.guest_log_path,
-    ...(place.address === undefined ? {} : { address: place.address }),
-    ...(place.gateway === undefined ? {} : { gateway: place.gateway }),
+    ...{ state_dir, status_path, result_path, guest_log_path },
+    address: place.address,
+    gateway: place.gateway,
     ports: [...place.ports],
-  }
+  })
   const made: string[] = []
   let isMine = false
   try {
@@ -154,13 +150,13 @@ async function make(
     for (const volume of volumes) if (await volumeFor(context, input, handle, volume, volumeMib)) made.push(volume.name)
     // Not given up half way: what is being made could not be removed.
     await createInstance(incus, {
-      name: instance,
+      name: handle.instance,
       type: params.type,
       imageAlias: params.imageAlias,
       profiles: [settings.profile],
       config: configOf(plan, handle, input.ownerPubkey, settings),
       devices: devicesOf(plan, handle, settings),
-      ...(place.target === undefined ? {} : { target: place.target }),
+      target: place.target,
     })
     isMine = true
     await launch(context, input, handle, signal, true)
@@ -170,7 +166,7 @@ async function make(
     if (!isMine && isPylonError(error, 'incus_conflict')) throw error
     const keep = handle.volumes.filter(({ name }) => !made.includes(name)).map(({ name }) => name)
     // What stays of it is swept: the reason of the caller is why it was not made.
-    await Promise.allSettled([removeRuntime(incus, handle, { keep })])
+    await Promise.allSettled([removeRuntime(incus, handle, keep)])
     throw error
   } finally {
     place.release()
@@ -185,7 +181,7 @@ async function volumeFor(
   { name, persistent, source }: { readonly name: string; readonly persistent: boolean; readonly source: string },
   quotaMib: number,
 ): Promise<boolean> {
-  const where = { pool: handle.pool, name, ...(handle.target === undefined ? {} : { target: handle.target }) }
+  const where = volumeOf(handle, name)
   const labels = {
     [LABEL_NODE]: settings.nodeId,
     [LABEL_RUNTIME]: handle.runtime_id,
@@ -218,7 +214,7 @@ async function adopt(context: ProvisionContext, input: ProvisionInput, instance:
   } catch (error) {
     const keep = handle.volumes.filter(({ persistent }) => persistent).map((volume) => volume.name)
     // As above.
-    await Promise.allSettled([removeRuntime(context.incus, handle, { keep })])
+    await Promise.allSettled([removeRuntime(context.incus, handle, keep)])
     throw error
   }
 }
@@ -235,15 +231,14 @@ async function launch(
   isNew: boolean,
 ): Promise<void> {
   const { instance } = handle
+  const files = new GuestFiles(incus, instance)
   if (signal.aborted) throw new PylonError('cancelled', `The provision of ${handle.runtime_id} was given up.`)
   await start(incus, instance, signal)
-  if (handle.type === 'virtual-machine') await untilFilesWork(incus, instance, signal)
-  if (!isNew && (await statGuestPath(incus, instance, START_PATH)) !== undefined) return
-  await makeGuestDir(incus, instance, GUEST_CONFIG_DIR, { mode: 0o700 })
-  for (const { path, mode, data } of launchFiles(input, handle, settings.guest, newTicketKey())) {
-    await writeGuestFile(incus, instance, path, data, { mode })
-  }
-  await linkGuestFile(incus, instance, START_PATH, BOOT_PATH)
+  if (handle.type === 'virtual-machine') await untilFilesWork(incus, files, signal)
+  if (!isNew && (await files.stat(START_PATH)) !== undefined) return
+  await files.write({ path: GUEST_CONFIG_DIR, type: 'directory', mode: 0o700 })
+  for (const file of launchFiles(input, handle, settings.guest, newTicketKey())) await files.write(file)
+  await files.write({ path: START_PATH, type: 'symlink', mode: 0o777, data: BOOT_PATH })
 }
 
 async function start(incus: IncusClient, instance: string, signal: AbortSignal): Promise<void> {
@@ -254,15 +249,19 @@ async function start(incus: IncusClient, instance: string, signal: AbortSignal):
   }
 }
 
-async function untilFilesWork(incus: IncusClient, instance: string, signal: AbortSignal): Promise<void> {
-  const until = incus.scope.clock.now() + VM_AGENT_MS
-  for (;;) {
-    try {
-      await statGuestPath(incus, instance, '/')
-      return
-    } catch (error) {
-      if (!isPylonError(error) || incus.scope.clock.now() > until || signal.aborted) throw error
-      await incus.scope.clock.sleep(1000, signal)
+async function untilFilesWork({ scope }: IncusClient, files: GuestFiles, signal: AbortSignal): Promise<void> {
+  let reason = new PylonError('timeout', 'The agent of the machine does not answer.')
+  const works = async (limit: AbortSignal) => {
+    while (!signal.aborted && !limit.aborted) {
+      try {
+        return await files.stat('/')
+      } catch (error) {
+        if (!isPylonError(error)) throw error
+        reason = error
+      }
+      await scope.sleep(1000)
     }
+    throw reason
   }
+  await scope.within('the agent of the machine', VM_AGENT_MS, works, () => reason)
 }

@@ -1,7 +1,7 @@
 /** Takes a runtime away, at whatever step it is: gone is fine, busy is tried again. */
 import { isPylonError } from '../../base/errors.ts'
 import type { IncusClient } from './client.ts'
-import { deleteVolume } from './incus-volumes.ts'
+import { deleteVolume, volumeOf } from './incus-volumes.ts'
 import { deleteInstance, instanceStatus, setInstanceState } from './instances.ts'
 import type { IncusHandle } from './names.ts'
 
@@ -9,35 +9,17 @@ import type { IncusHandle } from './names.ts'
 const TRIES = 40
 const RETRY_MS = 1000
 
-export interface Removed {
-  readonly instance: 'deleted' | 'absent'
-  readonly volumes: readonly string[]
-  readonly kept: readonly string[]
-}
-
-/** @param options.keep names of volumes that stay */
-export async function removeRuntime(
-  incus: IncusClient,
-  handle: IncusHandle,
-  options: { readonly keep: readonly string[] },
-): Promise<Removed> {
-  const instance = await removeInstance(incus, handle.instance)
-  const kept = handle.volumes.map(({ name }) => name).filter((name) => options.keep.includes(name))
-  const volumes = handle.volumes.map(({ name }) => name).filter((name) => !options.keep.includes(name))
-  for (const name of volumes) {
-    const where = { pool: handle.pool, name, ...(handle.target === undefined ? {} : { target: handle.target }) }
-    await retryWhileBusy(incus, () => deleteVolume(incus, where))
-  }
-  return { instance, volumes, kept }
-}
-
-async function removeInstance(incus: IncusClient, name: string): Promise<'deleted' | 'absent'> {
-  return retryWhileBusy(incus, async () => {
-    const status = await instanceStatus(incus, name)
-    if (status === undefined) return 'absent'
-    if (status !== 'Stopped') await stop(incus, name)
-    return deleteInstance(incus, name)
+/** @param keep names of volumes that stay @returns those that are gone */
+export async function removeRuntime(incus: IncusClient, handle: IncusHandle, keep: readonly string[] = []): Promise<string[]> {
+  const { instance } = handle
+  await retryWhileBusy(incus, async () => {
+    const status = await instanceStatus(incus, instance)
+    if (status !== undefined && status !== 'Stopped') await stop(incus, instance)
+    if (status !== undefined) await deleteInstance(incus, instance)
   })
+  const gone = handle.volumes.map(({ name }) => name).filter((name) => !keep.includes(name))
+  for (const name of gone) await retryWhileBusy(incus, () => deleteVolume(incus, volumeOf(handle, name)))
+  return gone
 }
 
 async function stop(incus: IncusClient, name: string): Promise<void> {
@@ -52,13 +34,13 @@ function isAlreadyStopped(error: unknown): boolean {
   return isPylonError(error) && /already stopped|isn't running|is not running/i.test(error.message)
 }
 
-async function retryWhileBusy<T>(incus: IncusClient, work: () => Promise<T>): Promise<T> {
+async function retryWhileBusy(incus: IncusClient, work: () => Promise<void>): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await work()
     } catch (error) {
       if (!isPylonError(error, 'incus_conflict') || attempt >= TRIES) throw error
-      await incus.scope.clock.sleep(RETRY_MS)
+      await incus.scope.sleep(RETRY_MS)
     }
   }
 }

@@ -14,9 +14,9 @@ const AS: Partial<Readonly<Record<ErrorCode, ErrorCode>>> = {
 }
 
 /** Runs one method of the adapter; details.incus_code keeps the finer code. */
-export async function inRuntimeTerms<T>(work: Promise<T>): Promise<T> {
+export async function inRuntimeTerms<T>(work: () => Promise<T>): Promise<T> {
   try {
-    return await work
+    return await work()
   } catch (error) {
     const code = isPylonError(error) ? AS[error.code] : undefined
     if (!isPylonError(error) || code === undefined) throw error

@@ -12,12 +12,12 @@ export interface TransportRequest {
   /** With its query. */
   readonly path: string
   readonly headers?: Readonly<Record<string, string>>
-  readonly body?: Uint8Array
+  readonly body?: Uint8Array | undefined
   /** For the whole exchange. */
   readonly timeoutMs: number
   /** The longest body that is read; a longer one is `truncated`. */
   readonly maxBytes: number
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
 export interface TransportResponse {
@@ -27,62 +27,64 @@ export interface TransportResponse {
   readonly truncated: boolean
 }
 
-export interface Transport {
-  /** For messages: `unix:/path` or the URL. */
-  readonly name: string
-  /** @throws incus_unreachable, incus_untrusted, timeout, cancelled */
-  request(request: TransportRequest): Promise<TransportResponse>
-  webSocket(path: string): WebSocket
-  close(): void
-}
-
 const SOCKETS = 32
 
-/** @throws usage when the URL is not https://host:port alone; config_invalid when the pinned certificate cannot be read. */
-export function createTransport(endpoint: IncusEndpoint): Transport {
-  const isUnix = 'socketPath' in endpoint
-  const origin = isUnix ? 'http://incus' : originOf(endpoint.url)
-  const name = isUnix ? `unix:${endpoint.socketPath}` : origin
-  const target: ServiceSocketTarget = isUnix ? endpoint : { origin, tls: endpoint.tls }
-  // Sessions are not resumed, so that every connection shows the certificate that is pinned.
-  const agent = isUnix
-    ? new HttpAgent({ keepAlive: true, maxSockets: SOCKETS })
-    : new HttpsAgent({ keepAlive: true, maxSockets: SOCKETS, maxCachedSessions: 0, ...pinnedTlsOptions(endpoint.tls) })
+export class Transport {
+  /** For messages: `unix:/path` or the URL. */
+  readonly name: string
+  readonly #target: ServiceSocketTarget
+  readonly #agent: HttpAgent | HttpsAgent
 
-  function once(request: TransportRequest): Promise<TransportResponse> {
-    return new Promise((resolve, reject) => {
-      const signals = [AbortSignal.timeout(request.timeoutMs), ...(request.signal === undefined ? [] : [request.signal])]
-      const options = {
-        method: request.method,
-        path: request.path,
-        agent,
-        signal: AbortSignal.any(signals),
-        headers: { ...request.headers, ...(request.body === undefined ? {} : { 'content-length': String(request.body.length) }) },
-      }
-      const onResponse = (response: IncomingMessage) => void readBody(response, request.maxBytes).then(resolve, fail)
-      const outgoing = isUnix
-        ? httpRequest({ ...options, socketPath: endpoint.socketPath, host: 'incus' }, onResponse)
-        : httpsRequest(new URL(request.path, origin), options, onResponse)
-      const fail = (error: unknown) => reject(asTransportError(error, name, request, outgoing.reusedSocket))
-      outgoing.on('error', fail)
-      outgoing.end(request.body)
-    })
+  /** @throws usage when the URL is not https://host:port alone; config_invalid when the pinned certificate cannot be read. */
+  constructor(endpoint: IncusEndpoint) {
+    const target = 'socketPath' in endpoint ? endpoint : { origin: originOf(endpoint.url), tls: endpoint.tls }
+    this.#target = target
+    this.name = 'origin' in target ? target.origin : `unix:${target.socketPath}`
+    // Sessions are not resumed, so that every connection shows the certificate that is pinned.
+    this.#agent =
+      'origin' in target
+        ? new HttpsAgent({ keepAlive: true, maxSockets: SOCKETS, maxCachedSessions: 0, ...pinnedTlsOptions(target.tls) })
+        : new HttpAgent({ keepAlive: true, maxSockets: SOCKETS })
   }
 
-  return {
-    name,
-    async request(request) {
-      try {
-        return await once(request)
-      } catch (error) {
-        // The daemon closed an idle connection just when it was taken; only what changes nothing is asked again.
-        const isSafe = request.method === 'GET' || request.method === 'HEAD'
-        if (isSafe && isPylonError(error, 'incus_unreachable') && error.details['stale'] === true) return once(request)
-        throw error
-      }
-    },
-    webSocket: (path) => connectServiceWebSocket(target, path),
-    close: () => agent.destroy(),
+  /** @throws incus_unreachable, incus_untrusted, timeout, cancelled */
+  async request(request: TransportRequest): Promise<TransportResponse> {
+    try {
+      return await this.#once(request)
+    } catch (error) {
+      // The daemon closed an idle connection just when it was taken; only what changes nothing is asked again.
+      const isSafe = request.method === 'GET' || request.method === 'HEAD'
+      if (isSafe && isPylonError(error, 'incus_unreachable') && error.details['stale'] === true) return await this.#once(request)
+      throw error
+    }
+  }
+
+  webSocket(path: string): WebSocket {
+    return connectServiceWebSocket(this.#target, path)
+  }
+
+  close(): void {
+    this.#agent.destroy()
+  }
+
+  #once(request: TransportRequest): Promise<TransportResponse> {
+    const { method, path, body, timeoutMs, signal } = request
+    const target = this.#target
+    const limit = AbortSignal.timeout(timeoutMs)
+    const options = {
+      ...{ method, path, agent: this.#agent, signal: signal === undefined ? limit : AbortSignal.any([limit, signal]) },
+      headers: { ...request.headers, ...(body === undefined ? {} : { 'content-length': String(body.length) }) },
+    }
+    return new Promise((resolve, reject) => {
+      const onResponse = (response: IncomingMessage) => void readBody(response, request.maxBytes).then(resolve, fail)
+      const outgoing =
+        'origin' in target
+          ? httpsRequest(new URL(path, target.origin), options, onResponse)
+          : httpRequest({ ...options, socketPath: target.socketPath, host: 'incus' }, onResponse)
+      const fail = (error: unknown) => reject(asTransportError(error, this.name, request, outgoing.reusedSocket))
+      outgoing.on('error', fail)
+      outgoing.end(body)
+    })
   }
 }
 

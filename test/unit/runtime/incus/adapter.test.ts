@@ -6,7 +6,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import type { PylonError } from '../../../../src/base/errors.ts'
 import type { ProvisionInput, RuntimeAdapter } from '../../../../src/runtime/adapter.ts'
 import { decodeRuntimeSpec, type RuntimeSpecInput } from '../../../../src/runtime/contract/spec.ts'
-import { createIncusAdapter } from '../../../../src/runtime/incus/incus-adapter.ts'
+import { IncusAdapter } from '../../../../src/runtime/incus/incus-adapter.ts'
 import type { IncusSettings } from '../../../../src/runtime/incus/settings.ts'
 import { RecordingIncus } from '../../../support/recording-incus.ts'
 import { testScope } from '../../../support/scope.ts'
@@ -34,12 +34,14 @@ async function rig(
     defaults: { vcpus: 1, memoryMib: 256, rootDiskGib: 2, processes: 128 },
     ...more,
   }
-  const adapter = createIncusAdapter(settings, { scope: testScope() })
-  onTestFinished(async () => {
-    await adapter.close?.()
-    await server.close()
-  })
-  return { server, adapter, settings }
+  onTestFinished(() => server.close())
+  return { server, adapter: adapterOf(settings), settings }
+}
+
+function adapterOf(settings: IncusSettings): RuntimeAdapter {
+  const scope = testScope()
+  onTestFinished(() => void scope.close())
+  return new IncusAdapter(settings, scope)
 }
 
 function inputOf(spec: Partial<RuntimeSpecInput> = {}, more: Partial<ProvisionInput> = {}): ProvisionInput {
@@ -293,8 +295,7 @@ describe('a provision that fails', () => {
   test('an instance of that name which is not ours is not touched', async () => {
     const { server, adapter, settings } = await rig()
     await adapter.provision(inputOf(), never)
-    const other = createIncusAdapter({ ...settings, nodeId: 'node-2' }, { scope: testScope() })
-    onTestFinished(() => other.close?.())
+    const other = adapterOf({ ...settings, nodeId: 'node-2' })
     await expect(other.provision(inputOf(), never)).rejects.toMatchObject({ details: { incus_code: 'incus_conflict' } })
     expect(server.instance(NAME)).toBeDefined()
     expect(await other.listOwned?.()).toEqual([])
@@ -386,22 +387,16 @@ describe('a guest', () => {
   test('gets the executable of the new version when it is recovered after an update', async () => {
     const { server, settings, adapter } = await rig()
     const { handle } = await adapter.provision(inputOf({}, { protocol: 'pi' }), never)
-    const updated = createIncusAdapter({ ...settings, guest: { ...settings.guest, hostDir: '/bin' } }, { scope: testScope() })
-    onTestFinished(() => updated.close?.())
+    const updated = adapterOf({ ...settings, guest: { ...settings.guest, hostDir: '/bin' } })
     await updated.recover?.(handle, never)
-    const put = server.requests.find(({ method, path }) => method === 'PUT' && !path.includes('/state'))
-    expect(put?.headers['if-match']).toBe('"abc"')
-    expect(JSON.parse(put?.body ?? '{}').devices.pylon).toEqual({ type: 'disk', source: '/bin', path: '/bin', readonly: 'true' })
+    const device = { type: 'disk', source: '/bin', path: '/bin', readonly: 'true' }
+    expect(server.instance(NAME)?.body.devices).toMatchObject({ pylon: device, root: { type: 'disk', path: '/' } })
   })
 })
 
 test('a probe says what is missing and what to do', async () => {
   const { server, adapter, settings } = await rig()
-  const updated = createIncusAdapter(
-    { ...settings, guest: { ...settings.guest, hostDir: '/none/of/this/version' } },
-    { scope: testScope() },
-  )
-  onTestFinished(() => updated.close?.())
+  const updated = adapterOf({ ...settings, guest: { ...settings.guest, hostDir: '/none/of/this/version' } })
   expect(await updated.probe()).toMatchObject({ usable: true, lacks: 'agents', reason: expect.stringContaining('/none/of/this/version') })
   expect(await adapter.probe()).toEqual({ usable: true, isolated: true, network: 'none' })
   server.answerOnce('GET', /storage-pools/, 200, { type: 'sync', metadata: { driver: 'dir' } })

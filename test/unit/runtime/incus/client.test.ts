@@ -5,11 +5,12 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { TLSSocket } from 'node:tls'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { createIncusClient, type IncusClient } from '../../../../src/runtime/incus/client.ts'
+import { IncusClient } from '../../../../src/runtime/incus/client.ts'
 import { codeOf, parseEnvelope } from '../../../../src/runtime/incus/envelope.ts'
-import { readGuestFile, writeGuestFile } from '../../../../src/runtime/incus/guest-files.ts'
+import { GuestFiles } from '../../../../src/runtime/incus/guest-files.ts'
 import { ensureVolume } from '../../../../src/runtime/incus/incus-volumes.ts'
-import { createInstance, getInstance, replaceInstance, setInstanceState } from '../../../../src/runtime/incus/instances.ts'
+import { createInstance, getInstance, setDevice, setInstanceState } from '../../../../src/runtime/incus/instances.ts'
+import type { IncusEndpoint } from '../../../../src/runtime/incus/transport.ts'
 import { RecordingIncus } from '../../../support/recording-incus.ts'
 import { testScope } from '../../../support/scope.ts'
 import { tempDir } from '../../../support/temp.ts'
@@ -17,12 +18,15 @@ import { tempDir } from '../../../support/temp.ts'
 async function rig(): Promise<{ server: RecordingIncus; incus: IncusClient }> {
   const server = new RecordingIncus(tempDir())
   await server.listen()
-  const incus = createIncusClient({ endpoint: { socketPath: server.socketPath }, project: 'pylon', scope: testScope() })
-  onTestFinished(async () => {
-    incus.close()
-    await server.close()
-  })
+  const incus = clientOf({ socketPath: server.socketPath })
+  onTestFinished(() => server.close())
   return { server, incus }
+}
+
+function clientOf(endpoint: IncusEndpoint): IncusClient {
+  const scope = testScope()
+  onTestFinished(() => void scope.close())
+  return new IncusClient({ endpoint, project: 'pylon', scope })
 }
 
 const tiny = { name: 'a', type: 'container', imageAlias: 'x', profiles: ['default'], config: {}, devices: {} } as const
@@ -82,10 +86,11 @@ describe('requests', () => {
     await createInstance(incus, { ...tiny, target: 'n1' })
     expect(await ensureVolume(incus, { pool: 'p', name: 'v' }, {})).toBe('created')
     expect(await ensureVolume(incus, { pool: 'p', name: 'v' }, {})).toBe('found')
-    await writeGuestFile(incus, 'a', '/etc/secret', 'sesame', { mode: 0o600 })
-    expect((await readGuestFile(incus, 'a', '/etc/secret', 100))?.data.toString()).toBe('sesame')
-    expect(await readGuestFile(incus, 'a', '/etc/secret', 3)).toEqual({ data: Buffer.from('ses'), truncated: true })
-    expect(await readGuestFile(incus, 'a', '/etc/none', 3)).toBeUndefined()
+    const files = new GuestFiles(incus, 'a')
+    await files.write({ path: '/etc/secret', mode: 0o600, data: 'sesame' })
+    expect((await files.read('/etc/secret', 100))?.data.toString()).toBe('sesame')
+    expect(await files.read('/etc/secret', 3)).toEqual({ data: Buffer.from('ses'), truncated: true })
+    expect(await files.read('/etc/none', 3)).toBeUndefined()
     expect(server.requests.every(({ path }) => path.includes('project=pylon'))).toBe(true)
     const [create] = server.requests.filter(({ method, path }) => method === 'POST' && path.startsWith('/1.0/instances?'))
     expect(create?.path).toContain('target=n1')
@@ -94,14 +99,12 @@ describe('requests', () => {
     expect(write?.headers).toMatchObject({ 'content-type': 'application/octet-stream', 'x-incus-mode': '0600', 'x-incus-uid': '0' })
   })
 
-  test('a whole replacement carries the etag that was read', async () => {
-    const { server, incus } = await rig()
-    await createInstance(incus, tiny)
-    const found = await getInstance(incus, 'a')
-    if (found === undefined) throw new Error('the instance is there')
-    await replaceInstance(incus, found.instance, found.etag)
-    expect(server.requests.at(-1)?.headers['if-match']).toBe('"abc"')
-    await expect(replaceInstance(incus, found.instance, '"old"')).rejects.toMatchObject({ code: 'incus_conflict' })
+  test('a device takes the place of the one of its name, and of no other', async () => {
+    const { incus } = await rig()
+    const root = { type: 'disk', path: '/', pool: 'default' }
+    await createInstance(incus, { ...tiny, devices: { root, port: { type: 'proxy', listen: 'a' } } })
+    await setDevice(incus, 'a', { port: { type: 'proxy', listen: 'b' } })
+    expect((await getInstance(incus, 'a'))?.devices).toEqual({ root, port: { type: 'proxy', listen: 'b' } })
   })
 })
 
@@ -139,8 +142,7 @@ describe('refusals', () => {
   })
 
   test('a socket that is not there is named, with what to do', async () => {
-    const incus = createIncusClient({ endpoint: { socketPath: '/nonexistent/incus.socket' }, project: 'pylon', scope: testScope() })
-    onTestFinished(() => incus.close())
+    const incus = clientOf({ socketPath: '/nonexistent/incus.socket' })
     await expect(incus.call('GET', '/1.0')).rejects.toMatchObject({
       code: 'incus_unreachable',
       message: expect.stringMatching(/unix:\/nonexistent\/incus.socket.*daemon/),
@@ -157,14 +159,9 @@ describe('refusals', () => {
       silent.close()
     })
     const tls = { clientCert: pem('client.crt'), clientKey: pem('client.key'), serverCert: pem('server.crt') }
-    const slow = createIncusClient({
-      endpoint: { url: `https://127.0.0.1:${(silent.address() as AddressInfo).port}`, tls },
-      project: 'pylon',
-      scope: testScope(),
-    })
-    onTestFinished(() => slow.close())
+    const slow = clientOf({ url: `https://127.0.0.1:${(silent.address() as AddressInfo).port}`, tls })
     await expect(slow.call('GET', '/1.0', { timeoutMs: 50 })).rejects.toMatchObject({ code: 'timeout' })
-    expect(incus.endpointName).toBe(`unix:${server.socketPath}`)
+    expect(incus.name).toBe(`unix:${server.socketPath}`)
   })
 })
 
@@ -185,12 +182,7 @@ describe('https', () => {
       server.close()
     })
     const tls = { clientCert: pem('client.crt'), clientKey: pem('client.key'), serverCert: pem('server.crt') }
-    const incus = createIncusClient({
-      endpoint: { url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`, tls },
-      project: 'pylon',
-      scope: testScope(),
-    })
-    onTestFinished(() => incus.close())
+    const incus = clientOf({ url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`, tls })
     return { incus, seen }
   }
 
@@ -209,13 +201,9 @@ describe('https', () => {
   test('only https and only an origin', () => {
     const tls = { clientCert: pem('client.crt'), clientKey: pem('client.key'), serverCert: pem('server.crt') }
     for (const url of ['http://127.0.0.1:1', 'https://u@h:1', 'https://h:1/x', 'nothing']) {
-      expect(() => createIncusClient({ endpoint: { url, tls }, project: 'p', scope: testScope() })).toThrow(
-        expect.objectContaining({ code: 'usage' }),
-      )
+      expect(() => clientOf({ url, tls })).toThrow(expect.objectContaining({ code: 'usage' }))
     }
     const bad = { ...tls, serverCert: 'no pem' }
-    expect(() => createIncusClient({ endpoint: { url: 'https://h:1', tls: bad }, project: 'p', scope: testScope() })).toThrow(
-      expect.objectContaining({ code: 'config_invalid' }),
-    )
+    expect(() => clientOf({ url: 'https://h:1', tls: bad })).toThrow(expect.objectContaining({ code: 'config_invalid' }))
   })
 })
