@@ -1,48 +1,18 @@
 /** A purchase as the control API shows it; also for a node that is stopped. */
 
-import { type Msats, msats, type Sats } from '../base/amounts.ts'
+import { msats } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
-import type { PurchaseStatus } from '../base/states.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import { listAnswers, listOffers, type OfferRow, type PurchaseRow } from '../store/buying/purchases.ts'
-import { type RefundTokenRow, refundTokensOf } from '../store/buying/refund-tokens.ts'
+import { refundTokensOf } from '../store/buying/refund-tokens.ts'
 import { feesOfCause } from '../store/money/swap-fees.ts'
 import type { Store } from '../store/store.ts'
 import { contestedOffers } from './claims.ts'
 import { resultsThatCount } from './ending.ts'
 
-type OfferState = OfferRow['state'] | 'contested'
+export type PurchaseView = ReturnType<typeof purchaseView>
 
-export interface PurchaseView {
-  /** The id of the request event; empty until it is fixed. */
-  readonly job_id: string
-  readonly purchase_id: string
-  readonly status: PurchaseStatus
-  readonly reason: string | null
-  readonly kind: number
-  readonly provider: string | null
-  readonly paid_msats: Msats
-  readonly fee_msats: Msats
-  /** Null also where several keys claim the payment and their results differ: then `results` has all of them. */
-  readonly result: string | null
-  readonly results: readonly { event_id: string; provider: string; content: string; received_at: string }[]
-  readonly refunds: readonly {
-    amount_sats: Sats | null
-    state: RefundTokenRow['state']
-    reason: string | null
-    provider: string | null
-    received_at: string
-  }[]
-  readonly error: { readonly code: string; readonly message: string } | null
-  readonly created_at: string
-  readonly updated_at: string
-  readonly deadline_at: string
-  readonly offers: readonly { event_id: string; provider: string; amount_msats: Msats; state: OfferState; reason: string | null }[]
-  /** What was heard, in order: the wire of this job. */
-  readonly events: readonly { event_id: string; kind: number; provider: string; summary: string; received_at: string }[]
-}
-
-export function purchaseView(store: Store, row: PurchaseRow): PurchaseView {
+export function purchaseView(store: Store, row: PurchaseRow) {
   const offers = listOffers(store, row.id)
   const contested = contestedOffers(row, offers)
   return {
@@ -89,7 +59,7 @@ export function purchaseView(store: Store, row: PurchaseRow): PurchaseView {
 }
 
 /** An open offer whose invoice another key names waits for another way; one with a reason is the last way that is left. */
-function stateOf({ state, reason }: OfferRow, isContested: boolean): { state: OfferState; reason: string | null } {
+function stateOf({ state, reason }: OfferRow, isContested: boolean) {
   const waits = isContested && state === 'open' && reason === null
-  return waits ? { state: 'contested', reason: 'another key names its invoice too' } : { state, reason }
+  return waits ? { state: 'contested' as const, reason: 'another key names its invoice too' } : { state, reason }
 }

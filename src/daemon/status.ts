@@ -6,8 +6,8 @@ import { given } from '../base/given.ts'
 import { VERSION } from '../base/version.ts'
 import type { Output } from '../control/client.ts'
 import type { nodeRoutes } from '../control/contract/node.ts'
+import { readAgents } from '../host/view.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
-import { listAgents } from '../store/agents/agents.ts'
 import { earningsSummary } from '../store/money/earnings.ts'
 import { type HeldValue, heldValue } from '../store/money/held-value.ts'
 import { listRefusals } from '../store/nostr/outbox.ts'
@@ -15,7 +15,6 @@ import { countJobs } from '../store/selling/jobs.ts'
 import { countRuntimes } from '../store/selling/runtimes.ts'
 import { type Health, healthFields, OK } from './health.ts'
 import type { PylonNode } from './node.ts'
-import { agentSummary } from './routes/agents.ts'
 
 type Status = Output<typeof nodeRoutes.status>
 
@@ -93,7 +92,7 @@ function sandboxOf({ surroundings: { sandbox } }: PylonNode): Status['sandbox'] 
 }
 
 function hostOf(node: PylonNode): Status['host'] {
-  const agents = listAgents(node.store).map((agent) => agentSummary(node.store, agent))
+  const agents = readAgents(node.store)
   return { ...healthFields(node.parts.host.health), agents }
 }
 

@@ -1,4 +1,5 @@
 /** The host: spawns agents, keeps them running, and answers the owner's questions about them. */
+import type { Sats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import { KeyedQueue } from '../base/keyed-queue.ts'
 import { randomBelow, randomUuid } from '../base/random.ts'
@@ -23,7 +24,7 @@ import { Scheduler } from './scheduler.ts'
 import { type AgentChange, type GoalSpec, parseGoals, parsePatch, parseSpawn, type SpawnSpec } from './spec.ts'
 import { Ticker } from './tick.ts'
 import { Upkeep } from './upkeep.ts'
-import { type AgentDetail, type AgentView, readLog, readMemory, type TickView, viewAgent, viewDetail, viewTick } from './view.ts'
+import { type AgentDetail, type AgentView, readLog, type TickView, viewAgent, viewDetail, viewTick } from './view.ts'
 
 export class Host {
   readonly #deps: HostDeps
@@ -147,13 +148,6 @@ export class Host {
     return this.#detail(this.#byPubkey(agent.pubkey))
   }
 
-  /** Looks at the agent's wallet now instead of within seconds: after funding it. @throws agent_not_found */
-  async refresh(ref: string): Promise<AgentDetail> {
-    const agent = this.#find(ref)
-    if (this.#isOn && !this.#deps.scope.isClosing) await this.#upkeep.lookAtWallet(agent.pubkey)
-    return this.#detail(this.#byPubkey(agent.pubkey))
-  }
-
   /** One tick now; resolves when it has ended. @throws agent_not_found, conflict */
   async tick(ref: string): Promise<TickView> {
     const agent = this.#find(ref)
@@ -194,19 +188,11 @@ export class Host {
     return this.#detail(this.#byPubkey(agent.pubkey))
   }
 
-  goals(ref: string): GoalRow[] {
-    return goalsOf(this.#deps.store, this.#find(ref).pubkey)
-  }
-
   async setGoals(ref: string, goals: readonly GoalSpec[]): Promise<GoalRow[]> {
     const agent = this.#find(ref)
     const rows = parseGoals(goals).map((goal) => ({ id: randomUuid(this.#deps.scope.random), ...goal }))
     await this.#deps.store.write(replaceGoals({ agentPubkey: agent.pubkey, goals: rows, at: this.#deps.clock.now() }))
     return goalsOf(this.#deps.store, agent.pubkey)
-  }
-
-  memory(ref: string, options: { limit?: number } = {}): { type: string; content: string; created_at: string }[] {
-    return readMemory(this.#deps.store, this.#find(ref).pubkey, options.limit ?? 50)
   }
 
   /** Newest first. */
@@ -215,7 +201,7 @@ export class Host {
   }
 
   /** @throws conflict while its wallet holds sats, unless `moveFunds` moves them to the node first */
-  async delete(ref: string, options: { moveFunds?: boolean } = {}): Promise<{ name: string; moved_sats: number }> {
+  async delete(ref: string, options: { moveFunds?: boolean } = {}): Promise<{ name: string; moved_sats: Sats }> {
     const agent = this.#find(ref)
     const { store, wallets, clock } = this.#deps
     const wallet = wallets.of(ownerOf(agent))
@@ -237,7 +223,7 @@ export class Host {
     const moved = await moveFundsToNode(this.#deps, agent)
     this.#inbox.unwatch(agent.pubkey)
     await store.write(markAgentDeleted({ pubkey: agent.pubkey, at: clock.now() }))
-    return { name: agent.name, moved_sats: Number(moved) }
+    return { name: agent.name, moved_sats: moved }
   }
 
   /** Everything to go on elsewhere, secrets included: what spawn takes as `import`. @throws locked */
@@ -264,7 +250,8 @@ export class Host {
   }
 
   #detail(row: AgentRow): AgentDetail {
-    return viewDetail(this.#deps.store, row, this.#view(row), this.#deps.nostr.relays)
+    const { store, nostr, clock } = this.#deps
+    return viewDetail(store, row, { view: this.#view(row), relays: nostr.relays, nowMs: clock.now() })
   }
 }
 

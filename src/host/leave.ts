@@ -1,5 +1,5 @@
 /** Empties the wallet of an agent that leaves. */
-import { sats } from '../base/amounts.ts'
+import { type Sats, sats } from '../base/amounts.ts'
 import { isPylonError } from '../base/errors.ts'
 import { randomUuid } from '../base/random.ts'
 import type { AgentRow } from '../store/agents/agents.ts'
@@ -13,7 +13,7 @@ import { type HostDeps, ownerOf } from './parts.ts'
 export async function moveFundsToNode(
   deps: Pick<HostDeps, 'scope' | 'keyring' | 'wallets'>,
   agent: Pick<AgentRow, 'pubkey'>,
-): Promise<bigint> {
+): Promise<Sats> {
   const { wallets, keyring } = deps
   const node = { kind: 'node', pubkey: keyring.node().pubkey } as const
   const wallet = wallets.of(ownerOf(agent))
@@ -32,7 +32,7 @@ export async function moveFundsToNode(
     const most = mints.map((mint) => mint.balanceSats).sort((a, b) => (a < b ? 1 : -1))[0] ?? balanceSats
     let moved = 0n
     for (let fee = 0n; fee < most && moved === 0n; fee = fee === 0n ? 1n : 2n * fee) moved = await move(most - fee)
-    if (moved === 0n) return total
+    if (moved === 0n) return sats(total)
     total += moved
   }
 }

@@ -1,5 +1,5 @@
 /** What was said to an agent, for its owner and its tools: words of strangers, as data. */
-import { wire } from '../base/amounts.ts'
+import { msats } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
 import { isHex64 } from '../nostr/nips/nip01.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
@@ -14,26 +14,7 @@ const MAX_TEXT_CHARS = 4000
 /** What policy looks back at when no tick has observed anything. */
 const CONTEXT_MESSAGES = 100
 
-export interface MessageView {
-  /** Of the event; of a private message its rumor. */
-  readonly id: string
-  readonly type: 'mention' | 'dm' | 'zap'
-  readonly from: string
-  readonly from_pubkey: string
-  /** Whether the sender is a key of this home. */
-  readonly own_home: boolean
-  /** Null once it is kept no more. */
-  readonly text: string | null
-  readonly scheme: 'nip17' | 'nip04' | null
-  readonly amount_msats: number | null
-  /** The note that was zapped. */
-  readonly zapped_id: string | null
-  /** As the sender says. */
-  readonly created_at: string
-  readonly heard_at: string
-  /** Of the tick that observed it; null while it waits for one. */
-  readonly tick_number: number | null
-}
+export type MessageView = ReturnType<typeof messagesTo>[number]
 
 interface Deps {
   readonly store: Store
@@ -41,7 +22,7 @@ interface Deps {
 }
 
 /** Newest first. */
-export function messagesTo({ store, keyring }: Deps, agent: Pick<AgentRow, 'pubkey'>, limit: number): MessageView[] {
+export function messagesTo({ store, keyring }: Deps, agent: Pick<AgentRow, 'pubkey'>, limit: number) {
   return saidTo(store, agent.pubkey, limit).map((row) => ({
     id: row.id,
     type: row.type,
@@ -50,7 +31,7 @@ export function messagesTo({ store, keyring }: Deps, agent: Pick<AgentRow, 'pubk
     own_home: keyring.owns(row.sender),
     text: textOf(row),
     scheme: row.scheme,
-    amount_msats: row.amountMsats === null ? null : wire(row.amountMsats),
+    amount_msats: row.amountMsats === null ? null : msats(row.amountMsats),
     zapped_id: zappedNote(row.event) ?? null,
     created_at: timeSaid(row.createdAt),
     heard_at: rfc3339(row.heardAt),

@@ -1,80 +1,32 @@
 /** Agents as the control API shows them: the same from a running node and from a database that nobody holds. */
 
-import { wire } from '../base/amounts.ts'
+import { msats, msatsToSatsDown, type Sats, sats } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
 import { given } from '../base/given.ts'
-import type { AgentState } from '../base/states.ts'
+import { npubOf } from '../nostr/nips/nip19.ts'
 import { type ActionRow, actionsOf } from '../store/agents/actions.ts'
 import { type AgentRow, type AgentTransitionRow, agentBalanceMsats, agentTransitions, listAgents } from '../store/agents/agents.ts'
 import { memoriesOf } from '../store/agents/memories.ts'
 import { type TickRow, ticksOf } from '../store/agents/ticks.ts'
+import { spentOnDay } from '../store/money/budgets.ts'
 import type { Store } from '../store/store.ts'
 import { parseBrain } from './brains/brain.ts'
 
 /** One agent of `status` and `agent list`. */
-export interface AgentView {
-  readonly name: string
-  readonly npub: string
-  readonly pubkey: string
-  readonly state: AgentState
-  /** Where it is not simply active: why. */
-  readonly reason?: string
-  readonly balance_sats: number
-  readonly tick_count: number
-  readonly last_tick_at: string | null
-  readonly next_tick_at: string | null
-}
-
+export type AgentView = ReturnType<typeof viewAgent>
 /** One agent of `agent spawn` and `agent show`. */
-export interface AgentDetail extends AgentView {
-  readonly about: string
-  readonly lud06: string | null
-  /** What the owner set; the profile may say more. */
-  readonly picture: string | null
-  readonly nip05: string | null
-  readonly lud16: string | null
-  readonly relays: readonly string[]
-  readonly brain: unknown
-  readonly heartbeat_s: number
-  readonly autonomy: string
-  readonly dm_scheme: string
-  readonly budget: AgentRow['budget']
-  readonly allow: readonly string[]
-  readonly tick_fee_sats: number
-  readonly created_at: string
-  /** Newest first. */
-  readonly transitions: readonly { readonly from: string; readonly to: string; readonly reason: string; readonly at: string }[]
-}
-
-export interface ActionView {
-  readonly id: string
-  readonly type: string
-  readonly params: unknown
-  readonly state: ActionRow['state']
-  readonly event_id: string | null
-  readonly cost_msats: number
-  readonly reason: string | null
-}
-
+export type AgentDetail = ReturnType<typeof viewDetail>
+export type ActionView = ReturnType<typeof viewAction>
 /** One tick of `agent log` and `agent tick`. */
-export interface TickView {
-  readonly id: string
-  readonly number: number
-  readonly trigger: TickRow['trigger']
-  readonly state: TickRow['state']
-  readonly thought: string | null
-  readonly error: string | null
-  /** Thinking, fee and actions together. */
-  readonly cost_msats: number
-  readonly started_at: string
-  readonly duration_ms: number | null
-  readonly actions: readonly ActionView[]
-}
+export type TickView = ReturnType<typeof viewTick>
+
+/** The kinds of the events that actions publish; a zap publishes nothing itself: its request (9734) goes to the LNURL server. */
+const KIND_OF: Readonly<Record<string, number>> = { post: 1, reply: 1, react: 7, channel: 42, zap: 9734 }
 
 const timeOrNull = (ms: number | null | undefined): string | null => (ms === null || ms === undefined ? null : rfc3339(ms))
 
 /** @param facts what a running node knows better than the database. */
-export function viewAgent(store: Store, row: AgentRow, facts: { balanceSats?: bigint; nextTickAt?: number | undefined } = {}): AgentView {
+export function viewAgent(store: Store, row: AgentRow, facts: { balanceSats?: Sats; nextTickAt?: number | undefined } = {}) {
   const reason = reasonOf(store, row)
   const nextTickAt = 'nextTickAt' in facts ? facts.nextTickAt : row.nextTickAt
   return {
@@ -83,7 +35,7 @@ export function viewAgent(store: Store, row: AgentRow, facts: { balanceSats?: bi
     pubkey: row.pubkey,
     state: row.state,
     ...given({ reason }),
-    balance_sats: wire(facts.balanceSats ?? agentBalanceMsats(store, row.pubkey) / 1000n),
+    balance_sats: facts.balanceSats ?? msatsToSatsDown(msats(agentBalanceMsats(store, row.pubkey))),
     tick_count: row.tickCount,
     last_tick_at: timeOrNull(row.lastTickAt),
     next_tick_at: timeOrNull(nextTickAt),
@@ -100,7 +52,12 @@ function reasonOf(store: Store, row: AgentRow): string | undefined {
 const viewTransition = ({ from, to, reason, at }: AgentTransitionRow) => ({ from, to, reason, at: rfc3339(at) })
 
 /** @param relays those that it uses, where it has none of its own */
-export function viewDetail(store: Store, row: AgentRow, view: AgentView, relays: readonly string[]): AgentDetail {
+export function viewDetail(
+  store: Store,
+  row: AgentRow,
+  { view, relays, nowMs }: { view: AgentView; relays: readonly string[]; nowMs: number },
+) {
+  const { per_tx_sats, per_tick_sats, per_day_sats } = row.budget
   return {
     ...view,
     about: row.about,
@@ -108,28 +65,33 @@ export function viewDetail(store: Store, row: AgentRow, view: AgentView, relays:
     picture: row.profile['picture'] || null,
     nip05: row.profile['nip05'] || null,
     lud16: row.profile['lud16'] || null,
-    relays: row.relays.length > 0 ? row.relays : relays,
+    relays: [...(row.relays.length > 0 ? row.relays : relays)],
     brain: publicBrain(row.brain),
     heartbeat_s: row.heartbeatS,
     autonomy: row.autonomy,
     dm_scheme: row.dmScheme,
-    budget: row.budget,
-    allow: row.allow,
-    tick_fee_sats: row.tickFeeSats,
+    budget: {
+      per_tx_sats: sats(per_tx_sats),
+      per_tick_sats: sats(per_tick_sats),
+      per_day_sats: sats(per_day_sats),
+      spent_today_sats: sats(spentOnDay(store, row.pubkey, rfc3339(nowMs).slice(0, 10))),
+    },
+    allow: row.allow.map(npubOf),
+    tick_fee_sats: sats(row.tickFeeSats),
     created_at: rfc3339(row.createdAt),
     transitions: agentTransitions(store, row.pubkey, 20).map(viewTransition),
   }
 }
 
 /** The settings of a brain; rules are shown by their length, `agent export` has them whole. */
-function publicBrain(brain: unknown): unknown {
+function publicBrain(brain: unknown) {
   const settings = parseBrain(brain)
   if (settings.type !== 'script' || settings.rules === undefined) return settings
   const { rules, ...rest } = settings
   return { ...rest, rules_chars: rules.length }
 }
 
-export function viewTick(store: Store, tick: TickRow): TickView {
+export function viewTick(store: Store, tick: TickRow) {
   const actions = actionsOf(store, tick.id)
   const spent = actions.reduce((sum, action) => sum + action.costMsats, tick.costMsats)
   return {
@@ -139,21 +101,23 @@ export function viewTick(store: Store, tick: TickRow): TickView {
     state: tick.state,
     thought: tick.thought,
     error: tick.error,
-    cost_msats: wire(spent),
+    /** Thinking, fee and actions together. */
+    cost_msats: msats(spent),
     started_at: rfc3339(tick.startedAt),
     duration_ms: tick.finishedAt === null ? null : tick.finishedAt - tick.startedAt,
     actions: actions.map(viewAction),
   }
 }
 
-export function viewAction(action: ActionRow): ActionView {
+export function viewAction(action: ActionRow) {
   return {
     id: action.id,
     type: action.type,
     params: action.params,
     state: action.state,
     event_id: action.eventId,
-    cost_msats: wire(action.costMsats),
+    kind: KIND_OF[action.type] ?? null,
+    cost_msats: msats(action.costMsats),
     reason: action.reason,
   }
 }
@@ -168,6 +132,6 @@ export function readLog(store: Store, pubkey: string, limit: number): TickView[]
   return ticksOf(store, pubkey, limit).map((tick) => viewTick(store, tick))
 }
 
-export function readMemory(store: Store, pubkey: string, limit: number): { type: string; content: string; created_at: string }[] {
+export function readMemory(store: Store, pubkey: string, limit: number) {
   return memoriesOf(store, pubkey, limit).map(({ type, content, createdAt }) => ({ type, content, created_at: rfc3339(createdAt) }))
 }

@@ -122,7 +122,7 @@ describe('agents on a network', () => {
 
     const ada = await home.host.spawn({ name: 'ada', about: 'Counts.' })
     const bea = await home.host.spawn({ name: 'bea', brain: { type: 'script', zap_sats: 21 }, tick_fee_sats: 0 })
-    expect(ada).toMatchObject({ state: 'active', balance_sats: 0, lud06: expect.stringMatching(/^lnurl1/), relays: [sandbox.relayUrl] })
+    expect(ada).toMatchObject({ state: 'active', balance_sats: 0n, lud06: expect.stringMatching(/^lnurl1/), relays: [sandbox.relayUrl] })
     const profile = await findOne(home, { kinds: [0], authors: [ada.pubkey] })
     expect(JSON.parse(profile.content)).toEqual({ name: 'ada', about: 'Counts.', bot: true, lud06: ada.lud06 })
     for (const kind of [10002, 10050]) await findOne(home, { kinds: [kind], authors: [ada.pubkey] })
@@ -145,28 +145,28 @@ describe('agents on a network', () => {
     await say(home, post)
     const receipt = await findOne(home, { kinds: [9735], '#p': [ada.pubkey] })
     expect(receipt.tags).toContainEqual(['e', post.id])
-    await vi.waitFor(() => expect(home.host.get('ada').balance_sats).toBe(21), SOON)
+    await vi.waitFor(() => expect(home.host.get('ada').balance_sats).toBe(21n), SOON)
     const thanks = await findOne(home, { kinds: [1], authors: [ada.pubkey], '#e': [post.id] }, (event) =>
       event.content.startsWith('Thank you for 21 sats'),
     )
     expect(thanks.tags).toContainEqual(['p', bea.pubkey])
     const zapped = home.host.log('bea').flatMap((tick) => tick.actions.filter((action) => action.type === 'zap'))
     expect(zapped).toMatchObject([{ state: 'done' }])
-    expect(zapped[0]?.cost_msats).toBeGreaterThanOrEqual(21_000)
+    expect(zapped[0]?.cost_msats).toBeGreaterThanOrEqual(21_000n)
     await vi.waitFor(() => expect(home.host.log('ada').some((tick) => tick.trigger === 'zap')).toBe(true), SOON)
 
     // A fee moves rent to the node.
     await home.host.set('bea', { tick_fee_sats: 5, heartbeat_s: 86_400 })
     const before = home.host.get('bea').balance_sats
-    expect(await home.host.tick('bea')).toMatchObject({ state: 'done', cost_msats: expect.toSatisfy((cost: number) => cost >= 5000) })
+    expect(await home.host.tick('bea')).toMatchObject({ state: 'done', cost_msats: expect.toSatisfy((cost: bigint) => cost >= 5000n) })
     expect(home.wallets.of({ kind: 'node', pubkey: TEST_PUBKEY }).balance().balanceSats).toBe(5n)
-    expect(home.host.get('bea').balance_sats).toBeLessThanOrEqual(before - 5)
+    expect(home.host.get('bea').balance_sats).toBeLessThanOrEqual(before - 5n)
     // The log accounts for every sat that left its wallet, fees and all.
-    const costs = home.host.log('bea', { limit: 1000 }).reduce((sum, tick) => sum + tick.cost_msats, 0)
-    expect(costs).toBe(1000 * (200 - home.host.get('bea').balance_sats))
+    const costs = home.host.log('bea', { limit: 1000 }).reduce((sum, tick) => sum + tick.cost_msats, 0n)
+    expect(costs).toBe(1000n * (200n - home.host.get('bea').balance_sats))
     expect(auditLedger(home.store)).toEqual({ ok: true, problems: [] })
     const view = home.store.sql('SELECT * FROM agent_state WHERE agent_npub = ?').get(bea.npub)
-    expect(view).toMatchObject({ lifecycle_state: home.host.get('bea').state, balance_sats: BigInt(home.host.get('bea').balance_sats) })
+    expect(view).toMatchObject({ lifecycle_state: home.host.get('bea').state, balance_sats: home.host.get('bea').balance_sats })
 
     // Nothing is said twice after a restart, though the relay tells it all again.
     const said = (await home.nostr.query([{ kinds: [1, 4, 1059, 7], authors: [ada.pubkey, bea.pubkey] }])).events.length

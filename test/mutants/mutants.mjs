@@ -96,8 +96,8 @@ export const MUTANTS = [
   },
   {
     name: 'an operation moves on from any state',
-    anchor: "state === 'missing' || !p.from.includes(state)",
-    replacement: "state === 'missing'",
+    anchor: 'from === undefined || !canStep(OPERATION_STEPS, from, p.to)',
+    replacement: 'from === undefined',
     tests: OPERATIONS,
   },
   {

@@ -18,12 +18,12 @@ type Read = Pick<Handlers<typeof purchasesRoutes>, 'listPurchases' | 'getPurchas
 export function purchasesReadHandlers({ store }: Pick<ReadServices, 'store'>): Read {
   return {
     listPurchases: ({ limit }) => ({
-      purchases: listPurchases(store, { limit: limit ?? DEFAULT_LIMIT }).map((row) => answer(purchaseView(store, row))),
+      purchases: listPurchases(store, { limit: limit ?? DEFAULT_LIMIT }).map((row) => purchaseView(store, row)),
     }),
     getPurchase: ({ id }) => {
       const row = getPurchase(store, id)
       if (row === undefined) throw new PylonError('job_not_found', `No job ${id} was bought; pylon job list shows them.`)
-      return answer(purchaseView(store, row))
+      return purchaseView(store, row)
     },
   }
 }
@@ -45,21 +45,15 @@ export function purchasesHandlers(services: Pick<Services, 'store' | 'parts'>): 
         ...(request.provider === undefined ? {} : { provider: parsePubkey(request.provider) }),
         ...given({ bidSats: request.bid_sats, maxSats: request.max_sats }),
       }
-      return answer(await customer.get().submit(order, call.idempotencyKey))
+      return await customer.get().submit(order, call.idempotencyKey)
     },
     getPurchase: async ({ id, wait }, call) => {
       const current = await read.getPurchase({ id }, call)
       // Where it is locked or failed, what is stored is told at once.
       const waiting = wait === undefined ? undefined : customer.peek()
-      return waiting === undefined ? current : answer(await waiting.wait(current.purchase_id, (wait ?? 0) * 1000, call.signal))
+      return waiting === undefined ? current : await waiting.wait(current.purchase_id, (wait ?? 0) * 1000, call.signal)
     },
-    payPurchase: async ({ id }) => answer(await customer.get().approve(id)),
-    cancelPurchase: async ({ id }) => answer(await customer.get().cancel(id)),
+    payPurchase: ({ id }) => customer.get().approve(id),
+    cancelPurchase: ({ id }) => customer.get().cancel(id),
   }
-}
-
-/** The view as the contract types it: lists of its own that may be encoded. */
-function answer(view: ReturnType<typeof purchaseView>) {
-  const { offers, events, results, refunds } = view
-  return { ...view, offers: [...offers], events: [...events], results: [...results], refunds: [...refunds] }
 }

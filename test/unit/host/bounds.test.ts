@@ -5,7 +5,7 @@ import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { Host } from '../../../src/host/host.ts'
 import { HomeKeyring } from '../../../src/nostr/keys/keyring.ts'
-import { putGoal } from '../../../src/store/agents/goals.ts'
+import { goalsOf, putGoal } from '../../../src/store/agents/goals.ts'
 import { hear, wasHeard } from '../../../src/store/agents/heard.ts'
 import { addMemory, memoriesOf } from '../../../src/store/agents/memories.ts'
 import { beginThinking, claimTick, failTick, sweepTicks } from '../../../src/store/agents/ticks.ts'
@@ -40,7 +40,7 @@ describe('nothing grows without bound', () => {
       const goal = { id: `g${i}`, description: `goal ${i}`, priority: 3, status: 'completed' as const, progress: 100 }
       await world.store.write(putGoal({ agentPubkey: pubkey, goal, at: i }))
     }
-    expect(world.host.goals('ada').length).toBe(50)
+    expect(goalsOf(world.store, world.host.get('ada').pubkey).length).toBe(50)
     await world.close()
   })
 

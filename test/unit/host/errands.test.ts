@@ -1,6 +1,8 @@
 /** Single actions from outside the ticks: by the agent's policy, within its budgets, once for each key, whatever dies. */
+
 import { expect, it, onTestFinished, vi } from 'vitest'
 import { buildDm17 } from '../../../src/nostr/nips/nip59.ts'
+import { memoriesOf } from '../../../src/store/agents/memories.ts'
 import { tempDir } from '../../support/temp.ts'
 import { Outside, startWorld, stranger, type World } from './world.ts'
 
@@ -23,7 +25,7 @@ it('publishes what was asked for, once for each key', async () => {
   expect(world.outside.ofKind(1, agent.pubkey)).toMatchObject([{ id: done.event_id, content: 'Hello from outside.' }])
   expect(world.host.log('ada')[0]).toMatchObject({ trigger: 'manual', state: 'done', thought: 'Asked for from outside.' })
   expect(await world.host.act('ada', { type: 'remember', text: 'I was asked.' }, 'k2')).toMatchObject({ state: 'done' })
-  expect(world.host.memory('ada')).toMatchObject([{ content: 'I was asked.' }])
+  expect(memoriesOf(world.store, world.host.get('ada').pubkey, 50)).toMatchObject([{ content: 'I was asked.' }])
 })
 
 it('takes one well-formed action and nothing else', async () => {
@@ -61,7 +63,7 @@ it('does nothing for an agent that its owner paused', async () => {
 
 it('spends within the budget under a tick of its own', async () => {
   const { world } = await worldOf({ autonomy: 'autonomous' })
-  expect(await world.host.act('ada', { type: 'zap', to: bob.pubkey, sats: 21 }, 'k')).toMatchObject({ state: 'done', cost_msats: 22_000 })
+  expect(await world.host.act('ada', { type: 'zap', to: bob.pubkey, sats: 21 }, 'k')).toMatchObject({ state: 'done', cost_msats: 22_000n })
   const [order] = world.outside.zaps
   expect(order?.spend).toMatchObject({ tickId: world.host.log('ada')[0]?.id, limits: { perTxSats: expect.any(BigInt) } })
 })

@@ -11,7 +11,7 @@ describe('the life of an agent', () => {
   it('is active at zero sats when its ticks cost nothing, and ticks at spawn', async () => {
     const world = await startWorld({ dir: tempDir() })
     const spawned = await world.host.spawn({ name: 'ada' })
-    expect(spawned).toMatchObject({ name: 'ada', state: 'active', balance_sats: 0 })
+    expect(spawned).toMatchObject({ name: 'ada', state: 'active', balance_sats: 0n })
     await vi.waitFor(() => expect(world.host.get('ada').tick_count).toBe(1))
     expect(world.host.log('ada')[0]).toMatchObject({ number: 1, trigger: 'first' })
     await world.close()
@@ -30,7 +30,7 @@ describe('the life of an agent', () => {
     await world.fund(born.pubkey, 900)
     expect(host.get('ada').state).toBe('active')
     await vi.waitFor(() => expect(host.log('ada')[0]?.state).toBe('done'))
-    expect(host.get('ada')).toMatchObject({ tick_count: 1, balance_sats: 890 })
+    expect(host.get('ada')).toMatchObject({ tick_count: 1, balance_sats: 890n })
 
     const seen = new Set<string>()
     let lowTicks = 0
@@ -136,7 +136,7 @@ describe('the life of an agent', () => {
 
     await world.fund(ada.pubkey, 40)
     await expect(host.delete('ada')).rejects.toMatchObject({ code: 'conflict' })
-    expect(await host.delete('ada', { moveFunds: true })).toEqual({ name: 'ada', moved_sats: 40 })
+    expect(await host.delete('ada', { moveFunds: true })).toEqual({ name: 'ada', moved_sats: 40n })
     expect(() => host.get('ada')).toThrow(/no agent/)
     expect(world.outside.balances.get(world.keyring.node().pubkey)).toBe(40n)
     const next = await host.spawn({ name: 'ada' })
@@ -175,7 +175,7 @@ describe('the life of an agent', () => {
         await transfer(from, to, amount, key)
       },
     })
-    expect(await world.host.delete('ada', { moveFunds: true })).toEqual({ name: 'ada', moved_sats: 68 })
+    expect(await world.host.delete('ada', { moveFunds: true })).toEqual({ name: 'ada', moved_sats: 68n })
     await world.close()
   })
 
@@ -189,9 +189,9 @@ describe('the life of an agent', () => {
     }
     Object.assign(world.deps.wallets, { transfer: down })
     await expect(world.host.delete('ada', { moveFunds: true })).rejects.toMatchObject({ code: 'mint_unreachable' })
-    expect(world.host.get('ada')).toMatchObject({ state: 'paused', balance_sats: 100 })
+    expect(world.host.get('ada')).toMatchObject({ state: 'paused', balance_sats: 100n })
     Object.assign(world.deps.wallets, { transfer })
-    expect(await world.host.delete('ada', { moveFunds: true })).toEqual({ name: 'ada', moved_sats: 100 })
+    expect(await world.host.delete('ada', { moveFunds: true })).toEqual({ name: 'ada', moved_sats: 100n })
     await world.close()
   })
 

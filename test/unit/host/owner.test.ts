@@ -65,8 +65,8 @@ it('charges the rent of a tick once when the mint does not say at first whether 
   await world.fund(pubkey, 100_000)
   await vi.waitFor(() => expect(answers).toBe(1))
   await world.clock.advance(60_000)
-  await vi.waitFor(() => expect(world.host.log('ada')).toMatchObject([{ state: 'done', cost_msats: 10_000 }]))
-  expect(world.host.get('ada')).toMatchObject({ tick_count: 1, balance_sats: 99_990 })
+  await vi.waitFor(() => expect(world.host.log('ada')).toMatchObject([{ state: 'done', cost_msats: 10_000n }]))
+  expect(world.host.get('ada')).toMatchObject({ tick_count: 1, balance_sats: 99_990n })
   await world.close()
 })
 

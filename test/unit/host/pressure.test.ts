@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
 import { type HeardRow, hear } from '../../../src/store/agents/heard.ts'
+import { memoriesOf } from '../../../src/store/agents/memories.ts'
 import { all } from '../../../src/store/commands.ts'
 import { tempDir } from '../../support/temp.ts'
 import { startWorld, stranger, type World } from './world.ts'
@@ -76,7 +77,7 @@ describe('an agent in a flood', () => {
       hear(said(world, pubkey, 999, { type: 'dm', scheme: 'nip17', content: 'are you well?', heardAt: world.clock.now() + 1 })),
     )
     await world.host.tick('ada')
-    expect(world.host.memory('ada')).toMatchObject([{ content: 'are you well?' }])
+    expect(memoriesOf(world.store, world.host.get('ada').pubkey, 50)).toMatchObject([{ content: 'are you well?' }])
     await world.close()
   })
 

@@ -6,6 +6,8 @@ import { buildDm04 } from '../../../src/nostr/nips/nip04.ts'
 import { buildDm17, unwrap } from '../../../src/nostr/nips/nip59.ts'
 import { createVerifier } from '../../../src/nostr/reading/verify.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
+import { goalsOf } from '../../../src/store/agents/goals.ts'
+import { memoriesOf } from '../../../src/store/agents/memories.ts'
 import { wrapOf } from '../../support/nostr-events.ts'
 import { tempDir } from '../../support/temp.ts'
 import { Outside, startWorld, stranger, type World } from './world.ts'
@@ -170,7 +172,7 @@ describe('triggers', () => {
     const wraps = [sent?.event, wrapOf(carol, late, ada, nowS)].filter((event) => event !== undefined)
     for (const wrap of wraps) await world.deliver(wrap)
     await world.host.tick('ada')
-    expect(world.host.memory('ada')).toMatchObject([{ content: 'hello' }])
+    expect(memoriesOf(world.store, world.host.get('ada').pubkey, 50)).toMatchObject([{ content: 'hello' }])
     await world.close()
     const again = await startWorld({ dir, clock: world.clock, outside: world.outside })
     const decrypt = vi.spyOn(again.keyring.signer(ada), 'nip44Decrypt')
@@ -248,7 +250,7 @@ describe('exactly once', () => {
     await vi.waitFor(() => expect(zapped).toHaveBeenCalled())
     const again = await startWorld({ dir, outside, clock: world.clock })
     await vi.waitFor(() =>
-      expect(again.host.log('ada')[0]).toMatchObject({ state: 'done', cost_msats: 22_000, actions: [{ type: 'zap', state: 'done' }] }),
+      expect(again.host.log('ada')[0]).toMatchObject({ state: 'done', cost_msats: 22_000n, actions: [{ type: 'zap', state: 'done' }] }),
     )
     expect(outside.zaps).toHaveLength(1)
     expect(outside.zaps[0]).toMatchObject({ recipient: bob.pubkey, amountSats: 21n, spend: { limits: { perTxSats: 1000n } } })
@@ -301,7 +303,7 @@ describe('exactly once', () => {
     await world.clock.advance(MINUTE)
     await settled(world)
     const action = world.host.log('ada')[0]?.actions[0]
-    expect(action).toMatchObject({ type: 'zap', state: 'unknown', cost_msats: 0 })
+    expect(action).toMatchObject({ type: 'zap', state: 'unknown', cost_msats: 0n })
     const owner = { kind: 'agent', pubkey: ada } as const
     const cause = { type: 'action', id: action?.id ?? '' } as const
     const key = `zap:${action?.id}`
@@ -363,8 +365,8 @@ describe('brains that fail', () => {
       brain: { type: 'exec', command: `read -r line; echo "thinking"; echo "REMEMBER: I have \${#line} chars"; echo "Set_Goal: rest"` },
     })
     await world.host.tick('ada')
-    expect(world.host.memory('ada')[0]?.content).toMatch(/^I have \d{3,} chars$/)
-    expect(world.host.goals('ada')).toMatchObject([{ description: 'rest', status: 'active' }])
+    expect(memoriesOf(world.store, world.host.get('ada').pubkey, 50)[0]?.content).toMatch(/^I have \d{3,} chars$/)
+    expect(goalsOf(world.store, world.host.get('ada').pubkey)).toMatchObject([{ description: 'rest', status: 'active' }])
     expect(world.outside.ofKind(1, ada).map((event) => event.content)).toEqual(['from json'])
     await world.close()
   })
@@ -467,7 +469,7 @@ describe('what is refused', () => {
     const tick = await world.host.tick('ada')
     expect(tick.actions).toMatchObject([{ type: 'remember', state: 'done' }])
     // What is put into a template is not looked at again.
-    expect(world.host.memory('ada')[0]?.content).toContain('{{mention.npub}}')
+    expect(memoriesOf(world.store, world.host.get('ada').pubkey, 50)[0]?.content).toContain('{{mention.npub}}')
     expect(world.outside.ofKind(1, ada)).toHaveLength(0)
     expect(world.outside.zaps).toHaveLength(0)
     await world.close()
@@ -508,7 +510,7 @@ describe('money requests', () => {
     } as const
     const invoice = encodeInvoice({ ...fields, paymentHash: bytes, paymentSecret: bytes }, bytes)
     await spawnAda(world, { brain: rules({ on: 'tick', do: [{ type: 'pay_invoice', invoice }] }), autonomy: 'autonomous' })
-    expect(world.host.log('ada')).toMatchObject([{ cost_msats: 3000, actions: [{ state: 'done', cost_msats: 3000 }] }])
+    expect(world.host.log('ada')).toMatchObject([{ cost_msats: 3000n, actions: [{ state: 'done', cost_msats: 3000n }] }])
     await world.close()
   })
 
