@@ -1,5 +1,6 @@
 /** The parts of the node in order: each is built after those that it names, started in this order, and ended before them. */
 
+import { join } from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
@@ -15,6 +16,7 @@ import { createNostr } from '../nostr/nostr.ts'
 import type { Nostr } from '../nostr/types.ts'
 import { createRuntimeBackend } from '../provider/backends/runtime.ts'
 import { ControlPlane } from '../provider/machines/control-plane.ts'
+import { RelayDoors } from '../provider/machines/doors.ts'
 import { MachineService } from '../provider/machines/service.ts'
 import { Provider } from '../provider/provider.ts'
 import { heldValue } from '../store/money/held-value.ts'
@@ -96,10 +98,11 @@ export class NodeParts {
     needs: { nostr: this.nostr, wallets: this.wallets },
     off: () => this.#offByMode('provider') ?? this.#offByConfig(),
     build: (found, scope) => {
-      const { network } = this.#deps
+      const { network, home } = this.#deps
       const common = { ...this.#common(scope), ...found }
+      const doors = new RelayDoors({ ...common, scope: scope.child('doors'), dir: join(home.runtimes, 'doors') })
       const adapters = (config: Config, scope: Scope) => this.#adapters(config, scope)
-      return new MachineService({ ...common, transport: new ControlPlane(common), network, adapters })
+      return new MachineService({ ...common, transport: new ControlPlane(common), network, adapters, doors })
     },
     start: (machines) => machines.start(),
     reload: (machines) => machines.reload(),

@@ -154,6 +154,8 @@ export interface PromptCall {
  */
 export interface RuntimeAdapter {
   readonly provider: ProviderKind
+  /** Whether it carries a Unix socket of this host into its runtimes: SessionInput.doorSocket. */
+  readonly carriesDoor?: boolean
   /** Usable here? with reason and next step: doctor prints it. Never throws. */
   probe(): Promise<AdapterProbe>
   capacity(): Promise<Capacity>

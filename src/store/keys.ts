@@ -108,3 +108,5 @@ export const jobFeedbackMessage = new KeyForm('job-feedback:')
 export const JOB_ID_LENGTH = 64
 export const purchaseRequestMessage = new KeyForm('purchase:', ':request')
 export const purchaseCancelMessage = new KeyForm('purchase:', ':cancel')
+/** Of what a guest sent through its door: runtime, event and time of sending. */
+export const doorMessage = new KeyForm('door:')

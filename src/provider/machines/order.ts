@@ -182,6 +182,11 @@ export function broughtCommand(row: RuntimeRow): boolean {
   return storedInput.parse(row.input ?? {}).ownCommand === true
 }
 
+/** Of one whose agent is talked to in an encrypted session. */
+export function sessionOf(row: RuntimeRow): StoredInput['session'] {
+  return storedInput.parse(row.input ?? {}).session
+}
+
 /** What an adapter is asked for, from a record. */
 export function provisionInputOf(row: RuntimeRow): ProvisionInput {
   const { id: runtimeId, ownerPubkey, protocol } = row

@@ -77,6 +77,11 @@ export class RuntimeActor {
     return this.#mails === 0 && !this.isBrought && (this.#record.find()?.state ?? 'gone') === 'gone'
   }
 
+  /** Of one that serves since before a restart. @throws runtime_failed */
+  async openDoor(): Promise<void> {
+    await this.#record.openDoor(this.row())
+  }
+
   async close(drainMs = 0): Promise<readonly { readonly path: string }[]> {
     return await this.#record.scope.close(drainMs)
   }

@@ -1,7 +1,7 @@
 /** From state to state: a runtime gets its place, is provisioned and waited for, a run is watched to its end; one that is lost is recovered. */
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import { ControlError } from '../../nostr/control/vocabulary.ts'
-import type { Readiness, RuntimeAdapter, RuntimeHandle } from '../../runtime/adapter.ts'
+import type { ProvisionInput, Readiness, RuntimeAdapter, RuntimeHandle } from '../../runtime/adapter.ts'
 import { leasesOf } from '../../store/selling/leases.ts'
 import { patchRuntime, type RuntimeRow } from '../../store/selling/runtimes.ts'
 import { fail, toControlError } from './failures.ts'
@@ -85,7 +85,8 @@ export class RuntimeBringing {
     emit({ phase: 'provisioning', runtime_id: row.id, provider: row.provider, message: 'provisioning', progress })
     const limit = this.#provisionLimit(signal)
     try {
-      const provisioned = await substrates.get(row.provider).provision(provisionInputOf(row), limit.signal)
+      const input = withDoor(provisionInputOf(row), await this.#record.openDoor(row))
+      const provisioned = await substrates.get(row.provider).provision(input, limit.signal)
       // Known from here on, whatever comes.
       await this.#record.mustPersist(patchRuntime({ id: row.id, patch: patchOfProvisioned(row, provisioned), at: this.#record.now() }))
       assertAsAsked(row, provisioned)
@@ -208,6 +209,10 @@ export class RuntimeBringing {
     const cancel = this.#record.scope.after('provision limit', seconds * 1000, () => timer.abort(late))
     return { signal: AbortSignal.any([until, timer.signal]), isOver: () => timer.signal.aborted, cancel }
   }
+}
+
+function withDoor(input: ProvisionInput, doorSocket: string | undefined): ProvisionInput {
+  return input.session === undefined || doorSocket === undefined ? input : { ...input, session: { ...input.session, doorSocket } }
 }
 
 /** A substrate that does not answer for a moment says nothing about the run. @throws the signal's reason */

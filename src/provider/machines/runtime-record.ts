@@ -1,6 +1,6 @@
 /** One runtime as it is stored and as its substrate shows it: what its actor, its bringing and its teardown share. */
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
-import { isPylonError, messageOf } from '../../base/errors.ts'
+import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import type { CollectedOutputs, Readiness, RuntimeAdapter } from '../../runtime/adapter.ts'
@@ -10,6 +10,7 @@ import { persist, persistIfUnmoved } from '../../store/persist.ts'
 import { leasesOf } from '../../store/selling/leases.ts'
 import { getRuntime, type RuntimeRow } from '../../store/selling/runtimes.ts'
 import type { Store } from '../../store/store.ts'
+import type { RelayDoors } from './doors.ts'
 import { runtimeNotFound, toControlError } from './failures.ts'
 import type { LeaseDesk } from './lease-desk.ts'
 import { awayBy, awayOf, causeOf, type Sight } from './lookout.ts'
@@ -32,6 +33,8 @@ export interface RuntimeDeps {
   readonly offers: Offers
   readonly leases: LeaseDesk
   readonly notices: Notices
+  /** Left out where no relay is to be reached. */
+  readonly doors?: RelayDoors | undefined
   /** How often one that serves is asked whether it is well. */
   readonly healthEveryMs: number
 }
@@ -71,6 +74,16 @@ export class RuntimeRecord {
   /** @throws runtime_unreachable */
   adapter(row: RuntimeRow): RuntimeAdapter {
     return this.deps.substrates.get(row.provider)
+  }
+
+  /** Where its guest reaches relays, if it does so through this node. @throws runtime_failed */
+  async openDoor(row: RuntimeRow): Promise<string | undefined> {
+    if (this.adapter(row).carriesDoor !== true) return undefined
+    try {
+      return await this.deps.doors?.open(row)
+    } catch (error) {
+      throw new PylonError('runtime_failed', `The door to relays could not be opened: ${messageOf(error)}.`, { cause: error })
+    }
   }
 
   async persist(...commands: readonly Command<unknown>[]): Promise<void> {

@@ -46,6 +46,7 @@ export class RuntimeTeardown {
     let persistError = await this.#writeOnTheWayOut(...this.#record.kept(collected), ...toTeardown(row, at))
     leases.wake()
     const payload = await this.#remove(row, keepVolume)
+    await this.#record.deps.doors?.close(row.id)
     const now = this.#record.find()
     if (now !== undefined && now.state !== 'gone') {
       const end = this.#record.now()

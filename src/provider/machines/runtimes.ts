@@ -4,7 +4,7 @@ import type { Scope } from '../../base/scope.ts'
 import type { RuntimeState } from '../../base/states.ts'
 import { runtimesIn } from '../../store/selling/runtimes.ts'
 import { RuntimeActor } from './runtime-actor.ts'
-import { afterRestart, LIVING_STATES } from './runtime-life.ts'
+import { afterRestart, isServing, LIVING_STATES } from './runtime-life.ts'
 import type { RuntimeDeps } from './runtime-record.ts'
 
 /** How often those that are over are let go, and those that nobody asked for yet get their actor. */
@@ -39,6 +39,7 @@ export class Runtimes {
   start(withCommand: ReadonlySet<string>): void {
     for (const row of runtimesIn(this.#deps.store, NOT_GONE)) {
       const actor = this.of(row.id)
+      if (isServing(row)) this.#scope.spawn(`door of ${row.id}`, () => actor.openDoor())
       // Its command, or who asked for it meanwhile, brings it further; but not out.
       if (row.state !== 'teardown' && (withCommand.has(row.id) || actor.isBrought)) continue
       const due = afterRestart(row)

@@ -12,6 +12,7 @@ import type { Store } from '../../store/store.ts'
 import type { Wallets } from '../../wallet/types.ts'
 import { Commands } from './commands.ts'
 import { Creation, type ScriptResult, type ScriptRun } from './creation.ts'
+import type { RelayDoors } from './doors.ts'
 import { fail, toControlError } from './failures.ts'
 import { LeaseDesk } from './lease-desk.ts'
 import type { CommandTransport, Emit, Machines, MachinesStatus } from './machines.ts'
@@ -40,6 +41,8 @@ export interface MachinesDeps {
   /** The substrates that config names. */
   readonly adapters: (config: Config, scope: Scope) => readonly RuntimeAdapter[]
   readonly transport: CommandTransport
+  /** To relays, for runtimes that have no network. */
+  readonly doors?: RelayDoors
   /** How often runtimes are asked whether they are well; shorter in tests. */
   readonly healthEveryMs?: number
 }
@@ -79,7 +82,7 @@ export class MachineService implements Machines {
     const healthEveryMs = deps.healthEveryMs ?? HEALTH_EVERY_MS
     const upkeepScope = scope.child('upkeep', { onFailure })
     const runtimes = new Runtimes(scope.child('runtimes', { onFailure }), {
-      ...{ store, logger, config, substrates, market, offers, leases, notices, healthEveryMs },
+      ...{ store, logger, config, substrates, market, offers, leases, notices, healthEveryMs, doors: deps.doors },
     })
     const views = new Views({ store, clock, config, substrates, leases })
     const creation = new Creation(scope, { store, config, keyring, substrates, market, leases, runtimes, views })

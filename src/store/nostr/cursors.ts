@@ -21,6 +21,11 @@ export const putCursors = defineCommand('put_cursors', (sql, p: { cursors: reado
   }
 })
 
+/** Of subscriptions that are no more: all whose names begin so. */
+export const forgetCursors = defineCommand('forget_cursors', (sql, p: { namePrefix: string }) => {
+  sql('DELETE FROM cursors WHERE name >= ? AND name < ?').run(p.namePrefix, `${p.namePrefix}\u{10ffff}`)
+})
+
 export function cursorOf(store: Store, relay: string, name: string): number | undefined {
   const row = store.sql('SELECT reached_at FROM cursors WHERE relay = ? AND name = ?').get(relay, name)
   return row === undefined ? undefined : int(row, 'reached_at')
