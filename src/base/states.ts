@@ -204,3 +204,33 @@ export const OPERATION_STEPS = stepsOf({
   failed: [],
 })
 export type OperationState = keyof typeof OPERATION_STEPS
+
+/**
+ * A managed agent: it runs in a runtime and is talked to in a session.
+ *
+ *   requested -> provisioning -> booting -> waiting_for_service_ready -> waiting_for_keypackage_publish -> ready
+ *       |             |             |                   |                              |                   |
+ *       +-------------+-------------+---------+---------+------------------------------+                   |
+ *                                             v                                                            |
+ *                                          failed ------------------------> ending <-----------------------+  (any, by its owner)
+ *                                                                              v
+ *                                                                            ended
+ *
+ * A phase may be passed over: a substrate tells what it can tell; and one may last, with more to say. What exists of it somewhere is
+ * told apart (`Cleanup`).
+ */
+export const MANAGED_STEPS = stepsOf({
+  requested: ['requested', 'provisioning', 'booting', 'waiting_for_service_ready', 'waiting_for_keypackage_publish', 'failed', 'ending'],
+  provisioning: ['provisioning', 'booting', 'waiting_for_service_ready', 'waiting_for_keypackage_publish', 'failed', 'ending'],
+  booting: ['booting', 'waiting_for_service_ready', 'waiting_for_keypackage_publish', 'failed', 'ending'],
+  waiting_for_service_ready: ['waiting_for_service_ready', 'waiting_for_keypackage_publish', 'failed', 'ending'],
+  waiting_for_keypackage_publish: ['waiting_for_keypackage_publish', 'ready', 'failed', 'ending'],
+  ready: ['ending'],
+  failed: ['ending'],
+  ending: ['ending', 'ended'],
+  ended: [],
+})
+export type ManagedPhase = keyof typeof MANAGED_STEPS
+
+/** Of what a managed agent has somewhere: nothing yet, something to remove, left on purpose, removed, or for the owner to remove by hand. */
+export type Cleanup = 'none' | 'due' | 'kept' | 'done' | 'manual'

@@ -82,6 +82,9 @@ export const refundTokenKey = (of: string, token: string): string => `${of}:refu
 export const topUpKey = (causeId: string, { mintUrl, heldSats, missingSats }: { mintUrl: string; heldSats: bigint; missingSats: bigint }) =>
   `purchase:${causeId}:topup:${mintUrl}:${heldSats}:${missingSats}`
 
+// Agents that one talks to: their commands to a node and their session, each for ever. The id is a key of the caller's.
+export const managedKey = (agentId: string, what: string): string => `managed:${agentId}:${what}`
+
 // What agents and owners do.
 export const actionKey = new KeyForm('action:')
 export const zapKey = new KeyForm('zap:')
