@@ -1,4 +1,4 @@
-/** argv to role: cli, daemon, sandbox or guest. The only file that exits the process. */
+/** argv to role: cli, daemon, sandbox, mcp or guest. The only file that exits the process. */
 import { toPylonError } from './base/errors.ts'
 import { stringify } from './base/json.ts'
 import { VERSION } from './base/version.ts'
@@ -32,6 +32,10 @@ const roles: Roles = {
       process.stdout.write(`${stringify(toPylonError(error))}\n`)
       return 1
     }
+  },
+  async mcp(options) {
+    const { serveMcp } = await import('./mcp/serve.ts')
+    return await serveMcp(options)
   },
 }
 

@@ -136,6 +136,7 @@ export const ERRORS = define({
   script_invalid: e(400, 'The rules file is wrong; the message names the rule and the field.'),
   brain_failed: e(502, 'The brain of the agent failed; its log says how.', true),
   action_invalid: e(400, 'The action is malformed; the message names the field.'),
+  action_failed: e(502, 'The action of the agent failed; the message has its reason.'),
   action_refused: e(403, 'Policy refuses the action; the message says which rule.'),
   task_not_found: e(404, 'There is no such task.'),
   // Sessions

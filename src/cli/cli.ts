@@ -23,6 +23,7 @@ const COMMANDS: Readonly<Record<string, (roles: Roles) => Promise<Command>>> = {
   runtime: async () => (await import('./runtime/runtime.ts')).runtimeCommand,
   earnings: async () => (await import('./market/earnings.ts')).earningsCommand,
   wallet: async () => (await import('./wallet/wallet.ts')).walletCommand,
+  mcp: async (roles) => (await import('./mcp/mcp.ts')).mcpCommand(roles),
   demo: async () => (await import('./demo/demo.ts')).demoCommand,
   doctor: async () => (await import('./node/doctor.ts')).doctorCommand,
   logs: async () => (await import('./node/logs.ts')).logsCommand,

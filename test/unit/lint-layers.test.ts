@@ -27,6 +27,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
     ...['session', 'inference', 'wallet', 'nostr', 'sandbox', 'store', 'base'],
   ],
   cli: ['base'],
+  mcp: ['base'],
 }
 const LAYERS = Object.keys(MAY_IMPORT)
 
@@ -36,6 +37,7 @@ const DOORS: Record<string, readonly string[]> = {
   'nostr-tools/pure': ['src/nostr/x.ts', 'src/sandbox/x.ts'],
   '@cashu/cashu-ts': ['src/wallet/x.ts', 'src/sandbox/x.ts'],
   'light-bolt11-decoder': ['src/wallet/x.ts', 'src/sandbox/x.ts'],
+  '@modelcontextprotocol/sdk/server/mcp.js': ['src/mcp/x.ts'],
   'yargs/helpers': ['src/cli/x.ts'],
   ws: ['src/base/x.ts', 'src/sandbox/x.ts'],
   undici: ['src/base/x.ts'],
@@ -68,6 +70,8 @@ add('src/cli', `export { x } from '../control/contract.ts'`, null)
 add('src/cli', `export { x } from '../control/server.ts'`, 'plugin')
 add('src/cli', `export { x } from '../daemon/launch.ts'`, null)
 add('src/cli', `export { x } from '../daemon/daemon.ts'`, 'plugin')
+add('src/mcp/tools', `export { x } from '../../control/client.ts'`, null)
+add('src/mcp', `export { x } from '../control/server.ts'`, 'plugin')
 add('src/guest', `export { x } from '../runtime/contract/status.ts'`, null)
 add('src/guest', `export { x } from '../runtime/plan.ts'`, 'plugin')
 add('src/provider/jobs', `export { x } from '../../nostr/control/envelope.ts'`, null)

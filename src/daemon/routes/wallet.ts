@@ -1,7 +1,7 @@
 /** Handlers of the routes about money: the owner's own moves, each under a key of its own, and the mints. */
 
 import { accountOf, accountOwner, type WalletOwner } from '../../base/accounts.ts'
-import { type Sats, sats } from '../../base/amounts.ts'
+import { msats, msatsToSatsUp, type Sats, sats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
@@ -13,6 +13,7 @@ import type { Keyring } from '../../nostr/types.ts'
 import { findAgent } from '../../store/agents/agents.ts'
 import { ownerKey } from '../../store/keys.ts'
 import type { Store } from '../../store/store.ts'
+import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
 import type { Invoice, MintInfo, Wallet } from '../../wallet/types.ts'
 import type { Services } from '../services.ts'
 import { historyView } from './wallet-history.ts'
@@ -41,15 +42,18 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
     fundWallet: async ({ wallet, amount_sats }, call) => fundFromFaucet(services, wallet, sats(amount_sats), call),
     payInvoice: async (request, call) => {
       const wallet = open(request.wallet)
+      const invoice = decodeInvoice(request.request)
+      const amountSats = msatsToSatsUp(msats(invoice.amountMsats ?? 0n))
       const paid = await wallet.pay({
         ...ownersMove(wallet, call.idempotencyKey),
         request: request.request.replace(/^lightning:/i, ''),
         debitAccount: accountOf(accountOwner(wallet.owner), 'equity', 'withdrawal'),
         includeOwed: request.include_owed === true,
-        ...(request.max_fee_sats === undefined ? {} : { maxFeeSats: sats(request.max_fee_sats) }),
+        ...given({ maxFeeSats: feeLimit(amountSats, request) }),
       })
-      if (paid.state === 'unknown') return { state: paid.state, operation_id: paid.operationId, fee_sats: null, preimage: null }
-      return { state: paid.state, operation_id: paid.operationId, fee_sats: paid.feeSats, preimage: paid.preimage }
+      const answer = { state: paid.state, amount_sats: amountSats, operation_id: paid.operationId }
+      if (paid.state === 'unknown') return { ...answer, fee_sats: null, preimage: null }
+      return { ...answer, fee_sats: paid.feeSats, preimage: paid.preimage }
     },
     sendToken: async (request, call) => {
       const wallet = open(request.wallet)
@@ -96,6 +100,15 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
       return { url }
     },
   }
+}
+
+/** The most that may leave beside the amount, by the limit for that and the limit for all. @throws price_too_high */
+function feeLimit(amountSats: Sats, request: { max_fee_sats?: number | undefined; max_sats?: number | undefined }): Sats | undefined {
+  if (request.max_sats === undefined) return request.max_fee_sats === undefined ? undefined : sats(request.max_fee_sats)
+  if (amountSats > BigInt(request.max_sats))
+    throw new PylonError('price_too_high', `The invoice asks ${amountSats} sats and the limit is ${request.max_sats}: nothing was paid.`)
+  const left = request.max_sats - Number(amountSats)
+  return sats(Math.min(left, request.max_fee_sats ?? left))
 }
 
 /** `node`, `customer`, or an agent by name, npub or key. @throws wallet_not_found, locked */

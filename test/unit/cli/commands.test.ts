@@ -59,7 +59,7 @@ async function serveAll(answers: readonly (readonly [Route, Handler<Route>])[], 
 }
 
 const unused = () => Promise.reject(new Error('No command here starts a process.'))
-const roles = { daemon: unused, sandbox: unused }
+const roles = { daemon: unused, sandbox: unused, mcp: unused }
 
 async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
   let out = ''

@@ -8,7 +8,7 @@ import { runCli } from '../../../src/cli/cli.ts'
 const root = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))))
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
 const unused = () => Promise.reject(new Error('No command here starts a process.'))
-const roles = { daemon: unused, sandbox: unused }
+const roles = { daemon: unused, sandbox: unused, mcp: unused }
 
 /** Flags that every command has, and those of install.sh. */
 const COMMON = ['--json', '--sandbox', '--help', '--demo', '--version']
