@@ -61,6 +61,7 @@ class Refusal extends Error {
   }
 }
 
+const POOLS = ['default', 'p']
 const STOPPED_BOOT = 'an-earlier-boot'
 const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8')
 
@@ -147,6 +148,7 @@ export class RecordingIncus {
     const [first = '', second = '', third = ''] = parts
     if (first === '') return sync({ auth: 'trusted', environment: { server_clustered: false } })
     if (first === 'resources') return sync({ cpu: { total: 8 }, memory: { total: 16 * 2 ** 30 } })
+    if ((first === 'projects' && second !== 'pylon') || (first === 'profiles' && second !== 'default')) throw new Refusal(404, 'Not Found')
     if (first === 'projects' || first === 'profiles') return sync({ name: second, devices: { root: { type: 'disk', path: '/' } } })
     if (first === 'images') return sync(this.#image(parts))
     if (first === 'operations') return this.#operation(response, second, third)
@@ -177,10 +179,18 @@ export class RecordingIncus {
 
   #create(body: Body, async_: (work: () => unknown) => void): void {
     const name = String(body['name'])
-    if (this.#instances.has(name)) throw new Refusal(409, `Instance "${name}" already exists`)
     const config = body['config'] as Record<string, string>
     const devices = body['devices'] as Record<string, Record<string, string>>
     const root = join(this.#dir, name)
+    const { alias = '' } = body['source'] as { alias?: string }
+    if (!this.images.has(alias)) throw new Refusal(404, 'Image not found')
+    if (this.#instances.has(name)) {
+      const words = 'Failed creating instance record: UNIQUE constraint failed: instances.project_id, instances.name'
+      async_(() => {
+        throw new Refusal(400, words)
+      })
+      return
+    }
     mkdirSync(join(root, 'etc'), { recursive: true })
     const instance: FakeInstance = { root, status: 'Stopped', body: { ...body, name, config, devices } }
     this.#instances.set(name, instance)
@@ -220,7 +230,7 @@ export class RecordingIncus {
   }
 
   #delete(instance: FakeInstance): void {
-    if (instance.status === 'Running') throw new Refusal(400, 'The instance is currently running, stop it first or pass --force')
+    if (instance.status === 'Running') throw new Refusal(400, 'Instance is running')
     rmSync(instance.root, { recursive: true, force: true })
     this.#instances.delete(instance.body.name)
   }
@@ -233,6 +243,7 @@ export class RecordingIncus {
     async_: (work: () => unknown) => void,
   ) {
     const [, pool = '', kind, , name = '', what, snapshot = ''] = parts
+    if (!POOLS.includes(pool)) throw new Refusal(404, 'Storage pool not found')
     if (kind === undefined) return sync({ name: pool, driver: 'btrfs' })
     const dir = join(this.#dir, 'volumes', name)
     const usersOf = (key: string) =>
@@ -257,11 +268,13 @@ export class RecordingIncus {
     }
     if (what === 'snapshots' && method === 'POST') {
       const taken = String(body()['name'])
+      if (volume.snapshots.has(taken)) throw new Refusal(409, `Snapshot by that name already exists`)
       return async_(() => {
         cpSync(dir, copyOf(taken), { recursive: true })
         volume.snapshots.set(taken, { at: new Date().toISOString(), config: { ...volume.config } })
       })
     }
+    if (what === 'snapshots' && !volume.snapshots.has(snapshot)) throw new Refusal(404, 'Storage volume snapshot not found')
     if (what === 'snapshots') return async_(() => void volume.snapshots.delete(snapshot))
     if (what === 'state') return sync({ usage: { used: this.usedBytes, total: 0 } })
     if (method === 'GET') return sync(shownVolume(name))
@@ -286,6 +299,7 @@ export class RecordingIncus {
     const file = inside(instance.root, path)
     if (request.method === 'POST') {
       // A form comes to an empty file: what the client must never send.
+      let isNew = true
       const isForm = request.headers['content-type'] !== 'application/octet-stream'
       if (header('type') === 'symlink') {
         symlinkSync(this.#rebased(instance.root, bytes), file)
@@ -294,9 +308,11 @@ export class RecordingIncus {
       if (header('type') === 'directory') mkdirSync(file, { recursive: true })
       else {
         if (!existsSync(dirname(file))) throw new Refusal(404, 'Not Found')
+        isNew = !existsSync(file)
         writeFileSync(file, isForm ? '' : this.#rebased(instance.root, bytes))
       }
-      chmodSync(file, Number.parseInt(header('mode') || '0644', 8))
+      // What is there keeps its mode.
+      if (isNew) chmodSync(file, Number.parseInt(header('mode') || '0644', 8))
       return send(response, 200, { type: 'sync', metadata: {} })
     }
     if (path === '/proc/sys/kernel/random/boot_id') {

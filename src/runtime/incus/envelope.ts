@@ -53,7 +53,7 @@ const BY_WORDS: readonly (readonly [RegExp, ErrorCode])[] = [
     'incus_forbidden',
   ],
   [
-    /already exists|already running|already stopped|is busy|still in use|in use by|doesn't match|address already in use|is running/i,
+    /already exists|UNIQUE constraint failed|already running|already stopped|is busy|still in use|in use by|doesn't match|address already in use|is running/i,
     'incus_conflict',
   ],
   [/not found|no such object/i, 'incus_not_found'],

@@ -63,6 +63,8 @@ export async function execInGuest(incus: IncusClient, instance: string, call: Ex
     ended ??= why
     if (control.readyState === control.OPEN) control.send(JSON.stringify({ command: 'signal', signal: 9 }))
   }
+  // Given up before it could be said: it is said as soon as it can be.
+  control.on('open', () => (ended === undefined ? undefined : kill(ended)))
   const cancelTimer = incus.scope.after('kill', call.timeoutMs, () => kill('timeout'))
   const onAbort = () => kill('cancelled')
   call.signal?.addEventListener('abort', onAbort, { once: true })

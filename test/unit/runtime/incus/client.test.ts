@@ -17,6 +17,7 @@ import { tempDir } from '../../../support/temp.ts'
 
 async function rig(): Promise<{ server: RecordingIncus; incus: IncusClient }> {
   const server = new RecordingIncus(tempDir())
+  server.images.set('x', {})
   await server.listen()
   const incus = clientOf({ socketPath: server.socketPath })
   onTestFinished(() => server.close())
@@ -123,6 +124,7 @@ describe('refusals', () => {
     [500, "Server isn't ready yet", 'incus_unreachable'],
     [500, 'Unable to connect to: 127.0.0.1:8444', 'incus_unreachable'],
     [409, 'Volume by that name already exists', 'incus_conflict'],
+    [400, 'Failed creating instance record: UNIQUE constraint failed: instances.project_id, instances.name', 'incus_conflict'],
     [400, 'The storage volume is still in use', 'incus_conflict'],
     [400, 'The instance is already running', 'incus_conflict'],
     [412, "ETag doesn't match: a vs b", 'incus_conflict'],
