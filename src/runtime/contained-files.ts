@@ -18,6 +18,8 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import type { CollectedArtifact } from './adapter.ts'
+import { componentsOf } from './contract/paths.ts'
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_WRONLY, O_CREAT, O_EXCL } = constants
 /** Deeper trees are a trap. */
@@ -26,12 +28,6 @@ const MAX_DEPTH = 64
 export interface CappedText {
   readonly text: string
   readonly truncated: boolean
-}
-
-export interface FoundFile {
-  /** Relative, forward slashes. */
-  readonly path: string
-  readonly data: Uint8Array
 }
 
 export interface GatherLimits {
@@ -47,13 +43,18 @@ export function readContained(
   maxBytes: number,
   from: 'start' | 'end' = 'start',
 ): { data: Buffer; truncated: boolean } | undefined {
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.')
+  return inFolder(root, path, (dir, name) => readAt(dir, name, maxBytes, from))
+}
+
+/** Does something with a name in its folder; undefined where the way there is no way of folders, or leads out. */
+function inFolder<T>(root: string, path: string, work: (dir: number, name: string) => T): T | undefined {
+  const parts = [...componentsOf(path)]
   const name = parts.pop()
   if (name === undefined || name === '..' || parts.includes('..')) return undefined
   const dir = openBelow(root, parts)
   if (dir === undefined) return undefined
   try {
-    return readAt(dir, name, maxBytes, from)
+    return work(dir, name)
   } finally {
     closeSync(dir)
   }
@@ -79,16 +80,7 @@ export function readContainedText(root: string, path: string, maxBytes: number, 
 
 /** Removes what is at a path, be it a file, a link (not what it points to) or a folder; nothing where the way there is a link. */
 export function removeContained(root: string, path: string): void {
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.')
-  const name = parts.pop()
-  if (name === undefined || name === '..' || parts.includes('..')) return
-  const dir = openBelow(root, parts)
-  if (dir === undefined) return
-  try {
-    rmSync(at(dir, name), { recursive: true, force: true })
-  } finally {
-    closeSync(dir)
-  }
+  inFolder(root, path, (dir, name) => rmSync(at(dir, name), { recursive: true, force: true }))
 }
 
 /** Regular files below `root`/`sub` that `wanted` accepts, within limits; `problems` says what was left out. */
@@ -97,8 +89,8 @@ export async function gatherFiles(
   sub: string,
   wanted: (path: string) => boolean,
   limits: GatherLimits,
-): Promise<{ files: FoundFile[]; truncated: boolean; problems: string[] }> {
-  const files: FoundFile[] = []
+): Promise<{ files: CollectedArtifact[]; truncated: boolean; problems: string[] }> {
+  const files: CollectedArtifact[] = []
   const problems: string[] = []
   let truncated = false
   let total = 0

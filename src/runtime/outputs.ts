@@ -1,8 +1,8 @@
-/** Collects what a guest leaves in its state directory, by the spec's output policy: for adapters that see it as a folder. */
+/** Collects what a guest leaves in its state directory, by the spec's output policy, however its adapter reads it. */
 import { messageOf } from '../base/errors.ts'
 import type { CollectedArtifact, CollectedOutputs } from './adapter.ts'
-import { gatherFiles, readContainedText } from './contained-files.ts'
-import { decodeEvents, decodeResult, decodeStatus, type RuntimeEvent } from './contract/lifecycle.ts'
+import type { CappedText } from './contained-files.ts'
+import { decodeEvents, decodeResult, decodeStatus } from './contract/lifecycle.ts'
 import { componentsOf, type RuntimePaths, STDERR_LOG, STDOUT_LOG } from './contract/paths.ts'
 import type { RuntimeSpec } from './contract/spec.ts'
 import { matchesGlob } from './globs.ts'
@@ -21,76 +21,55 @@ export function relativeToState(paths: RuntimePaths, path: string): string {
   return componentsOf(path).slice(componentsOf(paths.state_dir).length).join('/')
 }
 
-/** Whether the policy takes this artifact. @param path relative to artifacts_dir */
-export function wantsArtifact(spec: RuntimeSpec, path: string): boolean {
-  const globs = spec.policies.output_collection.artifact_globs
-  return globs.length === 0 || globs.some((glob) => matchesGlob(path, glob))
+/** How an adapter reads what a guest left, by the paths of its spec. */
+export interface OutputSource {
+  /** The first `maxBytes` of a plain file; undefined where there is none. @throws what cannot be read */
+  read(path: string, maxBytes: number): Promise<CappedText | undefined>
+  /** Those that are wanted, by their paths below artifacts_dir, within OUTPUT_LIMITS.artifacts. Asked for only where the policy takes them. */
+  artifacts(wants: (path: string) => boolean): Promise<Artifacts>
 }
 
-/** What an adapter read raw; the same judgement is passed on it for every substrate. */
-export interface RawOutputs {
-  readonly statusText: string | undefined
-  readonly resultText: string | undefined
-  readonly eventsText: string | undefined
-  readonly stdout: string
-  readonly stderr: string
-  readonly log: string
-  readonly artifacts: readonly CollectedArtifact[]
+export interface Artifacts {
+  readonly files: readonly CollectedArtifact[]
   readonly truncated: boolean
+  /** What was left out, in words. */
   readonly problems: readonly string[]
 }
 
-/** Decodes and applies the policy: what is malformed becomes a problem in words, never an error. */
-export function assembleOutputs(raw: RawOutputs, spec: RuntimeSpec): CollectedOutputs {
-  const problems = [...raw.problems]
-  const attempt = <T>(text: string | undefined, decode: (text: string) => T): T | undefined => {
-    if (text === undefined) return undefined
+/** By the spec's output policy: what cannot be read, or is malformed, becomes a problem in words, never an error. */
+export async function collectFrom(source: OutputSource, { paths, policies }: RuntimeSpec): Promise<CollectedOutputs> {
+  const problems: string[] = []
+  let truncated = false
+  const attempt = async <T>(path: string, maxBytes: number, decode: (text: string) => T): Promise<T | undefined> => {
     try {
-      return decode(text)
+      const read = await source.read(path, maxBytes)
+      truncated ||= read?.truncated === true
+      return read === undefined ? undefined : decode(read.text)
     } catch (error) {
       problems.push(messageOf(error))
       return undefined
     }
   }
-  const status = attempt(raw.statusText, (text) => decodeStatus(text, 'status.json'))
-  const result = attempt(raw.resultText, (text) => decodeResult(text, 'result.json'))
-  const events = attempt(raw.eventsText, (text) => decodeEvents(text, 'events.jsonl', { partial: !text.endsWith('\n') })) ?? []
-  const kept: RuntimeEvent[] = events.slice(0, OUTPUT_LIMITS.events)
-  const policy = spec.policies.output_collection
-  const taken = collects(spec.policies, result?.status ?? 'gone')
-  const logs = taken && policy.include_logs
+  const status = await attempt(paths.status_path, MAX_STATUS_BYTES, (text) => decodeStatus(text, 'status.json'))
+  const result = await attempt(paths.result_path, MAX_RESULT_BYTES, (text) => decodeResult(text, 'result.json'))
+  const decode = (text: string) => decodeEvents(text, 'events.jsonl', { partial: !text.endsWith('\n') })
+  const events = (await attempt(paths.events_path, MAX_EVENTS_BYTES, decode)) ?? []
+  const { include_logs, include_result } = policies.output_collection
+  // What the policy does not take is not fetched either.
+  const isTaken = collects(policies, result?.status ?? 'gone')
+  const log = async (path: string) => (isTaken && include_logs ? await attempt(path, OUTPUT_LIMITS.logBytes, (text) => text) : '') ?? ''
+  const [stdout, stderr] = [await log(`${paths.logs_dir}/${STDOUT_LOG}`), await log(`${paths.logs_dir}/${STDERR_LOG}`)]
+  const guestLog = await log(paths.guest_log_path)
+  const globs = policies.output_collection.artifact_globs
+  const wants = (path: string) => globs.length === 0 || globs.some((glob) => matchesGlob(path, glob))
+  const artifacts = isTaken ? await source.artifacts(wants) : { files: [], truncated: false, problems: [] }
   return {
     ...(status === undefined ? {} : { status }),
-    ...(result === undefined || !policy.include_result ? {} : { result }),
-    events: kept,
-    stdout: logs ? raw.stdout : '',
-    stderr: logs ? raw.stderr : '',
-    log: logs ? raw.log : '',
-    artifacts: taken ? raw.artifacts.filter(({ path }) => wantsArtifact(spec, path)) : [],
-    truncated: raw.truncated || kept.length < events.length,
-    problems,
+    ...(result === undefined || !include_result ? {} : { result }),
+    events: events.slice(0, OUTPUT_LIMITS.events),
+    ...{ stdout, stderr, log: guestLog },
+    artifacts: artifacts.files,
+    truncated: truncated || artifacts.truncated || events.length > OUTPUT_LIMITS.events,
+    problems: [...problems, ...artifacts.problems],
   }
-}
-
-/** @param stateDir where the guest's paths.state_dir lies on this host */
-export async function collectFromFolder(stateDir: string, spec: RuntimeSpec): Promise<CollectedOutputs> {
-  const { paths } = spec
-  const relative = (path: string) => relativeToState(paths, path)
-  const { logBytes, artifacts } = OUTPUT_LIMITS
-  const logs = [`${relative(paths.logs_dir)}/${STDOUT_LOG}`, `${relative(paths.logs_dir)}/${STDERR_LOG}`, relative(paths.guest_log_path)]
-  const [stdout, stderr, log] = logs.map((path) => readContainedText(stateDir, path, logBytes))
-  const events = readContainedText(stateDir, relative(paths.events_path), MAX_EVENTS_BYTES)
-  const found = await gatherFiles(stateDir, relative(paths.artifacts_dir), (path) => wantsArtifact(spec, path), artifacts)
-  const raw: RawOutputs = {
-    statusText: readContainedText(stateDir, relative(paths.status_path), MAX_STATUS_BYTES)?.text,
-    resultText: readContainedText(stateDir, relative(paths.result_path), MAX_RESULT_BYTES)?.text,
-    eventsText: events?.text,
-    stdout: stdout?.text ?? '',
-    stderr: stderr?.text ?? '',
-    log: log?.text ?? '',
-    artifacts: found.files,
-    truncated: found.truncated || [stdout, stderr, log, events].some((read) => read?.truncated === true),
-    problems: found.problems,
-  }
-  return assembleOutputs(raw, spec)
 }

@@ -1,7 +1,6 @@
 /** RuntimeSpec: what a runtime is to be, for a managed agent and a one-shot run alike; decoded strictly, validated by name. */
 import { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
-import type { Json } from '../../base/json.ts'
 import { CANONICAL_PATHS, isUnder, normalPath, pathProblem, type RuntimePaths, rebase } from './paths.ts'
 
 export const MOUNT_KINDS = ['persistent_volume', 'read_only_snapshot', 'artifact_output', 'cache'] as const
@@ -81,21 +80,7 @@ export type RuntimePolicies = Readonly<z.output<typeof policies>>
 export type RuntimeSpecInput = z.input<typeof runtimeSpec>
 
 /** In wire names, all defaults filled in. */
-export interface RuntimeSpec {
-  readonly identity: { readonly runtime_id: string; readonly instance_name: string }
-  readonly incus?: { readonly project: string; readonly profile: string; readonly image_alias: string } | undefined
-  readonly resources: {
-    readonly vcpu_count?: number | undefined
-    readonly memory_mib?: number | undefined
-    readonly root_disk_gib?: number | undefined
-  }
-  readonly mounts: readonly RuntimeMount[]
-  readonly paths: RuntimePaths
-  readonly policies: RuntimePolicies
-  readonly entry_command?: string | undefined
-  readonly labels: Readonly<Record<string, string>>
-  readonly metadata: Readonly<Record<string, Json>>
-}
+export type RuntimeSpec = Readonly<Omit<z.output<typeof runtimeSpec>, 'provider'>>
 
 /**
  * A spec from JSON, decoded strictly and validated.

@@ -57,7 +57,7 @@ const MAX_EXEC_OUTPUT = 1024 * 1024
 export interface LocalOptions {
   /** Holds `<runtime id>/` and `volumes/`. */
   readonly dir: string
-  /** Its waits are of here. */
+  /** Of this adapter alone: owns what it has under way; runtimes go on without it. */
   readonly scope: Scope
   /** This program in its guest role. */
   readonly guest: GuestProgram
@@ -83,7 +83,7 @@ export class LocalAdapter implements RuntimeAdapter {
 
   constructor(options: LocalOptions) {
     this.#options = options
-    this.#instances = new LocalInstances(options.dir)
+    this.#instances = new LocalInstances(options.dir, options.scope)
     this.#volumes = new LocalVolumes(join(options.dir, 'volumes'), options.maxSnapshotBytes ?? 4 * 1024 ** 3)
     this.#disk = new DiskWatch(options.scope, this.#volumes)
     this.#groupHome = findGroupHome()
@@ -143,7 +143,7 @@ export class LocalAdapter implements RuntimeAdapter {
   }
 
   async provision(input: ProvisionInput, signal: AbortSignal): Promise<Provisioned> {
-    return await this.#instances.inOrder(input.runtimeId, async () => {
+    return await this.#instances.inOrder('provision', input.runtimeId, async () => {
       const layout = layoutOf(this.#options.dir, input.runtimeId)
       const known = readRecord(layout)
       if (known !== undefined) {
@@ -209,7 +209,7 @@ export class LocalAdapter implements RuntimeAdapter {
 
   async teardown(handle: RuntimeHandle, options: { readonly keepVolume: boolean }): Promise<Json> {
     const { runtime_id, volumes } = handleOf(handle)
-    return await this.#instances.inOrder(runtime_id, async () => {
+    return await this.#instances.inOrder('teardown', runtime_id, async () => {
       const layout = layoutOf(this.#options.dir, runtime_id)
       const record = readRecord(layout)
       const keep = record === undefined ? options.keepVolume : keepsVolume(record.spec.policies, options.keepVolume)
@@ -259,7 +259,7 @@ export class LocalAdapter implements RuntimeAdapter {
 
   async recover(handle: RuntimeHandle, signal: AbortSignal): Promise<void> {
     const { runtime_id } = handleOf(handle)
-    await this.#instances.inOrder(runtime_id, async () => {
+    await this.#instances.inOrder('recover', runtime_id, async () => {
       const { layout, record } = this.#instances.open(handle)
       signal.throwIfAborted()
       await this.#stop(record)
@@ -270,7 +270,7 @@ export class LocalAdapter implements RuntimeAdapter {
   async snapshot(handle: RuntimeHandle, name?: string, { withinQuota = false } = {}): Promise<Snapshot> {
     const { runtime_id } = handleOf(handle)
     const volume = this.#volumeOf(handle)
-    return await this.#instances.inOrder(runtime_id, async () => {
+    return await this.#instances.inOrder('snapshot', runtime_id, async () => {
       if (withinQuota) await this.#assertRoomForCopy(handle, volume)
       return await this.#volumes.snapshot(volume, name ?? this.#snapshotName())
     })
@@ -309,7 +309,7 @@ export class LocalAdapter implements RuntimeAdapter {
   async restore(handle: RuntimeHandle, name: string | undefined, signal: AbortSignal): Promise<Snapshot> {
     const { runtime_id } = handleOf(handle)
     const volume = this.#volumeOf(handle)
-    return await this.#instances.inOrder(runtime_id, async () => {
+    return await this.#instances.inOrder('restore', runtime_id, async () => {
       const snapshots = this.#volumes.snapshots(volume)
       const chosen = name === undefined ? snapshots[0] : snapshots.find((snapshot) => snapshot.name === name)
       if (chosen === undefined) throw new PylonError('runtime_failed', 'There is no such snapshot; make one with: pylon runtime snapshot.')

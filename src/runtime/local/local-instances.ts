@@ -3,17 +3,20 @@ import { existsSync, readdirSync } from 'node:fs'
 import { PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { isSameProcess } from '../../base/process-identity.ts'
+import type { Scope } from '../../base/scope.ts'
 import type { RuntimeHandle } from '../adapter.ts'
 import { findMarked } from './marked-processes.ts'
 import { handleOf, type LocalLayout, type LocalRecord, layoutOf, RUNTIME_ID, readRecord, writeRecord } from './record.ts'
 
 export class LocalInstances {
   readonly #dir: string
+  readonly #scope: Scope
   readonly #queue = new KeyedQueue()
 
-  /** @param dir holds `<runtime id>/` */
-  constructor(dir: string) {
+  /** @param dir holds `<runtime id>/` @param scope owns the work on them */
+  constructor(dir: string, scope: Scope) {
     this.#dir = dir
+    this.#scope = scope
   }
 
   /** Ids of all that has a folder, be its record whole or not. */
@@ -57,7 +60,8 @@ export class LocalInstances {
     return true
   }
 
-  inOrder<T>(runtimeId: string, work: () => Promise<T>): Promise<T> {
-    return this.#queue.run(runtimeId, work)
+  /** @throws shutting_down, and as the work does */
+  inOrder<T>(name: string, runtimeId: string, work: () => Promise<T>): Promise<T> {
+    return this.#scope.run(`${name} ${runtimeId}`, () => this.#queue.run(runtimeId, work))
   }
 }

@@ -5,9 +5,8 @@ import type { Scope } from '../../base/scope.ts'
 import type { CollectedOutputs, Readiness } from '../adapter.ts'
 import { diskUsage, gatherFiles, readContainedText } from '../contained-files.ts'
 import { LEASED_LABEL, type RuntimeSpec } from '../contract/spec.ts'
-import { collectFromFolder, OUTPUT_LIMITS, relativeToState, wantsArtifact } from '../outputs.ts'
+import { collectFrom, OUTPUT_LIMITS, relativeToState } from '../outputs.ts'
 import { judgeReadiness, MAX_RESULT_BYTES, MAX_STATUS_BYTES } from '../readiness.ts'
-import { collects } from '../retention.ts'
 import { sizeOf } from './enclosure.ts'
 import type { LocalVolumes } from './local-volumes.ts'
 import { outputsDir, volumesOf } from './mounts.ts'
@@ -35,15 +34,23 @@ export function judgeLocal(layout: LocalLayout, record: LocalRecord, alive: bool
 
 /** The state folder and the output mounts, by the spec's policy. */
 export async function collectLocal(layout: LocalLayout, spec: RuntimeSpec): Promise<CollectedOutputs> {
-  const outputs = await collectFromFolder(layout.state, spec)
-  if (!existsSync(outputsDir(layout)) || !collects(spec.policies, outputs.result?.status ?? 'gone')) return outputs
-  const more = await gatherFiles(layout.dir, 'outputs', (path) => wantsArtifact(spec, path), OUTPUT_LIMITS.artifacts)
-  return {
-    ...outputs,
-    artifacts: [...outputs.artifacts, ...more.files],
-    truncated: outputs.truncated || more.truncated,
-    problems: [...outputs.problems, ...more.problems],
-  }
+  const relative = (path: string) => relativeToState(spec.paths, path)
+  return await collectFrom(
+    {
+      read: async (path, maxBytes) => readContainedText(layout.state, relative(path), maxBytes),
+      async artifacts(wants) {
+        const gather = (root: string, sub: string) => gatherFiles(root, sub, wants, OUTPUT_LIMITS.artifacts)
+        const found = [await gather(layout.state, relative(spec.paths.artifacts_dir))]
+        if (existsSync(outputsDir(layout))) found.push(await gather(layout.dir, 'outputs'))
+        return {
+          files: found.flatMap(({ files }) => files),
+          truncated: found.some(({ truncated }) => truncated),
+          problems: found.flatMap(({ problems }) => problems),
+        }
+      },
+    },
+    spec,
+  )
 }
 
 /** A look at a runtime waits no longer for what its tenant has made long to measure: the next one hears of it. */
@@ -67,12 +74,10 @@ export class DiskWatch {
     if (now - (this.#checkedAt.get(layout.dir) ?? Number.NEGATIVE_INFINITY) >= DISK_CHECK_MS) {
       this.#checkedAt.set(layout.dir, now)
       const cap = sizeOf(record.spec)
-      const measured = this.usage(layout, record, cap).then(
-        (bytes) => (bytes > cap ? this.#over.add(layout.dir) : this.#over.delete(layout.dir)),
-        // A folder that went meanwhile takes nothing.
-        () => undefined,
-      )
-      await this.#scope.patience(DISK_WAIT_MS, measured)
+      const measured = this.#scope.run(`measuring ${record.runtime_id}`, () => this.usage(layout, record, cap))
+      const judged = measured.then((bytes) => (bytes > cap ? this.#over.add(layout.dir) : this.#over.delete(layout.dir)))
+      // A folder that went meanwhile takes nothing.
+      await this.#scope.patience(DISK_WAIT_MS, judged)
     }
     return this.#over.has(layout.dir)
   }

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import { decodeGuestRequest } from '../../../src/runtime/contract/guest-request.ts'
 import { decodeEvents, decodeResult, decodeStatus, mayFollow } from '../../../src/runtime/contract/lifecycle.ts'
-import { decodeAgentProvisionRequest, readGuestDetails } from '../../../src/runtime/contract/managed.ts'
+import { readGuestDetails } from '../../../src/runtime/contract/managed.ts'
 
 const status = {
   schema_version: 1,
@@ -89,16 +89,6 @@ describe('guest-request.json', () => {
 })
 
 describe('managed agents', () => {
-  test('take an empty provision request and the known fields', () => {
-    expect(decodeAgentProvisionRequest({})).toEqual({})
-    const request = { guest_role: 'managed-openclaw', endpoint: 'https://incus:8443', project: 'p', insecure_tls: false } as const
-    expect(decodeAgentProvisionRequest(request)).toEqual(request)
-  })
-
-  test.each(['microvm', 'incus', 'keep'])('refuse the removed field %s by name', (field) => {
-    expect(refusal(() => decodeAgentProvisionRequest({ [field]: {} }))).toContain(`unknown field "${field}"`)
-  })
-
   test('read the details of a guest, or nothing', () => {
     expect(
       readGuestDetails({ agent_kind: 'pi', service_kind: 'prompt_endpoint', probe: 'p', service_probe_satisfied: true }),

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { decodeRuntimeSpec } from '../../../src/runtime/contract/spec.ts'
 import { issueTicket, newTicketKey, verifyTicket } from '../../../src/runtime/contract/ticket.ts'
 import { matchesGlob } from '../../../src/runtime/globs.ts'
-import { assembleOutputs, type RawOutputs } from '../../../src/runtime/outputs.ts'
+import { collectFrom } from '../../../src/runtime/outputs.ts'
 import { type GuestEvidence, judgeReadiness } from '../../../src/runtime/readiness.ts'
 import { collects, destroysItself, keepsVolume } from '../../../src/runtime/retention.ts'
 
@@ -115,30 +115,46 @@ describe('policies', () => {
 })
 
 describe('outputs', () => {
-  const raw: RawOutputs = {
-    statusText: JSON.stringify({ ...status, state: 'failed' }),
-    resultText: JSON.stringify(result),
-    eventsText: '',
-    stdout: 'o',
-    stderr: 'e',
-    log: 'l',
-    artifacts: [{ path: 'a/b.txt', data: Buffer.from('x') }],
-    truncated: false,
-    problems: [],
+  const written = {
+    'status.json': JSON.stringify({ ...status, state: 'failed' }),
+    'result.json': JSON.stringify(result),
+    'events.jsonl': '',
+    'stdout.log': 'o',
+    'stderr.log': 'e',
+    'guest.log': 'l',
   }
+  const asked: string[] = []
+  const collect = (policy: object, files: Readonly<Record<string, string>> = written) =>
+    collectFrom(
+      {
+        async read(path) {
+          const name = path.split('/').at(-1) ?? ''
+          asked.push(name)
+          const text = files[name]
+          return text === undefined ? undefined : { text, truncated: false }
+        },
+        async artifacts(wants) {
+          asked.push('artifacts')
+          return { files: wants('a/b.txt') ? [{ path: 'a/b.txt', data: Buffer.from('x') }] : [], truncated: false, problems: [] }
+        },
+      },
+      spec(policy),
+    )
   const spec = (output_collection: object) =>
     decodeRuntimeSpec({ identity: { runtime_id: 'a', instance_name: 'b' }, policies: { restart_policy: 'never', output_collection } })
 
-  test('leave out what the policy does', () => {
-    expect(assembleOutputs(raw, spec({}))).toMatchObject({ stdout: 'o', stderr: 'e', log: 'l', artifacts: [{ path: 'a/b.txt' }] })
-    expect(assembleOutputs(raw, spec({ include_logs: false }))).toMatchObject({ stdout: '', stderr: '', log: '' })
-    expect(assembleOutputs(raw, spec({ include_result: false })).result).toBeUndefined()
-    expect(assembleOutputs(raw, spec({ artifact_globs: ['*.txt'] })).artifacts).toEqual([])
-    expect(assembleOutputs(raw, spec({ mode: 'none' }))).toMatchObject({ stdout: '', artifacts: [] })
+  test('leave out what the policy does, and do not ask for it', async () => {
+    expect(await collect({})).toMatchObject({ stdout: 'o', stderr: 'e', log: 'l', artifacts: [{ path: 'a/b.txt' }], truncated: false })
+    expect(await collect({ include_logs: false })).toMatchObject({ stdout: '', stderr: '', log: '' })
+    expect((await collect({ include_result: false })).result).toBeUndefined()
+    expect((await collect({ artifact_globs: ['*.txt'] })).artifacts).toEqual([])
+    asked.length = 0
+    expect(await collect({ mode: 'none' })).toMatchObject({ stdout: '', artifacts: [] })
+    expect(asked).toEqual(['status.json', 'result.json', 'events.jsonl'])
   })
 
-  test('turn lies into problems', () => {
-    const outputs = assembleOutputs({ ...raw, statusText: '[]', resultText: '{', eventsText: 'x\n' }, spec({}))
+  test('turn lies into problems', async () => {
+    const outputs = await collect({}, { ...written, 'status.json': '[]', 'result.json': '{', 'events.jsonl': 'x\n' })
     expect(outputs).toMatchObject({ events: [], artifacts: [{ path: 'a/b.txt' }] })
     expect(outputs.problems.map((problem) => problem.split(/[:,]/)[0])).toEqual(['status.json', 'result.json', 'events.jsonl'])
   })

@@ -307,11 +307,20 @@ describe('a provision that fails', () => {
     [{ project: 'default' }],
     [{ insecure_tls: true }],
     [{ microvm: {} }],
+    [{ incus: {} }],
+    [{ keep: true }],
     [{ expose: [80] }],
   ])('the parameters %j are refused', async (params) => {
     const { server, adapter } = await rig()
     await expect(adapter.provision(inputOf({}, { params }), never)).rejects.toMatchObject({ code: 'invalid_request' })
     expect(server.requests).toEqual([])
+  })
+
+  test('parameters that say what is so anyway are taken', async () => {
+    const { adapter } = await rig()
+    for (const params of [{}, { guest_role: 'managed-openclaw', project: 'pylon', profile: 'default', insecure_tls: false }]) {
+      await adapter.assertPossible(inputOf({}, { params }))
+    }
   })
 
   test.each([
