@@ -14,13 +14,14 @@ import { createNostr } from '../../src/nostr/nostr.ts'
 import type { Filter, Nostr, NostrEvent } from '../../src/nostr/types.ts'
 import { auditLedger } from '../../src/store/money/ledger.ts'
 import { enqueueEvent } from '../../src/store/nostr/outbox.ts'
-import { Store } from '../../src/store/store.ts'
+import type { Store } from '../../src/store/store.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../../src/wallet/wallets.ts'
 import { ZapAddresses } from '../../src/wallet/zaps/zap-addresses.ts'
 import { createZapSender } from '../../src/wallet/zaps/zaps.ts'
 import { TEST_PUBKEY, TEST_WORDS } from '../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../support/sandbox.ts'
 import { testScope } from '../support/scope.ts'
+import { openStore } from '../support/store.ts'
 import { tempDir } from '../support/temp.ts'
 
 const SOON = { timeout: 20_000, interval: 50 }
@@ -37,7 +38,7 @@ interface Home {
 
 async function startHome(sandbox: TestSandbox, dir: string): Promise<Home> {
   const config: Config = { ...DEFAULT_CONFIG, host: { ...DEFAULT_CONFIG.host, debounce_s: 0, heartbeat_s: 3600 } }
-  const common = { store: Store.open(join(dir, 'pylon.db')), clock: systemClock, logger: silentLogger, config: () => config }
+  const common = { store: openStore(join(dir, 'pylon.db')), clock: systemClock, logger: silentLogger, config: () => config }
   const keyring = new HomeKeyring({ ...common, nodePubkey: TEST_PUBKEY })
   keyring.unlock(TEST_WORDS)
   const dialer = createDialer({ allowedOrigins: [sandbox.mintUrl] })

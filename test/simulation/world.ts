@@ -1,5 +1,5 @@
 /** One process with whole nodes, relays and a mint in it, on virtual time and a network in memory. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
@@ -28,8 +28,8 @@ import { Mint } from '../../src/sandbox/mint/mint.ts'
 import { MintSubscriptions } from '../../src/sandbox/mint/subscriptions.ts'
 import { relayDocument } from '../../src/sandbox/relay/limits.ts'
 import { Relay } from '../../src/sandbox/relay/relay.ts'
-import { Store } from '../../src/store/store.ts'
 import type { OwnWallets } from '../../src/wallet/wallets.ts'
+import { openStore } from '../support/store.ts'
 import { VirtualClock } from './clock.ts'
 import { type Host, Network } from './network.ts'
 import { quickCrypto } from './quick-crypto.ts'
@@ -172,8 +172,7 @@ export class SimulatedNode {
     const process = new Life(this.#world.clock)
     const logger = loggerOf(name, process, this.#world.log)
     const home = homeAt(dir)
-    if (!existsSync(home.database)) writeFileSync(home.database, freshDatabase())
-    const store = Store.open(home.database, { clock: process, hook: process })
+    const store = openStore(home.database, { clock: process, hook: process })
     const keyring = new HomeKeyring({ store, clock: process, random: this.#world.chance, logger, nodePubkey: this.identity.pubkey })
     keyring.unlock(words)
     const scope = Scope.root(name, { clock: process, random: this.#world.chance }, ({ path, error }) => {
@@ -293,19 +292,6 @@ class Life implements Clock {
       if (this.isAlive) fn()
     })
   }
-}
-
-let fresh: Buffer | undefined
-
-/** An empty database with all migrations, made once. */
-function freshDatabase(): Buffer {
-  if (fresh !== undefined) return fresh
-  const dir = mkdtempSync(join(tempRoot(), 'pylon-sim-'))
-  const path = join(dir, 'pylon.db')
-  Store.open(path).close()
-  fresh = readFileSync(path)
-  rmSync(dir, { recursive: true })
-  return fresh
 }
 
 /** In memory where the system has that: a simulation never loses power, so what it commits need not reach a disk. */

@@ -10,7 +10,8 @@ import { Scope } from '../../src/base/scope.ts'
 import { HomeKeyring } from '../../src/nostr/keys/keyring.ts'
 import { createNostr } from '../../src/nostr/nostr.ts'
 import type { Nostr } from '../../src/nostr/types.ts'
-import { Store } from '../../src/store/store.ts'
+import type { Store } from '../../src/store/store.ts'
+import { openStore } from './store.ts'
 
 export const TEST_WORDS = 'leader monkey parrot ring guide accident before fence cannon height naive bean'
 export const TEST_PUBKEY = '17162c921dc4d2518f9a101db33695df1afb56ab82f5ff3e5da6eec3ca5cd917'
@@ -38,7 +39,7 @@ export function startNostr(options: {
 }): TestNostr {
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'pylon-nostr-'))
   const clock = options.clock ?? systemClock
-  const store = Store.open(join(dir, 'pylon.db'))
+  const store = openStore(join(dir, 'pylon.db'))
   const keyring = new HomeKeyring({ store, clock, logger: silentLogger, nodePubkey: TEST_PUBKEY })
   if (options.locked !== true) keyring.unlock(TEST_WORDS)
   const dialer = createDialer()

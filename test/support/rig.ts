@@ -55,7 +55,8 @@ export class Rig implements AsyncDisposable {
 
   /** The environment of every process of this rig, made from nothing. */
   env(more: Readonly<Record<string, string>> = {}): Record<string, string> {
-    return { PATH: process.env['PATH'] ?? '', HOME: this.dir, PYLON_HOME: this.home.dir, NODE_COMPILE_CACHE: COMPILE_CACHE, ...more }
+    const own = { HOME: this.dir, PYLON_HOME: this.home.dir, TMPDIR: tmpdir(), NODE_COMPILE_CACHE: COMPILE_CACHE }
+    return { PATH: process.env['PATH'] ?? '', ...own, ...more }
   }
 
   /** Runs one command to its end. */

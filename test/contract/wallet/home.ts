@@ -13,10 +13,11 @@ import { newWords, secretOfAccount, seedOfWords } from '../../../src/nostr/keys/
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import type { Cause } from '../../../src/store/money/ledger.ts'
 import { auditLedger } from '../../../src/store/money/ledger.ts'
-import { type CommitHook, Store } from '../../../src/store/store.ts'
+import type { CommitHook, Store } from '../../../src/store/store.ts'
 import type { Wallet, WalletEvent } from '../../../src/wallet/types.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../../../src/wallet/wallets.ts'
 import { testScope } from '../../support/scope.ts'
+import { openStore } from '../../support/store.ts'
 
 export interface TestHome {
   readonly store: Store
@@ -50,7 +51,7 @@ export const testWords = (): string => newWords()
 /** Opens (again) the home in `dir`. The same words give the same keys and seeds. */
 export async function openHome(options: HomeOptions): Promise<TestHome> {
   const { dir, mintUrls, words, clock = systemClock } = options
-  const store = Store.open(join(dir, 'pylon.db'), { ...(options.hook === undefined ? {} : { hook: options.hook }) })
+  const store = openStore(join(dir, 'pylon.db'), { ...(options.hook === undefined ? {} : { hook: options.hook }) })
   const nodePubkey = createSigner(secretOfAccount(seedOfWords(words), 0)).pubkey
   const keyring = new HomeKeyring({ store, clock, logger: silentLogger, nodePubkey })
   keyring.unlock(words)

@@ -4,10 +4,11 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished, 
 import { sats } from '../../../src/base/amounts.ts'
 import { systemClock } from '../../../src/base/clock.ts'
 import { accountBalance } from '../../../src/store/money/ledger.ts'
-import { Store } from '../../../src/store/store.ts'
+import type { Store } from '../../../src/store/store.ts'
 import type { Wallet, WalletEvent } from '../../../src/wallet/types.ts'
 import { MemoryMint, MemoryWallets } from '../../support/memory-mint.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { openStore } from '../../support/store.ts'
 import { tempDir } from '../../support/temp.ts'
 import { faucet, fund, openHome, ownerCause, testWords } from './home.ts'
 
@@ -75,7 +76,7 @@ async function openReal(): Promise<Side> {
 }
 
 async function openMemory(): Promise<Side> {
-  const store = Store.open(join(tempDir(), 'pylon.db'))
+  const store = openStore(join(tempDir(), 'pylon.db'))
   onTestFinished(() => store.close())
   const mint = new MemoryMint()
   const wallets = new MemoryWallets({ mint, store, clock: systemClock, pubkey: 'ab'.repeat(32), cause: 'job', isDead: () => false })

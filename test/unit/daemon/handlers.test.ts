@@ -14,14 +14,14 @@ import { Part } from '../../../src/daemon/part.ts'
 import type { NodeParts } from '../../../src/daemon/parts.ts'
 import type { Identity } from '../../../src/nostr/keys/identity.ts'
 import { insertPurchase } from '../../../src/store/buying/purchases.ts'
-import { Store } from '../../../src/store/store.ts'
 import { testScope } from '../../support/scope.ts'
+import { openStore } from '../../support/store.ts'
 import { tempDir } from '../../support/temp.ts'
 
 async function handlerOf(customer: () => Partial<Customer>) {
   const part = new Part<Customer>({ name: 'customer', build: () => customer() as Customer })
   part.build(silentLogger, testScope())
-  const store = Store.open(join(tempDir(), 'pylon.db'))
+  const store = openStore(join(tempDir(), 'pylon.db'))
   onTestFinished(() => store.close())
   await store.write(insertPurchase({ id: 'p', kind: 5001, order: {}, provider: null, deadlineAt: 1, at: 1 }))
   const node: Partial<PylonNode> = {

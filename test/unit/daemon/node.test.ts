@@ -12,8 +12,8 @@ import { PylonNode } from '../../../src/daemon/node.ts'
 import { Shutdown } from '../../../src/daemon/shutdown.ts'
 import { createIdentity } from '../../../src/nostr/keys/identity.ts'
 import { HomeKeyring } from '../../../src/nostr/keys/keyring.ts'
-import { Store } from '../../../src/store/store.ts'
 import { testScope } from '../../support/scope.ts'
+import { openStore } from '../../support/store.ts'
 import { tempDir } from '../../support/temp.ts'
 
 test('starts no part after its end, and none that an unlock would start later', async () => {
@@ -21,7 +21,7 @@ test('starts no part after its end, and none that an unlock would start later', 
   const clock = systemClock
   const logger = silentLogger
   const { identity, words } = await createIdentity(join(dir, 'identity.json'), clock)
-  const store = Store.open(join(dir, 'pylon.db'))
+  const store = openStore(join(dir, 'pylon.db'))
   const keyring = new HomeKeyring({ store, clock, logger, nodePubkey: identity.pubkey })
   keyring.unlock(words)
   const dialer = createDialer()

@@ -10,8 +10,8 @@ import { hear, wasHeard } from '../../../src/store/agents/heard.ts'
 import { addMemory, memoriesOf } from '../../../src/store/agents/memories.ts'
 import { beginThinking, claimTick, failTick, sweepTicks } from '../../../src/store/agents/ticks.ts'
 import { all } from '../../../src/store/commands.ts'
-import { Store } from '../../../src/store/store.ts'
 import { testScope } from '../../support/scope.ts'
+import { openStore } from '../../support/store.ts'
 import { tempDir } from '../../support/temp.ts'
 import { startWorld, stranger, WORDS, type World } from './world.ts'
 
@@ -142,7 +142,7 @@ describe('a locked home', () => {
     await vi.waitFor(() => expect(world.host.log('ada')[0]?.state).toBe('done'))
     await world.close()
 
-    const store = Store.open(join(dir, 'pylon.db'))
+    const store = openStore(join(dir, 'pylon.db'))
     const clock = new ManualClock(world.clock.now() + DAY)
     const keyring = new HomeKeyring({ store, clock, logger: silentLogger, nodePubkey: world.keyring.node().pubkey })
     const host = new Host({ ...world.deps, scope: testScope(clock), store, clock, keyring, config: () => DEFAULT_CONFIG })

@@ -14,11 +14,12 @@ import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { isSigned, matchesAny } from '../../../src/nostr/nips/nip01.ts'
 import type { EventTemplate, Nostr, NostrEvent, Signer, SubscriptionSpec } from '../../../src/nostr/types.ts'
 import { pendingAfter, recordDeliveries } from '../../../src/store/nostr/outbox.ts'
-import { type CommitHook, Store } from '../../../src/store/store.ts'
+import type { CommitHook, Store } from '../../../src/store/store.ts'
 import type { PayResult, Wallet, WalletEvent, Wallets } from '../../../src/wallet/types.ts'
 import type { SendZap } from '../../../src/wallet/zaps/zaps.ts'
 import { newestAmong } from '../../support/newest.ts'
 import { testScope } from '../../support/scope.ts'
+import { openStore } from '../../support/store.ts'
 
 export const WORDS = 'abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about'
 const RELAY = 'ws://relay.test'
@@ -225,7 +226,7 @@ export async function startWorld(options: {
 }): Promise<World> {
   const clock = options.clock ?? new ManualClock(START_MS)
   const outside = options.outside ?? new Outside()
-  const store = Store.open(join(options.dir, 'pylon.db'), options.hook === undefined ? {} : { hook: options.hook })
+  const store = openStore(join(options.dir, 'pylon.db'), options.hook === undefined ? {} : { hook: options.hook })
   const nodePubkey = createSigner(secretOfAccount(seedOfWords(WORDS), 0)).pubkey
   const keyring = new HomeKeyring({ store, clock, logger: silentLogger, nodePubkey })
   keyring.unlock(WORDS)

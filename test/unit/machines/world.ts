@@ -29,9 +29,10 @@ import type {
 } from '../../../src/runtime/adapter.ts'
 import type { RuntimeStatusSnapshot } from '../../../src/runtime/contract/lifecycle.ts'
 import { pendingAfter } from '../../../src/store/nostr/outbox.ts'
-import { type CommitHook, Store } from '../../../src/store/store.ts'
+import type { CommitHook, Store } from '../../../src/store/store.ts'
 import { MemoryMint, MemoryWallets } from '../../support/memory-mint.ts'
 import { testScope } from '../../support/scope.ts'
+import { openStore } from '../../support/store.ts'
 
 export const key = (n: number) => createSigner(new Uint8Array(32).fill(n))
 export const node = key(1)
@@ -326,7 +327,7 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
       if (options.dieAt !== undefined && labels.includes(options.dieAt)) dead = true
     },
   }
-  const store = Store.open(join(world.dir, 'pylon.db'), { hook })
+  const store = openStore(join(world.dir, 'pylon.db'), { hook })
   const config: { runtimes: RuntimesConfig } & Config = {
     ...DEFAULT_CONFIG,
     runtimes: runtimesConfig.parse({ allowlist: [friend.pubkey], classes: [PAID_CLASS], ...options.runtimes }),

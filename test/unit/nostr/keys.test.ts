@@ -12,8 +12,9 @@ import { createIdentity, isProtected, readIdentity, unlockIdentity } from '../..
 import { HomeKeyring } from '../../../src/nostr/keys/keyring.ts'
 import { parseWords, secretOfAccount, seedOfWords } from '../../../src/nostr/keys/mnemonic.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
-import { Store } from '../../../src/store/store.ts'
+import type { Store } from '../../../src/store/store.ts'
 import { TEST_PUBKEY, TEST_WORDS } from '../../support/nostr-node.ts'
+import { openStore } from '../../support/store.ts'
 import { testSigner } from '../../support/test-signer.ts'
 
 const WORDS_24 =
@@ -92,7 +93,7 @@ describe('the identity file', () => {
 
 describe('the keyring', () => {
   function open(locked = false): { keyring: HomeKeyring; store: Store } {
-    const store = Store.open(join(dir, 'pylon.db'))
+    const store = openStore(join(dir, 'pylon.db'))
     const keyring = new HomeKeyring({ store, clock: systemClock, logger: silentLogger, nodePubkey: TEST_PUBKEY })
     if (!locked) keyring.unlock(TEST_WORDS)
     return { keyring, store }
@@ -150,7 +151,7 @@ describe('the keyring', () => {
     const { keyring, store } = open()
     const agent = keyring.account(12)
     const bundle = keyring.exportKey(agent.pubkey)
-    const elsewhere = Store.open(join(dir, 'other.db'))
+    const elsewhere = openStore(join(dir, 'other.db'))
     const otherPubkey = createSigner(secretOfAccount(seedOfWords(WORDS_24), 0)).pubkey
     const other = new HomeKeyring({ store: elsewhere, clock: systemClock, logger: silentLogger, nodePubkey: otherPubkey })
     other.unlock(WORDS_24)

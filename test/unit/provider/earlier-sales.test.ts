@@ -9,8 +9,8 @@ import { all, type Command } from '../../../src/store/commands.ts'
 import { saleInvoiceKey, saleRefundKey } from '../../../src/store/keys.ts'
 import { accountBalance, balancesOf, depositOf, postEntry } from '../../../src/store/money/ledger.ts'
 import { claimJob, type JobPatch, type NewJob, transitionJob } from '../../../src/store/selling/job-steps.ts'
-import { Store } from '../../../src/store/store.ts'
 import { MINT } from '../../support/memory-mint.ts'
+import { openStore } from '../../support/store.ts'
 import { request, scriptedBackend, startNode, World } from './world.ts'
 
 const PRICE = msats(2500)
@@ -64,7 +64,7 @@ test('a home of before: paid, failed with money in hand, and two refunds, one of
   const token = world.token(3n, { lock: `02${sent.pubkey}` })
   const refund = saleRefundKey({ type: 'job', id: sent.id }, 1)
   world.sent.set(refund, { operationId: refund, token, amountSats: sats(3), feeSats: sats(0), mintUrl: MINT, state: 'pending' })
-  const store = Store.open(join(world.dir, 'pylon.db'))
+  const store = openStore(join(world.dir, 'pylon.db'))
   await store.write(
     all(
       ...[runs, fails, owed, sent].map((event) => paid(world, event)),

@@ -9,16 +9,16 @@ import { seededRandom } from '../../../src/base/random.ts'
 import { Scope } from '../../../src/base/scope.ts'
 import { Sales } from '../../../src/provider/sale/sales.ts'
 import { postEntry } from '../../../src/store/money/ledger.ts'
-import { Store } from '../../../src/store/store.ts'
 import type { SendRequest, Wallet } from '../../../src/wallet/types.ts'
 import { RefundingProduct } from '../../support/refunding-product.ts'
+import { openStore } from '../../support/store.ts'
 import { tempDir } from '../../support/temp.ts'
 
 const payerPubkey = 'ab'.repeat(32)
 
 /** The refund of 5 sats of job 1, run once. @returns the words that its payer was told */
 async function runRefund(wallet: Partial<Wallet>, isPayersDoing = false): Promise<string[]> {
-  const store = Store.open(join(tempDir(), 'pylon.db'))
+  const store = openStore(join(tempDir(), 'pylon.db'))
   onTestFinished(() => store.close())
   const cause = { type: 'job', id: '1' } as const
   const deposit = { account: 'node/deposit/job:1' as const, amountMsats: -5000n }

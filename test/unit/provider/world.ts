@@ -17,9 +17,10 @@ import type { Backend } from '../../../src/provider/backends/backend.ts'
 import { Provider } from '../../../src/provider/provider.ts'
 import { pendingAfter } from '../../../src/store/nostr/outbox.ts'
 import { getJob, type JobRow, transitionsOf } from '../../../src/store/selling/jobs.ts'
-import { type CommitHook, Store } from '../../../src/store/store.ts'
+import type { CommitHook, Store } from '../../../src/store/store.ts'
 import { MemoryMint, MemoryWallets } from '../../support/memory-mint.ts'
 import { newestAmong } from '../../support/newest.ts'
+import { openStore } from '../../support/store.ts'
 
 /** States of a job in which nothing more happens, unless money arrives late or is held. */
 export const RESTING_STATES: readonly JobState[] = ['refused', 'expired', 'settled', 'failed', 'refunded', 'cancelled']
@@ -104,7 +105,7 @@ export async function startNode(world: World, options: NodeOptions = {}): Promis
       if (options.dieAt !== undefined && labels.includes(options.dieAt)) dead = true
     },
   }
-  const store = Store.open(join(world.dir, 'pylon.db'), { hook })
+  const store = openStore(join(world.dir, 'pylon.db'), { hook })
   const config: Config = { ...DEFAULT_CONFIG, provider: { ...DEFAULT_CONFIG.provider, probe: false, ...options.config } }
   const isDead = () => dead
   const { nostr, deliver } = fakeNostr(world, store, isDead)

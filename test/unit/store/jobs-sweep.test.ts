@@ -6,11 +6,11 @@ import { insertQuote, moveQuote } from '../../../src/store/money/quotes.ts'
 import { claimJob, transitionJob } from '../../../src/store/selling/job-steps.ts'
 import { getJob, hasJob, sweepJobs, transitionsOf } from '../../../src/store/selling/jobs.ts'
 import { sweepUnpaidJobs } from '../../../src/store/selling/unpaid-jobs.ts'
-import { Store } from '../../../src/store/store.ts'
+import { openStore } from '../../support/store.ts'
 import { tempDir } from '../../support/temp.ts'
 
 it('keeps a job that nobody paid for as long as its invoice may still be paid', async () => {
-  const store = Store.open(join(tempDir(), 'pylon.db'))
+  const store = openStore(join(tempDir(), 'pylon.db'))
   onTestFinished(() => store.close())
   const id = 'a'.repeat(64)
   const job = {

@@ -9,15 +9,16 @@ import { earningsSummary } from '../../../src/store/money/earnings.ts'
 import { accountBalance, auditLedger, ledgerHistory, postEntry } from '../../../src/store/money/ledger.ts'
 import { putWalletOwner } from '../../../src/store/money/mints.ts'
 import { insertProofs } from '../../../src/store/money/proofs.ts'
-import { Store } from '../../../src/store/store.ts'
+import type { Store } from '../../../src/store/store.ts'
 import { balancesByPrefix } from '../../support/ledger.ts'
+import { openStore } from '../../support/store.ts'
 
 let dir: string
 let store: Store
 
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'pylon-ledger-'))
-  store = Store.open(join(dir, 'pylon.db'))
+  store = openStore(join(dir, 'pylon.db'))
 })
 
 afterEach(() => {

@@ -3,11 +3,11 @@ import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { insertOperation, moveOperation, operationByKey, sweepMoney } from '../../../src/store/money/operations.ts'
 import { insertProofs } from '../../../src/store/money/proofs.ts'
-import { Store } from '../../../src/store/store.ts'
+import { openStore } from '../../support/store.ts'
 import { tempDir } from '../../support/temp.ts'
 
 it('forgets the request and the spent proofs of what ended, never the key or the outcome, nor what is open', async () => {
-  const store = Store.open(join(tempDir(), 'pylon.db'))
+  const store = openStore(join(tempDir(), 'pylon.db'))
   onTestFinished(() => store.close())
   const operation = (id: string) => ({
     id,

@@ -13,12 +13,12 @@ import { insertPurchase, movePurchase } from '../../../../src/store/buying/purch
 import { keepRefundToken, noteRefundToken } from '../../../../src/store/buying/refund-tokens.ts'
 import { all } from '../../../../src/store/commands.ts'
 import { enqueueEvent, lastMessageId, recordDeliveries } from '../../../../src/store/nostr/outbox.ts'
-import { Store } from '../../../../src/store/store.ts'
+import { openStore } from '../../../support/store.ts'
 import { tempDir } from '../../../support/temp.ts'
 
 it('names a refund that waits and why, and is still well', async () => {
   const home = homeAt(tempDir())
-  const store = Store.open(home.database)
+  const store = openStore(home.database)
   onTestFinished(() => store.close())
   const read = { home, network: 'live' as const, store, clock: new ManualClock(), config: () => DEFAULT_CONFIG }
   const refunds = async () => (await examine(read)).checks.find((check) => check.name === 'refunds')
@@ -43,7 +43,7 @@ it('names a refund that waits and why, and is still well', async () => {
 
 it('counts what relays refused, by relay and reason, with their words', async () => {
   const home = homeAt(tempDir())
-  const store = Store.open(home.database)
+  const store = openStore(home.database)
   onTestFinished(() => store.close())
   const clock = new ManualClock()
   const read = { home, network: 'live' as const, store, clock, config: () => DEFAULT_CONFIG }
@@ -99,7 +99,7 @@ it('says of folders in place of files what they are, and of a home without a dat
 
 it('counts refunds that are out until their customers redeem them', async () => {
   const home = homeAt(tempDir())
-  const store = Store.open(home.database)
+  const store = openStore(home.database)
   onTestFinished(() => store.close())
   const read = { home, network: 'live' as const, store, clock: new ManualClock(), config: () => DEFAULT_CONFIG }
   store
@@ -115,7 +115,7 @@ it('counts refunds that are out until their customers redeem them', async () => 
 
 it.each(['sandbox', 'live'] as const)('of a stopped node says how this one (%s) is started', async (network) => {
   const read = { home: homeAt(join(tempDir(), 'none')), network, clock: new ManualClock(), config: () => DEFAULT_CONFIG }
-  const store = Store.open(join(tempDir(), 'a.db'))
+  const store = openStore(join(tempDir(), 'a.db'))
   onTestFinished(() => store.close())
   const { checks } = await examine({ ...read, store })
   const starts = checks.flatMap(({ next_step }) => (next_step?.startsWith('pylon start') ? [next_step] : []))

@@ -4,9 +4,9 @@ import { ManualClock } from '../../../../src/base/clock.ts'
 import { SelfPublisher, type SelfSpec } from '../../../../src/nostr/self/self.ts'
 import type { EventTemplate, Newest, NostrEvent } from '../../../../src/nostr/types.ts'
 import { outboxEvent } from '../../../../src/store/nostr/outbox.ts'
-import { Store } from '../../../../src/store/store.ts'
 import { newestAmong } from '../../../support/newest.ts'
 import { deliveriesOf } from '../../../support/outbox.ts'
+import { openStore } from '../../../support/store.ts'
 import { tempDir } from '../../../support/temp.ts'
 import { testSigner } from '../../../support/test-signer.ts'
 
@@ -18,7 +18,7 @@ const YEAR_S = 365 * 86_400
 
 function world() {
   const clock = new ManualClock()
-  const store = Store.open(`${tempDir()}/pylon.db`)
+  const store = openStore(`${tempDir()}/pylon.db`)
   onTestFinished(() => store.close())
   const events: NostrEvent[] = []
   let answering = [A, B]

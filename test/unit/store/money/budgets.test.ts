@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { holdSpend, settleSpend, spentOnDay } from '../../../../src/store/money/budgets.ts'
-import { Store } from '../../../../src/store/store.ts'
+import { openStore } from '../../../support/store.ts'
 import { tempDir } from '../../../support/temp.ts'
 
 const AGENT = 'ab'.repeat(32)
@@ -10,7 +10,7 @@ const limits = { perTxSats: 60n, perTickSats: 60n, perDaySats: 100n }
 const path = () => join(tempDir(), 'pylon.db')
 
 it('counts by UTC days: midnight begins a new one, and a clock that goes back finds what its day has spent', async () => {
-  const store = Store.open(path())
+  const store = openStore(path())
   onTestFinished(() => store.close())
   let made = 0
   const hold = (day: string, amountSats: bigint) =>
@@ -28,11 +28,11 @@ it('counts by UTC days: midnight begins a new one, and a clock that goes back fi
 
 it('holds what was begun over a restart, and is settled once', async () => {
   const file = path()
-  const before = Store.open(file)
+  const before = openStore(file)
   const day = '2026-01-31'
   await before.write(holdSpend({ operationId: 'op', ownerPubkey: AGENT, tickId: 'tick', day, amountSats: 60n, limits }))
   before.close()
-  const store = Store.open(file)
+  const store = openStore(file)
   onTestFinished(() => store.close())
   const again = { operationId: 'op-2', ownerPubkey: AGENT, tickId: 'tick', day, amountSats: 1n, limits }
   await expect(store.write(holdSpend(again))).rejects.toMatchObject({ code: 'budget_exceeded', details: { limit: 'per tick' } })
@@ -42,7 +42,7 @@ it('holds what was begun over a restart, and is settled once', async () => {
 })
 
 it('counts what was spent like what is held, and of one payment also what it cost before', async () => {
-  const store = Store.open(path())
+  const store = openStore(path())
   onTestFinished(() => store.close())
   const spend = { ownerPubkey: AGENT, tickId: 'tick', day: '2026-01-31', limits }
   await store.write(holdSpend({ ...spend, operationId: 'op', amountSats: 50n }))

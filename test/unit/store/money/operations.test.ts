@@ -14,14 +14,15 @@ import {
   paidByUs,
   setTokenState,
 } from '../../../../src/store/money/operations.ts'
-import { Store } from '../../../../src/store/store.ts'
+import type { Store } from '../../../../src/store/store.ts'
+import { openStore } from '../../../support/store.ts'
 import { tempDir } from '../../../support/temp.ts'
 
 const OWNER = { kind: 'agent', pubkey: 'ab'.repeat(32) } as const
 let store: Store
 
 beforeEach(() => {
-  store = Store.open(join(tempDir(), 'pylon.db'))
+  store = openStore(join(tempDir(), 'pylon.db'))
   onTestFinished(() => store.close())
 })
 

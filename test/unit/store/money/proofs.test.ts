@@ -2,14 +2,14 @@
 import { join } from 'node:path'
 import { expect, it, onTestFinished } from 'vitest'
 import { heldSats, insertProofs, listProofs, moveProofs, type ProofRow } from '../../../../src/store/money/proofs.ts'
-import { Store } from '../../../../src/store/store.ts'
+import { openStore } from '../../../support/store.ts'
 import { tempDir } from '../../../support/temp.ts'
 
 const OWNER = 'ab'.repeat(32)
 const MINT = 'https://mint.test'
 
 it('is reserved by one operation, and counts as ours until it is spent', async () => {
-  const store = Store.open(join(tempDir(), 'pylon.db'))
+  const store = openStore(join(tempDir(), 'pylon.db'))
   onTestFinished(() => store.close())
   const proofs = ['a', 'b'].map(
     (y): ProofRow => ({
