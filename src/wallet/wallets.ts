@@ -8,7 +8,7 @@ import type { Logger } from '../base/logger.ts'
 import type { Scope } from '../base/scope.ts'
 import type { Keyring } from '../nostr/types.ts'
 import { walletOwners } from '../store/money/held-value.ts'
-import { putWalletOwner } from '../store/money/mints.ts'
+import { listedMints, putWalletOwner } from '../store/money/mints.ts'
 import { dueOperations, nextWalletDue, openOperations, sweepMoney } from '../store/money/operations.ts'
 import { dueOwed } from '../store/money/owed-signatures.ts'
 import { dueQuotes } from '../store/money/quotes.ts'
@@ -143,7 +143,7 @@ class HomeWallets implements OwnWallets {
   }
 
   mints() {
-    return this.#context.mints.list().map(({ url, capSats, addedAt }) => ({ url, capSats: sats(capSats), addedAt }))
+    return listedMints(this.#context.store).map(({ url, capSats, addedAt }) => ({ url, capSats: sats(capSats), addedAt }))
   }
 
   addMint(url: string, capSats?: Sats) {

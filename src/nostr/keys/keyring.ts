@@ -85,11 +85,12 @@ export class HomeKeyring implements Keyring {
   unlock(words: string): void {
     const seed = seedOfWords(words)
     const opened = { words, seed, wrapKey: deriveBytes(seed, 'pylon wrapped keys', 32) }
-    if (createSigner(secretOfAccount(seed, NODE_ACCOUNT)).pubkey !== this.#deps.nodePubkey) {
+    const node = this.#derive(seed, NODE_ACCOUNT)
+    if (node.signer.pubkey !== this.#deps.nodePubkey) {
       throw new PylonError('identity_invalid', 'These words belong to another identity than that of this home.')
     }
     this.#opened = opened
-    this.account(NODE_ACCOUNT)
+    this.#keep(NODE_ACCOUNT, node)
     this.account(CUSTOMER_ACCOUNT)
   }
 
@@ -110,10 +111,18 @@ export class HomeKeyring implements Keyring {
     const { seed } = this.#open()
     const known = this.#accounts.get(index)
     if (known !== undefined) return known
+    return this.#keep(index, this.#derive(seed, index))
+  }
+
+  #derive(seed: Uint8Array, index: number): Held {
     const secret = secretOfAccount(seed, index)
-    const signer = createSigner(secret, this.#deps.random)
+    return { signer: createSigner(secret, this.#deps.random), secret, walletSeed: undefined, walletSigner: undefined }
+  }
+
+  #keep(index: number, held: Held): Signer {
+    const { signer } = held
     this.#accounts.set(index, signer)
-    this.#held.set(signer.pubkey, { signer, secret, walletSeed: undefined, walletSigner: undefined })
+    this.#held.set(signer.pubkey, held)
     if (index >= CUSTOMER_ACCOUNT) this.#remember({ pubkey: signer.pubkey, account: index })
     return signer
   }

@@ -1,7 +1,7 @@
 /** Mints: the allowlist with caps and health, and the counters of deterministic secrets. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand } from '../commands.ts'
-import { countIn, int } from '../row.ts'
+import { amount, countIn, int, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 import type { SetAside } from './keysets.ts'
@@ -20,6 +20,7 @@ const mints = table('mints', {
   maxInputs: column.orNull(column.int()),
 })
 export type MintRow = RowOfTable<typeof mints>
+export type ListedMint = Pick<MintRow, 'url' | 'capSats' | 'addedAt'>
 
 export const putMint = defineCommand(
   'put_mint',
@@ -95,5 +96,12 @@ export const putWalletOwner = defineCommand('put_wallet_owner', (sql, p: { pubke
 })
 
 export const listMints = (store: Store): MintRow[] => mints.all(store.sql, 'ORDER BY added_at, url')
+
+/** As `listMints`, without what mints say of themselves: for whoever asks often. */
+export const listedMints = (store: Store): ListedMint[] =>
+  store
+    .sql('SELECT url, cap_sats, added_at FROM mints ORDER BY added_at, url')
+    .all()
+    .map((row) => ({ url: text(row, 'url'), capSats: amount(row, 'cap_sats'), addedAt: int(row, 'added_at') }))
 
 export const getMint = (store: Store, url: string): MintRow | undefined => mints.get(store.sql, { url })
