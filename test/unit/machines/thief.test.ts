@@ -139,8 +139,11 @@ test('a flood of commands that fail drives nobody else out of the memory of answ
   for (let i = 0; i < 5; i++)
     await node.call(key(9).pubkey, { command: 'teardown', runtime_id: 'incus-x' }, `flood-${i}`).catch(() => undefined)
   const friends = await node.call(owner.pubkey, { command: 'provision', provider: 'incus', protocol: 'acp' }, 'p')
-  for (let i = 0; i < 5; i++)
+  for (let i = 0; i < 5; i++) {
+    // The last to end is the newest by its millisecond.
+    await world.clock.sleep(2)
     await node.call(owner.pubkey, { command: 'exec', runtime_id: friends.runtime.runtime_id, shell: 'true' }, `busy-${i}`)
+  }
   await node.store.write(pruneRequests({ before: 0, keep: 2 }))
   expect(getRequest(node.store, stranger.pubkey, 'mine')?.state).toBe('succeeded')
   expect(getRequest(node.store, owner.pubkey, 'busy-4')?.state).toBe('succeeded')
