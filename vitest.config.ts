@@ -1,6 +1,6 @@
 /**
  * The test lanes, one project each. Most tests wait (for a commit, a socket, a guest), so more files run at once than there
- * are cores, those that wait longest first; lanes that start processes come after the others.
+ * are cores, those that wait longest first. What needs nothing but cores comes last, in small pieces.
  */
 import { readFileSync, statfsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -28,14 +28,17 @@ function isUsable(dir: string): boolean {
 }
 
 const cores = availableParallelism()
-const waiting = { maxWorkers: 2 * cores, order: 0 }
-const processes = { maxWorkers: cores + 1, order: 1 }
-const alone = { maxWorkers: 2, order: 2 }
+const blocking = { maxWorkers: 2 * cores, order: 0 }
+const alone = { maxWorkers: 2, order: 1 }
 
-const lane = (name: string, timeoutMs: number, { maxWorkers, order }: typeof waiting) => ({
+/** What e2e plays instead of the bundle, where it is packaged. */
+const executable = process.env['PYLON_E2E_BIN']
+
+const lane = (name: string, timeoutMs: number, { maxWorkers, order }: typeof blocking) => ({
   test: {
     name,
     include: [`test/${name}/**/*.test.ts`],
+    env: name === 'e2e' && executable !== undefined ? { PYLON_BIN: executable } : {},
     setupFiles: name === 'property' ? ['test/support/fast-check-setup.ts'] : [],
     testTimeout: timeoutMs,
     hookTimeout: timeoutMs,
@@ -49,6 +52,11 @@ const lane = (name: string, timeoutMs: number, { maxWorkers, order }: typeof wai
 
 /** A clean clone does not know yet which files take long: begun last, one of these alone would be the end of the run. */
 const LONG = [
+  'e2e/stranger-buys',
+  'e2e/runtime-rent',
+  'e2e/daemon',
+  'e2e/load',
+  'fault/kill-',
   'contract/runtime-guest/full',
   'contract/wallet/small-coins',
   'contract/runtime-local',
@@ -62,8 +70,6 @@ const LONG = [
   'property/wallet-conservation',
   'property/provider/jobs',
   'fault/wallet/crash',
-  'fault/kill-',
-  'e2e/daemon',
 ]
 
 class LongFirst extends BaseSequencer {
@@ -86,13 +92,13 @@ export default defineConfig({
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     sequence: { sequencer: LongFirst },
     projects: [
-      lane('contract', 60_000, waiting),
-      lane('unit', 20_000, waiting),
-      lane('property', 60_000, waiting),
-      lane('simulation', 60_000, waiting),
-      lane('stranger', 60_000, waiting),
-      lane('e2e', 120_000, processes),
-      lane('fault', 120_000, processes),
+      lane('contract', 60_000, blocking),
+      lane('unit', 20_000, blocking),
+      lane('property', 60_000, blocking),
+      lane('simulation', 60_000, blocking),
+      lane('stranger', 60_000, blocking),
+      lane('e2e', 120_000, blocking),
+      lane('fault', 120_000, blocking),
       lane('live', 300_000, alone),
     ],
   },

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { agentsRoutes } from '../../src/control/contract/agents.ts'
 import { Rig } from '../support/rig.ts'
 
 interface Agent {
@@ -46,8 +47,10 @@ test('an agent is spawned, ticks, is changed, paid, paused, exported and ended',
   const twice = await rig.run(['agent', 'spawn', '--name', 'ada', '--json'])
   expect(JSON.parse(twice.stderr)).toMatchObject({ error: { code: 'agent_exists' } })
 
-  await expect.poll(async () => (await show()).tick_count, { timeout: 20_000 }).toBe(1)
-  await expect.poll(async () => (await show()).lud06, { timeout: 20_000 }).toMatch(/^lnurl1/)
+  const agent = () => rig.call(agentsRoutes.getAgent, { name: 'ada' })
+  await expect.poll(async () => (await agent()).tick_count, { timeout: 20_000 }).toBe(1)
+  await expect.poll(async () => (await agent()).lud06, { timeout: 20_000 }).toMatch(/^lnurl1/)
+  expect(await show()).toMatchObject({ tick_count: 1, lud06: expect.stringMatching(/^lnurl1/) })
   expect((await rig.ok('agent', 'tick', 'ada', '--json')).json()).toMatchObject({ number: 2, trigger: 'manual' })
   await expect
     .poll(async () => (await log()).ticks.flatMap((tick) => tick.actions).filter((action) => action.type === 'post'), { timeout: 20_000 })
