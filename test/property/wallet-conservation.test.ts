@@ -70,7 +70,7 @@ it('conserves value', async () => {
     }),
     { numRuns: 5, endOnFailure: true },
   )
-}, 120_000)
+}, 300_000)
 
 /** Invoices that were paid and whose ecash is not there yet. */
 function unsettled(home: TestHome): unknown[] {

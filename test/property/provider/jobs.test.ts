@@ -190,4 +190,4 @@ test('never paid without a result or a refund, one result, one charge, whatever 
     }),
     { numRuns: 40 },
   )
-}, 120_000)
+}, 300_000)
