@@ -266,7 +266,7 @@ describe('a stranger buys', { timeout: 180_000 }, () => {
     const shop = await Shop.open(rig, [sandbox.relayUrl])
     using customer = await StrangerCustomer.create([sandbox.relayUrl], sandbox.mintUrl)
     const offer = { kind: PAID, provider: shop.pubkey }
-    const until = nowS() + 25
+    const until = nowS() + 15
     const quoted = customer.build({ ...offer, input: 'quoted' })
     const hurried = customer.build({ ...offer, input: 'hurried', tags: [['expiration', String(until)]] })
     for (const request of [quoted, hurried]) customer.send(request)

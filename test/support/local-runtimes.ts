@@ -7,7 +7,7 @@ import { onTestFinished } from 'vitest'
 import type { GuestProgram } from '../../src/runtime/local/enclosure.ts'
 import { LocalAdapter, type LocalOptions } from '../../src/runtime/local/local-adapter.ts'
 import { testScope } from './scope.ts'
-import { tempDir } from './temp.ts'
+import { diskDir } from './temp.ts'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 const node = realpathSync(process.execPath)
@@ -24,7 +24,7 @@ export function scriptedAgent(protocol: 'acp' | 'pi', ...args: string[]): string
 }
 
 export function localRuntimes(options: Partial<LocalOptions> = {}): { adapter: LocalAdapter; dir: string } {
-  const dir = options.dir ?? tempDir()
+  const dir = options.dir ?? diskDir()
   const adapter = new LocalAdapter({ dir, scope: testScope(), guest: guestProgram, ...options })
   onTestFinished(async () => {
     for (const { handle } of await adapter.listOwned()) await adapter.teardown(handle, { keepVolume: false })
