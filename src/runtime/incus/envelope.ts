@@ -9,7 +9,6 @@ const operation = z.looseObject({
   status_code: z.int(),
   err: z.string().default(''),
   metadata: z.record(z.string(), z.unknown()).nullish(),
-  may_cancel: z.boolean().default(false),
 })
 
 /** An operation as Incus shows it; `status_code` under 200 is unfinished, 200 success, 400 failure, 401 cancelled. */

@@ -13,7 +13,6 @@ export function orEmpty<T extends z.ZodType>(schema: T, empty: z.output<T>) {
 const instance = z.looseObject({
   name: z.string(),
   status: z.string(),
-  type: z.string().default('container'),
   location: z.string().default('none'),
   config: orEmpty(z.record(z.string(), z.string()), {}),
   devices: orEmpty(z.record(z.string(), z.record(z.string(), z.string())), {}),

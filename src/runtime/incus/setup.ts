@@ -1,4 +1,4 @@
-/** Makes what Pylon needs in Incus and is not there yet: its project, with limits that hold whatever Pylon does, and its profile. */
+/** Makes what Pylon needs in Incus and is not there yet: its project, with restrictions that hold whatever Pylon does, and its profile. */
 import { PylonError } from '../../base/errors.ts'
 import { type IncusClient, orAbsent } from './client.ts'
 
@@ -13,14 +13,10 @@ export interface SetupOptions {
   readonly hostPaths: readonly string[]
   /** A managed network, where instances are to have one. */
   readonly network?: string
-  readonly limits?: { readonly instances: number; readonly vcpus: number; readonly memoryMib: number; readonly processes: number }
-  /** Whether virtual machines are allowed. */
-  readonly virtualMachines?: boolean
 }
 
 /** The project as docs/incus.md describes it: unprivileged containers without nesting, low-level keys, host devices or foreign paths. */
-export function projectConfig(options: SetupOptions): Record<string, string> {
-  const { limits } = options
+function projectConfig(options: SetupOptions): Record<string, string> {
   return {
     'features.images': 'false',
     'features.profiles': 'true',
@@ -42,15 +38,7 @@ export function projectConfig(options: SetupOptions): Record<string, string> {
     'restricted.backups': 'block',
     'restricted.snapshots': 'allow',
     'restricted.cluster.target': 'allow',
-    ...(options.virtualMachines === true ? {} : { 'limits.virtual-machines': '0' }),
-    ...(limits === undefined
-      ? {}
-      : {
-          'limits.instances': String(limits.instances),
-          'limits.cpu': String(limits.vcpus),
-          'limits.memory': `${limits.memoryMib}MiB`,
-          'limits.processes': String(limits.processes),
-        }),
+    'limits.virtual-machines': '0',
   }
 }
 
