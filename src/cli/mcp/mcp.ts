@@ -4,6 +4,7 @@ import { PylonError } from '../../base/errors.ts'
 import { defineCommand, homesOf, stoppedHome } from '../command.ts'
 import type { Roles } from '../roles.ts'
 import { one, wholeNumberIf } from '../terminal/values.ts'
+import { installCommand } from './install.ts'
 
 const PER_CALL_SATS = 100
 const PER_SESSION_SATS = 1000
@@ -14,6 +15,7 @@ export const mcpCommand = (roles: Roles) =>
     describe: 'Give an assistant (any MCP client) the tools of the node, over stdio',
     builder: (yargs) =>
       yargs
+        .command(installCommand)
         .usage('Usage: $0 mcp [--owner | --agent NAME]\n\nServes tools over standard input and output. docs/mcp.md says more.')
         .option('owner', { type: 'boolean', default: false, describe: 'Act as you (the default), within the limits below' })
         .option('agent', { type: 'string', nargs: 1, describe: 'Act as this agent alone, by its policy and within its budget' })

@@ -69,7 +69,8 @@ test('every flag in the command tables exists', async () => {
     const [, code = ''] = /^\| `([^`]+)`/.exec(row) ?? []
     const command = (/^pylon ((?:[a-z]+ ?)+)/.exec(code)?.[1] ?? '').trim().split(' ')
     const text = await help(...command)
-    expect(text, code).not.toContain('Commands:')
+    // It serves, and has a command below it.
+    if (command.join(' ') !== 'mcp') expect(text, code).not.toContain('Commands:')
     for (const [flag] of code.matchAll(/--[a-z-]+/g)) if (!COMMON.includes(flag)) expect(text, `${code}: ${flag}`).toContain(flag)
   }
 })
