@@ -9,7 +9,7 @@ import { decodeRuntimeSpec } from '../../src/runtime/contract/spec.ts'
 import { FlyAdapter, type FlySettings } from '../../src/runtime/fly/fly-adapter.ts'
 import { privateSpawnerUrl } from '../../src/runtime/microvm/address.ts'
 import { MicrovmAdapter, type MicrovmSettings } from '../../src/runtime/microvm/microvm-adapter.ts'
-import { createJournal } from '../../src/runtime/remote/journal.ts'
+import { Journal } from '../../src/runtime/remote/journal.ts'
 import type { RemoteDeps } from '../../src/runtime/remote/remote-adapter.ts'
 import { WorkersAdapter, type WorkersSettings } from '../../src/runtime/workers/workers-adapter.ts'
 import {
@@ -40,7 +40,7 @@ function depsOf(journalDir: string): RemoteDeps {
     expect(await scope.close()).toEqual([])
     await dialer.close()
   })
-  return { dialer, scope, journal: createJournal(journalDir) }
+  return { dialer, scope, journal: new Journal(journalDir) }
 }
 
 function secretFile(secret: string): string {

@@ -14,7 +14,7 @@ import { IncusAdapter } from '../../runtime/incus/incus-adapter.ts'
 import type { IncusSettings } from '../../runtime/incus/settings.ts'
 import { LocalAdapter } from '../../runtime/local/local-adapter.ts'
 import { MicrovmAdapter } from '../../runtime/microvm/microvm-adapter.ts'
-import { createJournal } from '../../runtime/remote/journal.ts'
+import { Journal } from '../../runtime/remote/journal.ts'
 import type { RemoteDeps } from '../../runtime/remote/remote-adapter.ts'
 import { WorkersAdapter } from '../../runtime/workers/workers-adapter.ts'
 import { guestProgram } from '../launch/guest-program.ts'
@@ -134,5 +134,5 @@ function workersAdapter(deps: SubstrateDeps): RuntimeAdapter {
 }
 
 function remoteDeps({ dir, dialer, scope }: SubstrateDeps, name: string): RemoteDeps {
-  return { dialer, scope, journal: createJournal(join(dir, name)) }
+  return { dialer, scope, journal: new Journal(join(dir, name)) }
 }

@@ -5,37 +5,39 @@ import { PylonError } from '../../base/errors.ts'
 import { ensurePrivateDir, readFileIfAny, writeFileAtomic } from '../../base/files.ts'
 import { type Json, parseJson } from '../../base/json.ts'
 
-export interface Journal {
-  put(runtimeId: string, note: Json): void
-  get(runtimeId: string): Json | undefined
-  delete(runtimeId: string): void
-  entries(): readonly { readonly runtimeId: string; readonly note: Json }[]
-}
+export class Journal {
+  readonly #dir: string
 
-/** @param dir of one adapter; made with the first note */
-export function createJournal(dir: string): Journal {
-  const pathOf = (runtimeId: string): string => {
-    if (!/^[A-Za-z0-9-]{1,64}$/.test(runtimeId)) throw new PylonError('internal', `Bad runtime id ${runtimeId}.`)
-    return join(dir, `${runtimeId}.json`)
+  /** @param dir of one adapter; made with the first note */
+  constructor(dir: string) {
+    this.#dir = dir
   }
-  const get = (runtimeId: string): Json | undefined => {
-    const text = readFileIfAny(pathOf(runtimeId))
+
+  put(runtimeId: string, note: Json): void {
+    ensurePrivateDir(this.#dir)
+    writeFileAtomic(this.#pathOf(runtimeId), JSON.stringify(note))
+  }
+
+  get(runtimeId: string): Json | undefined {
+    const text = readFileIfAny(this.#pathOf(runtimeId))
     return text === undefined ? undefined : (parseJson(text) as Json | undefined)
   }
-  return {
-    get,
-    put(runtimeId, note) {
-      ensurePrivateDir(dir)
-      writeFileAtomic(pathOf(runtimeId), JSON.stringify(note))
-    },
-    delete: (runtimeId) => rmSync(pathOf(runtimeId), { force: true }),
-    entries() {
-      ensurePrivateDir(dir)
-      const ids = readdirSync(dir).flatMap((name) => (name.endsWith('.json') ? [name.slice(0, -'.json'.length)] : []))
-      return ids.flatMap((runtimeId) => {
-        const note = get(runtimeId)
-        return note === undefined ? [] : [{ runtimeId, note }]
-      })
-    },
+
+  delete(runtimeId: string): void {
+    rmSync(this.#pathOf(runtimeId), { force: true })
+  }
+
+  entries(): { readonly runtimeId: string; readonly note: Json }[] {
+    ensurePrivateDir(this.#dir)
+    const ids = readdirSync(this.#dir).flatMap((name) => (name.endsWith('.json') ? [name.slice(0, -'.json'.length)] : []))
+    return ids.flatMap((runtimeId) => {
+      const note = this.get(runtimeId)
+      return note === undefined ? [] : [{ runtimeId, note }]
+    })
+  }
+
+  #pathOf(runtimeId: string): string {
+    if (!/^[A-Za-z0-9-]{1,64}$/.test(runtimeId)) throw new PylonError('internal', `Bad runtime id ${runtimeId}.`)
+    return join(this.#dir, `${runtimeId}.json`)
   }
 }
