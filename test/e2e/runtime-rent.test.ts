@@ -102,7 +102,7 @@ test('a command survives the restart of the one who sent it, and of the one who 
   expect(payload).toMatchObject({ count: 1, runtimes: [{ runtime_id: runtime.runtime_id }] })
   const [rental, ...more] = await rentalsOf(buyer)
   expect(more).toEqual([])
-  expect(rental).toMatchObject({ state: 'answered', paid_msats: 60_000 })
+  expect(rental).toMatchObject({ state: 'answered', paid_msats: 60_000n })
   await buyer.ok('runtime', 'teardown', runtime.runtime_id, '--server', npub)
 })
 
