@@ -45,4 +45,23 @@ describe.skipIf(missing !== undefined)(`mdk${skipped}`, () => {
     await bea.heard('left')
     expect((await ada.call('members', { nostr_group_id })).members).toEqual([ada.pubkey])
   })
+
+  test('commits that two of its peers make at once leave both in one epoch', async () => {
+    await using ada = await MdkPeer.start(program, sandbox.relayUrl)
+    await using bea = await MdkPeer.start(program, sandbox.relayUrl)
+    await bea.call('publish_key_package')
+    const { nostr_group_id } = await ada.call('create_group', { name: 'race', pubkey: bea.pubkey })
+    await bea.heard('joined')
+    for (const epoch of [2, 3, 4]) {
+      await Promise.all([ada.call('self_update', { nostr_group_id }), bea.call('self_update', { nostr_group_id })])
+      await expect
+        .poll(async () => [await ada.call('group_secrets', { nostr_group_id }), await bea.call('group_secrets', { nostr_group_id })])
+        .toEqual([0, 1].map(() => expect.objectContaining({ epoch })))
+      await expect
+        .poll(async () => (await ada.call('group_secrets', { nostr_group_id })).authenticator)
+        .toBe((await bea.call('group_secrets', { nostr_group_id })).authenticator)
+    }
+    await ada.call('send', { nostr_group_id, content: 'still one group' })
+    await bea.heard('message', ({ content }) => content === 'still one group')
+  })
 })

@@ -44,7 +44,7 @@ impl Relay {
             "EVENT".into(),
             serde_json::from_str(&event.as_json()).map_err(|e| e.to_string())?,
         ]))?;
-        let ok = self.wait("OK", &id, |_| {})?;
+        let ok = self.wait("OK", &id, |_| false)?;
         if ok[2] == Value::Bool(true) {
             Ok(())
         } else {
@@ -60,9 +60,11 @@ impl Relay {
         let mut found = Vec::new();
         let wanted = id.clone();
         self.wait("EOSE", &id, |frame| {
-            if frame[0] == "EVENT" && frame[1] == wanted.as_str() {
+            let is_found = frame[0] == "EVENT" && frame[1] == wanted.as_str();
+            if is_found {
                 found.extend(Event::from_json(frame[2].to_string()));
             }
+            is_found
         })?;
         self.say(json!(["CLOSE", id]))?;
         Ok(found)
@@ -76,15 +78,17 @@ impl Relay {
         }
     }
 
-    fn wait(&mut self, kind: &str, id: &str, mut meanwhile: impl FnMut(&Value)) -> Result<Value, String> {
+    /// `takes` says whether it used a frame that came meanwhile; the others stay for `next`.
+    fn wait(&mut self, kind: &str, id: &str, mut takes: impl FnMut(&Value) -> bool) -> Result<Value, String> {
         let end = Instant::now() + ANSWER_TIMEOUT;
         while Instant::now() < end {
             let Some(frame) = self.read()? else { continue };
             if frame[0] == kind && frame[1] == id {
                 return Ok(frame);
             }
-            meanwhile(&frame);
-            self.inbox.push_back(frame);
+            if !takes(&frame) {
+                self.inbox.push_back(frame);
+            }
         }
         Err(format!("the relay gave no {kind} in time"))
     }
