@@ -13,7 +13,7 @@ beforeAll(async () => {
 afterAll(() => sandbox.stop())
 
 describe.skipIf(missing !== undefined)(`mdk${skipped}`, () => {
-  test('two of its peers talk over our relay, across commits of both; a third is added, speaks, leaves, and one is removed', async () => {
+  test('two of its peers talk over our relay, across commits of both; a third is added and speaks; one is removed, one leaves', async () => {
     await using ada = await MdkPeer.start(program, sandbox.relayUrl)
     await using bea = await MdkPeer.start(program, sandbox.relayUrl)
     await using cleo = await MdkPeer.start(program, sandbox.relayUrl)
@@ -39,10 +39,11 @@ describe.skipIf(missing !== undefined)(`mdk${skipped}`, () => {
     await cleo.heard('joined')
     await cleo.call('send', { nostr_group_id, content: 'I am new' })
     await bea.heard('message', ({ content }) => content === 'I am new')
-    await cleo.call('leave', { nostr_group_id })
-    await cleo.heard('left')
     await ada.call('remove', { nostr_group_id, pubkey: bea.pubkey })
     await bea.heard('left')
+    // Whoever hears of a leaving commits it: only one hears of this.
+    await cleo.call('leave', { nostr_group_id })
+    await cleo.heard('left')
     expect((await ada.call('members', { nostr_group_id })).members).toEqual([ada.pubkey])
   })
 
@@ -52,14 +53,11 @@ describe.skipIf(missing !== undefined)(`mdk${skipped}`, () => {
     await bea.call('publish_key_package')
     const { nostr_group_id } = await ada.call('create_group', { name: 'race', pubkey: bea.pubkey })
     await bea.heard('joined')
-    for (const epoch of [2, 3, 4]) {
+    for (let round = 0; round < 3; round++) {
       await Promise.all([ada.call('self_update', { nostr_group_id }), bea.call('self_update', { nostr_group_id })])
-      await expect
-        .poll(async () => [await ada.call('group_secrets', { nostr_group_id }), await bea.call('group_secrets', { nostr_group_id })])
-        .toEqual([0, 1].map(() => expect.objectContaining({ epoch })))
-      await expect
-        .poll(async () => (await ada.call('group_secrets', { nostr_group_id })).authenticator)
-        .toBe((await bea.call('group_secrets', { nostr_group_id })).authenticator)
+      // One epoch further, or two where one heard of the other in time.
+      const secrets = () => Promise.all([ada.call('group_secrets', { nostr_group_id }), bea.call('group_secrets', { nostr_group_id })])
+      await expect.poll(async () => (await secrets()).map((one) => JSON.stringify(one)), { timeout: 10_000 }).toSatisfy(([a, b]) => a === b)
     }
     await ada.call('send', { nostr_group_id, content: 'still one group' })
     await bea.heard('message', ({ content }) => content === 'still one group')
