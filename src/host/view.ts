@@ -5,7 +5,7 @@ import { rfc3339 } from '../base/clock.ts'
 import { given } from '../base/given.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import { type ActionRow, actionsOf } from '../store/agents/actions.ts'
-import { type AgentRow, type AgentTransitionRow, agentBalanceMsats, agentTransitions, listAgents } from '../store/agents/agents.ts'
+import { type AgentRow, agentBalanceMsats, agentTransitions, listAgents } from '../store/agents/agents.ts'
 import { memoriesOf } from '../store/agents/memories.ts'
 import { type TickRow, ticksOf } from '../store/agents/ticks.ts'
 import { spentOnDay } from '../store/money/budgets.ts'
@@ -49,8 +49,6 @@ function reasonOf(store: Store, row: AgentRow): string | undefined {
   return `${row.failures === 1 ? 'its last tick' : `its last ${row.failures} ticks`} failed: ${failed?.error ?? 'see pylon agent log'}`
 }
 
-const viewTransition = ({ from, to, reason, at }: AgentTransitionRow) => ({ from, to, reason, at: rfc3339(at) })
-
 /** @param relays those that it uses, where it has none of its own */
 export function viewDetail(
   store: Store,
@@ -79,7 +77,7 @@ export function viewDetail(
     allow: row.allow.map(npubOf),
     tick_fee_sats: sats(row.tickFeeSats),
     created_at: rfc3339(row.createdAt),
-    transitions: agentTransitions(store, row.pubkey, 20).map(viewTransition),
+    transitions: agentTransitions(store, row.pubkey, 20).map(({ from, at, ...step }) => ({ ...step, from: from ?? '', at: rfc3339(at) })),
   }
 }
 

@@ -1,7 +1,7 @@
 /** Decoders from SQLite's values (bigint, string, null, bytes) to ours; a wrong type is a fault, never a guess. */
 import { type Msats, msats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
-import type { Row } from './commands.ts'
+import type { Row, Sql } from './commands.ts'
 
 function wrong(row: Row, column: string, expected: string): PylonError {
   return new PylonError('internal', `Column ${column} is ${typeof row[column]}, expected ${expected}.`)
@@ -48,8 +48,32 @@ export function jsonOrNull<T>(row: Row, column: string): T | null {
   return row[column] === null ? null : json<T>(row, column)
 }
 
-/** The count in the one row of an aggregate. */
-export const countIn = (row: Row | undefined, column: string): number => (row === undefined ? 0 : int(row, column))
+/** What a statement is given for its `?` or `@names`. */
+export type Params = readonly (string | bigint | Buffer | null | Readonly<Record<string, string | bigint | null>>)[]
 
-/** The sum in the one row of an aggregate. */
-export const sumIn = (row: Row | undefined, column: string): bigint => (row === undefined ? 0n : amount(row, column))
+/** The one value of the first row that a statement gives; undefined without a row. */
+function onlyValue(sql: Sql, text: string, params: Params): { readonly value: unknown } | undefined {
+  const row = sql(text).get(...params)
+  return row === undefined ? undefined : { value: Object.values(row)[0] }
+}
+
+/** What a statement counts in its one column; 0 where there is no row. */
+export function countOf(sql: Sql, text: string, ...params: Params): number {
+  const found = onlyValue(sql, text, params)
+  return found === undefined ? 0 : int(found, 'value')
+}
+
+/** What a statement sums in its one column; 0 where there is no row. */
+export function sumOf(sql: Sql, text: string, ...params: Params): bigint {
+  const found = onlyValue(sql, text, params)
+  return found === undefined ? 0n : amount(found, 'value')
+}
+
+/** Whether a statement gives a row. */
+export const isThere = (sql: Sql, text: string, ...params: Params): boolean => sql(text).get(...params) !== undefined
+
+/** The one column that a statement gives, of all its rows. */
+export const textsOf = (sql: Sql, statement: string, ...params: Params): string[] =>
+  sql(statement)
+    .all(...params)
+    .map((row) => text({ value: Object.values(row)[0] }, 'value'))

@@ -3,7 +3,7 @@ import { PylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 import { canStep, type StepsOf } from '../base/states.ts'
 import type { Row, Sql } from './commands.ts'
-import { amount, int, json, text } from './row.ts'
+import { amount, int, json, type Params, text } from './row.ts'
 
 type SqlValue = string | bigint | null
 
@@ -90,6 +90,30 @@ function fieldsOf<D extends Descriptions>(parts: D): (readonly [keyof D & string
   return Object.keys(parts).map((name) => [name, (parts[name] as Description<ValueOf<D[keyof D]>>)(name)])
 }
 
+/** What statements give that are not a whole row of one table, by the names of their columns. */
+export class Selection<D extends Descriptions> {
+  readonly #whole: Field<RowOf<D>>
+
+  constructor(parts: D) {
+    this.#whole = fieldOf(parts)
+  }
+
+  decode(row: Row): RowOf<D> {
+    return this.#whole.decode(row)
+  }
+
+  all(sql: Sql, statement: string, ...params: Params): RowOf<D>[] {
+    return sql(statement)
+      .all(...params)
+      .map((row) => this.#whole.decode(row))
+  }
+
+  get(sql: Sql, statement: string, ...params: Params): RowOf<D> | undefined {
+    const row = sql(statement).get(...params)
+    return row === undefined ? undefined : this.#whole.decode(row)
+  }
+}
+
 /** A table whose rows are all of one shape. */
 export const table = <D extends Descriptions>(name: string, parts: D): Table<D> => new Table(name, parts, (_row): _row is RowOf<D> => true)
 
@@ -122,7 +146,7 @@ export class Table<D extends Descriptions, R extends RowOf<D> = RowOf<D>> {
   }
 
   /** @param rest of the statement, after the table: WHERE, ORDER BY, LIMIT */
-  all(sql: Sql, rest: string, ...params: (SqlValue | Readonly<Record<string, SqlValue>>)[]): R[] {
+  all(sql: Sql, rest: string, ...params: Params): R[] {
     return sql(`SELECT * FROM ${this.#name} ${rest}`)
       .all(...params)
       .map((row) => this.decode(row))
@@ -158,33 +182,48 @@ export class Table<D extends Descriptions, R extends RowOf<D> = RowOf<D>> {
   }
 }
 
-interface Step<S> {
-  readonly from: S
+/** A step as it is stored; what began comes from nothing. */
+export interface StepTaken<S> {
+  readonly from: S | null
   readonly to: S
   readonly reason: string
   readonly at: number
 }
+type Step<S> = StepTaken<S> & { readonly from: S }
 
 /** The steps of the things in a table, each with its reason: the only place where they are taken. */
 export class Steps<S extends string> {
-  readonly #insert: string
   readonly #steps: StepsOf<S>
+  readonly #ofOwner: string
+  readonly #taken
 
   /** @param owner the column that names whose step it is; @param what the steps are between: states, or a status */
-  constructor(table: string, owner: string, steps: StepsOf<S>, what: 'state' | 'status' = 'state') {
-    this.#insert = `INSERT INTO ${table} (${owner}, from_${what}, to_${what}, reason, at) VALUES (?, ?, ?, ?, ?)`
+  constructor(name: string, owner: string, steps: StepsOf<S>, what: 'state' | 'status' = 'state') {
     this.#steps = steps
+    this.#ofOwner = `WHERE ${owner} = ? ORDER BY rowid DESC LIMIT ?`
+    const [from, to] = [column.orNull(column.text<S>(`from_${what}`)), column.text<S>(`to_${what}`)]
+    this.#taken = table(name, { owner: column.text(owner), from, to, reason: column.text(), at: column.int() })
   }
 
-  /** How something began. @param from what stands for nothing */
-  begin(sql: Sql, owner: string, { from, to, reason, at }: Omit<Step<S>, 'from'> & { readonly from?: '' }): void {
-    sql(this.#insert).run(owner, from ?? null, to, reason, BigInt(at))
+  /** How something began, and why. @param nothing what its table has for no state */
+  begin(sql: Sql, owner: string, step: Omit<StepTaken<S>, 'from'>, nothing: '' | null = null): void {
+    this.#taken.insert(sql, { owner, from: nothing as S | null, ...step })
   }
 
   /** @param write what else the step changes: false where its owner is not in `from`. @throws internal for a step that there is not, conflict */
   take(sql: Sql, owner: string, { from, to, reason, at }: Step<S>, write: () => boolean): void {
     if (!canStep(this.#steps, from, to)) throw new PylonError('internal', `Nothing goes from ${from} to ${to} (${owner}).`)
     if (!write()) throw new PylonError('conflict', `${owner} is not ${from} any more, it cannot become ${to}.`)
-    sql(this.#insert).run(owner, from, to, reason, BigInt(at))
+    this.#taken.insert(sql, { owner, from, to, reason, at })
+  }
+
+  /** Newest first. */
+  newest(sql: Sql, owner: string, limit = -1): StepTaken<S>[] {
+    return this.#taken.all(sql, this.#ofOwner, owner, BigInt(limit)).map(({ owner: _owner, ...step }) => step)
+  }
+
+  /** How often it came to this. */
+  count(sql: Sql, owner: string, to: S): number {
+    return this.newest(sql, owner).filter((step) => step.to === to).length
   }
 }

@@ -31,8 +31,8 @@ export const MUTANTS = [
   },
   {
     name: 'a second entry of one id counts',
-    anchor: 'if (inserted.changes === 0) return false\n  for (const [account, amountMsats] of sums)',
-    replacement: 'for (const [account, amountMsats] of sums)',
+    anchor: "if (!entries.insert(sql, entry, 'ON CONFLICT (id) DO NOTHING')) return false",
+    replacement: "entries.insert(sql, entry, 'ON CONFLICT (id) DO NOTHING')",
     tests: LEDGER,
   },
   {
@@ -120,8 +120,8 @@ export const MUTANTS = [
   },
   {
     name: 'what is unknown is not at risk',
-    anchor: "WHERE owner_pubkey = ? AND state IN ('prepared', 'submitted', 'unknown')",
-    replacement: "WHERE owner_pubkey = ? AND state IN ('prepared', 'submitted')",
+    anchor: "IS_OPEN = `state IN ('prepared', 'submitted', 'unknown')`",
+    replacement: "IS_OPEN = `state IN ('prepared', 'submitted')`",
     tests: OPERATIONS,
   },
   {

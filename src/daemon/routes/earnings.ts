@@ -1,6 +1,5 @@
 /** Handlers of the routes about earnings: reads of the ledger. */
 
-import { msats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import type { earningsRoutes } from '../../control/contract/earnings.ts'
 import type { Handlers } from '../../control/route.ts'
@@ -16,20 +15,19 @@ export function earningsReadHandlers({ store }: Pick<ReadServices, 'store'>): Ha
         limit: limit ?? DEFAULT_RECENT,
         ...(since === undefined ? {} : { sinceMs: Date.parse(since) }),
       })
-      const { job, zap, lease, tip, other } = summary.bySource
       return {
-        total_msats: msats(summary.totalMsats),
+        total_msats: summary.totalMsats,
         jobs_completed: summary.jobsCompleted,
-        by_source: { job: msats(job), zap: msats(zap), lease: msats(lease), tip: msats(tip), other: msats(other) },
-        internal_msats: msats(summary.internalMsats),
-        by_kind: summary.byKind.map((row) => ({ kind: row.kind, msats: msats(row.amountMsats), jobs: row.jobs })),
-        by_day: summary.byDay.map((row) => ({ day: row.day, msats: msats(row.amountMsats) })),
+        by_source: summary.bySource,
+        internal_msats: summary.internalMsats,
+        by_kind: summary.byKind.map((row) => ({ kind: row.kind, msats: row.amountMsats, jobs: row.jobs })),
+        by_day: summary.byDay.map((row) => ({ day: row.day, msats: row.amountMsats })),
         recent: summary.recent.map((row) => ({
           id: row.id,
           source: row.source,
           job_id: row.jobId,
           owner: row.owner,
-          amount_msats: msats(row.amountMsats),
+          amount_msats: row.amountMsats,
           earned_at: rfc3339(row.earnedAt),
         })),
       }

@@ -13,7 +13,7 @@ export class OutboxMessage {
   readonly author: string
   readonly isEphemeral: boolean
   readonly notAfter: number
-  readonly seal: StoredEvent | undefined
+  readonly seal: StoredEvent | null
   /** A newer revision has taken its place. */
   isSuperseded = false
   /** Lanes that still hold it. */

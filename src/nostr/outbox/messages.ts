@@ -60,7 +60,7 @@ export class OutboxMessages {
   remake(message: OutboxMessage, words: string): (() => Promise<void>) | undefined {
     const { scope } = this.#deps
     const { seal, event } = message
-    if (seal === undefined || !mayBeAboutDate(words) || event.created_at > unixSeconds(scope.clock) - FRESH_S) return undefined
+    if (seal === null || !mayBeAboutDate(words) || event.created_at > unixSeconds(scope.clock) - FRESH_S) return undefined
     const make = async () => {
       const { store, logger } = this.#deps
       const newer = wrapSeal(parseEvent(seal), tagValue(event, 'p') ?? '', unixSeconds(scope.clock), scope.random, 'now')

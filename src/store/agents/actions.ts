@@ -1,7 +1,7 @@
 /** Actions of agents: each is moved by its own writes, so that it happens once. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Sql } from '../commands.ts'
-import { countIn, text } from '../row.ts'
+import { countOf, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 
@@ -96,37 +96,35 @@ export const openActions = (store: Store): ActionRow[] =>
 
 /** How often the agent has spoken to somebody since `since`. */
 export function countSpokenTo(store: Store, pubkey: string, counterparty: string, since: number): number {
-  return countIn(
-    store
-      .sql(
-        `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
+  return countOf(
+    store.sql,
+    `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
          AND type IN ('reply', 'dm', 'react', 'request_payment') AND state IN ('claimed', 'published', 'done')`,
-      )
-      .get(pubkey, counterparty, BigInt(since)),
-    'n',
+    pubkey,
+    counterparty,
+    BigInt(since),
   )
 }
 
 /** How often the agent has zapped somebody since `since`, payments of open outcome included. */
 export function countZapsTo(store: Store, pubkey: string, counterparty: string, since: number): number {
-  return countIn(
-    store
-      .sql(
-        `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
+  return countOf(
+    store.sql,
+    `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
          AND type = 'zap' AND state IN ('claimed', 'unknown', 'done')`,
-      )
-      .get(pubkey, counterparty, BigInt(since)),
-    'n',
+    pubkey,
+    counterparty,
+    BigInt(since),
   )
 }
 
 /** The texts of the newest posts, newest first. */
 export function postsOf(store: Store, pubkey: string, limit: number): string[] {
-  return store
-    .sql(
-      `SELECT params_json ->> 'text' AS said FROM actions WHERE agent_pubkey = ? AND type = 'post' AND state IN ('claimed', 'published')
+  return textsOf(
+    store.sql,
+    `SELECT params_json ->> 'text' AS said FROM actions WHERE agent_pubkey = ? AND type = 'post' AND state IN ('claimed', 'published')
        ORDER BY updated_at DESC LIMIT ?`,
-    )
-    .all(pubkey, BigInt(limit))
-    .map((row) => text(row, 'said'))
+    pubkey,
+    BigInt(limit),
+  )
 }

@@ -4,9 +4,9 @@ import { PylonError } from '../../base/errors.ts'
 import { AGENT_STEPS, type AgentState } from '../../base/states.ts'
 import { defineCommand } from '../commands.ts'
 import { balancesOf } from '../money/ledger.ts'
-import { int, text } from '../row.ts'
+import { isThere, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
-import { column, type RowOf, Steps, Table } from '../table.ts'
+import { column, type RowOf, Steps, type StepTaken, Table } from '../table.ts'
 
 export type AgentAutonomy = 'bounded' | 'autonomous' | 'supervised'
 export type AgentDmScheme = 'auto' | 'nip17' | 'nip04'
@@ -77,24 +77,17 @@ export type NewAgent = Pick<
   | 'profile'
 >
 
-export interface AgentTransitionRow {
-  readonly from: string
-  readonly to: string
-  readonly reason: string
-  readonly at: number
-}
-
 /** @throws agent_exists when the name is in use or the key ever was. */
 export const insertAgent = defineCommand('insert_agent', (sql, p: { agent: NewAgent; at: number }) => {
   const { agent } = p
-  if (sql('SELECT 1 FROM agents WHERE name = ? AND deleted_at IS NULL').get(agent.name) !== undefined) {
+  if (isThere(sql, 'SELECT 1 FROM agents WHERE name = ? AND deleted_at IS NULL', agent.name)) {
     throw new PylonError('agent_exists', `There is an agent named ${agent.name} already; choose another --name.`)
   }
-  if (sql('SELECT 1 FROM agents WHERE pubkey = ?').get(agent.pubkey) !== undefined) {
+  if (isThere(sql, 'SELECT 1 FROM agents WHERE pubkey = ?', agent.pubkey)) {
     throw new PylonError('agent_exists', 'This key is or was an agent of this home.')
   }
   agents.insert(sql, { ...agent, state: 'spawning', stateReason: 'just spawned', createdAt: p.at })
-  steps.begin(sql, agent.pubkey, { from: '', to: 'spawning', reason: 'spawned by the owner', at: p.at })
+  steps.begin(sql, agent.pubkey, { to: 'spawning', reason: 'spawned by the owner', at: p.at }, '')
 })
 
 export type AgentPatch = Partial<
@@ -145,15 +138,12 @@ export const getAgent = (store: Store, pubkey: string): AgentRow | undefined => 
 
 /** Keys of agents that were deleted: their addresses are known and may still be paid. */
 export function deletedAgents(store: Store): string[] {
-  return store
-    .sql('SELECT pubkey FROM agents WHERE deleted_at IS NOT NULL')
-    .all()
-    .map((row) => text(row, 'pubkey'))
+  return textsOf(store.sql, 'SELECT pubkey FROM agents WHERE deleted_at IS NOT NULL')
 }
 
 /** Whether the key is or was an agent of this home. */
 export function wasAgent(store: Store, pubkey: string): boolean {
-  return store.sql('SELECT 1 FROM agents WHERE pubkey = ?').get(pubkey) !== undefined
+  return isThere(store.sql, 'SELECT 1 FROM agents WHERE pubkey = ?', pubkey)
 }
 
 /** By name, npub or hex key. */
@@ -166,9 +156,5 @@ export function agentBalanceMsats(store: Store, pubkey: string): bigint {
 }
 
 /** Newest first. */
-export function agentTransitions(store: Store, pubkey: string, limit = 100): AgentTransitionRow[] {
-  return store
-    .sql('SELECT * FROM agent_transitions WHERE agent_pubkey = ? ORDER BY rowid DESC LIMIT ?')
-    .all(pubkey, BigInt(limit))
-    .map((row) => ({ from: text(row, 'from_state'), to: text(row, 'to_state'), reason: text(row, 'reason'), at: int(row, 'at') }))
-}
+export const agentTransitions = (store: Store, pubkey: string, limit = 100): StepTaken<AgentState>[] =>
+  steps.newest(store.sql, pubkey, limit)

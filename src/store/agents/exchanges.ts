@@ -1,5 +1,5 @@
 /** How agents of one home answer each other: which tick said what another tick heard. */
-import { countIn } from '../row.ts'
+import { countOf } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** The action of this home that said or paid what a row `h` of heard tells of. A zap is the sender's last to the agent: a receipt names no action. */
@@ -13,18 +13,15 @@ const ORIGIN = `CASE h.type
  * from others, or where it heard nothing and acts by its clock. Not counted beyond `most`.
  */
 export function answersBefore(store: Store, tickId: string, most: number): number {
-  return countIn(
-    store
-      .sql(
-        `WITH RECURSIVE chain (tick_id, depth) AS (
+  return countOf(
+    store.sql,
+    `WITH RECURSIVE chain (tick_id, depth) AS (
          SELECT @tick, 0
          UNION
          SELECT a.tick_id, chain.depth + 1 FROM chain JOIN heard h ON h.tick_id = chain.tick_id JOIN actions a ON a.id = ${ORIGIN}
          WHERE chain.depth < @most
        ) SELECT max(depth) AS depth FROM chain`,
-      )
-      .get({ tick: tickId, most: BigInt(most) }),
-    'depth',
+    { tick: tickId, most: BigInt(most) },
   )
 }
 

@@ -4,7 +4,7 @@ import { PylonError } from '../../base/errors.ts'
 import { PURCHASE_STEPS, type PurchaseStatus } from '../../base/states.ts'
 import { defineCommand } from '../commands.ts'
 import { purchaseTokenKey } from '../keys.ts'
-import { int } from '../row.ts'
+import { int, isThere } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, type RowOfTable, Steps, Table, table } from '../table.ts'
 
@@ -187,7 +187,7 @@ export function countAnswers(
 
 /** Whether an answer was claimed before. */
 export function wasAnswerHeard(store: Store, eventId: string): boolean {
-  return store.sql('SELECT 1 FROM purchase_events WHERE event_id = ?').get(eventId) !== undefined
+  return isThere(store.sql, 'SELECT 1 FROM purchase_events WHERE event_id = ?', eventId)
 }
 
 export const listAnswers = (store: Store, purchaseId: string): PurchaseEventRow[] =>

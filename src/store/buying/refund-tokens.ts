@@ -1,7 +1,7 @@
 /** Refunds that came for what this home bought or rented: each is kept until it is in the wallet or surely no money. */
 import type { Sats } from '../../base/amounts.ts'
 import { defineCommand } from '../commands.ts'
-import { int, text } from '../row.ts'
+import { int, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 
@@ -50,8 +50,5 @@ export const refundTokensOf = (store: Store, causeId: string): RefundTokenRow[] 
 
 /** What has a refund that is not in the wallet yet; rentals are named `rental:<id>`. */
 export function causesWithRefund(store: Store): string[] {
-  return store
-    .sql(`SELECT DISTINCT cause_id FROM refund_tokens WHERE state = 'waiting'`)
-    .all()
-    .map((row) => text(row, 'cause_id'))
+  return textsOf(store.sql, `SELECT DISTINCT cause_id FROM refund_tokens WHERE state = 'waiting'`)
 }

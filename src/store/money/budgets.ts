@@ -1,7 +1,7 @@
 /** Budgets: what an agent's spends hold or have cost, checked and held in the commit that makes the operation. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Sql } from '../commands.ts'
-import { amount, sumIn } from '../row.ts'
+import { amount, sumOf } from '../row.ts'
 import type { Store } from '../store.ts'
 
 export interface SpendHold {
@@ -59,20 +59,20 @@ export const settleSpend = defineCommand(
 
 /** Sats that an agent holds or has spent on a UTC day. */
 export function spentOnDay(store: Store, ownerPubkey: string, day: string): bigint {
-  return sumIn(
-    store
-      .sql(`SELECT coalesce(sum(amount_sats), 0) AS total FROM spend_holds WHERE owner_pubkey = ? AND day = ? AND state <> 'released'`)
-      .get(ownerPubkey, day),
-    'total',
+  return sumOf(
+    store.sql,
+    `SELECT coalesce(sum(amount_sats), 0) AS total FROM spend_holds WHERE owner_pubkey = ? AND day = ? AND state <> 'released'`,
+    ownerPubkey,
+    day,
   )
 }
 
 /** Sats that one tick holds or has spent. */
 export function spentInTick(store: Store, ownerPubkey: string, tickId: string): bigint {
-  return sumIn(
-    store
-      .sql(`SELECT coalesce(sum(amount_sats), 0) AS total FROM spend_holds WHERE owner_pubkey = ? AND tick_id = ? AND state <> 'released'`)
-      .get(ownerPubkey, tickId),
-    'total',
+  return sumOf(
+    store.sql,
+    `SELECT coalesce(sum(amount_sats), 0) AS total FROM spend_holds WHERE owner_pubkey = ? AND tick_id = ? AND state <> 'released'`,
+    ownerPubkey,
+    tickId,
   )
 }

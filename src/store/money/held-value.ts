@@ -1,11 +1,12 @@
 /** What all wallets of a home hold together, by the ledger: also readable while the node is stopped. */
 import type { WalletOwner } from '../../base/accounts.ts'
-import { msats, msatsToSatsDown, type Sats, sats } from '../../base/amounts.ts'
-import { amount, int, sumIn, text } from '../row.ts'
+import { type Msats, msats, msatsToSatsDown, type Sats, sats } from '../../base/amounts.ts'
 import type { Store } from '../store.ts'
+import { column, Selection } from '../table.ts'
 import type { SetAside } from './keysets.ts'
 import { heldByMint } from './ledger.ts'
 import { listMints } from './mints.ts'
+import { atRiskSats } from './operations.ts'
 import { paidUnissuedSats } from './quotes.ts'
 
 export interface HeldValue {
@@ -30,7 +31,7 @@ export function heldValue(store: Store): HeldValue {
   const inSats = (url: string) => msatsToSatsDown(msats(byMint.get(url) ?? 0n))
   return {
     balanceSats: msatsToSatsDown(msats(total)),
-    atRiskSats: sats(inOperations(store) + paidUnissuedSats(store)),
+    atRiskSats: sats(atRiskSats(store) + paidUnissuedSats(store)),
     mints: [
       ...listed.map((mint) => ({
         url: mint.url,
@@ -44,41 +45,25 @@ export function heldValue(store: Store): HeldValue {
   }
 }
 
-function inOperations(store: Store): bigint {
-  return sumIn(
-    store.sql(`SELECT coalesce(sum(held_sats), 0) AS total FROM operations WHERE state IN ('prepared', 'submitted', 'unknown')`).get(),
-    'total',
+const refunds = new Selection({ count: column.int(), total: column.amount<Msats>() })
+
+function refundsWith(store: Store, sends: '= 0' | '> 0'): { readonly count: number; readonly totalSats: Sats } {
+  const found = refunds.get(
+    store.sql,
+    `SELECT count(*) AS count, coalesce(sum(msats), 0) AS total FROM (
+       SELECT paid_msats AS msats FROM jobs WHERE status = 'refunding' AND refund_sends ${sends}
+       UNION ALL SELECT refund_msats FROM leases WHERE state = 'refunding' AND refund_sends ${sends})`,
   )
+  return { count: found?.count ?? 0, totalSats: msatsToSatsDown(found?.total ?? msats(0)) }
 }
 
 /** Refunds of jobs and leases whose token could not be made yet: how many, and what they come to. */
-export function unsentRefunds(store: Store): { readonly count: number; readonly totalSats: Sats } {
-  const row = store
-    .sql(
-      `SELECT count(*) AS n, coalesce(sum(msats), 0) AS total FROM (
-         SELECT paid_msats AS msats FROM jobs WHERE status = 'refunding' AND refund_sends = 0
-         UNION ALL SELECT refund_msats FROM leases WHERE state = 'refunding' AND refund_sends = 0)`,
-    )
-    .get()
-  return { count: row === undefined ? 0 : int(row, 'n'), totalSats: msatsToSatsDown(msats(row === undefined ? 0n : amount(row, 'total'))) }
-}
+export const unsentRefunds = (store: Store) => refundsWith(store, '= 0')
 
 /** Refunds whose token is out and was not spent yet: they are sent again until it is. */
-export function sentRefunds(store: Store): { readonly count: number; readonly totalSats: Sats } {
-  const row = store
-    .sql(
-      `SELECT count(*) AS n, coalesce(sum(msats), 0) AS total FROM (
-         SELECT paid_msats AS msats FROM jobs WHERE status = 'refunding' AND refund_sends > 0
-         UNION ALL SELECT refund_msats FROM leases WHERE state = 'refunding' AND refund_sends > 0)`,
-    )
-    .get()
-  return { count: row === undefined ? 0 : int(row, 'n'), totalSats: msatsToSatsDown(msats(row === undefined ? 0n : amount(row, 'total'))) }
-}
+export const sentRefunds = (store: Store) => refundsWith(store, '> 0')
+
+const owners = new Selection({ pubkey: column.text(), kind: column.text<WalletOwner['kind']>() })
 
 /** Every key of this home that ever had a wallet. */
-export function walletOwners(store: Store): WalletOwner[] {
-  return store
-    .sql('SELECT pubkey, kind FROM wallet_owners ORDER BY pubkey')
-    .all()
-    .map((row) => ({ pubkey: text(row, 'pubkey'), kind: text(row, 'kind') as WalletOwner['kind'] }))
-}
+export const walletOwners = (store: Store): WalletOwner[] => owners.all(store.sql, 'SELECT pubkey, kind FROM wallet_owners ORDER BY pubkey')

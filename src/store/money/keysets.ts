@@ -1,30 +1,34 @@
 /** Keysets of mints. A mint may list a thousand: what is read of all of them leaves their keys out. */
-import { defineCommand, type Row } from '../commands.ts'
-import { amount, int, intOrNull, json, text } from '../row.ts'
+import { defineCommand } from '../commands.ts'
+import { textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, Selection, table } from '../table.ts'
 
-export interface KeysetInfo {
-  readonly id: string
-  readonly mintUrl: string
+const INFO = {
+  id: column.text(),
+  mintUrl: column.text(),
   /** Listed, and signing. */
-  readonly active: boolean
-  readonly inputFeePpk: number
+  active: column.flag(),
+  inputFeePpk: column.int(),
   /** Unix seconds. */
-  readonly finalExpiry: number | null
-  readonly hasKeys: boolean
-  readonly fetchedAt: number
+  finalExpiry: column.orNull(column.int()),
+  fetchedAt: column.int(),
 }
-
-export interface KeysetRow extends KeysetInfo {
-  /** Amount in sats (decimal) to public key. */
-  readonly keys: Readonly<Record<string, string>>
-}
+/** Amount in sats (decimal) to public key. */
+const KEYS = { keys: column.json<Readonly<Record<string, string>>>('keys_json') }
+const keysets = table('mint_keysets', { ...INFO, ...KEYS })
+const infos = new Selection({ ...INFO, hasKeys: column.flag() })
+const withKeys = new Selection({ ...INFO, ...KEYS, hasKeys: column.flag() })
+export type KeysetInfo = RowOfTable<typeof infos>
+export type KeysetRow = RowOfTable<typeof withKeys>
 
 /** A keyset of a mint's list that can't be used, and why. */
 export interface SetAside {
   readonly id: string
   readonly reason: string
 }
+
+const FIELDS = `id, mint_url, active, input_fee_ppk, final_expiry, keys_json <> '{}' AS has_keys, fetched_at`
 
 type Listed = Pick<KeysetInfo, 'id' | 'active' | 'inputFeePpk' | 'finalExpiry'>
 
@@ -35,53 +39,40 @@ type Listed = Pick<KeysetInfo, 'id' | 'active' | 'inputFeePpk' | 'finalExpiry'>
 export const noteKeysets = defineCommand(
   'note_keysets',
   (sql, p: { mintUrl: string; keysets: readonly Listed[]; at: number }): { foreign: SetAside[]; retired: boolean } => {
-    const before = new Map(
-      sql('SELECT id, mint_url, active, input_fee_ppk, final_expiry FROM mint_keysets')
-        .all()
-        .map((row) => [text(row, 'id'), row]),
-    )
-    const mints = new Set(
-      sql('SELECT url FROM mints')
-        .all()
-        .map((row) => text(row, 'url')),
-    )
+    const before = new Map(infos.all(sql, `SELECT ${FIELDS} FROM mint_keysets`).map((row) => [row.id, row]))
+    const mints = new Set(textsOf(sql, 'SELECT url FROM mints'))
     const foreign: SetAside[] = []
     const listed = new Set<string>()
     for (const keyset of p.keysets) {
       const row = before.get(keyset.id)
-      const isElsewhere = row !== undefined && text(row, 'mint_url') !== p.mintUrl
-      if (isElsewhere && mints.has(text(row, 'mint_url'))) {
-        foreign.push({ id: keyset.id, reason: `it belongs to ${text(row, 'mint_url')}` })
+      const isElsewhere = row !== undefined && row.mintUrl !== p.mintUrl
+      if (isElsewhere && mints.has(row.mintUrl)) {
+        foreign.push({ id: keyset.id, reason: `it belongs to ${row.mintUrl}` })
         continue
       }
       listed.add(keyset.id)
       if (row !== undefined && !isElsewhere && !keyset.active && !differs(row, keyset)) continue
-      const expiry = keyset.finalExpiry === null ? null : BigInt(keyset.finalExpiry)
-      sql(
-        `INSERT INTO mint_keysets (id, mint_url, active, input_fee_ppk, final_expiry, keys_json, fetched_at) VALUES (?, ?, ?, ?, ?, '{}', ?)
-         ON CONFLICT (id) DO UPDATE SET mint_url = excluded.mint_url, active = excluded.active, input_fee_ppk = excluded.input_fee_ppk,
+      keysets.insert(
+        sql,
+        { ...keyset, mintUrl: p.mintUrl, keys: {}, fetchedAt: p.at },
+        `ON CONFLICT (id) DO UPDATE SET mint_url = excluded.mint_url, active = excluded.active, input_fee_ppk = excluded.input_fee_ppk,
            final_expiry = excluded.final_expiry, fetched_at = excluded.fetched_at`,
-      ).run(keyset.id, p.mintUrl, keyset.active ? 1n : 0n, BigInt(keyset.inputFeePpk), expiry, BigInt(p.at))
+      )
     }
-    const activeBefore = [...before.values()].filter((row) => text(row, 'mint_url') === p.mintUrl && int(row, 'active') === 1)
+    const activeBefore = [...before.values()].filter((row) => row.mintUrl === p.mintUrl && row.active)
     const activeNow = new Set(p.keysets.filter((keyset) => keyset.active).map((keyset) => keyset.id))
-    const gone = activeBefore.map((row) => text(row, 'id')).filter((id) => !activeNow.has(id))
-    for (const id of gone) if (!listed.has(id)) sql('UPDATE mint_keysets SET active = 0 WHERE id = ?').run(id)
+    const gone = activeBefore.map((row) => row.id).filter((id) => !activeNow.has(id))
+    for (const id of gone) if (!listed.has(id)) keysets.patch(sql, { id }, { active: false })
     return { foreign, retired: gone.length > 0 }
   },
 )
 
-function differs(row: Row, keyset: Listed): boolean {
-  return (
-    (int(row, 'active') === 1) !== keyset.active ||
-    int(row, 'input_fee_ppk') !== keyset.inputFeePpk ||
-    intOrNull(row, 'final_expiry') !== keyset.finalExpiry
-  )
-}
+const differs = (row: KeysetInfo, keyset: Listed): boolean =>
+  row.active !== keyset.active || row.inputFeePpk !== keyset.inputFeePpk || row.finalExpiry !== keyset.finalExpiry
 
 /** The keys of a keyset that was listed. */
 export const putKeysetKeys = defineCommand('put_keyset_keys', (sql, p: { id: string; keys: Readonly<Record<string, string>> }) => {
-  sql('UPDATE mint_keysets SET keys_json = ? WHERE id = ?').run(JSON.stringify(p.keys), p.id)
+  keysets.patch(sql, { id: p.id }, { keys: p.keys })
 })
 
 /** What of a mint's list can't be used; written, and true, only when it changes. */
@@ -90,70 +81,36 @@ export const putSetAside = defineCommand('put_set_aside', (sql, p: { mintUrl: st
   return sql('UPDATE mints SET set_aside_json = ? WHERE url = ? AND set_aside_json <> ?').run(value, p.mintUrl, value).changes > 0
 })
 
-const INFO = `id, mint_url, active, input_fee_ppk, final_expiry, keys_json <> '{}' AS has_keys, fetched_at`
-
-export function listKeysets(store: Store, mintUrl: string): KeysetInfo[] {
-  return store.sql(`SELECT ${INFO} FROM mint_keysets WHERE mint_url = ? ORDER BY id`).all(mintUrl).map(decodeInfo)
-}
+export const listKeysets = (store: Store, mintUrl: string): KeysetInfo[] =>
+  infos.all(store.sql, `SELECT ${FIELDS} FROM mint_keysets WHERE mint_url = ? ORDER BY id`, mintUrl)
 
 /** Undefined where the keyset is not listed at this mint; without keys where they were not read yet. */
-export function getKeyset(store: Store, mintUrl: string, id: string): KeysetRow | undefined {
-  const row = store.sql(`SELECT ${INFO}, keys_json FROM mint_keysets WHERE mint_url = ? AND id = ?`).get(mintUrl, id)
-  return row === undefined ? undefined : { ...decodeInfo(row), keys: json(row, 'keys_json') }
-}
+export const getKeyset = (store: Store, mintUrl: string, id: string): KeysetRow | undefined =>
+  withKeys.get(store.sql, `SELECT ${FIELDS}, keys_json FROM mint_keysets WHERE mint_url = ? AND id = ?`, mintUrl, id)
 
 /** The mints that keysets of these ids belong to. */
-export function mintsOfKeysets(store: Store, ids: readonly string[]): string[] {
-  const find = store.sql('SELECT mint_url FROM mint_keysets WHERE id = ?')
-  return [
-    ...new Set(
-      ids.flatMap((id) => {
-        const row = find.get(id)
-        return row === undefined ? [] : [text(row, 'mint_url')]
-      }),
-    ),
-  ]
-}
+export const mintsOfKeysets = (store: Store, ids: readonly string[]): string[] => [
+  ...new Set(ids.flatMap((id) => keysets.get(store.sql, { id })?.mintUrl ?? [])),
+]
 
+const oldOnes = new Selection({
+  ownerPubkey: column.text(),
+  mintUrl: column.text(),
+  keysetId: column.text(),
+  active: column.flag(),
+  finalExpiry: column.orNull(column.int()),
+  coins: column.int(),
+  sats: column.amount(),
+})
 /** Free coins of one wallet in one keyset that signs no more, or soon will not. */
-export interface OldCoins {
-  readonly ownerPubkey: string
-  readonly mintUrl: string
-  readonly keysetId: string
-  readonly active: boolean
-  readonly finalExpiry: number | null
-  readonly coins: number
-  readonly sats: bigint
-}
+export type OldCoins = RowOfTable<typeof oldOnes>
 
 /** @param before unix seconds: keysets that end by then */
-export function oldCoins(store: Store, before: number): OldCoins[] {
-  return store
-    .sql(
-      `SELECT p.owner_pubkey, p.mint_url, p.keyset_id, k.active, k.final_expiry, count(*) AS coins, sum(p.amount_sats) AS sats
-       FROM proofs p JOIN mint_keysets k ON k.id = p.keyset_id
-       WHERE p.state = 'unspent' AND (k.active = 0 OR k.final_expiry <= ?) GROUP BY p.owner_pubkey, p.mint_url, p.keyset_id`,
-    )
-    .all(BigInt(before))
-    .map((row) => ({
-      ownerPubkey: text(row, 'owner_pubkey'),
-      mintUrl: text(row, 'mint_url'),
-      keysetId: text(row, 'keyset_id'),
-      active: int(row, 'active') === 1,
-      finalExpiry: intOrNull(row, 'final_expiry'),
-      coins: int(row, 'coins'),
-      sats: amount(row, 'sats'),
-    }))
-}
-
-function decodeInfo(row: Row): KeysetInfo {
-  return {
-    id: text(row, 'id'),
-    mintUrl: text(row, 'mint_url'),
-    active: int(row, 'active') === 1,
-    inputFeePpk: int(row, 'input_fee_ppk'),
-    finalExpiry: intOrNull(row, 'final_expiry'),
-    hasKeys: int(row, 'has_keys') === 1,
-    fetchedAt: int(row, 'fetched_at'),
-  }
-}
+export const oldCoins = (store: Store, before: number): OldCoins[] =>
+  oldOnes.all(
+    store.sql,
+    `SELECT p.owner_pubkey, p.mint_url, p.keyset_id, k.active, k.final_expiry, count(*) AS coins, sum(p.amount_sats) AS sats
+     FROM proofs p JOIN mint_keysets k ON k.id = p.keyset_id
+     WHERE p.state = 'unspent' AND (k.active = 0 OR k.final_expiry <= ?) GROUP BY p.owner_pubkey, p.mint_url, p.keyset_id`,
+    BigInt(before),
+  )

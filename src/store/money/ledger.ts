@@ -2,9 +2,10 @@
 import { type Account, type AccountClass, type AccountOwner, accountOf, parseAccount } from '../../base/accounts.ts'
 import { type Msats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
-import { defineCommand, type Row } from '../commands.ts'
-import { amount, int, sumIn, text, textOrNull } from '../row.ts'
+import { defineCommand } from '../commands.ts'
+import { amount, sumOf, text, textOrNull, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, Selection, table } from '../table.ts'
 
 /** What caused a movement of value. */
 export interface Cause {
@@ -41,10 +42,7 @@ export const postEntry = defineCommand('post_entry', (sql, entry: Entry): boolea
     total += amountMsats
   }
   if (total !== 0n) throw new PylonError('internal', `The entry ${entry.id} does not balance: its postings sum to ${total} msats.`)
-  const inserted = sql(
-    'INSERT INTO ledger_entries (id, cause_type, cause_id, memo, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING',
-  ).run(entry.id, entry.cause.type, entry.cause.id, entry.memo ?? null, BigInt(entry.at))
-  if (inserted.changes === 0) return false
+  if (!entries.insert(sql, entry, 'ON CONFLICT (id) DO NOTHING')) return false
   for (const [account, amountMsats] of sums) {
     if (amountMsats === 0n) continue
     sql('INSERT INTO postings (entry_id, account, amount_msats) VALUES (?, ?, ?)').run(entry.id, account, amountMsats)
@@ -60,7 +58,7 @@ export const postEntry = defineCommand('post_entry', (sql, entry: Entry): boolea
 
 /** The sum of an account's postings, in millisats, with its sign. */
 export function accountBalance(store: Store, account: Account): bigint {
-  return sumIn(store.sql('SELECT amount_msats FROM account_balances WHERE account = ?').get(account), 'amount_msats')
+  return sumOf(store.sql, 'SELECT amount_msats FROM account_balances WHERE account = ?', account)
 }
 
 /** What stands on an owner's accounts of one class, msats by the account's detail; accounts that are back at zero are left out. */
@@ -82,29 +80,28 @@ export function heldByMint(store: Store): Map<string, bigint> {
 /** Where what was paid for a job or a lease lies until it is income or goes back: the account is named after its cause. */
 export const depositOf = (cause: Cause): Account => accountOf('node', 'deposit', `${cause.type}:${cause.id}`)
 
+const deposits = new Selection({ paidMsats: column.amount<Msats>(), heldMsats: column.amount<Msats>() })
+
 /** What was paid for a job or lease in all, and what of it lies on its deposit still: neither income nor given back. */
-export interface Deposit {
-  readonly paidMsats: Msats
-  readonly heldMsats: Msats
-}
+export type Deposit = RowOfTable<typeof deposits>
 
 export function depositNow(store: Store, cause: Cause): Deposit {
-  const row = store
-    .sql(
-      `SELECT coalesce(-sum(min(p.amount_msats, 0)), 0) AS paid, coalesce(-sum(p.amount_msats), 0) AS held
-       FROM ledger_entries e JOIN postings p ON p.entry_id = e.id WHERE e.cause_type = ? AND e.cause_id = ? AND p.account = ?`,
-    )
-    .get(cause.type, cause.id, depositOf(cause))
-  return row === undefined
-    ? { paidMsats: msats(0), heldMsats: msats(0) }
-    : { paidMsats: amount(row, 'paid'), heldMsats: amount(row, 'held') }
+  const found = deposits.get(
+    store.sql,
+    `SELECT coalesce(-sum(min(p.amount_msats, 0)), 0) AS paid_msats, coalesce(-sum(p.amount_msats), 0) AS held_msats
+     FROM ledger_entries e JOIN postings p ON p.entry_id = e.id WHERE e.cause_type = ? AND e.cause_id = ? AND p.account = ?`,
+    cause.type,
+    cause.id,
+    depositOf(cause),
+  )
+  return found ?? { paidMsats: msats(0), heldMsats: msats(0) }
 }
 
 /** What the node holds for jobs or leases that are not settled, msats by their ids. */
 export function depositsFor(store: Store, type: Cause['type']): Map<string, bigint> {
   const prefix = `${type}:`
-  const deposits = [...balancesOf(store, 'node', 'deposit')].filter(([detail]) => detail.startsWith(prefix))
-  return new Map(deposits.map(([detail, amountMsats]) => [detail.slice(prefix.length), amountMsats]))
+  const those = [...balancesOf(store, 'node', 'deposit')].filter(([detail]) => detail.startsWith(prefix))
+  return new Map(those.map(([detail, amountMsats]) => [detail.slice(prefix.length), amountMsats]))
 }
 
 /** What an owner holds for customers whose jobs and leases are not settled, msats by mint: it becomes income, or goes back. */
@@ -121,51 +118,38 @@ export function depositsByMint(store: Store, owner: AccountOwner): Map<string, b
 
 /** The mint at which a payment for this job or lease came in. */
 export function mintOfCause(store: Store, owner: AccountOwner, cause: { readonly type: string; readonly id: string }): string | undefined {
-  const row = store
-    .sql(
-      `SELECT p.detail AS mint_url FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
-       WHERE e.cause_type = @type AND e.cause_id = @id AND p.amount_msats > 0 AND p.owner = @owner AND p.class = 'wallet'
-       ORDER BY e.created_at, e.id LIMIT 1`,
-    )
-    .get({ owner, type: cause.type, id: cause.id })
-  return row === undefined ? undefined : text(row, 'mint_url')
+  return textsOf(
+    store.sql,
+    `SELECT p.detail AS mint_url FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
+     WHERE e.cause_type = @type AND e.cause_id = @id AND p.amount_msats > 0 AND p.owner = @owner AND p.class = 'wallet'
+     ORDER BY e.created_at, e.id LIMIT 1`,
+    { owner, type: cause.type, id: cause.id },
+  )[0]
 }
 
-export interface HistoryRow {
-  readonly id: string
-  readonly cause: Cause
-  readonly memo: string | null
-  readonly at: number
-  /** Only postings of the owner that was asked for. */
-  readonly postings: readonly Posting[]
-}
+const entries = table('ledger_entries', {
+  id: column.text(),
+  cause: column.group({ type: column.text<Cause['type']>('cause_type'), id: column.text('cause_id') }),
+  memo: column.orNull(column.text()),
+  at: column.int('created_at'),
+})
+/** What was stored was checked when it was posted. */
+const postings = new Selection({ account: column.text<Account>(), amountMsats: column.amount() })
+
+/** With those postings alone that are of the owner who was asked for. */
+export type HistoryRow = RowOfTable<typeof entries> & { readonly postings: readonly Posting[] }
 
 /** The newest entries that touch an owner's accounts, newest first. */
-export function ledgerHistory(store: Store, options: { owner?: string; limit: number; sinceMs?: number }): HistoryRow[] {
-  const entries = store
-    .sql(
-      `SELECT * FROM ledger_entries e WHERE created_at >= @since
-         AND (@owner IS NULL OR EXISTS (SELECT 1 FROM postings p WHERE p.entry_id = e.id AND p.owner = @owner))
-       ORDER BY created_at DESC, rowid DESC LIMIT @limit`,
-    )
-    .all({ owner: options.owner ?? null, since: BigInt(options.sinceMs ?? 0), limit: BigInt(options.limit) })
-  return entries.map((row) => ({
-    id: text(row, 'id'),
-    cause: { type: text(row, 'cause_type') as Cause['type'], id: text(row, 'cause_id') },
-    memo: textOrNull(row, 'memo'),
-    at: int(row, 'created_at'),
-    postings: store
-      .sql('SELECT account, amount_msats FROM postings WHERE entry_id = @id AND (@owner IS NULL OR owner = @owner) ORDER BY account')
-      .all({ id: text(row, 'id'), owner: options.owner ?? null })
-      .map(decodePosting),
-  }))
-}
-
-/** Of a stored row, which was checked when it was posted. */
-const accountIn = (row: Row): Account => text(row, 'account') as Account
-
-function decodePosting(row: Row): Posting {
-  return { account: accountIn(row), amountMsats: amount(row, 'amount_msats') }
+export function ledgerHistory({ sql }: Store, options: { owner?: string; limit: number; sinceMs?: number }): HistoryRow[] {
+  const owner = options.owner ?? null
+  const found = entries.all(
+    sql,
+    `e WHERE created_at >= @since AND (@owner IS NULL OR EXISTS (SELECT 1 FROM postings p WHERE p.entry_id = e.id AND p.owner = @owner))
+     ORDER BY created_at DESC, rowid DESC LIMIT @limit`,
+    { owner, since: BigInt(options.sinceMs ?? 0), limit: BigInt(options.limit) },
+  )
+  const ofEntry = 'SELECT account, amount_msats FROM postings WHERE entry_id = @id AND (@owner IS NULL OR owner = @owner) ORDER BY account'
+  return found.map((entry) => ({ ...entry, postings: postings.all(sql, ofEntry, { id: entry.id, owner }) }))
 }
 
 export interface LedgerAudit {

@@ -1,7 +1,7 @@
 /** A mint that is reached at another address: the same mint, so everything that names it gets the new name. */
 import { type AccountOwner, accountOf } from '../../base/accounts.ts'
 import { defineCommand, type Sql } from '../commands.ts'
-import { text } from '../row.ts'
+import { text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** Every table that names a mint by its address, but the list itself. */
@@ -66,8 +66,9 @@ export function formerMints(store: Store): Move[] {
 
 /** The keysets of a mint that coins of ours are of, also of those that we gave away and may take back. */
 export function keysetsWithCoins(store: Store, mintUrl: string): string[] {
-  return store
-    .sql(`SELECT DISTINCT keyset_id FROM proofs WHERE mint_url = ? AND state IN ('unspent', 'reserved', 'sent')`)
-    .all(mintUrl)
-    .map((row) => text(row, 'keyset_id'))
+  return textsOf(
+    store.sql,
+    `SELECT DISTINCT keyset_id FROM proofs WHERE mint_url = ? AND state IN ('unspent', 'reserved', 'sent')`,
+    mintUrl,
+  )
 }

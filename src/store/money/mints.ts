@@ -1,7 +1,7 @@
 /** Mints: the allowlist with caps and health, and the counters of deterministic secrets. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand } from '../commands.ts'
-import { amount, countIn, int, text } from '../row.ts'
+import { amount, countOf, int, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 import type { SetAside } from './keysets.ts'
@@ -81,10 +81,7 @@ export const raiseCounter = defineCommand('raise_counter', (sql, p: { ownerPubke
 
 /** The first counter that was never taken. */
 export function nextCounter(store: Store, p: { ownerPubkey: string; keysetId: string }): number {
-  return countIn(
-    store.sql('SELECT next FROM wallet_counters WHERE owner_pubkey = ? AND keyset_id = ?').get(p.ownerPubkey, p.keysetId),
-    'next',
-  )
+  return countOf(store.sql, 'SELECT next FROM wallet_counters WHERE owner_pubkey = ? AND keyset_id = ?', p.ownerPubkey, p.keysetId)
 }
 
 export const putWalletOwner = defineCommand('put_wallet_owner', (sql, p: { pubkey: string; kind: string; accountOwner: string }) => {

@@ -2,7 +2,7 @@
 import { PylonError } from '../../base/errors.ts'
 import { canStep, OPERATION_STEPS, type OperationState } from '../../base/states.ts'
 import { defineCommand, type Sql } from '../commands.ts'
-import { intOrNull, sumIn, text } from '../row.ts'
+import { intOrNull, isThere, sumOf, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Steps, Table } from '../table.ts'
 import { causeOfRow, walletOwner } from './fields.ts'
@@ -147,10 +147,11 @@ export const operationByKey = (store: Store, idempotencyKey: string): OperationR
 
 /** Whether a wallet of this home paid, or is paying, the invoice of this hash; asked only of payments made since `since`. */
 export function paidByUs(store: Store, paymentHash: string, since: number): boolean {
-  return (
-    store
-      .sql("SELECT 1 FROM operations WHERE payment_hash IS NOT NULL AND payment_hash = ? AND state <> 'failed' AND created_at >= ? LIMIT 1")
-      .get(paymentHash, BigInt(since)) !== undefined
+  return isThere(
+    store.sql,
+    "SELECT 1 FROM operations WHERE payment_hash IS NOT NULL AND payment_hash = ? AND state <> 'failed' AND created_at >= ? LIMIT 1",
+    paymentHash,
+    BigInt(since),
   )
 }
 
@@ -186,29 +187,20 @@ export const dueTokens = (store: Store, now: number): OperationRow[] =>
 
 /** What moving coins out of old keysets cost this wallet at a mint since a time, in sats. */
 export function movingFees(store: Store, move: { prefix: string; ownerPubkey: string; mintUrl: string; since: number }): bigint {
-  return sumIn(
-    store
-      .sql(
-        `SELECT coalesce(sum(held_sats - amount_sats), 0) AS total FROM operations
+  return sumOf(
+    store.sql,
+    `SELECT coalesce(sum(held_sats - amount_sats), 0) AS total FROM operations
        WHERE idempotency_key >= @prefix AND idempotency_key < @prefix || char(1114111) AND owner_pubkey = @ownerPubkey AND mint_url = @mintUrl
          AND state <> 'failed' AND created_at >= @since`,
-      )
-      .get({ ...move, since: BigInt(move.since) }),
-    'total',
+    { ...move, since: BigInt(move.since) },
   )
 }
 
-/** Sats that unfinished operations of this wallet hold. */
-export function atRiskSats(store: Store, ownerPubkey: string): bigint {
-  return sumIn(
-    store
-      .sql(
-        `SELECT coalesce(sum(held_sats), 0) AS total FROM operations WHERE owner_pubkey = ? AND state IN ('prepared', 'submitted', 'unknown')`,
-      )
-      .get(ownerPubkey),
-    'total',
-  )
-}
+/** Sats that unfinished operations hold: of one wallet, or of all. */
+export const atRiskSats = (store: Store, ownerPubkey?: string): bigint =>
+  sumOf(store.sql, `SELECT coalesce(sum(held_sats), 0) FROM operations WHERE ${IS_OPEN} AND (@owner IS NULL OR owner_pubkey = @owner)`, {
+    owner: ownerPubkey ?? null,
+  })
 
 /** When the next operation, token, quote or event wants attention. */
 export function nextWalletDue(store: Store): number | undefined {

@@ -1,7 +1,7 @@
 /** Proofs: the ecash of every wallet of this home, each known by its Y and its secret once and for ever. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand } from '../commands.ts'
-import { intOrNull, sumIn } from '../row.ts'
+import { intOrNull, sumOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Table } from '../table.ts'
 
@@ -74,12 +74,10 @@ export function oldestUnspentAt(store: Store, owner: { pubkey: string; mintUrl: 
 
 /** Sats in proofs of one wallet at one mint that are ours in the ledger. */
 export function heldSats(store: Store, pubkey: string, mintUrl: string): bigint {
-  return sumIn(
-    store
-      .sql(
-        `SELECT coalesce(sum(amount_sats), 0) AS total FROM proofs WHERE owner_pubkey = ? AND mint_url = ? AND state IN ('unspent', 'reserved')`,
-      )
-      .get(pubkey, mintUrl),
-    'total',
+  return sumOf(
+    store.sql,
+    `SELECT coalesce(sum(amount_sats), 0) AS total FROM proofs WHERE owner_pubkey = ? AND mint_url = ? AND state IN ('unspent', 'reserved')`,
+    pubkey,
+    mintUrl,
   )
 }

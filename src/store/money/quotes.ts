@@ -3,7 +3,7 @@ import type { Account } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand } from '../commands.ts'
 import { mintKey } from '../keys.ts'
-import { countIn, intOrNull, sumIn, textOrNull } from '../row.ts'
+import { countOf, intOrNull, sumOf, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 import { causeOfRow, walletOwner } from './fields.ts'
@@ -110,19 +110,16 @@ export function listQuotes(store: Store, { ownerPubkey, states, limit }: QuoteFi
 
 /** Sats that were paid for quotes which their mints have not issued: of one wallet, or of all. */
 export function paidUnissuedSats(store: Store, ownerPubkey?: string): bigint {
-  return sumIn(
-    store
-      .sql(
-        `SELECT coalesce(sum(amount_sats), 0) AS total FROM mint_quotes WHERE state = 'paid' AND (@owner IS NULL OR owner_pubkey = @owner)`,
-      )
-      .get({ owner: ownerPubkey ?? null }),
-    'total',
+  return sumOf(
+    store.sql,
+    `SELECT coalesce(sum(amount_sats), 0) AS total FROM mint_quotes WHERE state = 'paid' AND (@owner IS NULL OR owner_pubkey = @owner)`,
+    { owner: ownerPubkey ?? null },
   )
 }
 
 /** How many invoices of strangers are in that state. */
 export function countStrangersQuotes(store: Store, state: 'unpaid' | 'expired'): number {
-  return countIn(store.sql('SELECT count(*) AS n FROM mint_quotes WHERE of_stranger = 1 AND state = ?').get(state), 'n')
+  return countOf(store.sql, 'SELECT count(*) AS n FROM mint_quotes WHERE of_stranger = 1 AND state = ?', state)
 }
 
 /** Quotes that somebody may still pay in time, those of strangers last. */

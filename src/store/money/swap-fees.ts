@@ -1,32 +1,27 @@
 /** What it cost beside the thing itself: fees of the operation, and of the swaps of own coins that were made for it. */
 import type { AccountOwner } from '../../base/accounts.ts'
 import { breakKey, gatherKeys, operationDone } from '../keys.ts'
-import { sumIn } from '../row.ts'
+import { sumOf } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** Millisats in fees of swaps that broke or gathered coins for the operation under this key. */
 export function swapFeesOf(store: Store, owner: AccountOwner, key: string): bigint {
-  return sumIn(
-    store
-      .sql(
-        `SELECT coalesce(sum(p.amount_msats), 0) AS total FROM operations o JOIN postings p ON p.entry_id = ${operationDone.sql('o.id')}
+  return sumOf(
+    store.sql,
+    `SELECT coalesce(sum(p.amount_msats), 0) AS total FROM operations o JOIN postings p ON p.entry_id = ${operationDone.sql('o.id')}
        WHERE p.owner = @owner AND p.class = 'expense' AND p.detail = 'fee'
          AND (o.idempotency_key = @breaking OR (o.idempotency_key > @from AND o.idempotency_key < @to))`,
-      )
-      .get({ owner, breaking: breakKey.of(key), ...gatherKeys(key) }),
-    'total',
+    { owner, breaking: breakKey.of(key), ...gatherKeys(key) },
   )
 }
 
 /** Millisats in fees, of whichever wallet of this home, that one cause brought about. */
 export function feesOfCause(store: Store, cause: { readonly type: string; readonly id: string }): bigint {
-  return sumIn(
-    store
-      .sql(
-        `SELECT coalesce(sum(p.amount_msats), 0) AS total FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
+  return sumOf(
+    store.sql,
+    `SELECT coalesce(sum(p.amount_msats), 0) AS total FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
        WHERE e.cause_type = ? AND e.cause_id = ? AND p.class = 'expense' AND p.detail = 'fee'`,
-      )
-      .get(cause.type, cause.id),
-    'total',
+    cause.type,
+    cause.id,
   )
 }

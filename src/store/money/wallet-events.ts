@@ -1,6 +1,6 @@
 /** What the wallet has to tell the other parts: written with the money itself, deleted once heard. */
 import { defineCommand } from '../commands.ts'
-import { text } from '../row.ts'
+import { textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 
@@ -32,10 +32,7 @@ export const deferWalletEvent = defineCommand(
 
 /** The causes of events whose time has come. */
 export function causesOfDueEvents(store: Store, now: number): string[] {
-  return store
-    .sql('SELECT DISTINCT cause_type FROM wallet_events WHERE next_try_at <= ?')
-    .all(BigInt(now))
-    .map((row) => text(row, 'cause_type'))
+  return textsOf(store.sql, 'SELECT DISTINCT cause_type FROM wallet_events WHERE next_try_at <= ?', BigInt(now))
 }
 
 /** Of one cause, oldest first. */

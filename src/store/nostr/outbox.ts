@@ -1,7 +1,8 @@
 /** What is to be published: a message once, a delivery for each of its relays. */
-import { defineCommand, type Row, type Sql } from '../commands.ts'
-import { countIn, int, json, text, textOrNull } from '../row.ts'
+import { defineCommand, type Sql } from '../commands.ts'
+import { countOf, int, isThere, text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
+import { column, type RowOfTable, Selection, table } from '../table.ts'
 
 /** An event as the outbox keeps it: with `sig` when it was signed by a key that is not ours to sign with again. */
 export interface StoredEvent {
@@ -25,6 +26,16 @@ export interface NewOutboxMessage {
   readonly seal?: StoredEvent
 }
 
+const messages = table('outbox_messages', {
+  key: column.text(),
+  eventId: column.text(),
+  kind: column.int(),
+  event: column.json<StoredEvent>(),
+  seal: column.orNull(column.json<StoredEvent>()),
+  notAfter: column.int(),
+  createdAt: column.int(),
+})
+
 export type DeliveryState = 'pending' | 'accepted' | 'rejected' | 'expired' | 'superseded'
 
 const isReplaced = (kind: number): boolean =>
@@ -38,20 +49,11 @@ export const enqueueEvent = defineCommand('enqueue_event', enqueueWith, (p: NewO
 
 /** `enqueueEvent` for use inside another command's handler. */
 export function enqueueWith(sql: Sql, p: NewOutboxMessage): boolean {
-  const { key, event, relays, notAfter, at, seal } = p
-  const inserted = sql(
-    'INSERT INTO outbox_messages (key, event_id, kind, event, seal, not_after, created_at) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, event_id) DO NOTHING',
-  ).run(
-    key,
-    event.id,
-    BigInt(event.kind),
-    JSON.stringify(event),
-    seal === undefined ? null : JSON.stringify(seal),
-    BigInt(Math.floor(notAfter)),
-    BigInt(at),
-  )
-  if (inserted.changes === 0) return false
-  const id = BigInt(inserted.lastInsertRowid)
+  const { relays, at, ...message } = p
+  const { key, event } = message
+  const row = { ...message, eventId: event.id, kind: event.kind, createdAt: at }
+  if (!messages.insert(sql, row, 'ON CONFLICT (key, event_id) DO NOTHING')) return false
+  const id = BigInt(countOf(sql, 'SELECT last_insert_rowid()'))
   if (isReplaced(event.kind)) supersedeOlder(sql, key, id)
   const deliver = sql('INSERT INTO outbox_deliveries (message_id, relay) VALUES (?, ?) ON CONFLICT DO NOTHING')
   for (const relay of relays) deliver.run(id, relay)
@@ -65,57 +67,54 @@ function supersedeOlder(sql: Sql, key: string, id: bigint): void {
   ).run(key, id)
 }
 
+const pendings = new Selection({
+  id: column.int(),
+  key: column.text(),
+  event: column.json<StoredEvent>(),
+  seal: column.orNull(column.json<StoredEvent>()),
+  notAfter: column.int(),
+  delivery: column.group({ relay: column.text(), attempts: column.int(), nextAt: column.int() }),
+})
+type Pending = RowOfTable<typeof pendings>
+
 /** A message with those of its relays that are still to be reached. */
-export interface PendingMessage {
-  readonly id: number
-  readonly key: string
-  readonly event: StoredEvent
-  readonly seal: StoredEvent | undefined
-  readonly notAfter: number
-  readonly deliveries: readonly { readonly relay: string; readonly attempts: number; readonly nextAt: number }[]
-}
+export type PendingMessage = Omit<Pending, 'delivery'> & { readonly deliveries: readonly Pending['delivery'][] }
 
 const PENDING_COLUMNS = 'm.id, m.key, m.event, m.seal, m.not_after, d.relay, d.attempts, d.next_at'
 
 /** Messages after `afterId` with pending deliveries, oldest first, of at most `limit` deliveries. */
 export function pendingAfter(store: Store, afterId: number, limit: number): PendingMessage[] {
-  const rows = store
-    .sql(
-      `SELECT ${PENDING_COLUMNS} FROM outbox_messages m JOIN outbox_deliveries d ON d.message_id = m.id
-         WHERE m.id > ? AND d.state = 'pending' ORDER BY m.id LIMIT ?`,
-    )
-    .all(BigInt(afterId), BigInt(limit))
-  const messages = groupPending(rows)
+  const rows = pendings.all(
+    store.sql,
+    `SELECT ${PENDING_COLUMNS} FROM outbox_messages m JOIN outbox_deliveries d ON d.message_id = m.id
+     WHERE m.id > ? AND d.state = 'pending' ORDER BY m.id LIMIT ?`,
+    BigInt(afterId),
+    BigInt(limit),
+  )
+  const found = groupPending(rows)
   // The limit may have cut the last message's relays: leave it to the next call.
-  if (rows.length === limit && messages.length > 1) messages.pop()
-  return messages
+  return rows.length === limit && found.length > 1 ? found.slice(0, -1) : found
 }
 
 /** Messages after `afterId` that wait for one relay. */
-export function pendingFor(store: Store, relay: string, afterId: number, limit: number): PendingMessage[] {
-  return groupPending(
-    store
-      .sql(
-        `SELECT ${PENDING_COLUMNS} FROM outbox_deliveries d JOIN outbox_messages m ON m.id = d.message_id
-         WHERE d.relay = ? AND d.state = 'pending' AND d.message_id > ? ORDER BY d.message_id LIMIT ?`,
-      )
-      .all(relay, BigInt(afterId), BigInt(limit)),
+export const pendingFor = (store: Store, relay: string, afterId: number, limit: number): PendingMessage[] =>
+  groupPending(
+    pendings.all(
+      store.sql,
+      `SELECT ${PENDING_COLUMNS} FROM outbox_deliveries d JOIN outbox_messages m ON m.id = d.message_id
+       WHERE d.relay = ? AND d.state = 'pending' AND d.message_id > ? ORDER BY d.message_id LIMIT ?`,
+      relay,
+      BigInt(afterId),
+      BigInt(limit),
+    ),
   )
-}
 
-function groupPending(rows: readonly Row[]): PendingMessage[] {
-  const messages: (Omit<PendingMessage, 'deliveries'> & { deliveries: PendingMessage['deliveries'][number][] })[] = []
-  for (const row of rows) {
-    const id = int(row, 'id')
-    let message = messages.at(-1)
-    if (message === undefined || message.id !== id) {
-      const seal = row['seal'] === null ? undefined : json<StoredEvent>(row, 'seal')
-      message = { id, key: text(row, 'key'), event: json<StoredEvent>(row, 'event'), seal, notAfter: int(row, 'not_after'), deliveries: [] }
-      messages.push(message)
-    }
-    message.deliveries.push({ relay: text(row, 'relay'), attempts: int(row, 'attempts'), nextAt: int(row, 'next_at') })
-  }
-  return messages
+function groupPending(rows: readonly Pending[]): PendingMessage[] {
+  return [...Map.groupBy(rows, ({ id }) => id).values()].flatMap(([first, ...more]) => {
+    if (first === undefined) return []
+    const { delivery, ...message } = first
+    return { ...message, deliveries: [delivery, ...more.map((row) => row.delivery)] }
+  })
 }
 
 export interface DeliveryOutcome {
@@ -186,42 +185,35 @@ function giveUp(sql: Sql, ids: readonly number[], at: number): GivenUp[] {
 }
 
 function countRefusal(sql: Sql, p: { relay: string; reason: string; words: string; at: number }): void {
-  sql(
-    `INSERT INTO outbox_refusals (relay, reason, events, first_at, last_at, words) VALUES (@relay, @reason, 1, @at, @at, @words)
-       ON CONFLICT (relay, reason) DO UPDATE SET events = events + 1, last_at = excluded.last_at, words = excluded.words`,
-  ).run({ relay: p.relay, reason: p.reason, at: BigInt(p.at), words: p.words.slice(0, 300) })
+  const { relay, reason, at } = p
+  refusals.insert(
+    sql,
+    { relay, reason, events: 1, firstAt: at, lastAt: at, words: p.words.slice(0, 300) },
+    'ON CONFLICT (relay, reason) DO UPDATE SET events = events + 1, last_at = excluded.last_at, words = excluded.words',
+  )
 }
 
-export interface Refusals {
-  readonly relay: string
-  readonly reason: string
-  readonly events: number
-  readonly firstAt: number
-  readonly lastAt: number
+const refusals = table('outbox_refusals', {
+  relay: column.text(),
+  reason: column.text(),
+  events: column.int(),
+  firstAt: column.int(),
+  lastAt: column.int(),
   /** What the relay said last. */
-  readonly words: string
-}
+  words: column.text(),
+})
+export type Refusals = RowOfTable<typeof refusals>
 
 /** What relays refused, by relay and reason, the newest first. */
-export function listRefusals(store: Store, limit: number): Refusals[] {
-  return store
-    .sql('SELECT * FROM outbox_refusals ORDER BY last_at DESC, relay, reason LIMIT ?')
-    .all(BigInt(limit))
-    .map((row) => ({
-      relay: text(row, 'relay'),
-      reason: text(row, 'reason'),
-      events: int(row, 'events'),
-      firstAt: int(row, 'first_at'),
-      lastAt: int(row, 'last_at'),
-      words: text(row, 'words'),
-    }))
-}
+export const listRefusals = (store: Store, limit: number): Refusals[] =>
+  refusals.all(store.sql, 'ORDER BY last_at DESC, relay, reason LIMIT ?', BigInt(limit))
 
 /** Messages given up since a time (ms), but for those that only count while somebody listens. */
 export function countGivenUp(store: Store, since: number): number {
-  return countIn(
-    store.sql('SELECT count(*) AS n FROM outbox_messages WHERE given_up_at > ? AND (kind < 20000 OR kind >= 30000)').get(BigInt(since)),
-    'n',
+  return countOf(
+    store.sql,
+    'SELECT count(*) AS n FROM outbox_messages WHERE given_up_at > ? AND (kind < 20000 OR kind >= 30000)',
+    BigInt(since),
   )
 }
 
@@ -242,47 +234,44 @@ export const markNotified = defineCommand('mark_notified', (sql, p: { messageIds
   for (const id of p.messageIds) statement.run(BigInt(id))
 })
 
-/** What a message ended as, for whoever put it out. */
-export interface Ended {
-  readonly id: number
-  readonly key: string
-  readonly eventId: string
+const ended = new Selection({
+  id: column.int(),
+  key: column.text(),
+  eventId: column.text(),
   /** Of what was given up: what the relays said. */
-  readonly why: string | null
-}
+  why: column.orNull(column.text('given_up_why')),
+})
+/** What a message ended as, for whoever put it out. */
+export type Ended = RowOfTable<typeof ended>
 
 /** Messages whose key begins so, that were accepted (or given up) and of which nobody was told. */
-export function unnotified(store: Store, outcome: 'accepted' | 'given_up', keyPrefix: string, limit: number): Ended[] {
-  return store
-    .sql(
-      `SELECT id, key, event_id, given_up_why FROM outbox_messages
-       WHERE notified = 0 AND ${outcome}_at IS NOT NULL AND key >= ? AND key < ? ORDER BY key LIMIT ?`,
-    )
-    .all(keyPrefix, `${keyPrefix}\u{10ffff}`, BigInt(limit))
-    .map((row) => ({ id: int(row, 'id'), key: text(row, 'key'), eventId: text(row, 'event_id'), why: textOrNull(row, 'given_up_why') }))
-}
+export const unnotified = (store: Store, outcome: 'accepted' | 'given_up', keyPrefix: string, limit: number): Ended[] =>
+  ended.all(
+    store.sql,
+    `SELECT id, key, event_id, given_up_why FROM outbox_messages
+     WHERE notified = 0 AND ${outcome}_at IS NOT NULL AND key >= ? AND key < ? ORDER BY key LIMIT ?`,
+    keyPrefix,
+    `${keyPrefix}\u{10ffff}`,
+    BigInt(limit),
+  )
 
 /** What the relays said of the newest message of a key, when it was refused and none of them will take it. */
-export function whyRefused(store: Store, key: string): string | undefined {
-  const row = store
-    .sql(
-      `SELECT given_up_why FROM outbox_messages m WHERE key = ? AND given_up_at IS NOT NULL
-         AND EXISTS (SELECT 1 FROM outbox_deliveries d WHERE d.message_id = m.id AND d.state = 'rejected') ORDER BY id DESC LIMIT 1`,
-    )
-    .get(key)
-  return row === undefined ? undefined : text(row, 'given_up_why')
-}
+export const whyRefused = (store: Store, key: string): string | undefined =>
+  textsOf(
+    store.sql,
+    `SELECT given_up_why FROM outbox_messages m WHERE key = ? AND given_up_at IS NOT NULL
+       AND EXISTS (SELECT 1 FROM outbox_deliveries d WHERE d.message_id = m.id AND d.state = 'rejected') ORDER BY id DESC LIMIT 1`,
+    key,
+  )[0]
 
 /** Whether some relay took a message of this key. */
 export function wasTaken(store: Store, key: string): boolean {
-  return store.sql('SELECT 1 FROM outbox_messages WHERE key = ? AND accepted_at IS NOT NULL LIMIT 1').get(key) !== undefined
+  return isThere(store.sql, 'SELECT 1 FROM outbox_messages WHERE key = ? AND accepted_at IS NOT NULL LIMIT 1', key)
 }
 
 /** The newest event of a key. */
-export function outboxEvent(store: Store, key: string): StoredEvent | undefined {
-  const row = store.sql('SELECT event FROM outbox_messages WHERE key = ? ORDER BY id DESC LIMIT 1').get(key)
-  return row === undefined ? undefined : json<StoredEvent>(row, 'event')
-}
+export const outboxEvent = (store: Store, key: string): StoredEvent | undefined =>
+  messages.all(store.sql, 'WHERE key = ? ORDER BY id DESC LIMIT 1', key)[0]?.event
 
 /** Deliveries that nobody wants any more: their message's not_after has passed. Returns the messages that are given up by that. */
 export const expireDeliveries = defineCommand('expire_deliveries', (sql, p: { now: number }): GivenUp[] => {
@@ -310,5 +299,5 @@ export function outboxDepths(store: Store): Map<string, number> {
 
 /** The id of the newest message; 0 when there is none. */
 export function lastMessageId(store: Store): number {
-  return countIn(store.sql('SELECT COALESCE(MAX(id), 0) AS id FROM outbox_messages').get(), 'id')
+  return countOf(store.sql, 'SELECT COALESCE(MAX(id), 0) AS id FROM outbox_messages')
 }

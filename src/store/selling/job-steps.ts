@@ -3,9 +3,8 @@ import type { Msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { JOB_STEPS, type JobState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
-import { countIn } from '../row.ts'
 import type { Store } from '../store.ts'
-import { Steps } from '../table.ts'
+import { Steps, type StepTaken } from '../table.ts'
 import { type JobRow, jobs } from './jobs.ts'
 
 /** What is known of a job when it is claimed. */
@@ -70,6 +69,7 @@ export const patchJob = defineCommand('patch_job', (sql, p: { id: string; status
 })
 
 /** How often a job has begun to be refunded. */
-export function countJobRefunds(store: Store, id: string): number {
-  return countIn(store.sql(`SELECT count(*) AS total FROM job_transitions WHERE job_id = ? AND to_state = 'refunding'`).get(id), 'total')
-}
+export const countJobRefunds = (store: Store, id: string): number => steps.count(store.sql, id, 'refunding')
+
+/** In the order they were taken. */
+export const transitionsOf = (store: Store, id: string): StepTaken<JobState>[] => steps.newest(store.sql, id).reverse()

@@ -3,7 +3,7 @@ import type { Msats } from '../../base/amounts.ts'
 import { JOB_STEPS, type JobState, statesOf } from '../../base/states.ts'
 import { defineCommand } from '../commands.ts'
 import { jobInvoiceKey, jobResultMessage } from '../keys.ts'
-import { countIn, int, text, textOrNull } from '../row.ts'
+import { countOf, int, isThere, text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 import { forgetJobs, wasForgotten } from './unpaid-jobs.ts'
@@ -46,13 +46,6 @@ export const jobs = table('jobs', {
   updatedAt: column.int(),
 })
 export type JobRow = RowOfTable<typeof jobs>
-
-export interface JobTransitionRow {
-  readonly from: JobState | null
-  readonly to: JobState
-  readonly reason: string
-  readonly at: number
-}
 
 const MAX_CANCELLATIONS = 10_000n
 const MAX_CANCELLATIONS_OF_KEY = 200n
@@ -100,7 +93,7 @@ export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; 
 })
 
 export function hasJob(store: Store, id: string): boolean {
-  return store.sql('SELECT 1 FROM jobs WHERE id = ?').get(id) !== undefined
+  return isThere(store.sql, 'SELECT 1 FROM jobs WHERE id = ?', id)
 }
 
 /** Whether a request became a job here once, also one that is forgotten. */
@@ -112,10 +105,7 @@ export const getJob = (store: Store, id: string): JobRow | undefined => jobs.get
 
 /** The ids that begin with these hex digits, at most two: enough to tell a unique one. */
 export function jobIdsWithPrefix(store: Store, prefix: string): string[] {
-  return store
-    .sql('SELECT id FROM jobs WHERE id >= @prefix AND id < @prefix || char(1114111) LIMIT 2')
-    .all({ prefix })
-    .map((row) => text(row, 'id'))
+  return textsOf(store.sql, 'SELECT id FROM jobs WHERE id >= @prefix AND id < @prefix || char(1114111) LIMIT 2', { prefix })
 }
 
 /** Newest first. `before` is the created_at (ms) to page on from, exclusive. */
@@ -130,18 +120,6 @@ export function listJobs(store: Store, options: { states?: readonly JobState[]; 
 /** Oldest first, so that work goes on in the order it came. */
 export const jobsInState = (store: Store, state: JobState): JobRow[] =>
   jobs.all(store.sql, 'WHERE status = ? ORDER BY created_at, rowid LIMIT 100000', state)
-
-export function transitionsOf(store: Store, id: string): JobTransitionRow[] {
-  return store
-    .sql('SELECT * FROM job_transitions WHERE job_id = ? ORDER BY id')
-    .all(id)
-    .map((row) => ({
-      from: textOrNull(row, 'from_state') as JobState | null,
-      to: text(row, 'to_state') as JobState,
-      reason: text(row, 'reason'),
-      at: int(row, 'at'),
-    }))
-}
 
 /** Jobs by state; states without jobs are absent. */
 export function countJobs(store: Store): Partial<Record<JobState, number>> {
@@ -162,45 +140,46 @@ export function openJobs(store: Store, states: readonly JobState[]): { id: strin
 
 /** Free jobs of a customer that were not refused, since a time. */
 export function countFreeJobsSince(store: Store, customerPubkey: string, since: number): number {
-  return countIn(
-    store
-      .sql(`SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND created_at >= ? AND price_msats = 0 AND status <> 'refused'`)
-      .get(customerPubkey, BigInt(since)),
-    'n',
+  return countOf(
+    store.sql,
+    `SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND created_at >= ? AND price_msats = 0 AND status <> 'refused'`,
+    customerPubkey,
+    BigInt(since),
   )
 }
 
 /** Jobs of a customer since a time whose payment went back by its own doing: cancelled, or ended with one of these codes. */
 export function countRefundsCaused(store: Store, p: { customerPubkey: string; since: number; codes: readonly string[] }): number {
-  return countIn(
-    store
-      .sql(
-        `SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND paid_msats > 0 AND created_at >= ? AND status IN ('refunding', 'refunded')
+  return countOf(
+    store.sql,
+    `SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND paid_msats > 0 AND created_at >= ? AND status IN ('refunding', 'refunded')
          AND (error_code IS NULL OR error_code IN (SELECT value FROM json_each(?)))`,
-      )
-      .get(p.customerPubkey, BigInt(p.since), JSON.stringify(p.codes)),
-    'n',
+    p.customerPubkey,
+    BigInt(p.since),
+    JSON.stringify(p.codes),
   )
 }
 
 /** Quoted jobs whose invoice has run out. */
 export function expiredQuotes(store: Store, now: number): string[] {
-  return store
-    .sql(`SELECT id FROM jobs WHERE status = 'quoted' AND payment_method = 'invoice' AND payment_expires_at <= ?`)
-    .all(BigInt(now))
-    .map((row) => text(row, 'id'))
+  return textsOf(
+    store.sql,
+    `SELECT id FROM jobs WHERE status = 'quoted' AND payment_method = 'invoice' AND payment_expires_at <= ?`,
+    BigInt(now),
+  )
 }
 
 /** Refunds that are due to be sent, for the first time or again. */
 export function refundsDue(store: Store, now: number): string[] {
-  return store
-    .sql(`SELECT id FROM jobs WHERE status = 'refunding' AND coalesce(refund_next_at, 0) <= ? ORDER BY created_at LIMIT 100`)
-    .all(BigInt(now))
-    .map((row) => text(row, 'id'))
+  return textsOf(
+    store.sql,
+    `SELECT id FROM jobs WHERE status = 'refunding' AND coalesce(refund_next_at, 0) <= ? ORDER BY created_at LIMIT 100`,
+    BigInt(now),
+  )
 }
 
 export function wasCancelled(store: Store, jobId: string, pubkey: string): boolean {
-  return store.sql('SELECT 1 FROM job_cancellations WHERE job_id = ? AND pubkey = ?').get(jobId, pubkey) !== undefined
+  return isThere(store.sql, 'SELECT 1 FROM job_cancellations WHERE job_id = ? AND pubkey = ?', jobId, pubkey)
 }
 
 /** Jobs past their deadline whose result some relay refused for good and none took. */

@@ -2,7 +2,7 @@
 import type { Msats } from '../../base/amounts.ts'
 import { LEASE_STEPS, type LeaseState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
-import { countIn, int } from '../row.ts'
+import { countOf, int } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, Steps, table } from '../table.ts'
 
@@ -105,21 +105,15 @@ export function countUnpaid(store: Store, p: { tenant: string; since: number }):
 
 /** Leases of a tenant since a time that were paid and given back for another reason than this. */
 export function countRefundsCaused(store: Store, p: { tenant: string; since: number; except: string }): number {
-  return countIn(
-    store
-      .sql(
-        `SELECT count(DISTINCT l.id) AS n FROM leases l JOIN lease_transitions t ON t.lease_id = l.id
+  return countOf(
+    store.sql,
+    `SELECT count(DISTINCT l.id) AS n FROM leases l JOIN lease_transitions t ON t.lease_id = l.id
        WHERE l.tenant_pubkey = ? AND l.created_at > ? AND t.to_state = 'refunding' AND t.reason <> ?`,
-      )
-      .get(p.tenant, BigInt(p.since), p.except),
-    'n',
+    p.tenant,
+    BigInt(p.since),
+    p.except,
   )
 }
 
 /** How often a lease has begun to be refunded. */
-export function countRefunds(store: Store, id: string): number {
-  return countIn(
-    store.sql(`SELECT count(*) AS total FROM lease_transitions WHERE lease_id = ? AND to_state = 'refunding'`).get(id),
-    'total',
-  )
-}
+export const countRefunds = (store: Store, id: string): number => steps.count(store.sql, id, 'refunding')

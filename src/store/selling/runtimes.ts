@@ -3,9 +3,9 @@ import { PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
 import { RUNTIME_STEPS, type RuntimeState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
-import { int, text, textOrNull } from '../row.ts'
+import { int, text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
-import { column, type RowOf, Steps, Table } from '../table.ts'
+import { column, type RowOf, Steps, type StepTaken, Table } from '../table.ts'
 
 /** Who failed a runtime that is not well: its guest ended by itself, its host lost it, or nobody reaches it. */
 export const AWAY_CAUSES = ['guest', 'host', 'network'] as const
@@ -89,13 +89,6 @@ export interface RuntimeStep {
   readonly patch?: RuntimePatch
 }
 
-export interface RuntimeTransitionRow {
-  readonly from: RuntimeState | null
-  readonly to: RuntimeState
-  readonly reason: string
-  readonly at: number
-}
-
 /** Records a runtime in `requested`. @throws conflict when the id is known */
 export const insertRuntime = defineCommand(
   'insert_runtime',
@@ -167,9 +160,7 @@ export const putOutputs = defineCommand(
 export const pruneRuntimes = defineCommand('prune_runtimes', (sql, p: { before: number; limit: number }): number => {
   const old = `SELECT id FROM runtimes WHERE state = 'gone' AND updated_at < ?
      AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.runtime_id = runtimes.id AND l.state NOT IN ('ended', 'refunded', 'expired')) LIMIT ?`
-  const ids = sql(old)
-    .all(BigInt(p.before), BigInt(p.limit))
-    .map((row) => text(row, 'id'))
+  const ids = textsOf(sql, old, BigInt(p.before), BigInt(p.limit))
   for (const id of ids) {
     sql('UPDATE leases SET extends_id = NULL WHERE runtime_id = ?').run(id)
     sql('DELETE FROM runtimes WHERE id = ?').run(id)
@@ -192,17 +183,8 @@ export function countRuntimes(store: Store): Partial<Record<RuntimeState, number
   return Object.fromEntries(rows.map((row) => [text(row, 'state'), int(row, 'total')]))
 }
 
-export function runtimeTransitions(store: Store, id: string): RuntimeTransitionRow[] {
-  return store
-    .sql('SELECT * FROM runtime_transitions WHERE runtime_id = ? ORDER BY id')
-    .all(id)
-    .map((row) => ({
-      from: textOrNull(row, 'from_state') as RuntimeState | null,
-      to: text(row, 'to_state') as RuntimeState,
-      reason: text(row, 'reason'),
-      at: int(row, 'at'),
-    }))
-}
+/** In the order they were taken. */
+export const runtimeTransitions = (store: Store, id: string): StepTaken<RuntimeState>[] => steps.newest(store.sql, id).reverse()
 
 /** Names and sizes in bytes of what was collected. */
 export function listOutputs(store: Store, runtimeId: string): { name: string; bytes: number }[] {

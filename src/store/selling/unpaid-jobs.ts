@@ -1,7 +1,7 @@
 /** Work that nobody paid for: what is kept of it is little, for a short time, and bounded in all. */
 import { defineCommand, type Sql } from '../commands.ts'
 import { JOB_ID_LENGTH, jobFeedbackMessage, jobInvoiceKey, jobResultMessage } from '../keys.ts'
-import { text } from '../row.ts'
+import { isThere, text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** Jobs that are remembered by their id alone. */
@@ -45,9 +45,7 @@ export const sweepUnpaidJobs = defineCommand('sweep_unpaid_jobs', (sql, p: Unpai
   ].map((row) => text(row, 'id'))
   forgetJobs(sql, gone)
   // Of the others one line stays: who pays that late gets it back, which needs neither the request nor how it came to this.
-  const lines = sql(`SELECT id FROM jobs WHERE ${AT_REST} AND updated_at < ? AND ${BYTES} > 2 LIMIT ?`)
-    .all(before, limit)
-    .map((row) => text(row, 'id'))
+  const lines = textsOf(sql, `SELECT id FROM jobs WHERE ${AT_REST} AND updated_at < ? AND ${BYTES} > 2 LIMIT ?`, before, limit)
   for (const id of lines) {
     sql(`${STRIP} WHERE id = ?`).run(id)
     sql(
@@ -111,18 +109,16 @@ export function forgetJobs(sql: Sql, ids: readonly string[]): void {
 
 /** Whether a job of this id was here and is forgotten. */
 export function wasForgotten(store: Store, id: string): boolean {
-  return store.sql('SELECT 1 FROM forgotten_jobs WHERE job = ?').get(nameOf(id)) !== undefined
+  return isThere(store.sql, 'SELECT 1 FROM forgotten_jobs WHERE job = ?', nameOf(id))
 }
 
 /** Whether this key has paid for a job or a lease and did not get it all back, or is owed something. */
 export function hasPaid(store: Store, pubkey: string): boolean {
-  return (
-    store
-      .sql(
-        `SELECT 1 FROM jobs WHERE customer_pubkey = @pubkey AND paid_msats > 0 AND status NOT IN ('refunded')
+  return isThere(
+    store.sql,
+    `SELECT 1 FROM jobs WHERE customer_pubkey = @pubkey AND paid_msats > 0 AND status NOT IN ('refunded')
          UNION ALL SELECT 1 FROM leases WHERE tenant_pubkey = @pubkey AND paid_msats > 0 AND state <> 'refunded' LIMIT 1`,
-      )
-      .get({ pubkey }) !== undefined
+    { pubkey },
   )
 }
 

@@ -7,7 +7,8 @@ import { canStep, JOB_STEPS, type JobState, statesOf } from '../../../src/base/s
 import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { OPEN_STATES } from '../../../src/provider/jobs/states.ts'
 import { accountBalance } from '../../../src/store/money/ledger.ts'
-import { type JobRow, listJobs, transitionsOf } from '../../../src/store/selling/jobs.ts'
+import { transitionsOf } from '../../../src/store/selling/job-steps.ts'
+import { type JobRow, listJobs } from '../../../src/store/selling/jobs.ts'
 import { balancesByPrefix } from '../../support/ledger.ts'
 import {
   customer,
