@@ -22,7 +22,7 @@ export function jobsReadHandlers({ store }: Pick<ReadServices, 'store'>): Handle
         ...jobView(job),
         bid_msats: job.bidMsats,
         mint_url: job.mintUrl,
-        payment_expires_at: timeOrNull(job.paymentExpiresAt),
+        payment_expires_at: timeOrNull(job.bill?.expiresAt ?? null),
         deadline: rfc3339(job.deadline),
         attempts: job.attempts,
         result: job.result,

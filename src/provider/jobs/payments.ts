@@ -100,8 +100,7 @@ export class Payments {
     const moved = await persistIfUnmoved(
       this.#deps,
       step(order.id, 'received', 'quoted', underBid ? 'the price was named, above the bid' : 'the price was named', at, {
-        paymentRequest: invoice.request,
-        paymentExpiresAt: invoice.expiresAt,
+        bill: { request: invoice.request, expiresAt: invoice.expiresAt },
         mintUrl: invoice.mintUrl,
       }),
       publish(

@@ -34,7 +34,7 @@ export function describe(row: RuntimeRow, extras: Extras): RuntimeDescriptor {
       created_at: rfc3339(row.createdAt),
       updated_at: rfc3339(row.updatedAt),
       ...(row.protocol === null ? { one_shot: true } : { protocol: row.protocol }),
-      ...(row.awayCause === null || row.awaySince === null ? {} : { outage: { cause: row.awayCause, since: rfc3339(row.awaySince) } }),
+      ...(row.away === null ? {} : { outage: { cause: row.away.cause, since: rfc3339(row.away.since) } }),
       ...(row.expiresAt === null ? {} : { expires_at: rfc3339(row.expiresAt) }),
       ...(row.result === null ? {} : { result: row.result }),
       ...(lease === undefined ? {} : { lease }),
@@ -47,7 +47,7 @@ function leaseFields(extras: Extras): Json | undefined {
   const last = currentOf(extras.leases)
   if (last === undefined) return undefined
   const paid = extras.leases.filter((lease) => lease.state !== 'quoted' && lease.state !== 'expired')
-  const endsAt = Math.max(0, ...paid.map((lease) => lease.endsAt ?? 0))
+  const endsAt = Math.max(0, ...paid.map((lease) => lease.time?.endsAt ?? 0))
   const sum = (of: (lease: LeaseRow) => bigint) => Number(extras.leases.reduce((total, lease) => total + of(lease), 0n))
   return {
     id: last.id,

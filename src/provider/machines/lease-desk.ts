@@ -10,7 +10,7 @@ import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import { leasePriceMsats } from '../../nostr/control/offers.ts'
 import type { Command } from '../../store/commands.ts'
 import { persist, persistIfUnmoved } from '../../store/persist.ts'
-import { getLease, insertLease, type LeaseRow, leasesIn, leasesOf, patchLease } from '../../store/selling/leases.ts'
+import { getLease, insertLease, isActive, type LeaseRow, leasesIn, leasesOf, patchLease } from '../../store/selling/leases.ts'
 import { patchRuntime } from '../../store/selling/runtimes.ts'
 import { hasPaid } from '../../store/selling/unpaid-jobs.ts'
 import type { Store } from '../../store/store.ts'
@@ -139,13 +139,13 @@ export class LeaseDesk {
   /** Gives the time: from `at`, or from the end of the lease that it extends. @param notBefore (ms) the runtime is not ended */
   activate(runtimeId: string, at: number, notBefore = 0): readonly Command<unknown>[] {
     const leases = leasesOf(this.#deps.store, runtimeId)
-    let endsAt = Math.max(at, ...leases.filter((lease) => lease.state === 'active').map((lease) => lease.endsAt ?? 0))
+    let endsAt = Math.max(at, ...leases.filter(isActive).map(({ time }) => time.endsAt))
     const commands = leases
       .filter((lease) => lease.state === 'paid')
       .map((lease) => {
         const startsAt = endsAt
         endsAt = startsAt + lease.seconds * 1000
-        return this.#product.step(lease, 'active', `until ${rfc3339(endsAt)}`, at, { startsAt, endsAt })
+        return this.#product.step(lease, 'active', `until ${rfc3339(endsAt)}`, at, { time: { startsAt, endsAt } })
       })
     if (commands.length === 0) return []
     return [...commands, patchRuntime({ id: runtimeId, patch: { expiresAt: Math.max(endsAt, notBefore) }, at })]
@@ -185,12 +185,11 @@ export class LeaseDesk {
   async #giveNotice(): Promise<void> {
     const { store, config, notify } = this.#deps
     const noticeMs = config().lease_notice_s * 1000
-    const active = leasesIn(store, ['active'])
-    for (const { id, runtimeId, tenantPubkey, noticeSent, endsAt } of active) {
-      const end = endsAt ?? 0
-      const isLast = active.every((other) => other.runtimeId !== runtimeId || (other.endsAt ?? 0) <= end)
-      if (!isLast || noticeSent || end - noticeMs > this.#now()) continue
-      const endsAtS = Math.floor(end / 1000)
+    const active = leasesIn(store, ['active']).filter(isActive)
+    for (const { id, runtimeId, tenantPubkey, noticeSent, time } of active) {
+      const isLast = active.every((other) => other.runtimeId !== runtimeId || other.time.endsAt <= time.endsAt)
+      if (!isLast || noticeSent || time.endsAt - noticeMs > this.#now()) continue
+      const endsAtS = Math.floor(time.endsAt / 1000)
       const progress = { lease_id: id, ends_at: endsAtS, seconds_left: Math.max(0, endsAtS - unixSeconds(this.#deps.scope.clock)) }
       const message = 'the lease ends soon; extend_lease prolongs it'
       const notice = notify(tenantPubkey, runtimeId, { phase: 'ready', runtime_id: runtimeId, message, progress })
@@ -202,9 +201,9 @@ export class LeaseDesk {
   /** An invoice over the price, made once, as the tenant is told of it. @throws ControlError payment_failed */
   async #bill(lease: LeaseRow): Promise<ControlStatus> {
     const { store, config, mints, wallet } = this.#deps
-    let { paymentRequest, paymentExpiresAt } = lease
+    let { bill } = lease
     try {
-      if (paymentRequest === null) {
+      if (bill === null) {
         const invoice = await this.#sales.bill({
           id: lease.id,
           priceMsats: lease.priceMsats,
@@ -212,9 +211,8 @@ export class LeaseDesk {
           expiresAt: this.#now() + config().payment_expiry_s * 1000,
           ofStranger: !hasPaid(store, lease.tenantPubkey),
         })
-        paymentRequest = invoice.request
-        paymentExpiresAt = invoice.expiresAt
-        await this.#note(lease.id, { paymentRequest, paymentExpiresAt, mintUrl: invoice.mintUrl })
+        bill = { request: invoice.request, expiresAt: invoice.expiresAt }
+        await this.#note(lease.id, { bill, mintUrl: invoice.mintUrl })
       }
       const progress = {
         payment_required: true,
@@ -222,10 +220,10 @@ export class LeaseDesk {
         lease_seconds: lease.seconds,
         price_msats_per_hour: Number(lease.priceMsatsPerHour),
         amount_msats: Number(msatsToSatsUp(lease.priceMsats)) * 1000,
-        invoice: paymentRequest,
+        invoice: bill.request,
         mints: [...mints()],
         lock_pubkey: wallet().lockPubkey,
-        expires_at: Math.floor((paymentExpiresAt ?? 0) / 1000),
+        expires_at: Math.floor(bill.expiresAt / 1000),
       }
       return { phase: 'queued', runtime_id: lease.runtimeId, message: 'waiting for payment', progress }
     } catch (error) {
@@ -236,7 +234,7 @@ export class LeaseDesk {
   async #tokenFailed(id: string, why: string): Promise<void> {
     const lease = getLease(this.#deps.store, id)
     // While the call is under way it says so itself; with an invoice there is another way to pay.
-    if (lease?.state !== 'quoted' || !lease.byToken || lease.paymentRequest !== null || this.#redeeming.has(id)) return
+    if (lease?.state !== 'quoted' || !lease.byToken || lease.bill !== null || this.#redeeming.has(id)) return
     const reason = `the token could not be redeemed: ${why}`.slice(0, 300)
     if (await persistIfUnmoved(this.#deps, this.#product.step(lease, 'expired', reason, this.#now()))) this.#news.tell(MOVED)
   }

@@ -20,10 +20,10 @@ export function endingOf(away: Away | null, by: EndedBy, at: number): { readonly
  * A lease that the node failed costs the time that was had, begun milliseconds whole; all others cost their price. Time that
  * never began costs nothing, whoever ends it.
  */
-export function priceOfEnding(lease: Pick<LeaseRow, 'state' | 'startsAt' | 'seconds' | 'priceMsats'>, by: EndedBy, at: number): bigint {
-  if (lease.state !== 'active' || lease.startsAt === null) return 0n
+export function priceOfEnding(lease: Pick<LeaseRow, 'state' | 'time' | 'seconds' | 'priceMsats'>, by: EndedBy, at: number): bigint {
+  if (lease.state !== 'active' || lease.time === null) return 0n
   if (by !== 'node') return lease.priceMsats
   const total = BigInt(lease.seconds) * 1000n
-  const used = BigInt(Math.min(Math.max(0, at - lease.startsAt), lease.seconds * 1000))
+  const used = BigInt(Math.min(Math.max(0, at - lease.time.startsAt), lease.seconds * 1000))
   return (lease.priceMsats * used + total - 1n) / total
 }

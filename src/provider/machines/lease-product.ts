@@ -88,7 +88,7 @@ export class LeaseProduct implements Product<LeaseSale> {
 
   overdue(nowMs: number): readonly string[] {
     const expiryMs = this.#deps.config().payment_expiry_s * 1000
-    const isOver = (lease: LeaseRow) => (lease.paymentExpiresAt ?? lease.createdAt + expiryMs) <= nowMs
+    const isOver = (lease: LeaseRow) => (lease.bill?.expiresAt ?? lease.createdAt + expiryMs) <= nowMs
     return leasesIn(this.#deps.store, ['quoted'])
       .filter(isOver)
       .map((lease) => lease.id)

@@ -1,26 +1,14 @@
 /** Whether a runtime is well, and who failed one that is not: the guest by itself, the host that lost it, or a network that is away; pure. */
 import type { Readiness } from '../../runtime/adapter.ts'
-import type { AwayCause, RuntimePatch, RuntimeRow } from '../../store/selling/runtimes.ts'
+import type { AwayCause, RuntimeRow } from '../../store/selling/runtimes.ts'
 
-export interface Away {
-  readonly cause: AwayCause
-  /** When it was last seen well, or first seen not to be (ms). */
-  readonly since: number
-}
+export type Away = NonNullable<RuntimeRow['away']>
 
 export interface Sight {
   /** Null: it is well. */
   readonly away: Away | null
   readonly isGone: boolean
   readonly message: string
-}
-
-export const WELL: RuntimePatch = { awayCause: null, awaySince: null }
-
-export const patchOfAway = (away: Away | null): RuntimePatch => (away === null ? WELL : { awayCause: away.cause, awaySince: away.since })
-
-export function awayOf({ awayCause, awaySince }: Pick<RuntimeRow, 'awayCause' | 'awaySince'>): Away | null {
-  return awayCause === null || awaySince === null ? null : { cause: awayCause, since: awaySince }
 }
 
 /** Who failed a runtime of which its substrate says this; null: nobody, it is well. */

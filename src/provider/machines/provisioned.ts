@@ -2,7 +2,6 @@
 import type { Provisioned, Readiness } from '../../runtime/adapter.ts'
 import type { RuntimePatch, RuntimeRow } from '../../store/selling/runtimes.ts'
 import { fail } from './failures.ts'
-import { WELL } from './lookout.ts'
 import { provisionInputOf } from './order.ts'
 
 /** AgentStartupPhase, as far as the phase of a status does not say it: `requested`, `ready` and `failed` are phases themselves. */
@@ -50,5 +49,5 @@ export function patchOfReady(row: RuntimeRow, at: number, graceMs: number): Runt
     ...(timeoutSecs === undefined ? {} : { timeoutSecs }),
   }
   const isLimited = row.protocol === null && timeoutSecs !== undefined
-  return { ...WELL, input, ...(isLimited ? { deadline: at + timeoutSecs * 1000 + graceMs } : {}) }
+  return { away: null, input, ...(isLimited ? { deadline: at + timeoutSecs * 1000 + graceMs } : {}) }
 }

@@ -18,7 +18,7 @@ import { scheduledName, surplusSnapshots } from './backups.ts'
 import { fail, toControlError } from './failures.ts'
 import { exec, openInstance, processWelcome, prompt, restore, snapshot, snapshotAnswer } from './instance-commands.ts'
 import type { EndedBy } from './lease-end.ts'
-import { type Away, patchOfAway, WELL } from './lookout.ts'
+import type { Away } from './lookout.ts'
 import type { Emit } from './machines.ts'
 import { RuntimeBringing } from './runtime-bringing.ts'
 import { isKept, isServing, step, verdictOf } from './runtime-life.ts'
@@ -285,24 +285,24 @@ export class RuntimeActor {
         return await this.#failServing(row, sight.isGone ? message : `unreachable for too long: ${message}`, away)
       case 'back':
         await this.#record.persistIfUnmoved(
-          step(row, 'ready', 'reachable again', at, WELL),
+          step(row, 'ready', 'reachable again', at, { away: null }),
           ...this.#record.tell(row, 'ready', 'reachable again'),
         )
         return this.#record.deps.notices.nudge()
       case 'away': {
-        const toAway = step(row, 'unreachable', message, at, patchOfAway(away))
+        const toAway = step(row, 'unreachable', message, at, { away })
         await this.#record.persistIfUnmoved(toAway, ...this.#record.tell(row, 'ready', `unreachable: ${message}`))
         return this.#record.deps.notices.nudge()
       }
       case 'away for another reason':
-        return await this.#record.persist(patchRuntime({ id: row.id, patch: patchOfAway(away), at }))
+        return await this.#record.persist(patchRuntime({ id: row.id, patch: { away }, at }))
       case 'as before':
     }
   }
 
   /** The node could not keep it: what was not had is paid back. */
   async #failServing(row: RuntimeRow, reason: string, away: Away | null): Promise<void> {
-    const failed = step(row, 'failed', reason, this.#record.now(), patchOfAway(away))
+    const failed = step(row, 'failed', reason, this.#record.now(), { away })
     if (!(await this.#record.persistIfUnmoved(failed, ...this.#record.tell(row, 'failed', reason)))) return
     this.#record.deps.notices.nudge()
     await this.tearDown(reason, 'node')

@@ -5,7 +5,6 @@ import type { ProvisionInput, Readiness, RuntimeAdapter, RuntimeHandle } from '.
 import { leasesOf } from '../../store/selling/leases.ts'
 import { patchRuntime, type RuntimeRow } from '../../store/selling/runtimes.ts'
 import { fail, toControlError } from './failures.ts'
-import { awayOf, patchOfAway, WELL } from './lookout.ts'
 import type { Emit } from './machines.ts'
 import { broughtCommand, provisionInputOf } from './order.ts'
 import { resultOf } from './outputs.ts'
@@ -158,7 +157,7 @@ export class RuntimeBringing {
     for (;;) {
       const readiness = await readinessOfRun(adapter, row.handle, signal)
       const away = readiness.state === 'completed' ? null : this.#record.judge(row, readiness).away
-      const patch = patchOfAway(away)
+      const patch = { away }
       const isLate = row.deadline !== null && this.#record.now() > row.deadline
       if (readiness.state === 'completed' || readiness.state === 'failed' || isLate) {
         const outputs = await this.#record.collect(row)
@@ -191,13 +190,13 @@ export class RuntimeBringing {
     } catch (error) {
       if (!isPylonError(error, 'runtime_gone')) throw toControlError(error, 'operation_failed')
       cut.throwIfAborted()
-      const away = awayOf(row) ?? { cause: 'host', since: this.#record.now() }
-      await this.#record.persist(step(row, 'provisioning', 'the instance is gone and is made anew', this.#record.now(), patchOfAway(away)))
+      const away = row.away ?? { cause: 'host', since: this.#record.now() }
+      await this.#record.persist(step(row, 'provisioning', 'the instance is gone and is made anew', this.#record.now(), { away }))
       return false
     } finally {
       limit.cancel()
     }
-    if (row.state === 'unreachable') await this.#record.persist(step(row, 'ready', 'recovered', this.#record.now(), WELL))
+    if (row.state === 'unreachable') await this.#record.persist(step(row, 'ready', 'recovered', this.#record.now(), { away: null }))
     return true
   }
 

@@ -80,7 +80,7 @@ export type Verdict = 'as before' | 'back' | 'away' | 'away for another reason' 
 
 /** @param patienceMs how long one that has an end may be unreachable */
 export function verdictOf(
-  row: Pick<RuntimeRow, 'state' | 'awayCause' | 'expiresAt'>,
+  row: Pick<RuntimeRow, 'state' | 'away' | 'expiresAt'>,
   { away, isGone }: Sight,
   nowMs: number,
   patienceMs: number,
@@ -91,7 +91,7 @@ export function verdictOf(
   // One that ended by itself waits for its tenant as long as its lease runs.
   const isTooLong = away.cause !== 'guest' && nowMs - away.since > patienceMs
   if (isTooLong && row.expiresAt !== null) return 'lost'
-  return away.cause === row.awayCause ? 'as before' : 'away for another reason'
+  return away.cause === row.away?.cause ? 'as before' : 'away for another reason'
 }
 
 /** The published phase of a state: `teardown` also once it is gone, as records that are kept show it. */

@@ -13,7 +13,7 @@ import type { Store } from '../../store/store.ts'
 import type { RelayDoors } from './doors.ts'
 import { runtimeNotFound, toControlError } from './failures.ts'
 import type { LeaseDesk } from './lease-desk.ts'
-import { awayBy, awayOf, causeOf, type Sight } from './lookout.ts'
+import { awayBy, causeOf, type Sight } from './lookout.ts'
 import type { Market } from './market.ts'
 import type { Notices } from './notices.ts'
 import type { Offers } from './offers.ts'
@@ -133,7 +133,7 @@ export class RuntimeRecord {
       // Not asked is not unreachable: money may depend on it.
       if (isPylonError(error, 'shutting_down')) throw error
       const isGone = isPylonError(error, 'runtime_gone')
-      const away = awayBy(isGone ? 'host' : 'network', awayOf(row), this.#wellAtMs ?? this.now())
+      const away = awayBy(isGone ? 'host' : 'network', row.away, this.#wellAtMs ?? this.now())
       return { away, isGone, message: isGone ? 'the instance is gone' : `unreachable: ${messageOf(error)}` }
     }
   }
@@ -142,7 +142,7 @@ export class RuntimeRecord {
   judge(row: RuntimeRow, seen: Readiness): Sight {
     const cause = causeOf(seen)
     if (cause === null) this.seenWell()
-    const away = cause === null ? null : awayBy(cause, awayOf(row), this.#wellAtMs ?? this.now())
+    const away = cause === null ? null : awayBy(cause, row.away, this.#wellAtMs ?? this.now())
     return { away, isGone: false, message: `${seen.state}: ${seen.message}` }
   }
 

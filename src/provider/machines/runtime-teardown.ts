@@ -5,7 +5,7 @@ import type { Command } from '../../store/commands.ts'
 import type { RuntimeRow } from '../../store/selling/runtimes.ts'
 import { fail } from './failures.ts'
 import { type EndedBy, endingOf } from './lease-end.ts'
-import { type Away, awayOf, patchOfAway } from './lookout.ts'
+import type { Away } from './lookout.ts'
 import { resultOf } from './outputs.ts'
 import { step } from './runtime-life.ts'
 import type { RuntimeRecord } from './runtime-record.ts'
@@ -38,7 +38,7 @@ export class RuntimeTeardown {
     const keepVolume = keep ?? row.keepVolume
     const isUncollected = row.protocol === null && row.result === null && row.state !== 'teardown'
     const collected = isUncollected ? await this.#record.collect(row) : undefined
-    const patch = { keepVolume, ...patchOfAway(away), ...(collected === undefined ? {} : { result: resultOf(collected) }) }
+    const patch = { keepVolume, away, ...(collected === undefined ? {} : { result: resultOf(collected) }) }
     const toTeardown = (from: RuntimeRow, when: number) => {
       const end = endingOf(away, by, when)
       return [step(from, 'teardown', reason, when, patch), ...leases.end(row.id, end.by, end.at)]
@@ -95,7 +95,7 @@ export class RuntimeTeardown {
   /** A last look where money depends on it: one that died a moment ago was not had to its end. */
   async #awayAtEnd(row: RuntimeRow, by: EndedBy): Promise<Away | null> {
     const isRunning = row.state === 'ready' || row.state === 'unreachable'
-    if (!isRunning || !this.#record.isLeased || (by !== 'time' && by !== 'tenant') || row.handle === null) return awayOf(row)
+    if (!isRunning || !this.#record.isLeased || (by !== 'time' && by !== 'tenant') || row.handle === null) return row.away
     return (await this.#record.look(row)).away
   }
 }

@@ -126,8 +126,15 @@ export class MachineService implements Machines {
       substrates: this.#substrates.status(),
       offers: this.#market.offerStatuses().map((offer) => ({ ...offer, published: this.#isOpen && offer.published })),
       leases: leasesIn(this.#deps.store, ['quoted', 'paid', 'active', 'refunding']).map(
-        ({ id, runtimeId, tenantPubkey, state, priceMsats, refundMsats, endsAt }) => ({
-          ...{ id, runtimeId, tenant: tenantPubkey, state, amountMsats: state === 'refunding' ? refundMsats : priceMsats, endsAt },
+        ({ id, runtimeId, tenantPubkey, state, priceMsats, refundMsats, time }) => ({
+          ...{
+            id,
+            runtimeId,
+            tenant: tenantPubkey,
+            state,
+            amountMsats: state === 'refunding' ? refundMsats : priceMsats,
+            endsAt: time?.endsAt ?? null,
+          },
         }),
       ),
       counts: countRuntimes(this.#deps.store),

@@ -19,9 +19,6 @@ export interface Sale extends Payable {
 /** What a step of the machine notes in the row. */
 export interface SalePatch {
   readonly paidMsats?: Msats
-  readonly mintUrl?: string
-  readonly paymentRequest?: string
-  readonly paymentExpiresAt?: number
   readonly refundMsats?: Msats
   readonly refundSends?: number
   readonly refundNextAt?: number | null

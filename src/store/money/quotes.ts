@@ -5,13 +5,13 @@ import { defineCommand } from '../commands.ts'
 import { mintKey } from '../keys.ts'
 import { countOf, intOrNull, sumOf, textOrNull } from '../row.ts'
 import type { Store } from '../store.ts'
-import { column, type RowOfTable, table } from '../table.ts'
+import { column, type RowOf, Table } from '../table.ts'
 import { causeOfRow, walletOwner } from './fields.ts'
 
 /** `expired`: nobody should pay any more, a late payment is still claimed. `closed`: not asked about any more. */
 export type QuoteState = 'unpaid' | 'paid' | 'settled' | 'expired' | 'closed'
 
-const quotes = table('mint_quotes', {
+const COLUMNS = {
   id: column.text(),
   idempotencyKey: column.text(),
   requestDigest: column.text(),
@@ -34,13 +34,26 @@ const quotes = table('mint_quotes', {
   updatedAt: column.int(),
   /** Made for somebody who has not paid here before. */
   ofStranger: column.flag(),
-})
-export type QuoteRow = RowOfTable<typeof quotes>
+}
+type Columns = RowOf<typeof COLUMNS>
+
+/** What may still be paid is asked about, what is over is not; of one that is paid its operation may see to that. */
+export type QuoteRow = Columns &
+  (
+    | { readonly state: 'unpaid' | 'expired'; readonly nextCheckAt: number }
+    | { readonly state: 'paid' }
+    | { readonly state: 'settled' | 'closed'; readonly nextCheckAt: null }
+  )
+
+const isQuote = (row: Columns): row is QuoteRow =>
+  row.state === 'paid' || (row.nextCheckAt === null) === (row.state === 'settled' || row.state === 'closed')
+
+const quotes = new Table('mint_quotes', COLUMNS, isQuote)
 
 /** False when the key or the quote is there already. */
 export const insertQuote = defineCommand(
   'insert_quote',
-  (sql, quote: Omit<QuoteRow, 'reason' | 'attempts' | 'updatedAt' | 'ofStranger'> & Partial<Pick<QuoteRow, 'ofStranger'>>): boolean =>
+  (sql, quote: Omit<Columns, 'reason' | 'attempts' | 'updatedAt' | 'ofStranger'> & Partial<Pick<Columns, 'ofStranger'>>): boolean =>
     quotes.insert(sql, { ...quote, updatedAt: quote.createdAt }, 'ON CONFLICT DO NOTHING'),
 )
 
@@ -79,7 +92,7 @@ export const dueQuotes = (store: Store, now: number): QuoteRow[] =>
   quotes.all(store.sql, `WHERE state IN ('unpaid', 'paid', 'expired') AND next_check_at <= ? ORDER BY next_check_at LIMIT 500`, BigInt(now))
 
 /** A quote with what its minting says, where that was tried. */
-export interface ListedQuote extends QuoteRow {
+export type ListedQuote = QuoteRow & {
   /** Of the operation that mints it. */
   readonly mintingError: string | null
   readonly nextTryAt: number | null

@@ -16,7 +16,7 @@ export interface NewJob
 
 /** Columns that a step may set besides the state. */
 export type JobPatch = Partial<
-  Pick<JobRow, 'paymentRequest' | 'paymentExpiresAt' | 'mintUrl' | 'paidMsats' | 'refundSends' | 'refundNextAt'> &
+  Pick<JobRow, 'bill' | 'mintUrl' | 'paidMsats' | 'refundSends' | 'refundNextAt'> &
     Pick<JobRow, 'attempts' | 'result' | 'resultEvent' | 'errorCode' | 'error'>
 >
 

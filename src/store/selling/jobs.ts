@@ -5,11 +5,11 @@ import { defineCommand } from '../commands.ts'
 import { jobInvoiceKey, jobResultMessage } from '../keys.ts'
 import { countOf, int, isThere, text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
-import { column, type RowOfTable, table } from '../table.ts'
+import { column, type RowOf, Table } from '../table.ts'
 import { forgetJobs, wasForgotten } from './unpaid-jobs.ts'
 
 /** Times are milliseconds since the epoch, but for `requestedAtS`. */
-export const jobs = table('jobs', {
+const COLUMNS = {
   /** The id of the request event. */
   id: column.text(),
   transport: column.text<'nip90'>(),
@@ -29,8 +29,7 @@ export const jobs = table('jobs', {
   bidMsats: column.orNull(column.amount<Msats>()),
   paymentMethod: column.text<'none' | 'invoice' | 'token'>(),
   /** The bolt11 invoice that the customer was sent. */
-  paymentRequest: column.orNull(column.text()),
-  paymentExpiresAt: column.orNull(column.int()),
+  bill: column.orNull(column.group({ request: column.text('payment_request'), expiresAt: column.int('payment_expires_at') })),
   mintUrl: column.orNull(column.text()),
   paidMsats: column.amount<Msats>(),
   attempts: column.int(),
@@ -44,8 +43,16 @@ export const jobs = table('jobs', {
   startedAt: column.orNull(column.int()),
   completedAt: column.orNull(column.int()),
   updatedAt: column.int(),
-})
-export type JobRow = RowOfTable<typeof jobs>
+}
+type Columns = RowOf<typeof COLUMNS>
+
+/** What is ready to be delivered has its result, whatever becomes of that later. */
+export type JobRow = Columns &
+  ({ readonly status: 'ready' | 'delivered'; readonly result: string } | { readonly status: Exclude<JobState, 'ready' | 'delivered'> })
+
+const isJob = (row: Columns): row is JobRow => row.result !== null || (row.status !== 'ready' && row.status !== 'delivered')
+
+export const jobs = new Table('jobs', COLUMNS, isJob)
 
 const MAX_CANCELLATIONS = 10_000n
 const MAX_CANCELLATIONS_OF_KEY = 200n

@@ -4,10 +4,10 @@ import { LEASE_STEPS, type LeaseState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
 import { countOf, int } from '../row.ts'
 import type { Store } from '../store.ts'
-import { column, type RowOfTable, Steps, table } from '../table.ts'
+import { column, type RowOf, Steps, Table } from '../table.ts'
 
 /** Times are milliseconds since the epoch. */
-const leases = table('leases', {
+const COLUMNS = {
   id: column.text(),
   runtimeId: column.text(),
   tenantPubkey: column.text(),
@@ -18,13 +18,12 @@ const leases = table('leases', {
   paidMsats: column.amount<Msats>(),
   /** The lease that this one prolongs. */
   extendsId: column.orNull(column.text()),
-  paymentRequest: column.orNull(column.text()),
-  paymentExpiresAt: column.orNull(column.int()),
+  /** The invoice over its price. */
+  bill: column.orNull(column.group({ request: column.text('payment_request'), expiresAt: column.int('payment_expires_at') })),
   mintUrl: column.orNull(column.text()),
   /** A token came for it: it is not billed. */
   byToken: column.flag(),
-  startsAt: column.orNull(column.int()),
-  endsAt: column.orNull(column.int()),
+  time: column.orNull(column.group({ startsAt: column.int(), endsAt: column.int() })),
   noticeSent: column.flag(),
   refundMsats: column.amount<Msats>(),
   refundSends: column.int(),
@@ -32,8 +31,16 @@ const leases = table('leases', {
   reason: column.text(),
   createdAt: column.int(),
   updatedAt: column.int(),
-})
-export type LeaseRow = RowOfTable<typeof leases>
+}
+type Columns = RowOf<typeof COLUMNS>
+
+export type ActiveLease = Columns & { readonly state: 'active'; readonly time: NonNullable<Columns['time']> }
+/** Once it is active its time runs. */
+export type LeaseRow = ActiveLease | (Columns & { readonly state: Exclude<LeaseState, 'active'> })
+
+const isLease = (row: Columns): row is LeaseRow => row.state !== 'active' || row.time !== null
+
+const leases = new Table('leases', COLUMNS, isLease)
 
 const steps = new Steps('lease_transitions', 'lease_id', LEASE_STEPS)
 
@@ -44,7 +51,7 @@ export interface NewLease
 
 /** Columns that a step may set besides the state. */
 export type LeasePatch = Partial<
-  Pick<LeaseRow, 'paidMsats' | 'paymentRequest' | 'paymentExpiresAt' | 'mintUrl' | 'byToken' | 'startsAt' | 'endsAt' | 'noticeSent'> &
+  Pick<LeaseRow, 'paidMsats' | 'bill' | 'mintUrl' | 'byToken' | 'time' | 'noticeSent'> &
     Pick<LeaseRow, 'refundMsats' | 'refundSends' | 'refundNextAt'>
 >
 
@@ -91,6 +98,8 @@ export const leasesOf = (store: Store, runtimeId: string): LeaseRow[] =>
 
 export const leasesIn = (store: Store, states: readonly LeaseState[]): LeaseRow[] =>
   leases.all(store.sql, 'WHERE state IN (SELECT value FROM json_each(?)) ORDER BY created_at, rowid', JSON.stringify(states))
+
+export const isActive = (lease: LeaseRow): lease is ActiveLease => lease.state === 'active'
 
 /** Leases that were asked for since a time (ms) and not paid: of one tenant, and of all. */
 export function countUnpaid(store: Store, p: { tenant: string; since: number }): { theirs: number; all: number } {

@@ -8,8 +8,7 @@ import type { Store } from '../store.ts'
 import { column, type RowOf, Steps, type StepTaken, Table } from '../table.ts'
 
 /** Who failed a runtime that is not well: its guest ended by itself, its host lost it, or nobody reaches it. */
-export const AWAY_CAUSES = ['guest', 'host', 'network'] as const
-export type AwayCause = (typeof AWAY_CAUSES)[number]
+export type AwayCause = 'guest' | 'host' | 'network'
 
 const COLUMNS = {
   /** `<provider>-<16 hex>` */
@@ -37,9 +36,8 @@ const COLUMNS = {
   result: column.orNull(column.json<Json>()),
   expiresAt: column.orNull(column.int()),
   lastSnapshotAt: column.orNull(column.int()),
-  /** Null while it is well, as is awaySince. */
-  awayCause: column.orNull(column.text<AwayCause>()),
-  awaySince: column.orNull(column.int()),
+  /** Who failed it, and when it was last seen well, or first seen not to be; null while it is well. */
+  away: column.orNull(column.group({ cause: column.text<AwayCause>('away_cause'), since: column.int('away_since') })),
   createdAt: column.int(),
   updatedAt: column.int(),
 }
@@ -64,20 +62,7 @@ export type NewRuntime = Pick<
 
 /** What a step may set besides the state. */
 export type RuntimePatch = Partial<
-  Pick<
-    Columns,
-    | 'input'
-    | 'handle'
-    | 'region'
-    | 'protocols'
-    | 'metadata'
-    | 'keepVolume'
-    | 'deadline'
-    | 'result'
-    | 'expiresAt'
-    | 'awayCause'
-    | 'awaySince'
-  >
+  Pick<Columns, 'input' | 'handle' | 'region' | 'protocols' | 'metadata' | 'keepVolume' | 'deadline' | 'result' | 'expiresAt' | 'away'>
 >
 
 export interface RuntimeStep {

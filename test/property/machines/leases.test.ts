@@ -83,9 +83,7 @@ class Story {
       case 'ask':
         return await settled(node.send(step.tenant, { ...RENT, lease_seconds: 80 }, name))
       case 'payInvoice': {
-        const waiting = leasesIn(node.store, ['quoted', 'expired', 'active', 'ended', 'refunding']).filter(
-          (lease) => lease.paymentRequest !== null,
-        )
+        const waiting = leasesIn(node.store, ['quoted', 'expired', 'active', 'ended', 'refunding']).filter((lease) => lease.bill !== null)
         const lease = waiting[step.nth % Math.max(1, waiting.length)]
         if (lease !== undefined) await node.pay(lease.id)
         return
@@ -142,7 +140,7 @@ test('each sat that was paid is earned or goes back, once', async () => {
         const paid = [...world.received.values()].reduce((sum, amount) => sum + amount, 0n) + paidInvoices(world)
         const back = [...world.sent.values()].reduce((sum, { amountSats }) => sum + amountSats, 0n)
         const earned = -accountBalance(store, 'node/income/lease')
-        const prices = leasesIn(store, statesOf(LEASE_STEPS)).flatMap((lease) => (lease.startsAt === null ? [] : [lease.priceMsats]))
+        const prices = leasesIn(store, statesOf(LEASE_STEPS)).flatMap((lease) => (lease.time === null ? [] : [lease.priceMsats]))
         expect([...balancesByPrefix(store, 'node/deposit/')]).toEqual([])
         expect(earned).toBe((paid - back) * 1000n)
         // Nobody leaves a lease that the node could keep, and all prices are whole sats.

@@ -160,14 +160,14 @@ test('who failed decides about the money, in a lease shorter than unreachable_af
   away.instance.state = 'unreachable'
   back.instance.state = 'unreachable'
   left.instance.state = 'failed'
-  const outage = (id: string) => getRuntime(node.store, id)?.awayCause
+  const outage = (id: string) => getRuntime(node.store, id)?.away?.cause
   await vi.waitFor(() => {
     expect([byItself, byHost, away, back, left].map(({ id }) => outage(id))).toEqual(['guest', 'host', 'network', 'network', 'host'])
   }, WAIT)
   const { runtime } = await node.call(away.tenant, { command: 'get_runtime', runtime_id: away.id })
   expect(runtime.metadata).toMatchObject({ state: 'unreachable', outage: { cause: 'network', since: expect.any(String) } })
   back.instance.state = 'ready'
-  await vi.waitFor(() => expect(getRuntime(node.store, back.id)).toMatchObject({ state: 'ready', awayCause: null, awaySince: null }), WAIT)
+  await vi.waitFor(() => expect(getRuntime(node.store, back.id)).toMatchObject({ state: 'ready', away: null }), WAIT)
   // Its tenant is the first to act: that makes it nobody else's failure.
   await node.call(left.tenant, { command: 'teardown', runtime_id: left.id })
   for (const { id } of [byItself, byHost, away, back])
@@ -186,7 +186,7 @@ test('a machine that died unseen just before its lease ends was not had to its e
   world.incus.instances.delete(lost.id)
   for (const one of [id, lost.id])
     await vi.waitFor(() => expect(getRuntime(node.store, one)?.state).toBe('gone'), { timeout: 10_000, interval: 50 })
-  expect(getRuntime(node.store, lost.id)).toMatchObject({ awayCause: 'host' })
+  expect(getRuntime(node.store, lost.id)).toMatchObject({ away: { cause: 'host' } })
   expect(getLease(node.store, leaseId)?.state).toBe('ended')
   // Nobody saw it since it was ready.
   await vi.waitFor(() => expect(world.sent.get(`lease:${lost.leaseId}:refund`)?.amountSats).toBeGreaterThan(1900n), WAIT)
@@ -201,9 +201,9 @@ test('one that ended by itself is never given up by the node: its tenant may sta
   lost.instance.state = 'unreachable'
   await vi.waitFor(() => expect(getRuntime(node.store, lost.id)?.state).toBe('gone'), { timeout: 10_000, interval: 50 })
   await vi.waitFor(() => expect(world.sent.get(`lease:${lost.leaseId}:refund`)?.amountSats).toBeGreaterThan(98_000n), WAIT)
-  expect(getRuntime(node.store, id)).toMatchObject({ state: 'unreachable', awayCause: 'guest' })
+  expect(getRuntime(node.store, id)).toMatchObject({ state: 'unreachable', away: { cause: 'guest' } })
   await node.call(tenant, { command: 'recover', runtime_id: id })
-  expect(getRuntime(node.store, id)).toMatchObject({ state: 'ready', awayCause: null })
+  expect(getRuntime(node.store, id)).toMatchObject({ state: 'ready', away: null })
 }, 20_000)
 
 test('a run that the host lost, or never reached again, costs what was had of it; one that failed costs its time', async () => {

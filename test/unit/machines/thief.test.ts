@@ -321,7 +321,7 @@ test('a run that takes all of its time is answered, not cut off by the end of it
     return found
   }, WAIT)
   await vi.waitFor(
-    () => expect(Date.now()).toBeGreaterThan((leasesOf(node.store, row.id)[0]?.endsAt ?? Number.POSITIVE_INFINITY) + 1500),
+    () => expect(Date.now()).toBeGreaterThan((leasesOf(node.store, row.id)[0]?.time?.endsAt ?? Number.POSITIVE_INFINITY) + 1500),
     WAIT,
   )
   const instance = world.incus.instances.get(row.id)

@@ -95,7 +95,7 @@ test('a job of kind 5930 runs once in a runtime of its own, and is announced onl
 }, 30_000)
 
 test('a lease that the node failed costs the time that was had, every split balances', () => {
-  const lease = { state: 'active', seconds: 100, priceMsats: msats(99_500n), startsAt: 0 } as const
+  const lease = { state: 'active', seconds: 100, priceMsats: msats(99_500n), time: { startsAt: 0, endsAt: 100_000 } } as const
   const paidMsats = msats(100_000n)
   const deposit = depositOf({ type: 'lease', id: 'l' })
   const ending = (of: Parameters<typeof priceOfEnding>[0], ...how: [EndedBy, number]) =>
@@ -103,7 +103,7 @@ test('a lease that the node failed costs the time that was had, every split bala
   expect(ending(lease, 'tenant', 1)).toMatchObject({ earnedMsats: 99_500n, refundMsats: 0n })
   expect(ending(lease, 'node', 50_000)).toMatchObject({ earnedMsats: 49_750n, refundMsats: 50_000n })
   for (const unused of [
-    { ...lease, startsAt: 200_000 },
+    { ...lease, time: { startsAt: 200_000, endsAt: 300_000 } },
     { ...lease, state: 'paid' as const },
   ])
     expect(ending(unused, 'node', 50_000)).toMatchObject({ earnedMsats: 0n, refundMsats: 100_000n, postings: [] })

@@ -55,7 +55,7 @@ test('a home of before: paid, failed with money in hand, and two refunds, one of
   const world = new World()
   const [runs, fails, owed, sent] = ['a', 'b', 'c', 'd'].map((name) => request(world, { tags: [['t', name]] }))
   if (runs === undefined || fails === undefined || owed === undefined || sent === undefined) throw new Error('no requests')
-  const bill = { paymentRequest: 'lnbcrt3', paymentExpiresAt: world.clock.now() + 900_000, mintUrl: MINT }
+  const bill = { bill: { request: 'lnbcrt3', expiresAt: world.clock.now() + 900_000 }, mintUrl: MINT }
   const toPaid: [JobState, JobPatch?][] = [
     ['quoted', bill],
     ['paid', { paidMsats: PAID }],

@@ -28,7 +28,16 @@ it('keeps a job that nobody paid for as long as its invoice may still be paid', 
     paymentMethod: 'invoice' as const,
   }
   await store.write(claimJob({ job, at: 1000, reason: 'ordered' }))
-  await store.write(transitionJob({ id, from: 'received', to: 'quoted', reason: 'named', at: 1000, patch: { paymentRequest: 'lnbcrt1' } }))
+  await store.write(
+    transitionJob({
+      id,
+      from: 'received',
+      to: 'quoted',
+      reason: 'named',
+      at: 1000,
+      patch: { bill: { request: 'lnbcrt1', expiresAt: 2000 } },
+    }),
+  )
   await store.write(transitionJob({ id, from: 'quoted', to: 'expired', reason: 'ran out', at: 1000 }))
   const quote = {
     id: 'q1',
