@@ -145,7 +145,7 @@ export class NodeParts {
     stop: (provider, drainMs) => provider.close(drainMs),
     health: (provider) => {
       const status = provider.status()
-      return healthOf(status, status.reason?.startsWith('no_mint') ? { nextStep: NO_MINT.nextStep } : {})
+      return healthOf(status, 'reason' in status && status.reason.startsWith('no_mint') ? { nextStep: NO_MINT.nextStep } : {})
     },
   })
 

@@ -12,7 +12,7 @@ import { getTick } from '../store/agents/ticks.ts'
 import { Publisher } from './actions/publish.ts'
 import { Errands, type ErrandView } from './errands.ts'
 import { Inbox } from './inbox.ts'
-import { type AgentBundle, bundleOf, keyFor } from './keys.ts'
+import { bundleOf, keyFor } from './keys.ts'
 import { moveFundsToNode } from './leave.ts'
 import { type MessageView, messagesTo } from './messages.ts'
 import { freshName } from './names.ts'
@@ -227,7 +227,7 @@ export class Host {
   }
 
   /** Everything to go on elsewhere, secrets included: what spawn takes as `import`. @throws locked */
-  export(ref: string): AgentBundle {
+  export(ref: string) {
     return bundleOf(this.#deps, this.#find(ref))
   }
 

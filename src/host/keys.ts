@@ -34,29 +34,6 @@ function nsecIn(imported: string): string {
   return String((JSON.parse(imported) as { nsec?: unknown }).nsec)
 }
 
-export interface AgentBundle {
-  readonly version: 1
-  readonly pubkey: string
-  readonly npub: string
-  readonly nsec: string
-  /** 128 hex digits, NUT-13. */
-  readonly wallet_seed: string | null
-  readonly mints: readonly string[]
-  readonly name: string
-  readonly about: string
-  readonly brain: unknown
-  readonly relays: readonly string[]
-  readonly heartbeat_s: number
-  readonly autonomy: AgentRow['autonomy']
-  readonly dm_scheme: AgentRow['dmScheme']
-  readonly budget: AgentRow['budget']
-  readonly allow: readonly string[]
-  readonly tick_fee_sats: number
-  readonly picture?: string
-  readonly nip05?: string
-  readonly lud16?: string
-}
-
 /** What the owner set of the profile beside name and about. */
 function shownOf({ profile }: AgentRow): { picture?: string; nip05?: string; lud16?: string } {
   const { picture, nip05, lud16 } = profile
@@ -64,17 +41,18 @@ function shownOf({ profile }: AgentRow): { picture?: string; nip05?: string; lud
 }
 
 /** @throws locked */
-export function bundleOf(deps: Pick<HostDeps, 'keyring' | 'wallets'>, agent: AgentRow): AgentBundle {
+export function bundleOf(deps: Pick<HostDeps, 'keyring' | 'wallets'>, agent: AgentRow) {
   const { pubkey, nsec, wallet_seed } = deps.keyring.exportKey(agent.pubkey)
   const mints = deps.wallets
     .of(ownerOf(agent))
     .balance()
     .mints.map((mint) => mint.url)
   return {
-    version: 1,
+    version: 1 as const,
     pubkey,
     npub: agent.npub,
     nsec,
+    /** 128 hex digits, NUT-13. */
     wallet_seed,
     mints,
     name: agent.name,

@@ -57,28 +57,10 @@ const fields = {
 const patchSchema = z.strictObject(fields)
 const spawnSchema = z.strictObject({ ...fields, import: z.string().max(500_000).optional() })
 
-export interface AgentChange {
-  readonly name?: string | undefined
-  readonly about?: string | undefined
-  readonly brain?: BrainInput | undefined
-  readonly relays?: readonly string[] | undefined
-  readonly heartbeat_s?: number | undefined
-  readonly autonomy?: AgentRow['autonomy'] | undefined
-  readonly dm_scheme?: AgentRow['dmScheme'] | undefined
-  readonly budget?:
-    | { readonly per_tx_sats?: number | undefined; readonly per_tick_sats?: number | undefined; readonly per_day_sats?: number | undefined }
-    | undefined
-  readonly allow?: readonly string[] | undefined
-  readonly tick_fee_sats?: number | undefined
-  readonly picture?: string | undefined
-  readonly nip05?: string | undefined
-  readonly lud16?: string | undefined
-}
-
-export interface SpawnSpec extends AgentChange {
-  /** An nsec, 64 hex digits, or what `agent export` gave. */
-  readonly import?: string | undefined
-}
+type Change = Omit<z.input<typeof patchSchema>, 'brain'>
+export type AgentChange = Readonly<Change & { brain?: BrainInput | undefined }>
+/** With an nsec, 64 hex digits, or what `agent export` gave. */
+export type SpawnSpec = AgentChange & Pick<z.input<typeof spawnSchema>, 'import'>
 
 type ParsedChange = z.infer<typeof patchSchema>
 
@@ -162,13 +144,6 @@ function profileOf(change: Partial<ParsedChange>): Record<string, string> {
   return given({ name, about, picture, nip05, lud16 }) as Record<string, string>
 }
 
-export interface GoalSpec {
-  readonly description: string
-  readonly priority?: number | undefined
-  readonly status?: GoalRow['status'] | undefined
-  readonly progress?: number | undefined
-}
-
 const goalSchema = z
   .array(
     z.strictObject({
@@ -179,6 +154,8 @@ const goalSchema = z
     }),
   )
   .max(50)
+
+export type GoalSpec = z.input<typeof goalSchema>[number]
 
 /** @throws invalid_request */
 export function parseGoals(value: unknown): Omit<GoalRow, 'id'>[] {

@@ -6,7 +6,6 @@ import type { Dialer } from '../base/dialer.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Scope, ScopePorts } from '../base/scope.ts'
-import type { JobState } from '../base/states.ts'
 import { SelfPublisher } from '../nostr/self/self.ts'
 import type { OwnWords } from '../nostr/self/self-merge.ts'
 import type { Nostr, Signer } from '../nostr/types.ts'
@@ -60,19 +59,6 @@ export interface ProviderDeps {
   readonly moreBackends?: readonly Backend[]
   /** Instead of all others; tests use it. */
   readonly backends?: (config: Config) => Backend[]
-}
-
-export interface ProviderStatus {
-  readonly state: 'ok' | 'degraded' | 'off'
-  readonly reason?: string
-  readonly kinds: readonly number[]
-  readonly backends: readonly {
-    readonly name: string
-    readonly state: 'ok' | 'degraded'
-    readonly models: readonly string[]
-    readonly reason?: string
-  }[]
-  readonly jobs: Partial<Record<JobState, number>>
 }
 
 export class Provider {
@@ -147,12 +133,12 @@ export class Provider {
     await this.#deps.scope.close(drainMs)
   }
 
-  status(): ProviderStatus {
+  status() {
     const health = this.#backends.map((backend) => ({ name: backend.name, ...backend.health() }))
     const common = { kinds: this.#isOn ? this.#servedKinds() : [], backends: health, jobs: countJobs(this.#deps.store) }
-    if (!this.#isOn) return { state: 'off', reason: this.#deps.scope.isClosing ? 'shutting down' : 'not started', ...common }
+    if (!this.#isOn) return { state: 'off' as const, reason: this.#deps.scope.isClosing ? 'shutting down' : 'not started', ...common }
     const reason = this.#whyDegraded()
-    return reason === undefined ? { state: 'ok', ...common } : { state: 'degraded', reason, ...common }
+    return reason === undefined ? { state: 'ok' as const, ...common } : { state: 'degraded' as const, reason, ...common }
   }
 
   /** Takes the configuration as it is now: kinds, prices, backends. */

@@ -36,16 +36,8 @@ export function amount(row: Row, column: string): Msats {
   return msats(value)
 }
 
-export function amountOrNull(row: Row, column: string): Msats | null {
-  return row[column] === null ? null : amount(row, column)
-}
-
 export function json<T>(row: Row, column: string): T {
   return JSON.parse(text(row, column)) as T
-}
-
-export function jsonOrNull<T>(row: Row, column: string): T | null {
-  return row[column] === null ? null : json<T>(row, column)
 }
 
 /** What a statement is given for its `?` or `@names`. */

@@ -1,5 +1,5 @@
 /** `pylon init`: makes or imports the keys of a home; `pylon start` does so by itself on first use. */
-import type { Initialised } from '../../daemon/offline/init.ts'
+import type { initHome } from '../../daemon/offline/init.ts'
 import { defineCommand, homeOf } from '../command.ts'
 import { json, print } from '../terminal/output.ts'
 import { askSecret } from '../terminal/prompt.ts'
@@ -27,7 +27,7 @@ export const initCommand = defineCommand({
   },
 })
 
-function human(made: Initialised, isImport: boolean): string {
+function human(made: Awaited<ReturnType<typeof initHome>>, isImport: boolean): string {
   return [
     `The node's key is ${made.npub}.`,
     ...(made.movedTo === undefined ? [] : [`The former identity is at ${made.movedTo}.`]),

@@ -6,26 +6,17 @@ import type { Home } from '../../base/paths.ts'
 import { createIdentity } from '../../nostr/keys/identity.ts'
 import { withHome } from './with-home.ts'
 
-export interface Initialised {
-  readonly npub: string
-  readonly pubkey: string
-  /** To be shown once. */
-  readonly words: string
-  readonly isProtected: boolean
-  /** Where the former identity went. */
-  readonly movedTo: string | undefined
-}
-
 /**
  * @param options.words to import; new ones when absent.
  * @param options.force replaces an identity; it and the database of its keys are moved aside, never deleted.
  * @throws identity_exists, identity_invalid, already_running
  */
-export async function initHome(home: Home, options: { words?: string; passphrase?: string; force: boolean }): Promise<Initialised> {
+export async function initHome(home: Home, options: { words?: string; passphrase?: string; force: boolean }) {
   return await withHome(home, async () => {
     const { identity, words, movedTo } = await createIdentity(home.identity, systemClock, options)
     // The wallets and agents in it belong to the former keys.
     if (movedTo !== undefined) moveDatabase(home, movedTo)
+    // The words are to be shown once; `movedTo` is where the former identity went.
     return { npub: identity.npub, pubkey: identity.pubkey, words, isProtected: identity.protection !== null, movedTo }
   })
 }

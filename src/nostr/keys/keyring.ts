@@ -18,15 +18,6 @@ const NODE_ACCOUNT = 0
 const CUSTOMER_ACCOUNT = 1
 export const FIRST_AGENT_ACCOUNT = 10
 
-/** What `agent export` gives out, and `agent spawn --import` takes: everything that a key needs elsewhere. */
-export interface KeyBundle {
-  readonly version: 1
-  readonly pubkey: string
-  readonly nsec: string
-  /** 128 hex digits: the NUT-13 seed of its wallet. Null where a plain nsec was imported and no wallet existed. */
-  readonly wallet_seed: string | null
-}
-
 const bundleSchema = z.object({
   version: z.literal(1),
   nsec: z.string(),
@@ -168,9 +159,9 @@ export class HomeKeyring implements Keyring {
   }
 
   /** The secrets of one key, for `agent export` only. @throws locked, not_found */
-  exportKey(pubkey: string): KeyBundle {
+  exportKey(pubkey: string) {
     const held = this.#hold(pubkey)
-    return { version: 1, pubkey, nsec: nsecOf(held.secret), wallet_seed: Buffer.from(this.walletSeed(pubkey)).toString('hex') }
+    return { version: 1 as const, pubkey, nsec: nsecOf(held.secret), wallet_seed: Buffer.from(this.walletSeed(pubkey)).toString('hex') }
   }
 
   /** The first agent account that was never given out. */

@@ -39,28 +39,6 @@ export interface JobInput {
 /** `[name, value, ...]`, in the order sent; a name may repeat. */
 export type JobParam = readonly [string, ...string[]]
 
-export interface JobRequest {
-  readonly id: string
-  /** 5000 to 5999. */
-  readonly kind: number
-  readonly customer: string
-  readonly createdAtS: number
-  readonly inputs: readonly JobInput[]
-  readonly params: readonly JobParam[]
-  /** Wanted MIME type. */
-  readonly output: string | undefined
-  readonly bidMsats: Msats | undefined
-  /** Where the customer wants the answers. */
-  readonly relays: readonly string[]
-  /** Providers it is directed to; empty: anyone. */
-  readonly providers: readonly string[]
-  readonly expiresAtS: number | undefined
-  /** An attached Cashu token. */
-  readonly cashuToken: string | undefined
-  /** How the content was encrypted; undefined for an open request. */
-  readonly encryption: EncryptionScheme | undefined
-}
-
 export const isJobKind = (kind: number): boolean => kind >= 5000 && kind <= 5999
 export const resultKindOf = (requestKind: number): number => requestKind + 1000
 
@@ -87,7 +65,7 @@ function pubkeyIn(text: string): string | undefined {
  * @param provider whose key decrypts; needed for an encrypted request.
  * @throws event_invalid, decrypt_failed, input_invalid, param_invalid, amount_invalid
  */
-export function parseJobRequest(event: NostrEvent, provider?: Signer): JobRequest {
+export function parseJobRequest(event: NostrEvent, provider?: Signer) {
   if (!isJobKind(event.kind)) throw new PylonError('event_invalid', `Kind ${event.kind} is no job request.`)
   const encrypted = isEncryptedRequest(event)
   const hidden = encrypted ? decryptTags(event, provider) : []
@@ -100,6 +78,7 @@ export function parseJobRequest(event: NostrEvent, provider?: Signer): JobReques
     createdAtS: event.created_at,
     inputs: parseInputs(named('i')),
     params: parseParams(named('param')),
+    /** Wanted MIME type. */
     output: parseOutput(named('output')[0]?.[1]),
     bidMsats: parseMsats(named('bid')[0]?.[1]?.trim().replace(/\.0*$/, ''), 'bid'),
     // Some put all of them into one value.
@@ -107,9 +86,11 @@ export function parseJobRequest(event: NostrEvent, provider?: Signer): JobReques
       named('relays').flatMap((tag) => tag.slice(1, REQUEST_LIMITS.relays + 1).flatMap((value) => value.slice(0, 2000).split(/[\s,]+/))),
       REQUEST_LIMITS.relays,
     ),
+    /** Those it is directed to; empty: anyone. */
     providers: providersOf(event),
     expiresAtS: expirationOf(event),
     cashuToken: parseToken(named('cashu')[0]?.[1]),
+    /** How the content was encrypted; undefined for an open request. */
     encryption: encrypted ? schemeOf(event.content) : undefined,
   }
 }

@@ -24,7 +24,7 @@ import { enqueueEvent, outboxEvent } from '../../store/nostr/outbox.ts'
 import { claimEvent } from '../../store/nostr/seen-events.ts'
 import type { Store } from '../../store/store.ts'
 import { fail, toControlError } from './failures.ts'
-import type { CommandTransport, Machines } from './machines.ts'
+import type { CommandTransport, Handling } from './machines.ts'
 
 const SUBSCRIPTION = 'runtime-control'
 const REPLY_KEY_PREFIX = 'control-reply:'
@@ -64,7 +64,7 @@ export class ControlPlane implements CommandTransport {
     deps.nostr.onGivenUp(REPLY_KEY_PREFIX, (key, why) => this.#sendElsewhere(key, why))
   }
 
-  listen(machines: Pick<Machines, 'handle'>): void {
+  listen(machines: Handling): void {
     const { nostr } = this.#deps
     this.#subscription = nostr.subscribe({
       name: SUBSCRIPTION,
@@ -83,7 +83,7 @@ export class ControlPlane implements CommandTransport {
     return [this.#reply(tenant, CONTROL_STATUS_KIND, encodeStatus(requestId, status))]
   }
 
-  async #onEvent(event: NostrEvent, machines: Pick<Machines, 'handle'>): Promise<void> {
+  async #onEvent(event: NostrEvent, machines: Handling): Promise<void> {
     const { store, logger, nostr, scope } = this.#deps
     const signer = nostr.keyring.node()
     if (!tagValues(event, 'p').includes(signer.pubkey) || event.content.length > MAX_CONTENT_CHARS) return
@@ -116,7 +116,7 @@ export class ControlPlane implements CommandTransport {
     scope.spawn('command', () => this.#serve(requester, envelope, machines))
   }
 
-  async #serve(requester: string, envelope: CommandEnvelope, machines: Pick<Machines, 'handle'>): Promise<void> {
+  async #serve(requester: string, envelope: CommandEnvelope, machines: Handling): Promise<void> {
     const { requestId } = envelope
     // In order, each as it happens.
     let sent: Promise<void> = Promise.resolve()

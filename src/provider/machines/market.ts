@@ -12,7 +12,6 @@ import { allowsUnisolated, assertIsolation, type Terms, termsOf } from './author
 import { chooseClass, classesOf, freeOf, type RuntimeClass } from './classes.ts'
 import { fail } from './failures.ts'
 import { NODE_ENDED } from './lease-end.ts'
-import type { OfferStatus } from './machines.ts'
 import type { MachineCommand } from './order.ts'
 import { LIVING_STATES } from './runtime-life.ts'
 import type { Substrates } from './substrates.ts'
@@ -103,7 +102,8 @@ export class Market {
       .map((entry) => this.#offerOf(entry))
   }
 
-  offerStatuses(): OfferStatus[] {
+  /** Whether each is announced to strangers; if not, why. */
+  offerStatuses() {
     return this.classes().map((entry) => {
       const verdict = this.#sellable(entry)
       return {

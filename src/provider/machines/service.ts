@@ -15,7 +15,7 @@ import { Creation, type ScriptResult, type ScriptRun } from './creation.ts'
 import type { RelayDoors } from './doors.ts'
 import { fail, toControlError } from './failures.ts'
 import { LeaseDesk } from './lease-desk.ts'
-import type { CommandTransport, Emit, Machines, MachinesStatus } from './machines.ts'
+import type { CommandTransport, Emit, Handling } from './machines.ts'
 import { Market } from './market.ts'
 import { Notices } from './notices.ts'
 import { Offers } from './offers.ts'
@@ -47,7 +47,7 @@ export interface MachinesDeps {
   readonly healthEveryMs?: number
 }
 
-export class MachineService implements Machines {
+export class MachineService implements Handling {
   readonly #deps: MachinesDeps
   readonly #scope: Scope
   readonly #substrates: Substrates
@@ -99,6 +99,7 @@ export class MachineService implements Machines {
     this.#upkeep = new Upkeep(upkeepScope, { store, logger, config, substrates, leases, runtimes })
   }
 
+  /** Looks at the substrates, goes on with what a restart left open, sweeps orphans, then publishes offers. @throws locked */
   async start(): Promise<void> {
     this.#deps.nostr.keyring.node()
     await this.#substrates.look()
@@ -111,6 +112,7 @@ export class MachineService implements Machines {
     this.#deps.transport.listen(this)
   }
 
+  /** Takes nothing new; runtimes go on, what is under way is taken up again at the next start. */
   async close(): Promise<void> {
     this.#deps.transport.close()
     this.#isOpen = false
@@ -121,10 +123,11 @@ export class MachineService implements Machines {
     for (const { path } of late) this.#deps.logger.warn({ path }, 'running work did not end in time')
   }
 
-  status(): MachinesStatus {
+  status() {
     const common = {
       substrates: this.#substrates.status(),
       offers: this.#market.offerStatuses().map((offer) => ({ ...offer, published: this.#isOpen && offer.published })),
+      /** Those that are not over, with the price, or what goes back. */
       leases: leasesIn(this.#deps.store, ['quoted', 'paid', 'active', 'refunding']).map(
         ({ id, runtimeId, tenantPubkey, state, priceMsats, refundMsats, time }) => ({
           ...{
@@ -139,23 +142,26 @@ export class MachineService implements Machines {
       ),
       counts: countRuntimes(this.#deps.store),
     }
-    if (!this.#isOpen) return { state: 'off', reason: this.#scope.isClosing ? 'shutting down' : 'not started', ...common }
+    if (!this.#isOpen) return { state: 'off' as const, reason: this.#scope.isClosing ? 'shutting down' : 'not started', ...common }
     const usable = common.substrates.some((substrate) => substrate.usable)
-    if (!usable) return { state: 'degraded', reason: common.substrates[0]?.reason ?? 'no substrate is configured', ...common }
+    if (!usable) return { state: 'degraded' as const, reason: common.substrates[0]?.reason ?? 'no substrate is configured', ...common }
     const unsold = common.offers.find((offer) => offer.priceMsatsPerHour > 0n && !offer.published)
     if (unsold !== undefined)
-      return { state: 'degraded', reason: `the class ${unsold.runtimeClass} is not offered: ${unsold.reason ?? ''}`, ...common }
-    return { state: 'ok', ...common }
+      return { state: 'degraded' as const, reason: `the class ${unsold.runtimeClass} is not offered: ${unsold.reason ?? ''}`, ...common }
+    return { state: 'ok' as const, ...common }
   }
 
+  /** Tries whether the substrates hold runtimes to their sizes, which takes seconds; `status` then says what did not. Never rejects. */
   proveSizes(): Promise<void> {
     return this.#substrates.proveSizes()
   }
 
+  /** Takes the offers back from the relays. */
   withdraw(): Promise<void> {
     return this.#offers.withdraw()
   }
 
+  /** Takes the configuration as it is now: classes, prices, allowlist. */
   async reload(): Promise<void> {
     this.#substrates.replace()
     await this.#offers.refresh()

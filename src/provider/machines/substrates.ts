@@ -3,7 +3,6 @@ import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import type { Scope } from '../../base/scope.ts'
 import type { ControlProvider } from '../../nostr/control/vocabulary.ts'
 import type { AdapterProbe, Capacity, PersistentVolume, ProvisionInput, RuntimeAdapter } from '../../runtime/adapter.ts'
-import type { SubstrateStatus } from './machines.ts'
 
 const NO_CAPACITY: Capacity = { instances: 0, vcpus: 0, memoryMib: 0, free: { instances: 0, vcpus: 0, memoryMib: 0 } }
 /** A substrate that does not answer holds nobody up for longer. */
@@ -136,7 +135,7 @@ export class Substrates {
     }
   }
 
-  status(): SubstrateStatus[] {
+  status() {
     return this.providers.map((provider) => ({ provider, ...this.probe(provider) }))
   }
 

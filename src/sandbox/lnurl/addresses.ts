@@ -7,17 +7,6 @@ export interface Address {
   readonly quote_pubkey: string
 }
 
-export interface PaidQuote {
-  readonly quote: string
-  readonly amount_sats: number
-  readonly request: string
-  readonly paid_at: number
-  readonly pubkey: string
-  readonly zap_request_id: string | null
-  readonly sender_pubkey: string | null
-  readonly comment: string
-}
-
 export interface DueReceipt {
   readonly quoteId: string
   /** The signed receipt, where it was made before. */
@@ -67,7 +56,7 @@ export class Addresses {
   }
 
   /** The quotes of a key that are paid and whose ecash it has not minted yet, oldest first. */
-  paidQuotes(pubkey: string): PaidQuote[] {
+  paidQuotes(pubkey: string) {
     const rows = this.#database
       .sql(
         `SELECT q.id, q.amount, q.request, q.paid_at, q.pubkey, p.zap_request, p.comment

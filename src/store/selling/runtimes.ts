@@ -104,8 +104,7 @@ export const patchRuntime = defineCommand('patch_runtime', (sql, p: { id: string
 /** The key of the agent inside, from the first time on for good. @returns the one that it has, or undefined where there is no such runtime */
 export const bindBot = defineCommand('bind_bot', (sql, p: { id: string; pubkey: string; at: number }): string | undefined => {
   runtimes.patch(sql, { id: p.id, botPubkey: null }, { botPubkey: p.pubkey, updatedAt: p.at })
-  const row = sql('SELECT bot_pubkey FROM runtimes WHERE id = ?').get(p.id)
-  return row === undefined ? undefined : (textOrNull(row, 'bot_pubkey') ?? undefined)
+  return runtimes.get(sql, { id: p.id })?.botPubkey ?? undefined
 })
 
 export const noteSnapshot = defineCommand('note_snapshot', (sql, p: { id: string; at: number }) => {
