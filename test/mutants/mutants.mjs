@@ -314,7 +314,7 @@ export const MUTANTS = [
   },
   {
     name: 'a lease that never began costs its price',
-    anchor: "if (lease.state !== 'active' || lease.startsAt === null) return 0n",
+    anchor: "if (lease.state !== 'active' || lease.time === null) return 0n",
     replacement: 'if (lease.startsAt === null) return lease.priceMsats',
     tests: LEASES,
   },
