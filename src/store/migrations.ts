@@ -11,8 +11,8 @@ export interface Migration {
   readonly sql: string
 }
 
-export function readMigrations(dir: string = assetPath('migrations')): Migration[] {
-  return readdirSync(dir)
+export const readMigrations = (dir: string = assetPath('migrations')): Migration[] =>
+  readdirSync(dir)
     .filter((name) => /^\d{3}_[a-z_]+\.sql$/.test(name))
     .sort()
     .map((name, index) => {
@@ -20,11 +20,8 @@ export function readMigrations(dir: string = assetPath('migrations')): Migration
       if (number !== index + 1) throw new PylonError('internal', `Migration ${name} is out of order.`)
       return { number, name, sql: readFileSync(join(dir, name), 'utf8') }
     })
-}
 
-export function schemaVersion(db: Database): number {
-  return Number(db.pragma('user_version', { simple: true }))
-}
+export const schemaVersion = (db: Database): number => Number(db.pragma('user_version', { simple: true }))
 
 /** @throws database_newer when a later Pylon wrote this database. */
 export function assertNotNewer(db: Database, migrations: readonly Migration[]): void {

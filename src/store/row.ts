@@ -3,9 +3,8 @@ import { type Msats, msats } from '../base/amounts.ts'
 import { PylonError } from '../base/errors.ts'
 import type { Row, Sql } from './commands.ts'
 
-function wrong(row: Row, column: string, expected: string): PylonError {
-  return new PylonError('internal', `Column ${column} is ${typeof row[column]}, expected ${expected}.`)
-}
+const wrong = (row: Row, column: string, expected: string): PylonError =>
+  new PylonError('internal', `Column ${column} is ${typeof row[column]}, expected ${expected}.`)
 
 export function text(row: Row, column: string): string {
   const value = row[column]
@@ -13,9 +12,7 @@ export function text(row: Row, column: string): string {
   return value
 }
 
-export function textOrNull(row: Row, column: string): string | null {
-  return row[column] === null ? null : text(row, column)
-}
+export const textOrNull = (row: Row, column: string): string | null => (row[column] === null ? null : text(row, column))
 
 /** A number that is no amount: a time, a count, a kind. */
 export function int(row: Row, column: string): number {
@@ -26,9 +23,7 @@ export function int(row: Row, column: string): number {
   return number
 }
 
-export function intOrNull(row: Row, column: string): number | null {
-  return row[column] === null ? null : int(row, column)
-}
+export const intOrNull = (row: Row, column: string): number | null => (row[column] === null ? null : int(row, column))
 
 export function amount(row: Row, column: string): Msats {
   const value = row[column]

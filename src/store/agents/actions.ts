@@ -95,8 +95,8 @@ export const openActions = (store: Store): ActionRow[] =>
   actions.all(store.sql, "WHERE state IN ('claimed', 'unknown') ORDER BY created_at")
 
 /** How often the agent has spoken to somebody since `since`. */
-export function countSpokenTo(store: Store, pubkey: string, counterparty: string, since: number): number {
-  return countOf(
+export const countSpokenTo = (store: Store, pubkey: string, counterparty: string, since: number): number =>
+  countOf(
     store.sql,
     `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
          AND type IN ('reply', 'dm', 'react', 'request_payment') AND state IN ('claimed', 'published', 'done')`,
@@ -104,11 +104,10 @@ export function countSpokenTo(store: Store, pubkey: string, counterparty: string
     counterparty,
     BigInt(since),
   )
-}
 
 /** How often the agent has zapped somebody since `since`, payments of open outcome included. */
-export function countZapsTo(store: Store, pubkey: string, counterparty: string, since: number): number {
-  return countOf(
+export const countZapsTo = (store: Store, pubkey: string, counterparty: string, since: number): number =>
+  countOf(
     store.sql,
     `SELECT count(*) AS n FROM actions WHERE agent_pubkey = ? AND counterparty = ? AND updated_at > ?
          AND type = 'zap' AND state IN ('claimed', 'unknown', 'done')`,
@@ -116,15 +115,13 @@ export function countZapsTo(store: Store, pubkey: string, counterparty: string, 
     counterparty,
     BigInt(since),
   )
-}
 
 /** The texts of the newest posts, newest first. */
-export function postsOf(store: Store, pubkey: string, limit: number): string[] {
-  return textsOf(
+export const postsOf = (store: Store, pubkey: string, limit: number): string[] =>
+  textsOf(
     store.sql,
     `SELECT params_json ->> 'text' AS said FROM actions WHERE agent_pubkey = ? AND type = 'post' AND state IN ('claimed', 'published')
        ORDER BY updated_at DESC LIMIT ?`,
     pubkey,
     BigInt(limit),
   )
-}

@@ -137,23 +137,18 @@ export const listAgents = (store: Store): AgentRow[] => agents.all(store.sql, 'W
 export const getAgent = (store: Store, pubkey: string): AgentRow | undefined => agents.get(store.sql, { pubkey, deletedAt: null })
 
 /** Keys of agents that were deleted: their addresses are known and may still be paid. */
-export function deletedAgents(store: Store): string[] {
-  return textsOf(store.sql, 'SELECT pubkey FROM agents WHERE deleted_at IS NOT NULL')
-}
+export const deletedAgents = (store: Store): string[] => textsOf(store.sql, 'SELECT pubkey FROM agents WHERE deleted_at IS NOT NULL')
 
 /** Whether the key is or was an agent of this home. */
-export function wasAgent(store: Store, pubkey: string): boolean {
-  return isThere(store.sql, 'SELECT 1 FROM agents WHERE pubkey = ?', pubkey)
-}
+export const wasAgent = (store: Store, pubkey: string): boolean => isThere(store.sql, 'SELECT 1 FROM agents WHERE pubkey = ?', pubkey)
 
 /** By name, npub or hex key. */
 export const findAgent = (store: Store, ref: string): AgentRow | undefined =>
   agents.all(store.sql, 'WHERE ? IN (name, npub, pubkey) AND deleted_at IS NULL', ref)[0]
 
 /** What the agent's wallet holds by the ledger, in millisats: for a node that is stopped. */
-export function agentBalanceMsats(store: Store, pubkey: string): bigint {
-  return [...balancesOf(store, agentOwner(pubkey), 'wallet').values()].reduce((sum, value) => sum + value, 0n)
-}
+export const agentBalanceMsats = (store: Store, pubkey: string): bigint =>
+  [...balancesOf(store, agentOwner(pubkey), 'wallet').values()].reduce((sum, value) => sum + value, 0n)
 
 /** Newest first. */
 export const agentTransitions = (store: Store, pubkey: string, limit = 100): StepTaken<AgentState>[] =>

@@ -12,8 +12,8 @@ const ORIGIN = `CASE h.type
  * How many ticks of this home led to this tick, each by answering what the one before had said: 0 where all it heard came
  * from others, or where it heard nothing and acts by its clock. Not counted beyond `most`.
  */
-export function answersBefore(store: Store, tickId: string, most: number): number {
-  return countOf(
+export const answersBefore = (store: Store, tickId: string, most: number): number =>
+  countOf(
     store.sql,
     `WITH RECURSIVE chain (tick_id, depth) AS (
          SELECT @tick, 0
@@ -23,7 +23,6 @@ export function answersBefore(store: Store, tickId: string, most: number): numbe
        ) SELECT max(depth) AS depth FROM chain`,
     { tick: tickId, most: BigInt(most) },
   )
-}
 
 /** The same for a tick that would hear this next. @param heard as it would be stored */
 export function answersUpTo(

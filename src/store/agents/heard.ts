@@ -55,13 +55,11 @@ export const markWrapOpened = defineCommand('mark_wrap_opened', (sql, p: { agent
   sql('INSERT INTO opened_wraps (id, agent_pubkey, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING').run(p.id, p.agentPubkey, BigInt(p.at))
 })
 
-export function wasWrapOpened(store: Store, agentPubkey: string, id: string): boolean {
-  return isThere(store.sql, 'SELECT 1 FROM opened_wraps WHERE agent_pubkey = ? AND id = ?', agentPubkey, id)
-}
+export const wasWrapOpened = (store: Store, agentPubkey: string, id: string): boolean =>
+  isThere(store.sql, 'SELECT 1 FROM opened_wraps WHERE agent_pubkey = ? AND id = ?', agentPubkey, id)
 
-export function wasHeard(store: Store, agentPubkey: string, id: string): boolean {
-  return isThere(store.sql, 'SELECT 1 FROM heard WHERE agent_pubkey = ? AND id = ?', agentPubkey, id)
-}
+export const wasHeard = (store: Store, agentPubkey: string, id: string): boolean =>
+  isThere(store.sql, 'SELECT 1 FROM heard WHERE agent_pubkey = ? AND id = ?', agentPubkey, id)
 
 const waiting = new Selection({ id: column.text(), type: column.text<HeardRow['type']>(), heardAt: column.int(), tries: column.int() })
 
@@ -88,8 +86,8 @@ const said = new Selection({
 export type SaidRow = KeptHeard & RowOfTable<typeof said>
 
 /** Newest first. */
-export function saidTo(store: Store, pubkey: string, limit: number): SaidRow[] {
-  return store
+export const saidTo = (store: Store, pubkey: string, limit: number): SaidRow[] =>
+  store
     .sql(
       `SELECT h.*, t.number AS tick_number,
          (SELECT q.value ->> 'text' FROM json_each(t.observation_json, '$.' || h.type || 's') q WHERE q.value ->> 'id' = h.id) AS observed_text
@@ -97,16 +95,13 @@ export function saidTo(store: Store, pubkey: string, limit: number): SaidRow[] {
     )
     .all(pubkey, BigInt(limit))
     .map((row) => ({ ...heard.decode(row), ...said.decode(row) }))
-}
 
-export function hasHeardFrom(store: Store, pubkey: string, sender: string): boolean {
-  return isThere(store.sql, 'SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? LIMIT 1', pubkey, sender)
-}
+export const hasHeardFrom = (store: Store, pubkey: string, sender: string): boolean =>
+  isThere(store.sql, 'SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? LIMIT 1', pubkey, sender)
 
 /** Whether somebody has written to the agent by NIP-17. */
-export function hasWritten(store: Store, pubkey: string, sender: string, scheme: 'nip17' | 'nip04'): boolean {
-  return isThere(store.sql, 'SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? AND scheme = ? LIMIT 1', pubkey, sender, scheme)
-}
+export const hasWritten = (store: Store, pubkey: string, sender: string, scheme: 'nip17' | 'nip04'): boolean =>
+  isThere(store.sql, 'SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? AND scheme = ? LIMIT 1', pubkey, sender, scheme)
 
 /** The event behind something heard, for replies to it. */
 export const heardEvent = (store: Store, agentPubkey: string, id: string): unknown =>

@@ -195,23 +195,21 @@ export const failTick = defineCommand('fail_tick', (sql, p: { id: string; error:
 export const getTick = (store: Store, id: string): TickRow | undefined => ticks.get(store.sql, { id })
 
 /** Ticks that a stop or crash left unfinished. */
-export function openTicks(store: Store): { id: string; agentPubkey: string }[] {
-  return store
+export const openTicks = (store: Store): { id: string; agentPubkey: string }[] =>
+  store
     .sql("SELECT id, agent_pubkey FROM ticks WHERE state IN ('claimed', 'thinking', 'acting') ORDER BY started_at, number")
     .all()
     .map((row) => ({ id: text(row, 'id'), agentPubkey: text(row, 'agent_pubkey') }))
-}
 
 /** Newest first, without what was observed: that is large. */
-export function ticksOf(store: Store, pubkey: string, limit: number): TickRow[] {
-  return store
+export const ticksOf = (store: Store, pubkey: string, limit: number): TickRow[] =>
+  store
     .sql(
       `SELECT id, agent_pubkey, number, slot, trigger_type, state, attempts, NULL AS observation_json, thought, cost_msats, error, started_at,
          finished_at FROM ticks WHERE agent_pubkey = ? ORDER BY number DESC LIMIT ?`,
     )
     .all(pubkey, BigInt(limit))
     .map((row) => ticks.decode(row))
-}
 
 /** The agent's last tick before that number that observed something. */
 export const observedBefore = (store: Store, pubkey: string, number: number): TickRow | undefined =>
@@ -224,14 +222,13 @@ export const observedBefore = (store: Store, pubkey: string, number: number): Ti
   )[0]
 
 /** When the ticks since `since` that others caused began, oldest first. */
-export function triggeredTicks(store: Store, pubkey: string, since: number): number[] {
-  return store
+export const triggeredTicks = (store: Store, pubkey: string, since: number): number[] =>
+  store
     .sql(
       "SELECT started_at FROM ticks WHERE agent_pubkey = ? AND started_at > ? AND trigger_type IN ('mention', 'dm', 'zap') ORDER BY started_at",
     )
     .all(pubkey, BigInt(since))
     .map((row) => int(row, 'started_at'))
-}
 
 /** Ticks of an agent whose observation is kept at most, however often others wake it. */
 const MAX_OBSERVED = 200

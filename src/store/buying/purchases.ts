@@ -186,9 +186,8 @@ export function countAnswers(
 }
 
 /** Whether an answer was claimed before. */
-export function wasAnswerHeard(store: Store, eventId: string): boolean {
-  return isThere(store.sql, 'SELECT 1 FROM purchase_events WHERE event_id = ?', eventId)
-}
+export const wasAnswerHeard = (store: Store, eventId: string): boolean =>
+  isThere(store.sql, 'SELECT 1 FROM purchase_events WHERE event_id = ?', eventId)
 
 export const listAnswers = (store: Store, purchaseId: string): PurchaseEventRow[] =>
   answers.all(store.sql, 'WHERE purchase_id = ? ORDER BY received_at, rowid', purchaseId)

@@ -49,6 +49,5 @@ export const refundTokensOf = (store: Store, causeId: string): RefundTokenRow[] 
   tokens.all(store.sql, 'WHERE cause_id = ? ORDER BY received_at, rowid', causeId)
 
 /** What has a refund that is not in the wallet yet; rentals are named `rental:<id>`. */
-export function causesWithRefund(store: Store): string[] {
-  return textsOf(store.sql, `SELECT DISTINCT cause_id FROM refund_tokens WHERE state = 'waiting'`)
-}
+export const causesWithRefund = (store: Store): string[] =>
+  textsOf(store.sql, `SELECT DISTINCT cause_id FROM refund_tokens WHERE state = 'waiting'`)

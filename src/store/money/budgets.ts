@@ -58,21 +58,19 @@ export const settleSpend = defineCommand(
 )
 
 /** Sats that an agent holds or has spent on a UTC day. */
-export function spentOnDay(store: Store, ownerPubkey: string, day: string): bigint {
-  return sumOf(
+export const spentOnDay = (store: Store, ownerPubkey: string, day: string): bigint =>
+  sumOf(
     store.sql,
     `SELECT coalesce(sum(amount_sats), 0) AS total FROM spend_holds WHERE owner_pubkey = ? AND day = ? AND state <> 'released'`,
     ownerPubkey,
     day,
   )
-}
 
 /** Sats that one tick holds or has spent. */
-export function spentInTick(store: Store, ownerPubkey: string, tickId: string): bigint {
-  return sumOf(
+export const spentInTick = (store: Store, ownerPubkey: string, tickId: string): bigint =>
+  sumOf(
     store.sql,
     `SELECT coalesce(sum(amount_sats), 0) AS total FROM spend_holds WHERE owner_pubkey = ? AND tick_id = ? AND state <> 'released'`,
     ownerPubkey,
     tickId,
   )
-}

@@ -57,9 +57,8 @@ export const postEntry = defineCommand('post_entry', (sql, entry: Entry): boolea
 })
 
 /** The sum of an account's postings, in millisats, with its sign. */
-export function accountBalance(store: Store, account: Account): bigint {
-  return sumOf(store.sql, 'SELECT amount_msats FROM account_balances WHERE account = ?', account)
-}
+export const accountBalance = (store: Store, account: Account): bigint =>
+  sumOf(store.sql, 'SELECT amount_msats FROM account_balances WHERE account = ?', account)
 
 /** What stands on an owner's accounts of one class, msats by the account's detail; accounts that are back at zero are left out. */
 export function balancesOf(store: Store, owner: AccountOwner, accountClass: AccountClass): Map<string, bigint> {
@@ -117,15 +116,14 @@ export function depositsByMint(store: Store, owner: AccountOwner): Map<string, b
 }
 
 /** The mint at which a payment for this job or lease came in. */
-export function mintOfCause(store: Store, owner: AccountOwner, cause: { readonly type: string; readonly id: string }): string | undefined {
-  return textsOf(
+export const mintOfCause = (store: Store, owner: AccountOwner, cause: { readonly type: string; readonly id: string }): string | undefined =>
+  textsOf(
     store.sql,
     `SELECT p.detail AS mint_url FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
      WHERE e.cause_type = @type AND e.cause_id = @id AND p.amount_msats > 0 AND p.owner = @owner AND p.class = 'wallet'
      ORDER BY e.created_at, e.id LIMIT 1`,
     { owner, type: cause.type, id: cause.id },
   )[0]
-}
 
 const entries = table('ledger_entries', {
   id: column.text(),

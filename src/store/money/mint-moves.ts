@@ -57,18 +57,12 @@ export function mintNow(store: Store, url: string): string | undefined {
   return row === undefined ? undefined : text(row, 'mint_url')
 }
 
-export function formerMints(store: Store): Move[] {
-  return store
+export const formerMints = (store: Store): Move[] =>
+  store
     .sql('SELECT url, mint_url FROM mint_former_urls')
     .all()
     .map((row) => ({ from: text(row, 'url'), to: text(row, 'mint_url') }))
-}
 
 /** The keysets of a mint that coins of ours are of, also of those that we gave away and may take back. */
-export function keysetsWithCoins(store: Store, mintUrl: string): string[] {
-  return textsOf(
-    store.sql,
-    `SELECT DISTINCT keyset_id FROM proofs WHERE mint_url = ? AND state IN ('unspent', 'reserved', 'sent')`,
-    mintUrl,
-  )
-}
+export const keysetsWithCoins = (store: Store, mintUrl: string): string[] =>
+  textsOf(store.sql, `SELECT DISTINCT keyset_id FROM proofs WHERE mint_url = ? AND state IN ('unspent', 'reserved', 'sent')`, mintUrl)

@@ -80,9 +80,8 @@ export const raiseCounter = defineCommand('raise_counter', (sql, p: { ownerPubke
 })
 
 /** The first counter that was never taken. */
-export function nextCounter(store: Store, p: { ownerPubkey: string; keysetId: string }): number {
-  return countOf(store.sql, 'SELECT next FROM wallet_counters WHERE owner_pubkey = ? AND keyset_id = ?', p.ownerPubkey, p.keysetId)
-}
+export const nextCounter = (store: Store, p: { ownerPubkey: string; keysetId: string }): number =>
+  countOf(store.sql, 'SELECT next FROM wallet_counters WHERE owner_pubkey = ? AND keyset_id = ?', p.ownerPubkey, p.keysetId)
 
 export const putWalletOwner = defineCommand('put_wallet_owner', (sql, p: { pubkey: string; kind: string; accountOwner: string }) => {
   sql('INSERT INTO wallet_owners (pubkey, kind, account_owner) VALUES (?, ?, ?) ON CONFLICT DO NOTHING').run(

@@ -146,14 +146,13 @@ export const operationByKey = (store: Store, idempotencyKey: string): OperationR
   operations.get(store.sql, { idempotencyKey })
 
 /** Whether a wallet of this home paid, or is paying, the invoice of this hash; asked only of payments made since `since`. */
-export function paidByUs(store: Store, paymentHash: string, since: number): boolean {
-  return isThere(
+export const paidByUs = (store: Store, paymentHash: string, since: number): boolean =>
+  isThere(
     store.sql,
     "SELECT 1 FROM operations WHERE payment_hash IS NOT NULL AND payment_hash = ? AND state <> 'failed' AND created_at >= ? LIMIT 1",
     paymentHash,
     BigInt(since),
   )
-}
 
 const ofHash = (sql: Sql, paymentHash: string): OperationRow | undefined =>
   operations.all(sql, `WHERE payment_hash IS NOT NULL AND payment_hash = ? AND state <> 'failed'`, paymentHash)[0]
@@ -186,15 +185,14 @@ export const dueTokens = (store: Store, now: number): OperationRow[] =>
   operations.all(store.sql, `WHERE token_state = 'pending' AND next_try_at <= ? ORDER BY next_try_at LIMIT 500`, BigInt(now))
 
 /** What moving coins out of old keysets cost this wallet at a mint since a time, in sats. */
-export function movingFees(store: Store, move: { prefix: string; ownerPubkey: string; mintUrl: string; since: number }): bigint {
-  return sumOf(
+export const movingFees = (store: Store, move: { prefix: string; ownerPubkey: string; mintUrl: string; since: number }): bigint =>
+  sumOf(
     store.sql,
     `SELECT coalesce(sum(held_sats - amount_sats), 0) AS total FROM operations
        WHERE idempotency_key >= @prefix AND idempotency_key < @prefix || char(1114111) AND owner_pubkey = @ownerPubkey AND mint_url = @mintUrl
          AND state <> 'failed' AND created_at >= @since`,
     { ...move, since: BigInt(move.since) },
   )
-}
 
 /** Sats that unfinished operations hold: of one wallet, or of all. */
 export const atRiskSats = (store: Store, ownerPubkey?: string): bigint =>

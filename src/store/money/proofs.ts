@@ -73,11 +73,10 @@ export function oldestUnspentAt(store: Store, owner: { pubkey: string; mintUrl: 
 }
 
 /** Sats in proofs of one wallet at one mint that are ours in the ledger. */
-export function heldSats(store: Store, pubkey: string, mintUrl: string): bigint {
-  return sumOf(
+export const heldSats = (store: Store, pubkey: string, mintUrl: string): bigint =>
+  sumOf(
     store.sql,
     `SELECT coalesce(sum(amount_sats), 0) AS total FROM proofs WHERE owner_pubkey = ? AND mint_url = ? AND state IN ('unspent', 'reserved')`,
     pubkey,
     mintUrl,
   )
-}

@@ -105,8 +105,8 @@ export interface QuoteFilter {
 }
 
 /** The newest first. */
-export function listQuotes(store: Store, { ownerPubkey, states, limit }: QuoteFilter): ListedQuote[] {
-  return store
+export const listQuotes = (store: Store, { ownerPubkey, states, limit }: QuoteFilter): ListedQuote[] =>
+  store
     .sql(
       `SELECT q.*, o.error_message AS minting_error, o.next_try_at AS minting_next FROM mint_quotes q
        LEFT JOIN operations o ON o.idempotency_key = ${mintKey.sql('q.id')}
@@ -119,21 +119,18 @@ export function listQuotes(store: Store, { ownerPubkey, states, limit }: QuoteFi
       limit: BigInt(limit),
     })
     .map((row) => ({ ...quotes.decode(row), mintingError: textOrNull(row, 'minting_error'), nextTryAt: intOrNull(row, 'minting_next') }))
-}
 
 /** Sats that were paid for quotes which their mints have not issued: of one wallet, or of all. */
-export function paidUnissuedSats(store: Store, ownerPubkey?: string): bigint {
-  return sumOf(
+export const paidUnissuedSats = (store: Store, ownerPubkey?: string): bigint =>
+  sumOf(
     store.sql,
     `SELECT coalesce(sum(amount_sats), 0) AS total FROM mint_quotes WHERE state = 'paid' AND (@owner IS NULL OR owner_pubkey = @owner)`,
     { owner: ownerPubkey ?? null },
   )
-}
 
 /** How many invoices of strangers are in that state. */
-export function countStrangersQuotes(store: Store, state: 'unpaid' | 'expired'): number {
-  return countOf(store.sql, 'SELECT count(*) AS n FROM mint_quotes WHERE of_stranger = 1 AND state = ?', state)
-}
+export const countStrangersQuotes = (store: Store, state: 'unpaid' | 'expired'): number =>
+  countOf(store.sql, 'SELECT count(*) AS n FROM mint_quotes WHERE of_stranger = 1 AND state = ?', state)
 
 /** Quotes that somebody may still pay in time, those of strangers last. */
 export const watchedQuotes = (store: Store): QuoteRow[] =>

@@ -5,23 +5,21 @@ import { sumOf } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** Millisats in fees of swaps that broke or gathered coins for the operation under this key. */
-export function swapFeesOf(store: Store, owner: AccountOwner, key: string): bigint {
-  return sumOf(
+export const swapFeesOf = (store: Store, owner: AccountOwner, key: string): bigint =>
+  sumOf(
     store.sql,
     `SELECT coalesce(sum(p.amount_msats), 0) AS total FROM operations o JOIN postings p ON p.entry_id = ${operationDone.sql('o.id')}
        WHERE p.owner = @owner AND p.class = 'expense' AND p.detail = 'fee'
          AND (o.idempotency_key = @breaking OR (o.idempotency_key > @from AND o.idempotency_key < @to))`,
     { owner, breaking: breakKey.of(key), ...gatherKeys(key) },
   )
-}
 
 /** Millisats in fees, of whichever wallet of this home, that one cause brought about. */
-export function feesOfCause(store: Store, cause: { readonly type: string; readonly id: string }): bigint {
-  return sumOf(
+export const feesOfCause = (store: Store, cause: { readonly type: string; readonly id: string }): bigint =>
+  sumOf(
     store.sql,
     `SELECT coalesce(sum(p.amount_msats), 0) AS total FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
        WHERE e.cause_type = ? AND e.cause_id = ? AND p.class = 'expense' AND p.detail = 'fee'`,
     cause.type,
     cause.id,
   )
-}

@@ -31,9 +31,8 @@ export const deferWalletEvent = defineCommand(
 )
 
 /** The causes of events whose time has come. */
-export function causesOfDueEvents(store: Store, now: number): string[] {
-  return textsOf(store.sql, 'SELECT DISTINCT cause_type FROM wallet_events WHERE next_try_at <= ?', BigInt(now))
-}
+export const causesOfDueEvents = (store: Store, now: number): string[] =>
+  textsOf(store.sql, 'SELECT DISTINCT cause_type FROM wallet_events WHERE next_try_at <= ?', BigInt(now))
 
 /** Of one cause, oldest first. */
 export const dueWalletEvents = (store: Store, causeType: string, now: number): WalletEventRow[] =>

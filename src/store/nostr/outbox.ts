@@ -109,13 +109,12 @@ export const pendingFor = (store: Store, relay: string, afterId: number, limit: 
     ),
   )
 
-function groupPending(rows: readonly Pending[]): PendingMessage[] {
-  return [...Map.groupBy(rows, ({ id }) => id).values()].flatMap(([first, ...more]) => {
+const groupPending = (rows: readonly Pending[]): PendingMessage[] =>
+  [...Map.groupBy(rows, ({ id }) => id).values()].flatMap(([first, ...more]) => {
     if (first === undefined) return []
     const { delivery, ...message } = first
     return { ...message, deliveries: [delivery, ...more.map((row) => row.delivery)] }
   })
-}
 
 export interface DeliveryOutcome {
   readonly messageId: number
@@ -209,13 +208,8 @@ export const listRefusals = (store: Store, limit: number): Refusals[] =>
   refusals.all(store.sql, 'ORDER BY last_at DESC, relay, reason LIMIT ?', BigInt(limit))
 
 /** Messages given up since a time (ms), but for those that only count while somebody listens. */
-export function countGivenUp(store: Store, since: number): number {
-  return countOf(
-    store.sql,
-    'SELECT count(*) AS n FROM outbox_messages WHERE given_up_at > ? AND (kind < 20000 OR kind >= 30000)',
-    BigInt(since),
-  )
-}
+export const countGivenUp = (store: Store, since: number): number =>
+  countOf(store.sql, 'SELECT count(*) AS n FROM outbox_messages WHERE given_up_at > ? AND (kind < 20000 OR kind >= 30000)', BigInt(since))
 
 /** Forgets refusals since whose last a time (ms) has passed. */
 export const sweepRefusals = defineCommand('sweep_refusals', (sql, p: { before: number; limit: number }): number => {
@@ -265,9 +259,8 @@ export const whyRefused = (store: Store, key: string): string | undefined =>
   )[0]
 
 /** Whether some relay took a message of this key. */
-export function wasTaken(store: Store, key: string): boolean {
-  return isThere(store.sql, 'SELECT 1 FROM outbox_messages WHERE key = ? AND accepted_at IS NOT NULL LIMIT 1', key)
-}
+export const wasTaken = (store: Store, key: string): boolean =>
+  isThere(store.sql, 'SELECT 1 FROM outbox_messages WHERE key = ? AND accepted_at IS NOT NULL LIMIT 1', key)
 
 /** The newest event of a key. */
 export const outboxEvent = (store: Store, key: string): StoredEvent | undefined =>
@@ -298,6 +291,4 @@ export function outboxDepths(store: Store): Map<string, number> {
 }
 
 /** The id of the newest message; 0 when there is none. */
-export function lastMessageId(store: Store): number {
-  return countOf(store.sql, 'SELECT COALESCE(MAX(id), 0) AS id FROM outbox_messages')
-}
+export const lastMessageId = (store: Store): number => countOf(store.sql, 'SELECT COALESCE(MAX(id), 0) AS id FROM outbox_messages')

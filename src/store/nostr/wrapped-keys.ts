@@ -20,9 +20,8 @@ export const putWrappedKey = defineCommand('put_wrapped_key', (sql, p: { key: Wr
   )
 })
 
-export function listWrappedKeys(store: Store): WrappedKey[] {
-  return store.sql('SELECT pubkey, account, nonce, ciphertext FROM wrapped_keys ORDER BY pubkey').all().map(wrappedKeyOf)
-}
+export const listWrappedKeys = (store: Store): WrappedKey[] =>
+  store.sql('SELECT pubkey, account, nonce, ciphertext FROM wrapped_keys ORDER BY pubkey').all().map(wrappedKeyOf)
 
 function wrappedKeyOf(row: Row): WrappedKey {
   const pubkey = text(row, 'pubkey')

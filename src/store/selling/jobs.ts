@@ -99,30 +99,24 @@ export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; 
   return gone.length
 })
 
-export function hasJob(store: Store, id: string): boolean {
-  return isThere(store.sql, 'SELECT 1 FROM jobs WHERE id = ?', id)
-}
+export const hasJob = (store: Store, id: string): boolean => isThere(store.sql, 'SELECT 1 FROM jobs WHERE id = ?', id)
 
 /** Whether a request became a job here once, also one that is forgotten. */
-export function isKnownJob(store: Store, id: string): boolean {
-  return hasJob(store, id) || wasForgotten(store, id)
-}
+export const isKnownJob = (store: Store, id: string): boolean => hasJob(store, id) || wasForgotten(store, id)
 
 export const getJob = (store: Store, id: string): JobRow | undefined => jobs.get(store.sql, { id })
 
 /** The ids that begin with these hex digits, at most two: enough to tell a unique one. */
-export function jobIdsWithPrefix(store: Store, prefix: string): string[] {
-  return textsOf(store.sql, 'SELECT id FROM jobs WHERE id >= @prefix AND id < @prefix || char(1114111) LIMIT 2', { prefix })
-}
+export const jobIdsWithPrefix = (store: Store, prefix: string): string[] =>
+  textsOf(store.sql, 'SELECT id FROM jobs WHERE id >= @prefix AND id < @prefix || char(1114111) LIMIT 2', { prefix })
 
 /** Newest first. `before` is the created_at (ms) to page on from, exclusive. */
-export function listJobs(store: Store, options: { states?: readonly JobState[]; limit: number; before?: number }): JobRow[] {
-  return jobs.all(
+export const listJobs = (store: Store, options: { states?: readonly JobState[]; limit: number; before?: number }): JobRow[] =>
+  jobs.all(
     store.sql,
     'WHERE status IN (SELECT value FROM json_each(?)) AND created_at < ? ORDER BY created_at DESC, rowid DESC LIMIT ?',
     ...[JSON.stringify(options.states ?? statesOf(JOB_STEPS)), BigInt(options.before ?? Number.MAX_SAFE_INTEGER), BigInt(options.limit)],
   )
-}
 
 /** Oldest first, so that work goes on in the order it came. */
 export const jobsInState = (store: Store, state: JobState): JobRow[] =>
@@ -138,26 +132,24 @@ export function countJobs(store: Store): Partial<Record<JobState, number>> {
 }
 
 /** Ids and customers of the jobs in the given states. */
-export function openJobs(store: Store, states: readonly JobState[]): { id: string; customerPubkey: string; status: JobState }[] {
-  return store
+export const openJobs = (store: Store, states: readonly JobState[]): { id: string; customerPubkey: string; status: JobState }[] =>
+  store
     .sql('SELECT id, customer_pubkey, status FROM jobs WHERE status IN (SELECT value FROM json_each(?)) ORDER BY created_at DESC')
     .all(JSON.stringify(states))
     .map((row) => ({ id: text(row, 'id'), customerPubkey: text(row, 'customer_pubkey'), status: text(row, 'status') as JobState }))
-}
 
 /** Free jobs of a customer that were not refused, since a time. */
-export function countFreeJobsSince(store: Store, customerPubkey: string, since: number): number {
-  return countOf(
+export const countFreeJobsSince = (store: Store, customerPubkey: string, since: number): number =>
+  countOf(
     store.sql,
     `SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND created_at >= ? AND price_msats = 0 AND status <> 'refused'`,
     customerPubkey,
     BigInt(since),
   )
-}
 
 /** Jobs of a customer since a time whose payment went back by its own doing: cancelled, or ended with one of these codes. */
-export function countRefundsCaused(store: Store, p: { customerPubkey: string; since: number; codes: readonly string[] }): number {
-  return countOf(
+export const countRefundsCaused = (store: Store, p: { customerPubkey: string; since: number; codes: readonly string[] }): number =>
+  countOf(
     store.sql,
     `SELECT count(*) AS n FROM jobs WHERE customer_pubkey = ? AND paid_msats > 0 AND created_at >= ? AND status IN ('refunding', 'refunded')
          AND (error_code IS NULL OR error_code IN (SELECT value FROM json_each(?)))`,
@@ -165,29 +157,21 @@ export function countRefundsCaused(store: Store, p: { customerPubkey: string; si
     BigInt(p.since),
     JSON.stringify(p.codes),
   )
-}
 
 /** Quoted jobs whose invoice has run out. */
-export function expiredQuotes(store: Store, now: number): string[] {
-  return textsOf(
-    store.sql,
-    `SELECT id FROM jobs WHERE status = 'quoted' AND payment_method = 'invoice' AND payment_expires_at <= ?`,
-    BigInt(now),
-  )
-}
+export const expiredQuotes = (store: Store, now: number): string[] =>
+  textsOf(store.sql, `SELECT id FROM jobs WHERE status = 'quoted' AND payment_method = 'invoice' AND payment_expires_at <= ?`, BigInt(now))
 
 /** Refunds that are due to be sent, for the first time or again. */
-export function refundsDue(store: Store, now: number): string[] {
-  return textsOf(
+export const refundsDue = (store: Store, now: number): string[] =>
+  textsOf(
     store.sql,
     `SELECT id FROM jobs WHERE status = 'refunding' AND coalesce(refund_next_at, 0) <= ? ORDER BY created_at LIMIT 100`,
     BigInt(now),
   )
-}
 
-export function wasCancelled(store: Store, jobId: string, pubkey: string): boolean {
-  return isThere(store.sql, 'SELECT 1 FROM job_cancellations WHERE job_id = ? AND pubkey = ?', jobId, pubkey)
-}
+export const wasCancelled = (store: Store, jobId: string, pubkey: string): boolean =>
+  isThere(store.sql, 'SELECT 1 FROM job_cancellations WHERE job_id = ? AND pubkey = ?', jobId, pubkey)
 
 /** Jobs past their deadline whose result some relay refused for good and none took. */
 export const refusedResults = (store: Store, now: number): JobRow[] =>

@@ -113,8 +113,8 @@ export function countUnpaid(store: Store, p: { tenant: string; since: number }):
 }
 
 /** Leases of a tenant since a time that were paid and given back for another reason than this. */
-export function countRefundsCaused(store: Store, p: { tenant: string; since: number; except: string }): number {
-  return countOf(
+export const countRefundsCaused = (store: Store, p: { tenant: string; since: number; except: string }): number =>
+  countOf(
     store.sql,
     `SELECT count(DISTINCT l.id) AS n FROM leases l JOIN lease_transitions t ON t.lease_id = l.id
        WHERE l.tenant_pubkey = ? AND l.created_at > ? AND t.to_state = 'refunding' AND t.reason <> ?`,
@@ -122,7 +122,6 @@ export function countRefundsCaused(store: Store, p: { tenant: string; since: num
     BigInt(p.since),
     p.except,
   )
-}
 
 /** How often a lease has begun to be refunded. */
 export const countRefunds = (store: Store, id: string): number => steps.count(store.sql, id, 'refunding')

@@ -171,12 +171,11 @@ export function countRuntimes(store: Store): Partial<Record<RuntimeState, number
 export const runtimeTransitions = (store: Store, id: string): StepTaken<RuntimeState>[] => steps.newest(store.sql, id).reverse()
 
 /** Names and sizes in bytes of what was collected. */
-export function listOutputs(store: Store, runtimeId: string): { name: string; bytes: number }[] {
-  return store
+export const listOutputs = (store: Store, runtimeId: string): { name: string; bytes: number }[] =>
+  store
     .sql('SELECT name, length(data) AS bytes FROM runtime_outputs WHERE runtime_id = ? ORDER BY name')
     .all(runtimeId)
     .map((row) => ({ name: text(row, 'name'), bytes: int(row, 'bytes') }))
-}
 
 /** A page of an output, or undefined where there is no such. */
 export function readOutput(

@@ -108,18 +108,16 @@ export function forgetJobs(sql: Sql, ids: readonly string[]): void {
 }
 
 /** Whether a job of this id was here and is forgotten. */
-export function wasForgotten(store: Store, id: string): boolean {
-  return isThere(store.sql, 'SELECT 1 FROM forgotten_jobs WHERE job = ?', nameOf(id))
-}
+export const wasForgotten = (store: Store, id: string): boolean =>
+  isThere(store.sql, 'SELECT 1 FROM forgotten_jobs WHERE job = ?', nameOf(id))
 
 /** Whether this key has paid for a job or a lease and did not get it all back, or is owed something. */
-export function hasPaid(store: Store, pubkey: string): boolean {
-  return isThere(
+export const hasPaid = (store: Store, pubkey: string): boolean =>
+  isThere(
     store.sql,
     `SELECT 1 FROM jobs WHERE customer_pubkey = @pubkey AND paid_msats > 0 AND status NOT IN ('refunded')
          UNION ALL SELECT 1 FROM leases WHERE tenant_pubkey = @pubkey AND paid_msats > 0 AND state <> 'refunded' LIMIT 1`,
     { pubkey },
   )
-}
 
 const nameOf = (id: string): Buffer => Buffer.from(id.slice(0, 32), 'hex')
