@@ -1,23 +1,17 @@
 /** Sats for what the customer buys: its own wallet pays, and what it lacks comes from the node's wallet. */
 import { accountOf } from '../base/accounts.ts'
-import { howToFund, type NetworkName } from '../base/advice.ts'
+import { howToFund } from '../base/advice.ts'
 import { type Sats, sats } from '../base/amounts.ts'
-import type { Config } from '../base/config.ts'
 import { isPylonError, PylonError } from '../base/errors.ts'
 import type { Nostr } from '../nostr/types.ts'
 import { topUpKey } from '../store/keys.ts'
 import type { Cause } from '../store/money/ledger.ts'
 import { feesOfCause } from '../store/money/swap-fees.ts'
 import type { Store } from '../store/store.ts'
-import type { Wallet, Wallets } from '../wallet/types.ts'
+import type { Wallet } from '../wallet/types.ts'
+import type { CustomerDeps } from './deps.ts'
 
-export interface FundingDeps {
-  readonly nostr: Pick<Nostr, 'keyring'>
-  readonly wallets: Wallets
-  /** Whose next steps are told. */
-  readonly network?: NetworkName
-  readonly config: () => Config
-}
+export type FundingDeps = Pick<CustomerDeps, 'wallets' | 'network' | 'config'> & { readonly nostr: Pick<Nostr, 'keyring'> }
 
 /** What jobs cost, and what of it came back. */
 export const JOB_EXPENSE_ACCOUNT = accountOf('customer', 'expense', 'job')

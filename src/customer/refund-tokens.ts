@@ -1,19 +1,15 @@
 /** Every refund that comes, of jobs and of leases: kept, and tried until it is in the wallet or surely no money. */
+
 import type { Account } from '../base/accounts.ts'
 import { type Sats, sats } from '../base/amounts.ts'
-import type { Clock } from '../base/clock.ts'
 import { type ErrorCode, toPylonError } from '../base/errors.ts'
-import type { Logger } from '../base/logger.ts'
 import { keepRefundToken, noteRefundToken, refundTokensOf } from '../store/buying/refund-tokens.ts'
 import { refundTokenKey } from '../store/keys.ts'
 import type { Store } from '../store/store.ts'
+import type { CustomerDeps } from './deps.ts'
 import { customerWallet, type FundingDeps } from './funding.ts'
 
-interface RefundTokensDeps extends FundingDeps {
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
-}
+type RefundTokensDeps = FundingDeps & Pick<CustomerDeps, 'store' | 'clock' | 'logger'>
 
 /** What is wrong with a refund for good: asking its mint again changes nothing. */
 const FINAL: ReadonlySet<ErrorCode> = new Set(['token_invalid', 'token_spent', 'token_locked', 'token_amount'])

@@ -13,7 +13,6 @@ import { listAgents } from '../store/agents/agents.ts'
 import { mintNow } from '../store/money/mint-moves.ts'
 import { putSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
-import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
 import type { Events } from './events.ts'
 import { LATE_WORK_KEY } from './health.ts'
 import type { LogFile } from './home/log-file.ts'
@@ -22,27 +21,18 @@ import type { DaemonOptions, Mode } from './launch/run-options.ts'
 import type { Successor } from './launch/successor.ts'
 import { RuntimeCalls } from './machines/runtime-calls.ts'
 import type { Surroundings } from './network.ts'
-import { NodeParts } from './parts.ts'
+import { NodeParts, type PartsDeps } from './parts.ts'
 import type { Services } from './services.ts'
 import type { Shutdown } from './shutdown.ts'
 
-export interface NodeDeps {
-  /** Of the whole process: owns all that runs. */
-  readonly scope: Scope
+export interface NodeDeps
+  extends Pick<PartsDeps, 'scope' | 'store' | 'clock' | 'logger' | 'keyring' | 'dialer' | 'surroundings' | 'crypto'> {
   readonly options: DaemonOptions
   readonly config: Config
-  readonly store: Store
-  readonly clock: Clock
-  readonly logger: Logger
   readonly identity: Identity
-  readonly keyring: HomeKeyring
-  readonly dialer: Dialer
-  readonly surroundings: Surroundings
   readonly logFile: LogFile
   readonly events: Events
   readonly shutdown: Shutdown
-  /** Where the wallet reckons; a worker thread when left out. */
-  readonly crypto?: Crypto
 }
 
 /** Parts that start by asking others (mints, relays) hold the readiness up no longer than this. */

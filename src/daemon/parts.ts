@@ -32,6 +32,7 @@ import { indexRelaysOf, type Surroundings } from './network.ts'
 import { type Off, Part, type PartSpec } from './part.ts'
 
 export interface PartsDeps {
+  /** Owns all that runs. */
   readonly scope: Scope
   readonly home: Home
   readonly network: 'sandbox' | 'live'

@@ -315,7 +315,7 @@ export const MUTANTS = [
   {
     name: 'a lease that never began costs its price',
     anchor: "if (lease.state !== 'active' || lease.time === null) return 0n",
-    replacement: 'if (lease.startsAt === null) return lease.priceMsats',
+    replacement: 'if (lease.time === null) return lease.priceMsats',
     tests: LEASES,
   },
   {

@@ -1,5 +1,5 @@
 /** The commands of the control plane, each to what does it. */
-import type { Clock } from '../../base/clock.ts'
+
 import type { Json } from '../../base/json.ts'
 import type { CommandOf, ControlCommand } from '../../nostr/control/commands.ts'
 import type { ControlResult } from '../../nostr/control/envelopes.ts'
@@ -7,32 +7,19 @@ import { persist } from '../../store/persist.ts'
 import { bindRequest, type ControlRequestRow } from '../../store/selling/control-requests.ts'
 import { getLease, leasesOf } from '../../store/selling/leases.ts'
 import { getRuntime, type RuntimeRow } from '../../store/selling/runtimes.ts'
-import type { Store } from '../../store/store.ts'
 import { type Begun, type Claimed, leaseIdOf } from './claims.ts'
-import type { Creation } from './creation.ts'
+import type { MachineDeps } from './deps.ts'
 import { fail } from './failures.ts'
 import { listSnapshots, logs, openInstance } from './instance-commands.ts'
-import type { LeaseDesk } from './lease-desk.ts'
 import type { Emit } from './machines.ts'
-import type { Market } from './market.ts'
 import { collect } from './outputs.ts'
 import type { RuntimeActor } from './runtime-actor.ts'
-import type { Runtimes } from './runtimes.ts'
-import type { Substrates } from './substrates.ts'
-import { summaryView, type Views } from './views.ts'
-import type { Volumes } from './volumes.ts'
+import { summaryView } from './views.ts'
 
-export interface CommandsDeps {
-  readonly store: Store
-  readonly clock: Clock
-  readonly substrates: Substrates
-  readonly market: Market
-  readonly leases: LeaseDesk
-  readonly runtimes: Runtimes
-  readonly creation: Creation
-  readonly views: Views
-  readonly volumes: Volumes
-}
+export type CommandsDeps = Pick<
+  MachineDeps,
+  'store' | 'clock' | 'substrates' | 'market' | 'leases' | 'runtimes' | 'creation' | 'views' | 'volumes'
+>
 
 export class Commands {
   readonly #deps: CommandsDeps

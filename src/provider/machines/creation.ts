@@ -1,5 +1,4 @@
 /** Makes runtimes: admits, orders, records, and follows them to the answer; for commands and for jobs. */
-import type { RuntimesConfig } from '../../base/config-runtimes.ts'
 import { isPylonError } from '../../base/errors.ts'
 import { asJson, asRecord } from '../../base/json.ts'
 import { randomHex } from '../../base/random.ts'
@@ -7,25 +6,20 @@ import type { Scope } from '../../base/scope.ts'
 import type { CommandOf } from '../../nostr/control/commands.ts'
 import type { ControlResult } from '../../nostr/control/envelopes.ts'
 import { createSigner } from '../../nostr/keys/signer.ts'
-import type { Keyring } from '../../nostr/types.ts'
 import { decodeRuntimeSpec, type RuntimeSpec } from '../../runtime/contract/spec.ts'
 import type { Command } from '../../store/commands.ts'
 import { persist } from '../../store/persist.ts'
 import { bindRequest } from '../../store/selling/control-requests.ts'
 import { getRuntime, insertRuntime, type NewRuntime, type RuntimeRow, runtimesOf } from '../../store/selling/runtimes.ts'
-import type { Store } from '../../store/store.ts'
 import type { Terms } from './authorisation.ts'
 import { type Claimed, leaseIdOf } from './claims.ts'
 import type { RuntimeClass } from './classes.ts'
+import type { MachineDeps } from './deps.ts'
 import { fail, toControlError } from './failures.ts'
-import type { LeaseDesk } from './lease-desk.ts'
 import type { Emit } from './machines.ts'
 import type { Market } from './market.ts'
 import { adapterInput, type MachineCommand, type Order, orderProvision, orderRun, volumesIn } from './order.ts'
 import { outputText, runAnswer } from './outputs.ts'
-import type { Runtimes } from './runtimes.ts'
-import type { Substrates } from './substrates.ts'
-import type { Views } from './views.ts'
 
 export interface ScriptRun {
   readonly script: string
@@ -39,16 +33,7 @@ export interface ScriptResult {
   readonly stderr: string
 }
 
-export interface CreationDeps {
-  readonly store: Store
-  readonly config: () => RuntimesConfig
-  readonly keyring: Keyring
-  readonly substrates: Substrates
-  readonly market: Market
-  readonly leases: LeaseDesk
-  readonly runtimes: Runtimes
-  readonly views: Views
-}
+export type CreationDeps = Pick<MachineDeps, 'store' | 'config' | 'keyring' | 'substrates' | 'market' | 'leases' | 'runtimes' | 'views'>
 
 export class Creation {
   readonly #scope: Scope

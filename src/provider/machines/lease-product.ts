@@ -1,16 +1,14 @@
 /** Leases as what is sold: what their steps note, when they are earned, and how their tenant hears of a refund. */
 import { type Msats, msats } from '../../base/amounts.ts'
-import type { RuntimesConfig } from '../../base/config-runtimes.ts'
-import type { Scope } from '../../base/scope.ts'
 import type { LeaseState } from '../../base/states.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import type { Command } from '../../store/commands.ts'
 import { saleSettled } from '../../store/keys.ts'
 import { depositNow, depositOf, postEntry } from '../../store/money/ledger.ts'
 import { countRefunds, getLease, type LeasePatch, type LeaseRow, leasesIn, moveLease, patchLease } from '../../store/selling/leases.ts'
-import type { Store } from '../../store/store.ts'
 import { type BackReason, type SaleState, settle } from '../sale/machine.ts'
 import type { Product, RefundWord, Sale, SalePatch, SaleStep } from '../sale/product.ts'
+import type { LeaseDeps } from './lease-desk.ts'
 import { type EndedBy, NODE_ENDED, priceOfEnding } from './lease-end.ts'
 
 /** A lease as a sale: `paid` until its time is over. */
@@ -24,13 +22,7 @@ export const SALE_OF_LEASE: Readonly<Record<LeaseState, SaleState>> = {
   refunded: 'refunded',
 }
 
-export interface LeaseProductDeps {
-  readonly store: Store
-  readonly scope: Scope
-  readonly config: () => RuntimesConfig
-  /** Tells a tenant outside of any command of theirs. */
-  readonly notify: (tenant: string, runtimeId: string, status: ControlStatus) => readonly Command<unknown>[]
-}
+export type LeaseProductDeps = Pick<LeaseDeps, 'store' | 'config' | 'notify'>
 
 export interface LeaseHooks {
   /** It does not wait for payment any more, or not as it did. */

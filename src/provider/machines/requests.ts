@@ -7,7 +7,6 @@
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import { asJson, asRecord, type Json } from '../../base/json.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
-import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import { type ControlCommand, READING_COMMANDS } from '../../nostr/control/commands.ts'
 import { type CommandEnvelope, type ControlResult, type ControlStatus, commandDigest } from '../../nostr/control/envelopes.ts'
@@ -20,13 +19,10 @@ import {
   noteStatus,
   runningRequests,
 } from '../../store/selling/control-requests.ts'
-import type { Store } from '../../store/store.ts'
 import { attemptIdOf, type Begun, type Claimed, claimedOf, leaseIdOf } from './claims.ts'
-import type { Commands } from './commands.ts'
+import type { MachineDeps } from './deps.ts'
 import { fail, toControlError } from './failures.ts'
-import type { LeaseDesk } from './lease-desk.ts'
 import type { Emit } from './machines.ts'
-import type { Views } from './views.ts'
 
 /** A command under way. */
 interface Flight {
@@ -38,13 +34,7 @@ interface Flight {
   readonly result: PromiseWithResolvers<ControlResult>
 }
 
-export interface RequestsDeps {
-  readonly store: Store
-  readonly logger: Logger
-  readonly commands: Commands
-  readonly views: Views
-  readonly leases: LeaseDesk
-}
+export type RequestsDeps = Pick<MachineDeps, 'store' | 'logger' | 'commands' | 'views' | 'leases'>
 
 export class Requests {
   readonly #scope: Scope

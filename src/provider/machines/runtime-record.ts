@@ -1,7 +1,5 @@
 /** One runtime as it is stored and as its substrate shows it: what its actor, its bringing and its teardown share. */
-import type { RuntimesConfig } from '../../base/config-runtimes.ts'
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
-import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import type { CollectedOutputs, Readiness, RuntimeAdapter } from '../../runtime/adapter.ts'
 import { decodeRuntimeSpec } from '../../runtime/contract/spec.ts'
@@ -9,35 +7,19 @@ import type { Command } from '../../store/commands.ts'
 import { persist, persistIfUnmoved } from '../../store/persist.ts'
 import { leasesOf } from '../../store/selling/leases.ts'
 import { getRuntime, type RuntimeRow } from '../../store/selling/runtimes.ts'
-import type { Store } from '../../store/store.ts'
-import type { RelayDoors } from './doors.ts'
+import type { MachineDeps } from './deps.ts'
 import { runtimeNotFound, toControlError } from './failures.ts'
-import type { LeaseDesk } from './lease-desk.ts'
 import { awayBy, causeOf, type Sight } from './lookout.ts'
-import type { Market } from './market.ts'
-import type { Notices } from './notices.ts'
-import type { Offers } from './offers.ts'
 import { keepOutputs } from './outputs.ts'
-import type { Substrates } from './substrates.ts'
 
 /** A substrate that does not answer for so long is not reached. */
 const LOOK_MS = 15_000
 
 /** What a runtime works with. */
-export interface RuntimeDeps {
-  readonly store: Store
-  readonly logger: Logger
-  readonly config: () => RuntimesConfig
-  readonly substrates: Substrates
-  readonly market: Market
-  readonly offers: Offers
-  readonly leases: LeaseDesk
-  readonly notices: Notices
-  /** Left out where no relay is to be reached. */
-  readonly doors?: RelayDoors | undefined
-  /** How often one that serves is asked whether it is well. */
-  readonly healthEveryMs: number
-}
+export type RuntimeDeps = Pick<
+  MachineDeps,
+  'store' | 'logger' | 'config' | 'substrates' | 'market' | 'offers' | 'leases' | 'notices' | 'doors' | 'healthEveryMs'
+>
 
 export class RuntimeRecord {
   readonly id: string

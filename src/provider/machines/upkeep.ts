@@ -1,29 +1,17 @@
 /** What is due by the clock for all runtimes together: leases, sweeps of substrates, forgetting. What is due for one its actor knows. */
-import type { RuntimesConfig } from '../../base/config-runtimes.ts'
 import { messageOf } from '../../base/errors.ts'
-import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import { pruneRequests } from '../../store/selling/control-requests.ts'
 import { getRuntime, pruneRuntimes, type RuntimeRow, runtimesIn } from '../../store/selling/runtimes.ts'
-import type { Store } from '../../store/store.ts'
-import type { LeaseDesk } from './lease-desk.ts'
+import type { MachineDeps } from './deps.ts'
 import { mayHaveInstance } from './runtime-life.ts'
-import type { Runtimes } from './runtimes.ts'
-import type { Substrates } from './substrates.ts'
 
 const LEASES_EVERY_MS = 1000
 const SWEEP_EVERY_MS = 600_000
 const PRUNE_EVERY_MS = 600_000
 const DAY_MS = 86_400_000
 
-export interface UpkeepDeps {
-  readonly store: Store
-  readonly logger: Logger
-  readonly config: () => RuntimesConfig
-  readonly substrates: Substrates
-  readonly leases: LeaseDesk
-  readonly runtimes: Runtimes
-}
+export type UpkeepDeps = Pick<MachineDeps, 'store' | 'logger' | 'config' | 'substrates' | 'leases' | 'runtimes'>
 
 export class Upkeep {
   readonly #scope: Scope

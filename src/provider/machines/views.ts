@@ -1,31 +1,21 @@
 /** Answers that only look: runtimes, lists and requests as their owner sees them. */
-import type { Clock } from '../../base/clock.ts'
-import type { RuntimesConfig } from '../../base/config-runtimes.ts'
 import { asJson, asRecord, type Json } from '../../base/json.ts'
 import type { CommandOf } from '../../nostr/control/commands.ts'
 import type { ControlResult, ControlStatus } from '../../nostr/control/envelopes.ts'
 import { type ControlRequestRow, getRequest } from '../../store/selling/control-requests.ts'
 import { leasesOf } from '../../store/selling/leases.ts'
 import { getRuntime, type RuntimeRow, runtimesOf } from '../../store/selling/runtimes.ts'
-import type { Store } from '../../store/store.ts'
 import type { ManagedRuntimeBackupStatus } from './backups.ts'
+import type { MachineDeps } from './deps.ts'
 import { describe } from './descriptor.ts'
 import { fail, runtimeNotFound } from './failures.ts'
 import { backupOf, openInstance } from './instance-commands.ts'
-import type { LeaseDesk } from './lease-desk.ts'
 import { isServing, phaseOf } from './runtime-life.ts'
-import type { Substrates } from './substrates.ts'
 
 /** JSON of a list at most; what does not fit is left out, `limit` and filters narrow it. */
 const MAX_LIST_BYTES = 40 * 1024
 
-export interface ViewsDeps {
-  readonly store: Store
-  readonly clock: Clock
-  readonly config: () => RuntimesConfig
-  readonly substrates: Substrates
-  readonly leases: LeaseDesk
-}
+export type ViewsDeps = Pick<MachineDeps, 'store' | 'clock' | 'config' | 'substrates' | 'leases'>
 
 export class Views {
   readonly #deps: ViewsDeps
