@@ -13,7 +13,7 @@ import { heldSats } from '../../store/money/proofs.ts'
 import { countStrangersQuotes, getQuote, insertQuote, moveQuote, type QuoteRow, quoteAtMint, quoteByKey } from '../../store/money/quotes.ts'
 import { newId, requestDigest, type WalletContext } from '../context.ts'
 import { decodeInvoice } from '../lightning/bolt11.ts'
-import { mintQuoteSchema, unwrap } from '../mint/client.ts'
+import { type MintQuote, type MintReply, mintQuoteSchema, unwrap } from '../mint/client.ts'
 import { assertUnderCap } from '../mint/mints.ts'
 import { nextCheck } from '../mint/quote-schedule.ts'
 import { checkQuote, descriptionFor } from '../mint/quotes.ts'
@@ -67,43 +67,16 @@ export class Invoices {
   }
 
   async #create(owner: WalletOwner, request: InvoiceRequest, digest: string): Promise<QuoteRow> {
-    const { store, clock, keyring } = this.#context
+    const { store, keyring } = this.#context
     const { amountSats, description } = request
     if (amountSats <= 0n) throw new PylonError('amount_invalid', 'An invoice must be for at least 1 sat.')
     const mint = this.#mintFor(owner, request)
     const quotePubkey = `02${keyring.walletSigner(owner.pubkey).pubkey}`
     const body = JSON.stringify({ amount: Number(amountSats), unit: 'sat', pubkey: quotePubkey, ...descriptionFor(mint, description) })
     const reply = await this.#context.mints.client(mint.url).post('/v1/mint/quote/bolt11', body, mintQuoteSchema)
-    await this.#context.mints.note(mint.url, reply)
-    const quote = unwrap(mint.url, reply)
-    const { paymentHash, expiresAt } = checkQuote(mint.url, quote, {
-      amountSats,
-      pubkey: quotePubkey,
-      network: this.#context.invoiceNetwork,
-    })
-    const now = clock.now()
-    const row: QuoteRow = {
-      id: newId(this.#context),
-      idempotencyKey: request.idempotencyKey,
-      requestDigest: digest,
-      owner,
-      mintUrl: mint.url,
-      quoteId: quote.quote,
-      quotePubkey,
-      request: quote.request,
-      paymentHash,
-      amountSats,
-      creditAccount: request.creditAccount,
-      cause: request.cause,
-      state: 'unpaid',
-      reason: null,
-      expiresAt: Math.min(expiresAt, request.expiresAt ?? expiresAt),
-      attempts: 0,
-      nextCheckAt: now + MIN_CHECK_MS,
-      createdAt: now,
-      updatedAt: now,
-      ofStranger: request.ofStranger === true,
-    }
+    const { idempotencyKey, creditAccount, cause, expiresAt, ofStranger = false } = request
+    const asked = { idempotencyKey, requestDigest: digest, owner, quotePubkey, amountSats, creditAccount, cause, ofStranger }
+    const row = await this.#rowOf(mint, reply, asked, { waitMs: MIN_CHECK_MS, expiresAt })
     if (!(await store.write(insertQuote(row)))) throw new PylonError('mint_rejected', `${mint.url} gave a quote that it had given before.`)
     this.onAdded()
     return row
@@ -134,45 +107,49 @@ export class Invoices {
 
   /** Takes over a quote that is locked to our key, such as one an LNURL server asked for us. Claimed once, whatever happens. */
   async adopt(owner: WalletOwner, adopted: AdoptedQuote): Promise<Invoice> {
-    const { store, clock, keyring, mints } = this.#context
+    const { store, keyring, mints } = this.#context
     const known = quoteByKey(store, adopted.idempotencyKey) ?? quoteAtMint(store, adopted.mintUrl, adopted.quoteId)
     if (known !== undefined) return asInvoice(known)
     const mint = mints.get(adopted.mintUrl)
     const reply = await mints.client(mint.url).get(`/v1/mint/quote/bolt11/${encodeURIComponent(adopted.quoteId)}`, mintQuoteSchema)
-    await mints.note(mint.url, reply)
-    const quote = unwrap(mint.url, reply)
+    const { mintUrl: _mintUrl, quoteId, ...given } = adopted
     const quotePubkey = `02${keyring.walletSigner(owner.pubkey).pubkey}`
-    const { paymentHash, expiresAt } = checkQuote(mint.url, quote, {
-      amountSats: adopted.amountSats,
-      pubkey: quotePubkey,
-      network: this.#context.invoiceNetwork,
-    })
-    const now = clock.now()
-    const { idempotencyKey, creditAccount, cause, amountSats } = adopted
-    const row: QuoteRow = {
-      id: newId(this.#context),
-      idempotencyKey,
-      requestDigest: requestDigest('adopt', { quote: adopted.quoteId }),
-      owner,
-      mintUrl: mint.url,
-      quoteId: quote.quote,
-      quotePubkey,
-      request: quote.request,
-      paymentHash,
-      amountSats,
-      creditAccount,
-      cause,
-      state: 'unpaid',
-      reason: null,
-      expiresAt,
-      attempts: 0,
-      nextCheckAt: now,
-      createdAt: now,
-      updatedAt: now,
-      ofStranger: false,
-    }
+    const asked = { ...given, requestDigest: requestDigest('adopt', { quote: quoteId }), owner, quotePubkey, ofStranger: false }
+    const row = await this.#rowOf(mint, reply, asked, { waitMs: 0 })
     await store.write(insertQuote(row))
     return asInvoice((await this.check(row.id)) ?? row)
+  }
+
+  /** The quote that a mint gave, checked against what was asked for. @throws mint_unreachable, mint_rejected, invoice_invalid */
+  async #rowOf(
+    mint: MintRow,
+    reply: MintReply<MintQuote>,
+    asked: Pick<
+      QuoteRow,
+      'idempotencyKey' | 'requestDigest' | 'owner' | 'quotePubkey' | 'amountSats' | 'creditAccount' | 'cause' | 'ofStranger'
+    >,
+    { waitMs, expiresAt: until }: { waitMs: number; expiresAt?: number | undefined },
+  ): Promise<QuoteRow> {
+    const { mints, clock, invoiceNetwork: network } = this.#context
+    await mints.note(mint.url, reply)
+    const quote = unwrap(mint.url, reply)
+    const { paymentHash, expiresAt } = checkQuote(mint.url, quote, { amountSats: asked.amountSats, pubkey: asked.quotePubkey, network })
+    const now = clock.now()
+    return {
+      ...asked,
+      id: newId(this.#context),
+      mintUrl: mint.url,
+      quoteId: quote.quote,
+      request: quote.request,
+      paymentHash,
+      state: 'unpaid',
+      reason: null,
+      expiresAt: Math.min(expiresAt, until ?? expiresAt),
+      attempts: 0,
+      nextCheckAt: now + waitMs,
+      createdAt: now,
+      updatedAt: now,
+    }
   }
 
   /** Asks the mint about one quote, and mints it when it is paid. Resolves what it is now. */
