@@ -15,6 +15,8 @@ export interface SessionsDeps {
   readonly relays: readonly string[]
   /** All that is read and sent goes through these and no others: for a guest behind a door. By default where the group, or the peer, is. */
   readonly via?: readonly string[]
+  /** How long messages are kept (default: a year). */
+  keepDays?(): number
   /** Who may bring this key into a group. */
   mayInvite(pubkey: string): boolean
   /** Rumors in gift wraps to this key that are no welcome; may come again: claim before acting. */

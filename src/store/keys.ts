@@ -113,3 +113,9 @@ export const purchaseRequestMessage = new KeyForm('purchase:', ':request')
 export const purchaseCancelMessage = new KeyForm('purchase:', ':cancel')
 /** Of what a guest sent through its door: runtime, event and time of sending. */
 export const doorMessage = new KeyForm('door:')
+
+/** What a key's sessions publish: the parts of an id are hex, joined by `:`. */
+type SessionMessage = 'message' | 'commit' | 'again' | 'leave' | 'welcome' | 'key-package' | 'key-package-443' | 'relays' | 'deletion'
+export const sessionMessages = (what: SessionMessage, owner: string): KeyForm => new KeyForm(`session-${what}:${owner}:`)
+/** Claims of events are of one key each: two keys of a home may be in one group. */
+export const sessionSeen = (owner: string, eventId: string): string => `session:${owner}:${eventId}`

@@ -64,3 +64,9 @@ export const textsOf = (sql: Sql, statement: string, ...params: Params): string[
   sql(statement)
     .all(...params)
     .map((row) => text({ value: Object.values(row)[0] }, 'value'))
+
+export function bytes(row: Row, column: string): Uint8Array {
+  const value = row[column]
+  if (!(value instanceof Uint8Array)) throw wrong(row, column, 'bytes')
+  return value
+}

@@ -3,9 +3,9 @@ import { PylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
 import { canStep, type StepsOf } from '../base/states.ts'
 import type { Row, Sql } from './commands.ts'
-import { amount, int, json, type Params, text } from './row.ts'
+import { amount, bytes, int, json, type Params, text } from './row.ts'
 
-type SqlValue = string | bigint | null
+type SqlValue = string | bigint | Uint8Array | null
 
 /** How one field of a row is stored, in a column or a few. */
 interface Field<T> {
@@ -57,6 +57,7 @@ export const column = {
       (row, at) => int(row, at) === 1,
       (value) => (value ? 1n : 0n),
     ),
+  bytes: (name?: string) => one<Uint8Array>(name, bytes, (value) => value),
   json: <T>(name?: string) => one<T>(name, (row, at) => json<T>(row, at), stringify),
   /** A field of several columns. */
   group:

@@ -35,7 +35,7 @@ export function wrapSeal(seal: NostrEvent, recipient: string, nowS: number, rand
   })
 }
 
-function freshSigner(random: Random): Signer {
+export function freshSigner(random: Random): Signer {
   for (;;) {
     try {
       return createSigner(random.bytes(32), random)
@@ -86,9 +86,10 @@ function invalid(what: string): PylonError {
 /**
  * Opens a wrap whose own signature was verified already. Checks in the order of NIP-59: the seal's kind and signature, that
  * the rumor's author sealed it, that it is unsigned, its id, and that it concerns this key. Deduplicate by `rumor.id`.
+ * @param forWhom `anybody`: it need not name this key (welcomes to sessions name nobody)
  * @throws event_invalid, decrypt_failed
  */
-export function unwrap(signer: Signer, wrap: NostrEvent, verifier: Verifier): IdentifiedEvent {
+export function unwrap(signer: Signer, wrap: NostrEvent, verifier: Verifier, forWhom: 'named' | 'anybody' = 'named'): IdentifiedEvent {
   if (wrap.kind !== WRAP_KIND && wrap.kind !== EPHEMERAL_WRAP_KIND) throw invalid(`kind ${wrap.kind} is no wrap`)
   const seal = parseEvent(parseJson(signer.nip44Decrypt(wrap.pubkey, wrap.content)))
   if (seal.kind !== SEAL_KIND) throw invalid('what is inside is no seal')
@@ -98,7 +99,8 @@ export function unwrap(signer: Signer, wrap: NostrEvent, verifier: Verifier): Id
   if (rumor.pubkey !== seal.pubkey) throw invalid('the author of the rumor did not seal it')
   if (typeof inner === 'object' && inner !== null && 'sig' in inner) throw invalid('the rumor is signed')
   if (eventId(rumor) !== rumor.id) throw invalid('the id of the rumor is wrong')
-  if (rumor.pubkey !== signer.pubkey && !tagValues(rumor, 'p').includes(signer.pubkey)) throw invalid('the rumor is for someone else')
+  const isNamed = rumor.pubkey === signer.pubkey || tagValues(rumor, 'p').includes(signer.pubkey)
+  if (forWhom === 'named' && !isNamed) throw invalid('the rumor is for someone else')
   return rumor
 }
 

@@ -1,67 +1,100 @@
 /**
- * Commits with an update path. ts-mls 2.0.0-rc.10 leaves the path out of a commit with one Remove or with new group extensions,
- * where RFC 9420 12.4 demands it: others refuse such a commit, and who was removed could compute the next epoch. Its parts are
- * right, so they are put together here; they are not in its exports and are reached by their files.
+ * Commits with an update path wherever RFC 9420 (12.4) wants one. ts-mls 2.0.0-rc.10 leaves it out of a commit of one Remove or of
+ * new group data, which others refuse, and after which whoever was removed could compute the next epoch; so the commit is put
+ * together here, of the parts that its own is made of.
  */
-import type { ClientState, GroupContext, MlsContext, MlsFramedMessage, Proposal, RatchetTree } from 'ts-mls'
-import { base64ToBytes, nodeTypes, proposalOrRefTypes, protocolVersions, senderTypes, wireformats } from 'ts-mls'
+import {
+  type CiphersuiteImpl,
+  type ClientState,
+  contentTypes,
+  defaultExtensionTypes,
+  defaultProposalTypes,
+  encode,
+  type MlsContext,
+  type MlsFramedMessage,
+  nodeTypes,
+  type Proposal,
+  type ProposalOrRef,
+  proposalOrRefTypes,
+  protocolVersions,
+  type SecretTree,
+  senderTypes,
+  type Welcome,
+  wireformats,
+} from 'ts-mls'
 import { defaultClientConfig } from '../../../node_modules/ts-mls/dist/src/clientConfig.js'
 import {
   addHistoricalReceiverData,
   applyProposals,
-  checkCanSendHandshakeMessages,
   makePskIndex,
   nextEpochContext,
 } from '../../../node_modules/ts-mls/dist/src/clientState.js'
 import { deriveSecret } from '../../../node_modules/ts-mls/dist/src/crypto/kdf.js'
 import { createConfirmationTag, createContentCommitSignature } from '../../../node_modules/ts-mls/dist/src/framedContent.js'
-import { initializeEpoch } from '../../../node_modules/ts-mls/dist/src/keySchedule.js'
+import { signGroupInfo } from '../../../node_modules/ts-mls/dist/src/groupInfo.js'
+import { makeKeyPackageRef } from '../../../node_modules/ts-mls/dist/src/keyPackage.js'
+import { type EpochSecrets, initializeEpoch } from '../../../node_modules/ts-mls/dist/src/keySchedule.js'
 import { protect } from '../../../node_modules/ts-mls/dist/src/messageProtection.js'
 import { pathToPathSecrets } from '../../../node_modules/ts-mls/dist/src/pathSecrets.js'
 import { mergePrivateKeyPaths, toPrivateKeyPath, updateLeafKey } from '../../../node_modules/ts-mls/dist/src/privateKeyPath.js'
+import { ratchetTreeEncoder } from '../../../node_modules/ts-mls/dist/src/ratchetTree.js'
 import { createSecretTree } from '../../../node_modules/ts-mls/dist/src/secretTree.js'
 import { treeHashRoot } from '../../../node_modules/ts-mls/dist/src/treeHash.js'
 import { leafToNodeIndex, leafWidth, toLeafIndex } from '../../../node_modules/ts-mls/dist/src/treemath.js'
-import { createUpdatePath } from '../../../node_modules/ts-mls/dist/src/updatePath.js'
-import { PylonError } from '../../base/errors.ts'
+import { createUpdatePath, firstCommonAncestor, type PathSecret } from '../../../node_modules/ts-mls/dist/src/updatePath.js'
+import { encryptGroupInfo, encryptGroupSecrets } from '../../../node_modules/ts-mls/dist/src/welcome.js'
 
-const NO_DATA = new Uint8Array()
-
-/** Raw Ed25519: 32 bytes each, or `signKey` as PKCS #8. */
-export interface SignatureKeys {
-  readonly signKey: Uint8Array
-  readonly publicKey: Uint8Array
-}
-
-export interface PathCommit {
-  readonly context: MlsContext
-  readonly state: ClientState
-  /** By value; proposals that the state holds unapplied are committed by reference. None of either is a self-update. No Add. */
+export interface CommitOrder {
   readonly proposals: readonly Proposal[]
-  /** Takes the place of the leaf's signature key; the commit itself is signed by the old one. */
-  readonly signatureKeys?: SignatureKeys
+  /** Of proposals that others made, as `unappliedProposals` names them. */
+  readonly references?: readonly string[]
+  /** Signs from the next epoch on: of a self-update. */
+  readonly newSignatureKeys?: { readonly signKey: Uint8Array; readonly publicKey: Uint8Array }
 }
 
-/** The commit as a PrivateMessage, and the state that is ours once it is everybody's. */
-export async function createPathCommit(order: PathCommit): Promise<{ readonly commit: MlsFramedMessage; readonly newState: ClientState }> {
-  const { context, state } = order
-  const { cipherSuite } = context
-  const config = context.clientConfig ?? defaultClientConfig
-  checkCanSendHandshakeMessages(state)
-  const { tree, proposals, provisional, pskSecret } = await applied(order)
-  const { path, privatePath, commitSecret, signKey } = await newPath(order, tree, provisional)
+export interface MadeCommit {
+  readonly message: MlsFramedMessage
+  /** The epoch as it is left: what encrypted the commit is used up. */
+  readonly before: ClientState
+  readonly after: ClientState
+  readonly welcome: Welcome | undefined
+}
+
+type Applied = Awaited<ReturnType<typeof applyProposals>>
+type GroupContext = ClientState['groupContext']
+
+export async function makeCommit(context: MlsContext, state: ClientState, order: CommitOrder): Promise<MadeCommit> {
+  const { cipherSuite: suite, clientConfig = defaultClientConfig } = context
+  const own = toLeafIndex(state.privatePath.leafIndex)
+  const proposals = bundle(order)
+  const tree = state.ratchetTree.slice()
+  const applied = await applyProposals(
+    state,
+    tree,
+    proposals,
+    own,
+    makePskIndex(state, {}),
+    false,
+    clientConfig,
+    context.authService,
+    suite,
+  )
+  const { additionalResult } = applied
+  if (additionalResult.kind !== 'memberCommit') throw new Error('Only proposals of members can be committed here.')
+  const extensions = additionalResult.extensions.length > 0 ? additionalResult.extensions : state.groupContext.extensions
+  const provisional = { ...state.groupContext, extensions }
+  const path = needsPath(applied) ? await updatePath(state, tree, provisional, order, suite) : undefined
 
   const { signature, framedContent } = await createContentCommitSignature(
     state.groupContext,
     'mls_private_message',
-    { proposals, path },
-    { senderType: senderTypes.member, leafIndex: state.privatePath.leafIndex },
-    NO_DATA,
+    { proposals, path: path?.path },
+    { senderType: senderTypes.member, leafIndex: own },
+    new Uint8Array(),
     state.signaturePrivateKey,
-    cipherSuite.signature,
+    suite.signature,
   )
-  const treeHash = await treeHashRoot(tree, cipherSuite.hash)
-  const { hash, kdf } = cipherSuite
+  const treeHash = await treeHashRoot(tree, suite.hash)
   const groupContext = await nextEpochContext(
     provisional,
     'mls_private_message',
@@ -69,82 +102,117 @@ export async function createPathCommit(order: PathCommit): Promise<{ readonly co
     signature,
     treeHash,
     state.confirmationTag,
-    hash,
+    suite.hash,
   )
-  const epoch = await initializeEpoch(state.keySchedule.initSecret, commitSecret, groupContext, pskSecret, kdf)
-  const confirmationTag = await createConfirmationTag(epoch.keySchedule.confirmationKey, groupContext.confirmedTranscriptHash, hash)
-  const { privateMessage } = await protect(
+  const secrets = await initializeEpoch(
+    state.keySchedule.initSecret,
+    path?.commitSecret ?? new Uint8Array(suite.kdf.size),
+    groupContext,
+    applied.pskSecret,
+    suite.kdf,
+  )
+  const confirmationTag = await createConfirmationTag(secrets.keySchedule.confirmationKey, groupContext.confirmedTranscriptHash, suite.hash)
+  const sealed = await protect(
     state.keySchedule.senderDataSecret,
-    NO_DATA,
+    new Uint8Array(),
     state.groupContext,
     state.secretTree,
-    { ...framedContent, auth: { contentType: framedContent.contentType, signature, confirmationTag } },
-    state.privatePath.leafIndex,
-    config.paddingConfig,
-    cipherSuite,
+    { ...framedContent, auth: { contentType: contentTypes.commit, signature, confirmationTag } },
+    own,
+    clientConfig.paddingConfig,
+    suite,
   )
-  const newState: ClientState = {
+  const before = { ...state, secretTree: sealed.tree }
+  const [historicalReceiverData] = addHistoricalReceiverData(before, clientConfig)
+  const after: ClientState = {
     groupContext,
     ratchetTree: tree,
-    secretTree: createSecretTree(leafWidth(tree.length), epoch.encryptionSecret),
-    keySchedule: epoch.keySchedule,
-    privatePath,
+    secretTree: secretTreeOf(tree.length, secrets),
+    keySchedule: secrets.keySchedule,
+    privatePath: path?.privatePath ?? state.privatePath,
     unappliedProposals: {},
-    historicalReceiverData: addHistoricalReceiverData(state, config)[0],
+    historicalReceiverData,
     confirmationTag,
-    signaturePrivateKey: signKey,
+    signaturePrivateKey: order.newSignatureKeys?.signKey ?? state.signaturePrivateKey,
     groupActiveState: { kind: 'active' },
   }
-  return { commit: { version: protocolVersions.mls10, wireformat: wireformats.mls_private_message, privateMessage }, newState }
+  const message = { version: protocolVersions.mls10, wireformat: wireformats.mls_private_message, privateMessage: sealed.privateMessage }
+  return { message, before, after, welcome: await welcomeOf(after, applied, path?.pathSecrets ?? [], secrets, suite) }
 }
 
-/** The tree and the group's context with all proposals in them, before the path. */
-async function applied({ context, state, proposals: byValue }: PathCommit) {
-  const config = context.clientConfig ?? defaultClientConfig
-  const tree = state.ratchetTree.slice()
-  const references = Object.keys(state.unappliedProposals).map((reference) => ({
-    proposalOrRefType: proposalOrRefTypes.reference,
-    reference: base64ToBytes(reference),
-  }))
-  const proposals = [...references, ...byValue.map((proposal) => ({ proposalOrRefType: proposalOrRefTypes.proposal, proposal }))]
-  const ownLeaf = toLeafIndex(state.privatePath.leafIndex)
-  const psks = makePskIndex(state, {})
-  const { additionalResult, pskSecret } = await applyProposals(
-    state,
-    tree,
-    proposals,
-    ownLeaf,
-    psks,
-    true,
-    config,
-    context.authService,
-    context.cipherSuite,
+function bundle({ proposals, references = [] }: CommitOrder): ProposalOrRef[] {
+  return [
+    ...references.map((reference) => ({
+      proposalOrRefType: proposalOrRefTypes.reference,
+      reference: Uint8Array.from(Buffer.from(reference, 'base64')),
+    })),
+    ...proposals.map((proposal) => ({ proposalOrRefType: proposalOrRefTypes.proposal, proposal })),
+  ]
+}
+
+/** Commits that only add members may go without. */
+function needsPath({ allProposals }: Applied): boolean {
+  return allProposals.length === 0 || allProposals.some(({ proposal }) => proposal.proposalType !== defaultProposalTypes.add)
+}
+
+const secretTreeOf = (nodes: number, secrets: EpochSecrets): SecretTree => createSecretTree(leafWidth(nodes), secrets.encryptionSecret)
+
+interface Path {
+  readonly path: Awaited<ReturnType<typeof createUpdatePath>>[1]
+  readonly pathSecrets: PathSecret[]
+  readonly privatePath: ClientState['privatePath']
+  readonly commitSecret: Uint8Array
+}
+
+/** Writes the new keys into the tree. @param provisional the group context with what the commit makes of its extensions */
+async function updatePath(
+  state: ClientState,
+  tree: ClientState['ratchetTree'],
+  provisional: GroupContext,
+  { newSignatureKeys }: CommitOrder,
+  suite: CiphersuiteImpl,
+): Promise<Path> {
+  const own = toLeafIndex(state.privatePath.leafIndex)
+  const at = leafToNodeIndex(own)
+  const node = tree[at]
+  if (node?.nodeType !== nodeTypes.leaf) throw new Error('Our own leaf is not in the tree.')
+  if (newSignatureKeys !== undefined) tree[at] = { ...node, leaf: { ...node.leaf, signaturePublicKey: newSignatureKeys.publicKey } }
+  const signKey = newSignatureKeys?.signKey ?? state.signaturePrivateKey
+  const [, path, pathSecrets, leafKey] = await createUpdatePath(state.ratchetTree, tree, own, provisional, signKey, suite)
+  const privatePath = mergePrivateKeyPaths(
+    updateLeafKey(state.privatePath, await suite.hpke.exportPrivateKey(leafKey)),
+    await toPrivateKeyPath(pathToPathSecrets(pathSecrets), own, suite),
   )
-  // Who is new would have to be left out of the path's recipients.
-  if (additionalResult.kind !== 'memberCommit' || additionalResult.addedLeafNodes.length > 0)
-    throw new PylonError('internal', 'A commit with an update path adds nobody.')
-  const extensions = additionalResult.extensions.length > 0 ? additionalResult.extensions : state.groupContext.extensions
-  return { tree, proposals, provisional: { ...state.groupContext, extensions }, pskSecret }
+  const last = pathSecrets.at(-1)
+  const commitSecret = last === undefined ? new Uint8Array(suite.kdf.size) : await deriveSecret(last.secret, 'path', suite.kdf)
+  return { path, pathSecrets, privatePath, commitSecret }
 }
 
-/** New keys from our leaf to the root, put into `tree`. */
-async function newPath({ context, state, signatureKeys }: PathCommit, tree: RatchetTree, provisional: GroupContext) {
-  const { cipherSuite } = context
-  const ownLeaf = toLeafIndex(state.privatePath.leafIndex)
-  const ownNode = leafToNodeIndex(ownLeaf)
-  const own = tree[ownNode]
-  if (signatureKeys && own?.nodeType === nodeTypes.leaf)
-    tree[ownNode] = { ...own, leaf: { ...own.leaf, signaturePublicKey: signatureKeys.publicKey } }
-  const signKey = signatureKeys?.signKey ?? state.signaturePrivateKey
-  const [, path, secrets, leafKey] = await createUpdatePath(state.ratchetTree, tree, ownLeaf, provisional, signKey, cipherSuite)
-  const newLeafKey = await cipherSuite.hpke.exportPrivateKey(leafKey)
-  const ownPath = await toPrivateKeyPath(pathToPathSecrets(secrets), ownLeaf, cipherSuite)
-  const root = secrets.at(-1)
-  return {
-    path,
-    signKey,
-    privatePath: mergePrivateKeyPaths(updateLeafKey(state.privatePath, newLeafKey), ownPath),
-    // Who is left alone has no node above: nobody needs to follow then, and who was removed must not be able to.
-    commitSecret: await deriveSecret(root?.secret ?? newLeafKey, 'path', cipherSuite.kdf),
-  }
+/** For those who were added; undefined where nobody was. */
+async function welcomeOf(
+  after: ClientState,
+  { additionalResult, pskIds }: Applied,
+  pathSecrets: readonly PathSecret[],
+  secrets: EpochSecrets,
+  suite: CiphersuiteImpl,
+): Promise<Welcome | undefined> {
+  if (additionalResult.kind !== 'memberCommit' || additionalResult.addedLeafNodes.length === 0) return undefined
+  const { groupContext, ratchetTree, confirmationTag, privatePath, signaturePrivateKey } = after
+  const ratchetTreeExtension = { extensionType: defaultExtensionTypes.ratchet_tree, extensionData: encode(ratchetTreeEncoder, ratchetTree) }
+  const info = { groupContext, extensions: [ratchetTreeExtension], confirmationTag, signer: privatePath.leafIndex }
+  const groupInfo = await signGroupInfo(info, signaturePrivateKey, suite.signature)
+  const encryptedGroupInfo = await encryptGroupInfo(groupInfo, secrets.welcomeSecret, suite)
+  const own = toLeafIndex(privatePath.leafIndex)
+  const forEach = additionalResult.addedLeafNodes.map(async ([leafIndex, keyPackage]) => {
+    const ancestor = firstCommonAncestor(ratchetTree, leafIndex, own)
+    const pathSecret = pathSecrets.find(({ nodeIndex }) => nodeIndex === ancestor)?.secret
+    const groupSecrets = { joinerSecret: secrets.joinerSecret, pathSecret, psks: pskIds }
+    const initKey = await suite.hpke.importPublicKey(keyPackage.initKey)
+    const { enc, ct } = await encryptGroupSecrets(initKey, encryptedGroupInfo, groupSecrets, suite.hpke)
+    return {
+      newMember: await makeKeyPackageRef(keyPackage, suite.hash),
+      encryptedGroupSecrets: { kemOutput: enc, ciphertext: ct },
+    }
+  })
+  return { cipherSuite: groupContext.cipherSuite, secrets: await Promise.all(forEach), encryptedGroupInfo }
 }

@@ -1,5 +1,6 @@
 /** Claims on incoming events: an id is acted on once, whatever relays and restarts deliver. */
 import { defineCommand, type Sql } from '../commands.ts'
+import type { Store } from '../store.ts'
 
 /** Claims an event (or rumor) id. False when it was claimed before: then do nothing. */
 export const claimEvent = defineCommand('claim_event', claimWith)
@@ -22,3 +23,8 @@ export const sweepSeenEvents = defineCommand('sweep_seen_events', (sql, p: { bef
     BigInt(p.limit),
   ).changes
 })
+
+/** Whether an id is claimed: for who can save itself work, since only a claim is sure. */
+export function wasSeen(store: Store, id: string): boolean {
+  return store.sql('SELECT 1 FROM seen_events WHERE event_id = ?').get(id) !== undefined
+}

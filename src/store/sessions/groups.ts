@@ -1,0 +1,162 @@
+/** Groups of a key's sessions, with the states that read and write them. */
+import { defineCommand, type Sql } from '../commands.ts'
+import type { Store } from '../store.ts'
+import { column, type RowOfTable, table } from '../table.ts'
+
+/** A commit of ours that waits for a relay. */
+export interface PendingCommit {
+  readonly eventId: string
+  /** Unix seconds. */
+  readonly createdAt: number
+  readonly event: unknown
+  /** Welcomes that go out once it stands. */
+  readonly welcomes: readonly unknown[]
+  readonly isUpdate: boolean
+}
+
+/** A commit of ours that nobody was heard to follow. */
+export interface UnheardCommit {
+  readonly event: unknown
+  /** The one that it leads to. */
+  readonly epoch: number
+  readonly tries: number
+}
+
+const groups = table('session_groups', {
+  owner: column.text(),
+  id: column.text(),
+  mlsId: column.text(),
+  orderKey: column.orNull(column.text()),
+  name: column.text(),
+  members: column.json<readonly string[]>('members_json'),
+  admins: column.json<readonly string[]>('admins_json'),
+  relays: column.json<readonly string[]>('relays_json'),
+  epoch: column.int(),
+  joinedEpoch: column.int(),
+  state: column.text<'active' | 'left' | 'removed' | 'broken'>(),
+  mlsState: column.bytes(),
+  welcomes: column.json<readonly unknown[]>('welcomes_json'),
+  nextSaid: column.int(),
+  updateDue: column.flag(),
+  pending: column.orNull(column.json<PendingCommit>('pending_json')),
+  pendingState: column.orNull(column.bytes()),
+  unheard: column.orNull(column.json<UnheardCommit>('unheard_json')),
+  createdAt: column.int(),
+})
+
+const epochs = table('session_epochs', {
+  owner: column.text(),
+  groupId: column.text(),
+  epoch: column.int(),
+  eventKey: column.bytes(),
+  legacySecret: column.bytes(),
+  leftState: column.orNull(column.bytes()),
+  leftBy: column.orNull(column.text()),
+  leftAt: column.orNull(column.int()),
+})
+
+export type GroupRow = RowOfTable<typeof groups>
+export type EpochRow = RowOfTable<typeof epochs>
+
+/** A new group, or one that we were brought into once more: what is kept of its former life goes. */
+export const insertGroup = defineCommand('insert_session_group', (sql, p: { group: GroupRow; epoch: EpochRow }) => {
+  const { owner, id } = p.group
+  if (!groups.insert(sql, p.group, 'ON CONFLICT DO NOTHING')) {
+    groups.patch(sql, { owner, id }, p.group)
+    for (const name of ['session_epochs', 'session_senders', 'session_held', 'session_unread']) {
+      sql(`DELETE FROM ${name} WHERE owner = ? AND group_id = ?`).run(owner, id)
+    }
+  }
+  epochs.insert(sql, p.epoch)
+})
+
+export const patchGroup = defineCommand('patch_session_group', (sql, p: { owner: string; id: string; change: Partial<GroupRow> }) =>
+  groups.patch(sql, { owner: p.owner, id: p.id }, p.change),
+)
+
+export interface EpochStep {
+  readonly owner: string
+  readonly groupId: string
+  /** The one that is left: what comes after it is forgotten. */
+  readonly left: { readonly epoch: number; readonly state: Uint8Array; readonly by: string; readonly at: number }
+  readonly next: EpochRow
+  /** Epochs before it that are kept. */
+  readonly keep: number
+}
+
+/** Leaves one epoch for the next. */
+export const stepEpoch = defineCommand('step_session_epoch', (sql, { owner, groupId, left, next, keep }: EpochStep) => {
+  sql('DELETE FROM session_epochs WHERE owner = ? AND group_id = ? AND (epoch > ? OR epoch < ?)').run(
+    owner,
+    groupId,
+    BigInt(left.epoch),
+    BigInt(next.epoch - keep),
+  )
+  epochs.patch(sql, { owner, groupId, epoch: left.epoch }, { leftState: left.state, leftBy: left.by, leftAt: left.at })
+  epochs.insert(sql, next)
+})
+
+export const getGroup = (store: Store, owner: string, id: string): GroupRow | undefined => groups.get(store.sql, { owner, id })
+
+export const groupByOrder = (store: Store, owner: string, orderKey: string): GroupRow | undefined =>
+  groups.get(store.sql, { owner, orderKey })
+
+export const listGroups = (store: Store, owner: string): GroupRow[] =>
+  groups.all(store.sql, 'WHERE owner = ? ORDER BY created_at, id', owner)
+
+/** The newest first. */
+export const epochsOf = (store: Store, owner: string, groupId: string): EpochRow[] =>
+  epochs.all(store.sql, 'WHERE owner = ? AND group_id = ? ORDER BY epoch DESC', owner, groupId)
+
+/** Events that nothing opens yet. */
+export interface UnreadEvent {
+  readonly owner: string
+  readonly groupId: string
+  readonly eventId: string
+  readonly event: unknown
+  readonly at: number
+}
+
+/** Keeps one more; beyond these bounds the oldest go. @returns how many went */
+export const keepUnread = defineCommand('keep_session_unread', (sql, p: UnreadEvent & { maxEvents: number; maxChars: number }): number => {
+  sql('INSERT INTO session_unread (owner, group_id, event_id, event_json, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING').run(
+    p.owner,
+    p.groupId,
+    p.eventId,
+    JSON.stringify(p.event),
+    BigInt(p.at),
+  )
+  return sql(
+    `DELETE FROM session_unread WHERE owner = @owner AND group_id = @group_id AND event_id IN (
+         SELECT event_id FROM (SELECT event_id, row_number() OVER newest AS n, sum(length(event_json)) OVER newest AS chars
+           FROM session_unread WHERE owner = @owner AND group_id = @group_id WINDOW newest AS (ORDER BY at DESC, event_id))
+         WHERE n > @max_events OR (chars > @max_chars AND n > 1))`,
+  ).run({ owner: p.owner, group_id: p.groupId, max_events: BigInt(p.maxEvents), max_chars: BigInt(p.maxChars) }).changes
+})
+
+export const dropUnread = defineCommand('drop_session_unread', (sql, p: { owner: string; groupId: string; eventId: string }) => {
+  dropUnreadWith(sql, p)
+})
+
+function dropUnreadWith(sql: Sql, p: { owner: string; groupId: string; eventId: string }): void {
+  sql('DELETE FROM session_unread WHERE owner = ? AND group_id = ? AND event_id = ?').run(p.owner, p.groupId, p.eventId)
+}
+
+export function isUnread(store: Store, owner: string, groupId: string, eventId: string): boolean {
+  return (
+    store.sql('SELECT 1 FROM session_unread WHERE owner = ? AND group_id = ? AND event_id = ?').get(owner, groupId, eventId) !== undefined
+  )
+}
+
+/** In the order of their coming. */
+export function unreadOf<T>(store: Store, owner: string, groupId: string): T[] {
+  return store
+    .sql('SELECT event_json FROM session_unread WHERE owner = ? AND group_id = ? ORDER BY at, event_id')
+    .all(owner, groupId)
+    .map((row) => JSON.parse(String(row['event_json'])) as T)
+}
+
+/** Forgets what could not be opened since before a time (ms). */
+export const sweepUnread = defineCommand('sweep_session_unread', (sql, p: { owner: string; before: number }): number => {
+  return sql('DELETE FROM session_unread WHERE owner = ? AND at < ?').run(p.owner, BigInt(p.before)).changes
+})
