@@ -113,7 +113,12 @@ export class Sessions {
     const id = newGroupId(scope.random)
     const own = await newKeyPackage(this.#owner, { notBefore: nowS - 3600, notAfter: nowS + LIFETIME_S })
     const data = newGroupData({ nostrGroupId: id, name: order.name, admins: [this.#owner], relays })
-    const alone = await startGroup(own, scope.random.bytes(MLS_ID_BYTES), data, peers.map(({ keyPackage }) => keyPackage))
+    const alone = await startGroup(
+      own,
+      scope.random.bytes(MLS_ID_BYTES),
+      data,
+      peers.map(({ keyPackage }) => keyPackage),
+    )
     const proposals = peers.map(({ keyPackage }) => addProposal(keyPackage))
     const { after, welcome } = await makeCommit(await mlsContext(), alone, { proposals })
     const bytes = welcome === undefined ? new Uint8Array() : welcomeBytes(welcome)

@@ -24,8 +24,8 @@ import { PylonError } from '../../base/errors.ts'
 import { decodeGroupData, encodeGroupData, type GroupData } from '../wire/group-data.ts'
 import type { EpochKeys } from '../wire/group-event.ts'
 import { GROUP_DATA_EXTENSION, mlsContext } from './context.ts'
-import { SELF_REMOVE } from './self-remove.ts'
 import { decodeKeyPackage, decodePrivateKeyPackage, type OwnKeyPackage } from './key-package.ts'
+import { SELF_REMOVE } from './self-remove.ts'
 
 export type MlsState = ClientState
 
@@ -42,7 +42,12 @@ export const epochOf = (state: ClientState): number => Number(state.groupContext
 export const mlsIdOf = (state: ClientState): string => Buffer.from(state.groupContext.groupId).toString('hex')
 
 /** A group of one, epoch 0. @param invited who is to be added next */
-export async function startGroup(own: OwnKeyPackage, mlsId: Uint8Array, data: GroupData, invited: readonly KeyPackage[] = []): Promise<ClientState> {
+export async function startGroup(
+  own: OwnKeyPackage,
+  mlsId: Uint8Array,
+  data: GroupData,
+  invited: readonly KeyPackage[] = [],
+): Promise<ClientState> {
   // Asked of later members only where all of the first ones can do it.
   const canLeave = invited.length > 0 && invited.every(({ leafNode }) => leafNode.capabilities.proposals.includes(SELF_REMOVE))
   return createGroup({

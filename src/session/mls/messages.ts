@@ -18,8 +18,8 @@ import {
 import { decryptSenderData } from '../../../node_modules/ts-mls/dist/src/privateMessage.js'
 import { mlsContext } from './context.ts'
 import { epochOf, identityAt, knowsSelfRemove } from './group.ts'
-import { createSelfRemove, isSelfRemove, readSelfRemove } from './self-remove.ts'
 import { type CommitVerdict, faultAfter, judgeCommit } from './rules.ts'
+import { createSelfRemove, isSelfRemove, readSelfRemove } from './self-remove.ts'
 
 /** Proposals of others that wait for a commit. */
 const MAX_PROPOSALS = 50
