@@ -73,6 +73,10 @@ export class RelayDoor {
     })
   }
 
+  get relays(): readonly string[] {
+    return this.#deps.relays
+  }
+
   get socketPath(): string {
     return this.#deps.socketPath
   }

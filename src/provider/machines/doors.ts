@@ -37,6 +37,12 @@ export interface DoorsDeps {
   readonly dir: string
 }
 
+export interface OpenDoor {
+  readonly socketPath: string
+  /** Those behind it. */
+  readonly relays: readonly string[]
+}
+
 export class RelayDoors {
   readonly #deps: DoorsDeps
   readonly #verifier = createVerifier()
@@ -53,12 +59,12 @@ export class RelayDoors {
     deps.nostr.onGivenUp(doorMessage.of(''), (key, why) => tell(key, refusalOf(why)))
   }
 
-  /** Opens it, where it is not. @returns the socket, or undefined for a runtime without a session @throws Error as the system says it */
-  async open(row: RuntimeRow): Promise<string | undefined> {
+  /** Opens it, where it is not. @returns undefined for a runtime without a session @throws Error as the system says it */
+  async open(row: RuntimeRow): Promise<OpenDoor | undefined> {
     const session = sessionOf(row)
     if (session === undefined) return undefined
     const open = this.#doors.get(row.id)
-    if (open !== undefined) return open.socketPath
+    if (open !== undefined) return open
     const dir = this.#dirOf(row.id)
     ensurePrivateDir(this.#deps.dir)
     ensurePrivateDir(dir)
@@ -84,7 +90,7 @@ export class RelayDoors {
       scope.end()
       throw error
     }
-    return door.socketPath
+    return door
   }
 
   /** Shuts it for good. */

@@ -1,16 +1,19 @@
 /** What a substrate made, against what was asked for; pure. */
 import type { Provisioned, Readiness } from '../../runtime/adapter.ts'
+import { readGuestDetails } from '../../runtime/contract/managed.ts'
 import type { RuntimePatch, RuntimeRow } from '../../store/selling/runtimes.ts'
 import { fail } from './failures.ts'
 import { provisionInputOf } from './order.ts'
 
 /** AgentStartupPhase, as far as the phase of a status does not say it: `requested`, `ready` and `failed` are phases themselves. */
-type StartupPhase = 'provisioning_vm' | 'booting_guest' | 'waiting_for_service_ready'
+type StartupPhase = 'provisioning_vm' | 'booting_guest' | 'waiting_for_service_ready' | 'waiting_for_keypackage_publish'
 
 /** @param readiness undefined: there is nothing to ask yet. A guest whose status is believed has booted. */
 export function startupPhaseOf(readiness: Pick<Readiness, 'status'> | undefined): StartupPhase {
   if (readiness === undefined) return 'provisioning_vm'
-  return readiness.status === undefined ? 'booting_guest' : 'waiting_for_service_ready'
+  if (readiness.status === undefined) return 'booting_guest'
+  const isServing = readGuestDetails(readiness.status.details)?.service_probe_satisfied === true
+  return isServing ? 'waiting_for_keypackage_publish' : 'waiting_for_service_ready'
 }
 
 export function patchOfProvisioned(row: RuntimeRow, provisioned: Provisioned): RuntimePatch {

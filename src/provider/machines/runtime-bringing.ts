@@ -2,8 +2,10 @@
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import { ControlError } from '../../nostr/control/vocabulary.ts'
 import type { ProvisionInput, Readiness, RuntimeAdapter, RuntimeHandle } from '../../runtime/adapter.ts'
+import { readGuestDetails } from '../../runtime/contract/managed.ts'
 import { leasesOf } from '../../store/selling/leases.ts'
-import { patchRuntime, type RuntimeRow } from '../../store/selling/runtimes.ts'
+import { bindBot, patchRuntime, type RuntimeRow } from '../../store/selling/runtimes.ts'
+import type { OpenDoor } from './doors.ts'
 import { fail, toControlError } from './failures.ts'
 import type { Emit } from './machines.ts'
 import { broughtCommand, provisionInputOf } from './order.ts'
@@ -137,7 +139,7 @@ export class RuntimeBringing {
     for (;;) {
       const readiness = await adapter.readiness(handle, signal)
       const { state, message } = readiness
-      if (state === 'ready') return
+      if (state === 'ready') return await this.#bindBot(row, readiness)
       if (state === 'failed' || state === 'completed' || state === 'stopped') {
         throw fail('provision_failed', `the runtime ${state}: ${message}`)
       }
@@ -148,6 +150,12 @@ export class RuntimeBringing {
       }
       await this.#record.scope.clock.sleep(backoff.nextMs(), signal)
     }
+  }
+
+  /** The key that its guest made, where it says so; the first is for good. */
+  async #bindBot({ id, botPubkey }: RuntimeRow, { status }: Readiness): Promise<void> {
+    const pubkey = readGuestDetails(status?.details)?.bot_pubkey
+    if (pubkey !== undefined && botPubkey === null) await this.#record.persist(bindBot({ id, pubkey, at: this.#record.now() }))
   }
 
   /** Watches a one-shot run to its end, collects what it left, and ends it when the guest does not in time. */
@@ -210,8 +218,9 @@ export class RuntimeBringing {
   }
 }
 
-function withDoor(input: ProvisionInput, doorSocket: string | undefined): ProvisionInput {
-  return input.session === undefined || doorSocket === undefined ? input : { ...input, session: { ...input.session, doorSocket } }
+function withDoor(input: ProvisionInput, door: OpenDoor | undefined): ProvisionInput {
+  if (input.session === undefined || door === undefined) return input
+  return { ...input, session: { token: input.session.token, relays: door.relays, doorSocket: door.socketPath } }
 }
 
 /** A substrate that does not answer for a moment says nothing about the run. @throws the signal's reason */

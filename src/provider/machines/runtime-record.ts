@@ -8,6 +8,7 @@ import { persist, persistIfUnmoved } from '../../store/persist.ts'
 import { leasesOf } from '../../store/selling/leases.ts'
 import { getRuntime, type RuntimeRow } from '../../store/selling/runtimes.ts'
 import type { MachineDeps } from './deps.ts'
+import type { OpenDoor } from './doors.ts'
 import { runtimeNotFound, toControlError } from './failures.ts'
 import { awayBy, causeOf, type Sight } from './lookout.ts'
 import { keepOutputs } from './outputs.ts'
@@ -59,7 +60,7 @@ export class RuntimeRecord {
   }
 
   /** Where its guest reaches relays, if it does so through this node. @throws runtime_failed */
-  async openDoor(row: RuntimeRow): Promise<string | undefined> {
+  async openDoor(row: RuntimeRow): Promise<OpenDoor | undefined> {
     if (this.adapter(row).carriesDoor !== true) return undefined
     try {
       return await this.deps.doors?.open(row)

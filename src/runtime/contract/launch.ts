@@ -26,7 +26,7 @@ const sessionShape = z.strictObject({
     .max(MAX_SESSION_RELAYS),
   /** Proves to the owner which key was made here. */
   token: hex64,
-  /** A Unix socket that all relays are spoken to through; relative ones lie below the folder of the launch file. Left out: by the network. */
+  /** A Unix socket that all relays are spoken to through. Left out: by the network. */
   door: z.strictObject({ unix: z.string().min(1).max(4096) }).optional(),
   /** Where the key and the conversation are kept; by default on the first persistent volume, else in the state directory. */
   state_dir: z.string().startsWith('/').max(4096).optional(),
@@ -47,7 +47,7 @@ const launchShape = z.strictObject({
     .min(1)
     .max(7 * 86_400)
     .optional(),
-  /** Where to serve prompts: `unix` is a path, relative ones below the state directory. */
+  /** Where to serve prompts; may be left out with a session: `unix` is a path, relative ones below the state directory. */
   prompt: z
     .strictObject({
       listen: z.union([
@@ -76,10 +76,12 @@ export function decodeLaunch(text: string, source: string): GuestLaunch {
   const parsed = launchShape.safeParse(value)
   if (!parsed.success) throw shapeError(source, 'guest_request_invalid', parsed.error)
   const spec = decodeRuntimeSpec(parsed.data.spec)
-  if (spec.entry_command === undefined)
+  const { protocol, prompt, session, env } = parsed.data
+  const isModel = session !== undefined && env['PYLON_AGENT_BASE_URL'] !== undefined
+  if (spec.entry_command === undefined && !isModel)
     throw new PylonError('spec_empty_field', 'entry_command must not be empty.', { details: { field: 'entry_command' } })
-  if (parsed.data.protocol !== null && parsed.data.prompt === undefined) {
-    throw new PylonError('guest_request_invalid', `${source}: a protocol needs the field prompt.`)
+  if (protocol !== null && prompt === undefined && session === undefined) {
+    throw new PylonError('guest_request_invalid', `${source}: a protocol needs the field prompt or session.`)
   }
   return { ...parsed.data, spec }
 }

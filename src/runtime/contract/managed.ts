@@ -10,6 +10,11 @@ const guestDetails = z.object({
   probe: z.string().min(1).optional(),
   service_probe_satisfied: z.boolean().default(false),
   failure_reason: z.string().optional(),
+  /** Of one that is talked to in a session: the key that it made. */
+  bot_pubkey: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .optional(),
 })
 
 /** `details` of status.json as a managed guest writes it. */

@@ -4,6 +4,11 @@
 export const STATE_DIR = '/run/pika-cloud'
 /** The Unix socket, in the state directory, that a guest serves prompts on. */
 export const PROMPT_SOCKET = 'prompt.sock'
+/** The socket of the door to relays, in the folder DOOR_DIR of a guest. */
+export const DOOR_SOCKET = 'relay.sock'
+export const DOOR_DIR = '/run/pylon-door'
+/** Welcomes that the host hands over beside the relays, in the state directory: a file each. */
+export const WELCOMES_DIR = 'welcomes'
 /** What the host tells a full guest at start (GuestLaunch); holds the ticket key, so it is a private file. */
 export const LAUNCH_FILE = 'launch.json'
 /** In logs_dir, beside guest.log: what the entry command itself wrote. */

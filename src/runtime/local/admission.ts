@@ -69,10 +69,16 @@ export function admit(input: ProvisionInput, { isolated, network: policy, free }
     network: isolated ? network : 'host',
     isolated,
     env: { ...input.env },
+    session: sessionOf(input),
     ticket_key: newTicketKey(),
     mark: randomHex(systemRandom, 16),
     process: null,
     group_dirs: [],
     ended: null,
   }
+}
+
+function sessionOf({ session }: ProvisionInput): LocalRecord['session'] {
+  if (session === undefined) return null
+  return { token: session.token, relays: [...session.relays], door_socket: session.doorSocket ?? null }
 }

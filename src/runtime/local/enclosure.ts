@@ -1,5 +1,5 @@
 /** The command line around a guest: resource limits by the shell, isolation by bubblewrap where there is any. Pure. */
-import { LAUNCH_FILE } from '../contract/paths.ts'
+import { DOOR_DIR, LAUNCH_FILE } from '../contract/paths.ts'
 import type { RuntimeSpec } from '../contract/spec.ts'
 import type { LocalLayout } from './record.ts'
 
@@ -25,6 +25,8 @@ export interface Enclosed {
   readonly spec: RuntimeSpec
   readonly bindings: readonly Binding[]
   readonly network: 'none' | 'host'
+  /** A folder of the host with the socket of the door to relays. */
+  readonly doorDir: string | undefined
   /** The program that is the guest, with what it needs to read. */
   readonly guest: GuestProgram
   readonly cpuSeconds: number | null
@@ -83,6 +85,7 @@ export function bubblewrapArgs(enclosed: Enclosed, inner: readonly string[], opt
     ...['--size', memory, '--tmpfs', '/tmp'],
     ...enclosed.guest.readOnlyPaths.flatMap((path) => ['--ro-bind', path, path]),
     ...['--ro-bind', layout.boot, BOOT],
+    ...(enclosed.doorDir === undefined ? [] : ['--ro-bind', enclosed.doorDir, DOOR_DIR]),
     ...['--bind', layout.state, enclosed.spec.paths.state_dir],
     ...['--bind', layout.work, WORKSPACE],
     ...enclosed.bindings.flatMap((b) => [b.readOnly ? '--ro-bind' : '--bind', b.hostPath, b.guestPath]),

@@ -1,13 +1,13 @@
 /** Starts a guest of the local substrate: its read-only folder, its enclosure, its first process. */
 import { closeSync, openSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { ensurePrivateDir, writeFileAtomic } from '../../base/files.ts'
 import { identifyProcess } from '../../base/process-identity.ts'
 import { spawnProcess } from '../../base/processes.ts'
 import { removeContained } from '../contained-files.ts'
 import type { GuestLaunchInput } from '../contract/launch.ts'
-import { LAUNCH_FILE, PROMPT_SOCKET } from '../contract/paths.ts'
+import { DOOR_DIR, LAUNCH_FILE, PROMPT_SOCKET } from '../contract/paths.ts'
 import { withStateDir } from '../contract/spec.ts'
 import { guestScript } from '../guest-script.ts'
 import { relativeToState } from '../outputs.ts'
@@ -102,11 +102,13 @@ export class LocalLauncher {
   }
 
   #enclose(layout: LocalLayout, record: LocalRecord): Enclosed {
+    const doorSocket = record.session?.door_socket ?? undefined
     return {
       layout,
       spec: record.spec,
       bindings: bindMounts(record.spec, record.owner_pubkey, layout, this.#options.volumes, this.#options.snapshotRoots),
       network: record.network,
+      doorDir: doorSocket === undefined ? undefined : dirname(doorSocket),
       guest: this.#options.guest,
       isGrouped: record.group_dirs.length > 0,
       cpuSeconds: record.timeout_secs === null ? null : record.timeout_secs + 60,
@@ -150,6 +152,7 @@ function writeBoot(layout: LocalLayout, record: LocalRecord): void {
     protocol: record.protocol,
     env: record.env,
     ...(record.timeout_secs === null ? {} : { timeout_secs: record.timeout_secs }),
+    ...sessionLaunch(record),
     ...(record.protocol === null ? {} : { prompt: { listen: { unix: PROMPT_SOCKET }, ticket_key: record.ticket_key } }),
   }
   rmSync(join(layout.boot, LAUNCH_FILE), { force: true })
@@ -157,4 +160,11 @@ function writeBoot(layout: LocalLayout, record: LocalRecord): void {
   writeFileAtomic(join(layout.boot, 'guest.sh'), guestScript(), 0o755)
   writeFileAtomic(join(layout.boot, 'passwd'), PASSWD, 0o644)
   writeFileAtomic(join(layout.boot, 'group'), GROUP, 0o644)
+}
+
+function sessionLaunch({ session, owner_pubkey, isolated }: LocalRecord): Pick<GuestLaunchInput, 'session'> {
+  if (session === null) return {}
+  const { token, relays, door_socket: socket } = session
+  const door = socket === null ? {} : { door: { unix: isolated ? `${DOOR_DIR}/${basename(socket)}` : socket } }
+  return { session: { owner_pubkey, relays, token, ...door } }
 }

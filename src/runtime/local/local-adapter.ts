@@ -72,6 +72,7 @@ export interface LocalOptions {
 
 export class LocalAdapter implements RuntimeAdapter {
   readonly provider = 'local' as const
+  readonly carriesDoor = true
   readonly #options: LocalOptions
   readonly #volumes: LocalVolumes
   readonly #instances: LocalInstances

@@ -116,9 +116,9 @@ class Guest {
 }
 
 async function doorOf(row: RuntimeRow, doors = openDoors(join(tempDir(), 'doors'))): Promise<string> {
-  const path = await doors.open(row)
-  if (path === undefined) throw new Error('no door')
-  return path
+  const door = await doors.open(row)
+  if (door === undefined) throw new Error('no door')
+  return door.socketPath
 }
 
 async function guestIn(): Promise<{ guest: Guest; path: string; row: RuntimeRow }> {
@@ -401,7 +401,7 @@ describe('the door of a runtime', () => {
     const guest = new Guest(join(link, 'relay.sock'))
     await guest.prove()
     const second = openDoors(dir)
-    expect(await second.open(getRuntime(nostr.store, row.id) as RuntimeRow)).toBe(path)
+    expect(await doorOf(getRuntime(nostr.store, row.id) as RuntimeRow, second)).toBe(path)
     const thief = new Guest(join(link, 'relay.sock'))
     expect((await thief.prove())[2]).toBe(false)
     const again = new Guest(join(link, 'relay.sock'), guest.secret)
