@@ -10,6 +10,7 @@ import { randomHex } from '../../base/random.ts'
 import type { Scope } from '../../base/scope.ts'
 import { createVerifier } from '../../nostr/reading/verify.ts'
 import type { Nostr, NostrEvent } from '../../nostr/types.ts'
+import { DOOR_SOCKET } from '../../runtime/contract/paths.ts'
 import { doorMessage } from '../../store/keys.ts'
 import { forgetCursors } from '../../store/nostr/cursors.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
@@ -19,8 +20,6 @@ import { doorSubscription, RelayDoor } from './door.ts'
 import { ALL_DOORS_RATES, DOOR_RATES, DoorMeter } from './door-meter.ts'
 import { sessionOf } from './order.ts'
 
-/** The file in the folder of a door. */
-const SOCKET_NAME = 'relay.sock'
 /** Relays of one session that are spoken to. */
 const MAX_RELAYS = 6
 /** How long a relay is tried; after that the guest sends it again, or not. */
@@ -75,7 +74,7 @@ export class RelayDoors {
       id: row.id,
       owner: row.ownerPubkey,
       relays,
-      socketPath: join(dir, SOCKET_NAME),
+      socketPath: join(dir, DOOR_SOCKET),
       nostr: this.#deps.nostr,
       verifier: this.#verifier,
       meter: new DoorMeter(scope.clock, DOOR_RATES, this.#meter),

@@ -7,8 +7,10 @@ export const PROMPT_SOCKET = 'prompt.sock'
 /** The socket of the door to relays, in the folder DOOR_DIR of a guest. */
 export const DOOR_SOCKET = 'relay.sock'
 export const DOOR_DIR = '/run/pylon-door'
-/** Welcomes that the host hands over beside the relays, in the state directory: a file each. */
+/** Welcomes that the host hands over beside the relays: a file each, in the folder of the door or in the state directory. */
 export const WELCOMES_DIR = 'welcomes'
+/** In the state directory: the names of those that the guest has dealt with, as a list. */
+export const WELCOMES_DONE = 'welcomes-done.json'
 /** What the host tells a full guest at start (GuestLaunch); holds the ticket key, so it is a private file. */
 export const LAUNCH_FILE = 'launch.json'
 /** In logs_dir, beside guest.log: what the entry command itself wrote. */

@@ -1,9 +1,9 @@
 /** Runtimes as child processes of this machine: the embedded default, shut in by bubblewrap where there is any. */
 import { closeSync, existsSync, rmSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
-import { ensurePrivateDir } from '../../base/files.ts'
+import { ensurePrivateDir, writeFileAtomic } from '../../base/files.ts'
 import type { Json } from '../../base/json.ts'
 import { runProgram } from '../../base/processes.ts'
 import type { Scope } from '../../base/scope.ts'
@@ -21,15 +21,17 @@ import type {
   RuntimeAdapter,
   RuntimeHandle,
   Snapshot,
+  Welcome,
 } from '../adapter.ts'
 import { diskUsage, readContainedText } from '../contained-files.ts'
-import { LAUNCH_FILE, PROMPT_SOCKET } from '../contract/paths.ts'
+import { LAUNCH_FILE, PROMPT_SOCKET, WELCOMES_DIR, WELCOMES_DONE } from '../contract/paths.ts'
 import { PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
 import type { RuntimeSpec } from '../contract/spec.ts'
 import { issueTicket } from '../contract/ticket.ts'
 import { OUTPUT_LIMITS, relativeToState } from '../outputs.ts'
 import { promptOverSocket } from '../prompt-client.ts'
 import { keepsVolume } from '../retention.ts'
+import { MAX_DONE_BYTES, welcomeAnswer, welcomeFile } from '../welcomes.ts'
 import { admit, type NetworkPolicy } from './admission.ts'
 import { type Bubblewrap, findBubblewrap } from './bubblewrap.ts'
 import { findGroupHome, type GroupHome, quellGroup, removeGroup, withoutGroups } from './cgroups.ts'
@@ -203,9 +205,17 @@ export class LocalAdapter implements RuntimeAdapter {
     writeRecord(layout, record)
   }
 
-  async processWelcome(handle: RuntimeHandle): Promise<Json> {
-    this.#instances.open(handle)
-    return { processed: false, reason: 'local runtime receives welcome through relay flow' }
+  async processWelcome(handle: RuntimeHandle, welcome: Welcome): Promise<Json> {
+    const { layout, record } = this.#instances.open(handle)
+    const socket = record.session?.door_socket ?? undefined
+    if (socket === undefined) return { processed: false, reason: 'local runtime receives welcome through relay flow' }
+    const { name, text } = welcomeFile(welcome)
+    // The guest only reads there.
+    const dir = join(dirname(socket), WELCOMES_DIR)
+    ensurePrivateDir(dir)
+    writeFileAtomic(join(dir, name), text)
+    const readDone = () => readContainedText(layout.state, WELCOMES_DONE, MAX_DONE_BYTES)?.text
+    return await welcomeAnswer(this.#options.scope, welcome, name, readDone)
   }
 
   async teardown(handle: RuntimeHandle, options: { readonly keepVolume: boolean }): Promise<Json> {

@@ -22,7 +22,10 @@ const record = z.strictObject({
   network: z.enum(['none', 'host']),
   isolated: z.boolean(),
   env: z.record(z.string(), z.string()),
-  session: z.strictObject({ token: z.string(), relays: z.array(z.string()), door_socket: z.string().nullable() }).nullable().default(null),
+  session: z
+    .strictObject({ token: z.string(), relays: z.array(z.string()), door_socket: z.string().nullable() })
+    .nullable()
+    .default(null),
   ticket_key: z.string(),
   /** In the environment of every process of this runtime. */
   mark: z.string(),
