@@ -25,6 +25,7 @@ import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import { createZapSender } from '../wallet/zaps/zaps.ts'
+import { createHands } from './hands.ts'
 import { type Health, OK } from './health.ts'
 import type { Mode } from './launch/run-options.ts'
 import { createSubstrates } from './machines/substrates.ts'
@@ -170,7 +171,8 @@ export class NodeParts {
     build: ({ zapAddresses, ...found }, scope) => {
       const common = { ...this.#common(scope), ...found, keyring: this.#deps.keyring }
       const sendZap = createZapSender({ ...common, invoiceNetwork: this.#invoiceNetwork() })
-      return new Host({ ...common, sendZap, ...given({ zapAddresses }) })
+      const hands = createHands({ ...common, home: this.#deps.home, network: this.#deps.network, parts: this })
+      return new Host({ ...common, sendZap, hands, ...given({ zapAddresses }) })
     },
     start: (host) => host.start(),
     stop: (host, drainMs) => host.close(drainMs),

@@ -33,6 +33,7 @@ export class Host {
   readonly #overhearing: Overhearing
   readonly #scheduler: Scheduler
   readonly #errands: Errands
+  readonly #ticker: Ticker
   readonly #self: SelfPublisher
   readonly #upkeep: Upkeep
   #isOn = false
@@ -50,8 +51,8 @@ export class Host {
       (actionId) => this.#errands.tell(actionId),
     )
     this.#thinking = deps.scope.child('thinking')
-    const ticker = new Ticker(deps, new Publisher(deps), this.#thinking)
-    this.#scheduler = new Scheduler(deps, ticker, (pubkey) => this.#upkeep.follow(pubkey))
+    this.#ticker = new Ticker(deps, new Publisher(deps), this.#thinking)
+    this.#scheduler = new Scheduler(deps, this.#ticker, (pubkey) => this.#upkeep.follow(pubkey))
     this.#errands = new Errands(deps, this.#scheduler)
     this.#inbox = new Inbox(deps, () => this.#scheduler.wake())
     this.#overhearing = new Overhearing(deps, (pubkey, event) => this.#inbox.receive(pubkey, event))
@@ -161,6 +162,11 @@ export class Host {
   /** One action from outside its ticks, by its policy and within its budget, once for each key. @throws agent_not_found, action_invalid, conflict */
   async act(ref: string, action: unknown, key: string): Promise<ErrandView> {
     return await this.#errands.run(this.#find(ref), action, key)
+  }
+
+  /** One action by a tool of its brain, within the tick that thinks. @throws agent_not_found, action_invalid, action_refused, conflict */
+  async actInTick(ref: string, action: unknown, key: string): Promise<ErrandView> {
+    return await this.#ticker.hands.act(this.#find(ref).pubkey, action, key)
   }
 
   /** What was said to it, newest first. @throws agent_not_found */

@@ -11,6 +11,7 @@ import type { Store } from '../store/store.ts'
 import type { Wallets } from '../wallet/types.ts'
 import type { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import type { SendZap } from '../wallet/zaps/zaps.ts'
+import type { Hands } from './brains/brain.ts'
 
 /** The keyring of the home, with what agents need beyond signing. */
 export interface AgentKeyring extends Keyring {
@@ -35,6 +36,8 @@ export interface HostDeps {
   /** Relays that the owner names for an agent are exceptions of its guard. */
   readonly dialer: Pick<Dialer, 'allow'>
   readonly sendZap: SendZap
+  /** For brains that are programs of others; absent where there are none. */
+  readonly hands?: Hands
   /** Absent where no LNURL server is known: agents then have no zap address. */
   readonly zapAddresses?: Pick<ZapAddresses, 'register' | 'receiptKeyOf'>
 }

@@ -37,6 +37,7 @@ import type { Publisher } from './actions/publish.ts'
 import { runAction } from './actions/run.ts'
 import { parseBrain, type Thought } from './brains/brain.ts'
 import { createBrain } from './brains/create-brain.ts'
+import { HandWork } from './hands.ts'
 import { whatIsLeft } from './left.ts'
 import { contextOf, zappedNote } from './messages.ts'
 import { cleanText, memoryTexts, newestFirst, type Observation, ofEachFirst, type Quote, timeSaid, withSeen } from './observation.ts'
@@ -66,10 +67,12 @@ export class Ticker {
   readonly #deps: HostDeps
   readonly #publisher: Publisher
   readonly #thinking: Scope
+  readonly hands: HandWork
 
   /** @param thinking owns the brains at work: closed as soon as the host begins to end, while actions may still end. */
   constructor(deps: HostDeps, publisher: Publisher, thinking: Scope) {
     this.#deps = deps
+    this.hands = new HandWork(deps, publisher)
     this.#publisher = publisher
     this.#thinking = thinking
   }
@@ -116,7 +119,11 @@ export class Ticker {
       throw new PylonError('brain_failed', 'The node ended twice while the agent was thinking; it goes on with the next tick.')
     const observation = tick.observation === null ? await this.#observe(agent, tick) : (tick.observation as Observation)
     await store.write(beginThinking({ id: tick.id, observation }))
-    const thought = await this.#ask(agent, observation)
+    // Who has acted while thinking does not think of the same again: it might do it twice.
+    const thought =
+      actionsOf(store, tick.id).length > 0
+        ? INTERRUPTED
+        : await this.hands.during(agent.pubkey, { tickId: tick.id, observation }, () => this.#ask(agent, observation))
     const wanted = thought.actions.map((raw) => planOf(raw, this.#thinking.random))
     const actions = wanted.slice(0, MAX_STORED_ACTIONS)
     const over = wanted.length - actions.length
@@ -268,6 +275,11 @@ export class Ticker {
       zapped_today: countZapsTo(store, agent.pubkey, said.pubkey, clock.now() - DAY_S * 1000),
     }
   }
+}
+
+const INTERRUPTED: Thought = {
+  ...{ text: 'The node ended while the agent was thinking and acting; what it had begun is finished.', costMsats: 0n },
+  ...{ actions: [], left: [], problems: [] },
 }
 
 const ended = () => new PylonError('shutting_down', 'The host is shutting down.')

@@ -20,12 +20,17 @@ function withSettings<T>(yargs: Argv<T>) {
     .option('nip05', { type: 'string', nargs: 1, describe: "Its profile's name@domain ('' takes it out)" })
     .option('lud16', { type: 'string', nargs: 1, describe: "Where zaps go, name@domain, instead of its own address ('' takes it out)" })
     .option('brain', {
-      choices: ['script', 'exec', 'openai'] as const,
-      describe: 'What thinks: rules, a command of yours, or a model (script)',
+      choices: ['script', 'exec', 'openai', 'acp'] as const,
+      describe: 'What thinks: rules, a command of yours, a model, or an agent that speaks ACP (script)',
     })
     .option('script', { type: 'string', nargs: 1, describe: 'script: a rules FILE; built-in rules by default' })
     .option('zap-sats', { type: 'string', nargs: 1, describe: 'script: what the built-in rules zap a mention with (0)' })
-    .option('command', { type: 'string', nargs: 1, describe: 'exec: a line for sh; reads the observation on stdin, writes actions' })
+    .option('command', {
+      type: 'string',
+      nargs: 1,
+      describe: 'exec: a line for sh; reads the observation on stdin, writes actions. acp: what starts the agent, as `goose acp`',
+    })
+    .option('hands', { type: 'boolean', describe: 'acp: give it the tools of this agent (yes; --no-hands)' })
     .option('model', { type: 'string', nargs: 1, describe: 'openai: the model' })
     .option('base-url', { type: 'string', nargs: 1, describe: 'openai: the server; local ones are found by themselves' })
     .option('api-key-file', { type: 'string', nargs: 1, describe: 'openai: the file that holds the key' })
@@ -49,10 +54,11 @@ interface SettingsArgs {
   readonly picture: string | undefined
   readonly nip05: string | undefined
   readonly lud16: string | undefined
-  readonly brain: 'script' | 'exec' | 'openai' | undefined
+  readonly brain: 'script' | 'exec' | 'openai' | 'acp' | undefined
   readonly script: string | undefined
   readonly zapSats: string | undefined
   readonly command: string | undefined
+  readonly hands: boolean | undefined
   readonly model: string | undefined
   readonly baseUrl: string | undefined
   readonly apiKeyFile: string | undefined
@@ -99,7 +105,8 @@ function brainOf(args: SettingsArgs): Brain | undefined {
       rules: args.script === undefined ? undefined : readTextFile(args.script),
       zap_sats: wholeNumberIf(args.zapSats, '--zap-sats', 0),
     }),
-    exec: given({ command: args.command }),
+    exec: given({ command: args.brain === 'acp' ? undefined : args.command }),
+    acp: given({ command: args.brain === 'acp' ? args.command : undefined, hands: args.hands }),
     openai: given({
       model: args.model,
       base_url: args.baseUrl,
@@ -107,7 +114,7 @@ function brainOf(args: SettingsArgs): Brain | undefined {
       max_tokens: wholeNumberIf(args.maxTokens, '--max-tokens'),
     }),
   }
-  const named = (['script', 'exec', 'openai'] as const).filter((type) => Object.keys(parts[type]).length > 0)
+  const named = (['script', 'exec', 'openai', 'acp'] as const).filter((type) => Object.keys(parts[type]).length > 0)
   const type = args.brain ?? named[0]
   if (type === undefined) return undefined
   const foreign = named.find((other) => other !== type)

@@ -19,6 +19,7 @@ export const mcpCommand = (roles: Roles) =>
         .usage('Usage: $0 mcp [--owner | --agent NAME]\n\nServes tools over standard input and output. docs/mcp.md says more.')
         .option('owner', { type: 'boolean', default: false, describe: 'Act as you (the default), within the limits below' })
         .option('agent', { type: 'string', nargs: 1, describe: 'Act as this agent alone, by its policy and within its budget' })
+        .option('socket', { type: 'string', nargs: 1, hidden: true })
         .option('max-sats-per-call', {
           type: 'string',
           nargs: 1,
@@ -36,7 +37,8 @@ export const mcpCommand = (roles: Roles) =>
         perSessionSats: wholeNumberIf(args.maxSatsPerSession, '--max-sats-per-session', 0) ?? PER_SESSION_SATS,
       }
       const agent = args.agent === undefined ? {} : { agent: one(args.agent, '--agent') }
-      const sockets = homesOf(args).map(({ home }) => home.socket)
+      // Of the hands of a brain: it knows no other.
+      const sockets = args.socket === undefined ? homesOf(args).map(({ home }) => home.socket) : [one(args.socket, '--socket')]
       process.exitCode = await roles.mcp({ sockets, howToStart: howToStart(stoppedHome(args).network), limits, ...agent })
     },
   })

@@ -4,7 +4,7 @@ import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../rou
 import { agentSummary } from './node.ts'
 
 const name = z.string().min(1).max(100).describe('name, npub or hex key')
-const brainType = z.enum(['script', 'exec', 'openai'])
+const brainType = z.enum(['script', 'exec', 'openai', 'acp'])
 const autonomy = z.enum(['bounded', 'autonomous', 'supervised'])
 const dmScheme = z.enum(['auto', 'nip17', 'nip04'])
 const amountSats = z.int().min(1).max(9_007_199_254_740)
@@ -83,7 +83,8 @@ const brainSettings = z.strictObject({
   command: z
     .union([z.string().min(1).max(10_000), z.array(z.string().min(1)).min(1).max(100)])
     .optional()
-    .describe('exec: a line for sh, or an argv.'),
+    .describe('exec, acp: a line for sh, or an argv.'),
+  hands: z.boolean().optional().describe('acp: whether it gets the tools of the agent and so may act while it thinks (true).'),
   base_url: z.string().max(2048).optional().describe('openai: the server; a local one is found by itself.'),
   model: z.string().max(200).optional().describe('openai: its first model by default.'),
   api_key_file: z.string().max(1000).optional().describe('openai: the file that holds the key.'),

@@ -60,10 +60,7 @@ export function agentsHandlers(services: Pick<Services, 'store' | 'clock' | 'con
       const current = agentNamed(store, name).brain
       return await running.set(name, brain === undefined ? change : { ...change, brain: mergedBrain(current, brain) })
     },
-    actAgent: async ({ name, action }, call) => {
-      const { tick_number, ...done } = await host.get().act(name, action, call.idempotencyKey)
-      return { ...done, tick_number }
-    },
+    actAgent: async ({ name, action }, call) => ({ ...(await host.get().act(name, action, call.idempotencyKey)) }),
     getInbox: ({ name, limit }) => ({
       messages: host.get().messages(name, { limit: limit ?? DEFAULT_LIMIT }),
     }),

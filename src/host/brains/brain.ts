@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Clock } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import { PylonError } from '../../base/errors.ts'
+import type { AcpHands } from '../../inference/acp.ts'
 import type { Observation } from '../observation.ts'
 import type { RawAction } from './grammar.ts'
 import { parseScript } from './script.ts'
@@ -38,6 +39,13 @@ const schema = z.discriminatedUnion('type', [
     command: z.union([z.string().min(1).max(10_000), z.array(z.string().min(1)).min(1).max(100)]),
   }),
   z.strictObject({
+    type: z.literal('acp'),
+    /** argv, or a line for `sh -c`: an agent that speaks the Agent Client Protocol over its stdio. */
+    command: z.union([z.string().min(1).max(10_000), z.array(z.string().min(1)).min(1).max(100)]),
+    /** Whether it gets the tools of this agent and so may act while it thinks. */
+    hands: z.boolean().default(true),
+  }),
+  z.strictObject({
     type: z.literal('openai'),
     /** Empty: the server of provider.openai_base_url, else the first local one that answers. */
     base_url: z.union([z.literal(''), z.string().regex(/^https?:\/\/[^\s#]+$/, 'must be an http:// or https:// URL')]).default(''),
@@ -64,7 +72,16 @@ export function parseBrain(value: unknown): BrainSettings {
   return parsed.data
 }
 
+/** What a brain that is a program of others is given of this node, and what is kept from it. */
+export interface Hands {
+  /** Tools of this agent alone, until they are closed. @param dir a private folder */
+  open(pubkey: string, dir: string): Promise<AcpHands>
+  /** The command within a fence that hides the home, where there can be one; `dir` stays in sight. */
+  enclose(command: readonly string[], dir: string): Promise<readonly string[]>
+}
+
 export interface BrainDeps {
   readonly clock: Clock
   config(): Config
+  readonly hands?: Hands
 }

@@ -1,4 +1,5 @@
 /** Makes a brain of its settings. */
+import { createAcpBrain } from './acp.ts'
 import type { Brain, BrainDeps, BrainSettings } from './brain.ts'
 import { defaultScript } from './default-script.ts'
 import { createExecBrain } from './exec.ts'
@@ -11,6 +12,8 @@ export function createBrain(settings: BrainSettings, deps: BrainDeps): Brain {
       return createScriptBrain(settings.rules ?? defaultScript(settings.zap_sats))
     case 'exec':
       return createExecBrain(settings, deps)
+    case 'acp':
+      return createAcpBrain(settings, deps)
     case 'openai':
       return createOpenAiBrain(settings, deps)
   }

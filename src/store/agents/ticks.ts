@@ -1,7 +1,7 @@
 /** Ticks: each occasion claimed once, each plan stored whole. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Sql } from '../commands.ts'
-import { int, text } from '../row.ts'
+import { countOf, int, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 import { insertAction } from './actions.ts'
@@ -137,6 +137,7 @@ export const planTick = defineCommand(
     ).run(p.thought, p.costMsats, p.id)
     if (changed.changes === 0) throw new PylonError('conflict', 'The tick is not thinking.')
     for (const id of p.left) sql('UPDATE heard SET tick_id = NULL, passed = passed + 1 WHERE tick_id = ? AND id = ?').run(p.id, id)
+    const before = actionsIn(sql, p.id)
     p.actions.forEach((action, index) => {
       const { id, type, params, refused } = action
       const state = refused === undefined ? 'planned' : 'refused'
@@ -144,7 +145,7 @@ export const planTick = defineCommand(
         id,
         tickId: p.id,
         agentPubkey: p.agentPubkey,
-        index,
+        index: before + index,
         type,
         params,
         state,
@@ -152,6 +153,23 @@ export const planTick = defineCommand(
         createdAt: p.at,
       })
     })
+  },
+)
+
+const actionsIn = (sql: Sql, tickId: string): number => countOf(sql, 'SELECT count(*) AS n FROM actions WHERE tick_id = ?', tickId)
+
+/** One action of a tick that still thinks, once by its id. Whether it is there: at most `max` are. @throws conflict when the tick is past thinking */
+export const addAction = defineCommand(
+  'add_action',
+  (sql, p: { tickId: string; agentPubkey: string; action: PlannedAction; max: number; at: number }): boolean => {
+    if (ticks.get(sql, { id: p.tickId })?.state !== 'thinking') throw new PylonError('conflict', 'The tick is not thinking.')
+    const { id, type, params } = p.action
+    if (sql('SELECT 1 FROM actions WHERE id = ?').get(id) !== undefined) return true
+    const index = actionsIn(sql, p.tickId)
+    if (index >= p.max) return false
+    const { tickId, agentPubkey, at: createdAt } = p
+    insertAction(sql, { id, tickId, agentPubkey, index, type, params, state: 'planned', reason: null, createdAt })
+    return true
   },
 )
 
@@ -173,7 +191,8 @@ export const failTick = defineCommand('fail_tick', (sql, p: { id: string; error:
   const row = ticks.get(sql, { id: p.id })
   if (row === undefined || row.state === 'done' || row.state === 'failed') return
   ticks.patch(sql, { id: p.id }, { state: 'failed', error: p.error, finishedAt: p.at })
-  if (row.state === 'acting') {
+  // What a brain did by its tools stays done, also where it failed then.
+  if (row.state === 'acting' || actionsIn(sql, p.id) > 0) {
     sql(
       "UPDATE actions SET state = 'failed', reason = 'the tick failed before it', updated_at = ? WHERE tick_id = ? AND state = 'planned'",
     ).run(BigInt(p.at), p.id)

@@ -1,0 +1,234 @@
+/**
+ * One turn of an agent that speaks the Agent Client Protocol (v1): a command of the owner, started for it and ended with it, all
+ * that it started too. It gets a bare environment and an empty folder, offers of ours none (no files, no terminal), and asks in vain.
+ */
+import { mkdirSync, realpathSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { basename, join, resolve, sep } from 'node:path'
+import { type Readable, Writable } from 'node:stream'
+import {
+  client,
+  type InitializeRequest,
+  type McpServer,
+  methods,
+  ndJsonStream,
+  PROTOCOL_VERSION,
+  type PromptRequest,
+  RequestError,
+  type RequestPermissionRequest,
+  type RequestPermissionResponse,
+  type SessionNotification,
+} from '@agentclientprotocol/sdk'
+import type { Clock } from '../base/clock.ts'
+import { messageOf, PylonError } from '../base/errors.ts'
+import { type Exit, ProcessGroup, pickEnv } from '../base/processes.ts'
+import { VERSION } from '../base/version.ts'
+import { endStrays, MARK, makeScratch } from './traces.ts'
+
+/** What the agent may reach beside its model, for one turn. */
+export interface AcpHands {
+  /** A server of tools over stdio, which the agent starts. */
+  readonly server: { readonly name: string; readonly command: string; readonly args: readonly string[] }
+  close(): Promise<void>
+}
+
+export interface AcpTurn {
+  /** argv; the first is looked up on PATH. */
+  readonly command: readonly string[]
+  readonly prompt: string
+  readonly timeoutMs: number
+  /** Of all that it says, in characters. */
+  readonly maxChars: number
+  /** Opens its hands, in a private folder that goes with the turn. */
+  readonly openHands?: (dir: string) => Promise<AcpHands>
+  /** What is really started: the command within a fence. @param dir must stay in its sight */
+  readonly enclose?: (command: readonly string[], dir: string) => Promise<readonly string[]>
+  readonly signal: AbortSignal
+}
+
+export interface AcpAnswer {
+  /** The last that it said, after its last use of a tool. */
+  readonly text: string
+  /** What it thought and said before, and the tools that it used. */
+  readonly thoughts: string
+}
+
+const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+const KILL_GRACE_MS = 500
+const STDERR_KEPT = 2000
+const STDERR_TOLD = 300
+
+/** Why a turn that ended is no answer; a turn that ended well has no such words. */
+const NO_ANSWER: Readonly<Record<string, string>> = {
+  max_tokens: 'its model ran out of tokens',
+  max_turn_requests: 'it asked its model too often',
+  refusal: 'it refused to go on',
+  cancelled: 'it gave up',
+}
+
+/** @throws backend_unavailable when it does not start; backend_failed when it ends, errs, outlives the time or gives no whole answer; output_too_large; the signal's reason */
+export async function takeTurn(turn: AcpTurn, clock: Clock): Promise<AcpAnswer> {
+  turn.signal.throwIfAborted()
+  const dir = makeScratch()
+  const cwd = join(dir, 'cwd')
+  let hands: AcpHands | undefined
+  try {
+    mkdirSync(cwd)
+    hands = await turn.openHands?.(dir)
+    const command = (await turn.enclose?.(turn.command, dir)) ?? turn.command
+    return await converse(turn, { command, dir, cwd, hands }, clock)
+  } finally {
+    await hands?.close()
+    await endStrays(dir)
+    await rm(dir, { recursive: true, force: true, maxRetries: 3 })
+  }
+}
+
+interface Place {
+  readonly command: readonly string[]
+  readonly dir: string
+  readonly cwd: string
+  readonly hands: AcpHands | undefined
+}
+
+async function converse(turn: AcpTurn, place: Place, clock: Clock): Promise<AcpAnswer> {
+  const { command, dir, cwd } = place
+  const name = turn.command[0] ?? ''
+  const env = pickEnv(['PATH', 'HOME', 'LANG'], { [MARK]: basename(dir) })
+  const group = new ProcessGroup(command, { cwd, env, stdin: true, pipeGraceMs: KILL_GRACE_MS, clock })
+  let stderr = ''
+  group.process.stderr?.on('data', (chunk: Buffer) => {
+    stderr = `${stderr}${chunk.toString('utf8')}`.slice(-STDERR_KEPT)
+  })
+  const end = new AbortController()
+  const late = new PylonError('backend_failed', `The agent ${name} took longer than ${turn.timeoutMs / 1000} s and was stopped.`)
+  const cancelTimeout = clock.after(turn.timeoutMs, () => end.abort(late))
+  const onAbort = () => end.abort(turn.signal.reason)
+  turn.signal.addEventListener('abort', onAbort, { once: true })
+  const gone = group.exited.then((exit) => end.abort(exitError(name, exit, stderr)))
+  try {
+    return await speak(turn, place, group, end)
+  } catch (error) {
+    // The connection broke: how the program ended says more.
+    if (!(error instanceof RequestError || error instanceof PylonError)) {
+      group.stop(KILL_GRACE_MS)
+      await gone
+    }
+    if (end.signal.aborted) throw end.signal.reason
+    throw error instanceof PylonError
+      ? error
+      : new PylonError('backend_failed', `The agent ${name} says: ${messageOf(error)}`, { cause: error })
+  } finally {
+    cancelTimeout()
+    turn.signal.removeEventListener('abort', onAbort)
+    group.stop(KILL_GRACE_MS)
+    await gone
+  }
+}
+
+async function speak(turn: AcpTurn, { cwd, hands }: Place, group: ProcessGroup, end: AbortController): Promise<AcpAnswer> {
+  const { stdin, stdout } = group.process
+  // Where it did not start: how it ended says why.
+  if (stdin === null || stdout === null) throw new PylonError('backend_unavailable', 'The agent has no standard input and output.')
+  const heard = new Heard(turn.maxChars, () =>
+    end.abort(new PylonError('output_too_large', `The agent said more than ${turn.maxChars} characters.`)),
+  )
+  const connection = client({ name: 'pylon' })
+    .onNotification(methods.client.session.update, ({ params }) => heard.take(params))
+    .onRequest(methods.client.session.requestPermission, ({ params }) => permit(params, cwd, hands?.server.name))
+    .connect(ndJsonStream(Writable.toWeb(stdin), readableOf(stdout), { maxMessageBytes: MAX_MESSAGE_BYTES }))
+  // Its end is seen as the exit of the process.
+  connection.closed.catch(() => undefined)
+  const options = { cancellationSignal: end.signal, stopWaitingOnCancel: true }
+  const hello: InitializeRequest = {
+    protocolVersion: PROTOCOL_VERSION,
+    clientCapabilities: {},
+    clientInfo: { name: 'pylon', version: VERSION },
+  }
+  const { protocolVersion } = await connection.agent.request(methods.agent.initialize, hello, options)
+  if (protocolVersion !== PROTOCOL_VERSION)
+    throw new PylonError('backend_failed', `The agent speaks version ${protocolVersion} of its protocol, not ${PROTOCOL_VERSION}.`)
+  const mcpServers: McpServer[] = hands === undefined ? [] : [{ ...hands.server, args: [...hands.server.args], env: [] }]
+  const { sessionId } = await connection.agent.request(methods.agent.session.new, { cwd, mcpServers }, options)
+  const asked: PromptRequest = { sessionId, prompt: [{ type: 'text', text: turn.prompt }] }
+  const { stopReason } = await connection.agent.request(methods.agent.session.prompt, asked, options)
+  end.signal.throwIfAborted()
+  const lack = NO_ANSWER[stopReason]
+  if (lack !== undefined) throw new PylonError('backend_failed', `The agent gave no answer: ${lack}.`)
+  return heard.answer()
+}
+
+/** Gathers what the agent says: only what comes after its last tool is its answer. */
+class Heard {
+  readonly #maxChars: number
+  readonly #onOver: () => void
+  #said = ''
+  #thoughts = ''
+
+  constructor(maxChars: number, onOver: () => void) {
+    this.#maxChars = maxChars
+    this.#onOver = onOver
+  }
+
+  take({ update }: SessionNotification): void {
+    if (update.sessionUpdate === 'agent_message_chunk' && update.content.type === 'text') this.#said += update.content.text
+    if (update.sessionUpdate === 'agent_thought_chunk' && update.content.type === 'text') this.#thoughts += update.content.text
+    if (update.sessionUpdate === 'tool_call') {
+      this.#thoughts += `${this.#said === '' ? '' : `${this.#said}\n`}[${update.title.slice(0, 200)}]\n`
+      this.#said = ''
+    }
+    if (this.#said.length + this.#thoughts.length > this.#maxChars) this.#onOver()
+  }
+
+  answer(): AcpAnswer {
+    return { text: this.#said, thoughts: this.#thoughts.trim() }
+  }
+}
+
+/** Reading in its own folder, and the tools that it was given; all else is refused, since nobody is there to be asked. */
+function permit({ toolCall, options }: RequestPermissionRequest, cwd: string, server: string | undefined): RequestPermissionResponse {
+  const paths = (toolCall.locations ?? []).map(({ path }) => path)
+  const isReading = toolCall.kind === 'read' && paths.length > 0 && paths.every((path) => isInside(path, cwd))
+  const isOwnTool = server !== undefined && new RegExp(`^(?:mcp__)?${server}(?:__|: |/)[a-z_]{1,64}$`).test(toolCall.title ?? '')
+  const wanted = isReading || isOwnTool ? 'allow_once' : 'reject_once'
+  const option = options.find(({ kind }) => kind === wanted)
+  return { outcome: option === undefined ? { outcome: 'cancelled' } : { outcome: 'selected', optionId: option.optionId } }
+}
+
+function isInside(path: string, cwd: string): boolean {
+  try {
+    return realpathSync(resolve(cwd, path)).startsWith(`${realpathSync(cwd)}${sep}`)
+  } catch {
+    // It is not there: nothing to read.
+    return false
+  }
+}
+
+function exitError(name: string, exit: Exit, stderr: string): PylonError {
+  if (exit.error !== undefined) return new PylonError('backend_unavailable', `The agent ${name} does not start: ${exit.error.message}.`)
+  const words = stderr.trim().slice(-STDERR_TOLD)
+  return new PylonError(
+    'backend_failed',
+    `The agent ${name} ended with ${exit.code} before it had answered${words === '' ? '.' : `: ${words}`}`,
+  )
+}
+
+function readableOf(stream: Readable): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    start(controller) {
+      stream.on('data', (chunk: Buffer) => {
+        controller.enqueue(chunk)
+        if ((controller.desiredSize ?? 0) <= 0) stream.pause()
+      })
+      stream.once('close', () => {
+        try {
+          controller.close()
+        } catch {
+          // The reader has gone first.
+        }
+      })
+    },
+    pull: () => void stream.resume(),
+    cancel: () => void stream.destroy(),
+  })
+}
