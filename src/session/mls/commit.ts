@@ -179,12 +179,13 @@ async function updatePath(
   if (newSignatureKeys !== undefined) tree[at] = { ...node, leaf: { ...node.leaf, signaturePublicKey: newSignatureKeys.publicKey } }
   const signKey = newSignatureKeys?.signKey ?? state.signaturePrivateKey
   const [, path, pathSecrets, leafKey] = await createUpdatePath(state.ratchetTree, tree, own, provisional, signKey, suite)
+  const newLeafKey = await suite.hpke.exportPrivateKey(leafKey)
   const privatePath = mergePrivateKeyPaths(
-    updateLeafKey(state.privatePath, await suite.hpke.exportPrivateKey(leafKey)),
+    updateLeafKey(state.privatePath, newLeafKey),
     await toPrivateKeyPath(pathToPathSecrets(pathSecrets), own, suite),
   )
-  const last = pathSecrets.at(-1)
-  const commitSecret = last === undefined ? new Uint8Array(suite.kdf.size) : await deriveSecret(last.secret, 'path', suite.kdf)
+  // Who is left alone has no node above: nobody needs to follow then, and who was taken out must not be able to.
+  const commitSecret = await deriveSecret(pathSecrets.at(-1)?.secret ?? newLeafKey, 'path', suite.kdf)
   return { path, pathSecrets, privatePath, commitSecret }
 }
 

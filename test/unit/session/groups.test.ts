@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { initializeEpoch } from '../../../node_modules/ts-mls/dist/src/keySchedule.js'
 import { makeCommit } from '../../../src/session/mls/commit.ts'
 import { mlsContext } from '../../../src/session/mls/context.ts'
 import {
@@ -85,6 +86,15 @@ describe('an MLS group', () => {
     if (taken.kind !== 'commit') throw new Error(JSON.stringify(taken))
     expect(membersOf(taken.state)).toEqual([ada, bot])
     expect((await authenticators([taken.state, commit.after])).size).toBe(1)
+  })
+
+  it('whoever is taken out of a group of two cannot compute the epoch after', async () => {
+    const [a, b] = (await group(bot)) as [State, State]
+    const { after } = await makeCommit(await mlsContext(), a, { proposals: removeProposals(a, bot) })
+    const { kdf } = (await mlsContext()).cipherSuite
+    const none = new Uint8Array(kdf.size)
+    const guessed = await initializeEpoch(b.keySchedule.initSecret, none, after.groupContext, none, kdf)
+    expect(guessed.keySchedule.epochAuthenticator).not.toEqual(after.keySchedule.epochAuthenticator)
   })
 
   it('an admin gives it another name; whoever is none may not', async () => {
