@@ -142,11 +142,17 @@ describe.skipIf(missing !== undefined)(`our sessions and mdk${missing === undefi
         bea.call('send', { nostr_group_id: id, content: `mdk ${round}` }),
       ])
     await talk(id, [us, also], [bea], 'calm')
-    const by = (who: string) => rounds.map((round) => `${who} ${round}`)
-    for (const peer of [us, also]) expect(said(peer, id).filter((one) => one.startsWith('mdk '))).toEqual(by('mdk'))
-    expect(said(also, id).filter((one) => one.startsWith('ours '))).toEqual(by('ours'))
-    expect(bea.messages().filter((one) => one?.startsWith('ours '))).toEqual(by('ours'))
-    expect(bea.messages().filter((one) => one?.startsWith('also '))).toEqual(by('also ours'))
+    const from = (heard: readonly (string | undefined)[], who: string) => heard.filter((one) => one?.startsWith(`${who} `)).toSorted()
+    const all = (who: string) => rounds.map((round) => `${who} ${round}`)
+    for (const [peer, who] of [
+      [us, 'mdk'],
+      [also, 'mdk'],
+      [also, 'ours'],
+      [us, 'also ours'],
+    ] as const)
+      await expect.poll(() => from(said(peer, id), who), { ...WAIT, message: `${peer === us ? 'us' : 'also'} of ${who}` }).toEqual(all(who))
+    for (const who of ['ours', 'also ours'])
+      await expect.poll(() => from(bea.messages(), who), { ...WAIT, message: `mdk of ${who}` }).toEqual(all(who))
   })
 
   test('what theirs say while we are away is there when we come back, across their commits', async () => {

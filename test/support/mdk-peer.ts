@@ -11,7 +11,7 @@ const WAIT = { timeout: 20_000, interval: 20 }
 
 /** Something that came to the peer; which fields there are, its `event` says. */
 export interface PeerEvent {
-  readonly event: 'joined' | 'message' | 'commit' | 'left' | 'proposal' | 'refused'
+  readonly event: 'joined' | 'message' | 'commit' | 'left' | 'proposal' | 'rollback' | 'refused'
   readonly nostr_group_id?: string
   readonly event_id?: string
   readonly sender?: string

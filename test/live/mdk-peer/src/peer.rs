@@ -1,9 +1,11 @@
 //! A Marmot peer on mdk with one relay: what it does when told, and what it does by itself about welcomes and group events.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mdk_core::MDK;
+use mdk_core::callback::{MdkCallback, RollbackInfo};
 use mdk_core::prelude::*;
 use mdk_memory_storage::MdkMemoryStorage;
 use nostr::nips::nip59::UnwrappedGift;
@@ -22,6 +24,23 @@ pub fn words(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
+/// What mdk took back for a better commit, until it is dealt with.
+#[derive(Debug, Default)]
+struct Rollbacks(Mutex<Vec<RollbackInfo>>);
+
+impl MdkCallback for Rollbacks {
+    fn on_rollback(&self, info: &RollbackInfo) {
+        self.0.lock().unwrap().push(info.clone());
+    }
+}
+
+/// Something that this peer said, and in which epoch it was last encrypted.
+struct Said {
+    group: GroupId,
+    epoch: u64,
+    rumor: UnsignedEvent,
+}
+
 pub struct Peer {
     pub keys: Keys,
     pub mdk: MDK<MdkMemoryStorage>,
@@ -31,6 +50,10 @@ pub struct Peer {
     own: HashSet<EventId>,
     /// Commits that the relay took and that have not come back from it: merged when they do, so that mdk can still undo them.
     unmerged: HashSet<EventId>,
+    rollbacks: Arc<Rollbacks>,
+    said: Vec<Said>,
+    /// Rumors that were told: what is sent again after a rollback is the same one.
+    told: HashSet<EventId>,
     /// By subscription, what the relay had stored, until its EOSE: it comes newest first.
     stored: HashMap<String, Vec<Event>>,
     tell: fn(Value),
@@ -40,9 +63,13 @@ impl Peer {
     pub fn new(url: &str, keys: Keys, tell: fn(Value)) -> Answer<Self> {
         let mut relay = Relay::connect(url)?;
         relay.subscribe(WRAPS, json!({"kinds": [1059], "#p": [keys.public_key().to_hex()]}))?;
+        let rollbacks = Arc::new(Rollbacks::default());
         Ok(Self {
             keys,
-            mdk: MDK::new(MdkMemoryStorage::default()),
+            mdk: MDK::builder(MdkMemoryStorage::default()).with_callback(rollbacks.clone()).build(),
+            rollbacks,
+            said: Vec::new(),
+            told: HashSet::new(),
             relay,
             relay_url: RelayUrl::parse(url).map_err(words)?,
             seen: HashSet::new(),
@@ -101,9 +128,20 @@ impl Peer {
             .tags(tags)
             .build(self.keys.public_key());
         rumor.ensure_id();
-        let event = self.mdk.create_message(group, rumor.clone(), None).map_err(words)?;
-        self.publish(&event)?;
+        let event = self.say(group, rumor.clone())?;
         Ok(json!({"event_id": event.id.to_hex(), "rumor_id": rumor.id().to_hex()}))
+    }
+
+    fn say(&mut self, group: &GroupId, rumor: UnsignedEvent) -> Answer<Event> {
+        let event = self.mdk.create_message(group, rumor.clone(), None).map_err(words)?;
+        let epoch = self.mdk.get_group(group).map_err(words)?.ok_or("no such group")?.epoch;
+        self.said.push(Said {
+            group: group.clone(),
+            epoch,
+            rumor,
+        });
+        self.publish(&event)?;
+        Ok(event)
     }
 
     pub fn self_update(&mut self, group: &GroupId) -> Answer<Value> {
@@ -215,6 +253,7 @@ impl Peer {
     fn on_group_event(&mut self, event: &Event) -> Answer<()> {
         let result = self.mdk.process_message(event);
         self.unmerged.remove(&event.id);
+        self.after_rollbacks()?;
         match result.map_err(words)? {
             MessageProcessingResult::ApplicationMessage(message) => self.on_message(event, &message),
             MessageProcessingResult::Commit { mls_group_id } => self.on_commit(event, &mls_group_id),
@@ -235,8 +274,30 @@ impl Peer {
         }
     }
 
-    fn on_message(&self, event: &Event, message: &message_types::Message) -> Answer<()> {
-        if self.own.contains(&event.id) {
+    /// Says again what nobody can read any more, and reads again what could not be read before.
+    fn after_rollbacks(&mut self) -> Answer<()> {
+        let infos = std::mem::take(&mut *self.rollbacks.0.lock().unwrap());
+        for info in infos {
+            (self.tell)(json!({"event": "rollback", "epoch": info.target_epoch, "event_id": info.new_head_event.to_hex()}));
+            let (lost, kept) = std::mem::take(&mut self.said)
+                .into_iter()
+                .partition(|said| said.group == info.group_id && said.epoch > info.target_epoch);
+            self.said = kept;
+            let lost: Vec<Said> = lost;
+            for Said { group, rumor, .. } in lost {
+                self.say(&group, rumor)?;
+            }
+            for id in &info.messages_needing_refetch {
+                self.seen.remove(id);
+            }
+            let group = self.mdk.get_group(&info.group_id).map_err(words)?.ok_or("no such group")?;
+            self.follow(&group)?;
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, event: &Event, message: &message_types::Message) -> Answer<()> {
+        if self.own.contains(&event.id) || !self.told.insert(message.id) {
             return Ok(());
         }
         let group = self.mdk.get_group(&message.mls_group_id).map_err(words)?.ok_or("no such group")?;
