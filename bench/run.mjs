@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import Sqlite from 'better-sqlite3'
 import { signSchnorr, verifySchnorr, xOnlyPointFromScalar } from 'tiny-secp256k1'
 import { inlineMoreWasm } from '../src/base/wasm-inlining.ts'
+import { sectionOf } from './sections.mjs'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const root = dirname(here)
@@ -133,16 +134,17 @@ Afterwards the database held ${stored.jobs} finished jobs with ${stored.results}
 }
 
 const INCUS_TITLE = '## Runtimes on Incus'
+/** Written by bench/agents.mjs. */
+const AGENT_TITLES = ['## Agents', '## Encryption']
 
 /** Where Incus can't be started, what was measured before stays. */
-function incusReport(written) {
+function incusReport(before) {
   const more = quick ? ['--quick'] : []
   const runs = ['dir', 'btrfs'].map((pool) =>
     spawnSync(process.execPath, [join(here, 'incus.mjs'), '--pool', pool, ...more], { encoding: 'utf8', timeout: 600_000 }),
   )
   if (runs.some(({ status }) => status !== 0)) {
-    const before = existsSync(written) ? readFileSync(written, 'utf8') : ''
-    return before.includes(INCUS_TITLE) ? before.slice(before.indexOf(INCUS_TITLE)) : ''
+    return sectionOf(before, INCUS_TITLE)
   }
   const rows = runs.map(({ stdout }) => {
     const it = JSON.parse(stdout.trim().split('\n').at(-1))
@@ -184,7 +186,10 @@ try {
   const expected = warm + LOADS.reduce((sum, [, jobs]) => sum + jobs, 0)
   const stored = jobsInDatabase()
   const written = join(root, 'docs', 'benchmarks.md')
-  const text = `${report({ process: timing, memory, rows, crypto: measureCrypto(), stored, expected })}\n${incusReport(written)}`
+  const before = existsSync(written) ? readFileSync(written, 'utf8') : ''
+  const kept = AGENT_TITLES.map((title) => sectionOf(before, title)).filter((section) => section !== '')
+  const parts = [report({ process: timing, memory, rows, crypto: measureCrypto(), stored, expected }), incusReport(before), ...kept]
+  const text = parts.filter((part) => part !== '').join('\n')
   if (!quick) writeFileSync(written, text)
   console.log(text)
   if (stored.jobs !== expected || stored.results !== expected)
