@@ -10,6 +10,9 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 /** Files that run as a worker thread: each a bundle of its own, found as `<name>.cjs` beside main. */
 const WORKERS = { 'crypto-worker': 'src/wallet/ecash/crypto-worker.ts' }
 
+/** Of better-sqlite3, in its folder. */
+export const ADDON = `prebuilds/${process.platform}-${process.arch}.node`
+
 const TARGET = { platform: 'node', target: 'node22', logLevel: 'warning' }
 
 /** zod's messages in fifty languages, of which we use one. */
@@ -29,7 +32,7 @@ export async function bundle(outdir) {
     bundle: true,
     format: 'esm',
     outExtension: { '.js': '.cjs' },
-    // A native addon can't be bundled; it is loaded from node_modules, or as an asset of the executable.
+    // A native addon can't be bundled; it is laid beside, so that the folder stands alone: a guest sees nothing else.
     external: ['better-sqlite3'],
     // tiny-secp256k1 reads its wasm beside import.meta.url, which CommonJS lacks.
     define: { PYLON_VERSION: JSON.stringify(version), 'import.meta.url': '__pylonModuleUrl' },
@@ -53,6 +56,14 @@ export async function bundle(outdir) {
   cpSync(join(root, 'src/guest/guest.sh'), join(outdir, 'guest.sh'))
   cpSync(join(root, 'node_modules/tiny-secp256k1/lib/secp256k1.wasm'), join(outdir, 'secp256k1.wasm'))
   writeFileSync(join(outdir, 'package.json'), '{"type":"commonjs"}\n')
+  layAddon(outdir)
+}
+
+/** Of better-sqlite3 only its code and the addon of this platform. */
+function layAddon(outdir) {
+  const from = join(root, 'node_modules/better-sqlite3')
+  for (const part of ['package.json', 'LICENSE', 'lib', ADDON])
+    cpSync(join(from, part), join(outdir, 'node_modules/better-sqlite3', part), { recursive: true })
 }
 
 /** esbuild splits modules only, and the executable loads CommonJS only. */

@@ -17,7 +17,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { bundle } from './bundle.mjs'
+import { ADDON, bundle } from './bundle.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const pinned = readFileSync(join(root, '.nvmrc'), 'utf8').trim()
@@ -100,15 +100,11 @@ function patchedPkg(dir) {
   return join(dir, 'lib-es5/bin.js')
 }
 
-/** The tree that goes into the executable: the bundle, and of better-sqlite3 only its code and the addon of this platform. */
+/** The tree that goes into the executable: the bundle. */
 async function layOut(dir) {
   await bundle(dir)
-  const from = join(root, 'node_modules/better-sqlite3')
-  const to = join(dir, 'node_modules/better-sqlite3')
-  const addon = `prebuilds/${platform}.node`
-  for (const part of ['package.json', 'LICENSE', 'lib', addon]) cpSync(join(from, part), join(to, part), { recursive: true })
   const scripts = readdirSync(dir).filter((name) => name.endsWith('.cjs') && name !== 'pylon.cjs')
-  const assets = ['migrations/**/*', '*.wasm', 'guest.sh', 'package.json', `node_modules/better-sqlite3/${addon}`]
+  const assets = ['migrations/**/*', '*.wasm', 'guest.sh', 'package.json', `node_modules/better-sqlite3/${ADDON}`]
   const config = { name: 'pylon', version, type: 'commonjs', bin: 'pylon.cjs', pkg: { scripts, assets } }
   writeFileSync(join(dir, 'package.json'), JSON.stringify(config))
 }
