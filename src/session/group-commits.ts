@@ -1,7 +1,7 @@
 /**
  * Commits of ours to one group:
  *
- *     made --> pending --first relay took it--> applied --> unheard --another member was heard in its epoch--> done
+ *     made --> pending --first relay took it--> applied --> unheard --all other members were heard in its epoch--> done
  *                 |  '--no relay takes it--> dropped                '--sent again on a backoff
  *                 '--a commit of somebody else wins--> overtaken: made again where it still makes sense
  *
@@ -18,10 +18,11 @@ import type { GroupRow, PendingCommit } from '../store/sessions/groups.ts'
 import { closed, DELIVERY_MS, type GroupLine } from './group-line.ts'
 import { type CommitOrder, makeCommit } from './mls/commit.ts'
 import { mlsContext } from './mls/context.ts'
-import { decodeState, encodeState, newSignatureKeys, withFormerEpoch } from './mls/group.ts'
+import { decodeState, encodeState, membersOf, newSignatureKeys, withFormerEpoch } from './mls/group.ts'
 import { encodeMessage } from './mls/messages.ts'
 import { changed, type Standing, stepped } from './standing.ts'
 import type { SentWelcome } from './types.ts'
+import { withCommit } from './unheard.ts'
 import { sealGroupEvent } from './wire/group-event.ts'
 import { welcomeBytes, welcomeRumor } from './wire/welcome.ts'
 
@@ -138,7 +139,6 @@ export class GroupCommits {
       const { pending } = row
       const event = parseEvent(pending.event)
       const sent = pending.welcomes.map((one) => this.#wrap(one as PendingWelcome))
-      const isAlone = row.members.length === 1
       const after = await withFormerEpoch(decodeState(row.pendingState), standing.mls)
       const next = await stepped(standing, {
         before: standing.mls,
@@ -147,7 +147,7 @@ export class GroupCommits {
         change: {
           pending: null,
           pendingState: null,
-          unheard: isAlone ? null : { event, epoch: row.epoch + 1, tries: 0 },
+          unheard: withCommit(row, membersOf(after), event, row.epoch + 1),
           welcomes: [...row.welcomes, ...sent.map(({ welcome }) => welcome)],
           ...(pending.isUpdate ? { updateDue: false } : {}),
         },
@@ -215,18 +215,17 @@ export class GroupCommits {
     const isSent = await line.run('commit again', async (standing) => {
       const { row } = standing
       if (row.unheard === null || row.state !== 'active') return false
-      const event = row.unheard.event as NostrEvent
       const unheard = { ...row.unheard, tries: row.unheard.tries + 1 }
-      await line.commit(
-        changed(standing, { unheard }),
+      const again = unheard.commits.map(({ event }) =>
         enqueueEvent({
-          key: sessionMessages('again', line.owner).of(`${line.id}:${event.id}:${unheard.tries}`),
-          event,
+          key: sessionMessages('again', line.owner).of(`${line.id}:${(event as NostrEvent).id}:${unheard.tries}`),
+          event: event as NostrEvent,
           relays: line.relaysOf(row),
           notAfter: line.now + COMMIT_DELIVERY_MS,
           at: line.now,
         }),
       )
+      await line.commit(changed(standing, { unheard }), ...again)
       return true
     })
     if (!isSent) return

@@ -7,7 +7,7 @@ import type { IdentifiedEvent, NostrEvent } from '../nostr/types.ts'
 import type { Command } from '../store/commands.ts'
 import { sessionSeen } from '../store/keys.ts'
 import { wasSeen } from '../store/nostr/seen-events.ts'
-import { dropUnread, epochsOf, isUnread, keepUnread, unreadOf } from '../store/sessions/groups.ts'
+import { dropUnread, epochsOf, type GroupRow, isUnread, keepUnread, unreadOf } from '../store/sessions/groups.ts'
 import {
   type HeldMessage,
   heldIn,
@@ -29,6 +29,7 @@ import { type Received, readBytes } from './mls/messages.ts'
 import { handOut, numberOf } from './order.ts'
 import { readRumor } from './rumors.ts'
 import { type Changed, changed, type Standing, stepped } from './standing.ts'
+import { upTo, withHeard } from './unheard.ts'
 import { groupOf, openGroupEvent } from './wire/group-event.ts'
 
 const MAX_UNREAD = 200
@@ -266,13 +267,14 @@ export class GroupIntake {
   async #goBack(standing: Standing, event: NostrEvent, before: MlsState, after: MlsState): Promise<Standing> {
     const { deps, owner, id } = this.#line
     const { row } = standing
-    const { pending, unheard } = row
-    const lost = unheard !== null && unheard.epoch > Number(before.groupContext.epoch) ? unheard : null
+    const { pending } = row
+    const unheard = upTo(row, Number(before.groupContext.epoch))
+    const isUndone = (row.unheard?.commits.length ?? 0) > (unheard?.commits.length ?? 0)
     const change = await stepped(standing, {
       before,
       after,
       by: event,
-      change: { pending: null, pendingState: null, unheard: lost === null ? unheard : null },
+      change: { pending: null, pendingState: null, unheard },
     })
     const again: Command<unknown>[] = []
     const lostWords = saidAfter(deps.store, owner, id, Number(before.groupContext.epoch))
@@ -303,7 +305,7 @@ export class GroupIntake {
     )
     deps.nostr.nudgeOutbox()
     if (pending !== null) this.#commits.overtaken(pending.eventId)
-    if (lost !== null) this.#commits.undone()
+    if (isUndone) this.#commits.undone()
     this.#moved()
     return whole.standing
   }
@@ -361,9 +363,9 @@ export class GroupIntake {
   }
 }
 
-/** Another member was heard in an epoch: it has followed us there. */
-function heard({ row }: Standing, sender: string, epoch: number): { unheard?: null } {
-  return row.unheard !== null && sender !== row.owner && epoch >= row.unheard.epoch ? { unheard: null } : {}
+/** Another member was heard in an epoch. */
+function heard({ row }: Standing, sender: string, epoch: number): Pick<GroupRow, 'unheard'> {
+  return { unheard: withHeard(row, sender, epoch) }
 }
 
 function bySending(a: HeldMessage, b: HeldMessage): number {

@@ -14,11 +14,13 @@ export interface PendingCommit {
   readonly isUpdate: boolean
 }
 
-/** A commit of ours that nobody was heard to follow. */
-export interface UnheardCommit {
-  readonly event: unknown
-  /** The one that it leads to. */
-  readonly epoch: number
+/** Commits of ours that not everybody was heard to follow, the oldest first. */
+export interface UnheardCommits {
+  /** With the epoch that each leads to. */
+  readonly commits: readonly { readonly event: unknown; readonly epoch: number }[]
+  /** The newest epoch in which a member was heard. */
+  readonly heard: Readonly<Record<string, number>>
+  /** How often they were sent again. */
   readonly tries: number
 }
 
@@ -40,7 +42,7 @@ const groups = table('session_groups', {
   updateDue: column.flag(),
   pending: column.orNull(column.json<PendingCommit>('pending_json')),
   pendingState: column.orNull(column.bytes()),
-  unheard: column.orNull(column.json<UnheardCommit>('unheard_json')),
+  unheard: column.orNull(column.json<UnheardCommits>('unheard_json')),
   createdAt: column.int(),
 })
 
