@@ -30,7 +30,7 @@ import { handOut, numberOf } from './order.ts'
 import { readRumor } from './rumors.ts'
 import { type Changed, changed, type Standing, stepped } from './standing.ts'
 import { upTo, withHeard } from './unheard.ts'
-import { groupOf, openGroupEvent } from './wire/group-event.ts'
+import { groupOf, hasPayload, openGroupEvent } from './wire/group-event.ts'
 
 const MAX_UNREAD = 200
 const MAX_UNREAD_CHARS = 4 * 1024 * 1024
@@ -67,7 +67,7 @@ export class GroupIntake {
   /** Resolves once what it means is stored. */
   receive(event: NostrEvent): Promise<void> {
     const { deps, owner, id } = this.#line
-    if (groupOf(event) !== id || wasSeen(deps.store, sessionSeen(owner, event.id))) return Promise.resolve()
+    if (groupOf(event) !== id || !hasPayload(event) || wasSeen(deps.store, sessionSeen(owner, event.id))) return Promise.resolve()
     return this.#line.run('receive', async (standing) => {
       const isKnown = wasSeen(deps.store, sessionSeen(owner, event.id)) || isUnread(deps.store, owner, id, event.id)
       if (!isKnown) await this.#read(standing, event)

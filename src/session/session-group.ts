@@ -35,6 +35,10 @@ export class SessionGroup {
     return row
   }
 
+  get refused(): number {
+    return this.#intake.refused
+  }
+
   start(): void {
     const { nostr, scope } = this.line.deps
     const { id, owner } = this.line

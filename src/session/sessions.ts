@@ -147,6 +147,11 @@ export class Sessions {
     return row
   }
 
+  /** How much that came was refused since the start: welcomes, and events of groups. The log says why. */
+  get refused(): number {
+    return [...this.#groups.values()].reduce((sum, group) => sum + group.refused, this.#welcomes.refused)
+  }
+
   groups(): Group[] {
     return listGroups(this.#deps.store, this.#owner).map(groupOfRow)
   }

@@ -40,6 +40,9 @@ export function groupOf(event: NostrEvent): string | undefined {
   return event.kind === GROUP_EVENT_KIND && ids.length === 1 && isHex64(ids[0]) ? ids[0] : undefined
 }
 
+/** Whether there can be anything in it at all. */
+export const hasPayload = (event: NostrEvent): boolean => bytesOf(event) !== undefined
+
 /** The MLS message, and the epoch whose key opened it; undefined where none of these does. */
 export function openGroupEvent(event: NostrEvent, epochs: readonly EpochKeys[]): { message: Uint8Array; epoch: number } | undefined {
   const bytes = bytesOf(event)

@@ -4,8 +4,8 @@ import { describe, expect, it } from 'vitest'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { decodeState } from '../../../src/session/mls/group.ts'
 import { getGroup } from '../../../src/store/sessions/groups.ts'
+import { type Fate, type Peer, SessionWorld } from '../../support/session-world.ts'
 import { tempDir } from '../../support/temp.ts'
-import { type Fate, type Peer, SessionWorld } from './world.ts'
 
 type Step =
   | { readonly do: 'say'; readonly who: number }

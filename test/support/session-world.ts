@@ -4,24 +4,25 @@
  */
 import { join } from 'node:path'
 import { contentTypes } from 'ts-mls'
-import { decryptSenderData } from '../../../node_modules/ts-mls/dist/src/privateMessage.js'
-import { ManualClock } from '../../../src/base/clock.ts'
-import { PylonError } from '../../../src/base/errors.ts'
-import { type Logger, silentLogger } from '../../../src/base/logger.ts'
-import { seededRandom } from '../../../src/base/random.ts'
-import { Scope } from '../../../src/base/scope.ts'
-import { matchesAny } from '../../../src/nostr/nips/nip01.ts'
-import type { Filter, Keyring, Nostr, NostrEvent, Signer, SubscriptionSpec } from '../../../src/nostr/types.ts'
-import { mlsContext } from '../../../src/session/mls/context.ts'
-import { decodeState } from '../../../src/session/mls/group.ts'
-import { decodeMessage } from '../../../src/session/mls/messages.ts'
-import { Sessions } from '../../../src/session/sessions.ts'
-import { GROUP_EVENT_KIND, groupOf, openGroupEvent } from '../../../src/session/wire/group-event.ts'
-import { markNotified, pendingAfter, recordDeliveries, unnotified } from '../../../src/store/nostr/outbox.ts'
-import { epochsOf, getGroup } from '../../../src/store/sessions/groups.ts'
-import type { CommitHook, Store } from '../../../src/store/store.ts'
-import { openStore } from '../../support/store.ts'
-import { testSigner } from '../../support/test-signer.ts'
+import { decryptSenderData } from '../../node_modules/ts-mls/dist/src/privateMessage.js'
+import { ManualClock } from '../../src/base/clock.ts'
+import { PylonError } from '../../src/base/errors.ts'
+import { type Logger, silentLogger } from '../../src/base/logger.ts'
+import { seededRandom } from '../../src/base/random.ts'
+import { Scope } from '../../src/base/scope.ts'
+import { matchesAny } from '../../src/nostr/nips/nip01.ts'
+import type { Filter, Keyring, Nostr, NostrEvent, Signer, SubscriptionSpec } from '../../src/nostr/types.ts'
+import { mlsContext } from '../../src/session/mls/context.ts'
+import { decodeState } from '../../src/session/mls/group.ts'
+import { decodeMessage } from '../../src/session/mls/messages.ts'
+import { Sessions } from '../../src/session/sessions.ts'
+import type { SessionsDeps } from '../../src/session/types.ts'
+import { GROUP_EVENT_KIND, groupOf, openGroupEvent } from '../../src/session/wire/group-event.ts'
+import { markNotified, pendingAfter, recordDeliveries, unnotified } from '../../src/store/nostr/outbox.ts'
+import { epochsOf, getGroup } from '../../src/store/sessions/groups.ts'
+import type { CommitHook, Store } from '../../src/store/store.ts'
+import { openStore } from './store.ts'
+import { testSigner } from './test-signer.ts'
 
 /** What a relay does with an event that it is given. */
 export type Fate = 'take' | 'lose' | 'refuse'
@@ -40,10 +41,7 @@ export class MemoryRelay {
   }
 }
 
-export interface Heard {
-  readonly text: string
-  readonly from: string
-}
+export type PeerOptions = Partial<Pick<SessionsDeps, 'mayInvite'>>
 
 /** One life of a key. */
 export class Peer {
@@ -58,7 +56,7 @@ export class Peer {
   readonly #published: { prefix: string; handler: (key: string, eventId: string) => Promise<void> }[] = []
   readonly #givenUp: { prefix: string; handler: (key: string, why: string) => Promise<void> }[] = []
 
-  constructor(world: SessionWorld, number: number, seed: number) {
+  constructor(world: SessionWorld, number: number, seed: number, options: PeerOptions) {
     this.signer = testSigner(number)
     const hook: CommitHook = {
       beforeCommit: () => {
@@ -80,7 +78,7 @@ export class Peer {
       signer: this.signer,
       logger: counting(world),
       relays: ['ws://one.example', 'ws://two.example'],
-      mayInvite: () => true,
+      mayInvite: options.mayInvite ?? (() => true),
     })
   }
 
@@ -197,9 +195,9 @@ export class SessionWorld {
     this.dir = dir
   }
 
-  start(number: number): Peer {
+  start(number: number, options: PeerOptions = {}): Peer {
     const at = number - 1
-    const peer = new Peer(this, number, number * 1000 + this.#lives++)
+    const peer = new Peer(this, number, number * 1000 + this.#lives++, options)
     this.peers[at] = peer
     this.onTheWay[at] ??= []
     peer.sessions.start()
