@@ -6,9 +6,6 @@ import { keysOf, unknownKey, wordsForIssue } from './config-words.ts'
 import { messageOf, PylonError } from './errors.ts'
 import { readFileIfAny, writeFileAtomic } from './files.ts'
 
-/** Where a node without configuration meets others. */
-export const DEFAULT_RELAYS: readonly string[] = ['wss://us-east.nostr.pikachat.org', 'wss://eu.nostr.pikachat.org']
-
 /** Where profiles and relay lists of everybody are gathered. */
 export const DEFAULT_INDEX_RELAYS: readonly string[] = ['wss://purplepag.es', 'wss://indexer.coracle.social']
 

@@ -2,6 +2,7 @@
 import { agentsRoutes } from './contract/agents.ts'
 import { earningsRoutes } from './contract/earnings.ts'
 import { jobsRoutes, purchasesRoutes } from './contract/jobs.ts'
+import { managedRoutes } from './contract/managed.ts'
 import { nodeRoutes } from './contract/node.ts'
 import { runtimesRoutes } from './contract/runtimes.ts'
 import { walletRoutes } from './contract/wallet.ts'
@@ -15,4 +16,5 @@ export const CONTRACT = {
   wallet: walletRoutes,
   earnings: earningsRoutes,
   runtimes: runtimesRoutes,
+  managed: managedRoutes,
 } as const satisfies Record<string, Record<string, Route>>

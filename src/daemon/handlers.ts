@@ -8,6 +8,7 @@ import type { PylonNode } from './node.ts'
 import { agentsHandlers, agentsReadHandlers } from './routes/agents.ts'
 import { earningsReadHandlers } from './routes/earnings.ts'
 import { jobsReadHandlers } from './routes/jobs.ts'
+import { managedHandlers, managedReadHandlers } from './routes/managed.ts'
 import { nodeHandlers, nodeReadHandlers } from './routes/node.ts'
 import { purchasesHandlers, purchasesReadHandlers } from './routes/purchases.ts'
 import { runtimesHandlers, runtimesReadHandlers } from './routes/runtimes.ts'
@@ -27,6 +28,7 @@ export function readTable(services: ReadServices): HandlerTable {
     ...bind(CONTRACT.jobs, jobsReadHandlers(services)),
     ...bind(CONTRACT.earnings, earningsReadHandlers(services)),
     ...bind(CONTRACT.runtimes, runtimesReadHandlers(services)),
+    ...bind(CONTRACT.managed, managedReadHandlers(services)),
     ...bind(CONTRACT.wallet, walletReadHandlers(services)),
   ])
 }
@@ -40,6 +42,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...bind(CONTRACT.purchases, purchasesHandlers(node)),
     ...bind(CONTRACT.wallet, walletHandlers(node)),
     ...bind(CONTRACT.runtimes, runtimesHandlers(node)),
+    ...bind(CONTRACT.managed, managedHandlers(node)),
   ])
   const routes = Object.values<Record<string, Route>>(CONTRACT).flatMap((area) => Object.values(area))
   return routes.map((route) => ({ route, handler: table.get(`${route.method} ${route.path}`) ?? missing(route) }))

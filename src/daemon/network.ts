@@ -1,7 +1,8 @@
 /** Where this node meets others: the relays and mints of flags, config, its own sandbox or one that it joined. */
 import { z } from 'zod'
 import type { Clock } from '../base/clock.ts'
-import { type Config, DEFAULT_INDEX_RELAYS, DEFAULT_RELAYS } from '../base/config.ts'
+import { type Config, DEFAULT_INDEX_RELAYS } from '../base/config.ts'
+import { DEFAULT_RELAYS } from '../base/default-relays.ts'
 import type { Dialer } from '../base/dialer.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'

@@ -8,6 +8,9 @@ import { given } from '../base/given.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
 import type { RunningWork, Scope } from '../base/scope.ts'
+import { Chat } from '../customer/agents/chat.ts'
+import { ManagedAgents } from '../customer/agents/managed-agents.ts'
+import { OwnerSessions } from '../customer/agents/owner-sessions.ts'
 import { Customer } from '../customer/customer.ts'
 import { Tenant } from '../customer/machines/tenant.ts'
 import { Host } from '../host/host.ts'
@@ -19,6 +22,8 @@ import { ControlPlane } from '../provider/machines/control-plane.ts'
 import { RelayDoors } from '../provider/machines/doors.ts'
 import { MachineService } from '../provider/machines/service.ts'
 import { Provider } from '../provider/provider.ts'
+import { findAgent } from '../store/agents/agents.ts'
+import { isBotOfOurs } from '../store/buying/managed-agents.ts'
 import { heldValue } from '../store/money/held-value.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
@@ -130,6 +135,43 @@ export class NodeParts {
     start: (tenant) => tenant.start(),
     // Commands are asked about after the next start.
     drainMs: 0,
+  })
+
+  /** Of the customer key: with agents that it made, hosts, or that somebody else has. */
+  readonly sessions = this.#part({
+    name: 'sessions',
+    needs: { nostr: this.nostr },
+    build: ({ nostr }, scope): OwnerSessions => {
+      const { store, keyring } = this.#deps
+      return new OwnerSessions({
+        ...{ ...this.#common(scope), nostr, signer: keyring.customer(), relays: nostr.relays },
+        mayInvite: (pubkey) => keyring.owns(pubkey) || isBotOfOurs(store, pubkey),
+        onRumor: (rumor) => this.agents.get().onRumor(rumor),
+      })
+    },
+    start: (sessions) => sessions.start(),
+  })
+
+  readonly agents = this.#part({
+    name: 'managed agents',
+    needs: { owner: this.sessions, tenant: this.tenant },
+    build: (found, scope) => {
+      const { keyring } = this.#deps
+      return new ManagedAgents({ ...this.#common(scope), ...found, ownPubkey: () => keyring.node().pubkey })
+    },
+    start: (agents) => agents.start(),
+    // Each goes on after the next start.
+    drainMs: 0,
+  })
+
+  readonly chat = this.#part({
+    name: 'chat',
+    needs: { nostr: this.nostr, owner: this.sessions },
+    build: ({ nostr, owner }, scope) => {
+      const { store } = this.#deps
+      const hostedKey = (ref: string) => findAgent(store, ref)?.pubkey
+      return new Chat({ ...this.#common(scope), owner, relays: nostr.relays, hostedKey })
+    },
   })
 
   readonly provider = this.#part({

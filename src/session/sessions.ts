@@ -7,7 +7,7 @@ import type { IdentifiedEvent } from '../nostr/types.ts'
 import { all, type Command } from '../store/commands.ts'
 import { sessionMessages } from '../store/keys.ts'
 import { type GroupRow, getGroup, groupByOrder, insertGroup, listGroups, sweepUnread } from '../store/sessions/groups.ts'
-import { type MessageRow, markHandled, pageOfMessages, sweepMessages, trimMessages } from '../store/sessions/messages.ts'
+import { type MessageRow, markHandled, newestMessages, pageOfMessages, sweepMessages, trimMessages } from '../store/sessions/messages.ts'
 import { wrapWelcome } from './group-commits.ts'
 import { closed, notFound } from './group-line.ts'
 import { Handing } from './handlers.ts'
@@ -181,6 +181,11 @@ export class Sessions {
 
   messages(groupId: string, page: { readonly after?: number; readonly limit: number }): SessionMessage[] {
     return pageOfMessages(this.#deps.store, this.#owner, groupId, page.after ?? 0, page.limit).map(messageOfRow)
+  }
+
+  /** The newest, oldest first. */
+  newest(groupId: string, limit: number): SessionMessage[] {
+    return newestMessages(this.#deps.store, this.#owner, groupId, limit).map(messageOfRow)
   }
 
   /** Called at least once for each message of others that is not handled, in order, one at a time for each group; also after a restart. */

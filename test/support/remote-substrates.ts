@@ -96,8 +96,12 @@ export async function spawnerServer(version: 1 | 2): Promise<RecordingServer & {
   return Object.assign(server, { vms })
 }
 
-/** The broker of workers/agent-demo, with deletion where `deletes`. */
-export async function brokerServer(deletes = true): Promise<RecordingServer & { agents: Map<string, Fields> }> {
+/** The broker of workers/agent-demo, with deletion where `deletes`. @param botPubkey of the nth agent that it makes */
+export async function brokerServer(
+  deletes = true,
+  botPubkey: (nth: number) => string = () => 'ab'.repeat(32),
+): Promise<RecordingServer & { agents: Map<string, Fields> }> {
+  let made = 0
   const agents = new Map<string, Fields>()
   const server = await recordingServer(({ method, path, auth, body }): Scripted => {
     if (auth !== `Bearer ${BROKER_TOKEN}`) return { status: 401, body: 'unauthorized', headers: { 'www-authenticate': 'Bearer' } }
@@ -107,7 +111,13 @@ export async function brokerServer(deletes = true): Promise<RecordingServer & { 
       if (asked['brain'] !== undefined && asked['brain'] !== 'pi') return { status: 400, body: { error: 'brain must be pi' } }
       const id = String(asked['id'])
       const { bot_secret_key_hex: _secret, ...shown } = asked
-      agents.set(id, { schema_version: 1, ...agents.get(id), ...shown, status: 'ready', bot_pubkey: 'ab'.repeat(32) })
+      agents.set(id, {
+        schema_version: 1,
+        ...agents.get(id),
+        ...shown,
+        status: 'ready',
+        bot_pubkey: agents.get(id)?.['bot_pubkey'] ?? botPubkey(made++),
+      })
       agents.set(id, { ...agents.get(id), key_package_published_at_ms: 1_700_000_000_000 })
       return { status: 201, body: agents.get(id) }
     }

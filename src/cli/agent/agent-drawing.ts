@@ -6,15 +6,17 @@ import { clockTime, drawFields, drawTable, relativeTime, sats, shorten, shortId,
 
 type Agent = Output<typeof agentsRoutes.getAgent>
 type Summary = Output<typeof agentsRoutes.listAgents>['agents'][number]
+type Managed = Output<typeof agentsRoutes.listAgents>['managed'][number]
 type Tick = Output<typeof agentsRoutes.tickAgent>
 type Action = Tick['actions'][number]
 
 const PARAM_CHARS = 90
 
-export function drawAgents(agents: readonly Summary[], nowMs: number): string {
+export function drawAgents(agents: readonly Summary[], managed: readonly Managed[], nowMs: number): string {
   return drawTable(
     [
       { title: 'NAME' },
+      { title: 'KIND' },
       { title: 'STATE' },
       { title: 'BALANCE', align: 'right' },
       { title: 'TICKS', align: 'right' },
@@ -22,15 +24,19 @@ export function drawAgents(agents: readonly Summary[], nowMs: number): string {
       { title: 'NEXT TICK' },
       { title: 'NPUB' },
     ],
-    agents.map((agent) => [
-      agent.name,
-      agent.state,
-      sats(agent.balance_sats),
-      String(agent.tick_count),
-      relativeTime(agent.last_tick_at, nowMs),
-      agent.next_tick_at === null ? '-' : timeUntil(agent.next_tick_at, nowMs),
-      agent.npub,
-    ]),
+    [
+      ...agents.map((agent) => [
+        agent.name,
+        'hosted',
+        agent.state,
+        sats(agent.balance_sats),
+        String(agent.tick_count),
+        relativeTime(agent.last_tick_at, nowMs),
+        agent.next_tick_at === null ? '-' : timeUntil(agent.next_tick_at, nowMs),
+        agent.npub,
+      ]),
+      ...managed.map((agent) => [agent.name, `${agent.provider} ${agent.protocol}`, agent.phase, '-', '-', '-', '-', agent.npub ?? '-']),
+    ],
   )
 }
 

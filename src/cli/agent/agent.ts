@@ -1,17 +1,25 @@
-/** `pylon agent`: the agents that this node hosts. */
+/** `pylon agent`: the agents that this node hosts, and those that run in a runtime. */
 import { createInterface } from 'node:readline/promises'
 import type { Argv } from 'yargs'
-import { PylonError } from '../../base/errors.ts'
+import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
 import { parseJson } from '../../base/json.ts'
+import type { Output } from '../../control/client.ts'
 import { agentsRoutes } from '../../control/contract/agents.ts'
+import { managedRoutes } from '../../control/contract/managed.ts'
+import { runtimesRoutes } from '../../control/contract/runtimes.ts'
 import { callNode, defineCommand, defineGroup } from '../command.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { json, plain, print, printAnswer } from '../terminal/output.ts'
 import { clockTime, drawTable, sats, shorten } from '../terminal/table.ts'
 import { many, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
+import { attachCommand, chatCommand } from './agent-chat.ts'
 import { drawAction, drawAgent, drawAgents, drawMessages, drawTick, drawTicks } from './agent-drawing.ts'
+import { newCommand } from './agent-new.ts'
 import { setCommand, spawnCommand } from './agent-settings.ts'
+import { drawManaged } from './managed-drawing.ts'
+
+const LOOK_S = 15
 
 function withName<T>(yargs: Argv<T>) {
   return yargs.positional('name', { type: 'string', demandOption: true, describe: 'Name or npub of the agent' })
@@ -22,21 +30,50 @@ const list = defineCommand({
   describe: 'All agents',
   handler: async (args) => {
     const answer = await callNode(args, agentsRoutes.listAgents, {})
-    printAnswer(args, answer, ({ agents }) =>
-      agents.length === 0 ? 'No agent yet; make one with: pylon agent spawn' : drawAgents(agents, Date.now()),
+    printAnswer(args, answer, ({ agents, managed }) =>
+      agents.length + managed.length === 0
+        ? 'No agent yet; make one with: pylon agent spawn, or one in a runtime, to talk to: pylon agent new'
+        : drawAgents(agents, managed, Date.now()),
     )
   },
 })
 
 const show = defineCommand({
   command: ['show <name>', 'status <name>'],
-  describe: 'One agent: state, sats, budget, brain',
+  describe: 'One agent: state, sats, budget, brain; or phases, runtime and backups',
   builder: (yargs) => withName(yargs),
   handler: async (args) => {
-    const answer = await callNode(args, agentsRoutes.getAgent, { name: args.name })
-    printAnswer(args, answer, (agent) => drawAgent(agent, Date.now()))
+    const managed = await managedNamed(args)
+    if (managed === undefined) {
+      const answer = await callNode(args, agentsRoutes.getAgent, { name: args.name })
+      return printAnswer(args, answer, (agent) => drawAgent(agent, Date.now()))
+    }
+    // What its node says now, where that can be asked: backups and the way to its screen.
+    const runtime = args.json ? undefined : await runtimeNow(args, managed.value)
+    printAnswer(args, managed, (agent) => drawManaged(agent, runtime, Date.now()))
   },
 })
+
+/** Undefined where the name is not that of an agent in a runtime. */
+async function managedNamed(args: { sandbox: boolean; name: string }) {
+  try {
+    return await callNode(args, managedRoutes.getManaged, { name: args.name })
+  } catch (error) {
+    if (isPylonError(error, 'agent_not_found')) return undefined
+    throw error
+  }
+}
+
+async function runtimeNow(args: { sandbox: boolean }, { runtime_id, server }: Output<typeof managedRoutes.getManaged>) {
+  if (runtime_id === null) return undefined
+  try {
+    const command = { command: 'get_runtime', runtime_id }
+    const { value } = await callNode(args, runtimesRoutes.askRuntime, { server, command, timeout_s: LOOK_S })
+    return value.runtime
+  } catch (error) {
+    return { reason: messageOf(error) }
+  }
+}
 
 const start = defineCommand({
   command: 'start <name>',
@@ -152,13 +189,21 @@ const log = defineCommand({
 
 const remove = defineCommand({
   command: 'delete <name>',
-  describe: 'End an agent; its sats go to the node wallet, its key is used no more',
+  describe: 'End an agent: of a hosted one its sats go to the node wallet; of one in a runtime that is torn down',
   builder: (yargs) =>
     withName(yargs)
       .option('yes', { type: 'boolean', alias: 'y', default: false, describe: 'Do not ask' })
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
     if (!args.yes) await confirmName(args.name)
+    if ((await managedNamed(args)) !== undefined) {
+      const ended = await callNode(args, managedRoutes.endManaged, { name: args.name })
+      return printAnswer(
+        args,
+        ended,
+        ({ name, runtime_id }) => `${name} is gone${runtime_id === null ? '' : `, and ${runtime_id} with it`}.`,
+      )
+    }
     const answer = await callNode(args, agentsRoutes.deleteAgent, { name: args.name }, spendingCall(args))
     printAnswer(args, answer, (gone) => `${gone.name} is gone; ${sats(gone.swept_sats)} went to the node wallet.`)
   },
@@ -196,7 +241,10 @@ const fund = defineCommand({
 })
 
 /** `pylon agent ...` */
-export const agentCommand = defineGroup('agent', 'The agents that this node hosts', [
+export const agentCommand = defineGroup('agent', 'Agents: those that this node hosts, and those that run in a runtime', [
+  newCommand,
+  chatCommand,
+  attachCommand,
   spawnCommand,
   list,
   show,

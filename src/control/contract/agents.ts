@@ -1,6 +1,7 @@
 /** Routes about the agents that this node hosts. */
 import { z } from 'zod'
 import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../route.ts'
+import { managedAgent } from './managed.ts'
 import { agentSummary } from './node.ts'
 
 const name = z.string().min(1).max(100).describe('name, npub or hex key')
@@ -135,9 +136,9 @@ export const agentsRoutes = defineRoutes({
   listAgents: {
     method: 'GET',
     path: '/v1/agents',
-    summary: 'All agents.',
+    summary: 'All agents: those that this node hosts, and those that run in a runtime and are talked to.',
     request: z.strictObject({}),
-    response: z.strictObject({ agents: z.array(agentSummary) }),
+    response: z.strictObject({ agents: z.array(agentSummary), managed: z.array(managedAgent).describe('Those that run in a runtime.') }),
     offline: true,
   },
   getAgent: {

@@ -13,7 +13,7 @@ export interface AgentsDeps {
   readonly logger: Logger
   readonly tenant: Pick<Tenant, 'send'>
   /** Of the customer key. */
-  readonly sessions: Pick<Sessions, 'create'>
+  readonly owner: { readonly sessions: Pick<Sessions, 'create'>; listen(): void }
   /** The node itself, 64 hex digits: its machines are free and need no relay. */
   readonly ownPubkey: () => string
 }

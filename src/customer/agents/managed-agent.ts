@@ -169,7 +169,7 @@ export class ManagedAgent {
   }
 
   async #invite(row: ManagedAgentRow): Promise<void> {
-    const { sessions } = this.#deps
+    const { sessions } = this.#deps.owner
     const command = commandOf(row)
     const peer = row.botPubkey ?? ''
     const { group, welcomes } = await sessions.create({

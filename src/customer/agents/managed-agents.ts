@@ -72,6 +72,8 @@ export class ManagedAgents {
     const full = decodeOrder({ ...command, command: 'provision', session_token: randomHex(scope.random, 32) })
     const asked = { id: key, name, digest, server, command: asJson(full), maxSats, payWith, keep, at: clock.now() }
     const row = await store.write(claimManagedAgent(asked))
+    // It will say hello.
+    this.#deps.owner.listen()
     this.#actor(row.id).bring()
     return row
   }

@@ -5,6 +5,7 @@ import { PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
 import type { agentsRoutes } from '../../control/contract/agents.ts'
 import type { Handlers } from '../../control/route.ts'
+import { managedViews } from '../../customer/agents/view.ts'
 import type { BrainInput } from '../../host/brains/brain.ts'
 import { readAgents, readLog, readMemory, viewAgent, viewDetail } from '../../host/view.ts'
 import { type AgentRow, findAgent } from '../../store/agents/agents.ts'
@@ -24,7 +25,7 @@ export function agentsReadHandlers({
   config,
 }: Pick<ReadServices, 'store' | 'clock' | 'config'>): Pick<Handlers<Routes>, Reads> {
   return {
-    listAgents: () => ({ agents: readAgents(store) }),
+    listAgents: () => ({ agents: readAgents(store), managed: managedViews(store, undefined) }),
     getAgent: ({ name }) => {
       const row = agentNamed(store, name)
       return viewDetail(store, row, { view: viewAgent(store, row), relays: config().node.relays, nowMs: clock.now() })
@@ -42,9 +43,10 @@ export function agentsHandlers(services: Pick<Services, 'store' | 'clock' | 'con
   const read = agentsReadHandlers(services)
   return {
     ...read,
-    listAgents: (input, call) => {
+    listAgents: () => {
       const running = host.peek()
-      return running === undefined ? read.listAgents(input, call) : { agents: running.list() }
+      const agents = running === undefined ? readAgents(store) : running.list()
+      return { agents, managed: managedViews(store, services.keyring.locked ? undefined : services.keyring.node().pubkey) }
     },
     getAgent: (input, call) => {
       const running = host.peek()

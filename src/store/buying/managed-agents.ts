@@ -137,3 +137,7 @@ export const listManagedAgents = (store: Store): ManagedAgentRow[] =>
 /** After a step, oldest first. */
 export const stepsOfManagedAgent = (store: Store, id: string, after = 0): ManagedStep[] =>
   stepRows.all(store.sql, 'WHERE agent_id = ? AND id > ? ORDER BY id', id, BigInt(after))
+
+/** Whether this key is, or was, the bot of an agent of ours that has not ended. */
+export const isBotOfOurs = (store: Store, pubkey: string): boolean =>
+  agents.all(store.sql, "WHERE bot_pubkey = ? AND phase <> 'ended' LIMIT 1", pubkey).length > 0

@@ -71,6 +71,11 @@ export function pageOfMessages(store: Store, owner: string, groupId: string, aft
   )
 }
 
+/** Oldest first. */
+export function newestMessages(store: Store, owner: string, groupId: string, limit: number): MessageRow[] {
+  return messages.all(store.sql, 'WHERE owner = ? AND group_id = ? ORDER BY seq DESC LIMIT ?', owner, groupId, BigInt(limit)).reverse()
+}
+
 export function nextNew(store: Store, owner: string, groupId: string): MessageRow | undefined {
   return messages.all(store.sql, "WHERE owner = ? AND group_id = ? AND state = 'new' ORDER BY seq LIMIT 1", owner, groupId)[0]
 }

@@ -74,7 +74,7 @@ class World {
     return new ManagedAgents({
       ...{ scope: this.scope, store: this.store, clock: this.clock, logger: silentLogger, ownPubkey: () => OWN },
       tenant: { send: (order, emit) => this.#send(order, emit) },
-      sessions: { create: (order) => this.#create(order) },
+      owner: { sessions: { create: (order) => this.#create(order) }, listen: () => undefined },
     })
   }
 

@@ -1,0 +1,198 @@
+/** A conversation with an agent: in the terminal line by line, from a pipe one message a line. */
+import { randomUUID } from 'node:crypto'
+import { createInterface, type Interface } from 'node:readline'
+import { isPylonError, PylonError } from '../../base/errors.ts'
+import { managedRoutes } from '../../control/contract/managed.ts'
+import { callNode } from '../command.ts'
+import { pause } from '../terminal/waiting.ts'
+import { joinLines, type Message, Transcript } from './transcript.ts'
+
+const WAIT_S = 20
+const HISTORY = 20
+/** Lines that come within this time of each other are one paste. */
+const PASTE_MS = 30
+const TURN_MS = 3_600_000
+
+export interface Target {
+  readonly sandbox: boolean
+}
+
+type SayType = 'prompt' | 'follow_up' | 'steer' | 'abort'
+
+/** Talks until the person leaves, or the input ends. @throws cancelled (by SIGINT) when they left by Ctrl-C */
+export async function converse(args: Target, name: string, { isNew }: { readonly isNew: boolean }): Promise<void> {
+  if (process.stdin.isTTY) await new Dialogue(args, name).run(isNew)
+  else await pipe(args, name)
+}
+
+/** One turn, streamed to standard output. @returns whether it ended well @throws timeout, cancelled */
+export async function streamTurn(
+  args: Target,
+  name: string,
+  text: string,
+  options: { key?: string; timeoutMs: number; signal: AbortSignal },
+): Promise<boolean> {
+  const { key = randomUUID(), timeoutMs, signal } = options
+  const { value } = await say(args, name, 'prompt', text, key)
+  const transcript = new Transcript(process.stdout)
+  const until = Date.now() + timeoutMs
+  for await (const message of messagesAfter(args, name, value.message.seq, signal)) {
+    if (message === undefined) {
+      if (Date.now() >= until) throw unanswered(name, timeoutMs)
+      continue
+    }
+    if (message.own) continue
+    transcript.show(message)
+    if (message.is_end) return message.type !== 'error'
+  }
+  return false
+}
+
+function unanswered(name: string, timeoutMs: number): PylonError {
+  return new PylonError(
+    'timeout',
+    `${name} did not end its turn within ${Math.round(timeoutMs / 1000)} s. What comes later: pylon agent attach ${name}; what it does: pylon agent show ${name}`,
+  )
+}
+
+function say(args: Target, peer: string, type: SayType, text: string, idempotencyKey: string = randomUUID()) {
+  const request = type === 'abort' ? { peer, type } : { peer, type, text }
+  return callNode(args, managedRoutes.say, request, { idempotencyKey, timeoutMs: 60_000 })
+}
+
+/** As they come; undefined whenever there was none for a while. Ends with the signal. */
+async function* messagesAfter(args: Target, peer: string, seq: number, signal: AbortSignal): AsyncGenerator<Message | undefined> {
+  for (let after = seq; !signal.aborted; ) {
+    const page = await callNode(args, managedRoutes.listen, { peer, after: String(after), wait: String(WAIT_S) }, { signal })
+    for (const message of page.value.messages) {
+      after = message.seq
+      yield message
+    }
+    if (page.value.messages.length === 0) yield undefined
+  }
+}
+
+/** Each line is a message; the next is sent when the turn of the last has ended. */
+async function pipe(args: Target, name: string): Promise<void> {
+  const over = new AbortController()
+  const stop = () => over.abort(new PylonError('cancelled', `You left ${name}.`, { details: { signal: 'SIGINT' } }))
+  process.once('SIGINT', stop)
+  const lines = createInterface({ input: process.stdin })
+  over.signal.addEventListener('abort', () => lines.close(), { once: true })
+  try {
+    for await (const line of lines) {
+      if (line.trim() === '') continue
+      if (!(await streamTurn(args, name, line, { timeoutMs: TURN_MS, signal: over.signal }))) process.exitCode = 1
+    }
+    over.signal.throwIfAborted()
+  } finally {
+    process.off('SIGINT', stop)
+    process.stdin.pause()
+  }
+}
+
+class Dialogue {
+  readonly #args: Target
+  readonly #name: string
+  readonly #over = new AbortController()
+  readonly #transcript = new Transcript(process.stdout)
+  readonly #terminal: Interface
+  /** Said and not answered yet. */
+  #waiting = 0
+  #wasAborted = false
+  #lines: string[] = []
+  #paste = 0
+
+  constructor(args: Target, name: string) {
+    this.#args = args
+    this.#name = name
+    this.#terminal = createInterface({ input: process.stdin, output: process.stdout, prompt: '> ', historySize: 500 })
+  }
+
+  async run(isNew: boolean): Promise<void> {
+    const last = await this.#tellHistory(isNew)
+    process.stderr.write(
+      `You talk to ${this.#name}. A line ending in \\ goes on; /steer TEXT, /abort, /quit; Ctrl-C ends its turn, a second one leaves.\n`,
+    )
+    this.#terminal.on('line', (line) => this.#onLine(line))
+    this.#terminal.on('SIGINT', () => this.#onInterrupt())
+    this.#terminal.on('close', () => this.#over.abort())
+    this.#terminal.prompt()
+    try {
+      for await (const message of messagesAfter(this.#args, this.#name, last, this.#over.signal))
+        if (message !== undefined) this.#onMessage(message)
+    } catch (error) {
+      if (!this.#over.signal.aborted) throw error
+    } finally {
+      this.#terminal.close()
+      process.stdin.pause()
+    }
+    const { reason } = this.#over.signal
+    if (isPylonError(reason)) throw reason
+  }
+
+  /** @returns the number of the newest message */
+  async #tellHistory(isNew: boolean): Promise<number> {
+    const { value } = await callNode(this.#args, managedRoutes.listen, { peer: this.#name, last: String(HISTORY) })
+    const { messages } = value
+    if (!isNew) for (const message of messages) this.#transcript.show(message)
+    const own = messages.filter((message) => message.own).flatMap(({ shown }) => shown.map(({ text }) => text))
+    const lines = this.#terminal as Interface & { history?: string[] }
+    lines.history = own.filter((text) => !text.includes('\n')).reverse()
+    return messages.at(-1)?.seq ?? 0
+  }
+
+  #onLine(line: string): void {
+    this.#lines.push(line)
+    const mine = ++this.#paste
+    // What was pasted comes as many lines at once.
+    pause(PASTE_MS, this.#over.signal).then(
+      () => (mine === this.#paste ? this.#onPiece() : undefined),
+      () => undefined,
+    )
+  }
+
+  #onPiece(): void {
+    const { text, isOpen } = joinLines(this.#lines)
+    if (isOpen) return
+    this.#lines = []
+    const order = text.trim()
+    const steer = /^\/steer\s+(.+)$/s.exec(text)?.[1]
+    if (order === '') this.#terminal.prompt()
+    else if (order === '/quit') this.#terminal.close()
+    else if (order === '/abort') this.#say('abort', '')
+    else if (steer !== undefined) this.#say('steer', steer)
+    else {
+      this.#wasAborted = false
+      this.#say(this.#waiting > 0 ? 'follow_up' : 'prompt', text)
+    }
+  }
+
+  #say(type: SayType, text: string): void {
+    if (type === 'prompt' || type === 'follow_up') this.#waiting++
+    say(this.#args, this.#name, type, text).catch((error: unknown) => {
+      if (type === 'prompt' || type === 'follow_up') this.#waiting--
+      process.stderr.write(`! not said: ${error instanceof Error ? error.message : String(error)}\n`)
+      this.#terminal.prompt()
+    })
+  }
+
+  #onInterrupt(): void {
+    if (this.#waiting > 0 && !this.#wasAborted) {
+      this.#wasAborted = true
+      process.stderr.write('\n(its turn is ended; Ctrl-C once more leaves)\n')
+      this.#say('abort', '')
+      return
+    }
+    this.#over.abort(new PylonError('cancelled', `You left ${this.#name}.`, { details: { signal: 'SIGINT' } }))
+    this.#terminal.close()
+  }
+
+  #onMessage(message: Message): void {
+    if (message.own) return
+    this.#transcript.show(message)
+    if (!message.is_end) return
+    this.#waiting = Math.max(0, this.#waiting - 1)
+    if (this.#waiting === 0) this.#terminal.prompt()
+  }
+}

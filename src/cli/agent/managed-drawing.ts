@@ -1,0 +1,56 @@
+/** How an agent that runs in a runtime looks in a terminal. */
+import type { Output } from '../../control/client.ts'
+import type { managedRoutes } from '../../control/contract/managed.ts'
+import { fieldsOf, textOf } from '../runtime/runtime-call.ts'
+import { clockTime, drawFields, relativeTime, shortId } from '../terminal/table.ts'
+
+type Managed = Output<typeof managedRoutes.getManaged>
+
+/** @param runtime as its node describes it now, or the reason why that is not known; undefined where there is none */
+export function drawManaged(agent: Managed, runtime: Readonly<Record<string, unknown>> | undefined, nowMs: number): string {
+  const where = agent.own_node === false ? `${agent.provider} of ${agent.server}` : agent.provider
+  const rows: [string, string][] = [
+    ['Agent', agent.name],
+    ['Kind', `${where}, speaks ${agent.protocol}`],
+    ['npub', agent.npub ?? 'not known yet'],
+    ['Phase', agent.reason === null ? agent.phase : `${agent.phase} (${agent.reason})`],
+    ['Phases', agent.steps.map(({ phase, after_ms }) => `${phase} ${(after_ms / 1000).toFixed(1)} s`).join('\n')],
+    ['Runtime', [agent.runtime_id ?? '-', agent.runtime_class ?? ''].filter((part) => part !== '').join(', class ')],
+    ['Session', agent.group_id === null ? 'none yet' : shortId(agent.group_id)],
+    ['Relays', agent.relays.join('\n')],
+    ['Made', `${clockTime(agent.created_at)} UTC`],
+  ]
+  if (runtime !== undefined) rows.push(...runtimeRows(runtime, nowMs))
+  rows.push(['Next', nextOf(agent)])
+  return drawFields(rows)
+}
+
+function runtimeRows(runtime: Readonly<Record<string, unknown>>, nowMs: number): [string, string][] {
+  const reason = textOf(runtime['reason'])
+  if (reason !== '') return [['Now', `its node does not say: ${reason}`]]
+  const metadata = fieldsOf(runtime['metadata'])
+  const rows: [string, string][] = [
+    ['Now', [textOf(metadata['state']), textOf(metadata['state_reason'])].filter((part) => part !== '').join(': ')],
+  ]
+  const lease = fieldsOf(metadata['lease'])
+  if (textOf(lease['ends_at']) !== '') rows.push(['Lease', `${textOf(lease['state'])}, until ${textOf(lease['ends_at'])}`])
+  rows.push(['Backup', drawBackup(fieldsOf(metadata['backup']), nowMs)])
+  const ticket = fieldsOf(metadata['launch_ticket'])
+  if (textOf(ticket['url']) !== '') rows.push(['Launch', `${textOf(ticket['url'])} (ticket until ${textOf(ticket['expires_at'])})`])
+  return rows
+}
+
+function drawBackup(backup: Readonly<Record<string, unknown>>, nowMs: number): string {
+  const freshness = textOf(backup['freshness'])
+  if (freshness === '') return 'this substrate makes none'
+  const at = textOf(backup['latest_successful_backup_at'])
+  const name = textOf(backup['latest_recovery_point_name'])
+  const target = textOf(backup['backup_target'])
+  return [freshness, at === '' ? 'none yet' : `${name} ${relativeTime(at, nowMs)}`, target].filter((part) => part !== '').join(', ')
+}
+
+function nextOf({ name, phase, cleanup }: Managed): string {
+  if (phase === 'ready') return `pylon agent attach ${name}`
+  if (phase === 'failed') return cleanup === 'kept' ? `look at it, then: pylon agent delete ${name}` : `pylon agent delete ${name}`
+  return `it goes on by itself: pylon agent show ${name}`
+}

@@ -1,0 +1,215 @@
+/** What is said with agents and other keys in the sessions of the customer key, once and in order. */
+import { createHash } from 'node:crypto'
+import type { Clock } from '../../base/clock.ts'
+import { PylonError } from '../../base/errors.ts'
+import type { ManagedPhase } from '../../base/states.ts'
+import { parsePubkey } from '../../nostr/nips/nip19.ts'
+import { decodeEnvelope, type EnvelopeBody, encodeEnvelope } from '../../session/envelope.ts'
+import { NEW_TURN, type ProjectionMode, project, type Shown, type TurnView } from '../../session/projection.ts'
+import type { Sessions } from '../../session/sessions.ts'
+import type { Group, SessionMessage } from '../../session/types.ts'
+import { findManagedAgent } from '../../store/buying/managed-agents.ts'
+import { managedKey } from '../../store/keys.ts'
+import type { Store } from '../../store/store.ts'
+import { commandOf } from './managed-agent.ts'
+
+export interface ChatDeps {
+  readonly store: Store
+  readonly clock: Clock
+  /** Of the customer key. */
+  readonly owner: {
+    readonly sessions: Pick<Sessions, 'create' | 'group' | 'groups' | 'groupWith' | 'messages' | 'newest' | 'news' | 'send'>
+    listen(): void
+  }
+  readonly relays: readonly string[]
+  /** Of an agent that this node hosts, by name or npub; 64 hex digits. */
+  hostedKey(ref: string): string | undefined
+}
+
+export interface Saying {
+  readonly type: 'prompt' | 'steer' | 'follow_up' | 'abort'
+  readonly text: string
+}
+
+/** One message with what of it is shown. */
+export interface ShownMessage {
+  readonly message: SessionMessage
+  readonly type: string
+  readonly shown: readonly Shown[]
+  readonly isEnd: boolean
+}
+
+export interface Turn {
+  readonly groupId: string
+  readonly said: ShownMessage
+  readonly reply: string
+  readonly outcome: 'done' | 'error'
+  readonly messages: readonly ShownMessage[]
+}
+
+interface Peer {
+  readonly group: Group | undefined
+  /** 64 hex digits. */
+  readonly pubkey: string
+  readonly protocol: string | undefined
+}
+
+/** A key that hosts an agent, or a person, answers at once or not at all. */
+const INVITE_MS = 20_000
+/** Deltas of a turn before a page are looked at so far back. */
+const LOOK_BACK = 500
+const PAGE = 200
+
+export class Chat {
+  readonly #deps: ChatDeps
+
+  constructor(deps: ChatDeps) {
+    this.#deps = deps
+  }
+
+  get #sessions() {
+    return this.#deps.owner.sessions
+  }
+
+  groups(): Group[] {
+    return this.#sessions.groups()
+  }
+
+  /** Once for each key. @throws agent_not_found, conflict while the agent is not ready, session_no_key_package, session_closed */
+  async say(ref: string, { type, text }: Saying, key: string, signal?: AbortSignal): Promise<ShownMessage> {
+    const peer = this.#peer(ref)
+    const group = peer.group ?? (await this.#begin(peer.pubkey, signal))
+    const body: EnvelopeBody = type === 'abort' ? { type } : { type, message: text }
+    const sessionId = `${peer.protocol ?? 'pylon'}-${group.id.slice(0, 16)}`
+    // What is said again under the caller's key has the same name inside.
+    const nth = createHash('sha256').update(key).digest('hex').slice(0, 16)
+    const isPlain = peer.protocol === undefined && type === 'prompt'
+    const content = isPlain
+      ? text
+      : encodeEnvelope({ protocol: peer.protocol ?? 'pylon', session_id: sessionId, idempotency_key: `${sessionId}:${nth}`, body })
+    const message = await this.#sessions.send(group.id, { content }, managedKey(key, 'say'))
+    return this.#show([message], 'coding', NEW_TURN)[0] as ShownMessage
+  }
+
+  /** @throws agent_not_found, session_not_found */
+  groupOf(ref: string): Group {
+    const { group } = this.#peer(ref)
+    if (group !== undefined) return group
+    throw new PylonError('session_not_found', `There is no session with ${ref} yet; begin one with: pylon agent chat ${ref} "hello"`)
+  }
+
+  /** Oldest first; waits for one more where there is none, at most `waitMs`. */
+  async after(
+    groupId: string,
+    page: { after: number; limit: number; waitMs: number; mode: ProjectionMode },
+    signal: AbortSignal,
+  ): Promise<ShownMessage[]> {
+    const sessions = this.#sessions
+    const { after, limit, waitMs, mode } = page
+    if (waitMs > 0 && sessions.messages(groupId, { after, limit: 1 }).length === 0) await sessions.news.next(groupId, waitMs, signal)
+    return this.#show(sessions.messages(groupId, { after, limit }), mode, this.#viewAt(groupId, after))
+  }
+
+  /** The newest, oldest first. */
+  last(groupId: string, count: number, mode: ProjectionMode): ShownMessage[] {
+    return this.#show(this.#sessions.newest(groupId, count), mode, NEW_TURN)
+  }
+
+  /** Says it and waits for the end of the turn. @throws as say does; timeout */
+  async turn(ref: string, text: string, key: string, timeoutMs: number, signal: AbortSignal): Promise<Turn> {
+    const said = await this.say(ref, { type: 'prompt', text }, key, signal)
+    const { groupId, seq } = said.message
+    const until = this.#deps.clock.now() + timeoutMs
+    const heard: ShownMessage[] = []
+    for (let after = seq; ; ) {
+      signal.throwIfAborted()
+      const leftMs = until - this.#deps.clock.now()
+      if (leftMs <= 0) throw this.#unanswered(ref, groupId, seq, timeoutMs)
+      const page = await this.after(groupId, { after, limit: PAGE, waitMs: leftMs, mode: 'coding' }, signal)
+      for (const one of page) {
+        after = one.message.seq
+        if (one.message.isOwn) continue
+        heard.push(one)
+        if (one.isEnd) return { groupId, said, reply: replyOf(heard), outcome: one.type === 'error' ? 'error' : 'done', messages: heard }
+      }
+    }
+  }
+
+  #unanswered(ref: string, groupId: string, seq: number, timeoutMs: number): PylonError {
+    const [own] = this.#sessions.messages(groupId, { after: seq - 1, limit: 1 })
+    const seconds = Math.round(timeoutMs / 1000)
+    if (own?.state === 'refused') return new PylonError('relay_refused', `No relay took what was said: ${own.reason ?? 'no reason'}`)
+    const words = own?.state === 'sending' ? 'no relay took what was said yet' : 'a relay took what was said'
+    return new PylonError(
+      'timeout',
+      `${ref} did not end its turn within ${seconds} s; ${words}. What comes later: pylon agent attach ${ref}`,
+    )
+  }
+
+  #peer(ref: string): Peer {
+    const { store, hostedKey } = this.#deps
+    const sessions = this.#sessions
+    const byId = sessions.group(ref)
+    if (byId !== undefined) return { group: byId, pubkey: ref, protocol: undefined }
+    const agent = findManagedAgent(store, ref)
+    if (agent !== undefined) {
+      const group = agent.groupId === null ? undefined : sessions.group(agent.groupId)
+      if (group === undefined) throw notReady(agent.name, agent.phase)
+      return { group, pubkey: agent.botPubkey ?? '', protocol: commandOf(agent).protocol }
+    }
+    const pubkey = hostedKey(ref) ?? pubkeyIn(ref)
+    if (pubkey === undefined) throw new PylonError('agent_not_found', `There is no agent ${ref}; pylon agent list shows them.`)
+    return { group: sessions.groupWith(pubkey), pubkey, protocol: undefined }
+  }
+
+  async #begin(pubkey: string, signal: AbortSignal | undefined): Promise<Group> {
+    const { owner, relays } = this.#deps
+    const { sessions } = owner
+    owner.listen()
+    // One that ended is followed by another.
+    const nth = sessions.groups().filter(({ members }) => members.includes(pubkey)).length
+    const order = { peers: [pubkey], name: 'Chat', relays, timeoutMs: INVITE_MS, ...(signal === undefined ? {} : { signal }) }
+    return (await sessions.create({ ...order, key: managedKey(pubkey, `chat:${nth}`) })).group
+  }
+
+  /** What the deltas before a page have shown already. */
+  #viewAt(groupId: string, after: number): TurnView {
+    const before = this.#sessions.messages(groupId, { after: Math.max(0, after - LOOK_BACK), limit: LOOK_BACK })
+    let view = NEW_TURN
+    for (const { seq, isOwn, content } of before) if (seq <= after && !isOwn) view = project('chat', content, view).view
+    return view
+  }
+
+  #show(messages: readonly SessionMessage[], mode: ProjectionMode, from: TurnView): ShownMessage[] {
+    let view = from
+    return messages.map((message) => {
+      const type = decodeEnvelope(message.content)?.body.type ?? 'text'
+      const projected = project(mode, message.content, message.isOwn ? NEW_TURN : view)
+      if (!message.isOwn) view = projected.view
+      // Who speaks plain text says all of it at once.
+      const isEnd = !message.isOwn && (projected.isEnd || type === 'text')
+      return { message, type, shown: projected.shown, isEnd }
+    })
+  }
+}
+
+/** All that was answered in words. */
+function replyOf(heard: readonly ShownMessage[]): string {
+  const words = heard.flatMap(({ shown, type }) =>
+    type === 'error' ? [] : shown.filter(({ kind }) => kind === 'text' || kind === 'delta'),
+  )
+  return words.reduce((text, { kind, text: more }) => (kind === 'delta' || text === '' ? text + more : `${text}\n${more}`), '')
+}
+
+function notReady(name: string, phase: ManagedPhase): PylonError {
+  return new PylonError('conflict', `The agent ${name} cannot be talked to: it is ${phase}. To see why: pylon agent show ${name}`)
+}
+
+function pubkeyIn(ref: string): string | undefined {
+  try {
+    return parsePubkey(ref)
+  } catch {
+    // No key: a name that nobody has.
+    return undefined
+  }
+}
