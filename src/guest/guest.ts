@@ -9,6 +9,7 @@ import { Scope } from '../base/scope.ts'
 import { decodeGuestRequest } from '../runtime/contract/guest-request.ts'
 import { decodeLaunch, type GuestLaunch } from '../runtime/contract/launch.ts'
 import { CANONICAL_PATHS, pathsUnder, type RuntimePaths } from '../runtime/contract/paths.ts'
+import { launchFromEnv, stateDirOf } from './launch-from-env.ts'
 import { LifecycleWriter } from './lifecycle-writer.ts'
 import { relayPrompt } from './relay-prompt.ts'
 import { runOnce } from './run-once.ts'
@@ -16,6 +17,8 @@ import { serveAgent } from './serve-agent.ts'
 
 const USAGE = `Usage: pylon guest --spec PATH            run as launch.json says
        pylon guest --request PATH [--state-dir DIR]   run one guest-request.json
+       pylon guest --session                run as the environment says: PYLON_SESSION_TOKEN, PYLON_OWNER_PUBKEY, PYLON_RUNTIME_ID,
+                                            PIKA_RELAY_URLS, PYLON_PROTOCOL, STATE_DIR, and PYLON_ENTRY_COMMAND or PYLON_AGENT_BASE_URL
        pylon guest --prompt SOCKET          post the request on stdin to the prompt endpoint, TICKET in PYLON_TICKET`
 
 /** What a bad request exits with. */
@@ -26,25 +29,33 @@ const DEFAULT_TIMEOUT_SECS = 3600
 
 /** @param argv after `guest` @returns the exit code */
 export async function runGuest(argv: readonly string[]): Promise<number> {
-  let options: { spec?: string | undefined; request?: string | undefined; 'state-dir'?: string | undefined; prompt?: string | undefined }
+  let options: { spec?: string; request?: string; 'state-dir'?: string; prompt?: string; session?: boolean }
   try {
     const text = { type: 'string' } as const
-    options = parseArgs({ args: [...argv], options: { spec: text, request: text, 'state-dir': text, prompt: text } }).values
+    options = parseArgs({
+      args: [...argv],
+      options: { spec: text, request: text, 'state-dir': text, prompt: text, session: { type: 'boolean' } },
+    }).values
   } catch (error) {
     process.stderr.write(`${messageOf(error)}\n${USAGE}\n`)
     return BOOTSTRAP_EXIT
   }
   if (options.prompt !== undefined) return relayPrompt(options.prompt)
+  if (options.session === true) return await live({ read: () => launchFromEnv(process.env) }, pathsUnder(stateDirOf(process.env)))
   const source = options.spec ?? options.request
   if (source === undefined) {
     process.stderr.write(`${USAGE}\n`)
     return BOOTSTRAP_EXIT
   }
   const stateDir = options['state-dir'] ?? (options.spec === undefined ? CANONICAL_PATHS.state_dir : dirname(resolve(source)))
-  return await live(source, options.spec !== undefined, pathsUnder(resolve(stateDir)))
+  const orders = options.spec === undefined ? { request: source } : { read: () => readLaunch(source) }
+  return await live(orders, pathsUnder(resolve(stateDir)))
 }
 
-async function live(source: string, isLaunch: boolean, fallback: RuntimePaths): Promise<number> {
+/** A launch, from wherever it is read, or the path of a request. */
+type Orders = { readonly read: () => GuestLaunch } | { readonly request: string }
+
+async function live(orders: Orders, fallback: RuntimePaths): Promise<number> {
   const stopping = new AbortController()
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => stopping.abort())
   let writer: LifecycleWriter | undefined
@@ -59,8 +70,8 @@ async function live(source: string, isLaunch: boolean, fallback: RuntimePaths): 
   process.on('uncaughtException', crash)
   process.on('unhandledRejection', crash)
   try {
-    const launch = isLaunch ? readLaunch(source) : undefined
-    const request = launch === undefined ? decodeGuestRequest(readFileSync(source, 'utf8'), source) : undefined
+    const launch = 'read' in orders ? orders.read() : undefined
+    const request = 'request' in orders ? decodeGuestRequest(readFileSync(orders.request, 'utf8'), orders.request) : undefined
     writer = new LifecycleWriter(launch?.spec.paths ?? fallback, systemClock)
     writer.booted('the guest runs')
     if (launch !== undefined) return await runLaunch(launch, writer, scope, stopping.signal)
@@ -116,13 +127,10 @@ async function runLaunch(launch: GuestLaunch, writer: LifecycleWriter, scope: Sc
     PYLON_ARTIFACTS_DIR: spec.paths.artifacts_dir,
   }
   const command = spec.entry_command ?? ''
-  if (launch.protocol !== null && launch.prompt !== undefined) {
-    return await serveAgent(
-      { launch: { ...launch, protocol: launch.protocol, prompt: launch.prompt }, command, cwd, env },
-      writer,
-      scope,
-      stopping,
-    )
+  const { protocol } = launch
+  if (protocol !== null) {
+    const root = process.env['PYLON_ROOT'] ?? ''
+    return await serveAgent({ launch: { ...launch, protocol }, command, cwd, env, root }, writer, scope, stopping)
   }
   const run = {
     command,

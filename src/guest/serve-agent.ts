@@ -1,6 +1,9 @@
 /** A managed agent's life: start the process, probe it, serve prompts, start it again by policy, end with a result. */
+import { mkdirSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
 import { isPylonError, messageOf } from '../base/errors.ts'
+import { given } from '../base/given.ts'
+import { createLogger } from '../base/logger.ts'
 import type { Exit, ProcessGroup } from '../base/processes.ts'
 import type { Scope } from '../base/scope.ts'
 import { VERSION } from '../base/version.ts'
@@ -9,50 +12,86 @@ import type { LifecycleDetails } from '../runtime/contract/lifecycle.ts'
 import type { Protocol } from '../runtime/contract/prompt.ts'
 import { AcpAgent } from './agents/acp.ts'
 import type { Agent } from './agents/agent.ts'
+import { ConversationBook } from './agents/conversation-book.ts'
+import { OpenAiAgent } from './agents/openai.ts'
 import { PiAgent } from './agents/pi.ts'
+import { AgentSeat } from './agents/seat.ts'
 import { KILL_GRACE_MS, startCommand } from './child-process.ts'
 import type { LifecycleWriter, Terminal } from './lifecycle-writer.ts'
 import { LogSink } from './log-sink.ts'
 import { type Listen, PromptServer } from './prompt-server.ts'
 import { nextStart, pauseBeforeStart } from './restarts.ts'
+import { loadBotKey } from './session/bot-key.ts'
+import { GuestSession } from './session/guest-session.ts'
+import { type SessionDir, sessionDirOf } from './session/session-dir.ts'
 
 /** How long an agent may take to answer its first request. */
 const START_TIMEOUT_MS = 120_000
 /** For a process whose output has ended to end as well. */
 const EXIT_GRACE_MS = 1000
+/** For what the session is storing when the guest ends. */
+const SESSION_DRAIN_MS = 2000
 const MAX_LOG_BYTES = 8 * 1024 * 1024
 
 export interface Service {
-  readonly launch: GuestLaunch & { readonly protocol: Protocol; readonly prompt: NonNullable<GuestLaunch['prompt']> }
+  readonly launch: GuestLaunch & { readonly protocol: Protocol }
+  /** Empty: the agent is a model, and no process. */
   readonly command: string
   readonly cwd: string
   readonly env: Readonly<Record<string, string>>
+  /** Where mounts lie, in front of their paths. */
+  readonly root: string
 }
 
 /** @returns the exit code of the guest itself; by then the result is written */
 export async function serveAgent(service: Service, writer: LifecycleWriter, scope: Scope, stopping: AbortSignal): Promise<number> {
   const { launch } = service
   const log = new LogSink(launch.spec.paths.guest_log_path, MAX_LOG_BYTES)
-  let current: Agent | undefined
-  const server = new PromptServer({
-    runtimeId: launch.spec.identity.runtime_id,
-    protocol: launch.protocol,
-    ticketKey: launch.prompt.ticket_key,
-    clock: scope.clock,
-    agent: () => current,
-  })
+  const seat = new AgentSeat()
+  const sessionScope = scope.child('session')
+  const server = launch.prompt === undefined ? undefined : promptServer(launch, launch.prompt.ticket_key, scope, seat)
   try {
-    await server.listen(listenOf(service))
-    const setAgent = (agent: Agent | undefined) => {
-      current = agent
-    }
-    const terminal = await superviseAgent({ service, writer, scope, stopping, log }, setAgent)
+    const place = launch.session === undefined ? undefined : sessionDirOf(launch, service.root)
+    const session = place === undefined ? undefined : openSession(service, place, sessionScope, seat, log)
+    if (launch.prompt !== undefined) await server?.listen(listenOf(launch.prompt.listen, launch.spec.paths.state_dir))
+    session?.start()
+    const around = { service: withHome(service, place), writer, scope, stopping, log, seat, session, dir: place?.dir }
+    const terminal = await superviseAgent(around)
     writer.finish(terminal)
     return terminal.exitCode ?? (terminal.state === 'completed' ? 0 : 1)
   } finally {
     // The result is written: what can't be closed ends with the process.
-    await Promise.allSettled([server.close(), log.close()])
+    await Promise.allSettled([sessionScope.close(SESSION_DRAIN_MS), server?.close(), log.close()])
   }
+}
+
+function promptServer(launch: Service['launch'], ticketKey: string, { clock }: Scope, seat: AgentSeat): PromptServer {
+  const { runtime_id: runtimeId } = launch.spec.identity
+  return new PromptServer({ runtimeId, protocol: launch.protocol, ticketKey, clock, agent: () => seat.agent })
+}
+
+/** @throws database_*, identity_invalid */
+function openSession({ launch, env }: Service, { dir }: SessionDir, scope: Scope, seat: AgentSeat, log: LogSink): GuestSession | undefined {
+  const { session, protocol } = launch
+  if (session === undefined) return undefined
+  const { logger } = createLogger({ stream: { write: (line: string) => log.write(line) } })
+  return new GuestSession({
+    scope,
+    logger,
+    launch: { ...launch, session, protocol },
+    signer: loadBotKey(dir, env['NOSTR_SECRET_KEY']),
+    dir,
+    seat,
+  })
+}
+
+/** The agent of a session finds again what it wrote in an earlier runtime; the key is not for it to know. */
+function withHome(service: Service, place: SessionDir | undefined): Service {
+  if (place === undefined) return service
+  const { NOSTR_SECRET_KEY: _secret, PYLON_SESSION_TOKEN: _token, ...env } = service.env
+  if (place.home === undefined) return { ...service, env }
+  mkdirSync(place.home, { recursive: true, mode: 0o700 })
+  return { ...service, env: { HOME: place.home, ...env } }
 }
 
 /** What a managed agent lives in. */
@@ -62,21 +101,27 @@ interface Surroundings {
   readonly scope: Scope
   readonly stopping: AbortSignal
   readonly log: LogSink
+  readonly seat: AgentSeat
+  readonly session: GuestSession | undefined
+  /** Of the session. */
+  readonly dir: string | undefined
 }
 
-async function superviseAgent(around: Surroundings, setAgent: (agent: Agent | undefined) => void): Promise<Terminal> {
-  const { service, writer, scope, stopping, log } = around
+async function superviseAgent(around: Surroundings): Promise<Terminal> {
+  const { service, writer, scope, stopping, log, seat, session } = around
   const { clock } = scope
-  const details = detailsOf(service.launch)
+  const details = detailsOf(service.launch, session)
   const policy = service.launch.spec.policies.restart_policy
   for (let shortLives = 0; ; ) {
     writer.enter('starting', 'waiting for the agent', details({}))
     const startedAt = clock.now()
+    const gone = new AbortController()
     const life = await oneLife(around, (agent) => {
-      setAgent(agent)
-      writer.enter('ready', 'serving prompts', details({ probe: 'prompt_endpoint', service_probe_satisfied: true }))
+      seat.take(agent)
+      scope.spawn('ready', () => becomeReady(around, details, gone.signal))
     })
-    setAgent(undefined)
+    gone.abort()
+    seat.leave()
     if (stopping.aborted)
       return { state: 'completed', message: 'stopped by the host', exitCode: 0, details: details({ failure_reason: 'terminated' }) }
     log.line(`pylon: ${life.message}`)
@@ -96,6 +141,16 @@ async function superviseAgent(around: Surroundings, setAgent: (agent: Agent | un
   }
 }
 
+/** It serves as soon as the agent does; one with a session is ready when its owner can find its key package. */
+async function becomeReady({ writer, session }: Surroundings, details: Details, gone: AbortSignal): Promise<void> {
+  const probed = details({ probe: 'prompt_endpoint', service_probe_satisfied: true })
+  if (session !== undefined) {
+    writer.enter('starting', 'publishing the key package', probed)
+    await session.published()
+  }
+  if (!gone.aborted) writer.enter('ready', 'serving prompts', probed)
+}
+
 interface LifeEnd {
   readonly exit: Exit
   readonly wasReady: boolean
@@ -103,7 +158,9 @@ interface LifeEnd {
   readonly reason?: string
 }
 
-async function oneLife({ service, scope, stopping, log }: Surroundings, onReady: (agent: Agent) => void): Promise<LifeEnd> {
+async function oneLife(around: Surroundings, onReady: (agent: Agent) => void): Promise<LifeEnd> {
+  const { service, scope, stopping, log } = around
+  if (service.command === '') return await lifeOfModel(around, onReady)
   if (stopping.aborted) return { exit: { code: 143, signal: null }, wasReady: false, message: 'the guest was told to stop' }
   const child = startCommand(
     { command: service.command, cwd: service.cwd, env: service.env, runAs: service.launch.run_as, clock: scope.clock },
@@ -114,7 +171,7 @@ async function oneLife({ service, scope, stopping, log }: Surroundings, onReady:
   stopping.addEventListener('abort', onStop, { once: true })
   let wasReady = false
   try {
-    const agent = agentOf(service, child)
+    const agent = agentOf(around, child)
     const died = new AbortController()
     // Never rejects.
     void child.exited.then((exit) => died.abort(new Error(describe(exit))))
@@ -138,8 +195,28 @@ async function oneLife({ service, scope, stopping, log }: Surroundings, onReady:
   }
 }
 
-function agentOf(service: Service, child: ProcessGroup): Agent {
-  return service.launch.protocol === 'acp' ? new AcpAgent(child, service.cwd) : new PiAgent(child)
+/** A model has no process: it serves until the guest is told to stop, or it does not answer to begin with. */
+async function lifeOfModel({ service, scope, stopping, dir }: Surroundings, onReady: (agent: Agent) => void): Promise<LifeEnd> {
+  const { env, launch } = service
+  const agent = new OpenAiAgent({
+    server: { name: 'the model server', baseUrl: env['PYLON_AGENT_BASE_URL'] ?? '', ...given({ apiKey: env['PYLON_AGENT_API_KEY'] }) },
+    model: env['PYLON_AGENT_MODEL'] ?? '',
+    system: env['PYLON_AGENT_SYSTEM'],
+    dir: join(dir ?? launch.spec.paths.state_dir, 'conversations'),
+  })
+  try {
+    await scope.within('start', START_TIMEOUT_MS, (signal) => agent.start(AbortSignal.any([signal, stopping])))
+  } catch (error) {
+    return { exit: { code: 1, signal: null }, wasReady: false, message: messageOf(error), reason: 'timeout_waiting_for_agent' }
+  }
+  onReady(agent)
+  if (!stopping.aborted) await new Promise<void>((resolve) => stopping.addEventListener('abort', () => resolve(), { once: true }))
+  return { exit: { code: 0, signal: null }, wasReady: true, message: 'the guest was told to stop' }
+}
+
+function agentOf({ service, dir }: Surroundings, child: ProcessGroup): Agent {
+  const book = new ConversationBook(dir === undefined ? undefined : join(dir, `${service.launch.protocol}-conversations.json`))
+  return service.launch.protocol === 'acp' ? new AcpAgent(child, service.cwd, book) : new PiAgent(child, book)
 }
 
 function describe(exit: Exit): string {
@@ -147,22 +224,24 @@ function describe(exit: Exit): string {
   return exit.code === 127 ? 'the agent was not found (exit 127)' : `the agent exited with ${exit.code}`
 }
 
-function detailsOf(launch: Service['launch']): (more: LifecycleDetails) => LifecycleDetails {
+type Details = (more: LifecycleDetails) => LifecycleDetails
+
+function detailsOf(launch: Service['launch'], session: GuestSession | undefined): Details {
   return (more) => ({
     agent_kind: launch.protocol,
     service_kind: 'prompt_endpoint',
     service_probe_satisfied: false,
     version: VERSION,
+    ...(session === undefined ? {} : { bot_pubkey: session.pubkey }),
     ...more,
   })
 }
 
 /** A relative socket path is below the state directory, where a long absolute one may not fit a socket address. */
-function listenOf(service: Service): Listen {
-  const { listen } = service.launch.prompt
+function listenOf(listen: Listen, stateDir: string): Listen {
   if (!('unix' in listen) || isAbsolute(listen.unix)) return listen
-  const path = join(service.launch.spec.paths.state_dir, listen.unix)
+  const path = join(stateDir, listen.unix)
   if (Buffer.byteLength(path) <= 107) return { unix: path }
-  process.chdir(service.launch.spec.paths.state_dir)
+  process.chdir(stateDir)
   return { unix: listen.unix }
 }

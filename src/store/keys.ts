@@ -119,3 +119,5 @@ type SessionMessage = 'message' | 'commit' | 'again' | 'leave' | 'welcome' | 'ke
 export const sessionMessages = (what: SessionMessage, owner: string): KeyForm => new KeyForm(`session-${what}:${owner}:`)
 /** Claims of events are of one key each: two keys of a home may be in one group. */
 export const sessionSeen = (owner: string, eventId: string): string => `session:${owner}:${eventId}`
+/** Of a hello of a guest: its runtime, and chance. */
+export const helloMessage = new KeyForm('hello:')

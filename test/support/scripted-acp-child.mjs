@@ -37,6 +37,7 @@ async function prompt(id, { sessionId, prompt: blocks }) {
     send({ id: `ask-${asked}`, method: 'session/request_permission', params: { sessionId, toolCall: { toolCallId: 't2' }, options } })
     say(sessionId, JSON.stringify((await answer).outcome))
   } else if (verb === 'slow') {
+    if (argument !== '') say(sessionId, argument)
     stopReason = await new Promise((resolve) => running.set(sessionId, resolve))
   } else if (verb === 'crash') process.kill(process.pid, 'SIGKILL')
   else if (verb === 'refuse') stopReason = 'refusal'

@@ -58,6 +58,7 @@ async function prompt(text) {
     say(JSON.stringify(await answer))
     end('')
   } else if (verb === 'slow') {
+    if (argument !== '') say(argument)
     onAbort = () => end('', 'aborted')
     onMore = (text) => {
       say(text)

@@ -18,7 +18,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   wallet: ['nostr', 'store', 'base'],
   session: ['nostr', 'store', 'base'],
   runtime: ['store', 'base'],
-  guest: ['session', 'inference', 'nostr', 'base'],
+  guest: ['session', 'inference', 'nostr', 'store', 'base'],
   customer: ['session', 'wallet', 'nostr', 'store', 'base'],
   provider: ['runtime', 'inference', 'wallet', 'nostr', 'store', 'base'],
   host: ['customer', 'session', 'inference', 'wallet', 'nostr', 'store', 'base'],

@@ -13,24 +13,26 @@ import type { Json } from '../../base/json.ts'
 import type { ProcessGroup } from '../../base/processes.ts'
 import { VERSION } from '../../base/version.ts'
 import { type Agent, MAX_AGENT_MESSAGE_BYTES, type PromptOptions, type Turn, TurnRecord } from './agent.ts'
+import { ConversationBook } from './conversation-book.ts'
 
-/** Conversations kept at once; the one that was quiet the longest is forgotten. */
-const MAX_SESSIONS = 64
 /** How long an agent may take to answer a cancel. */
 const CANCEL_GRACE_MS = 3000
 
 export class AcpAgent implements Agent {
   readonly #connection: ClientConnection
   readonly #cwd: string
-  /** Our session id to the agent's, the last used at the end. */
-  readonly #sessions = new Map<string, string>()
+  readonly #book: ConversationBook
+  /** Of the agent's sessions those that it has open in this life. */
+  readonly #open = new Set<string>()
+  #canLoad = false
   /** The agent's session id to the turn that runs in it. */
   readonly #turns = new Map<string, TurnRecord>()
 
-  constructor(child: ProcessGroup, cwd: string) {
+  constructor(child: ProcessGroup, cwd: string, book = new ConversationBook()) {
     const { stdin, stdout } = child.process
     if (stdin === null || stdout === null) throw new Error('The agent process has no stdio.')
     this.#cwd = cwd
+    this.#book = book
     const stream = ndJsonStream(Writable.toWeb(stdin), readableOf(stdout), { maxMessageBytes: MAX_AGENT_MESSAGE_BYTES })
     this.#connection = client({ name: 'pylon' })
       .onNotification(methods.client.session.update, ({ params }) => this.#onUpdate(params))
@@ -53,6 +55,7 @@ export class AcpAgent implements Agent {
     )
     if (answer.protocolVersion !== PROTOCOL_VERSION)
       throw new Error(`the agent speaks version ${answer.protocolVersion} of the protocol, not ${PROTOCOL_VERSION}`)
+    this.#canLoad = answer.agentCapabilities?.loadSession === true
   }
 
   async prompt(sessionId: string, message: string, signal: AbortSignal, options?: PromptOptions): Promise<Turn> {
@@ -101,10 +104,9 @@ export class AcpAgent implements Agent {
   }
 
   async #session(sessionId: string, signal: AbortSignal): Promise<string> {
-    const known = this.#sessions.get(sessionId)
-    if (known !== undefined) {
-      this.#sessions.delete(sessionId)
-      this.#sessions.set(sessionId, known)
+    const known = this.#book.get(sessionId)
+    if (known !== undefined && (this.#open.has(known) || (await this.#load(known, signal)))) {
+      this.#book.note(sessionId, known)
       return known
     }
     const opened = await this.#connection.agent.request(
@@ -112,10 +114,27 @@ export class AcpAgent implements Agent {
       { cwd: this.#cwd, mcpServers: [] },
       { cancellationSignal: signal, stopWaitingOnCancel: true },
     )
-    this.#sessions.set(sessionId, opened.sessionId)
-    const [oldest] = this.#sessions.keys()
-    if (this.#sessions.size > MAX_SESSIONS && oldest !== undefined) this.#sessions.delete(oldest)
+    this.#open.add(opened.sessionId)
+    this.#book.note(sessionId, opened.sessionId)
     return opened.sessionId
+  }
+
+  /** One of an earlier life of the agent; what it tells again of it is nobody's turn. @returns false where it has none such any more */
+  async #load(session: string, signal: AbortSignal): Promise<boolean> {
+    if (!this.#canLoad) return false
+    try {
+      await this.#connection.agent.request(
+        methods.agent.session.load,
+        { sessionId: session, cwd: this.#cwd, mcpServers: [] },
+        { cancellationSignal: signal, stopWaitingOnCancel: true },
+      )
+      this.#open.add(session)
+      return true
+    } catch {
+      signal.throwIfAborted()
+      // It has forgotten it: a new one is begun.
+      return false
+    }
   }
 
   #onUpdate({ sessionId, update }: SessionNotification): void {

@@ -2,8 +2,10 @@
 import { StringDecoder } from 'node:string_decoder'
 import { z } from 'zod'
 import { type Json, parseJson } from '../../base/json.ts'
+import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { ProcessGroup } from '../../base/processes.ts'
 import { type Agent, type Interjection, MAX_AGENT_MESSAGE_BYTES, type PromptOptions, type Turn, TurnRecord } from './agent.ts'
+import { ConversationBook } from './conversation-book.ts'
 
 const response = z.object({
   type: z.literal('response'),
@@ -46,14 +48,15 @@ const toolResult = z.object({ content: z.array(z.object({ type: z.string(), text
 
 /** Dialogs that wait for an answer; nobody is there to give one. */
 const DIALOGS = new Set(['select', 'confirm', 'input', 'editor'])
-const MAX_SESSIONS = 64
 const CANCEL_GRACE_MS = 3000
 
 export class PiAgent implements Agent {
   readonly #child: ProcessGroup
   readonly #waiting = new Map<string, { resolve(data: unknown): void; reject(error: Error): void }>()
-  /** Our session id to the file that pi keeps it in, the last used at the end. */
-  readonly #files = new Map<string, string>()
+  /** Our session id to the file that pi keeps it in. */
+  readonly #files: ConversationBook
+  /** One conversation at a time. */
+  readonly #line = new KeyedQueue()
   #current: string | undefined
   #onEvent: ((event: PiEvent) => void) | undefined
   /** The session whose turn runs. */
@@ -61,8 +64,9 @@ export class PiAgent implements Agent {
   #nextId = 1
   #closed: Error | undefined
 
-  constructor(child: ProcessGroup) {
+  constructor(child: ProcessGroup, files = new ConversationBook()) {
     this.#child = child
+    this.#files = files
     readLines(child, (line) => this.#onLine(line))
     // Never rejects.
     void child.exited.then(() => this.#close(new Error('the agent has ended')))
@@ -73,6 +77,11 @@ export class PiAgent implements Agent {
   }
 
   async prompt(sessionId: string, message: string, signal: AbortSignal, options?: PromptOptions): Promise<Turn> {
+    return await this.#line.run('', () => this.#turn(sessionId, message, signal, options))
+  }
+
+  async #turn(sessionId: string, message: string, signal: AbortSignal, options?: PromptOptions): Promise<Turn> {
+    signal.throwIfAborted()
     await this.#enter(sessionId, signal)
     const record = new TurnRecord(options)
     const ended = this.#turnEnd(record, signal)
@@ -140,15 +149,24 @@ export class PiAgent implements Agent {
     if (this.#current === sessionId) return
     const file = this.#files.get(sessionId)
     // The first conversation is the one that pi starts with.
-    if (file !== undefined) await this.#command({ type: 'switch_session', sessionPath: file }, signal)
-    else if (this.#current !== undefined) await this.#command({ type: 'new_session' }, signal)
+    const isBack = file !== undefined && (await this.#switch(file, signal))
+    if (!isBack && this.#current !== undefined) await this.#command({ type: 'new_session' }, signal)
     this.#current = sessionId
     const now = state.safeParse(await this.#command({ type: 'get_state' }, signal)).data
     if (typeof now?.sessionFile !== 'string') return
-    this.#files.delete(sessionId)
-    this.#files.set(sessionId, now.sessionFile)
-    const [oldest] = this.#files.keys()
-    if (this.#files.size > MAX_SESSIONS && oldest !== undefined) this.#files.delete(oldest)
+    this.#files.note(sessionId, now.sessionFile)
+  }
+
+  /** @returns false where the file is no more */
+  async #switch(file: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.#command({ type: 'switch_session', sessionPath: file }, signal)
+      return true
+    } catch (error) {
+      signal.throwIfAborted()
+      if (this.#closed !== undefined) throw error
+      return false
+    }
   }
 
   #command(command: Record<string, unknown>, signal: AbortSignal): Promise<unknown> {
