@@ -1,9 +1,9 @@
-/** The node behind the tools: whichever of its homes runs now, asked anew at every call. */
+/** The node behind the tools: the first of its homes that answers, and that one from then on. Play money never becomes real in the middle of a talk. */
 import { isPylonError, PylonError } from '../base/errors.ts'
 import { type Answer, type CallOptions, callRoute, type Input, type Output, type Route } from '../control/client.ts'
 
 export class NodeClient {
-  readonly #sockets: readonly string[]
+  #sockets: readonly string[]
   readonly #howToStart: string
 
   /** @param sockets in the order in which they are tried */
@@ -16,9 +16,13 @@ export class NodeClient {
   async call<R extends Route>(route: R, input: Input<R>, options: CallOptions = {}): Promise<Answer<Output<R>>> {
     for (const socket of this.#sockets) {
       try {
-        return await callRoute(socket, route, input, options)
+        const answer = await callRoute(socket, route, input, options)
+        this.#sockets = [socket]
+        return answer
       } catch (error) {
-        if (!isPylonError(error, 'not_running')) throw error
+        if (isPylonError(error, 'not_running')) continue
+        this.#sockets = [socket]
+        throw error
       }
     }
     throw new PylonError('not_running', `Pylon is not running, so nothing was done; the owner starts it with: ${this.#howToStart}`)

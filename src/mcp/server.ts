@@ -63,6 +63,8 @@ async function answer(tool: Tool, args: unknown, extra: Extra, deps: ServerDeps)
   const told = changesSomething(tool) ? key : undefined
   const { node, spending } = deps
   const call: ToolCall = { node, spending, key, signal: extra.signal, progress: progressOf(extra, deps) }
+  // A client that gives the call up never sees its answer.
+  if (tool.effect === 'spend') call.progress(`begun under idempotency_key ${key}`)
   try {
     return resultOf(await tool.run(args as never, call), told)
   } catch (error) {

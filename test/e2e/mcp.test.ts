@@ -180,6 +180,26 @@ test('an assistant of the owner pays within its limits, once for each key, and b
   expect(await assistant.ok('get_earnings')).toMatchObject({ network: 'sandbox', total_msats: expect.any(Number) })
 }, 120_000)
 
+test('a job whose call the client gives up is cancelled, and was told under which key', async () => {
+  const rig = await sandbox()
+  const assistant = await Assistant.connect(rig)
+  const nobody = (await rig.call(agentsRoutes.spawnAgent, { name: 'ada', brain: IDLE, heartbeat_s: 86_400 })).npub
+  const heard: string[] = []
+  const givenUp = new AbortController()
+  const call = assistant.client.callTool({ name: 'buy_job', arguments: { kind: 5001, input: 'for nobody', provider: nobody } }, undefined, {
+    signal: givenUp.signal,
+    onprogress: ({ message }) => {
+      heard.push(message ?? '')
+      if (message?.startsWith('requested') === true) givenUp.abort('enough')
+    },
+  })
+  await expect(call).rejects.toThrow('enough')
+  const key = /idempotency_key (\S+)/.exec(heard[0] ?? '')?.[1] ?? ''
+  await expect
+    .poll(async () => await assistant.ok('get_job', { id: key, wait_seconds: 0 }), { timeout: 20_000 })
+    .toMatchObject({ status: 'cancelled' })
+}, 120_000)
+
 test('a machine is rented, used and ended', async () => {
   const rig = await sandbox()
   const assistant = await Assistant.connect(rig)

@@ -65,7 +65,7 @@ export function machineTools(): Tool[] {
       },
     }),
     defineTool({
-      ...{ name: 'use_machine', title: 'Use a machine', effect: 'say', openWorld: true },
+      ...{ name: 'use_machine', title: 'Use a machine', effect: 'run', openWorld: true },
       description:
         'Runs a shell command inside a machine, or says something to the agent inside; gives what it answers. One of command and prompt.',
       input: z.strictObject({
