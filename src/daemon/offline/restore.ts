@@ -8,7 +8,9 @@ import { readFileIfAny, writeFileAtomic } from '../../base/files.ts'
 import { parseJson } from '../../base/json.ts'
 import type { Home } from '../../base/paths.ts'
 import { readIdentity } from '../../nostr/keys/identity.ts'
+import { all } from '../../store/commands.ts'
 import { text } from '../../store/row.ts'
+import { breakGroups } from '../../store/sessions/groups.ts'
 import { putSetting } from '../../store/settings.ts'
 import { Store } from '../../store/store.ts'
 import { RESTORED_AT_KEY } from '../../wallet/operations/restores.ts'
@@ -83,7 +85,8 @@ async function stage(from: string, staging: string): Promise<void> {
     const verdict = row === undefined ? 'no answer' : text(row, 'integrity_check')
     if (verdict !== 'ok') throw new PylonError('database_corrupt', `The database in ${from} is damaged (${verdict}): use another backup.`)
     const at = systemClock.now()
-    await store.write(putSetting({ key: RESTORED_AT_KEY, value: at, at }))
+    // What encrypted a message after the backup would encrypt another: sessions begin anew.
+    await store.write(all(putSetting({ key: RESTORED_AT_KEY, value: at, at }), breakGroups()))
   } finally {
     store.close()
   }

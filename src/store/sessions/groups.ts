@@ -76,6 +76,15 @@ export const patchGroup = defineCommand('patch_session_group', (sql, p: { owner:
   groups.patch(sql, { owner: p.owner, id: p.id }, p.change),
 )
 
+/** Of a database that is older than what was said since: no group of it goes on, and key packages are replaced. */
+const breakAll = defineCommand('break_session_groups', (sql, _p: null) => {
+  sql(
+    "UPDATE session_groups SET state = 'broken', pending_json = NULL, pending_state = NULL, unheard_json = NULL WHERE state = 'active'",
+  ).run()
+  sql('UPDATE session_key_packages SET uses = uses + 1 WHERE replaced_at IS NULL').run()
+})
+export const breakGroups = () => breakAll(null)
+
 export interface EpochStep {
   readonly owner: string
   readonly groupId: string

@@ -162,7 +162,7 @@ function fateOf(key: string, event: NostrEvent, relay: string, loses: number): F
 const RUNS = Number(process.env['PYLON_SESSION_RUNS'] ?? 12)
 
 describe('sessions in bad weather', () => {
-  it('say everything once and in order, and end in one epoch', { timeout: 120_000 }, async () => {
+  it('say everything once and in order, and end in one epoch', { timeout: 60_000 + RUNS * 5000 }, async () => {
     const totals = { deaths: 0, undone: 0, lost: 0, keys: 0 }
     await fc.assert(
       fc.asyncProperty(fc.constantFrom(2, 3), fc.array(step, { minLength: 5, maxLength: 40, size: 'max' }), async (size, steps) => {
