@@ -14,6 +14,7 @@ import { OwnerSessions } from '../customer/agents/owner-sessions.ts'
 import { Customer } from '../customer/customer.ts'
 import { Tenant } from '../customer/machines/tenant.ts'
 import { Host } from '../host/host.ts'
+import type { HostDeps } from '../host/parts.ts'
 import type { HomeKeyring } from '../nostr/keys/keyring.ts'
 import { createNostr } from '../nostr/nostr.ts'
 import type { Nostr } from '../nostr/types.ts'
@@ -22,6 +23,7 @@ import { ControlPlane } from '../provider/machines/control-plane.ts'
 import { RelayDoors } from '../provider/machines/doors.ts'
 import { MachineService } from '../provider/machines/service.ts'
 import { Provider } from '../provider/provider.ts'
+import { Sessions } from '../session/sessions.ts'
 import { findAgent } from '../store/agents/agents.ts'
 import { isBotOfOurs } from '../store/buying/managed-agents.ts'
 import { heldValue } from '../store/money/held-value.ts'
@@ -214,7 +216,8 @@ export class NodeParts {
       const common = { ...this.#common(scope), ...found, keyring: this.#deps.keyring }
       const sendZap = createZapSender({ ...common, invoiceNetwork: this.#invoiceNetwork() })
       const hands = createHands({ ...common, home: this.#deps.home, network: this.#deps.network, parts: this })
-      return new Host({ ...common, sendZap, hands, ...given({ zapAddresses }) })
+      const openSessions: HostDeps['openSessions'] = (order) => new Sessions({ ...common, ...order })
+      return new Host({ ...common, sendZap, hands, openSessions, ...given({ zapAddresses }) })
     },
     start: (host) => host.start(),
     stop: (host, drainMs) => host.close(drainMs),

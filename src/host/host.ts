@@ -10,6 +10,7 @@ import { type AgentRow, findAgent, insertAgent, listAgents, markAgentDeleted, pa
 import { type GoalRow, goalsOf, replaceGoals } from '../store/agents/goals.ts'
 import { getTick } from '../store/agents/ticks.ts'
 import { Publisher } from './actions/publish.ts'
+import { AgentSessions } from './agent-sessions.ts'
 import { Errands, type ErrandView } from './errands.ts'
 import { Inbox } from './inbox.ts'
 import { bundleOf, keyFor } from './keys.ts'
@@ -31,6 +32,7 @@ export class Host {
   readonly #thinking: Scope
   readonly #inbox: Inbox
   readonly #overhearing: Overhearing
+  readonly #sessions: AgentSessions
   readonly #scheduler: Scheduler
   readonly #errands: Errands
   readonly #ticker: Ticker
@@ -51,10 +53,11 @@ export class Host {
       (actionId) => this.#errands.tell(actionId),
     )
     this.#thinking = deps.scope.child('thinking')
-    this.#ticker = new Ticker(deps, new Publisher(deps), this.#thinking)
+    this.#ticker = new Ticker(deps, new Publisher(deps, (pubkey) => this.#sessions.of(pubkey)), this.#thinking)
     this.#scheduler = new Scheduler(deps, this.#ticker, (pubkey) => this.#upkeep.follow(pubkey))
     this.#errands = new Errands(deps, this.#scheduler)
     this.#inbox = new Inbox(deps, () => this.#scheduler.wake())
+    this.#sessions = new AgentSessions(deps, (pubkey, message, text) => this.#inbox.receiveSaid(pubkey, message, text))
     this.#overhearing = new Overhearing(deps, (pubkey, event) => this.#inbox.receive(pubkey, event))
   }
 
@@ -71,6 +74,7 @@ export class Host {
     await this.#upkeep.start()
     for (const agent of listAgents(store)) {
       this.#inbox.watch(agent)
+      await this.#sessions.watch(agent)
       if (agent.state !== 'spawning') await this.#upkeep.follow(agent.pubkey)
       this.#upkeep.inBackground(agent.name, () => this.#upkeep.introduce(agent.pubkey))
     }
@@ -116,6 +120,7 @@ export class Host {
       })
     }
     this.#inbox.watch(this.#byPubkey(pubkey))
+    await this.#sessions.watch(this.#byPubkey(pubkey))
     this.#scheduler.wake()
     return this.#detail(this.#byPubkey(pubkey))
   }
@@ -186,7 +191,10 @@ export class Host {
     await this.#deps.store.write(patchAgent({ pubkey: agent.pubkey, patch: { ...patch, ...nextTickAt, ...forgiven } }))
     const changed = this.#byPubkey(agent.pubkey)
     if (this.#isOn && !this.#deps.scope.isClosing) {
-      if (patch.relays !== undefined) this.#inbox.watch(changed)
+      if (patch.relays !== undefined) {
+        this.#inbox.watch(changed)
+        await this.#sessions.watch(changed)
+      }
       await publishProfile(this.#deps, this.#self, changed)
       await this.#upkeep.follow(agent.pubkey)
       this.#scheduler.wake()
@@ -228,6 +236,7 @@ export class Host {
     await this.#scheduler.idle(agent.pubkey)
     const moved = await moveFundsToNode(this.#deps, agent)
     this.#inbox.unwatch(agent.pubkey)
+    await this.#sessions.unwatch(agent.pubkey)
     await store.write(markAgentDeleted({ pubkey: agent.pubkey, at: clock.now() }))
     return { name: agent.name, moved_sats: moved }
   }

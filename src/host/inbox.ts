@@ -10,11 +10,12 @@ import { validateReceipt } from '../nostr/nips/nip57.ts'
 import { CHAT_KIND, unwrap, WRAP_KIND } from '../nostr/nips/nip59.ts'
 import { createVerifier } from '../nostr/reading/verify.ts'
 import type { IdentifiedEvent, NostrEvent, Subscription } from '../nostr/types.ts'
+import type { SessionMessage } from '../session/types.ts'
 import { countSpokenTo } from '../store/agents/actions.ts'
 import { type AgentRow, getAgent } from '../store/agents/agents.ts'
 import { answersUpTo } from '../store/agents/exchanges.ts'
 import { type HeardRow, hear, markWrapOpened, wasHeard, wasWrapOpened } from '../store/agents/heard.ts'
-import { all } from '../store/commands.ts'
+import { all, type Command } from '../store/commands.ts'
 import { readInvoice } from '../wallet/lightning/bolt11.ts'
 import { allowRelays, type HostDeps } from './parts.ts'
 import { MAX_TURNS } from './policy.ts'
@@ -89,7 +90,20 @@ export class Inbox {
     if (agent === undefined || wasHeard(this.#deps.store, pubkey, event.id)) return
     const heard = await this.#read(agent, event)
     if (heard === undefined || heard.sender === pubkey) return
+    const opened = event.kind === WRAP_KIND ? [markWrapOpened({ agentPubkey: pubkey, id: event.id, at: this.#deps.clock.now() })] : []
+    await this.#keep(agent, heard, opened)
+  }
+
+  /** What was said to an agent in a session; the same again does nothing. */
+  async receiveSaid(pubkey: string, { id, sender, groupId, createdAt }: SessionMessage, content: string): Promise<void> {
+    const agent = getAgent(this.#deps.store, pubkey)
+    if (agent === undefined) return
+    await this.#keep(agent, { id, type: 'dm', sender, content, scheme: 'mls', amountMsats: null, event: { group: groupId }, createdAt }, [])
+  }
+
+  async #keep(agent: AgentRow, heard: Heard, more: readonly Command<unknown>[]): Promise<void> {
     const { store, clock } = this.#deps
+    const { pubkey } = agent
     const nowMs = clock.now()
     const said = { ...heard, content: heard.content.slice(0, MAX_CONTENT_CHARS), agentPubkey: pubkey, heardAt: nowMs }
     const row: HeardRow = {
@@ -103,8 +117,7 @@ export class Inbox {
         answersBefore: answersUpTo(store, said, MAX_TURNS),
       }),
     }
-    const opened = event.kind === WRAP_KIND ? [markWrapOpened({ agentPubkey: pubkey, id: event.id, at: nowMs })] : []
-    const [outcome] = await store.write(all(hear(row), ...opened))
+    const [outcome] = await store.write(all(hear(row), ...more))
     if (outcome === 'new') this.#onHeard(agent)
     if (outcome === 'full') this.#nameDropped(agent, nowMs)
   }

@@ -35,7 +35,7 @@ export interface ZapQuote extends Quote {
 }
 
 export interface DmQuote extends Quote {
-  readonly scheme: 'nip17' | 'nip04'
+  readonly scheme: 'nip17' | 'nip04' | 'mls'
 }
 
 /** Goes to exec brains as it is: field names are a contract. */

@@ -6,6 +6,8 @@ import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Scope } from '../base/scope.ts'
 import type { Keyring, Nostr, Signer } from '../nostr/types.ts'
+import type { Sessions } from '../session/sessions.ts'
+import type { SessionsDeps } from '../session/types.ts'
 import type { AgentRow } from '../store/agents/agents.ts'
 import type { Store } from '../store/store.ts'
 import type { Wallets } from '../wallet/types.ts'
@@ -33,6 +35,8 @@ export interface HostDeps {
   readonly nostr: Nostr
   readonly keyring: AgentKeyring
   readonly wallets: Wallets
+  /** Absent: agents are not talked to in sessions. */
+  openSessions?(order: Pick<SessionsDeps, 'scope' | 'signer' | 'relays' | 'mayInvite'>): Sessions
   /** Relays that the owner names for an agent are exceptions of its guard. */
   readonly dialer: Pick<Dialer, 'allow'>
   readonly sendZap: SendZap

@@ -173,7 +173,12 @@ export class Sessions {
   }
 
   /** Marks the message handled and says the answer, in one commit; once for each key. @throws session_closed */
-  async answer(message: SessionMessage, said: Said | undefined, key: string, ...more: Command<unknown>[]): Promise<void> {
+  async answer(
+    message: Pick<SessionMessage, 'id' | 'groupId'>,
+    said: Said | undefined,
+    key: string,
+    ...more: Command<unknown>[]
+  ): Promise<void> {
     const handled = markHandled({ owner: this.#owner, groupId: message.groupId, id: message.id })
     if (said === undefined) await this.#deps.store.write(all(handled, ...more))
     else await this.#group(message.groupId).line.send(said, key, handled, ...more)

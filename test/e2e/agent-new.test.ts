@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { agentsRoutes } from '../../src/control/contract/agents.ts'
 import { managedRoutes } from '../../src/control/contract/managed.ts'
 import { nodeRoutes } from '../../src/control/contract/node.ts'
 import type { RecordingServer } from '../support/recording-http.ts'
@@ -230,4 +231,15 @@ test('what cannot be is said in words, with what to do, and leaves nothing', asy
   expect(down.code).toBe(1)
   expect(down.stderr).toContain(substrate.server.url)
   expect(down.stderr).toContain('--spawner-url')
+})
+
+test('a hosted agent is talked to the same way, and answers by its policy', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  await rig.ok('agent', 'spawn', '--name', 'ada', '--heartbeat', '3600')
+  const answered = await rig.run(['agent', 'chat', 'ada', 'hello ada', '--json', '--timeout', '60'], { timeoutMs: 90_000 })
+  expect(answered.stderr).toBe('')
+  expect(answered.json()).toMatchObject({ outcome: 'done', reply: expect.stringMatching(/./) })
+  const { messages } = await rig.call(agentsRoutes.getInbox, { name: 'ada' })
+  expect(messages).toMatchObject([{ type: 'dm', scheme: 'mls', text: 'hello ada', own_home: true }])
 })

@@ -13,9 +13,10 @@ import { COMMENT_KIND, commentTags } from '../../nostr/nips/nip22.ts'
 import { peopleNamed } from '../../nostr/nips/nip27.ts'
 import { buildDm17 } from '../../nostr/nips/nip59.ts'
 import type { EventTemplate, IdentifiedEvent } from '../../nostr/types.ts'
-import { type ActionRow, claimAction } from '../../store/agents/actions.ts'
+import type { Sessions } from '../../session/sessions.ts'
+import { type ActionRow, claimAction, finishAction } from '../../store/agents/actions.ts'
 import { type AgentRow, getAgent } from '../../store/agents/agents.ts'
-import { hasWritten, heardEvent } from '../../store/agents/heard.ts'
+import { hasWritten, heardEvent, lastSaidBy } from '../../store/agents/heard.ts'
 import { all } from '../../store/commands.ts'
 import { actionKey } from '../../store/keys.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
@@ -39,10 +40,13 @@ type Of<T extends Action['type']> = Extract<Action, { type: T }>
 
 export class Publisher {
   readonly #deps: HostDeps
+  readonly #sessionsOf: (pubkey: string) => Sessions | undefined
   readonly #events = new LruMap<string, IdentifiedEvent>(CACHED_EVENTS)
 
-  constructor(deps: HostDeps) {
+  /** @param sessionsOf of an agent, where it has any */
+  constructor(deps: HostDeps, sessionsOf: (pubkey: string) => Sessions | undefined = () => undefined) {
     this.#deps = deps
+    this.#sessionsOf = sessionsOf
   }
 
   /** Keeps an event at hand that an agent may soon answer. */
@@ -149,6 +153,7 @@ export class Publisher {
   /** NIP-17 to the peer's DM relays with a copy to the agent itself, or NIP-04, as the agent's scheme says. */
   async dm(agent: AgentRow, row: ActionRow, action: Of<'dm'>): Promise<void> {
     const { store, clock, nostr, keyring } = this.#deps
+    if (await this.#saidInSession(agent, row, action)) return
     const signer = keyring.signer(agent.pubkey)
     const inbox = agent.dmScheme === 'nip04' ? undefined : await this.#dmRelays(agent, action)
     if (inbox === undefined && agent.dmScheme === 'nip17') {
@@ -175,6 +180,20 @@ export class Publisher {
     })
     await store.write(all(claim, ...commands))
     nostr.nudgeOutbox()
+  }
+
+  /** Who spoke in a session last is answered there. @returns false where it is another way */
+  async #saidInSession(agent: AgentRow, row: ActionRow, { to, text }: Of<'dm'>): Promise<boolean> {
+    const { store, clock } = this.#deps
+    const last = lastSaidBy(store, agent.pubkey, to)
+    const sessions = this.#sessionsOf(agent.pubkey)
+    const group = last?.scheme === 'mls' ? (last.event as { group?: string } | null)?.group : undefined
+    if (last === undefined || sessions === undefined || group === undefined || sessions.group(group)?.state !== 'active') return false
+    const at = clock.now()
+    const claim = claimAction({ id: row.id, counterparty: to, eventId: null, digest: null, at })
+    const done = finishAction({ id: row.id, state: 'done', reason: null, at })
+    await sessions.answer({ id: last.id, groupId: group }, { content: text }, actionKey.of(row.id), claim, done)
+    return true
   }
 
   /** Where the peer reads NIP-17. Who wrote so can read it, and is not answered by less because no relay tells its kind 10050 now. */

@@ -11,7 +11,7 @@ const heard = table('heard', {
   type: column.text<'mention' | 'dm' | 'zap'>(),
   sender: column.text(),
   content: column.text(),
-  scheme: column.orNull(column.text<'nip17' | 'nip04'>()),
+  scheme: column.orNull(column.text<'nip17' | 'nip04' | 'mls'>()),
   amountMsats: column.orNull(column.amount()),
   event: column.orNull(column.json<unknown>('event_json')),
   wakes: column.flag(),
@@ -102,6 +102,15 @@ export const hasHeardFrom = (store: Store, pubkey: string, sender: string): bool
 /** Whether somebody has written to the agent by NIP-17. */
 export const hasWritten = (store: Store, pubkey: string, sender: string, scheme: 'nip17' | 'nip04'): boolean =>
   isThere(store.sql, 'SELECT 1 FROM heard WHERE agent_pubkey = ? AND sender = ? AND scheme = ? LIMIT 1', pubkey, sender, scheme)
+
+/** What a key has said to the agent last, in private. */
+export const lastSaidBy = (store: Store, pubkey: string, sender: string): KeptHeard | undefined =>
+  heard.all(
+    store.sql,
+    "WHERE agent_pubkey = ? AND sender = ? AND type = 'dm' ORDER BY heard_at DESC, rowid DESC LIMIT 1",
+    pubkey,
+    sender,
+  )[0]
 
 /** The event behind something heard, for replies to it. */
 export const heardEvent = (store: Store, agentPubkey: string, id: string): unknown =>
