@@ -34,8 +34,8 @@ import { groupOf, hasPayload, openGroupEvent } from './wire/group-event.ts'
 
 const MAX_UNREAD = 200
 const MAX_UNREAD_CHARS = 4 * 1024 * 1024
-/** How long a message waits for an earlier one. */
-const GAP_MS = 10_000
+/** How long a message waits for an earlier one: its sender may have to send that again, over a relay that comes back. */
+const GAP_MS = 120_000
 /** Relays are asked again for what is missing, so often at most in one epoch. */
 const MAX_ASKED = 8
 const ASK = { minMs: 2000, maxMs: 300_000 }
@@ -353,6 +353,7 @@ export class GroupIntake {
     const { deps, owner, id } = this.#line
     const row = this.#line.peek()
     const isMissing = unreadOf(deps.store, owner, id).length > 0 || heldIn(deps.store, owner, id).length > 0
+    if (!isMissing) this.#asked = 0
     if (row === undefined || row.state !== 'active' || !isMissing) return
     this.#asked++
     const filter = { kinds: [445], '#h': [id], since: this.#line.nowS - ASK_BACK_S, limit: MAX_ASKED_EVENTS }

@@ -11,11 +11,14 @@ const MAX_TURNS = 100_000
 
 export class VirtualClock implements Clock {
   #nowMs: number
+  readonly #pending: () => Promise<unknown> | undefined
   #serial = 0
   readonly #timers = new Map<number, Timer>()
 
-  constructor(nowMs = Date.UTC(2026, 0, 1)) {
+  /** @param pending what other threads do that time waits for; undefined where nothing is */
+  constructor(nowMs = Date.UTC(2026, 0, 1), pending: () => Promise<unknown> | undefined = () => undefined) {
     this.#nowMs = nowMs
+    this.#pending = pending
   }
 
   now(): number {
@@ -50,7 +53,7 @@ export class VirtualClock implements Clock {
   /** Lets time pass until it is done, `forMs` at most. @returns whether it is done */
   async run(forMs: number, isDone: () => boolean = () => false): Promise<boolean> {
     const untilMs = this.#nowMs + forMs
-    await settle()
+    await settle(this.#pending)
     while (!isDone()) {
       const next = this.#next()
       if (next === undefined || next[1].atMs > untilMs) {
@@ -60,7 +63,7 @@ export class VirtualClock implements Clock {
       this.#timers.delete(next[0])
       this.#nowMs = next[1].atMs
       next[1].fn()
-      await settle()
+      await settle(this.#pending)
     }
     return true
   }
@@ -73,9 +76,11 @@ export class VirtualClock implements Clock {
 }
 
 /** Until nothing is ready to run: no promise, no turn that somebody waits for. */
-async function settle(): Promise<void> {
+async function settle(pending: () => Promise<unknown> | undefined): Promise<void> {
   for (let turn = 0; turn < MAX_TURNS; turn++) {
+    await pending()
     await new Promise((resolve) => setImmediate(resolve))
+    if (pending() !== undefined) continue
     if (!process.getActiveResourcesInfo().includes('Immediate')) return
   }
   throw new Error('work that never rests')

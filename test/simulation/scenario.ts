@@ -12,8 +12,9 @@ import { auditLedger } from '../../src/store/money/ledger.ts'
 import { openOperations } from '../../src/store/money/operations.ts'
 import type { Store } from '../../src/store/store.ts'
 import { seedEntropy } from './entropy.ts'
+import { tempRoot } from './life.ts'
 import { CALM, type Weather } from './network.ts'
-import { MINT, RELAYS, type SimulatedNode, tempRoot, World } from './world.ts'
+import { MINT, RELAYS, type SimulatedNode, World } from './world.ts'
 
 export interface Outcome {
   /** What is wrong; empty for a good run. */

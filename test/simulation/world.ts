@@ -1,12 +1,10 @@
 /** One process with whole nodes, relays and a mint in it, on virtual time and a network in memory. */
-import { existsSync, mkdirSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { pino } from 'pino'
 import { type Clock, rfc3339 } from '../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../src/base/config.ts'
 import { messageOf } from '../../src/base/errors.ts'
-import { type Logger, silentLogger } from '../../src/base/logger.ts'
+import { silentLogger } from '../../src/base/logger.ts'
 import { homeAt } from '../../src/base/paths.ts'
 import { type Random, randomBelow, seededRandom } from '../../src/base/random.ts'
 import { Scope } from '../../src/base/scope.ts'
@@ -26,13 +24,14 @@ import { Faults } from '../../src/sandbox/faults.ts'
 import { MintApi } from '../../src/sandbox/mint/api.ts'
 import { Mint } from '../../src/sandbox/mint/mint.ts'
 import { MintSubscriptions } from '../../src/sandbox/mint/subscriptions.ts'
-import { relayDocument } from '../../src/sandbox/relay/limits.ts'
 import { Relay } from '../../src/sandbox/relay/relay.ts'
 import type { OwnWallets } from '../../src/wallet/wallets.ts'
 import { openStore } from '../support/store.ts'
 import { VirtualClock } from './clock.ts'
+import { type Kill, Life, loggerOf } from './life.ts'
 import { type Host, Network } from './network.ts'
 import { quickCrypto } from './quick-crypto.ts'
+import { relayHost } from './relay-host.ts'
 
 export const RELAYS = ['http://127.0.0.1:7001', 'http://127.0.0.1:7002'] as const
 export const MINT = 'http://127.0.0.1:7003'
@@ -121,14 +120,6 @@ export interface NodeOptions {
   readonly dir: string
   readonly words: string
   readonly mode: Mode
-}
-
-/** A commit at which the process is killed. */
-export interface Kill {
-  /** How many commits from now on. */
-  readonly commits: number
-  readonly when: 'before' | 'after'
-  onDead(): void
 }
 
 /** A node that can be killed at any moment and opened again on the same database. */
@@ -239,77 +230,6 @@ const CONFIG: Config = {
   ...DEFAULT_CONFIG,
   provider: { ...DEFAULT_CONFIG.provider, probe: false, prices: { '5001': { amount_msats: 7000, unit: 'job' } } },
   runtimes: { ...DEFAULT_CONFIG.runtimes, enabled: false },
-}
-
-/** The clock and the commits of one process: after its death no timer of it fires and no commit of it happens. */
-class Life implements Clock {
-  readonly #clock: VirtualClock
-  isAlive = true
-  #kill: { left: number; readonly when: Kill['when']; onDead(): void } | undefined
-
-  constructor(clock: VirtualClock) {
-    this.#clock = clock
-  }
-
-  die(): void {
-    this.isAlive = false
-  }
-
-  killAt({ commits, when, onDead }: Kill): void {
-    this.#kill = { left: commits, when, onDead }
-  }
-
-  beforeCommit(): void {
-    if (this.#kill !== undefined) this.#kill.left--
-    this.#dieAt('before')
-    if (!this.isAlive) throw new Error('killed')
-  }
-
-  afterCommit(): void {
-    this.#dieAt('after')
-  }
-
-  #dieAt(when: Kill['when']): void {
-    if (!this.isAlive || this.#kill === undefined || this.#kill.left > 0 || this.#kill.when !== when) return
-    this.die()
-    this.#kill.onDead()
-  }
-
-  now(): number {
-    return this.#clock.now()
-  }
-
-  elapsedMs(): number {
-    return this.#clock.now()
-  }
-
-  sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return this.isAlive ? this.#clock.sleep(ms, signal) : new Promise(() => undefined)
-  }
-
-  after(ms: number, fn: () => void): () => void {
-    return this.#clock.after(ms, () => {
-      if (this.isAlive) fn()
-    })
-  }
-}
-
-/** In memory where the system has that: a simulation never loses power, so what it commits need not reach a disk. */
-export const tempRoot = (): string => (existsSync('/dev/shm') ? '/dev/shm' : tmpdir())
-
-function loggerOf(name: string, clock: Clock, lines: string[]): Logger {
-  const timestamp = () => `,"time":"${rfc3339(clock.now())}"`
-  return pino({ level: 'info', base: { node: name }, timestamp }, { write: (line: string) => lines.push(line) })
-}
-
-function relayHost(relay: Relay): Host {
-  return {
-    answer: () => ({ status: 200, headers: {}, text: JSON.stringify(relayDocument()) }),
-    accept(peer) {
-      const connection = relay.connect(peer)
-      return { receive: (text) => connection.receive(text), close: () => relay.disconnect(connection) }
-    },
-  }
 }
 
 function mintHost(mint: Mint, database: SandboxDatabase, clock: Clock): Host {

@@ -78,7 +78,7 @@ export function startSessionPeer(options: SessionPeerOptions): SessionPeer {
   }
 }
 
-function keyringOf(signer: Signer): Keyring {
+export function keyringOf(signer: Signer): Keyring {
   const only = (pubkey: string): Signer => {
     if (pubkey !== signer.pubkey) throw new PylonError('not_found', 'There is one key here.')
     return signer

@@ -1,0 +1,3 @@
+import { playConversations } from './seeds.ts'
+
+playConversations(0)
