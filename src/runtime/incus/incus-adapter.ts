@@ -19,12 +19,14 @@ import type {
   RuntimeAdapter,
   RuntimeHandle,
   Snapshot,
+  Welcome,
 } from '../adapter.ts'
-import { PROMPT_SOCKET } from '../contract/paths.ts'
+import { PROMPT_SOCKET, WELCOMES_DIR, WELCOMES_DONE } from '../contract/paths.ts'
 import { decodePromptError, MAX_ANSWER_BYTES, PROTOCOLS, type PromptResult } from '../contract/prompt.ts'
 import type { RuntimeSpec } from '../contract/spec.ts'
 import { issueTicket } from '../contract/ticket.ts'
 import { promptBody, readPromptAnswer } from '../prompt-client.ts'
+import { MAX_DONE_BYTES, welcomeAnswer, welcomeFile } from '../welcomes.ts'
 import { IncusClient } from './client.ts'
 import { execInGuest } from './guest-exec.ts'
 import { GuestFiles, type ReadFile } from './guest-files.ts'
@@ -79,6 +81,8 @@ const resourcesShape = z.looseObject({
 
 export class IncusAdapter implements RuntimeAdapter {
   readonly provider = 'incus'
+  /** An Incus elsewhere has no way to a socket of this host. */
+  readonly carriesDoor: boolean
   readonly #settings: IncusSettings
   readonly #scope: Scope
   readonly #incus: IncusClient
@@ -87,6 +91,7 @@ export class IncusAdapter implements RuntimeAdapter {
   /** @param scope of this adapter alone: its connections end with it, runtimes go on */
   constructor(settings: IncusSettings, scope: Scope) {
     this.#settings = settings
+    this.carriesDoor = 'socketPath' in settings.endpoint
     this.#scope = scope
     this.#incus = new IncusClient({ endpoint: settings.endpoint, project: settings.project, scope })
     this.#placement = new Placement(this.#incus, settings)
@@ -136,8 +141,18 @@ export class IncusAdapter implements RuntimeAdapter {
     return inRuntimeTerms(async () => present(handle, await observe(this.#incus, handle)))
   }
 
-  async processWelcome(): Promise<Json> {
-    return { processed: false, reason: 'incus runtime does not require explicit welcome hook' }
+  processWelcome(raw: RuntimeHandle, welcome: Welcome): Promise<Json> {
+    const { instance, has_session: hasSession, state_dir: stateDir } = decodeHandle(raw)
+    return inRuntimeTerms(async () => {
+      if (!hasSession) return { processed: false, reason: 'incus runtime does not require explicit welcome hook' }
+      const { name, text } = welcomeFile(welcome)
+      const files = new GuestFiles(this.#incus, instance)
+      const dir = `${stateDir}/${WELCOMES_DIR}`
+      await files.write({ path: dir, type: 'directory', mode: 0o700 })
+      await files.write({ path: `${dir}/${name}`, mode: 0o600, data: text })
+      const readDone = async () => (await files.read(`${stateDir}/${WELCOMES_DONE}`, MAX_DONE_BYTES))?.data.toString('utf8')
+      return await welcomeAnswer(this.#scope, welcome, name, readDone)
+    })
   }
 
   teardown(raw: RuntimeHandle, { keepVolume }: { readonly keepVolume: boolean }): Promise<Json> {

@@ -1,9 +1,19 @@
 /** Config and devices of an instance, from the plan: pure. Nothing secret is ever in here: whoever may see the project reads it. */
 import { PylonError } from '../../base/errors.ts'
+import { MAX_SOCKET_PATH } from '../../base/unix-websocket-server.ts'
 import { isUnder, normalPath } from '../contract/paths.ts'
 import type { MountPlan, RuntimePlan } from '../plan.ts'
 import type { Devices } from './instances.ts'
-import { type IncusHandle, LABEL_HANDLE, LABEL_NODE, LABEL_OWNER, LABEL_RUNTIME, persistentVolumeName, volumeName } from './names.ts'
+import {
+  GUEST_DOOR,
+  type IncusHandle,
+  LABEL_HANDLE,
+  LABEL_NODE,
+  LABEL_OWNER,
+  LABEL_RUNTIME,
+  persistentVolumeName,
+  volumeName,
+} from './names.ts'
 import type { IncusSettings } from './settings.ts'
 
 export interface Resources {
@@ -63,7 +73,8 @@ export function configOf(plan: RuntimePlan, handle: IncusHandle, ownerPubkey: st
   }
 }
 
-export function devicesOf(plan: RuntimePlan, handle: IncusHandle, settings: IncusSettings): Devices {
+/** @param doorSocket of this host, where the guest reaches relays through it */
+export function devicesOf(plan: RuntimePlan, handle: IncusHandle, settings: IncusSettings, doorSocket?: string): Devices {
   const { rootMib } = resourcesOf(plan, settings)
   const isVm = handle.type === 'virtual-machine'
   const devices: Record<string, Readonly<Record<string, string>>> = {
@@ -78,10 +89,32 @@ export function devicesOf(plan: RuntimePlan, handle: IncusHandle, settings: Incu
     const address: Record<string, string> = handle.address === undefined ? {} : { 'ipv4.address': handle.address }
     devices['eth0'] = { type: 'nic', network: settings.network, name: 'eth0', 'security.port_isolation': 'true', ...address }
   }
+  if (doorSocket !== undefined) devices['door'] = doorDevice(doorSocket)
   for (const { host, guest } of handle.ports) {
     devices[`port-${guest}`] = { type: 'proxy', listen: `tcp:127.0.0.1:${host}`, connect: `tcp:127.0.0.1:${guest}`, bind: 'host' }
   }
   return devices
+}
+
+/** Both ends by the least that may use them: root of the instance, and the user of this node. */
+function doorDevice(socket: string): Readonly<Record<string, string>> {
+  if (Buffer.byteLength(socket) > MAX_SOCKET_PATH) {
+    throw new PylonError(
+      'runtime_unsupported',
+      `The socket ${socket} has a path too long for Incus: keep the home of this node in a shorter one.`,
+    )
+  }
+  return {
+    type: 'proxy',
+    bind: 'instance',
+    listen: `unix:${GUEST_DOOR}`,
+    connect: `unix:${socket}`,
+    mode: '0600',
+    uid: '0',
+    gid: '0',
+    'security.uid': String(process.getuid?.() ?? 0),
+    'security.gid': String(process.getgid?.() ?? 0),
+  }
 }
 
 /** The volume of a mount: `volumesOf` left out those that are folders of the host. */

@@ -4,7 +4,7 @@ import type { ProvisionInput } from '../adapter.ts'
 import { GUEST_REQUEST_SCHEMA_VERSION } from '../contract/guest-request.ts'
 import { type GuestLaunchInput, LAUNCH_SCHEMA_VERSION } from '../contract/launch.ts'
 import { LAUNCH_FILE, PROMPT_SOCKET } from '../contract/paths.ts'
-import { GUEST_CONFIG_DIR, type IncusHandle } from './names.ts'
+import { GUEST_CONFIG_DIR, GUEST_DOOR, type IncusHandle } from './names.ts'
 import type { GuestSettings } from './settings.ts'
 
 export interface LaunchFile {
@@ -27,7 +27,12 @@ export const START_PATH = at('start')
 export const BOOT_PATH = at('boot')
 
 /** All of them must be there before `start` is linked to `boot`. */
-export function launchFiles(input: ProvisionInput, handle: IncusHandle, guest: GuestSettings, ticketKey: string): readonly LaunchFile[] {
+export function launchFiles(
+  input: ProvisionInput,
+  handle: IncusHandle,
+  guest: GuestSettings,
+  { ticketKey, hasDoor }: { readonly ticketKey: string; readonly hasDoor: boolean },
+): readonly LaunchFile[] {
   const start = { path: BOOT_PATH, mode: 0o700, data: startScript(handle, input) }
   if (handle.guest === 'full') {
     const launch: GuestLaunchInput = {
@@ -35,6 +40,7 @@ export function launchFiles(input: ProvisionInput, handle: IncusHandle, guest: G
       spec: input.spec,
       protocol: input.protocol,
       ...(input.timeoutSecs === undefined ? {} : { timeout_secs: input.timeoutSecs }),
+      ...sessionLaunch(input, hasDoor),
       ...(input.protocol === null ? {} : { prompt: { listen: { unix: PROMPT_SOCKET }, ticket_key: ticketKey } }),
       env: { ...input.env },
     }
@@ -53,6 +59,12 @@ export function launchFiles(input: ProvisionInput, handle: IncusHandle, guest: G
     scriptFile(guest),
     start,
   ]
+}
+
+function sessionLaunch({ session, ownerPubkey }: ProvisionInput, hasDoor: boolean): Pick<GuestLaunchInput, 'session'> {
+  if (session === undefined) return {}
+  const { token, relays } = session
+  return { session: { owner_pubkey: ownerPubkey, relays: [...relays], token, ...(hasDoor ? { door: { unix: GUEST_DOOR } } : {}) } }
 }
 
 const scriptFile = (guest: GuestSettings): LaunchFile => ({ path: at('guest.sh'), mode: 0o700, data: guest.shellScript })

@@ -33,6 +33,7 @@ const handleShape = z.strictObject({
   volumes: z.array(z.strictObject({ name: z.string(), persistent: z.boolean() })),
   protocol: z.enum(PROTOCOLS).nullable().default(null),
   guest: z.enum(['full', 'shell']).default('shell'),
+  has_session: z.boolean().default(false),
   state_dir: z.string().default(''),
   status_path: z.string().default(''),
   result_path: z.string().default(''),
@@ -42,6 +43,9 @@ const handleShape = z.strictObject({
   gateway: z.string().optional(),
   ports: z.array(z.strictObject({ host: z.int(), guest: z.int() })).default([]),
 })
+
+/** Where a guest finds the door to relays: in a folder that every image has. */
+export const GUEST_DOOR = '/run/pylon-door.sock'
 
 export type IncusHandle = Readonly<z.output<typeof handleShape>>
 

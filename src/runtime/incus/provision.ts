@@ -138,6 +138,7 @@ async function make(
     volumes: volumes.map(({ name, persistent }) => ({ name, persistent })),
     protocol: input.protocol,
     guest,
+    has_session: guest === 'full' && input.session !== undefined,
     ...{ state_dir, status_path, result_path, guest_log_path },
     address: place.address,
     gateway: place.gateway,
@@ -155,7 +156,7 @@ async function make(
       imageAlias: params.imageAlias,
       profiles: [settings.profile],
       config: configOf(plan, handle, input.ownerPubkey, settings),
-      devices: devicesOf(plan, handle, settings),
+      devices: devicesOf(plan, handle, settings, doorOf(input, handle)),
       target: place.target,
     })
     isMine = true
@@ -171,6 +172,11 @@ async function make(
   } finally {
     place.release()
   }
+}
+
+/** A virtual machine has no door: Incus lets nothing listen inside for it. */
+function doorOf({ session }: ProvisionInput, { type, guest }: IncusHandle): string | undefined {
+  return type === 'container' && guest === 'full' ? session?.doorSocket : undefined
 }
 
 /** Whether it was made. One that is there was kept by somebody, and stays kept until a teardown says otherwise. */
@@ -237,7 +243,8 @@ async function launch(
   if (handle.type === 'virtual-machine') await untilFilesWork(incus, files, signal)
   if (!isNew && (await files.stat(START_PATH)) !== undefined) return
   await files.write({ path: GUEST_CONFIG_DIR, type: 'directory', mode: 0o700 })
-  for (const file of launchFiles(input, handle, settings.guest, newTicketKey())) await files.write(file)
+  const hasDoor = doorOf(input, handle) !== undefined
+  for (const file of launchFiles(input, handle, settings.guest, { ticketKey: newTicketKey(), hasDoor })) await files.write(file)
   await files.write({ path: START_PATH, type: 'symlink', mode: 0o777, data: BOOT_PATH })
 }
 
