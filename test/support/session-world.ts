@@ -168,6 +168,7 @@ export class Peer {
 function counting(world: SessionWorld): Logger {
   const warn = (_fields: unknown, words?: string) => {
     if (words?.includes('was undone') === true) world.counts.undone++
+    if (words?.includes('did not come') === true) world.counts.passed++
   }
   return { ...silentLogger, debug() {}, info() {}, warn, error() {} } as Logger
 }
@@ -186,7 +187,7 @@ export class SessionWorld {
   /** Key, generation and leaf of what is on the wire, and the event that used them. */
   readonly #used = new Map<string, string>()
   /** What happened, for who wonders whether anything did. */
-  readonly counts = { deaths: 0, undone: 0, lost: 0, keys: 0 }
+  readonly counts = { deaths: 0, undone: 0, lost: 0, keys: 0, passed: 0 }
   /** By peer: events on their way to it. */
   readonly onTheWay: NostrEvent[][] = []
   #lives = 0
