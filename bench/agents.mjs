@@ -72,6 +72,15 @@ async function turn(name, text) {
   }
 }
 
+/** Why a command failed: the last line that it wrote, by its message. */
+function reasonIn(error) {
+  const last = String(error.stderr ?? '')
+    .trim()
+    .split('\n')
+    .at(-1)
+  return /"message":"([^"]*?)\.? *(?:"|Look at|Its runtime)/.exec(last)?.[1] ?? error.message.split('\n')[0]
+}
+
 /** One agent, from the command to its end. */
 async function agent(provider, nth) {
   const name = `bench-${provider}-${nth}`
@@ -174,27 +183,17 @@ reach, and goes on after either side was away. That is what the difference buys.
 
 function mlsReport() {
   const it = JSON.parse(execFileSync(process.execPath, [join(here, 'mls.mjs'), ...(quick ? ['--quick'] : [])], { encoding: 'utf8' }))
-  const row = (what, ms) => `| ${what} | ${ms.toFixed(2)} | ${(ms / it.signature_ms).toFixed(1)} |`
+  const rows = it.steps.map(
+    ([what, { all, main }]) => `| ${what} | ${all.toFixed(2)} | ${main.toFixed(2)} | ${(all / it.signature_ms).toFixed(1)} |`,
+  )
   return `${MLS_TITLE}
 
 CPU of one session of two members, measured by \`node bench/mls.mjs\` on ${new Date().toISOString().slice(0, 10)}, beside one Schnorr signature of an event
-(${it.signature_ms.toFixed(2)} ms). Most of it runs in the thread pool of WebCrypto, not on the main loop.
+(${it.signature_ms.toFixed(2)} ms). What is not on the main thread is in the thread pool of WebCrypto.
 
-| what | ms of CPU | signatures |
-|---|---|---|
-${[
-  row('make a key package', it.key_package_ms),
-  row('check a key package of somebody else', it.key_package_check_ms),
-  row('begin a group and invite one: commit and welcome', it.invite_ms),
-  row('join by a welcome', it.join_ms),
-  row('write a message of 200 characters, to the signed event', it.write_ms),
-  row('read it', it.read_ms),
-  row('self-update: commit with new keys', it.commit_ms),
-  row('follow it', it.follow_ms),
-  row('read and write the stored state', it.state_ms),
-  row('beside: the same message as NIP-17, one wrap to the peer and one to oneself', it.dm_write_ms),
-  row('beside: read the wrap', it.dm_read_ms),
-].join('\n')}
+| what | ms of CPU | of it on the main thread | signatures |
+|---|---|---|---|
+${rows.join('\n')}
 
 The stored state of such a group is ${it.state_bytes} bytes; the event of that message ${it.message_bytes}, one NIP-17 wrap of it ${it.dm_bytes}.
 `
@@ -218,12 +217,16 @@ try {
   }
   const usable = providers.filter((provider) => provider !== 'incus' || incus?.missing === undefined)
   for (const provider of usable) {
-    // The first of each unpacks and warms.
-    await agent(provider, 'warm')
-    measured.agents.set(provider, [])
+    try {
+      // The first of each unpacks and warms.
+      await agent(provider, 'warm')
+      measured.agents.set(provider, [])
+    } catch (error) {
+      measured.missing.push(`${provider} (${reasonIn(error)})`)
+    }
   }
   for (let i = 0; i < RUNS; i++) {
-    for (const provider of usable) measured.agents.get(provider).push(await agent(provider, i))
+    for (const [provider, runs] of measured.agents) runs.push(await agent(provider, i))
     if (sshd !== undefined) measured.ssh.push(await plain(sshd))
   }
   load.push(loadavg()[0])

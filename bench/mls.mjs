@@ -33,13 +33,13 @@ const [owner, bot] = [1, 2].map((n) => createSigner(new Uint8Array(32).fill(n), 
 const context = await mlsContext()
 const verifier = createVerifier()
 
-/** CPU of the whole process, its thread pool too, for each of so many; what each gave. */
-async function cpu(work, rounds = ROUNDS) {
+/** CPU for each of so many: of the whole process with its thread pool, and of the main thread alone; and what each gave. */
+async function cpu(work, rounds) {
   const given = []
-  const before = process.cpuUsage()
+  const before = { all: process.cpuUsage(), main: process.threadCpuUsage() }
   for (let i = 0; i < rounds; i++) given.push(await work(i))
-  const { user, system } = process.cpuUsage(before)
-  return { ms: (user + system) / 1000 / rounds, given }
+  const each = ({ user, system }) => (user + system) / 1000 / rounds
+  return { ms: { all: each(process.cpuUsage(before.all)), main: each(process.threadCpuUsage(before.main)) }, given }
 }
 
 async function measure(rounds) {
@@ -84,21 +84,23 @@ async function measure(rounds) {
   const opened = await cpu((i) => unwrap(bot, dm.given[i], verifier), rounds)
   const signed = await cpu(() => owner.sign({ kind: 1, created_at: NOW_S, tags: [], content: TEXT }), rounds)
   return {
-    key_package_ms: made.ms,
-    key_package_check_ms: checked.ms,
-    invite_ms: invited.ms,
-    join_ms: joined.ms,
-    write_ms: written.ms,
-    read_ms: read.ms,
-    commit_ms: commits.ms,
-    follow_ms: followed.ms,
-    state_ms: state.ms,
+    steps: [
+      ['make a key package', made.ms],
+      ['check a key package of somebody else', checked.ms],
+      ['begin a group and invite one: commit and welcome', invited.ms],
+      ['join by a welcome', joined.ms],
+      ['write a message of 200 characters, to the signed event', written.ms],
+      ['read it', read.ms],
+      ['self-update: commit with new keys', commits.ms],
+      ['follow it', followed.ms],
+      ['read and write the stored state', state.ms],
+      ['beside: the same message by NIP-17, one wrap to the peer and one to oneself', dm.ms],
+      ['beside: read the wrap', opened.ms],
+    ],
+    signature_ms: signed.ms.all,
     state_bytes: stored.length,
     message_bytes: JSON.stringify(written.given[0]).length,
-    dm_write_ms: dm.ms,
-    dm_read_ms: opened.ms,
     dm_bytes: JSON.stringify(dm.given[0]).length,
-    signature_ms: signed.ms,
   }
 }
 
