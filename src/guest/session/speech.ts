@@ -28,6 +28,7 @@ export class Speech {
   readonly #waiting: EnvelopeBody[] = []
   #speaking: Promise<void> | undefined
   #isOver = false
+  #wake: (() => void) | undefined
   #failure: { readonly error: unknown } | undefined
 
   constructor(deps: SpeechDeps) {
@@ -88,6 +89,7 @@ export class Speech {
   /** @returns what was not told yet @throws as `say` did */
   async #stop(): Promise<readonly EnvelopeBody[]> {
     this.#isOver = true
+    this.#wake?.()
     await this.#speaking
     if (this.#failure !== undefined) throw this.#failure.error
     return this.#waiting
@@ -111,13 +113,23 @@ export class Speech {
       for (let body = this.#next(); body !== undefined; body = this.#next()) {
         await say(body)
         if (this.#isOver) break
-        await scope.sleep(PACE_MS)
+        await this.#pause()
       }
     } catch (error) {
       this.#failure ??= { error }
       return
     }
     this.#speaking = undefined
+  }
+
+  /** Until the next piece may go, or the turn is over: its end waits for nothing. */
+  async #pause(): Promise<void> {
+    await this.#deps.scope.hear<void>(PACE_MS, (tell) => {
+      this.#wake = tell
+      return () => {
+        this.#wake = undefined
+      }
+    })
   }
 
   #next(): EnvelopeBody | undefined {
