@@ -89,7 +89,12 @@ export const managedRoutes = defineRoutes({
       lease_seconds: z.int().min(1).optional(),
       keep: z.boolean().optional().describe('Leave its runtime for a look where it does not become ready.'),
       relays: z
-        .array(z.string().max(2048))
+        .array(
+          z
+            .string()
+            .max(2048)
+            .regex(/^wss?:\/\/[^/]/, 'not the address of a relay; one looks like wss://relay.example.com'),
+        )
         .max(20)
         .optional()
         .describe('Where it is met: these and no others; those of this node by default.'),
