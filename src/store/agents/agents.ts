@@ -7,6 +7,7 @@ import { balancesOf } from '../money/ledger.ts'
 import { isThere, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Steps, type StepTaken, Table } from '../table.ts'
+import { assertNameFree } from './names.ts'
 
 export type AgentAutonomy = 'bounded' | 'autonomous' | 'supervised'
 export type AgentDmScheme = 'auto' | 'nip17' | 'nip04'
@@ -80,9 +81,7 @@ export type NewAgent = Pick<
 /** @throws agent_exists when the name is in use or the key ever was. */
 export const insertAgent = defineCommand('insert_agent', (sql, p: { agent: NewAgent; at: number }) => {
   const { agent } = p
-  if (isThere(sql, 'SELECT 1 FROM agents WHERE name = ? AND deleted_at IS NULL', agent.name)) {
-    throw new PylonError('agent_exists', `There is an agent named ${agent.name} already; choose another --name.`)
-  }
+  assertNameFree(sql, agent.name)
   if (isThere(sql, 'SELECT 1 FROM agents WHERE pubkey = ?', agent.pubkey)) {
     throw new PylonError('agent_exists', 'This key is or was an agent of this home.')
   }
@@ -97,10 +96,7 @@ export type AgentPatch = Partial<
 /** Changes the named fields. @throws agent_exists when the new name is in use. */
 export const patchAgent = defineCommand('patch_agent', (sql, p: { pubkey: string; patch: AgentPatch }) => {
   const { patch } = p
-  if (patch.name !== undefined) {
-    const other = sql('SELECT 1 FROM agents WHERE name = ? AND deleted_at IS NULL AND pubkey <> ?').get(patch.name, p.pubkey)
-    if (other !== undefined) throw new PylonError('agent_exists', `There is an agent named ${patch.name} already; choose another name.`)
-  }
+  if (patch.name !== undefined) assertNameFree(sql, patch.name, p.pubkey)
   agents.patch(sql, { pubkey: p.pubkey }, patch)
 })
 

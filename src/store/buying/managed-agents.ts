@@ -2,6 +2,7 @@
 import { PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
 import { type Cleanup, MANAGED_STEPS, type ManagedPhase } from '../../base/states.ts'
+import { assertNameFree } from '../agents/names.ts'
 import { defineCommand } from '../commands.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, Steps, table } from '../table.ts'
@@ -83,11 +84,7 @@ export const claimManagedAgent = defineCommand('claim_managed_agent', (sql, p: N
   if (known !== undefined && known.digest !== p.digest)
     throw new PylonError('idempotency_conflict', 'This idempotency key was used for another agent: use a new one.')
   if (known !== undefined) return known
-  const [taken] = agents.all(sql, "WHERE name = ? AND phase NOT IN ('failed', 'ended')", p.name)
-  if (taken !== undefined) {
-    const words = `There is an agent ${p.name} already (${taken.phase}). Talk to it: pylon agent attach ${p.name}; or end it: pylon agent delete ${p.name}`
-    throw new PylonError('agent_exists', words)
-  }
+  assertNameFree(sql, p.name)
   agents.insert(sql, { ...asked, phase: 'requested', cleanup: 'none', welcomes: [], createdAt: at, updatedAt: at })
   steps.begin(sql, p.id, { to: 'requested', reason: 'asked for', at })
   const row = agents.get(sql, { id: p.id })

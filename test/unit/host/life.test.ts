@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import { agentTransitions } from '../../../src/store/agents/agents.ts'
+import { claimManagedAgent } from '../../../src/store/buying/managed-agents.ts'
 import { tempDir } from '../../support/temp.ts'
 import { START_MS, startWorld, stranger } from './world.ts'
 
@@ -110,6 +111,17 @@ describe('the life of an agent', () => {
     await vi.waitFor(() => expect(second.host.get('ada').tick_count).toBe(2))
     expect(Date.parse(second.host.get('ada').next_tick_at ?? '')).toBeGreaterThan(START_MS + 48 * HOUR)
     await second.close()
+  })
+
+  it('has a name that no other agent has, wherever that one runs', async () => {
+    const { host, store, close } = await startWorld({ dir: tempDir() })
+    await host.spawn({ name: 'ada' })
+    const asked = { id: 'k', digest: 'd', server: stranger(1).pubkey, command: {}, maxSats: null, payWith: null, keep: false, at: START_MS }
+    await expect(store.write(claimManagedAgent({ ...asked, name: 'ada' }))).rejects.toMatchObject({ code: 'agent_exists' })
+    await store.write(claimManagedAgent({ ...asked, name: 'bob' }))
+    await expect(host.spawn({ name: 'bob' })).rejects.toMatchObject({ code: 'agent_exists' })
+    await expect(host.set('ada', { name: 'bob' })).rejects.toMatchObject({ code: 'agent_exists' })
+    await close()
   })
 
   it('tells an imported key from a new one and keeps a deleted one apart', async () => {
