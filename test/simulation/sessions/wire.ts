@@ -5,8 +5,8 @@ import type { NostrEvent } from '../../../src/nostr/types.ts'
 import { mlsContext } from '../../../src/session/mls/context.ts'
 import { decodeState } from '../../../src/session/mls/group.ts'
 import { decodeMessage } from '../../../src/session/mls/messages.ts'
-import { GROUP_EVENT_KIND, groupOf, openGroupEvent } from '../../../src/session/wire/group-event.ts'
-import { epochsOf, getGroup } from '../../../src/store/sessions/groups.ts'
+import { type EpochKeys, GROUP_EVENT_KIND, openGroupEvent } from '../../../src/session/wire/group-event.ts'
+import { epochsOf, listGroups } from '../../../src/store/sessions/groups.ts'
 import type { Store } from '../../../src/store/store.ts'
 
 interface Member {
@@ -22,14 +22,10 @@ interface Opened {
 }
 
 export class Wire {
-  readonly #members: () => readonly Member[]
+  readonly #epochs = new Map<string, EpochKeys & { readonly senderDataSecret: Uint8Array }>()
   readonly #seen = new Map<string, Opened | undefined>()
   readonly #events: NostrEvent[] = []
   readonly #texts: string[] = []
-
-  constructor(members: () => readonly Member[]) {
-    this.#members = members
-  }
 
   get kinds(): ReadonlySet<number> {
     return new Set(this.#events.map(({ kind }) => kind))
@@ -55,21 +51,23 @@ export class Wire {
     return this.#seen.get(event.id)?.message.contentType === contentTypes.commit
   }
 
-  /** Whoever sent it has its keys: it was stored before it was sent. */
+  /** After a commit: an epoch that is left may be forgotten before what was sealed in it comes to a relay. */
+  remember({ pubkey, store }: Member): void {
+    for (const { id, mlsState } of listGroups(store, pubkey)) {
+      const [row] = epochsOf(store, pubkey, id)
+      const name = row === undefined ? '' : Buffer.from(row.eventKey).toString('hex')
+      if (row === undefined || this.#epochs.has(name)) continue
+      const { senderDataSecret } = decodeState(mlsState).keySchedule
+      this.#epochs.set(name, { epoch: row.epoch, key: row.eventKey, legacySecret: row.legacySecret, senderDataSecret })
+    }
+  }
+
   #open(event: NostrEvent): Opened | undefined {
-    const groupId = groupOf(event) ?? ''
-    for (const { pubkey, store } of this.#members()) {
-      const rows = epochsOf(store, pubkey, groupId)
-      const opened = openGroupEvent(
-        event,
-        rows.map(({ epoch, eventKey, legacySecret }) => ({ epoch, key: eventKey, legacySecret })),
-      )
-      const row = rows.find(({ epoch }) => epoch === opened?.epoch)
+    for (const [epochKey, keys] of this.#epochs) {
+      const opened = openGroupEvent(event, [keys])
       const message = opened === undefined ? undefined : decodeMessage(opened.message)
-      const state = row?.leftState ?? getGroup(store, pubkey, groupId)?.mlsState
-      if (row === undefined || state === undefined || message === undefined || !('privateMessage' in message)) continue
-      const { senderDataSecret } = decodeState(state).keySchedule
-      return { message: message.privateMessage, epochKey: Buffer.from(row.eventKey).toString('hex'), senderDataSecret }
+      if (message === undefined || !('privateMessage' in message)) continue
+      return { message: message.privateMessage, epochKey, senderDataSecret: keys.senderDataSecret }
     }
     return undefined
   }

@@ -33,7 +33,7 @@ export class World {
   readonly log: string[] = []
   /** Of running work that nobody waits for. */
   readonly failures: string[] = []
-  readonly wire: Wire
+  readonly wire = new Wire()
   readonly dir: string
   readonly peers: Peer[] = []
   /** Commits that all relays take and forget. */
@@ -47,7 +47,6 @@ export class World {
     this.random = seededRandom(seed)
     this.chance = seededRandom(seed + 2 ** 31)
     this.network = new Network(this.clock, this.random)
-    this.wire = new Wire(() => this.peers.map(({ pubkey, store }) => ({ pubkey, store })))
     for (const [at, origin] of RELAYS.entries()) {
       const relay = new Relay({
         ...{ clock: this.clock, random: this.random, logger: silentLogger, databasePath: ':memory:', faults: new Faults() },
@@ -169,7 +168,14 @@ export class Peer {
     const { clock, chance, network, log, failures, dir } = this.#world
     const life = new Life(clock)
     const logger = loggerOf(name, life, log)
-    const store = openStore(join(dir, `${name}.db`), { clock: life, hook: life })
+    const hook = {
+      beforeCommit: () => life.beforeCommit(),
+      afterCommit: () => {
+        if (this.#stores.at(-1) === store) this.#world.wire.remember({ pubkey: this.pubkey, store })
+        life.afterCommit()
+      },
+    }
+    const store: Store = openStore(join(dir, `${name}.db`), { clock: life, hook })
     this.#stores.push(store)
     const scope = Scope.root(name, { clock: life, random: chance }, ({ path, error }) => {
       // What fails because it is dead failed nowhere else.
