@@ -198,6 +198,18 @@ test('with --json it is left running, for chat, list and show; delete ends it', 
   const late = await rig.run(['agent', 'chat', 'helper', 'silence', '--timeout', '2', '--json'])
   expect(late.code).toBe(1)
   expect(late.stderr).toContain('"timeout"')
+  // What streams ends as early: no wait is longer than what is left.
+  const silent = await rig.run(['agent', 'chat', 'helper', 'silence', '--timeout', '1'], { timeoutMs: 15_000 })
+  expect(silent).toMatchObject({
+    code: 1,
+    stdout: '',
+    stderr: expect.stringContaining('pylon agent attach helper shows the answer when it comes'),
+  })
+  const noText = await rig.run(['agent', 'chat', 'helper', '-'], { input: Buffer.from([0x61, 0xff, 0xfe, 0x0a]) })
+  expect(noText).toMatchObject({ code: 2, stderr: expect.stringContaining('no UTF-8') })
+  const unasked = await rig.run(['agent', 'delete', 'helper'])
+  expect(unasked).toMatchObject({ code: 2, stderr: expect.stringContaining('add --yes') })
+  expect(unasked.stderr).not.toContain('export')
 
   expect((await rig.ok('agent', 'list')).stdout).toMatch(/NAME +KIND +STATE[\s\S]*helper +microvm pi +ready/)
   const shown = (await rig.ok('agent', 'show', 'helper')).stdout
@@ -207,6 +219,15 @@ test('with --json it is left running, for chat, list and show; delete ends it', 
   expect(taken).toMatchObject({ code: 1, stderr: expect.stringContaining('agent_exists') })
   expect((await rig.run(['agent', 'chat', 'nobody', 'hi'])).stderr).toContain('agent_not_found')
 
+  const [cut] = await Promise.all([
+    rig.run(['agent', 'chat', 'helper', 'silence'], { timeoutMs: 60_000 }),
+    expect
+      .poll(() => bots[0]?.prompts.filter((text) => text === 'silence').length, { timeout: 20_000 })
+      .toBe(3)
+      .then(() => rig.ok('stop', '--sandbox')),
+  ])
+  expect(cut).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('what was said stays') })
+  await rig.ok('start', '--sandbox')
   expect((await rig.ok('agent', 'delete', 'helper', '--yes')).stdout).toMatch(/helper is gone, and microvm-\w+ with it/)
   expect(substrate.left()).toBe(0)
 })

@@ -4,8 +4,9 @@ import { createInterface, type Interface } from 'node:readline'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import { managedRoutes } from '../../control/contract/managed.ts'
 import { callNode } from '../command.ts'
+import { byteLines, textOf } from '../terminal/values.ts'
 import { pause } from '../terminal/waiting.ts'
-import { joinLines, type Message, Transcript } from './transcript.ts'
+import { joinLines, type Message, orderIn, Transcript } from './transcript.ts'
 
 const WAIT_S = 20
 const HISTORY = 20
@@ -33,25 +34,42 @@ export async function streamTurn(
   options: { key?: string; timeoutMs: number; signal: AbortSignal },
 ): Promise<boolean> {
   const { key = randomUUID(), timeoutMs, signal } = options
+  const until = Date.now() + timeoutMs
   const { value } = await say(args, name, 'prompt', text, key)
   const transcript = new Transcript(process.stdout)
-  const until = Date.now() + timeoutMs
-  for await (const message of messagesAfter(args, name, value.message.seq, signal)) {
-    if (message === undefined) {
+  try {
+    for await (const message of messagesAfter(args, name, { seq: value.message.seq, until, signal })) {
+      if (message !== undefined && !message.own) {
+        transcript.show(message)
+        if (message.is_end) return wasAnswered(name, message, transcript)
+      }
       if (Date.now() >= until) throw unanswered(name, timeoutMs)
-      continue
     }
-    if (message.own) continue
-    transcript.show(message)
-    if (message.is_end) return message.type !== 'error'
+  } catch (error) {
+    transcript.endLine()
+    throw cutOff(name, error)
   }
+  signal.throwIfAborted()
   return false
+}
+
+/** A turn of no words is told apart from an answer: nothing on standard output is not what was asked for. */
+function wasAnswered(name: string, { type }: Message, { isEmpty }: Transcript): boolean {
+  if (isEmpty) process.stderr.write(`pylon: ${name} ended its turn without a word. What it does: pylon agent show ${name}\n`)
+  return type !== 'error' && !isEmpty
+}
+
+/** What an end of the node in the middle of a turn means for who waits; all else as it is. */
+function cutOff(name: string, error: unknown): unknown {
+  if (!isPylonError(error, 'shutting_down') && !isPylonError(error, 'not_running')) return error
+  const words = `The node was stopped in the middle of the turn of ${name}; what was said stays. After pylon start: pylon agent attach ${name}`
+  return new PylonError('shutting_down', words, { cause: error })
 }
 
 function unanswered(name: string, timeoutMs: number): PylonError {
   return new PylonError(
     'timeout',
-    `${name} did not end its turn within ${Math.round(timeoutMs / 1000)} s. What comes later: pylon agent attach ${name}; what it does: pylon agent show ${name}`,
+    `${name} did not end its turn within ${Math.round(timeoutMs / 1000)} s. The message stays; pylon agent attach ${name} shows the answer when it comes.`,
   )
 }
 
@@ -60,10 +78,15 @@ function say(args: Target, peer: string, type: SayType, text: string, idempotenc
   return callNode(args, managedRoutes.say, request, { idempotencyKey, timeoutMs: 60_000 })
 }
 
-/** As they come; undefined whenever there was none for a while. Ends with the signal. */
-async function* messagesAfter(args: Target, peer: string, seq: number, signal: AbortSignal): AsyncGenerator<Message | undefined> {
+/** As they come; undefined whenever there was none for a while, and no wait goes past `until`. Ends with the signal. */
+async function* messagesAfter(
+  args: Target,
+  peer: string,
+  { seq, until = Number.POSITIVE_INFINITY, signal }: { seq: number; until?: number; signal: AbortSignal },
+): AsyncGenerator<Message | undefined> {
   for (let after = seq; !signal.aborted; ) {
-    const page = await callNode(args, managedRoutes.listen, { peer, after: String(after), wait: String(WAIT_S) }, { signal })
+    const wait = Math.min(WAIT_S, Math.max(0, Math.ceil((until - Date.now()) / 1000)))
+    const page = await callNode(args, managedRoutes.listen, { peer, after: String(after), wait: String(wait) }, { signal })
     for (const message of page.value.messages) {
       after = message.seq
       yield message
@@ -77,10 +100,11 @@ async function pipe(args: Target, name: string): Promise<void> {
   const over = new AbortController()
   const stop = () => over.abort(new PylonError('cancelled', `You left ${name}.`, { details: { signal: 'SIGINT' } }))
   process.once('SIGINT', stop)
-  const lines = createInterface({ input: process.stdin })
+  const lines = byteLines(process.stdin)
   over.signal.addEventListener('abort', () => lines.close(), { once: true })
   try {
-    for await (const line of lines) {
+    for await (const bytes of lines) {
+      const line = textOf(Buffer.from(bytes, 'latin1'), 'standard input')
       if (line.trim() === '') continue
       if (!(await streamTurn(args, name, line, { timeoutMs: TURN_MS, signal: over.signal }))) process.exitCode = 1
     }
@@ -99,6 +123,8 @@ class Dialogue {
   readonly #terminal: Interface
   /** Said and not answered yet. */
   #waiting = 0
+  /** A turn that somebody else began, or that was begun before. */
+  #mayRun = false
   #wasAborted = false
   #lines: string[] = []
   #paste = 0
@@ -119,7 +145,7 @@ class Dialogue {
     this.#terminal.on('close', () => this.#over.abort())
     this.#terminal.prompt()
     try {
-      for await (const message of messagesAfter(this.#args, this.#name, last, this.#over.signal))
+      for await (const message of messagesAfter(this.#args, this.#name, { seq: last, signal: this.#over.signal }))
         if (message !== undefined) this.#onMessage(message)
     } catch (error) {
       if (!this.#over.signal.aborted) throw error
@@ -136,6 +162,7 @@ class Dialogue {
     const { value } = await callNode(this.#args, managedRoutes.listen, { peer: this.#name, last: String(HISTORY) })
     const { messages } = value
     if (!isNew) for (const message of messages) this.#transcript.show(message)
+    this.#mayRun = messages.at(-1)?.is_end === false
     const own = messages.filter((message) => message.own).flatMap(({ shown }) => shown.map(({ text }) => text))
     const lines = this.#terminal as Interface & { history?: string[] }
     lines.history = own.filter((text) => !text.includes('\n')).reverse()
@@ -156,16 +183,15 @@ class Dialogue {
     const { text, isOpen } = joinLines(this.#lines)
     if (isOpen) return
     this.#lines = []
-    const order = text.trim()
-    const steer = /^\/steer\s+(.+)$/s.exec(text)?.[1]
-    if (order === '') this.#terminal.prompt()
-    else if (order === '/quit') this.#terminal.close()
-    else if (order === '/abort') this.#say('abort', '')
-    else if (steer !== undefined) this.#say('steer', steer)
-    else {
-      this.#wasAborted = false
-      this.#say(this.#waiting > 0 ? 'follow_up' : 'prompt', text)
+    const order = orderIn(text, { isRunning: this.#waiting > 0 || this.#mayRun, isWaitedFor: this.#waiting > 0 })
+    if (order.kind === 'quit') {
+      this.#terminal.close()
+      return
     }
+    if (order.kind === 'note' && order.text !== '') process.stderr.write(`(${order.text})\n`)
+    if (order.kind === 'prompt' || order.kind === 'follow_up') this.#wasAborted = false
+    if (order.kind !== 'note') this.#say(order.kind, order.text)
+    if (order.kind === 'note' || (order.kind === 'abort' && this.#waiting === 0)) this.#terminal.prompt()
   }
 
   #say(type: SayType, text: string): void {
@@ -189,6 +215,7 @@ class Dialogue {
   }
 
   #onMessage(message: Message): void {
+    this.#mayRun = !message.is_end && (!message.own || message.type !== 'abort')
     if (message.own) return
     this.#transcript.show(message)
     if (!message.is_end) return

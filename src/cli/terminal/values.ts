@@ -1,5 +1,6 @@
 /** Values as people type them: whole numbers, repeated options, text from an argument, a file or standard input. */
 import { readFileSync, readSync } from 'node:fs'
+import { createInterface, type Interface } from 'node:readline'
 import { messageOf, PylonError } from '../../base/errors.ts'
 
 const MAX_INPUT_BYTES = 4_000_000
@@ -63,7 +64,7 @@ export function secretFrom(value: string): string {
 
 export function readTextFile(path: string): string {
   try {
-    return limited(readFileSync(path, 'utf8'), path)
+    return textOf(limited(readFileSync(path), path), path)
   } catch (error) {
     throw error instanceof PylonError ? error : new PylonError('usage', `The file ${path} cannot be read: ${messageOf(error)}`)
   }
@@ -71,11 +72,11 @@ export function readTextFile(path: string): string {
 
 export function readStdin(): string {
   if (process.stdin.isTTY) process.stderr.write('pylon: reading from the terminal; end with Ctrl-D\n')
-  return limited(readToEnd(0), 'standard input')
+  return textOf(limited(readToEnd(0), 'standard input'), 'standard input')
 }
 
 /** A pipe that its writer left non-blocking answers EAGAIN while it is empty: then it is waited for. */
-function readToEnd(fd: number): string {
+function readToEnd(fd: number): Buffer {
   const chunks: Buffer[] = []
   let total = 0
   const nap = new Int32Array(new SharedArrayBuffer(4))
@@ -93,12 +94,28 @@ function readToEnd(fd: number): string {
       Atomics.wait(nap, 0, 0, STDIN_NAP_MS)
     }
   }
-  return Buffer.concat(chunks).toString('utf8')
+  return Buffer.concat(chunks)
 }
 
-function limited(text: string, name: string): string {
-  if (Buffer.byteLength(text) > MAX_INPUT_BYTES) {
+function limited(bytes: Buffer, name: string): Buffer {
+  if (bytes.length > MAX_INPUT_BYTES) {
     throw new PylonError('usage', `What came from ${name} is over ${MAX_INPUT_BYTES} bytes.`)
   }
-  return text
+  return bytes
+}
+
+/** Bytes that are no text are refused: what they would be made into is not what was meant. @throws usage */
+export function textOf(bytes: Uint8Array, name: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch {
+    // The only error that it has.
+    throw new PylonError('usage', `What came from ${name} is no UTF-8 text.`)
+  }
+}
+
+/** The lines of a stream as bytes, a character each (latin1), for `textOf`. */
+export function byteLines(input: NodeJS.ReadableStream): Interface {
+  input.setEncoding('latin1')
+  return createInterface({ input })
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { joinLines, type Message, Transcript } from '../../../../src/cli/agent/transcript.ts'
+import { joinLines, type Message, orderIn, Transcript } from '../../../../src/cli/agent/transcript.ts'
 
 type Shown = Message['shown'][number]
 
@@ -44,4 +44,27 @@ test.each<[string[], string, boolean]>([
   [['a backslash \\\\'], 'a backslash \\\\', false],
 ])('lines %j are %j', (lines, text, isOpen) => {
   expect(joinLines(lines)).toEqual({ text, isOpen })
+})
+
+test('what is typed is said as what it is; with no turn running there is nothing to abort or steer', () => {
+  const idle = { isRunning: false, isWaitedFor: false }
+  const busy = { isRunning: true, isWaitedFor: true }
+  expect(orderIn('hello', idle)).toEqual({ kind: 'prompt', text: 'hello' })
+  expect(orderIn('hello', busy)).toEqual({ kind: 'follow_up', text: 'hello' })
+  // Somebody else's turn: it is not known to end.
+  expect(orderIn('hello', { isRunning: true, isWaitedFor: false })).toEqual({ kind: 'prompt', text: 'hello' })
+  expect(orderIn('/abort', busy)).toEqual({ kind: 'abort', text: '' })
+  expect(orderIn('/steer left', busy)).toEqual({ kind: 'steer', text: 'left' })
+  for (const piece of ['/abort', '/steer left'])
+    expect(orderIn(piece, idle)).toMatchObject({ text: expect.stringContaining('no turn is running') })
+  expect(orderIn('/steer', busy)).toMatchObject({ kind: 'note', text: expect.stringContaining('/steer TEXT') })
+  expect(orderIn(' /quit ', idle)).toEqual({ kind: 'quit' })
+})
+
+test('a turn without a word is known', () => {
+  const transcript = new Transcript({ write: () => undefined })
+  transcript.show(message([{ kind: 'text', text: ' ' }], { is_end: true }))
+  expect(transcript.isEmpty).toBe(true)
+  transcript.show(message([{ kind: 'tool', text: 'look' }]))
+  expect(transcript.isEmpty).toBe(false)
 })
