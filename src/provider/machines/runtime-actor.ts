@@ -3,11 +3,12 @@
  *
  *     command --> mailbox --> inside the instance (exec, prompt, snapshot, restore, welcome), or recover, or teardown
  *     bring   --> from its state to ready, a run past its end (runtime-life.ts says what is due in each)
- *     clock   --> looks whether it is well, ends it when its time is up, retries a teardown, makes snapshots
+ *     clock   --> looks whether it is well, starts a session's guest again, ends it when its time is up, retries a teardown, makes snapshots
  *
  * What ends it (its time, the node) does not wait for what runs inside: that is cut off. All of it runs under its scope.
  */
-import { isPylonError } from '../../base/errors.ts'
+import { doublingMs } from '../../base/backoff.ts'
+import { isPylonError, messageOf } from '../../base/errors.ts'
 import { asRecord, type Json } from '../../base/json.ts'
 import type { Scope } from '../../base/scope.ts'
 import type { CommandOf } from '../../nostr/control/commands.ts'
@@ -20,6 +21,7 @@ import { exec, openInstance, processWelcome, prompt, restore, snapshot, snapshot
 import type { EndedBy } from './lease-end.ts'
 import type { Away } from './lookout.ts'
 import type { Emit } from './machines.ts'
+import { sessionOf } from './order.ts'
 import { RuntimeBringing } from './runtime-bringing.ts'
 import { isKept, isServing, step, verdictOf } from './runtime-life.ts'
 import { type RuntimeDeps, RuntimeRecord } from './runtime-record.ts'
@@ -28,6 +30,8 @@ import { RuntimeTeardown, type TeardownOutcome } from './runtime-teardown.ts'
 /** How often it is looked whether its time is up; and how soon after a start it is looked at for the first time. */
 const TICK_MS = 1000
 const RETRY_TEARDOWN_MS = 15_000
+/** Between two starts of a guest that goes down by itself. */
+const REVIVE = { minMs: 5000, maxMs: 300_000 }
 
 export interface Bringing {
   /** A token that came with the command that made it. */
@@ -51,6 +55,8 @@ export class RuntimeActor {
   /** By how many it is being ended whatever runs inside. */
   #endings = 0
   #retryTeardownAtMs = 0
+  #reviveAtMs = 0
+  #revivals = 0
 
   constructor(id: string, scope: Scope, deps: RuntimeDeps) {
     this.id = id
@@ -59,6 +65,7 @@ export class RuntimeActor {
     this.#bringer = new RuntimeBringing(this.#record, this.#teardown)
     scope.every('end', TICK_MS, () => this.#endWhatIsOver())
     scope.every('look', this.#soonThen(deps.healthEveryMs), () => this.#look())
+    scope.every('revive', TICK_MS, () => this.#reviveIfDue())
     scope.every('snapshot', this.#soonThen(deps.healthEveryMs), () => this.#snapshotIfDue())
   }
 
@@ -297,6 +304,26 @@ export class RuntimeActor {
       case 'away for another reason':
         return await this.#record.persist(patchRuntime({ id: row.id, patch: { away }, at }))
       case 'as before':
+    }
+  }
+
+  /** A guest that went down under a session is started again: whoever talks to its agent need not be there to ask for it. */
+  async #reviveIfDue(): Promise<void> {
+    const row = this.#record.find()
+    if (row?.state !== 'unreachable' || row.away === null || row.away.cause === 'network' || sessionOf(row) === undefined) return
+    const now = this.#record.now()
+    if (now < this.#reviveAtMs || this.isBrought) return
+    // One that keeps going down is started less and less often.
+    this.#revivals = now - this.#reviveAtMs > 2 * REVIVE.maxMs ? 1 : this.#revivals + 1
+    this.#reviveAtMs = now + doublingMs(REVIVE, this.#revivals)
+    try {
+      await this.recover(() => undefined)
+    } catch (error) {
+      if (!this.#record.scope.isClosing)
+        this.#record.deps.logger.warn(
+          { runtime_id: row.id, error: messageOf(error) },
+          'a runtime that went down could not be started again yet',
+        )
     }
   }
 
