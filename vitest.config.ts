@@ -93,7 +93,7 @@ export default defineConfig({
     sequence: { sequencer: LongFirst },
     projects: [
       lane('contract', 60_000, blocking),
-      lane('unit', 20_000, blocking),
+      lane('unit', 60_000, blocking),
       lane('property', 60_000, blocking),
       lane('simulation', 60_000, blocking),
       lane('stranger', 60_000, blocking),

@@ -35,7 +35,7 @@ import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { testScope } from '../../support/scope.ts'
 
-const WAIT = { timeout: 10_000, interval: 20 }
+const WAIT = { timeout: 30_000, interval: 20 }
 const RUNTIME_ID = 'local-0123456789abcdef'
 const RENT: ControlCommandInput = { command: 'provision', provider: 'local', protocol: 'acp', runtime_class: 'small', lease_seconds: 60 }
 

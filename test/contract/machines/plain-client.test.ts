@@ -183,7 +183,7 @@ const runtimeOf = (reply: Reply) => reply.body['runtime'] as { runtime_id: strin
 
 test('rents by invoice, prompts, replays, is conflicted and scoped, and tears down', async () => {
   const requestId = client.send('rent-1', RENT)
-  await expect.poll(() => client.statuses(requestId).some(({ body }) => body['progress'] !== undefined), { timeout: 10_000 }).toBe(true)
+  await expect.poll(() => client.statuses(requestId).some(({ body }) => body['progress'] !== undefined), { timeout: 30_000 }).toBe(true)
   const asked = client.statuses(requestId).find(({ body }) => body['progress'] !== undefined)?.body['progress'] as Wire
   expect(asked).toMatchObject({ payment_required: true, amount_msats: 30_000, mints: [sandbox.mintUrl] })
   // Live: said before anything was paid.
@@ -222,7 +222,7 @@ test('rents by token; a reply that was lost is recovered by the same key and by 
     lease_token: await token(10n),
   }
   const sent = lost.send('run-1', run)
-  await expect.poll(() => lost.statuses(sent).length, { timeout: 10_000 }).toBeGreaterThan(0)
+  await expect.poll(() => lost.statuses(sent).length, { timeout: 30_000 }).toBeGreaterThan(0)
   // Nobody listens when the answer comes, and the relay keeps nothing of these kinds.
   lost.close()
   await expect.poll(() => getRequest(nostr.store, lost.pubkey, 'run-1')?.state, { timeout: 30_000 }).toBe('succeeded')

@@ -8,7 +8,7 @@ import { deliveriesOf } from '../../support/outbox.ts'
 import { testSigner } from '../../support/test-signer.ts'
 
 const { relay, node } = nostrBench()
-const until = (check: () => void) => vi.waitFor(check, { timeout: 8000, interval: 10 })
+const until = (check: () => void) => vi.waitFor(check, { timeout: 30_000, interval: 10 })
 const nowS = () => Math.floor(Date.now() / 1000)
 const isTestReq = (frame: unknown[]) => frame[0] === 'REQ' && JSON.stringify(frame).includes('"kinds":[1]')
 

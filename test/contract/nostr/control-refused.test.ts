@@ -16,7 +16,7 @@ import type { ScriptedRelayOptions } from '../../support/scripted-relay.ts'
 import { testSigner } from '../../support/test-signer.ts'
 
 const { relay, node, cleanups } = nostrBench()
-const until = (check: () => void) => vi.waitFor(check, { timeout: 8000, interval: 20 })
+const until = (check: () => void) => vi.waitFor(check, { timeout: 30_000, interval: 20 })
 const nowS = () => Math.floor(Date.now() / 1000)
 
 const refusing = (kind: number): ScriptedRelayOptions => ({

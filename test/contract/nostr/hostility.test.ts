@@ -16,7 +16,7 @@ import { testSigner } from '../../support/test-signer.ts'
 
 const { relay, node, cleanups } = nostrBench()
 
-const until = (check: () => void, timeout = 10_000) => vi.waitFor(check, { timeout, interval: 20 })
+const until = (check: () => void, timeout = 30_000) => vi.waitFor(check, { timeout, interval: 20 })
 const nowS = () => Math.floor(Date.now() / 1000)
 const DAY_S = 86_400
 const stranger = testSigner(3)

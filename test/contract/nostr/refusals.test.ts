@@ -12,7 +12,7 @@ import type { ScriptedRelay, ScriptedRelayOptions } from '../../support/scripted
 import { testSigner } from '../../support/test-signer.ts'
 
 const { relay, node } = nostrBench()
-const until = (check: () => void, timeout = 8000) => vi.waitFor(check, { timeout, interval: 20 })
+const until = (check: () => void, timeout = 30_000) => vi.waitFor(check, { timeout, interval: 20 })
 const nowS = () => Math.floor(Date.now() / 1000)
 
 /** A relay that answers each event by what the test says; undefined takes it. */

@@ -40,7 +40,7 @@ function node(options: Parameters<typeof startNostr>[0]): TestNostr {
 const nowS = () => Math.floor(Date.now() / 1000)
 const author = testSigner(1)
 const note = (content: string, createdAtS = nowS()): NostrEvent => author.sign({ kind: 1, created_at: createdAtS, tags: [], content })
-const until = (check: () => void, timeout = 8000) => vi.waitFor(check, { timeout, interval: 20 })
+const until = (check: () => void, timeout = 30_000) => vi.waitFor(check, { timeout, interval: 20 })
 
 function collecting(events: NostrEvent[], more: Partial<SubscriptionSpec> = {}): SubscriptionSpec {
   return {

@@ -23,7 +23,7 @@ import { testSigner } from '../../support/test-signer.ts'
 
 const { relay, node, cleanups } = nostrBench()
 
-const until = (check: () => void) => vi.waitFor(check, { timeout: 8000, interval: 20 })
+const until = (check: () => void) => vi.waitFor(check, { timeout: 30_000, interval: 20 })
 const isTestReq = (frame: unknown[]) => frame[0] === 'REQ' && JSON.stringify(frame).includes('"kinds":[1]')
 const isCanary = (frame: unknown[]) => frame[0] === 'EVENT' && (frame[1] as NostrEvent).kind === CANARY_KIND
 
@@ -69,7 +69,7 @@ describe('a relay that is connected and delivers nothing', () => {
         expect(one.received('REQ').filter(isTestReq).length).toBeGreaterThan(2)
         expect(at.nostr.health()[0]).toMatchObject({ state: 'connected', reason: undefined })
       },
-      { timeout: 8000, interval: 20 },
+      { timeout: 30_000, interval: 20 },
     )
   })
 
@@ -105,7 +105,7 @@ describe('a relay that never sends EOSE', () => {
         await clock.advance(5000)
         expect(connections).toBeGreaterThan(1)
       },
-      { timeout: 8000, interval: 5 },
+      { timeout: 30_000, interval: 5 },
     )
     expect(cursorOf(at.store, one.url, 'test')).toBeUndefined()
   })

@@ -12,7 +12,7 @@ import { testSigner } from '../../support/test-signer.ts'
 
 const { relay, node } = nostrBench()
 
-const until = (check: () => void) => vi.waitFor(check, { timeout: 8000, interval: 20 })
+const until = (check: () => void) => vi.waitFor(check, { timeout: 30_000, interval: 20 })
 const nowS = () => Math.floor(Date.now() / 1000)
 type Keys = 'many keys' | 'the key shown last' | 'the key shown first'
 

@@ -161,7 +161,7 @@ describe('exec', () => {
     const backend = exec(script(source), { timeout_s: 1 })
     await expect(backend.run(work(5003), never)).rejects.toMatchObject({ code: 'backend_failed' })
     const pid = Number(readFileSync(pidFile, 'utf8'))
-    await vi.waitFor(() => expect(isRunning(pid)).toBe(false), { timeout: 5000 })
+    await vi.waitFor(() => expect(isRunning(pid)).toBe(false), { timeout: 30_000 })
   })
 
   test('a command that ignores SIGTERM is killed when the job is given up', async () => {
@@ -170,10 +170,10 @@ describe('exec', () => {
     const controller = new AbortController()
     const running = exec(script(source)).run(work(5003), controller.signal)
     const failed = expect(running).rejects.toMatchObject({ code: 'cancelled' })
-    await vi.waitFor(() => expect(readFileSync(pidFile, 'utf8')).not.toBe(''), { timeout: 5000 })
+    await vi.waitFor(() => expect(readFileSync(pidFile, 'utf8')).not.toBe(''), { timeout: 30_000 })
     controller.abort(new PylonError('cancelled', 'enough'))
     await failed
-    await vi.waitFor(() => expect(isRunning(Number(readFileSync(pidFile, 'utf8')))).toBe(false), { timeout: 5000 })
+    await vi.waitFor(() => expect(isRunning(Number(readFileSync(pidFile, 'utf8')))).toBe(false), { timeout: 30_000 })
   })
 
   test('a flood is cut off', async () => {

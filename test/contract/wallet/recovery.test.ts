@@ -199,7 +199,7 @@ describe('a listener that takes long', () => {
       await faucet(sandbox.mintUrl, (await home.node.createInvoice(request)).request)
       await vi.waitFor(() => expect(home.node.invoice(request.idempotencyKey)?.state).toBe('settled'), { timeout: 15_000, interval: 20 })
     }
-    await vi.waitFor(() => expect(heard).toEqual(['job:slow']), { timeout: 10_000, interval: 20 })
+    await vi.waitFor(() => expect(heard).toEqual(['job:slow']), { timeout: 30_000, interval: 20 })
     release()
   })
 })

@@ -60,7 +60,7 @@ describe('an answer that is lost after the mint did it', () => {
     const invoice = await home.customer.createInvoice({ ...key, amountSats: sats(50), creditAccount: 'customer/equity/funding' as const })
     await sandbox.faults({ drop_response_after_commit: { path: '/v1/mint/bolt11' } })
     await faucet(sandbox.mintUrl, invoice.request)
-    await expect.poll(() => home.customer.invoice(key.idempotencyKey)?.state, { timeout: 10_000 }).toBe('settled')
+    await expect.poll(() => home.customer.invoice(key.idempotencyKey)?.state, { timeout: 30_000 }).toBe('settled')
     expect(accountBalance(home.store, 'customer/equity/funding')).toBe(-50_000n)
     await expectSound(home, sandbox.mintUrl)
   })

@@ -37,7 +37,7 @@ const flows: Record<string, Flow> = {
       const invoice = await home.node.createInvoice(request)
       if (invoice.state === 'unpaid')
         await fetch(`${sandbox.mintUrl}/sandbox/pay`, { method: 'POST', body: JSON.stringify({ request: invoice.request }) })
-      await expect.poll(() => crash.diedAt ?? home.node.invoice('invoice')?.state, { timeout: 10_000 }).toMatch(/settled|commit|GET|POST/)
+      await expect.poll(() => crash.diedAt ?? home.node.invoice('invoice')?.state, { timeout: 30_000 }).toMatch(/settled|commit|GET|POST/)
     },
     check: (home) => {
       expect(accountBalance(home.store, 'node/deposit/job:a')).toBe(-77_000n)
@@ -113,7 +113,7 @@ async function crashAt(flow: Flow, step: number): Promise<string | undefined> {
   await first.close().catch(() => undefined)
 
   const second = await openHome(options)
-  await expect.poll(() => openOperations(second.store).length, { timeout: 10_000 }).toBe(0)
+  await expect.poll(() => openOperations(second.store).length, { timeout: 30_000 }).toBe(0)
   await flow.act(second, prepared, new Crash())
   await expectSound(second, sandbox.mintUrl)
   flow.check(second, prepared)
@@ -150,7 +150,7 @@ it('counts a faucet payment once even when nobody listens', async () => {
   await first.close()
   await faucet(sandbox.mintUrl, invoice.request)
   const second = await openHome(options)
-  await expect.poll(() => second.node.invoice('late')?.state, { timeout: 10_000 }).toBe('settled')
+  await expect.poll(() => second.node.invoice('late')?.state, { timeout: 30_000 }).toBe('settled')
   expect(second.node.balance().balanceSats).toBe(5n)
   await second.close()
 })

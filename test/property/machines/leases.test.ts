@@ -10,7 +10,7 @@ import { runtimesIn } from '../../../src/store/selling/runtimes.ts'
 import { balancesByPrefix } from '../../support/ledger.ts'
 import { key, type Sent, type TestNode, World } from '../../unit/machines/world.ts'
 
-const WAIT = { timeout: 10_000, interval: 5 }
+const WAIT = { timeout: 30_000, interval: 5 }
 const LIVE = ['requested', 'provisioning', 'ready', 'unreachable', 'ended', 'failed', 'teardown'] as const
 const TENANTS = [21, 22, 23].map((n) => key(n).pubkey)
 

@@ -92,7 +92,7 @@ describe('the prompt endpoint', () => {
     const gone = new AbortController()
     const keyed = { ...prompt, idempotency_key: 'k' }
     const first = post(keyed, { signal: gone.signal })
-    await vi.waitFor(() => expect(turns).toBe(1), { timeout: 10_000 })
+    await vi.waitFor(() => expect(turns).toBe(1), { timeout: 30_000 })
     gone.abort()
     await expect(first).rejects.toThrow()
     const second = post(keyed)
@@ -125,11 +125,11 @@ describe('the prompt endpoint', () => {
       },
     })
     const all = [post({ ...prompt, session_id: 'a', message: '1' })]
-    await vi.waitFor(() => expect(log).toEqual(['a1']), { timeout: 10_000 })
+    await vi.waitFor(() => expect(log).toEqual(['a1']), { timeout: 30_000 })
     all.push(post({ ...prompt, session_id: 'a', message: '2' }), post({ ...prompt, session_id: 'b', message: '1' }))
-    await vi.waitFor(() => expect(log).toEqual(['a1', 'b1']), { timeout: 10_000 })
+    await vi.waitFor(() => expect(log).toEqual(['a1', 'b1']), { timeout: 30_000 })
     release.get('a1')?.()
-    await vi.waitFor(() => expect(log).toEqual(['a1', 'b1', 'a2']), { timeout: 10_000 })
+    await vi.waitFor(() => expect(log).toEqual(['a1', 'b1', 'a2']), { timeout: 30_000 })
     release.get('a2')?.()
     release.get('b1')?.()
     await Promise.all(all)

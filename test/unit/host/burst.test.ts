@@ -71,7 +71,7 @@ describe('a burst', () => {
     const ada = await spawnAda(world, { type: 'exec', command: answersAll })
     const ids = await mention(world, ada, 10)
     await world.clock.advance(MINUTE)
-    await vi.waitFor(() => expect(answersTo(world, ada, ids)).toEqual(ids.map(() => 1)), { timeout: 10_000 })
+    await vi.waitFor(() => expect(answersTo(world, ada, ids)).toEqual(ids.map(() => 1)), { timeout: 30_000 })
     await settled(world)
     expect(world.host.get('ada').tick_count).toBe(4)
     await world.close()

@@ -12,7 +12,7 @@ import { MINT } from '../../support/memory-mint.ts'
 import { key, PAID_CLASS, type Sent, stranger, type TestNode, World } from './world.ts'
 
 const RENT = { command: 'provision', provider: 'incus', protocol: 'acp', runtime_class: 'small', lease_seconds: 100 } as const
-const WAIT = { timeout: 5000, interval: 20 }
+const WAIT = { timeout: 30_000, interval: 20 }
 
 let world: World
 
@@ -171,7 +171,7 @@ test('who failed decides about the money, in a lease shorter than unreachable_af
   // Its tenant is the first to act: that makes it nobody else's failure.
   await node.call(left.tenant, { command: 'teardown', runtime_id: left.id })
   for (const { id } of [byItself, byHost, away, back])
-    await vi.waitFor(() => expect(getRuntime(node.store, id)?.state).toBe('gone'), { timeout: 10_000, interval: 50 })
+    await vi.waitFor(() => expect(getRuntime(node.store, id)?.state).toBe('gone'), { timeout: 30_000, interval: 50 })
   const refunded = ({ leaseId }: { leaseId: string }) => world.sent.get(`lease:${leaseId}:refund`)?.amountSats
   await vi.waitFor(() => expect(world.sent.size).toBe(3), WAIT)
   for (const lease of [byHost, away, left]) expect(refunded(lease)).toBeGreaterThan(2000n)
@@ -185,7 +185,7 @@ test('a machine that died unseen just before its lease ends was not had to its e
   const lost = await rentFor(node, 12, 2)
   world.incus.instances.delete(lost.id)
   for (const one of [id, lost.id])
-    await vi.waitFor(() => expect(getRuntime(node.store, one)?.state).toBe('gone'), { timeout: 10_000, interval: 50 })
+    await vi.waitFor(() => expect(getRuntime(node.store, one)?.state).toBe('gone'), { timeout: 30_000, interval: 50 })
   expect(getRuntime(node.store, lost.id)).toMatchObject({ away: { cause: 'host' } })
   expect(getLease(node.store, leaseId)?.state).toBe('ended')
   // Nobody saw it since it was ready.
@@ -199,7 +199,7 @@ test('one that ended by itself is never given up by the node: its tenant may sta
   const lost = await rentFor(node, 12, 100)
   Object.assign(instance, { state: 'completed', byGuest: true })
   lost.instance.state = 'unreachable'
-  await vi.waitFor(() => expect(getRuntime(node.store, lost.id)?.state).toBe('gone'), { timeout: 10_000, interval: 50 })
+  await vi.waitFor(() => expect(getRuntime(node.store, lost.id)?.state).toBe('gone'), { timeout: 30_000, interval: 50 })
   await vi.waitFor(() => expect(world.sent.get(`lease:${lost.leaseId}:refund`)?.amountSats).toBeGreaterThan(98_000n), WAIT)
   expect(getRuntime(node.store, id)).toMatchObject({ state: 'unreachable', away: { cause: 'guest' } })
   await node.call(tenant, { command: 'recover', runtime_id: id })
@@ -254,7 +254,7 @@ test('a lease ends with notice, is torn down, and is income', async () => {
   })
   const { runtime } = await node.call(stranger.pubkey, { ...RENT, lease_seconds: 3, lease_token: world.token(3n) })
   await vi.waitFor(() => expect(node.notices[0]?.status.message).toContain('ends soon'), WAIT)
-  await vi.waitFor(() => expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('gone'), { timeout: 10_000, interval: 50 })
+  await vi.waitFor(() => expect(getRuntime(node.store, runtime.runtime_id)?.state).toBe('gone'), { timeout: 30_000, interval: 50 })
   expect(world.incus.instances.size).toBe(0)
   expect(books(node)).toEqual({ deposits: [], income: 3000n })
 }, 20_000)

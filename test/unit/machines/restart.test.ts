@@ -8,7 +8,7 @@ import { runtimesIn } from '../../../src/store/selling/runtimes.ts'
 import { balancesByPrefix } from '../../support/ledger.ts'
 import { owner, stranger, World } from './world.ts'
 
-const WAIT = { timeout: 8000, interval: 20 }
+const WAIT = { timeout: 30_000, interval: 20 }
 const PROVISION = { command: 'provision', provider: 'incus', protocol: 'acp' } as const
 
 let world: World

@@ -13,7 +13,7 @@ import { balancesByPrefix } from '../../support/ledger.ts'
 import { key, owner, PAID_CLASS, type Sent, stranger, type TestNode, World } from './world.ts'
 
 const RENT = { command: 'provision', provider: 'incus', protocol: 'acp', runtime_class: 'small', lease_seconds: 100 } as const
-const WAIT = { timeout: 10_000, interval: 20 }
+const WAIT = { timeout: 30_000, interval: 20 }
 /** Rents for a second. */
 const SHORT = { classes: [{ ...PAID_CLASS, min_lease_s: 1 }] }
 

@@ -17,7 +17,7 @@ it('the socket is held back while few but huge frames wait, and read on once the
   expect(calls).toEqual([])
   for (let n = 0; n < 5; n++) inbox.push(frame)
   expect(calls).toEqual(['pause'])
-  await vi.waitFor(() => expect(frames).toBe(20), { timeout: 10_000 })
+  await vi.waitFor(() => expect(frames).toBe(20), { timeout: 30_000 })
   expect(calls).toEqual(['pause', 'resume'])
   for (let n = 0; n < 15; n++) inbox.push(frame)
   expect(calls).toEqual(['pause', 'resume'])

@@ -31,7 +31,7 @@ async function start(options: NodeOptions = {}): Promise<TestNode> {
 }
 
 const reached = (testNode: TestNode, event: NostrEvent, status: string) =>
-  vi.waitFor(() => expect(testNode.job(event.id).status).toBe(status), { timeout: 5000 })
+  vi.waitFor(() => expect(testNode.job(event.id).status).toBe(status), { timeout: 30_000 })
 
 test('a free job runs once however often it is delivered, and is settled when a relay took the result', async () => {
   const testNode = await start({ config: FREE })

@@ -4,7 +4,7 @@ import { ScriptedRelay } from '../../support/scripted-relay.ts'
 import { type SessionPeer, type SessionPeerOptions, startSessionPeer } from '../../support/session-peer.ts'
 import { tempDir } from '../../support/temp.ts'
 
-const WAIT = { timeout: 8000, interval: 20 }
+const WAIT = { timeout: 30_000, interval: 20 }
 
 interface World {
   readonly relay: ScriptedRelay
