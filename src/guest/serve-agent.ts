@@ -32,6 +32,9 @@ const EXIT_GRACE_MS = 1000
 /** For what the session is storing when the guest ends. */
 const SESSION_DRAIN_MS = 2000
 const MAX_LOG_BYTES = 8 * 1024 * 1024
+/** Of what an agent wrote that did not come up. */
+const MAX_TOLD_BYTES = 400
+const MAX_TOLD_LINES = 3
 
 export interface Service {
   readonly launch: GuestLaunch & { readonly protocol: Protocol }
@@ -166,7 +169,11 @@ async function oneLife(around: Surroundings, onReady: (agent: Agent) => void): P
     { command: service.command, cwd: service.cwd, env: service.env, runAs: service.launch.run_as, clock: scope.clock },
     true,
   )
-  child.process.stderr?.on('data', (chunk: Buffer) => log.write(chunk))
+  let tail = Buffer.alloc(0)
+  child.process.stderr?.on('data', (chunk: Buffer) => {
+    log.write(chunk)
+    tail = Buffer.concat([tail, chunk]).subarray(-MAX_TOLD_BYTES)
+  })
   const onStop = () => child.stop(KILL_GRACE_MS)
   stopping.addEventListener('abort', onStop, { once: true })
   let wasReady = false
@@ -189,7 +196,7 @@ async function oneLife(around: Surroundings, onReady: (agent: Agent) => void): P
     const reason = timedOut ? 'timeout_waiting_for_agent' : 'agent_exited_before_ready'
     const late = `the agent did not answer within ${START_TIMEOUT_MS / 1000} s`
     const message = own !== undefined ? `${describe(exit)} before it was ready` : timedOut ? late : messageOf(error)
-    return { exit: exit.code === 0 ? { ...exit, code: 1 } : exit, wasReady, message, reason }
+    return { exit: exit.code === 0 ? { ...exit, code: 1 } : exit, wasReady, message: withLastWords(message, tail), reason }
   } finally {
     stopping.removeEventListener('abort', onStop)
   }
@@ -217,6 +224,19 @@ async function lifeOfModel({ service, scope, stopping, dir }: Surroundings, onRe
 function agentOf({ service, dir }: Surroundings, child: ProcessGroup): Agent {
   const book = new ConversationBook(dir === undefined ? undefined : join(dir, `${service.launch.protocol}-conversations.json`))
   return service.launch.protocol === 'acp' ? new AcpAgent(child, service.cwd, book) : new PiAgent(child, book)
+}
+
+/** With the last lines that it wrote to standard error: its machine is gone soon. */
+function withLastWords(message: string, stderr: Buffer): string {
+  const lines = stderr
+    .toString()
+    .split('\n')
+    .map((line) => line.replace(/\p{Cc}+/gu, ' ').trim())
+  const last = lines
+    .filter((line) => line !== '')
+    .slice(-MAX_TOLD_LINES)
+    .join(' | ')
+  return last === '' ? message : `${message}; it wrote: ${last}`
 }
 
 function describe(exit: Exit): string {

@@ -1,7 +1,8 @@
 /** `pylon mcp`: the tools over standard input and output, until the client closes them. */
 import { StdioServerTransport } from '@modelcontextprotocol/sdk/server/stdio.js'
-import { messageOf } from '../base/errors.ts'
+import { isPylonError, messageOf } from '../base/errors.ts'
 import { systemRandom } from '../base/random.ts'
+import { agentsRoutes } from '../control/contract/agents.ts'
 import { NodeClient } from './node-client.ts'
 import { createServer } from './server.ts'
 import { Spending, type SpendingLimits } from './spending.ts'
@@ -9,6 +10,7 @@ import { agentTools, instructionsFor, ownerTools } from './toolbox.ts'
 
 /** One message of a client. */
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+const ASK_MS = 5_000
 
 export interface McpOptions {
   /** Sockets of the node, in the order in which they are tried. */
@@ -20,11 +22,13 @@ export interface McpOptions {
   readonly limits: SpendingLimits
 }
 
-/** @returns the exit code, once the client has gone */
+/** @returns the exit code, once the client has gone @throws agent_not_found, where the node answers and hosts no such agent */
 export async function serveMcp({ sockets, howToStart, agent, limits }: McpOptions): Promise<number> {
   const log = (words: string) => process.stderr.write(`pylon mcp: ${words}\n`)
+  const node = new NodeClient(sockets, howToStart)
+  if (agent !== undefined) await assertHosted(node, agent)
   const server = createServer({
-    node: new NodeClient(sockets, howToStart),
+    node,
     tools: agent === undefined ? ownerTools() : agentTools(agent),
     instructions: instructionsFor(agent, limits),
     spending: agent === undefined ? new Spending(limits) : undefined,
@@ -43,4 +47,13 @@ export async function serveMcp({ sockets, howToStart, agent, limits }: McpOption
   await ended
   await server.close()
   return 0
+}
+
+/** A node that does not answer yet may have it later: then each call says what is the matter. */
+async function assertHosted(node: NodeClient, agent: string): Promise<void> {
+  try {
+    await node.call(agentsRoutes.getAgent, { name: agent }, { timeoutMs: ASK_MS })
+  } catch (error) {
+    if (isPylonError(error, 'agent_not_found')) throw error
+  }
 }

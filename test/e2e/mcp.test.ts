@@ -70,6 +70,8 @@ test('an assistant acts as one agent: within its budget, and refused over it in 
   const bea = await rig.call(agentsRoutes.spawnAgent, { name: 'bea', ...spawn })
   await rig.call(agentsRoutes.fundAgent, { name: 'ada', amount_sats: 500 })
   await expect.poll(async () => (await rig.call(agentsRoutes.getAgent, { name: 'bea' })).lud06, { timeout: 20_000 }).toMatch(/^lnurl1/)
+  const unknown = await rig.run(['mcp', '--agent', 'nobody'])
+  expect(unknown).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('agent_not_found') })
   const assistant = await Assistant.connect(rig, '--agent', 'ada')
 
   expect(assistant.client.getInstructions()).toContain('You act as ada')

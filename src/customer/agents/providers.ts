@@ -25,5 +25,8 @@ export const hooksOf = (provider: ControlProvider): ProviderHooks => HOOKS[provi
 /** Why a provision failed, with what to do; the words of the node stand first, they name the address. */
 export function whyNotProvisioned(provider: ControlProvider, isOwnNode: boolean, error: unknown): string {
   const words = messageOf(error).replace(/[.\s]+$/, '')
-  return isOwnNode ? `${words}. Next: ${hooksOf(provider).nextStep}` : words
+  if (!isOwnNode) return words
+  const own = words.replace(/^npub1\w* says \w+: /, 'this node: ')
+  // The hint of the node is the next step then.
+  return own.includes('pylon runtime run') ? own : `${own}. Next: ${hooksOf(provider).nextStep}`
 }

@@ -31,8 +31,15 @@ export function managedView(row: ManagedAgentRow, ownPubkey: string | undefined)
   }
 }
 
-export const managedViews = (store: Store, ownPubkey: string | undefined) =>
-  listManagedAgents(store).map((row) => managedView(row, ownPubkey))
+/** One that failed with nothing left of it is listed this long; by its name it is found for longer. */
+const LIST_FAILED_MS = 3600_000
+
+export const managedViews = (store: Store, ownPubkey: string | undefined, nowMs: number) =>
+  listManagedAgents(store)
+    .filter((row) => !isOver(row) || row.updatedAt > nowMs - LIST_FAILED_MS)
+    .map((row) => managedView(row, ownPubkey))
+
+const isOver = ({ phase, cleanup }: ManagedAgentRow): boolean => phase === 'failed' && (cleanup === 'none' || cleanup === 'done')
 
 export function managedDetail(store: Store, row: ManagedAgentRow, ownPubkey: string | undefined) {
   const seen = new Set<string>()

@@ -25,7 +25,7 @@ export function agentsReadHandlers({
   config,
 }: Pick<ReadServices, 'store' | 'clock' | 'config'>): Pick<Handlers<Routes>, Reads> {
   return {
-    listAgents: () => ({ agents: readAgents(store), managed: managedViews(store, undefined) }),
+    listAgents: () => ({ agents: readAgents(store), managed: managedViews(store, undefined, clock.now()) }),
     getAgent: ({ name }) => {
       const row = agentNamed(store, name)
       return viewDetail(store, row, { view: viewAgent(store, row), relays: config().node.relays, nowMs: clock.now() })
@@ -46,7 +46,10 @@ export function agentsHandlers(services: Pick<Services, 'store' | 'clock' | 'con
     listAgents: () => {
       const running = host.peek()
       const agents = running === undefined ? readAgents(store) : running.list()
-      return { agents, managed: managedViews(store, services.keyring.locked ? undefined : services.keyring.node().pubkey) }
+      return {
+        agents,
+        managed: managedViews(store, services.keyring.locked ? undefined : services.keyring.node().pubkey, services.clock.now()),
+      }
     },
     getAgent: (input, call) => {
       const running = host.peek()

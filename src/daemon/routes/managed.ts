@@ -21,11 +21,11 @@ const DEFAULT_LIMIT = 100
 const TURN_S = 300
 
 export function managedReadHandlers(
-  { store }: Pick<ReadServices, 'store'>,
+  { store, clock }: Pick<ReadServices, 'store' | 'clock'>,
   own?: string,
 ): Pick<Handlers<Routes>, 'listManaged' | 'getManaged'> {
   return {
-    listManaged: () => ({ agents: managedViews(store, own) }),
+    listManaged: () => ({ agents: managedViews(store, own, clock.now()) }),
     getManaged: ({ name }) => {
       const row = findManagedAgent(store, refOf(name))
       if (row === undefined) throw new PylonError('agent_not_found', `There is no agent ${name}; pylon agent list shows them.`)
@@ -34,7 +34,7 @@ export function managedReadHandlers(
   }
 }
 
-export function managedHandlers(services: Pick<Services, 'store' | 'identity' | 'parts'>): Handlers<Routes> {
+export function managedHandlers(services: Pick<Services, 'store' | 'clock' | 'identity' | 'parts'>): Handlers<Routes> {
   const { store, parts } = services
   const { agents, chat } = parts
   const own = services.identity.pubkey

@@ -17,6 +17,10 @@ const HINTS: Partial<Record<ControlErrorCode, string>> = {
   internal: 'the owner of the node finds the reason in its log',
 }
 
+/** Where the machine is well, and what was to run in it is not. */
+const AGENT_HINT = 'try the command by hand: pylon runtime run'
+const isOfAgent = (words: string): boolean => /\bthe agent (?:exited|was not found|did not start|did not answer)\b/.test(words)
+
 /** Codes beneath that say the same whatever was being done. */
 const KNOWN: Partial<Record<ErrorCode, ControlErrorCode>> = {
   spec_invalid: 'invalid_command',
@@ -59,8 +63,9 @@ export function toControlError(error: unknown, fallback: ControlErrorCode): Cont
   if (error instanceof ControlError) return error
   if (!isPylonError(error)) return new ControlError(fallback, HINTS[fallback], 'the node had a fault of its own', { cause: error })
   const code = KNOWN[error.code] ?? fallback
+  const hint = code === 'provision_failed' && isOfAgent(error.message) ? AGENT_HINT : HINTS[code]
   const detail = PRIVATE.includes(error.code) ? 'the node is not set up for this' : `${error.code}: ${messageOf(error)}`.slice(0, 1000)
-  return new ControlError(code, HINTS[code], detail, { cause: error })
+  return new ControlError(code, hint, detail, { cause: error })
 }
 
 export function fail(code: ControlErrorCode, detail: string, hint: string | undefined = HINTS[code]): ControlError {

@@ -112,9 +112,11 @@ export const patchManagedAgent = defineCommand('patch_managed_agent', (sql, p: {
   agents.patch(sql, { id: p.id }, { ...p.patch, updatedAt: p.at })
 })
 
-/** Forgets those that ended before a time. */
+/** Forgets those that ended, or failed with nothing left of them, before a time. */
 export const sweepManagedAgents = defineCommand('sweep_managed_agents', (sql, p: { before: number }) => {
-  sql("DELETE FROM managed_agents WHERE phase = 'ended' AND updated_at < ?").run(BigInt(p.before))
+  sql(`DELETE FROM managed_agents WHERE (phase = 'ended' OR (phase = 'failed' AND cleanup IN ('none', 'done'))) AND updated_at < ?`).run(
+    BigInt(p.before),
+  )
 })
 
 export const getManagedAgent = (store: Store, id: string): ManagedAgentRow | undefined => agents.get(store.sql, { id })

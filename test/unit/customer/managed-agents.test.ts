@@ -6,6 +6,7 @@ import { PylonError } from '../../../src/base/errors.ts'
 import type { Json } from '../../../src/base/json.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { ManagedAgents, type ManagedOrder } from '../../../src/customer/agents/managed-agents.ts'
+import { managedViews } from '../../../src/customer/agents/view.ts'
 import type { TenantAnswer, TenantOrder } from '../../../src/customer/machines/tenant.ts'
 import type { ControlStatus } from '../../../src/nostr/control/envelopes.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
@@ -169,6 +170,24 @@ test('what is not provisioned is torn down, and the words name what to do', asyn
   expect((failure as Error).message).toContain('runtimes.fly.app_name')
   expect(world.agents.get('helper')).toMatchObject({ phase: 'failed', cleanup: 'done' })
   expect(world.sent).toEqual(['provision', 'teardown'])
+})
+
+test('an agent process that did not come up is told as such, and is listed for an hour', async () => {
+  const world = new World()
+  world.answers['provision'] = () => {
+    const detail = 'runtime_failed: the agent exited with 3 before it was ready; it wrote: no model'
+    throw new PylonError(
+      'control_refused',
+      `npub15xtabcdefghi says provision_failed: ${detail}; try the command by hand: pylon runtime run`,
+    )
+  }
+  world.answers['teardown'] = () => ({ teardown: 'deleted' })
+  const failure = (await world.make().catch((error: unknown) => error)) as PylonError
+  expect(failure.message).toMatch(/^this node: .*it wrote: no model; try the command by hand: pylon runtime run$/)
+  const listed = (laterMs: number) => managedViews(world.store, OWN, world.clock.now() + laterMs).map(({ name }) => name)
+  expect(listed(60_000)).toEqual(['helper'])
+  expect(listed(2 * 3600_000)).toEqual([])
+  expect((await world.agents.end('helper', never)).phase).toBe('ended')
 })
 
 test('another node may have made something that no status named: it is asked', async () => {
