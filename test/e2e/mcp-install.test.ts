@@ -1,5 +1,5 @@
 /** Entries in the files of MCP clients: what was there stays, and what can't be read is left alone. */
-import { mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it, test } from 'vitest'
 import { entryText, fileOf, withEntry } from '../../src/cli/mcp/client-entry.ts'
@@ -81,7 +81,8 @@ test('writes the file with a copy of what was there, keeps links and modes, and 
   expect(JSON.parse(readFileSync(`${file}.before-pylon`, 'utf8'))).toEqual(written)
 
   const kept = join(rig.dir, 'dotfiles.json')
-  writeFileSync(kept, '{"a":1}', { mode: 0o644 })
+  writeFileSync(kept, '{"a":1}')
+  chmodSync(kept, 0o644)
   mkdirSync(join(rig.dir, '.vscode'))
   symlinkSync(kept, join(rig.dir, '.vscode', 'mcp.json'))
   await rig.ok('mcp', 'install', '--client', 'vscode', '--file', '.vscode/mcp.json')
