@@ -61,7 +61,7 @@ class Refusal extends Error {
   }
 }
 
-const POOLS = ['default', 'p']
+const POOLS = ['default', 'p', 'pylon']
 const STOPPED_BOOT = 'an-earlier-boot'
 const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8')
 
