@@ -195,8 +195,8 @@ const remove = defineCommand({
       .option('yes', { type: 'boolean', alias: 'y', default: false, describe: 'Do not ask' })
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
+    if (!args.yes) await confirmName(args.name)
     const managed = await managedNamed(args)
-    if (!args.yes) await confirmName(args.name, managed === undefined)
     if (managed !== undefined) {
       const ended = await callNode(args, managedRoutes.endManaged, { name: args.name })
       return printAnswer(
@@ -210,10 +210,8 @@ const remove = defineCommand({
   },
 })
 
-/** @param isHosted whether its key is here, and can be saved */
-async function confirmName(name: string, isHosted: boolean): Promise<void> {
-  const saving = isHosted ? ` (pylon agent export ${name} saves its key.)` : ''
-  if (!process.stdin.isTTY) throw new PylonError('usage', `This ends ${name} for ever: add --yes.${saving}`)
+async function confirmName(name: string): Promise<void> {
+  if (!process.stdin.isTTY) throw new PylonError('usage', `This ends ${name} for ever: add --yes.`)
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
   const reply = await terminal.question(`This ends ${name} for ever. Type its name to go on: `)
   terminal.close()

@@ -171,7 +171,7 @@ describe('a member of bad will', () => {
     expect(said(owner, id)).toEqual([])
     const good = await writeMessage(next, Buffer.from(JSON.stringify({ ...rumorOf(bot.pubkey), id: rumorOf(bot.pubkey).id })))
     await owner.hear(await event(state, id, good.message))
-    await world.pass(11_000)
+    await world.pass(121_000)
     expect(said(owner, id)).toEqual(['bad'])
   })
 
