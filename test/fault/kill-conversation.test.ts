@@ -1,9 +1,10 @@
 /** kill -9 of guest, node and client at seeded moments of one conversation, on the real program and the local substrate: it goes on, once and in order. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test, vi } from 'vitest'
 import { randomBelow, seededRandom } from '../../src/base/random.ts'
 import { managedRoutes } from '../../src/control/contract/managed.ts'
+import { guestsOf } from '../support/guests.ts'
 import { Rig } from '../support/rig.ts'
 import { shellAgent } from '../support/shell-agents.ts'
 
@@ -13,22 +14,6 @@ const WAIT = { timeout: 90_000, interval: 200 }
 /** Says the words, and ends half a second later. */
 const SLOW_AGENT = shellAgent('pi').replace('      message=', '      sleep 0.5\n      message=')
 const VICTIMS = ['guest', 'node', 'client'] as const
-
-/** The guest and its agent, as processes of this rig. */
-function guestsOf(rig: Rig): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8')
-        return command.split('\0').includes('guest') && command.includes(rig.dir)
-      } catch {
-        // Gone meanwhile.
-        return false
-      }
-    })
-    .map(Number)
-}
 
 async function heard(rig: Rig) {
   const all = []

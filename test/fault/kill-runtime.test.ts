@@ -1,25 +1,12 @@
 /** kill -9 of the node at every stored step of a runtime, on the real program and the local substrate: no orphan, no double instance. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { describe, expect, test, vi } from 'vitest'
 import { runtimesRoutes } from '../../src/control/contract/runtimes.ts'
+import { guestsOf } from '../support/guests.ts'
 import { Rig } from '../support/rig.ts'
 import { shellAgent } from '../support/shell-agents.ts'
 
 const WAIT = { timeout: 60_000, interval: 50 }
-
-/** Guests of this rig that live. */
-function guestsOf(rig: Rig): string[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8')
-        return command.split('\0').includes('guest') && command.includes(rig.dir)
-      } catch {
-        return false
-      }
-    })
-}
 
 /** unit/machines/restart.test.ts dies in process before and after every step; here there are real guests to be left or made twice. */
 const FAULTS = ['after:provisioning', 'before:ready', 'after:ready', 'after:teardown', 'before:gone']
