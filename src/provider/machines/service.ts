@@ -168,8 +168,9 @@ export class MachineService implements Handling {
   }
 
   async handle(requester: string, envelope: CommandEnvelope, emit: Emit): Promise<ControlResult> {
-    // Whoever asks a node that has just come up is served once it has looked at its substrates.
+    // Whoever asks a node that has just come up, or read its configuration again, is served once it has looked at its substrates.
     if (!this.#isOpen && !this.#scope.isClosing) await this.#opened.promise
+    await this.#substrates.seen()
     if (!this.#isOpen) throw fail('shutting_down', 'the machines of this node are not running')
     try {
       return await this.#requests.handle(requester, envelope, emit)

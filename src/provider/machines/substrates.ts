@@ -72,6 +72,11 @@ export class Substrates {
     return this.#capacities.get(provider) ?? NO_CAPACITY
   }
 
+  /** Once each as it is now was looked at: those that config named a moment ago were not yet. Never rejects. */
+  async seen(): Promise<void> {
+    if (this.providers.some((provider) => !this.#probes.has(provider))) await this.look()
+  }
+
   /** Looks at all of them. Never rejects. */
   async look(): Promise<void> {
     await Promise.all(

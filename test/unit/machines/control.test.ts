@@ -1,6 +1,7 @@
 /** The control plane's contract, by the names under which it is published: authorisation, scope, idempotency, checks, teardown. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { PylonError } from '../../../src/base/errors.ts'
 import { controlCommand } from '../../../src/nostr/control/commands.ts'
@@ -190,6 +191,15 @@ test('a provider that is not there or not usable is provider_temporarily_disable
   world.incus.probed = { usable: false, isolated: true, reason: 'down' }
   await node.machines.reload()
   await failsWith(node.call(owner.pubkey, PROVISION), 'provider_temporarily_disabled')
+})
+
+test('who asks while the configuration is being read again is served once the substrates were looked at', async () => {
+  const node = await world.start()
+  const { probed } = world.incus
+  world.incus.probe = async () => await sleep(100, probed)
+  const reloaded = node.machines.reload()
+  expect((await node.call(owner.pubkey, PROVISION)).runtime.lifecycle_phase).toBe('ready')
+  await reloaded
 })
 
 test('without isolation strangers are served by nobody, own keys and the allowlist are', async () => {
