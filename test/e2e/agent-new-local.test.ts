@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { managedRoutes } from '../../src/control/contract/managed.ts'
+import { killAll } from '../support/kill.ts'
 import { Rig } from '../support/rig.ts'
 import { shellAgent } from '../support/shell-agents.ts'
 
@@ -35,7 +36,7 @@ function guestPids(rig: Rig): number[] {
 async function killGuest(rig: Rig): Promise<void> {
   const pids = guestPids(rig)
   expect(pids).toHaveLength(1)
-  for (const pid of pids) process.kill(pid, 'SIGKILL')
+  killAll(pids)
   await expect.poll(() => guestPids(rig), { timeout: 20_000 }).toEqual([])
 }
 

@@ -5,6 +5,7 @@ import { expect, test, vi } from 'vitest'
 import { randomBelow, seededRandom } from '../../src/base/random.ts'
 import { managedRoutes } from '../../src/control/contract/managed.ts'
 import { guestsOf } from '../support/guests.ts'
+import { killAll } from '../support/kill.ts'
 import { Rig } from '../support/rig.ts'
 import { shellAgent } from '../support/shell-agents.ts'
 
@@ -45,7 +46,7 @@ test(`a conversation survives ${KILLS} times kill -9`, { timeout: 120_000 + KILL
     await sleep(randomBelow(random, 1200))
     counts[victim]++
     if (victim === 'client') client?.kill('SIGKILL')
-    if (victim === 'guest') for (const pid of guestsOf(rig)) process.kill(pid, 'SIGKILL')
+    if (victim === 'guest') killAll(guestsOf(rig))
     if (victim === 'node') {
       process.kill(Number(/"pid":(\d+)/.exec(readFileSync(rig.sandboxHome.pidFile, 'utf8'))?.[1]), 'SIGKILL')
       await died

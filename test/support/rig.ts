@@ -9,6 +9,7 @@ import { readFileIfAny } from '../../src/base/files.ts'
 import { type Home, homeAt } from '../../src/base/paths.ts'
 import { type CallOptions, callRoute, type Input, type Output, type Route } from '../../src/control/client.ts'
 import { nodeRoutes } from '../../src/control/contract/node.ts'
+import { killAll } from './kill.ts'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
@@ -143,12 +144,12 @@ export class Rig implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const nodes = this.#nodes()
     for (const child of this.#started) if (!nodes.includes(child.pid ?? 0)) child.kill('SIGKILL')
-    for (const pid of nodes) process.kill(pid, 'SIGTERM')
+    killAll(nodes, 'SIGTERM')
     await this.#waitUntil(() => this.#nodes().length === 0)
-    for (const pid of this.#nodes()) process.kill(pid, 'SIGKILL')
+    killAll(this.#nodes())
     await this.#waitUntil(() => this.processes().length === 0)
     const leaked = this.processes()
-    for (const pid of leaked) process.kill(pid, 'SIGKILL')
+    killAll(leaked)
     const logs = this.logs()
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 5 })
     if (leaked.length > 0) throw new Error(`processes ${leaked.join(', ')} were left behind\n${logs}`)

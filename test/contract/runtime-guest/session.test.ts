@@ -7,6 +7,7 @@ import { RelayDoors } from '../../../src/provider/machines/doors.ts'
 import { decodeRuntimeSpec } from '../../../src/runtime/contract/spec.ts'
 import type { LocalAdapter } from '../../../src/runtime/local/local-adapter.ts'
 import { getRuntime, insertRuntime, type RuntimeRow } from '../../../src/store/selling/runtimes.ts'
+import { killAll } from '../../support/kill.ts'
 import { localRuntimes, newRuntimeId, scriptedAgent } from '../../support/local-runtimes.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { testScope } from '../../support/scope.ts'
@@ -84,7 +85,7 @@ async function killGuest(dir: string): Promise<number> {
       return false
     }
   })
-  for (const pid of pids) process.kill(Number(pid), 'SIGKILL')
+  killAll(pids.map(Number))
   return pids.length
 }
 
