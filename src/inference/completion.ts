@@ -13,12 +13,8 @@ export interface ChatAnswer {
   /** What is meant for others, without any reasoning; empty when it never came. */
   readonly content: string
   readonly reasoning: string
-  readonly model: string | undefined
   /** Absent when the answer is whole. */
   readonly lack?: { readonly kind: Lack; readonly words: string }
-  /** As the server counted, when it does. */
-  readonly promptTokens: number | undefined
-  readonly completionTokens: number | undefined
 }
 
 const choice = z.looseObject({
@@ -29,9 +25,8 @@ const choice = z.looseObject({
 })
 const count = z.int().nonnegative().optional().catch(undefined)
 const completion = z.looseObject({
-  model: z.string().optional().catch(undefined),
   choices: z.array(choice),
-  usage: z.looseObject({ prompt_tokens: count, completion_tokens: count }).nullish().catch(undefined),
+  usage: z.looseObject({ completion_tokens: count }).nullish().catch(undefined),
 })
 type Completion = z.infer<typeof completion>
 
@@ -74,10 +69,7 @@ export function readCompletion(body: string, maxTokens: number | undefined): Cha
   return {
     content: answer,
     reasoning: [...fields, parts.reasoning, reasoning].filter((text) => text !== '').join('\n'),
-    model: parsed.data.model,
     ...given({ lack }),
-    promptTokens: usage?.prompt_tokens,
-    completionTokens: usage?.completion_tokens,
   }
 }
 

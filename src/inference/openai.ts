@@ -25,16 +25,12 @@ export interface ChatMessage {
   readonly content: string
 }
 
-export interface ChatRequest {
+export type ChatNumber = 'max_tokens' | 'temperature' | 'top_p' | 'frequency_penalty' | 'presence_penalty' | 'seed'
+
+/** The body of a request, as the wire has it. */
+export interface ChatRequest extends Readonly<Partial<Record<ChatNumber, number>>> {
   readonly model: string
   readonly messages: readonly ChatMessage[]
-  readonly maxTokens?: number
-  readonly temperature?: number
-  readonly topP?: number
-  readonly frequencyPenalty?: number
-  readonly presencePenalty?: number
-  readonly seed?: number
-  readonly stop?: readonly string[]
 }
 
 const MAX_ANSWER_BYTES = 8_000_000
@@ -94,30 +90,13 @@ export async function chatStreamed(
   onDelta: (text: string) => void,
 ): Promise<ChatAnswer> {
   const reader = new DeltaReader(onDelta)
-  return readCompletion(
-    await call(server, 'chat/completions', bodyOf(request, true), signal, (text) => reader.add(text)),
-    request.maxTokens,
-  )
+  const answer = await call(server, 'chat/completions', { ...request, stream: true }, signal, (text) => reader.add(text))
+  return readCompletion(answer, request.max_tokens)
 }
 
 /** One completion, not streamed. @throws backend_unavailable (no connection, 5xx, 429), backend_failed (refused or malformed), the signal's reason. */
 export async function chat(server: OpenAiServer, request: ChatRequest, signal: AbortSignal): Promise<ChatAnswer> {
-  return readCompletion(await call(server, 'chat/completions', bodyOf(request, false), signal), request.maxTokens)
-}
-
-function bodyOf(request: ChatRequest, stream: boolean) {
-  return {
-    model: request.model,
-    messages: request.messages,
-    stream,
-    max_tokens: request.maxTokens,
-    temperature: request.temperature,
-    top_p: request.topP,
-    frequency_penalty: request.frequencyPenalty,
-    presence_penalty: request.presencePenalty,
-    seed: request.seed,
-    stop: request.stop,
-  }
+  return readCompletion(await call(server, 'chat/completions', { ...request, stream: false }, signal), request.max_tokens)
 }
 
 function endpoint(baseUrl: string, path: string): string {

@@ -1,8 +1,9 @@
 /** Tells the network what is sold here: the announcement (31990), the heartbeat (11998). */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { type Clock, unixSeconds } from '../base/clock.ts'
+import { given } from '../base/given.ts'
 import { identify } from '../nostr/nips/nip01.ts'
-import { type Announcement, buildAnnouncement, buildHeartbeat, buildWithdrawal } from '../nostr/nips/nip89.ts'
+import { type Announcement, buildAnnouncement, buildHeartbeat } from '../nostr/nips/nip89.ts'
 import type { EventTemplate } from '../nostr/types.ts'
 import { all } from '../store/commands.ts'
 import { enqueueEvent } from '../store/nostr/outbox.ts'
@@ -15,13 +16,8 @@ const HOUR_MS = 3_600_000
 /** Said again after this, though nothing changed: relays forget. */
 const REPEAT_AFTER_MS = 24 * HOUR_MS
 
-export interface Offer {
-  readonly kinds: readonly number[]
-  readonly name: string
-  readonly about: string
-  readonly mints: Announcement['mints']
+export interface Offer extends Pick<Announcement, 'kinds' | 'name' | 'about' | 'mints' | 'pricing'> {
   readonly lockPubkey: string | undefined
-  readonly pricing: Announcement['pricing']
   /** Models that kind 5050 can be asked for. */
   readonly models: readonly string[]
   /** Bits of proof of work that strangers need now, while the node is busy. */
@@ -35,7 +31,7 @@ interface Said {
 
 /** Stable for a key, so that a restored home announces the same thing; tells nothing else. */
 export function announcementId(pubkey: string): string {
-  return createHash('sha256').update(`pylon announcement ${pubkey}`).digest('hex').slice(0, 16)
+  return hash('sha256', `pylon announcement ${pubkey}`).slice(0, 16)
 }
 
 interface AnnouncerDeps {
@@ -56,10 +52,12 @@ export class Announcer {
   /** Publishes what differs from what was published last. */
   async publish({ models, workBits, lockPubkey, ...rest }: Offer): Promise<void> {
     const { clock, pubkey } = this.#deps
-    const named = { d: announcementId(pubkey()), ...rest, ...(lockPubkey === undefined ? {} : { lockPubkey }) }
-    const template = buildAnnouncement(named, unixSeconds(clock))
-    const more = { ...modelsIn(models), ...(workBits === undefined ? {} : { pow: workBits }) }
-    await this.#say('31990', withContent(withTopics(template), more))
+    const named = { d: announcementId(pubkey()), ...rest, ...given({ lockPubkey }) }
+    const { tags, content, ...template } = buildAnnouncement(named, unixSeconds(clock))
+    // The models of 5050 in the form that DVM clients read.
+    const nip90Params = models.length === 0 ? undefined : { model: { required: false, values: models.slice(0, 50) } }
+    const said = { ...(JSON.parse(content) as Record<string, unknown>), nip90Params, pow: workBits }
+    await this.#say({ ...template, tags: [...tags, ['t', 'pylon'], ['t', 'dvm']], content: JSON.stringify(said) })
   }
 
   async heartbeat(): Promise<void> {
@@ -71,29 +69,10 @@ export class Announcer {
     nudge()
   }
 
-  /** Takes the announcement back; only ever on the owner's request. */
-  async withdraw(): Promise<void> {
+  async #say(template: EventTemplate): Promise<void> {
     const { store, clock, pubkey, relays, nudge } = this.#deps
-    const now = unixSeconds(clock)
-    const event = identify(pubkey(), buildWithdrawal(pubkey(), announcementId(pubkey()), now))
-    const at = clock.now()
-    const key = `announce:${pubkey()}`
-    await store.write(
-      all(
-        enqueueEvent({ key: `${key}:withdraw:${now}`, event, relays: relays(), notAfter: at + REPEAT_AFTER_MS, at }),
-        // Whatever is announced next is new.
-        putSetting({ key: `${key}:31990`, value: { digest: '', createdAtS: now }, at }),
-      ),
-    )
-    nudge()
-  }
-
-  async #say(name: string, template: EventTemplate): Promise<void> {
-    const { store, clock, pubkey, relays, nudge } = this.#deps
-    const key = `announce:${pubkey()}:${name}`
-    const digest = createHash('sha256')
-      .update(JSON.stringify([template.tags, template.content, relays()]))
-      .digest('hex')
+    const key = `announce:${pubkey()}:${template.kind}`
+    const digest = hash('sha256', JSON.stringify([template.tags, template.content, relays()]))
     const last = getSetting<Said>(store, key)
     const at = clock.now()
     if (last?.digest === digest && last.createdAtS * 1000 + REPEAT_AFTER_MS > at) return
@@ -106,17 +85,4 @@ export class Announcer {
     )
     nudge()
   }
-}
-
-function withTopics(template: EventTemplate): EventTemplate {
-  return { ...template, tags: [...template.tags, ['t', 'pylon'], ['t', 'dvm']] }
-}
-
-function withContent(template: EventTemplate, more: Readonly<Record<string, unknown>>): EventTemplate {
-  return { ...template, content: JSON.stringify({ ...(JSON.parse(template.content) as Record<string, unknown>), ...more }) }
-}
-
-/** The models of 5050, in the form that DVM clients read. */
-function modelsIn(models: readonly string[]): Readonly<Record<string, unknown>> {
-  return models.length === 0 ? {} : { nip90Params: { model: { required: false, values: models.slice(0, 50) } } }
 }

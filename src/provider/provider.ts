@@ -149,11 +149,6 @@ export class Provider {
     if (this.#isOn) await this.#refresh()
   }
 
-  /** Takes the announcement back from the relays. */
-  async withdraw(): Promise<void> {
-    await this.#announcer.withdraw()
-  }
-
   #signer(): Signer {
     return this.#deps.nostr.keyring.node()
   }

@@ -191,6 +191,8 @@ export interface StepTaken<S> {
   readonly at: number
 }
 type Step<S> = StepTaken<S> & { readonly from: S }
+/** A step that somebody asks for, with what it sets beside the state. */
+export type StepOf<S, Patch> = Step<S> & { readonly id: string; readonly patch?: Patch | undefined }
 
 /** The steps of the things in a table, each with its reason: the only place where they are taken. */
 export class Steps<S extends string> {

@@ -14,7 +14,7 @@ export function createOpenAiBrain(settings: Settings, deps: BrainDeps): Brain {
   return {
     async think(observation, signal) {
       const { server, model } = await findServer(settings, deps, signal)
-      const answer = await chat(server, { model, messages: promptOf(observation), maxTokens: settings.max_tokens }, signal)
+      const answer = await chat(server, { model, messages: promptOf(observation), max_tokens: settings.max_tokens }, signal)
       if (answer.lack !== undefined)
         throw new PylonError('brain_failed', `Nothing was done: ${answer.lack.words}${remedy(answer.lack.kind)}.`)
       const thought = readAnswer(answer.content, false)

@@ -109,16 +109,3 @@ export function buildHeartbeat(d: string, createdAtS: number, periodS: number): 
     content: '',
   }
 }
-
-/** Takes the announcement back (kind 5 on its address). */
-export function buildWithdrawal(pubkey: string, d: string, createdAtS: number): EventTemplate {
-  return {
-    kind: 5,
-    created_at: createdAtS,
-    tags: [
-      ['a', `${ANNOUNCEMENT_KIND}:${pubkey}:${d}`],
-      ['k', String(ANNOUNCEMENT_KIND)],
-    ],
-    content: '',
-  }
-}

@@ -1,47 +1,48 @@
 /** The backend of kind 5050: text generation by the first OpenAI-compatible server that answers. */
 import type { Config } from '../../base/config.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
-import { type ChatRequest, chat, LOCAL_SERVERS, type OpenAiServer, probeServers, readApiKey } from '../../inference/openai.ts'
+import {
+  type ChatNumber,
+  type ChatRequest,
+  chat,
+  LOCAL_SERVERS,
+  type OpenAiServer,
+  probeServers,
+  readApiKey,
+} from '../../inference/openai.ts'
 import { DEFAULT_MAX_TOKENS } from '../pricing.ts'
 import type { Backend, BackendHealth, JobParams } from './backend.ts'
 
 /** The most that a customer may ask for. */
 const MAX_TOKENS = 32_768
 
-const NUMBERS: readonly {
-  readonly names: readonly string[]
-  readonly field: NumberField
-  readonly min: number
-  readonly max: number
-  readonly whole: boolean
-}[] = [
-  { names: ['max_tokens'], field: 'maxTokens', min: 1, max: MAX_TOKENS, whole: true },
-  { names: ['temperature'], field: 'temperature', min: 0, max: 2, whole: false },
-  { names: ['top_p', 'top-p'], field: 'topP', min: 0, max: 1, whole: false },
-  { names: ['frequency_penalty'], field: 'frequencyPenalty', min: -2, max: 2, whole: false },
-  { names: ['presence_penalty'], field: 'presencePenalty', min: -2, max: 2, whole: false },
-  { names: ['seed'], field: 'seed', min: 0, max: 2 ** 31 - 1, whole: true },
+const NUMBERS: readonly { readonly name: ChatNumber; readonly min: number; readonly max: number; readonly whole: boolean }[] = [
+  { name: 'max_tokens', min: 1, max: MAX_TOKENS, whole: true },
+  { name: 'temperature', min: 0, max: 2, whole: false },
+  { name: 'top_p', min: 0, max: 1, whole: false },
+  { name: 'frequency_penalty', min: -2, max: 2, whole: false },
+  { name: 'presence_penalty', min: -2, max: 2, whole: false },
+  { name: 'seed', min: 0, max: 2 ** 31 - 1, whole: true },
 ]
 
-type NumberField = 'maxTokens' | 'temperature' | 'topP' | 'frequencyPenalty' | 'presencePenalty' | 'seed'
-
 /** The numbers a request sets. @throws param_invalid naming the first wrong one. */
-export function parseNumbers(params: JobParams): Partial<Record<NumberField, number>> {
-  const numbers: Partial<Record<NumberField, number>> = {}
-  for (const { names, field, min, max, whole } of NUMBERS) {
-    const raw = names.map((name) => params[name]?.[0]).find((value) => value !== undefined)
+function parseNumbers(params: JobParams): Partial<Record<ChatNumber, number>> {
+  const numbers: Partial<Record<ChatNumber, number>> = {}
+  for (const { name, min, max, whole } of NUMBERS) {
+    // Some clients write it with a dash.
+    const raw = (params[name] ?? (name === 'top_p' ? params['top-p'] : undefined))?.[0]
     if (raw === undefined) continue
     const value = raw.trim() === '' ? Number.NaN : Number(raw)
     if (!(value >= min && value <= max) || (whole && !Number.isInteger(value))) {
-      throw new PylonError('param_invalid', `The param ${names[0]} must be ${whole ? 'a whole number' : 'a number'} from ${min} to ${max}.`)
+      throw new PylonError('param_invalid', `The param ${name} must be ${whole ? 'a whole number' : 'a number'} from ${min} to ${max}.`)
     }
-    numbers[field] = value
+    numbers[name] = value
   }
   return numbers
 }
 
 export function maxTokensOf(params: JobParams): number {
-  return parseNumbers(params).maxTokens ?? DEFAULT_MAX_TOKENS
+  return parseNumbers(params).max_tokens ?? DEFAULT_MAX_TOKENS
 }
 
 export function createOpenAiBackend(config: Config['provider'], servers: readonly OpenAiServer[] = serversOf(config)): Backend {
@@ -89,7 +90,7 @@ export function createOpenAiBackend(config: Config['provider'], servers: readonl
       const request: ChatRequest = {
         model: modelFor(work.params),
         messages: [{ role: 'user', content: work.input }],
-        maxTokens: DEFAULT_MAX_TOKENS,
+        max_tokens: DEFAULT_MAX_TOKENS,
         ...parseNumbers(work.params),
       }
       const answer = await chat(found.server, request, signal)

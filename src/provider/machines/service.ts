@@ -156,11 +156,6 @@ export class MachineService implements Handling {
     return this.#substrates.proveSizes()
   }
 
-  /** Takes the offers back from the relays. */
-  withdraw(): Promise<void> {
-    return this.#offers.withdraw()
-  }
-
   /** Takes the configuration as it is now: classes, prices, allowlist. */
   async reload(): Promise<void> {
     this.#substrates.replace()

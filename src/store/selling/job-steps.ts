@@ -4,7 +4,7 @@ import { PylonError } from '../../base/errors.ts'
 import { JOB_STEPS, type JobState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
 import type { Store } from '../store.ts'
-import { Steps, type StepTaken } from '../table.ts'
+import { type StepOf, Steps, type StepTaken } from '../table.ts'
 import { type JobRow, jobs } from './jobs.ts'
 
 /** What is known of a job when it is claimed. */
@@ -20,14 +20,7 @@ export type JobPatch = Partial<
     Pick<JobRow, 'attempts' | 'result' | 'resultEvent' | 'errorCode' | 'error'>
 >
 
-export interface JobStep {
-  readonly id: string
-  readonly from: JobState
-  readonly to: JobState
-  readonly reason: string
-  readonly at: number
-  readonly patch?: JobPatch
-}
+type JobStep = StepOf<JobState, JobPatch>
 
 const ENDS_WORK: readonly JobState[] = ['ready', 'failed', 'refused', 'cancelled', 'expired']
 

@@ -2,11 +2,11 @@
 import type { Msats } from '../../base/amounts.ts'
 import { JOB_STEPS, type JobState, statesOf } from '../../base/states.ts'
 import { defineCommand } from '../commands.ts'
-import { jobInvoiceKey, jobResultMessage } from '../keys.ts'
+import { jobResultMessage } from '../keys.ts'
 import { countOf, int, isThere, text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Table } from '../table.ts'
-import { forgetJobs, wasForgotten } from './unpaid-jobs.ts'
+import { forgetJobs, PAYABLE, wasForgotten } from './unpaid-jobs.ts'
 
 /** Times are milliseconds since the epoch, but for `requestedAtS`. */
 const COLUMNS = {
@@ -86,16 +86,14 @@ export const rememberCancellation = defineCommand(
  */
 export const sweepJobs = defineCommand('sweep_jobs', (sql, p: { before: number; cancelsBefore: number; limit: number }): number => {
   sql('DELETE FROM job_cancellations WHERE at < ?').run(BigInt(p.cancelsBefore))
-  const gone = sql(
+  const gone = textsOf(
+    sql,
     `SELECT id FROM jobs WHERE updated_at < ? AND (status IN ('refused', 'settled', 'refunded', 'expired')
      OR (status IN ('failed', 'cancelled') AND paid_msats = 0))
-     AND NOT EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled', 'refused') AND q.idempotency_key = ${jobInvoiceKey.sql('jobs.id')}
-       AND q.state IN ('unpaid', 'paid', 'expired')) LIMIT ?`,
-  ).all(BigInt(p.before), BigInt(p.limit))
-  forgetJobs(
-    sql,
-    gone.map((row) => text(row, 'id')),
+     AND NOT ${PAYABLE} LIMIT ?`,
+    ...[BigInt(p.before), BigInt(p.limit)],
   )
+  forgetJobs(sql, gone)
   return gone.length
 })
 

@@ -4,7 +4,7 @@ import { LEASE_STEPS, type LeaseState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
 import { countOf, int } from '../row.ts'
 import type { Store } from '../store.ts'
-import { column, type RowOf, Steps, Table } from '../table.ts'
+import { column, type RowOf, type StepOf, Steps, Table } from '../table.ts'
 
 /** Times are milliseconds since the epoch. */
 const COLUMNS = {
@@ -55,14 +55,7 @@ export type LeasePatch = Partial<
     Pick<LeaseRow, 'refundMsats' | 'refundSends' | 'refundNextAt'>
 >
 
-export interface LeaseStep {
-  readonly id: string
-  readonly from: LeaseState
-  readonly to: LeaseState
-  readonly reason: string
-  readonly at: number
-  readonly patch?: LeasePatch
-}
+type LeaseStep = StepOf<LeaseState, LeasePatch>
 
 /** Records a lease in `quoted`. */
 export const insertLease = defineCommand(
@@ -103,13 +96,10 @@ export const isActive = (lease: LeaseRow): lease is ActiveLease => lease.state =
 
 /** Leases that were asked for since a time (ms) and not paid: of one tenant, and of all. */
 export function countUnpaid(store: Store, p: { tenant: string; since: number }): { theirs: number; all: number } {
-  const row = store
-    .sql(
-      `SELECT count(*) AS everyone, coalesce(sum(tenant_pubkey = ?), 0) AS theirs FROM leases
-       WHERE state IN ('quoted', 'expired') AND created_at > ?`,
-    )
-    .get(p.tenant, BigInt(p.since))
-  return row === undefined ? { theirs: 0, all: 0 } : { theirs: int(row, 'theirs'), all: int(row, 'everyone') }
+  const statement = `SELECT count(*) AS everyone, coalesce(sum(tenant_pubkey = ?), 0) AS theirs FROM leases
+    WHERE state IN ('quoted', 'expired') AND created_at > ?`
+  const row = store.sql(statement).get(p.tenant, BigInt(p.since)) ?? {}
+  return { theirs: int(row, 'theirs'), all: int(row, 'everyone') }
 }
 
 /** Leases of a tenant since a time that were paid and given back for another reason than this. */

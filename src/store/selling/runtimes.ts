@@ -3,9 +3,9 @@ import { PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
 import { RUNTIME_STEPS, type RuntimeState } from '../../base/states.ts'
 import { type Command, defineCommand } from '../commands.ts'
-import { int, text, textsOf } from '../row.ts'
+import { countOf, int, text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
-import { column, type RowOf, Steps, type StepTaken, Table } from '../table.ts'
+import { column, type RowOf, type StepOf, Steps, type StepTaken, Table } from '../table.ts'
 
 /** Who failed a runtime that is not well: its guest ended by itself, its host lost it, or nobody reaches it. */
 export type AwayCause = 'guest' | 'host' | 'network'
@@ -65,14 +65,7 @@ export type RuntimePatch = Partial<
   Pick<Columns, 'input' | 'handle' | 'region' | 'protocols' | 'metadata' | 'keepVolume' | 'deadline' | 'result' | 'expiresAt' | 'away'>
 >
 
-export interface RuntimeStep {
-  readonly id: string
-  readonly from: RuntimeState
-  readonly to: RuntimeState
-  readonly reason: string
-  readonly at: number
-  readonly patch?: RuntimePatch
-}
+type RuntimeStep = StepOf<RuntimeState, RuntimePatch>
 
 /** Records a runtime in `requested`. @throws conflict when the id is known */
 export const insertRuntime = defineCommand(
@@ -126,8 +119,7 @@ export const putOutputs = defineCommand(
     sql(
       `UPDATE runtimes SET output_bytes = (SELECT coalesce(sum(length(data)), 0) FROM runtime_outputs WHERE runtime_id = ?) WHERE id = ?`,
     ).run(p.runtimeId, p.runtimeId)
-    const total = sql('SELECT coalesce(sum(output_bytes), 0) AS bytes FROM runtimes WHERE output_bytes > 0').get()
-    let over = (total === undefined ? 0 : int(total, 'bytes')) - p.keepBytes
+    let over = countOf(sql, 'SELECT coalesce(sum(output_bytes), 0) FROM runtimes WHERE output_bytes > 0') - p.keepBytes
     if (over <= 0) return
     for (const row of sql(
       `SELECT id, output_bytes FROM runtimes WHERE output_bytes > 0 AND state = 'gone' AND id <> ? ORDER BY updated_at`,

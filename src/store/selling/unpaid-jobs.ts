@@ -1,7 +1,7 @@
 /** Work that nobody paid for: what is kept of it is little, for a short time, and bounded in all. */
 import { defineCommand, type Sql } from '../commands.ts'
 import { JOB_ID_LENGTH, jobFeedbackMessage, jobInvoiceKey, jobResultMessage } from '../keys.ts'
-import { isThere, text, textsOf } from '../row.ts'
+import { countOf, isThere, sumOf, text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** Jobs that are remembered by their id alone. */
@@ -9,7 +9,7 @@ const MAX_FORGOTTEN = 50_000n
 
 const AT_REST = `paid_msats = 0 AND status IN ('refused', 'settled', 'expired', 'failed', 'cancelled')`
 /** Its invoice may still be paid: whoever does must find the job. */
-const PAYABLE = `EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled', 'refused')
+export const PAYABLE = `EXISTS (SELECT 1 FROM mint_quotes q WHERE status IN ('expired', 'cancelled', 'refused')
    AND q.idempotency_key = ${jobInvoiceKey.sql('jobs.id')} AND q.state IN ('unpaid', 'paid', 'expired'))`
 const STRIP = `UPDATE jobs SET request = NULL, result = NULL, result_event = iif(result_event IS NULL, NULL, '{}')`
 /** Unpaid jobs that ended, of whatever age: the oldest beyond these go. */
@@ -28,21 +28,14 @@ export interface UnpaidSweep {
 export const sweepUnpaidJobs = defineCommand('sweep_unpaid_jobs', (sql, p: UnpaidSweep): number => {
   const [before, limit] = [BigInt(p.before), BigInt(p.limit)]
   const nth = (states: string, offset: number) =>
-    sql(`SELECT updated_at FROM jobs WHERE ${AT_REST} ${states} ORDER BY updated_at DESC LIMIT 1 OFFSET ?`).get(BigInt(offset))?.[
-      'updated_at'
-    ] ?? 0n
+    sumOf(sql, `SELECT updated_at FROM jobs WHERE ${AT_REST} ${states} ORDER BY updated_at DESC LIMIT 1 OFFSET ?`, BigInt(offset))
+  const those = (what: string, ...params: readonly bigint[]) =>
+    textsOf(sql, `SELECT id FROM jobs WHERE ${AT_REST} AND ${what} LIMIT ?`, ...params, limit)
   const gone = [
-    ...sql(`SELECT id FROM jobs WHERE ${AT_REST} AND status <> 'settled' AND updated_at < ? AND NOT ${PAYABLE} LIMIT ?`).all(before, limit),
-    ...sql(`SELECT id FROM jobs WHERE ${AT_REST} AND status = 'settled' AND updated_at < min(?, ?) LIMIT ?`).all(
-      before,
-      nth(`AND status = 'settled'`, p.keepDone) as bigint,
-      limit,
-    ),
-    ...sql(`SELECT id FROM jobs WHERE ${AT_REST} AND updated_at < ? AND NOT ${PAYABLE} ORDER BY updated_at LIMIT ?`).all(
-      nth('', MAX_AT_REST) as bigint,
-      limit,
-    ),
-  ].map((row) => text(row, 'id'))
+    ...those(`status <> 'settled' AND updated_at < ? AND NOT ${PAYABLE}`, before),
+    ...those(`status = 'settled' AND updated_at < min(?, ?)`, before, nth(`AND status = 'settled'`, p.keepDone)),
+    ...those(`updated_at < ? AND NOT ${PAYABLE} ORDER BY updated_at`, nth('', MAX_AT_REST)),
+  ]
   forgetJobs(sql, gone)
   // Of the others one line stays: who pays that late gets it back, which needs neither the request nor how it came to this.
   const lines = textsOf(sql, `SELECT id FROM jobs WHERE ${AT_REST} AND updated_at < ? AND ${BYTES} > 2 LIMIT ?`, before, limit)
@@ -58,8 +51,7 @@ export const sweepUnpaidJobs = defineCommand('sweep_unpaid_jobs', (sql, p: Unpai
 
 /** Drops the texts of unpaid jobs that ended, the oldest first, until those that are left hold at most so many bytes. Returns how many. */
 export const boundUnpaidBytes = defineCommand('bound_unpaid_bytes', (sql, p: { maxBytes: number }): number => {
-  const total = sql(`SELECT coalesce(sum(${BYTES}), 0) AS bytes FROM jobs INDEXED BY jobs_unpaid WHERE ${AT_REST}`).get()
-  let excess = Number(total?.['bytes'] ?? 0) - p.maxBytes
+  let excess = countOf(sql, `SELECT coalesce(sum(${BYTES}), 0) FROM jobs INDEXED BY jobs_unpaid WHERE ${AT_REST}`) - p.maxBytes
   if (excess <= 0) return 0
   const strip = sql(`${STRIP} WHERE id = ?`)
   let stripped = 0
