@@ -15,7 +15,7 @@ import {
   type Route,
   streamRoute,
 } from '../control/client.ts'
-import { warn } from './terminal/output.ts'
+import { printAnswer, warn } from './terminal/output.ts'
 
 /** Options that every command has. */
 export interface GlobalOptions {
@@ -23,7 +23,9 @@ export interface GlobalOptions {
   readonly sandbox: boolean
 }
 
-export type Args<A> = ArgumentsCamelCase<GlobalOptions & A>
+/** What a command is given whose options such a function adds. */
+export type ArgsOf<F extends (yargs: Argv<GlobalOptions>) => unknown> =
+  ReturnType<F> extends Argv<infer A> ? ArgumentsCamelCase<GlobalOptions & A> : never
 
 interface CommandSpec<A> {
   /** yargs syntax: `fund <amount>`, `show [name]`; an array adds aliases. */
@@ -31,7 +33,7 @@ interface CommandSpec<A> {
   readonly describe: string
   readonly builder?: (yargs: Argv<GlobalOptions>) => Argv<GlobalOptions & A>
   /** Resolves when done; the exit code is 0 unless it throws or `process.exitCode` was set. */
-  readonly handler: (args: Args<A>) => void | Promise<void>
+  readonly handler: (args: ArgumentsCamelCase<GlobalOptions & A>) => unknown
 }
 
 /** One command; its options are typed by the builder. */
@@ -40,7 +42,7 @@ export function defineCommand<A>(spec: CommandSpec<A>): CommandModule<GlobalOpti
     command: spec.command,
     describe: spec.describe,
     builder: (yargs) => (spec.builder === undefined ? (yargs as Argv<GlobalOptions & A>) : spec.builder(yargs)),
-    handler: spec.handler,
+    handler: async (args) => void (await spec.handler(args)),
   }
 }
 
@@ -106,6 +108,19 @@ export async function callNode<R extends Route>(
   if (!route.offline) throw notRunning(args)
   const { callOffline } = await import('../daemon/offline/call.ts')
   return await callOffline(stoppedHome(args), route, input)
+}
+
+/** The one call of most commands, its answer printed. @returns what was answered @throws as `callNode` */
+export async function ask<R extends Route>(
+  args: GlobalOptions,
+  route: R,
+  input: Input<R>,
+  human: (value: Output<R>) => string,
+  options: CallOptions = {},
+): Promise<Output<R>> {
+  const answer = await callNode(args, route, input, options)
+  printAnswer(args, answer, human)
+  return answer.value
 }
 
 /** The lines of a streaming route of the node that runs. @throws not_running */

@@ -1,13 +1,10 @@
 /** What commands that move money share: the key under which a repeated call happens once. */
 import { PylonError } from '../base/errors.ts'
 import type { CallOptions } from '../control/client.ts'
+import { textOption } from './options.ts'
 import { one } from './terminal/values.ts'
 
-export const idempotencyOption = {
-  type: 'string',
-  nargs: 1,
-  describe: 'Repeat a call under its key: it happens once (a fresh one by default)',
-} as const
+export const idempotencyOption = textOption('Repeat a call under its key: it happens once (a fresh one by default)')
 
 /** The key of the call when the person gave one. @throws usage */
 export function spendingCall(args: { idempotencyKey: string | undefined }): CallOptions {

@@ -2,7 +2,7 @@
 import { formatSats } from '../../base/amounts.ts'
 import type { Output } from '../../control/client.ts'
 import type { agentsRoutes } from '../../control/contract/agents.ts'
-import { clockTime, drawFields, drawTable, relativeTime, sats, shorten, shortId, timeUntil } from '../terminal/table.ts'
+import { clockTime, drawFields, drawTable, relativeTime, right, sats, shorten, shortId, timeUntil } from '../terminal/table.ts'
 
 type Agent = Output<typeof agentsRoutes.getAgent>
 type Summary = Output<typeof agentsRoutes.listAgents>['agents'][number]
@@ -14,16 +14,7 @@ const PARAM_CHARS = 90
 
 export function drawAgents(agents: readonly Summary[], managed: readonly Managed[], nowMs: number): string {
   return drawTable(
-    [
-      { title: 'NAME' },
-      { title: 'KIND' },
-      { title: 'STATE' },
-      { title: 'BALANCE', align: 'right' },
-      { title: 'TICKS', align: 'right' },
-      { title: 'LAST TICK' },
-      { title: 'NEXT TICK' },
-      { title: 'NPUB' },
-    ],
+    ['NAME', 'KIND', 'STATE', right('BALANCE'), right('TICKS'), 'LAST TICK', 'NEXT TICK', 'NPUB'],
     [
       ...agents.map((agent) => [
         agent.name,
@@ -109,7 +100,7 @@ export function drawMessages(messages: Output<typeof agentsRoutes.getInbox>['mes
     message.from,
     shorten(message.text ?? '(kept no more)', PARAM_CHARS),
   ])
-  return drawTable([{ title: 'HEARD' }, { title: 'WHAT' }, { title: 'FROM' }, { title: 'WORDS' }], rows)
+  return drawTable(['HEARD', 'WHAT', 'FROM', 'WORDS'], rows)
 }
 
 /** The words of an action, whatever its type calls them. */

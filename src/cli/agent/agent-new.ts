@@ -7,13 +7,14 @@ import { given } from '../../base/given.ts'
 import { parseJson } from '../../base/json.ts'
 import type { Answer, Input, Output } from '../../control/client.ts'
 import { managedRoutes } from '../../control/contract/managed.ts'
-import { callNode, defineCommand } from '../command.ts'
+import { type ArgsOf, callNode, defineCommand } from '../command.ts'
+import { flagOption, textOption } from '../options.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { plain, printAnswer, warn } from '../terminal/output.ts'
-import { many, nameAndValue, one, readTextFile, STDIN, textFrom, wholeNumberIf } from '../terminal/values.ts'
+import { anyGiven, envOf, manyIf, one, readTextFile, STDIN, textFrom, wholeNumberIf } from '../terminal/values.ts'
 import { interruptible, pause } from '../terminal/waiting.ts'
 import { converse } from './conversation.ts'
-import { assertFlagsFit, flagsOf, PROVIDER_FLAGS, PROVIDERS, type Provider, providerIn } from './provider-flags.ts'
+import { assertFlagsFit, flagsOf, PROVIDER_FLAGS, PROVIDERS, providerIn } from './provider-flags.ts'
 
 type Made = Output<typeof managedRoutes.makeAgent>
 type Order = Input<typeof managedRoutes.makeAgent>
@@ -29,42 +30,25 @@ function withOrder<T>(yargs: Argv<T>) {
   const common = yargs
     .option('provider', { choices: PROVIDERS, describe: 'Where it runs (local); add --help for what one takes' })
     .option('protocol', { choices: ['pi', 'acp'] as const, default: 'pi' as const, describe: 'How the agent process is spoken to' })
-    .option('command', { type: 'string', nargs: 1, describe: 'The agent process, a line for sh (of the class; for pi: pi --mode rpc)' })
-    .option('name', { type: 'string', nargs: 1, describe: 'a-z, 0-9, - and _ (chosen by itself); its volume is found again by it' })
-    .option('runtime-class', { type: 'string', nargs: 1, describe: 'The class, as pylon runtime offers names it' })
-    .option('server', { type: 'string', nargs: 1, describe: 'npub of the node whose machines are meant (this node by default)' })
-    .option('max-sats', { type: 'string', nargs: 1, describe: 'The most that a lease may cost, with fees (100)' })
-    .option('lease', { type: 'string', nargs: 1, describe: 'Seconds to rent it for (the shortest that the class has)' })
-    .option('relay', {
-      type: 'string',
-      nargs: 1,
-      describe: `Meet it there and nowhere else; may be repeated (those of the node; by default ${DEFAULT_RELAYS.join(' and ')})`,
-    })
-    .option('env', { type: 'string', nargs: 1, describe: 'NAME=VALUE for the agent; NAME=@FILE keeps it out of ps; may be repeated' })
-    .option('keep', { type: 'boolean', default: false, describe: 'Leave it running at the end, and for a look where it fails' })
+    .option('command', textOption('The agent process, a line for sh (of the class; for pi: pi --mode rpc)'))
+    .option('name', textOption('a-z, 0-9, - and _ (chosen by itself); its volume is found again by it'))
+    .option('runtime-class', textOption('The class, as pylon runtime offers names it'))
+    .option('server', textOption('npub of the node whose machines are meant (this node by default)'))
+    .option('max-sats', textOption('The most that a lease may cost, with fees (100)'))
+    .option('lease', textOption('Seconds to rent it for (the shortest that the class has)'))
+    .option(
+      'relay',
+      textOption(`Meet it there and nowhere else; may be repeated (those of the node; by default ${DEFAULT_RELAYS.join(' and ')})`),
+    )
+    .option('env', textOption('NAME=VALUE for the agent; NAME=@FILE keeps it out of ps; may be repeated'))
+    .option('keep', flagOption('Leave it running at the end, and for a look where it fails'))
     .option('idempotency-key', idempotencyOption)
   for (const { name, describe } of PROVIDER_FLAGS) common.option(name, { type: 'string', nargs: 1, describe, hidden: !shown.has(name) })
   return common
 }
 
-interface OrderArgs {
-  readonly sandbox: boolean
-  readonly json: boolean
-  readonly provider: Provider | undefined
-  readonly protocol: 'pi' | 'acp'
-  readonly command: string | undefined
-  readonly name: string | undefined
-  readonly runtimeClass: string | undefined
-  readonly server: string | undefined
-  readonly maxSats: string | undefined
-  readonly lease: string | undefined
-  readonly relay: string | undefined
-  readonly env: string | readonly string[] | undefined
-  readonly keep: boolean
-  readonly idempotencyKey: string | undefined
-  /** Those of providers, by their names. */
-  readonly [flag: string]: unknown
-}
+/** Those of providers by their own names. */
+type OrderArgs = ArgsOf<typeof withOrder>
 
 /** @throws usage */
 export function orderOf(args: OrderArgs): Order {
@@ -75,22 +59,19 @@ export function orderOf(args: OrderArgs): Order {
   assertFlagsFit(provider, args)
   const network = text('network')
   if (network !== undefined && network !== 'none' && network !== 'host') throw new PylonError('usage', '--network is none or host.')
-  const microvm = given({
+  const microvm = {
     ...{ spawner_url: text('spawner-url'), spawn_variant: text('spawn-variant'), flake_ref: text('flake-ref') },
     ...{ dev_shell: text('dev-shell'), cpu: number('cpu'), memory_mb: number('memory-mb'), ttl_seconds: number('ttl-seconds') },
-  })
-  const resources = given({ vcpu_count: number('cpus'), memory_mib: number('memory-mib'), root_disk_gib: number('disk-gib') })
-  const env = many(args.env).map((pair) => nameAndValue(pair, '--env'))
-  const relays = many(args.relay)
+  }
   return given({
     ...{ provider, protocol: args.protocol, command: args.command, name: args.name, runtime_class: args.runtimeClass },
     ...{ server: args.server, max_sats: wholeNumberIf(args.maxSats, '--max-sats', 0), lease_seconds: wholeNumberIf(args.lease, '--lease') },
     keep: args.keep,
-    relays: relays.length === 0 ? undefined : relays,
-    env: env.length === 0 ? undefined : Object.fromEntries(env.map(([name, value]) => [name, textFrom(value).replace(/\n$/, '')])),
+    relays: manyIf(args.relay),
+    env: envOf(args.env),
     ...{ image: text('image'), target: text('target') },
-    resources: Object.keys(resources).length === 0 ? undefined : resources,
-    microvm: Object.keys(microvm).length === 0 ? undefined : microvm,
+    resources: anyGiven({ vcpu_count: number('cpus'), memory_mib: number('memory-mib'), root_disk_gib: number('disk-gib') }),
+    microvm: anyGiven(microvm),
     local: network === undefined ? undefined : { network },
     request: request === undefined ? undefined : requestIn(request),
   })

@@ -4,9 +4,9 @@ import { PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
 import type { Input } from '../../control/client.ts'
 import { agentsRoutes } from '../../control/contract/agents.ts'
-import { callNode, defineCommand } from '../command.ts'
-import { printAnswer } from '../terminal/output.ts'
-import { many, readStdin, readTextFile, wholeNumberIf } from '../terminal/values.ts'
+import { type ArgsOf, ask, defineCommand } from '../command.ts'
+import { argument, flagOption, textOption } from '../options.ts'
+import { anyGiven, manyIf, readStdin, readTextFile, wholeNumberIf } from '../terminal/values.ts'
 import { drawAgent } from './agent-drawing.ts'
 
 type Spawn = Input<typeof agentsRoutes.spawnAgent>
@@ -15,73 +15,42 @@ type Brain = NonNullable<Settings['brain']>
 
 function withSettings<T>(yargs: Argv<T>) {
   return yargs
-    .option('about', { type: 'string', nargs: 1, describe: 'Who it is, for its profile and its brain' })
-    .option('picture', { type: 'string', nargs: 1, describe: "Its profile's picture, a URL ('' takes it out)" })
-    .option('nip05', { type: 'string', nargs: 1, describe: "Its profile's name@domain ('' takes it out)" })
-    .option('lud16', { type: 'string', nargs: 1, describe: "Where zaps go, name@domain, instead of its own address ('' takes it out)" })
+    .option('about', textOption('Who it is, for its profile and its brain'))
+    .option('picture', textOption("Its profile's picture, a URL ('' takes it out)"))
+    .option('nip05', textOption("Its profile's name@domain ('' takes it out)"))
+    .option('lud16', textOption("Where zaps go, name@domain, instead of its own address ('' takes it out)"))
     .option('brain', {
       choices: ['script', 'exec', 'openai', 'acp'] as const,
       describe: 'What thinks: rules, a command of yours, a model, or an agent that speaks ACP (script)',
     })
-    .option('script', { type: 'string', nargs: 1, describe: 'script: a rules FILE; built-in rules by default' })
-    .option('zap-sats', { type: 'string', nargs: 1, describe: 'script: what the built-in rules zap a mention with (0)' })
-    .option('command', {
-      type: 'string',
-      nargs: 1,
-      describe: 'exec: a line for sh; reads the observation on stdin, writes actions. acp: what starts the agent, as `goose acp`',
-    })
+    .option('script', textOption('script: a rules FILE; built-in rules by default'))
+    .option('zap-sats', textOption('script: what the built-in rules zap a mention with (0)'))
+    .option(
+      'command',
+      textOption('exec: a line for sh; reads the observation on stdin, writes actions. acp: what starts the agent, as `goose acp`'),
+    )
     .option('hands', { type: 'boolean', describe: 'acp: give it the tools of this agent (yes; --no-hands)' })
-    .option('model', { type: 'string', nargs: 1, describe: 'openai: the model' })
-    .option('base-url', { type: 'string', nargs: 1, describe: 'openai: the server; local ones are found by themselves' })
-    .option('api-key-file', { type: 'string', nargs: 1, describe: 'openai: the file that holds the key' })
-    .option('max-tokens', { type: 'string', nargs: 1, describe: 'openai: the most that one thought may take, reasoning included (2000)' })
-    .option('heartbeat', { type: 'string', nargs: 1, describe: 'Seconds between ticks (900)' })
-    .option('relay', { type: 'string', nargs: 1, describe: "A relay of its own; may be repeated (the node's by default)" })
+    .option('model', textOption('openai: the model'))
+    .option('base-url', textOption('openai: the server; local ones are found by themselves'))
+    .option('api-key-file', textOption('openai: the file that holds the key'))
+    .option('max-tokens', textOption('openai: the most that one thought may take, reasoning included (2000)'))
+    .option('heartbeat', textOption('Seconds between ticks (900)'))
+    .option('relay', textOption("A relay of its own; may be repeated (the node's by default)"))
     .option('autonomy', {
       choices: ['bounded', 'autonomous', 'supervised'] as const,
       describe: 'bounded: budgets and allowlist; autonomous: budgets; supervised: each action waits (bounded)',
     })
-    .option('allow', { type: 'string', nargs: 1, describe: 'bounded: an npub that it may deal with unasked; may be repeated' })
+    .option('allow', textOption('bounded: an npub that it may deal with unasked; may be repeated'))
     .option('dm-scheme', { choices: ['auto', 'nip17', 'nip04'] as const, describe: 'How it sends direct messages' })
-    .option('per-tx', { type: 'string', nargs: 1, describe: 'The most sats that one payment may take' })
-    .option('per-tick', { type: 'string', nargs: 1, describe: 'The most sats that one tick may take' })
-    .option('per-day', { type: 'string', nargs: 1, describe: 'The most sats that one day may take' })
-    .option('tick-fee', { type: 'string', nargs: 1, describe: 'Sats that each tick moves from its wallet to the node, as rent (0)' })
+    .option('per-tx', textOption('The most sats that one payment may take'))
+    .option('per-tick', textOption('The most sats that one tick may take'))
+    .option('per-day', textOption('The most sats that one day may take'))
+    .option('tick-fee', textOption('Sats that each tick moves from its wallet to the node, as rent (0)'))
 }
 
-interface SettingsArgs {
-  readonly about: string | undefined
-  readonly picture: string | undefined
-  readonly nip05: string | undefined
-  readonly lud16: string | undefined
-  readonly brain: 'script' | 'exec' | 'openai' | 'acp' | undefined
-  readonly script: string | undefined
-  readonly zapSats: string | undefined
-  readonly command: string | undefined
-  readonly hands: boolean | undefined
-  readonly model: string | undefined
-  readonly baseUrl: string | undefined
-  readonly apiKeyFile: string | undefined
-  readonly maxTokens: string | undefined
-  readonly heartbeat: string | undefined
-  readonly relay: string | undefined
-  readonly autonomy: 'bounded' | 'autonomous' | 'supervised' | undefined
-  readonly allow: string | undefined
-  readonly dmScheme: 'auto' | 'nip17' | 'nip04' | undefined
-  readonly perTx: string | undefined
-  readonly perTick: string | undefined
-  readonly perDay: string | undefined
-  readonly tickFee: string | undefined
-}
+type SettingsArgs = ArgsOf<typeof withSettings>
 
 function settingsOf(args: SettingsArgs): Settings {
-  const relays = many(args.relay)
-  const allow = many(args.allow)
-  const budget = given({
-    per_tx_sats: wholeNumberIf(args.perTx, '--per-tx', 0),
-    per_tick_sats: wholeNumberIf(args.perTick, '--per-tick', 0),
-    per_day_sats: wholeNumberIf(args.perDay, '--per-day', 0),
-  })
   return given({
     about: args.about,
     picture: args.picture,
@@ -89,11 +58,15 @@ function settingsOf(args: SettingsArgs): Settings {
     lud16: args.lud16,
     brain: brainOf(args),
     heartbeat_s: wholeNumberIf(args.heartbeat, '--heartbeat'),
-    relays: relays.length === 0 ? undefined : relays,
+    relays: manyIf(args.relay),
     autonomy: args.autonomy,
-    allow: allow.length === 0 ? undefined : allow,
+    allow: manyIf(args.allow),
     dm_scheme: args.dmScheme,
-    budget: Object.keys(budget).length === 0 ? undefined : budget,
+    budget: anyGiven({
+      per_tx_sats: wholeNumberIf(args.perTx, '--per-tx', 0),
+      per_tick_sats: wholeNumberIf(args.perTick, '--per-tick', 0),
+      per_day_sats: wholeNumberIf(args.perDay, '--per-day', 0),
+    }),
     tick_fee_sats: wholeNumberIf(args.tickFee, '--tick-fee', 0),
   })
 }
@@ -127,34 +100,22 @@ export const spawnCommand = defineCommand({
   describe: 'Make an agent with a key, a wallet and a brain of its own',
   builder: (yargs) =>
     withSettings(yargs)
-      .option('name', { type: 'string', nargs: 1, describe: 'a-z, 0-9, - and _ (chosen by itself)' })
-      .option('import', { type: 'boolean', default: false, describe: 'Take its key from standard input: an nsec or an export' }),
-  handler: async (args) => {
-    const request: Spawn = {
-      ...settingsOf(args),
-      ...given({ name: args.name, import: args.import ? readStdin().trim() : undefined }),
-    }
-    const answer = await callNode(args, agentsRoutes.spawnAgent, request)
-    printAnswer(
-      args,
-      answer,
-      (agent) =>
-        `${drawAgent(agent, Date.now())}\n\nGive it sats with: pylon agent fund ${agent.name} 1000\nWatch it with:     pylon agent log ${agent.name}`,
-    )
+      .option('name', textOption('a-z, 0-9, - and _ (chosen by itself)'))
+      .option('import', flagOption('Take its key from standard input: an nsec or an export')),
+  handler: (args) => {
+    const request: Spawn = { ...settingsOf(args), ...given({ name: args.name, import: args.import ? readStdin().trim() : undefined }) }
+    const howOn = (name: string) => `Give it sats with: pylon agent fund ${name} 1000\nWatch it with:     pylon agent log ${name}`
+    return ask(args, agentsRoutes.spawnAgent, request, (agent) => `${drawAgent(agent, Date.now())}\n\n${howOn(agent.name)}`)
   },
 })
 
 export const setCommand = defineCommand({
   command: 'set <name>',
   describe: 'Change settings; what is not given stays',
-  builder: (yargs) =>
-    withSettings(yargs)
-      .positional('name', { type: 'string', demandOption: true })
-      .option('rename', { type: 'string', nargs: 1, describe: 'A new name' }),
+  builder: (yargs) => withSettings(yargs).positional('name', argument()).option('rename', textOption('A new name')),
   handler: async (args) => {
     const settings = { ...settingsOf(args), ...given({ new_name: args.rename }) }
     if (Object.keys(settings).length === 0) throw new PylonError('usage', 'Nothing to set: pylon agent set --help lists the settings.')
-    const answer = await callNode(args, agentsRoutes.setAgent, { name: args.name, ...settings })
-    printAnswer(args, answer, (agent) => drawAgent(agent, Date.now()))
+    await ask(args, agentsRoutes.setAgent, { name: args.name, ...settings }, (agent) => drawAgent(agent, Date.now()))
   },
 })

@@ -1,18 +1,19 @@
 /** `pylon agent`: the agents that this node hosts, and those that run in a runtime. */
 import { createInterface } from 'node:readline/promises'
 import type { Argv } from 'yargs'
+import type { Sats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
-import { given } from '../../base/given.ts'
 import { parseJson } from '../../base/json.ts'
 import type { Output } from '../../control/client.ts'
 import { agentsRoutes } from '../../control/contract/agents.ts'
 import { managedRoutes } from '../../control/contract/managed.ts'
 import { runtimesRoutes } from '../../control/contract/runtimes.ts'
-import { callNode, defineCommand, defineGroup } from '../command.ts'
+import { ask, callNode, defineCommand, defineGroup } from '../command.ts'
+import { argument, flagOption, limitOf, limitOption } from '../options.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { json, plain, print, printAnswer } from '../terminal/output.ts'
-import { clockTime, drawTable, sats, shorten } from '../terminal/table.ts'
-import { many, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
+import { clockTime, drawList, right, sats, shorten } from '../terminal/table.ts'
+import { many, wholeNumber } from '../terminal/values.ts'
 import { attachCommand, chatCommand } from './agent-chat.ts'
 import { drawAction, drawAgent, drawAgents, drawMessages, drawTick, drawTicks } from './agent-drawing.ts'
 import { newCommand } from './agent-new.ts'
@@ -22,20 +23,18 @@ import { drawManaged } from './managed-drawing.ts'
 const LOOK_S = 15
 
 function withName<T>(yargs: Argv<T>) {
-  return yargs.positional('name', { type: 'string', demandOption: true, describe: 'Name or npub of the agent' })
+  return yargs.positional('name', argument('Name or npub of the agent'))
 }
 
 const list = defineCommand({
   command: 'list',
   describe: 'All agents',
-  handler: async (args) => {
-    const answer = await callNode(args, agentsRoutes.listAgents, {})
-    printAnswer(args, answer, ({ agents, managed }) =>
+  handler: (args) =>
+    ask(args, agentsRoutes.listAgents, {}, ({ agents, managed }) =>
       agents.length + managed.length === 0
         ? 'No agent yet; make one with: pylon agent spawn, or one in a runtime, to talk to: pylon agent new'
         : drawAgents(agents, managed, Date.now()),
-    )
-  },
+    ),
 })
 
 const show = defineCommand({
@@ -45,8 +44,7 @@ const show = defineCommand({
   handler: async (args) => {
     const managed = await managedNamed(args)
     if (managed === undefined) {
-      const answer = await callNode(args, agentsRoutes.getAgent, { name: args.name })
-      return printAnswer(args, answer, (agent) => drawAgent(agent, Date.now()))
+      return await ask(args, agentsRoutes.getAgent, { name: args.name }, (agent) => drawAgent(agent, Date.now()))
     }
     // What its node says now, where that can be asked: backups and the way to its screen.
     const runtime = args.json ? undefined : await runtimeNow(args, managed.value)
@@ -75,24 +73,20 @@ async function runtimeNow(args: { sandbox: boolean }, { runtime_id, server }: Ou
   }
 }
 
+const drawState = (agent: { name: string; state: string }): string => `${agent.name} is ${agent.state}.`
+
 const start = defineCommand({
   command: 'start <name>',
   describe: 'Let a paused agent go on',
   builder: (yargs) => withName(yargs),
-  handler: async (args) => {
-    const answer = await callNode(args, agentsRoutes.startAgent, { name: args.name })
-    printAnswer(args, answer, (agent) => `${agent.name} is ${agent.state}.`)
-  },
+  handler: (args) => ask(args, agentsRoutes.startAgent, { name: args.name }, drawState),
 })
 
 const pause = defineCommand({
   command: 'pause <name>',
   describe: 'No more ticks until it is started; its key and sats stay',
   builder: (yargs) => withName(yargs),
-  handler: async (args) => {
-    const answer = await callNode(args, agentsRoutes.pauseAgent, { name: args.name })
-    printAnswer(args, answer, (agent) => `${agent.name} is ${agent.state}.`)
-  },
+  handler: (args) => ask(args, agentsRoutes.pauseAgent, { name: args.name }, drawState),
 })
 
 const tick = defineCommand({
@@ -100,9 +94,8 @@ const tick = defineCommand({
   describe: 'Have it observe, think and act once, now',
   builder: (yargs) => withName(yargs),
   handler: async (args) => {
-    const answer = await callNode(args, agentsRoutes.tickAgent, { name: args.name })
-    if (answer.value.state === 'failed') process.exitCode = 1
-    printAnswer(args, answer, drawTick)
+    const value = await ask(args, agentsRoutes.tickAgent, { name: args.name }, drawTick)
+    if (value.state === 'failed') process.exitCode = 1
   },
 })
 
@@ -111,12 +104,11 @@ const act = defineCommand({
   describe: 'Have it do one action, by its policy and within its budget: agent act ada "POST: hello"',
   builder: (yargs) =>
     withName(yargs)
-      .positional('action', { type: 'string', demandOption: true, describe: 'A line (docs/agents.md), or an action as JSON' })
+      .positional('action', argument('A line (docs/agents.md), or an action as JSON'))
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
-    const answer = await callNode(args, agentsRoutes.actAgent, { name: args.name, action: actionOf(args.action) }, spendingCall(args))
-    if (answer.value.state === 'refused' || answer.value.state === 'failed') process.exitCode = 1
-    printAnswer(args, answer, drawAction)
+    const value = await ask(args, agentsRoutes.actAgent, { name: args.name, action: actionOf(args.action) }, drawAction, spendingCall(args))
+    if (value.state === 'refused' || value.state === 'failed') process.exitCode = 1
   },
 })
 
@@ -129,12 +121,11 @@ function actionOf(text: string) {
 const inbox = defineCommand({
   command: 'inbox <name>',
   describe: 'What was said to it, newest first; looking answers nobody',
-  builder: (yargs) => withName(yargs).option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many (20)' }),
-  handler: async (args) => {
-    const request = { name: args.name, ...given({ limit: wholeNumberIf(args.limit, '--limit') }) }
-    const answer = await callNode(args, agentsRoutes.getInbox, request)
-    printAnswer(args, answer, ({ messages }) => (messages.length === 0 ? 'Nobody said anything to it yet.' : drawMessages(messages)))
-  },
+  builder: (yargs) => withName(yargs).option('limit', limitOption('How many (20)')),
+  handler: (args) =>
+    ask(args, agentsRoutes.getInbox, { name: args.name, ...limitOf(args) }, ({ messages }) =>
+      messages.length === 0 ? 'Nobody said anything to it yet.' : drawMessages(messages),
+    ),
 })
 
 const goals = defineCommand({
@@ -143,48 +134,43 @@ const goals = defineCommand({
   builder: (yargs) =>
     withName(yargs)
       .positional('goals', { type: 'string', array: true, describe: 'One argument each' })
-      .option('clear', { type: 'boolean', default: false, describe: 'Have no goals' }),
+      .option('clear', flagOption('Have no goals')),
   handler: async (args) => {
+    const { name } = args
     const wanted = many(args.goals).filter((goal) => goal !== '')
-    const answer =
-      wanted.length > 0 || args.clear
-        ? await callNode(args, agentsRoutes.setGoals, { name: args.name, goals: wanted })
-        : await callNode(args, agentsRoutes.getGoals, { name: args.name })
-    printAnswer(args, answer, ({ goals: known }) =>
-      known.length === 0
-        ? `No goals; give it one with: pylon agent goals ${args.name} "..."`
-        : drawTable(
-            [{ title: 'PRIORITY' }, { title: 'STATUS' }, { title: 'DONE', align: 'right' }, { title: 'GOAL' }],
-            known.map((goal) => [String(goal.priority), goal.status, `${goal.progress}%`, shorten(goal.description, 100)]),
-          ),
-    )
+    const none = `No goals; give it one with: pylon agent goals ${name} "..."`
+    const draw = ({ goals: known }: Output<typeof agentsRoutes.getGoals>) =>
+      drawList(known, none, ['PRIORITY', 'STATUS', right('DONE'), 'GOAL'], ({ priority, status, progress, description }) => [
+        String(priority),
+        status,
+        `${progress}%`,
+        shorten(description, 100),
+      ])
+    if (wanted.length > 0 || args.clear) await ask(args, agentsRoutes.setGoals, { name, goals: wanted }, draw)
+    else await ask(args, agentsRoutes.getGoals, { name }, draw)
   },
 })
 
 const memory = defineCommand({
   command: 'memory <name>',
   describe: 'What it remembers, newest first',
-  builder: (yargs) => withName(yargs).option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many (20)' }),
-  handler: async (args) => {
-    const request = { name: args.name, ...given({ limit: wholeNumberIf(args.limit, '--limit') }) }
-    const answer = await callNode(args, agentsRoutes.getMemory, request)
-    printAnswer(args, answer, ({ memories }) =>
+  builder: (yargs) => withName(yargs).option('limit', limitOption('How many (20)')),
+  handler: (args) =>
+    ask(args, agentsRoutes.getMemory, { name: args.name, ...limitOf(args) }, ({ memories }) =>
       memories.length === 0
         ? 'It remembers nothing yet.'
         : memories.map((one) => `${clockTime(one.created_at)} UTC  ${plain(one.content)}`).join('\n'),
-    )
-  },
+    ),
 })
 
 const log = defineCommand({
   command: 'log <name>',
   describe: 'Its ticks and actions, with event ids and costs, newest first',
-  builder: (yargs) => withName(yargs).option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many ticks (20)' }),
-  handler: async (args) => {
-    const request = { name: args.name, ...given({ limit: wholeNumberIf(args.limit, '--limit') }) }
-    const answer = await callNode(args, agentsRoutes.getLog, request)
-    printAnswer(args, answer, ({ ticks }) => (ticks.length === 0 ? 'No tick yet.' : drawTicks(ticks)))
-  },
+  builder: (yargs) => withName(yargs).option('limit', limitOption('How many ticks (20)')),
+  handler: (args) =>
+    ask(args, agentsRoutes.getLog, { name: args.name, ...limitOf(args) }, ({ ticks }) =>
+      ticks.length === 0 ? 'No tick yet.' : drawTicks(ticks),
+    ),
 })
 
 const remove = defineCommand({
@@ -196,17 +182,14 @@ const remove = defineCommand({
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
     if (!args.yes) await confirmName(args.name)
-    const managed = await managedNamed(args)
-    if (managed !== undefined) {
-      const ended = await callNode(args, managedRoutes.endManaged, { name: args.name })
-      return printAnswer(
-        args,
-        ended,
-        ({ name, runtime_id }) => `${name} is gone${runtime_id === null ? '' : `, and ${runtime_id} with it`}.`,
-      )
+    const { name } = args
+    if ((await managedNamed(args)) === undefined) {
+      const draw = (gone: { name: string; swept_sats: Sats }) => `${gone.name} is gone; ${sats(gone.swept_sats)} went to the node wallet.`
+      return await ask(args, agentsRoutes.deleteAgent, { name }, draw, spendingCall(args))
     }
-    const answer = await callNode(args, agentsRoutes.deleteAgent, { name: args.name }, spendingCall(args))
-    printAnswer(args, answer, (gone) => `${gone.name} is gone; ${sats(gone.swept_sats)} went to the node wallet.`)
+    return await ask(args, managedRoutes.endManaged, { name }, (gone) =>
+      gone.runtime_id === null ? `${gone.name} is gone.` : `${gone.name} is gone, and ${gone.runtime_id} with it.`,
+    )
   },
 })
 
@@ -231,12 +214,16 @@ const exportAgent = defineCommand({
 const fund = defineCommand({
   command: 'fund <name> <sats>',
   describe: 'Move sats from the node wallet to the agent',
-  builder: (yargs) =>
-    withName(yargs).positional('sats', { type: 'string', demandOption: true }).option('idempotency-key', idempotencyOption),
+  builder: (yargs) => withName(yargs).positional('sats', argument()).option('idempotency-key', idempotencyOption),
   handler: async (args) => {
     const request = { name: args.name, amount_sats: wholeNumber(args.sats, 'The amount') }
-    const answer = await callNode(args, agentsRoutes.fundAgent, request, spendingCall(args))
-    printAnswer(args, answer, (done) => `${done.name} got ${sats(done.amount_sats)} and holds ${sats(done.balance_sats)} now.`)
+    await ask(
+      args,
+      agentsRoutes.fundAgent,
+      request,
+      (done) => `${done.name} got ${sats(done.amount_sats)} and holds ${sats(done.balance_sats)} now.`,
+      spendingCall(args),
+    )
   },
 })
 

@@ -1,7 +1,7 @@
 /** How an agent that runs in a runtime looks in a terminal. */
 import type { Output } from '../../control/client.ts'
 import type { managedRoutes } from '../../control/contract/managed.ts'
-import { fieldsOf, textOf } from '../runtime/runtime-call.ts'
+import { fieldsOf, joined, textOf } from '../runtime/runtime-call.ts'
 import { clockTime, drawFields, relativeTime, shortId } from '../terminal/table.ts'
 
 type Managed = Output<typeof managedRoutes.getManaged>
@@ -15,7 +15,7 @@ export function drawManaged(agent: Managed, runtime: Readonly<Record<string, unk
     ['npub', agent.npub ?? 'not known yet'],
     ['Phase', agent.reason === null ? agent.phase : `${agent.phase} (${agent.reason})`],
     ['Phases', agent.steps.map(({ phase, after_ms }) => `${phase} ${(after_ms / 1000).toFixed(1)} s`).join('\n')],
-    ['Runtime', [agent.runtime_id ?? '-', agent.runtime_class ?? ''].filter((part) => part !== '').join(', class ')],
+    ['Runtime', joined(', class ', agent.runtime_id ?? '-', agent.runtime_class ?? '')],
     ['Session', agent.group_id === null ? 'none yet' : shortId(agent.group_id)],
     ['Relays', agent.relays.join('\n')],
     ['Made', `${clockTime(agent.created_at)} UTC`],
@@ -29,9 +29,7 @@ function runtimeRows(runtime: Readonly<Record<string, unknown>>, nowMs: number):
   const reason = textOf(runtime['reason'])
   if (reason !== '') return [['Now', `its node does not say: ${reason}`]]
   const metadata = fieldsOf(runtime['metadata'])
-  const rows: [string, string][] = [
-    ['Now', [textOf(metadata['state']), textOf(metadata['state_reason'])].filter((part) => part !== '').join(': ')],
-  ]
+  const rows: [string, string][] = [['Now', joined(': ', textOf(metadata['state']), textOf(metadata['state_reason']))]]
   const lease = fieldsOf(metadata['lease'])
   if (textOf(lease['ends_at']) !== '') rows.push(['Lease', `${textOf(lease['state'])}, until ${textOf(lease['ends_at'])}`])
   rows.push(['Backup', drawBackup(fieldsOf(metadata['backup']), nowMs)])
@@ -46,7 +44,7 @@ function drawBackup(backup: Readonly<Record<string, unknown>>, nowMs: number): s
   const at = textOf(backup['latest_successful_backup_at'])
   const name = textOf(backup['latest_recovery_point_name'])
   const target = textOf(backup['backup_target'])
-  return [freshness, at === '' ? 'none yet' : `${name} ${relativeTime(at, nowMs)}`, target].filter((part) => part !== '').join(', ')
+  return joined(', ', freshness, at === '' ? 'none yet' : `${name} ${relativeTime(at, nowMs)}`, target)
 }
 
 function nextOf({ name, phase, cleanup }: Managed): string {

@@ -4,8 +4,7 @@ import { join } from 'node:path'
 import type { z } from 'zod'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import { agentsRoutes } from '../../control/contract/agents.ts'
-import type { Pylon } from './demo-process.ts'
-import { waitFor } from './demo-wait.ts'
+import { type Pylon, waitFor } from './demo-process.ts'
 
 type Agent = z.output<typeof agentsRoutes.getAgent.response>
 type Tick = z.output<typeof agentsRoutes.tickAgent.response>

@@ -1,12 +1,11 @@
 /** The machine of the demo: the first node offers one, the second finds it, pays for a minute of it and runs a command there. */
 import type { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
-import { stringify } from '../../base/json.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
 import { runtimesRoutes } from '../../control/contract/runtimes.ts'
 import { shortId } from '../terminal/table.ts'
-import type { Pylon } from './demo-process.ts'
-import { waitFor } from './demo-wait.ts'
+import { inlineToml } from './demo-market.ts'
+import { type Pylon, waitFor } from './demo-process.ts'
 
 type Status = z.output<typeof nodeRoutes.status.response>
 type Offer = z.output<typeof runtimesRoutes.listOffers.response>['offers'][number]
@@ -75,10 +74,4 @@ export function wireOfRental({ offer, outcome, isolated }: Rented): string[] {
       .slice(0, 1)
       .map((line) => `"${line}"`),
   ]
-}
-
-function inlineToml(table: object): string {
-  return `{ ${Object.entries(table)
-    .map(([name, value]) => `${name} = ${stringify(value)}`)
-    .join(', ')} }`
 }

@@ -3,8 +3,7 @@ import type { z } from 'zod'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
 import { purchasesRoutes } from '../../control/contract/jobs.ts'
-import type { Pylon } from './demo-process.ts'
-import { waitFor } from './demo-wait.ts'
+import { type Pylon, waitFor } from './demo-process.ts'
 
 type Purchase = z.output<typeof purchasesRoutes.getPurchase.response>
 
@@ -73,10 +72,10 @@ export async function stockUp(seller: Pylon): Promise<void> {
   for (const [key, value] of missing) await seller.json('config', 'set', key, value)
 }
 
-function inlineToml(table: object): string {
-  return `{ ${Object.entries(table)
-    .map(([name, value]) => `${name} = ${stringify(value)}`)
-    .join(', ')} }`
+/** As a value on one line of TOML. */
+export function inlineToml(table: object): string {
+  const fields = Object.entries(table).map(([name, value]) => `${name} = ${stringify(value)}`)
+  return `{ ${fields.join(', ')} }`
 }
 
 /** Buys one job and waits for its end. @throws demo_failed when it ends otherwise than expected */

@@ -1,4 +1,5 @@
 /** How the demo drives Pylon: as anybody would, by running the public command line as a process of its own. */
+import { setTimeout as delay } from 'node:timers/promises'
 import type { z } from 'zod'
 import { ERRORS, type ErrorCode, messageOf, PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
@@ -6,9 +7,10 @@ import { runProgram } from '../../base/processes.ts'
 import { childEnv, selfCommand } from '../../daemon/launch/self-command.ts'
 
 const TIMEOUT_MS = 60_000
+const LOOK_EVERY_MS = 300
 const MAX_OUTPUT = 4_000_000
 
-export interface Outcome {
+interface Outcome {
   readonly code: number
   readonly out: string
   readonly err: string
@@ -73,4 +75,15 @@ function errorOf(args: readonly string[], done: Outcome): PylonError {
 /** `pylon job submit`: enough to know which. */
 function nameOf(args: readonly string[]): string {
   return `pylon ${args.slice(0, 2).join(' ')}`
+}
+
+/** The first answer that is not undefined. @throws demo_failed after `timeoutMs` */
+export async function waitFor<T>(what: string, timeoutMs: number, probe: () => Promise<T | undefined>): Promise<T> {
+  const until = Date.now() + timeoutMs
+  for (;;) {
+    const found = await probe()
+    if (found !== undefined) return found
+    if (Date.now() >= until) throw new PylonError('demo_failed', `Waited ${timeoutMs / 1000} s for ${what}; look at: pylon logs --sandbox`)
+    await delay(LOOK_EVERY_MS)
+  }
 }

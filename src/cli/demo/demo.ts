@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { formatSats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defaultHome } from '../../base/paths.ts'
@@ -13,8 +14,7 @@ import { indent, shorten, shortId } from '../terminal/table.ts'
 import { type AgentEvent, awaitNeighbour, meet, spawnNeighbour } from './demo-agents.ts'
 import { offerMachine, rentMachine, wireOfRental } from './demo-machines.ts'
 import { buy, SALES, SHOUT_KIND, SUMMARY_KIND, stockUp } from './demo-market.ts'
-import { type Pylon, pylonIn } from './demo-process.ts'
-import { waitFor } from './demo-wait.ts'
+import { type Pylon, pylonIn, waitFor } from './demo-process.ts'
 
 const AGENT_SATS = 500
 const NODE_SATS = 3000
@@ -89,7 +89,7 @@ async function endSecondNode(home: string, tries: number): Promise<void> {
     // Whether it ended is what is looked at, not why it was not told to.
     const ended = await node.json('stop', '--timeout', '5').catch(() => undefined)
     if (ended?.['stopped'] === true) return
-    if (i + 1 < tries) await new Promise((resolve) => setTimeout(resolve, STOP_AGAIN_MS))
+    if (i + 1 < tries) await delay(STOP_AGAIN_MS)
   }
 }
 

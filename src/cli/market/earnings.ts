@@ -6,8 +6,9 @@ import { given } from '../../base/given.ts'
 import type { Output } from '../../control/client.ts'
 import { earningsRoutes } from '../../control/contract/earnings.ts'
 import { callNode, defineCommand } from '../command.ts'
+import { flagOption, limitOption, textOption } from '../options.ts'
 import { print, printAnswer } from '../terminal/output.ts'
-import { drawFields, drawTable, relativeTime, shortId } from '../terminal/table.ts'
+import { drawFields, drawTable, relativeTime, right, shortId } from '../terminal/table.ts'
 import { wholeNumberIf } from '../terminal/values.ts'
 import { drawDays, fillDays } from './chart.ts'
 
@@ -22,9 +23,9 @@ export const earningsCommand = defineCommand({
   describe: 'What the node earned: in total, by source, kind and day',
   builder: (yargs) =>
     yargs
-      .option('since', { type: 'string', nargs: 1, describe: 'Only from then on: 2026-01-31, an RFC 3339 time, or 24h, 7d, 4w ago' })
-      .option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many of the newest entries (20)' })
-      .option('csv', { type: 'boolean', default: false, describe: 'Every entry as CSV' }),
+      .option('since', textOption('Only from then on: 2026-01-31, an RFC 3339 time, or 24h, 7d, 4w ago'))
+      .option('limit', limitOption('How many of the newest entries (20)'))
+      .option('csv', flagOption('Every entry as CSV')),
   handler: async (args) => {
     if (args.csv && args.json) throw new PylonError('usage', 'Choose one of --csv and --json.')
     const limit = wholeNumberIf(args.limit, '--limit', 0) ?? (args.csv ? CSV_LIMIT : undefined)
@@ -62,11 +63,11 @@ export function drawEarnings(earnings: Earnings, nowMs: number): string {
     ),
   )
   const kinds = drawTable(
-    [{ title: 'KIND' }, { title: 'JOBS', align: 'right' }, { title: 'EARNED', align: 'right' }],
+    ['KIND', right('JOBS'), right('EARNED')],
     earnings.by_kind.map((row) => [String(row.kind), String(row.jobs), formatSats(row.msats)]),
   )
   const recent = drawTable(
-    [{ title: 'EARNED', align: 'right' }, { title: 'SOURCE' }, { title: 'JOB' }, { title: 'WHO' }, { title: 'WHEN' }],
+    [right('EARNED'), 'SOURCE', 'JOB', 'WHO', 'WHEN'],
     earnings.recent.map((row) => [
       formatSats(row.amount_msats),
       row.source,

@@ -3,7 +3,7 @@ import { formatSats, satsToMsats } from '../../base/amounts.ts'
 import type { Output } from '../../control/client.ts'
 import type { purchasesRoutes } from '../../control/contract/jobs.ts'
 import { plain } from '../terminal/output.ts'
-import { clockTime, drawFields, drawTable, shorten, shortId } from '../terminal/table.ts'
+import { clockTime, drawFields, drawTable, right, shorten, shortId } from '../terminal/table.ts'
 
 export type Purchase = Output<typeof purchasesRoutes.getPurchase>
 
@@ -43,7 +43,7 @@ export function drawHead(job: Purchase): string {
 export function drawOffers(job: Purchase): string {
   if (job.offers.length === 0) return ''
   return drawTable(
-    [{ title: 'OFFER BY' }, { title: 'ASKS', align: 'right' }, { title: 'STATE' }],
+    ['OFFER BY', right('ASKS'), 'STATE'],
     job.offers.map((offer) => [
       shortId(offer.provider),
       formatSats(offer.amount_msats),
@@ -55,7 +55,7 @@ export function drawOffers(job: Purchase): string {
 export function drawEvents(job: Purchase): string {
   if (job.events.length === 0) return ''
   return drawTable(
-    [{ title: 'TIME (UTC)' }, { title: 'KIND' }, { title: 'EVENT' }, { title: 'FROM' }, { title: 'SAYS' }],
+    ['TIME (UTC)', 'KIND', 'EVENT', 'FROM', 'SAYS'],
     job.events.map((event) => [
       clockTime(event.received_at),
       String(event.kind),

@@ -2,10 +2,11 @@ import { formatSats } from '../../base/amounts.ts'
 import { given } from '../../base/given.ts'
 import type { Answer, Input } from '../../control/client.ts'
 import { purchasesRoutes } from '../../control/contract/jobs.ts'
-import { callNode, defineCommand, defineGroup } from '../command.ts'
+import { ask, callNode, defineCommand, defineGroup } from '../command.ts'
+import { argument, flagOption, limitOf, limitOption, textOption } from '../options.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { printAnswer, warn } from '../terminal/output.ts'
-import { drawTable, relativeTime, shorten, shortId } from '../terminal/table.ts'
+import { drawList, relativeTime, right, shorten, shortId } from '../terminal/table.ts'
 import { many, nameAndValue, textFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
 import { interruptible } from '../terminal/waiting.ts'
 import { drawEnd, drawEvents, drawHead, drawOffers, drawOutcome, drawSubmitted, idOf, type Purchase } from './job-drawing.ts'
@@ -21,11 +22,11 @@ const submit = defineCommand({
       .option('kind', { type: 'string', nargs: 1, demandOption: true, describe: 'What to do: 5001 summarise, 5050 generate text, ...' })
       .option('input', { type: 'string', nargs: 1, demandOption: true, describe: 'TEXT, @FILE or - for standard input; may be repeated' })
       .option('input-type', { choices: ['text', 'url', 'event', 'job'] as const, default: 'text' as const, describe: 'What the input is' })
-      .option('param', { type: 'string', nargs: 1, describe: 'name=value; may be repeated' })
-      .option('provider', { type: 'string', nargs: 1, describe: 'The npub that shall do it (anybody by default)' })
-      .option('bid-sats', { type: 'string', nargs: 1, describe: 'What you offer; said in public' })
-      .option('max-sats', { type: 'string', nargs: 1, describe: 'The most it may cost with fees; said to nobody (100)' })
-      .option('encrypt', { type: 'boolean', default: false, describe: 'Only the provider can read input and result' })
+      .option('param', textOption('name=value; may be repeated'))
+      .option('provider', textOption('The npub that shall do it (anybody by default)'))
+      .option('bid-sats', textOption('What you offer; said in public'))
+      .option('max-sats', textOption('The most it may cost with fees; said to nobody (100)'))
+      .option('encrypt', flagOption('Only the provider can read input and result'))
       .option('pay', {
         choices: ['auto', 'ask', 'never'] as const,
         default: 'auto' as const,
@@ -36,8 +37,8 @@ const submit = defineCommand({
         default: 'invoice' as const,
         describe: 'Lightning when asked, or a locked Cashu token with the request',
       })
-      .option('wait', { type: 'boolean', default: false, describe: 'Wait for the result' })
-      .option('timeout', { type: 'string', nargs: 1, describe: 'Seconds until nobody wants the result (120)' })
+      .option('wait', flagOption('Wait for the result'))
+      .option('timeout', textOption('Seconds until nobody wants the result (120)'))
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
     const order: Order = {
@@ -74,64 +75,45 @@ const submit = defineCommand({
 const list = defineCommand({
   command: 'list',
   describe: 'Jobs that you ordered',
-  builder: (yargs) => yargs.option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many (50)' }),
-  handler: async (args) => {
-    const answer = await callNode(args, purchasesRoutes.listPurchases, given({ limit: wholeNumberIf(args.limit, '--limit') }))
-    printAnswer(args, answer, ({ purchases }) =>
-      purchases.length === 0
-        ? 'No job was ordered yet; try: pylon job submit --kind 5001 --input @FILE --wait'
-        : drawTable(
-            [
-              { title: 'JOB' },
-              { title: 'KIND' },
-              { title: 'STATUS' },
-              { title: 'PAID', align: 'right' },
-              { title: 'ORDERED' },
-              { title: 'RESULT' },
-            ],
-            purchases.map((job) => [
-              shortId(job.job_id || job.purchase_id),
-              String(job.kind),
-              job.status,
-              formatSats(job.paid_msats),
-              relativeTime(job.created_at, Date.now()),
-              shorten(job.result ?? job.error?.message ?? '', 48),
-            ]),
-          ),
-    )
-  },
+  builder: (yargs) => yargs.option('limit', limitOption('How many (50)')),
+  handler: (args) =>
+    ask(args, purchasesRoutes.listPurchases, limitOf(args), ({ purchases }) =>
+      drawList(purchases, NO_JOB, ['JOB', 'KIND', 'STATUS', right('PAID'), 'ORDERED', 'RESULT'], (job) => [
+        shortId(idOf(job)),
+        String(job.kind),
+        job.status,
+        formatSats(job.paid_msats),
+        relativeTime(job.created_at, Date.now()),
+        shorten(job.result ?? job.error?.message ?? '', 48),
+      ]),
+    ),
 })
+
+const NO_JOB = 'No job was ordered yet; try: pylon job submit --kind 5001 --input @FILE --wait'
 
 const show = defineCommand({
   command: 'show <id>',
   describe: 'One ordered job with its offers, events and result',
-  builder: (yargs) => yargs.positional('id', { type: 'string', demandOption: true, describe: 'Job or purchase id' }),
-  handler: async (args) => {
-    const answer = await callNode(args, purchasesRoutes.getPurchase, { id: args.id })
-    printAnswer(args, answer, (job) =>
+  builder: (yargs) => yargs.positional('id', argument('Job or purchase id')),
+  handler: (args) =>
+    ask(args, purchasesRoutes.getPurchase, { id: args.id }, (job) =>
       [drawHead(job), drawOffers(job), drawEvents(job), drawEnd(job)].filter((part) => part !== '').join('\n\n'),
-    )
-  },
+    ),
 })
 
 const pay = defineCommand({
   command: 'pay <id>',
   describe: 'Pay the cheapest usable offer of a job ordered with --pay ask',
-  builder: (yargs) => yargs.positional('id', { type: 'string', demandOption: true }).option('idempotency-key', idempotencyOption),
-  handler: async (args) => {
-    const answer = await callNode(args, purchasesRoutes.payPurchase, { id: args.id }, spendingCall(args))
-    printAnswer(args, answer, drawSubmitted)
-  },
+  builder: (yargs) => yargs.positional('id', argument()).option('idempotency-key', idempotencyOption),
+  handler: (args) => ask(args, purchasesRoutes.payPurchase, { id: args.id }, drawSubmitted, spendingCall(args)),
 })
 
 const cancel = defineCommand({
   command: 'cancel <id>',
   describe: 'Ask the provider to drop the job (what was paid is refunded)',
-  builder: (yargs) => yargs.positional('id', { type: 'string', demandOption: true }),
-  handler: async (args) => {
-    const answer = await callNode(args, purchasesRoutes.cancelPurchase, { id: args.id })
-    printAnswer(args, answer, (job) => `The job ${shortId(job.job_id)} is ${job.status}.`)
-  },
+  builder: (yargs) => yargs.positional('id', argument()),
+  handler: (args) =>
+    ask(args, purchasesRoutes.cancelPurchase, { id: args.id }, (job) => `The job ${shortId(job.job_id)} is ${job.status}.`),
 })
 
 /** `pylon job ...` */

@@ -5,10 +5,10 @@ import { given } from '../../base/given.ts'
 import { JOB_STEPS, statesOf } from '../../base/states.ts'
 import type { Output } from '../../control/client.ts'
 import { jobsRoutes } from '../../control/contract/jobs.ts'
-import { callNode, defineCommand, defineGroup } from '../command.ts'
-import { plain, printAnswer } from '../terminal/output.ts'
-import { clockTime, drawFields, drawTable, relativeTime, shortId } from '../terminal/table.ts'
-import { wholeNumberIf } from '../terminal/values.ts'
+import { ask, defineCommand, defineGroup } from '../command.ts'
+import { argument, limitOf, limitOption } from '../options.ts'
+import { plain } from '../terminal/output.ts'
+import { clockTime, drawFields, drawList, drawTable, relativeTime, right, shortId } from '../terminal/table.ts'
 
 type Job = Output<typeof jobsRoutes.getJob>
 
@@ -18,48 +18,31 @@ const list = defineCommand({
   builder: (yargs) =>
     yargs
       .option('state', { choices: statesOf(JOB_STEPS), describe: 'Only those in this state' })
-      .option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many (50)' }),
-  handler: async (args) => {
-    const answer = await callNode(args, jobsRoutes.listJobs, given({ state: args.state, limit: wholeNumberIf(args.limit, '--limit') }))
-    printAnswer(args, answer, ({ jobs }) =>
-      jobs.length === 0
-        ? 'No job was ordered here yet; pylon status says what is sold.'
-        : drawTable(
-            [
-              { title: 'JOB' },
-              { title: 'KIND' },
-              { title: 'STATE' },
-              { title: 'PRICE', align: 'right' },
-              { title: 'PAID', align: 'right' },
-              { title: 'BY' },
-              { title: 'CUSTOMER' },
-              { title: 'RECEIVED' },
-              { title: 'ERROR' },
-            ],
-            jobs.map((job) => [
-              shortId(job.id),
-              String(job.kind),
-              job.status,
-              formatSats(job.price_msats),
-              formatSats(job.paid_msats),
-              job.payment_method,
-              shortId(job.customer),
-              relativeTime(job.created_at, Date.now()),
-              job.error_code ?? '',
-            ]),
-          ),
-    )
-  },
+      .option('limit', limitOption('How many (50)')),
+  handler: (args) =>
+    ask(args, jobsRoutes.listJobs, given({ state: args.state, ...limitOf(args) }), ({ jobs }) =>
+      drawList(jobs, NO_JOB, COLUMNS, (job) => [
+        shortId(job.id),
+        String(job.kind),
+        job.status,
+        formatSats(job.price_msats),
+        formatSats(job.paid_msats),
+        job.payment_method,
+        shortId(job.customer),
+        relativeTime(job.created_at, Date.now()),
+        job.error_code ?? '',
+      ]),
+    ),
 })
+
+const NO_JOB = 'No job was ordered here yet; pylon status says what is sold.'
+const COLUMNS = ['JOB', 'KIND', 'STATE', right('PRICE'), right('PAID'), 'BY', 'CUSTOMER', 'RECEIVED', 'ERROR']
 
 const show = defineCommand({
   command: 'show <id>',
   describe: 'One job with every step it took and why',
-  builder: (yargs) => yargs.positional('id', { type: 'string', demandOption: true, describe: 'Its id or a unique beginning of it' }),
-  handler: async (args) => {
-    const answer = await callNode(args, jobsRoutes.getJob, { id: args.id })
-    printAnswer(args, answer, drawJob)
-  },
+  builder: (yargs) => yargs.positional('id', argument('Its id or a unique beginning of it')),
+  handler: (args) => ask(args, jobsRoutes.getJob, { id: args.id }, drawJob),
 })
 
 function drawJob(job: Job): string {
@@ -80,7 +63,7 @@ function drawJob(job: Job): string {
   if (job.result_event_id !== null) fields.push(['Result event', job.result_event_id])
   if (job.error !== null) fields.push(['Error', `${job.error} (${job.error_code ?? 'no code'})`])
   const steps = drawTable(
-    [{ title: 'TIME (UTC)' }, { title: 'STATE' }, { title: 'WHY' }],
+    ['TIME (UTC)', 'STATE', 'WHY'],
     job.transitions.map((step) => [clockTime(step.at), step.to, step.reason]),
   )
   return [drawFields(fields), steps, ...(job.result === null ? [] : [`Result:\n${plain(job.result)}`])].join('\n\n')

@@ -6,6 +6,7 @@ import { fileError, PylonError } from '../../base/errors.ts'
 import { readFileIfAny, writeFileAtomic } from '../../base/files.ts'
 import { selfCommand } from '../../daemon/launch/self-command.ts'
 import { defineCommand } from '../command.ts'
+import { flagOption, textOption } from '../options.ts'
 import { json, print } from '../terminal/output.ts'
 import { one, pathOf } from '../terminal/values.ts'
 import { CLIENTS, type ClientName, type Entry, entryText, fileOf, withEntry } from './client-entry.ts'
@@ -22,10 +23,10 @@ export const installCommand = defineCommand({
   builder: (yargs) =>
     yargs
       .option('client', { choices: CLIENTS, demandOption: true, describe: 'Claude Desktop, Goose or VS Code' })
-      .option('agent', { type: 'string', nargs: 1, describe: 'Act as this agent (as you by default)' })
+      .option('agent', textOption('Act as this agent (as you by default)'))
       .option('name', { type: 'string', nargs: 1, default: 'pylon', describe: 'What the client calls it' })
-      .option('file', { type: 'string', nargs: 1, describe: "Another file, e.g. .vscode/mcp.json (the user's own by default)" })
-      .option('print', { type: 'boolean', default: false, describe: 'Only print the entry' }),
+      .option('file', textOption("Another file, e.g. .vscode/mcp.json (the user's own by default)"))
+      .option('print', flagOption('Only print the entry')),
   handler: (args) => {
     const name = one(args.name, '--name')
     if (!/^[a-zA-Z0-9_-]{1,64}$/.test(name)) throw new PylonError('usage', '--name takes 1 to 64 letters, digits, - and _.')

@@ -2,6 +2,7 @@
 import { howToStart } from '../../base/advice.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, homesOf, stoppedHome } from '../command.ts'
+import { flagOption, textOption } from '../options.ts'
 import type { Roles } from '../roles.ts'
 import { one, wholeNumberIf } from '../terminal/values.ts'
 import { installCommand } from './install.ts'
@@ -17,19 +18,11 @@ export const mcpCommand = (roles: Roles) =>
       yargs
         .command(installCommand)
         .usage('Usage: $0 mcp [--owner | --agent NAME]\n\nServes tools over standard input and output. docs/mcp.md says more.')
-        .option('owner', { type: 'boolean', default: false, describe: 'Act as you (the default), within the limits below' })
-        .option('agent', { type: 'string', nargs: 1, describe: 'Act as this agent alone, by its policy and within its budget' })
+        .option('owner', flagOption('Act as you (the default), within the limits below'))
+        .option('agent', textOption('Act as this agent alone, by its policy and within its budget'))
         .option('socket', { type: 'string', nargs: 1, hidden: true })
-        .option('max-sats-per-call', {
-          type: 'string',
-          nargs: 1,
-          describe: `As owner: the most that one call may spend (${PER_CALL_SATS})`,
-        })
-        .option('max-sats-per-session', {
-          type: 'string',
-          nargs: 1,
-          describe: `As owner: the most until the client ends the server (${PER_SESSION_SATS})`,
-        }),
+        .option('max-sats-per-call', textOption(`As owner: the most that one call may spend (${PER_CALL_SATS})`))
+        .option('max-sats-per-session', textOption(`As owner: the most until the client ends the server (${PER_SESSION_SATS})`)),
     handler: async (args) => {
       if (args.owner && args.agent !== undefined) throw new PylonError('usage', '--owner and --agent exclude each other.')
       const limits = {

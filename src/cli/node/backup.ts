@@ -3,18 +3,19 @@ import { resolve } from 'node:path'
 import { isPylonError } from '../../base/errors.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
 import { callNode, defineCommand, stoppedHome } from '../command.ts'
-import { json, print } from '../terminal/output.ts'
+import { argument } from '../options.ts'
+import { printFacts } from '../terminal/output.ts'
 import { pathOf } from '../terminal/values.ts'
 
 export const backupCommand = defineCommand({
   command: 'backup <path>',
   describe: 'Write a backup folder (it contains the keys); the node may run',
-  builder: (yargs) => yargs.positional('path', { type: 'string', demandOption: true, describe: 'A path that does not exist yet' }),
+  builder: (yargs) => yargs.positional('path', argument('A path that does not exist yet')),
   handler: async (args) => {
     const path = resolve(pathOf(args.path, 'The backup'))
     const { network, bytes } = await backup(args, path)
     const words = `The backup is at ${path} (${bytes} bytes). It contains the keys: whoever has it has the money. Keep it private.`
-    print(args.json ? json({ network, path, bytes }, 2) : words)
+    printFacts(args, { network, path, bytes }, words)
   },
 })
 

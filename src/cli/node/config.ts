@@ -5,7 +5,8 @@ import { isPylonError } from '../../base/errors.ts'
 import { callRoute } from '../../control/client.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
 import { defineCommand, defineGroup, homeOf, homesOf, type NodeHome, stoppedHome } from '../command.ts'
-import { json, print, warn } from '../terminal/output.ts'
+import { argument } from '../options.ts'
+import { json, printFacts, warn } from '../terminal/output.ts'
 
 const showCommand = defineCommand({
   command: 'show',
@@ -13,26 +14,25 @@ const showCommand = defineCommand({
   handler: async (args) => {
     const { home, network } = await meantHome(args)
     const config = loadConfig(home.config)
-    print(args.json ? json({ network, ...config }, 2) : toToml(config).trimEnd())
+    printFacts(args, { network, ...config }, toToml(config).trimEnd())
   },
 })
 
 const getCommand = defineCommand({
   command: 'get <key>',
   describe: 'One value by its dotted key',
-  builder: (yargs) => yargs.positional('key', { type: 'string', demandOption: true }),
+  builder: (yargs) => yargs.positional('key', argument()),
   handler: async (args) => {
     const { home, network } = await meantHome(args)
     const value = getConfigValue(loadConfig(home.config), args.key)
-    print(args.json ? json({ network, key: args.key, value }, 2) : typeof value === 'string' ? value : json(value))
+    printFacts(args, { network, key: args.key, value }, typeof value === 'string' ? value : json(value))
   },
 })
 
 const setCommand = defineCommand({
   command: 'set <key> <value>',
   describe: 'Set one value (TOML, or plain text); refused when it is not valid',
-  builder: (yargs) =>
-    yargs.positional('key', { type: 'string', demandOption: true }).positional('value', { type: 'string', demandOption: true }),
+  builder: (yargs) => yargs.positional('key', argument()).positional('value', argument()),
   handler: async (args) => {
     const { home, network } = await meantHome(args)
     const { statusIfRunning } = await import('../../daemon/launch/start.ts')
@@ -49,7 +49,7 @@ const setCommand = defineCommand({
     }
     const value = getConfigValue(isRunning ? set() : withHome(home, set), args.key)
     const late = isRunning ? (await callRoute(home.socket, nodeRoutes.reload, {})).value.after_restart : []
-    print(args.json ? json({ network, key: args.key, value, after_restart: late }, 2) : `${args.key} = ${json(value)}`)
+    printFacts(args, { network, key: args.key, value, after_restart: late }, `${args.key} = ${json(value)}`)
     if (late.length > 0) warn(`${late.join(', ')} takes effect with: pylon restart`)
   },
 })
@@ -59,7 +59,7 @@ const pathCommand = defineCommand({
   describe: 'Where config.toml is',
   handler: async (args) => {
     const { home, network } = await meantHome(args)
-    print(args.json ? json({ network, path: home.config }, 2) : home.config)
+    printFacts(args, { network, path: home.config }, home.config)
   },
 })
 

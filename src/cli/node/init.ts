@@ -1,18 +1,20 @@
 /** `pylon init`: makes or imports the keys of a home; `pylon start` does so by itself on first use. */
 import type { initHome } from '../../daemon/offline/init.ts'
 import { defineCommand, homeOf } from '../command.ts'
-import { json, print } from '../terminal/output.ts'
+import { flagOption } from '../options.ts'
+import { printFacts } from '../terminal/output.ts'
 import { askSecret } from '../terminal/prompt.ts'
 import { pathOf } from '../terminal/values.ts'
+import { valueOption } from './run-flags.ts'
 
 export const initCommand = defineCommand({
   command: 'init',
   describe: 'Make the keys of a node, or import its 12 or 24 words',
   builder: (yargs) =>
     yargs
-      .option('import', { type: 'boolean', default: false, describe: 'Ask for the words (or read them from stdin)' })
-      .option('force', { type: 'boolean', default: false, describe: 'Replace an identity; the old one is moved aside' })
-      .option('passphrase-file', { type: 'string', requiresArg: true, describe: 'Protect the words with the passphrase in this file' }),
+      .option('import', flagOption('Ask for the words (or read them from stdin)'))
+      .option('force', flagOption('Replace an identity; the old one is moved aside'))
+      .option('passphrase-file', valueOption('Protect the words with the passphrase in this file')),
   handler: async (args) => {
     const { home, network } = homeOf(args)
     const { initHome, readPassphraseFile } = await import('../../daemon/offline/init.ts')
@@ -23,7 +25,7 @@ export const initCommand = defineCommand({
     const facts = { network, npub: made.npub, pubkey: made.pubkey, protected: made.isProtected, moved_to: made.movedTo ?? null }
     // Imported words are known to who typed them.
     const answer = args.import ? facts : { ...facts, words: made.words }
-    print(args.json ? json(answer, 2) : human(made, args.import))
+    printFacts(args, answer, human(made, args.import))
   },
 })
 

@@ -2,6 +2,7 @@
 import { isPylonError } from '../../base/errors.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
 import { defineCommand, stoppedHome, streamNode } from '../command.ts'
+import { limitOption } from '../options.ts'
 import { json, plain, print, readerGone, warn } from '../terminal/output.ts'
 import { wholeNumberIf } from '../terminal/values.ts'
 
@@ -11,7 +12,7 @@ export const logsCommand = defineCommand({
   builder: (yargs) =>
     yargs
       .option('follow', { type: 'boolean', default: false, alias: 'f', describe: 'Go on with what is written from now on' })
-      .option('lines', { type: 'string', nargs: 1, alias: 'n', describe: 'How many of the last lines (100)' }),
+      .option('lines', limitOption('How many of the last lines (100)')),
   handler: async (args) => {
     const lines = wholeNumberIf(args.lines, '--lines', 0, 100_000) ?? 100
     const gone = readerGone()

@@ -1,7 +1,8 @@
 /** `pylon restore`: a backup back into a stopped home. */
 import { resolve } from 'node:path'
 import { defineCommand, homeOf } from '../command.ts'
-import { json, print } from '../terminal/output.ts'
+import { argument, flagOption } from '../options.ts'
+import { printFacts } from '../terminal/output.ts'
 import { pathOf } from '../terminal/values.ts'
 
 export const restoreCommand = defineCommand({
@@ -9,8 +10,8 @@ export const restoreCommand = defineCommand({
   describe: 'Put a backup back; the node must be stopped',
   builder: (yargs) =>
     yargs
-      .positional('path', { type: 'string', demandOption: true, describe: 'A folder that pylon backup wrote' })
-      .option('force', { type: 'boolean', default: false, describe: 'Also over an existing node, which is moved aside' }),
+      .positional('path', argument('A folder that pylon backup wrote'))
+      .option('force', flagOption('Also over an existing node, which is moved aside')),
   handler: async (args) => {
     const { home, network } = homeOf(args)
     const { restoreHome } = await import('../../daemon/offline/restore.ts')
@@ -21,6 +22,6 @@ export const restoreCommand = defineCommand({
       ...(restored.movedTo === undefined ? [] : [`What was there is in ${restored.movedTo}.`]),
       'The next start asks the mints what is still unspent before anything is paid. Never run two nodes with these keys.',
     ]
-    print(args.json ? json(facts, 2) : lines.join('\n'))
+    printFacts(args, facts, lines.join('\n'))
   },
 })

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path'
 import { given } from '../../base/given.ts'
 import { defineCommand } from '../command.ts'
+import { textOption } from '../options.ts'
 import type { Roles } from '../roles.ts'
 import { pathOf, wholeNumberIf } from '../terminal/values.ts'
 
@@ -12,9 +13,9 @@ export const sandboxCommand = (roles: Roles) =>
     builder: (yargs) =>
       yargs
         .option('dir', { type: 'string', demandOption: true, requiresArg: true, describe: 'Where its databases live' })
-        .option('relay-port', { type: 'string', nargs: 1, describe: 'Chosen and stored when not given' })
-        .option('mint-port', { type: 'string', nargs: 1, describe: 'Likewise' })
-        .option('lnurl-port', { type: 'string', nargs: 1, describe: 'Likewise' }),
+        .option('relay-port', textOption('Chosen and stored when not given'))
+        .option('mint-port', textOption('Likewise'))
+        .option('lnurl-port', textOption('Likewise')),
     handler: async (args) => {
       const port = (text: string | undefined, name: string) => wholeNumberIf(text, name, 1, 65_535)
       const ports = given({

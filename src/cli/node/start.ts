@@ -2,8 +2,9 @@
 import { rfc3339 } from '../../base/clock.ts'
 import type { Started } from '../../daemon/launch/start.ts'
 import { defineCommand, homeOf, homesOf } from '../command.ts'
+import { flagOption } from '../options.ts'
 import type { Roles } from '../roles.ts'
-import { json, print, warn } from '../terminal/output.ts'
+import { printFacts, warn } from '../terminal/output.ts'
 import { addRunFlags, runOptionsOf } from './run-flags.ts'
 
 export const startCommand = (roles: Roles) =>
@@ -13,7 +14,7 @@ export const startCommand = (roles: Roles) =>
     builder: (yargs) =>
       addRunFlags(yargs)
         .option('daemon', { alias: 'd', type: 'boolean', default: true, describe: 'In the background (the default)' })
-        .option('foreground', { type: 'boolean', default: false, describe: 'Stay in this terminal, log to it' })
+        .option('foreground', flagOption('Stay in this terminal, log to it'))
         .example('$0 start --sandbox', 'Try everything with play money'),
     handler: async (args) => {
       const { home, network } = homeOf(args)
@@ -36,7 +37,7 @@ export const startCommand = (roles: Roles) =>
         locked: value.locked,
         started_at: value.started_at,
       }
-      print(args.json ? json(facts, 2) : human(started, home.socket, home.log))
+      printFacts(args, facts, human(started, home.socket, home.log))
       if (value.locked) warn('the keys are locked; to open them: pylon unlock')
       await sayWhichIsMeant(network)
     },

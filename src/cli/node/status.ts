@@ -1,14 +1,14 @@
 /** `pylon status`: the whole node at a glance. */
 import { setTimeout as delay } from 'node:timers/promises'
 import { howToStart } from '../../base/advice.ts'
-import { formatSats, satsToMsats } from '../../base/amounts.ts'
+import { formatSats } from '../../base/amounts.ts'
 import { isPylonError } from '../../base/errors.ts'
 import { VERSION } from '../../base/version.ts'
 import type { Output } from '../../control/client.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
 import { callNode, defineCommand, stoppedHome } from '../command.ts'
-import { json, plain, print, printAnswer, readerGone, table } from '../terminal/output.ts'
-import { shortId } from '../terminal/table.ts'
+import { plain, printAnswer, printFacts, readerGone } from '../terminal/output.ts'
+import { drawRows, sats, shortId } from '../terminal/table.ts'
 
 type Status = Output<typeof nodeRoutes.status>
 
@@ -45,7 +45,7 @@ async function show(args: { json: boolean; sandbox: boolean; watch: boolean }): 
     const { home, network } = stoppedHome(args)
     const facts = { network, running: false, version: VERSION, home: home.dir }
     clear()
-    print(args.json ? json(facts, 2) : `running: false\nPylon is not running (home ${home.dir}); start it with: ${howToStart(network)}`)
+    printFacts(args, facts, `running: false\nPylon is not running (home ${home.dir}); start it with: ${howToStart(network)}`)
     return 3
   }
 }
@@ -71,7 +71,7 @@ function head(status: Status): string {
     ['work', work(status)],
     ...(status.store.state === 'ok' ? [] : [['store', health(status.store)]]),
   ]
-  return table(rows)
+  return drawRows(rows)
 }
 
 /** How much runs, and by name what runs for long. */
@@ -94,7 +94,7 @@ function agents({ host }: Status): string {
     agent.next_tick_at ?? '-',
     plain(agent.reason ?? ''),
   ])
-  return `Agents\n${table(rows, ['name', 'state', 'balance', 'ticks', 'next tick', ''])}`
+  return `Agents\n${drawRows([['name', 'state', 'balance', 'ticks', 'next tick', ''], ...rows])}`
 }
 
 function provider({ provider, earnings }: Status): string {
@@ -106,7 +106,7 @@ function provider({ provider, earnings }: Status): string {
     ['earned', formatSats(earnings.total_msats)],
     ...(provider.verifier === null ? [] : [['verifier', provider.verifier]]),
   ]
-  return `Provider\n${table(rows)}`
+  return `Provider\n${drawRows(rows)}`
 }
 
 function runtimes({ runtimes }: Status): string {
@@ -130,7 +130,7 @@ function runtimes({ runtimes }: Status): string {
       lease.ends_at ?? '',
     ]),
   ]
-  return `Machines\n${table(rows)}`
+  return `Machines\n${drawRows(rows)}`
 }
 
 function relays({ relays }: Status): string {
@@ -143,7 +143,7 @@ function relays({ relays }: Status): string {
     String(relay.outbox_depth),
     plain(relay.reason ?? ''),
   ])
-  return `Relays\n${table(rows, ['url', 'state', 'last event', 'lag', 'outbox', ''])}`
+  return `Relays\n${drawRows([['url', 'state', 'last event', 'lag', 'outbox', ''], ...rows])}`
 }
 
 function refused({ refused }: Status): string {
@@ -151,7 +151,7 @@ function refused({ refused }: Status): string {
   const rows = refused
     .slice(0, 10)
     .map(({ relay, reason, events, last_at, words }) => [relay, reason, String(events), last_at, plain(words)])
-  return `Refused by relays\n${table(rows, ['url', 'reason', 'events', 'last', ''])}`
+  return `Refused by relays\n${drawRows([['url', 'reason', 'events', 'last', ''], ...rows])}`
 }
 
 function wallet({ wallet }: Status): string {
@@ -161,7 +161,7 @@ function wallet({ wallet }: Status): string {
     ...(wallet.state === 'ok' ? [] : [['state', health(wallet)]]),
     ...wallet.mints.map((mint) => [mint.url, sats(mint.balance_sats), mintWords(mint)]),
   ]
-  return `Wallet\n${table(rows)}`
+  return `Wallet\n${drawRows(rows)}`
 }
 
 function mintWords({ state, reason, keysets_set_aside: setAside = [] }: Status['wallet']['mints'][number]): string {
@@ -177,10 +177,6 @@ function mintWords({ state, reason, keysets_set_aside: setAside = [] }: Status['
 function health(part: { state: string; reason?: string | undefined; next_step?: string | undefined }): string {
   const why = part.reason === undefined ? '' : `: ${plain(part.reason)}`
   return `${part.state}${why}${part.next_step === undefined ? '' : ` (next: ${part.next_step})`}`
-}
-
-function sats(amount: Status['wallet']['balance_sats']): string {
-  return formatSats(satsToMsats(amount))
 }
 
 function duration(seconds: number): string {

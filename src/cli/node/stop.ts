@@ -1,7 +1,8 @@
 /** `pylon stop`: drains and ends the node. */
 import type { Stopped } from '../../daemon/launch/stop.ts'
 import { defineCommand, homesOf, type NodeHome } from '../command.ts'
-import { json, print, warn } from '../terminal/output.ts'
+import { flagOption, textOption } from '../options.ts'
+import { printFacts, warn } from '../terminal/output.ts'
 import { wholeNumberIf } from '../terminal/values.ts'
 
 export const stopCommand = defineCommand({
@@ -9,8 +10,8 @@ export const stopCommand = defineCommand({
   describe: 'Stop the node: running jobs finish or are parked',
   builder: (yargs) =>
     yargs
-      .option('timeout', { type: 'string', nargs: 1, describe: 'Seconds to drain before it is killed (10)' })
-      .option('force', { type: 'boolean', default: false, describe: 'Kill at once; nothing is lost, the next start recovers' }),
+      .option('timeout', textOption('Seconds to drain before it is killed (10)'))
+      .option('force', flagOption('Kill at once; nothing is lost, the next start recovers')),
   handler: async (args) => {
     const timeoutS = wholeNumberIf(args.timeout, '--timeout', 0, 3600) ?? 10
     const { stopNode } = await import('../../daemon/launch/stop.ts')
@@ -20,7 +21,7 @@ export const stopCommand = defineCommand({
       force: args.force,
       onSilent: () => warn('the node does not answer: it is told to end by signals, and killed when that does not help'),
     })
-    print(args.json ? json({ network, stopped: stopped.how !== 'not_running', ...stopped }, 2) : human(stopped))
+    printFacts(args, { network, stopped: stopped.how !== 'not_running', ...stopped }, human(stopped))
   },
 })
 

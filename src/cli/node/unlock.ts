@@ -1,20 +1,18 @@
 /** `pylon unlock`: opens the keys of a locked node. */
 import { nodeRoutes } from '../../control/contract/node.ts'
-import { callNode, defineCommand } from '../command.ts'
-import { printAnswer } from '../terminal/output.ts'
+import { ask, callNode, defineCommand } from '../command.ts'
 import { askSecret } from '../terminal/prompt.ts'
 import { pathOf } from '../terminal/values.ts'
+import { valueOption } from './run-flags.ts'
 
 export const unlockCommand = defineCommand({
   command: 'unlock',
   describe: 'Open the keys with the passphrase',
-  builder: (yargs) =>
-    yargs.option('passphrase-file', { type: 'string', requiresArg: true, describe: 'Read it from this file instead of asking' }),
+  builder: (yargs) => yargs.option('passphrase-file', valueOption('Read it from this file instead of asking')),
   handler: async (args) => {
     const status = await callNode(args, nodeRoutes.status, {})
     const passphrase = status.value.locked ? await passphraseFrom(args.passphraseFile) : ''
-    const answer = await callNode(args, nodeRoutes.unlock, { passphrase })
-    printAnswer(args, answer, () => (status.value.locked ? 'The keys are open.' : 'The keys were open already.'))
+    await ask(args, nodeRoutes.unlock, { passphrase }, () => (status.value.locked ? 'The keys are open.' : 'The keys were open already.'))
   },
 })
 

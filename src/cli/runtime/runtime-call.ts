@@ -1,13 +1,14 @@
 /** What the commands of `pylon runtime` share: which node is meant, the call with its progress on stderr, and how a runtime is drawn. */
 import { randomUUID } from 'node:crypto'
 import type { Argv } from 'yargs'
-import { isPylonError } from '../../base/errors.ts'
+import { isPylonError, PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
 import type { Answer, Output } from '../../control/client.ts'
 import { runtimesRoutes } from '../../control/contract/runtimes.ts'
-import { callNode } from '../command.ts'
+import { type ArgsOf, callNode } from '../command.ts'
+import { argument, flagOption, textOption } from '../options.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
-import { plain } from '../terminal/output.ts'
+import { plain, printAnswer, printRaw } from '../terminal/output.ts'
 import { drawFields } from '../terminal/table.ts'
 import { one, wholeNumberIf } from '../terminal/values.ts'
 import { interruptible } from '../terminal/waiting.ts'
@@ -15,41 +16,35 @@ import { interruptible } from '../terminal/waiting.ts'
 export type RuntimeAnswer = Output<typeof runtimesRoutes.askRuntime>
 export type Paid = Output<typeof runtimesRoutes.commandRuntime>
 export type Fields = Record<string, unknown>
+type Command = Fields & { command: string }
 
 const STATUS_WAIT_S = 20
 /** Beyond what the command may take, so that the node's own answer about a timeout arrives. */
 const GRACE_MS = 600_000
 
-export const PROVIDERS = ['local', 'incus', 'microvm', 'fly', 'workers'] as const
 export const PROTOCOLS = ['acp', 'pi'] as const
 
-export const idOf = { type: 'string', demandOption: true, describe: 'Runtime id' } as const
-
-export interface Target {
-  readonly sandbox: boolean
-  readonly json: boolean
-  readonly server: string | undefined
-  readonly local: boolean
-}
+export const idOf = argument('Runtime id')
+export const shellOption = { type: 'string', array: true, describe: 'The command; one argument is a shell script' } as const
 
 /** Which node is commanded. */
 export function withTarget<T>(yargs: Argv<T>) {
   return yargs
-    .option('server', { type: 'string', nargs: 1, describe: 'npub of the node whose machines are meant (this node by default)' })
-    .option('local', { type: 'boolean', default: false, describe: 'Straight to this node, without a relay' })
+    .option('server', textOption('npub of the node whose machines are meant (this node by default)'))
+    .option('local', flagOption('Straight to this node, without a relay'))
 }
+
+export type Target = ArgsOf<typeof withTarget>
 
 /** For commands that change something. */
 export function withCall<T>(yargs: Argv<T>) {
-  return withTarget(yargs)
-    .option('timeout', { type: 'string', nargs: 1, describe: 'Seconds to wait for the answer' })
-    .option('idempotency-key', idempotencyOption)
+  return withTarget(yargs).option('timeout', textOption('Seconds to wait for the answer')).option('idempotency-key', idempotencyOption)
 }
 
 /** For commands that may cost. */
 export function withPrice<T>(yargs: Argv<T>) {
   return withCall(yargs)
-    .option('max-sats', { type: 'string', nargs: 1, describe: 'The most that the lease may cost, with fees (100)' })
+    .option('max-sats', textOption('The most that the lease may cost, with fees (100)'))
     .option('pay-with', {
       choices: ['invoice', 'token'] as const,
       default: 'invoice' as const,
@@ -57,15 +52,10 @@ export function withPrice<T>(yargs: Argv<T>) {
     })
 }
 
-export interface CallArgs extends Target {
-  readonly timeout: string | undefined
-  readonly idempotencyKey: string | undefined
-  readonly maxSats?: string | undefined
-  readonly payWith?: 'invoice' | 'token'
-}
+type CallArgs = ArgsOf<typeof withCall> & Partial<Pick<ArgsOf<typeof withPrice>, 'maxSats' | 'payWith'>>
 
 /** Sends a command that changes something; its statuses go to stderr as they come. */
-export async function runtimeCall(args: CallArgs, command: Fields & { command: string }): Promise<Answer<Paid>> {
+export async function runtimeCall(args: CallArgs, command: Command): Promise<Answer<Paid>> {
   const key = spendingCall(args).idempotencyKey ?? randomUUID()
   const request = {
     ...targetOf(args),
@@ -93,8 +83,18 @@ export async function runtimeCall(args: CallArgs, command: Fields & { command: s
   )
 }
 
+/** The same, with what comes of it printed. */
+export async function command(args: CallArgs, fields: Command, draw: (answer: Paid) => string): Promise<void> {
+  printAnswer(args, await runtimeCall(args, fields), draw)
+}
+
+/** Sends a command that only looks, and prints what it sees. */
+export async function query(args: Target, fields: Command, draw: (answer: RuntimeAnswer) => string): Promise<void> {
+  printAnswer(args, await runtimeQuery(args, fields), draw)
+}
+
 /** Sends a command that only looks. */
-export async function runtimeQuery(args: Target, command: Fields & { command: string }): Promise<Answer<RuntimeAnswer>> {
+export async function runtimeQuery(args: Target, command: Command): Promise<Answer<RuntimeAnswer>> {
   const answer = await callNode(args, runtimesRoutes.askRuntime, { ...targetOf(args), command })
   if (answer.value.via === 'straight' && !args.local) process.stderr.write('[control] no relay answers: this node was asked straight\n')
   return answer
@@ -125,6 +125,12 @@ export function fieldsOf(value: unknown): Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : {}
 }
 
+/** The members of a list in a payload. */
+export function listIn(payload: unknown, name: string): Fields[] {
+  const list = fieldsOf(payload)[name]
+  return Array.isArray(list) ? list.map(fieldsOf) : []
+}
+
 export function textOf(value: unknown): string {
   return typeof value === 'string' ? value : ''
 }
@@ -135,18 +141,20 @@ export function drawRuntime(runtime: Fields): string {
   const lease = fieldsOf(metadata['lease'])
   const rows: [string, string][] = [
     ['Runtime', textOf(runtime['runtime_id'])],
-    ['Provider', [textOf(runtime['provider']), textOf(runtime['region'])].filter((part) => part !== '').join(', ')],
+    ['Provider', joined(', ', textOf(runtime['provider']), textOf(runtime['region']))],
     ['Class', textOf(runtime['runtime_class']) || '-'],
     ['Phase', textOf(runtime['lifecycle_phase'])],
   ]
   const state = textOf(metadata['state'])
-  if (state !== '') rows.push(['State', [state, textOf(metadata['state_reason'])].filter((part) => part !== '').join(': ')])
+  if (state !== '') rows.push(['State', joined(': ', state, textOf(metadata['state_reason']))])
   const protocols = runtime['protocol_compatibility']
   if (Array.isArray(protocols) && protocols.length > 0) rows.push(['Protocols', protocols.map(textOf).join(', ')])
-  if (textOf(lease['state']) !== '')
-    rows.push(['Lease', [textOf(lease['state']), textOf(lease['ends_at'])].filter((part) => part !== '').join(', until ')])
+  if (textOf(lease['state']) !== '') rows.push(['Lease', joined(', until ', textOf(lease['state']), textOf(lease['ends_at']))])
   return drawFields(rows)
 }
+
+/** Those parts that are there. */
+export const joined = (between: string, ...parts: readonly string[]): string => parts.filter((part) => part !== '').join(between)
 
 /** One word of a shell command. */
 function quote(word: string): string {
@@ -158,7 +166,24 @@ export function shellOf(words: readonly string[]): string {
   return words.length === 1 ? (words[0] ?? '') : words.map(quote).join(' ')
 }
 
-/** The words of a command: positional ones, and what stands behind `--`, which yargs leaves among the command's own names. */
-export function wordsOf(args: { readonly shell: readonly string[] | undefined; readonly _: readonly (string | number)[] }): string[] {
-  return [...(args.shell ?? []), ...args._.slice(2)].map(String)
+/** The words of a command: positional ones, and what stands behind `--`, which yargs leaves among the command's own names. @throws usage */
+export function wordsOf(
+  args: { readonly shell: readonly string[] | undefined; readonly _: readonly (string | number)[] },
+  usage: string,
+): string[] {
+  const words = [...(args.shell ?? []), ...args._.slice(2)].map(String)
+  if (words.length === 0) throw new PylonError('usage', `Name a command: pylon runtime ${usage}`)
+  return words
+}
+
+/** Output and exit code of what ran inside become ours. @returns what came back */
+export function printOutcome(args: { json: boolean }, answer: Answer<RuntimeAnswer>): Fields {
+  const result = fieldsOf(answer.value.payload)
+  process.exitCode = typeof result['exit_code'] === 'number' ? result['exit_code'] & 0xff : 1
+  if (args.json) printAnswer(args, answer, () => '')
+  else {
+    printRaw(process.stdout, textOf(result['stdout']))
+    printRaw(process.stderr, textOf(result['stderr']))
+  }
+  return result
 }

@@ -1,23 +1,27 @@
 /** `pylon runtime` once there is one: look, prompt, execute, collect, prolong, recover, end. */
 import { writeFileSync } from 'node:fs'
-import { PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
-import type { Answer } from '../../control/client.ts'
+import { PROVIDERS } from '../agent/provider-flags.ts'
 import { defineCommand } from '../command.ts'
+import { argument, flagOption, limitOf, limitOption, textOption } from '../options.ts'
 import { plain, printAnswer, printRaw } from '../terminal/output.ts'
-import { drawTable } from '../terminal/table.ts'
+import { drawList, right } from '../terminal/table.ts'
 import { textFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
 import {
+  command,
   drawRuntime,
-  type Fields,
   fieldsOf,
   idOf,
+  listIn,
   PROTOCOLS,
-  PROVIDERS,
+  printOutcome,
+  query,
   type RuntimeAnswer,
   runtimeCall,
   runtimeQuery,
   shellOf,
+  shellOption,
+  type Target,
   textOf,
   withCall,
   withPrice,
@@ -37,53 +41,38 @@ const list = defineCommand({
         choices: ['queued', 'provisioning', 'ready', 'failed', 'teardown'] as const,
         describe: 'Only those in this phase',
       })
-      .option('class', { type: 'string', nargs: 1, describe: 'Only those of this class' })
-      .option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many' }),
+      .option('class', textOption('Only those of this class'))
+      .option('limit', limitOption('How many')),
   handler: async (args) => {
-    const filter = given({
-      provider: args.provider,
-      protocol: args.protocol,
-      lifecycle_phase: args.phase,
-      runtime_class: args.class,
-      limit: wholeNumberIf(args.limit, '--limit'),
-    })
-    const answer = await runtimeQuery(args, { command: 'list_runtimes', ...filter })
-    printAnswer(args, answer, ({ payload }) => {
-      const runtimes = fieldsOf(payload)['runtimes']
-      if (!Array.isArray(runtimes) || runtimes.length === 0) return 'No runtime of yours there; try: pylon runtime run -- uname -a'
-      return drawTable(
-        [{ title: 'RUNTIME' }, { title: 'PROVIDER' }, { title: 'CLASS' }, { title: 'PHASE' }, { title: 'STATE' }],
-        runtimes.map((entry) => {
-          const runtime = fieldsOf(entry)
-          return [
-            ...['runtime_id', 'provider', 'runtime_class', 'lifecycle_phase'].map((name) => textOf(runtime[name])),
-            textOf(fieldsOf(runtime['metadata'])['state']),
-          ]
-        }),
-      )
-    })
+    const { provider, protocol } = args
+    const filter = given({ provider, protocol, lifecycle_phase: args.phase, runtime_class: args.class, ...limitOf(args) })
+    await query(args, { command: 'list_runtimes', ...filter }, ({ payload }) =>
+      drawList(listIn(payload, 'runtimes'), NO_RUNTIME, ['RUNTIME', 'PROVIDER', 'CLASS', 'PHASE', 'STATE'], (runtime) => [
+        ...['runtime_id', 'provider', 'runtime_class', 'lifecycle_phase'].map((name) => textOf(runtime[name])),
+        textOf(fieldsOf(runtime['metadata'])['state']),
+      ]),
+    )
   },
 })
+
+const NO_RUNTIME = 'No runtime of yours there; try: pylon runtime run -- uname -a'
+
+const drawAnswered = ({ runtime }: RuntimeAnswer): string => drawRuntime(runtime)
 
 const get = defineCommand({
   command: 'get <id>',
   describe: 'One runtime: phase, lease, backups',
   builder: (yargs) => withTarget(yargs).positional('id', idOf),
-  handler: async (args) => {
-    const answer = await runtimeQuery(args, { command: 'get_runtime', runtime_id: args.id })
-    printAnswer(args, answer, ({ runtime }) => drawRuntime(runtime))
-  },
+  handler: (args) => query(args, { command: 'get_runtime', runtime_id: args.id }, drawAnswered),
 })
 
 const teardown = defineCommand({
   command: 'teardown <id>',
   describe: 'End a runtime; nothing of it stays, except its volume with --keep-volume',
-  builder: (yargs) =>
-    withCall(yargs).positional('id', idOf).option('keep-volume', { type: 'boolean', default: false, describe: 'Keep its volume' }),
-  handler: async (args) => {
+  builder: (yargs) => withCall(yargs).positional('id', idOf).option('keep-volume', flagOption('Keep its volume')),
+  handler: (args) => {
     const keep = args.keepVolume ? { keep_volume: true } : {}
-    const answer = await runtimeCall(args, { command: 'teardown', runtime_id: args.id, ...keep })
-    printAnswer(args, answer, ({ payload }) => {
+    return command(args, { command: 'teardown', runtime_id: args.id, ...keep }, ({ payload }) => {
       const { teardown: outcome, hint } = fieldsOf(payload)
       return outcome === 'manual'
         ? `${args.id} has to be ended by hand: ${plain(textOf(hint))}`
@@ -96,10 +85,7 @@ const recover = defineCommand({
   command: 'recover <id>',
   describe: 'Restart a runtime with its volume',
   builder: (yargs) => withCall(yargs).positional('id', idOf),
-  handler: async (args) => {
-    const answer = await runtimeCall(args, { command: 'recover', runtime_id: args.id })
-    printAnswer(args, answer, ({ runtime }) => drawRuntime(runtime))
-  },
+  handler: (args) => command(args, { command: 'recover', runtime_id: args.id }, drawAnswered),
 })
 
 const prompt = defineCommand({
@@ -108,18 +94,15 @@ const prompt = defineCommand({
   builder: (yargs) =>
     withCall(yargs)
       .positional('id', idOf)
-      .positional('message', { type: 'string', demandOption: true })
+      .positional('message', argument())
       .option('protocol', { choices: PROTOCOLS, describe: 'That of the runtime by default' })
-      .option('session', { type: 'string', nargs: 1, describe: 'The conversation (default)' })
-      .option('prompt-timeout', { type: 'string', nargs: 1, describe: 'Seconds that the agent may take (120)' }),
-  handler: async (args) => {
-    const answer = await runtimeCall(args, {
-      command: 'prompt',
-      runtime_id: args.id,
-      message: textFrom(args.message),
-      ...given({ protocol: args.protocol, session_id: args.session, timeout_s: wholeNumberIf(args.promptTimeout, '--prompt-timeout') }),
-    })
-    printAnswer(args, answer, ({ payload }) => plain(textOf(fieldsOf(payload)['reply'])))
+      .option('session', textOption('The conversation (default)'))
+      .option('prompt-timeout', textOption('Seconds that the agent may take (120)')),
+  handler: (args) => {
+    const timeout_s = wholeNumberIf(args.promptTimeout, '--prompt-timeout')
+    const more = given({ protocol: args.protocol, session_id: args.session, timeout_s })
+    const fields = { command: 'prompt', runtime_id: args.id, message: textFrom(args.message), ...more }
+    return command(args, fields, ({ payload }) => plain(textOf(fieldsOf(payload)['reply'])))
   },
 })
 
@@ -129,42 +112,23 @@ const exec = defineCommand({
   builder: (yargs) =>
     withCall(yargs)
       .positional('id', idOf)
-      .positional('shell', { type: 'string', array: true, describe: 'The command; one argument is a shell script' })
-      .option('user', { type: 'string', nargs: 1, describe: 'As whom' })
-      .option('exec-timeout', { type: 'string', nargs: 1, describe: 'Seconds that it may take (60)' }),
+      .positional('shell', shellOption)
+      .option('user', textOption('As whom'))
+      .option('exec-timeout', textOption('Seconds that it may take (60)')),
   handler: async (args) => {
-    const words = wordsOf(args)
-    if (words.length === 0) throw new PylonError('usage', 'Name a command: pylon runtime exec ID -- CMD')
-    const answer = await runtimeCall(args, {
-      command: 'exec',
-      runtime_id: args.id,
-      shell: shellOf(words),
-      ...given({ user: args.user, timeout_s: wholeNumberIf(args.execTimeout, '--exec-timeout') }),
-    })
-    printOutcome(args, answer)
+    const shell = shellOf(wordsOf(args, 'exec ID -- CMD'))
+    const more = given({ user: args.user, timeout_s: wholeNumberIf(args.execTimeout, '--exec-timeout') })
+    printOutcome(args, await runtimeCall(args, { command: 'exec', runtime_id: args.id, shell, ...more }))
   },
 })
-
-/** Output and exit code of what ran inside become ours. */
-function printOutcome(args: { json: boolean }, answer: Answer<RuntimeAnswer>): void {
-  const result = fieldsOf(answer.value.payload)
-  process.exitCode = typeof result['exit_code'] === 'number' ? result['exit_code'] & 0xff : 1
-  if (args.json) printAnswer(args, answer, () => '')
-  else {
-    printRaw(process.stdout, textOf(result['stdout']))
-    printRaw(process.stderr, textOf(result['stderr']))
-  }
-}
 
 const logs = defineCommand({
   command: 'logs <id>',
   describe: 'The end of the log of a runtime',
-  builder: (yargs) =>
-    withTarget(yargs).positional('id', idOf).option('bytes', { type: 'string', nargs: 1, describe: 'How much of it (16384)' }),
-  handler: async (args) => {
+  builder: (yargs) => withTarget(yargs).positional('id', idOf).option('bytes', textOption('How much of it (16384)')),
+  handler: (args) => {
     const tail = given({ tail_bytes: wholeNumberIf(args.bytes, '--bytes') })
-    const answer = await runtimeQuery(args, { command: 'logs', runtime_id: args.id, ...tail })
-    printAnswer(args, answer, ({ payload }) => plain(textOf(fieldsOf(payload)['log'])))
+    return query(args, { command: 'logs', runtime_id: args.id, ...tail }, ({ payload }) => plain(textOf(fieldsOf(payload)['log'])))
   },
 })
 
@@ -174,14 +138,10 @@ const collect = defineCommand({
   builder: (yargs) =>
     withTarget(yargs)
       .positional('id', idOf)
-      .option('output', { type: 'string', nargs: 1, describe: 'stdout, stderr, log, events, status, result or artifact:PATH' })
-      .option('to', { type: 'string', nargs: 1, describe: 'Write it to this file (standard output by default)' }),
+      .option('output', textOption('stdout, stderr, log, events, status, result or artifact:PATH'))
+      .option('to', textOption('Write it to this file (standard output by default)')),
   handler: async (args) => {
-    if (args.output === undefined) {
-      const answer = await runtimeQuery(args, { command: 'collect', runtime_id: args.id })
-      printAnswer(args, answer, ({ payload }) => drawOutputs(fieldsOf(payload)))
-      return
-    }
+    if (args.output === undefined) return await query(args, { command: 'collect', runtime_id: args.id }, drawOutputs)
     const { data, answer } = await readAll(args, args.id, args.output)
     if (args.to !== undefined) writeFileSync(args.to, data)
     if (args.json) printAnswer(args, answer, () => '')
@@ -190,7 +150,7 @@ const collect = defineCommand({
 })
 
 /** Page after page. */
-async function readAll(args: Parameters<typeof runtimeQuery>[0], id: string, output: string) {
+async function readAll(args: Target, id: string, output: string) {
   const pages: Buffer[] = []
   for (let offset = 0; ; ) {
     const answer = await runtimeQuery(args, { command: 'collect', runtime_id: id, output, offset })
@@ -203,23 +163,20 @@ async function readAll(args: Parameters<typeof runtimeQuery>[0], id: string, out
   }
 }
 
-function drawOutputs(payload: Fields): string {
-  const outputs = payload['outputs']
-  if (!Array.isArray(outputs) || outputs.length === 0) return 'Nothing was collected.'
-  return drawTable(
-    [{ title: 'OUTPUT' }, { title: 'BYTES', align: 'right' }],
-    outputs.map((entry) => [textOf(fieldsOf(entry)['name']), String(fieldsOf(entry)['bytes'] ?? '')]),
-  )
+function drawOutputs({ payload }: RuntimeAnswer): string {
+  return drawList(listIn(payload, 'outputs'), 'Nothing was collected.', ['OUTPUT', right('BYTES')], ({ name, bytes }) => [
+    textOf(name),
+    String(bytes ?? ''),
+  ])
 }
 
 const extend = defineCommand({
   command: 'extend <id> <seconds>',
   describe: 'Prolong the lease of a runtime; pays within --max-sats',
-  builder: (yargs) => withPrice(yargs).positional('id', idOf).positional('seconds', { type: 'string', demandOption: true }),
-  handler: async (args) => {
-    const seconds = wholeNumber(args.seconds, 'The time')
-    const answer = await runtimeCall(args, { command: 'extend_lease', runtime_id: args.id, lease_seconds: seconds })
-    printAnswer(args, answer, ({ runtime }) => drawRuntime(runtime))
+  builder: (yargs) => withPrice(yargs).positional('id', idOf).positional('seconds', argument()),
+  handler: (args) => {
+    const lease_seconds = wholeNumber(args.seconds, 'The time')
+    return command(args, { command: 'extend_lease', runtime_id: args.id, lease_seconds }, drawAnswered)
   },
 })
 

@@ -4,6 +4,9 @@ import { stringify } from '../../base/json.ts'
 
 /** An argument of any length may stand in an error. */
 const MAX_ERROR_CHARS = 1000
+/** What would drive a terminal; tabs and ends of lines do not. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: taking them out is the point
+const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g
 
 /** Prints an answer: with `--json` exactly the body, else what `human` makes of the value. */
 export function printAnswer<T>(
@@ -14,6 +17,11 @@ export function printAnswer<T>(
   print(args.json ? json(answer.body, 2) : human(answer.value).trimEnd())
   // Not on standard output: a token or a result goes on through a pipe.
   if (answer.network === 'sandbox' && !args.json) process.stderr.write('(sandbox: play money)\n')
+}
+
+/** What a command found out by itself: as JSON, or in words. */
+export function printFacts(args: { json: boolean }, facts: Record<string, unknown>, words: string): void {
+  print(args.json ? json(facts, 2) : words)
 }
 
 /** One or more lines on standard output, safe for a terminal whoever wrote the words in them. */
@@ -28,11 +36,7 @@ export function printRaw(stream: NodeJS.WriteStream, data: string | Buffer): voi
 
 /** JSON that also a terminal can show: what would drive one is written as an escape, which reads back the same. */
 export function json(value: unknown, space?: number): string {
-  return [...stringify(value, space)].map((char) => (isControl(char.codePointAt(0) ?? 0) ? escaped(char) : char)).join('')
-}
-
-function escaped(char: string): string {
-  return `\\u${(char.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`
+  return stringify(value, space).replace(CONTROL, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
 /** Aborted once nobody reads standard output any more: what goes on until it is stopped then ends. */
@@ -60,36 +64,9 @@ export function exitCodeOf(error: PylonError): 1 | 2 | 3 | 130 {
   return error.code === 'usage' || error.code === 'invalid_request' ? 2 : 1
 }
 
-/** Columns aligned by their widest cell; the header is left out when empty. */
-export function table(rows: readonly (readonly string[])[], header: readonly string[] = []): string {
-  const all = header.length > 0 ? [header, ...rows] : rows
-  const widths: number[] = []
-  for (const row of all)
-    row.forEach((cell, i) => {
-      widths[i] = Math.max(widths[i] ?? 0, cell.length)
-    })
-  return all
-    .map((row) =>
-      row
-        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
-}
-
 /** What strangers wrote may hold control characters that would drive a terminal: shown as they are named, never run. */
 export function plain(text: string): string {
-  return [...text.replaceAll('\r\n', '\n')].map((char) => (isControl(char.codePointAt(0) ?? 0) ? '\uFFFD' : char)).join('')
-}
-
-function isControl(code: number): boolean {
-  return (
-    (code < 32 && code !== 10 && code !== 9) ||
-    (code >= 127 && code < 160) ||
-    (code >= 0x202a && code <= 0x202e) ||
-    (code >= 0x2066 && code <= 0x2069)
-  )
+  return text.replaceAll('\r\n', '\n').replace(CONTROL, '\uFFFD')
 }
 
 function oneLine(text: string): string {

@@ -2,29 +2,36 @@
 import { formatSats, type Sats, satsToMsats } from '../../base/amounts.ts'
 import { plain } from './output.ts'
 
-export interface Column {
-  readonly title: string
-  readonly align?: 'left' | 'right'
-}
+/** A title, over text to the left unless it says otherwise. */
+export type Column = string | { readonly title: string; readonly align?: 'left' | 'right' }
+
+/** A column of numbers. */
+export const right = (title: string): Column => ({ title, align: 'right' })
 
 /** Columns as wide as their widest cell, numbers to the right where the column says so. Cells become one safe line each. */
 export function drawTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
-  const lines = [columns.map(({ title }) => title), ...rows.map((row) => row.map(oneLine))]
-  const widths = columns.map((_, i) => Math.max(...lines.map((line) => lengthOf(line[i] ?? ''))))
-  return lines
-    .map((line) =>
-      columns
-        .map(({ align }, i) => pad(line[i] ?? '', widths[i] ?? 0, align))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
+  const titles = columns.map((column) => (typeof column === 'string' ? column : column.title))
+  const aligns = columns.map((column) => (typeof column === 'string' ? undefined : column.align))
+  return drawRows([titles, ...rows.map((row) => row.map(oneLine))], aligns)
+}
+
+/** A table with a line for each; words where there is none. */
+export function drawList<T>(all: readonly T[], none: string, columns: readonly Column[], cellsOf: (one: T) => readonly string[]): string {
+  return all.length === 0 ? none : drawTable(columns, all.map(cellsOf))
+}
+
+/** Cells under each other, as they are. */
+export function drawRows(rows: readonly (readonly string[])[], aligns: readonly ('left' | 'right' | undefined)[] = []): string {
+  const widths: number[] = []
+  for (const row of rows) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, lengthOf(cell))
+  const lines = rows.map((row) => row.map((cell, i) => pad(cell, widths[i] ?? 0, aligns[i])))
+  return lines.map((cells) => cells.join('  ').trimEnd()).join('\n')
 }
 
 /** `name  value` lines with the values under each other. */
 export function drawFields(fields: readonly (readonly [string, string])[]): string {
   const width = Math.max(0, ...fields.map(([name]) => lengthOf(name)))
-  return fields.map(([name, value]) => `${pad(name, width, 'left')}  ${indent(plain(value), width + 2)}`.trimEnd()).join('\n')
+  return fields.map(([name, value]) => `${pad(name, width)}  ${indent(plain(value), width + 2)}`.trimEnd()).join('\n')
 }
 
 /** Later lines moved right, so that they stand under the first. */
@@ -80,7 +87,7 @@ function lengthOf(text: string): number {
   return [...text].length
 }
 
-function pad(text: string, width: number, align: Column['align']): string {
+function pad(text: string, width: number, align?: 'left' | 'right'): string {
   const space = ' '.repeat(Math.max(0, width - lengthOf(text)))
   return align === 'right' ? space + text : text + space
 }

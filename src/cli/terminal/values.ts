@@ -2,6 +2,7 @@
 import { readFileSync, readSync } from 'node:fs'
 import { createInterface, type Interface } from 'node:readline'
 import { messageOf, PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 
 const MAX_INPUT_BYTES = 4_000_000
 const STDIN_NAP_MS = 5
@@ -39,6 +40,23 @@ export function pathOf(text: string | readonly string[], name: string): string {
 /** An option that may be repeated. */
 export function many(value: string | readonly string[] | undefined): string[] {
   return value === undefined ? [] : typeof value === 'string' ? [value] : [...value]
+}
+
+/** What was given of an option that may be repeated; undefined where nothing was. */
+export function manyIf(value: string | readonly string[] | undefined): string[] | undefined {
+  return value === undefined ? undefined : many(value)
+}
+
+/** Those that are given; undefined where none is. */
+export function anyGiven<T extends object>(fields: T) {
+  const some = given(fields)
+  return Object.keys(some).length === 0 ? undefined : some
+}
+
+/** `--env NAME=VALUE`, where a value may be read from a file. @throws usage */
+export function envOf(pairs: string | readonly string[] | undefined): Record<string, string> | undefined {
+  const named = manyIf(pairs)?.map((pair) => nameAndValue(pair, '--env'))
+  return named && Object.fromEntries(named.map(([name, value]) => [name, textFrom(value).replace(/\n$/, '')]))
 }
 
 /** `name=value`. @throws usage */

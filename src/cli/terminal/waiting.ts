@@ -1,4 +1,5 @@
 /** Waits of commands: each ends at a time of its own, and Ctrl-C ends it with words about what goes on without us. */
+import { setTimeout as delay } from 'node:timers/promises'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 
 /** @param goesOn what becomes of what is waited for, and how to look at it @throws cancelled with these words after Ctrl-C */
@@ -18,14 +19,8 @@ export async function interruptible<T>(goesOn: () => string, wait: (signal: Abor
 }
 
 /** Resolves after a while, or rejects once Ctrl-C was pressed. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, ms)
-    const stop = () => {
-      clearTimeout(timer)
-      reject(new PylonError('cancelled', 'The wait was given up.'))
-    }
-    if (signal.aborted) stop()
-    else signal.addEventListener('abort', stop, { once: true })
+export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal }).catch(() => {
+    throw new PylonError('cancelled', 'The wait was given up.')
   })
 }

@@ -1,35 +1,24 @@
 import { formatSats } from '../../base/amounts.ts'
-import { given } from '../../base/given.ts'
 import { walletRoutes } from '../../control/contract/wallet.ts'
-import { callNode, defineCommand } from '../command.ts'
-import { printAnswer } from '../terminal/output.ts'
-import { clockTime, drawTable } from '../terminal/table.ts'
-import { one, wholeNumberIf } from '../terminal/values.ts'
-
+import { ask, defineCommand } from '../command.ts'
+import { limitOf, limitOption } from '../options.ts'
+import { clockTime, drawList, right } from '../terminal/table.ts'
+import { one } from '../terminal/values.ts'
 import { withWallet } from './options.ts'
 
 export const history = defineCommand({
   command: 'history',
   describe: 'What came in and went out',
-  builder: (yargs) => withWallet(yargs).option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many (20)' }),
-  handler: async (args) => {
-    const limit = wholeNumberIf(args.limit, '--limit')
-    const answer = await callNode(args, walletRoutes.walletHistory, {
-      wallet: one(args.wallet, '--wallet'),
-      ...given({ limit: limit === undefined ? undefined : String(limit) }),
-    })
-    printAnswer(args, answer, ({ entries }) =>
-      entries.length === 0
-        ? 'Nothing yet.'
-        : drawTable(
-            [{ title: 'TIME (UTC)' }, { title: 'AMOUNT', align: 'right' }, { title: 'FOR' }, { title: 'CAUSE' }],
-            entries.map((entry) => [
-              clockTime(entry.at),
-              `${entry.amount_msats > 0n ? '+' : ''}${formatSats(entry.amount_msats)}`,
-              [...(entry.cause.type === 'transfer' ? ['transfer'] : []), ...entry.counter_accounts.map(accountWords)].join(', '),
-              `${entry.cause.type} ${entry.cause.id.slice(0, 12)}`,
-            ]),
-          ),
+  builder: (yargs) => withWallet(yargs).option('limit', limitOption('How many (20)')),
+  handler: (args) => {
+    const request = { wallet: one(args.wallet, '--wallet'), ...limitOf(args) }
+    return ask(args, walletRoutes.walletHistory, request, ({ entries }) =>
+      drawList(entries, 'Nothing yet.', ['TIME (UTC)', right('AMOUNT'), 'FOR', 'CAUSE'], (entry) => [
+        clockTime(entry.at),
+        `${entry.amount_msats > 0n ? '+' : ''}${formatSats(entry.amount_msats)}`,
+        [...(entry.cause.type === 'transfer' ? ['transfer'] : []), ...entry.counter_accounts.map(accountWords)].join(', '),
+        `${entry.cause.type} ${entry.cause.id.slice(0, 12)}`,
+      ]),
     )
   },
 })

@@ -1,13 +1,13 @@
 import { PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
 import { walletRoutes } from '../../control/contract/wallet.ts'
-import { callNode, defineCommand } from '../command.ts'
+import { ask, callNode, defineCommand } from '../command.ts'
+import { argument, flagOption, limitOf, limitOption, textOption } from '../options.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { plain, print, printAnswer, warn } from '../terminal/output.ts'
-import { clockTime, drawFields, drawTable, sats, shorten } from '../terminal/table.ts'
-import { one, secretFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
+import { clockTime, drawFields, drawList, right, sats, shorten } from '../terminal/table.ts'
+import { one, secretFrom, wholeNumber } from '../terminal/values.ts'
 import { interruptible } from '../terminal/waiting.ts'
-
 import { withWallet } from './options.ts'
 
 /** What an invoice waits for at most when `--wait` is given: an hour. */
@@ -19,8 +19,7 @@ const EXPIRY_GRACE_MS = 5_000
 export const fund = defineCommand({
   command: 'fund <sats>',
   describe: 'Sandbox: have the faucet pay this many sats of play money in',
-  builder: (yargs) =>
-    withWallet(yargs).positional('sats', { type: 'string', demandOption: true }).option('idempotency-key', idempotencyOption),
+  builder: (yargs) => withWallet(yargs).positional('sats', argument()).option('idempotency-key', idempotencyOption),
   handler: async (args) => {
     const request = { wallet: one(args.wallet, '--wallet'), amount_sats: wholeNumber(args.sats, 'The amount') }
     const answer = await callNode(args, walletRoutes.fundWallet, request, spendingCall(args))
@@ -33,10 +32,10 @@ export const invoice = defineCommand({
   describe: 'Make a Lightning invoice that funds the wallet',
   builder: (yargs) =>
     withWallet(yargs)
-      .positional('sats', { type: 'string', demandOption: true })
-      .option('description', { type: 'string', nargs: 1, describe: 'What the payer reads' })
-      .option('mint', { type: 'string', nargs: 1, describe: 'The mint that shall hold the sats' })
-      .option('wait', { type: 'boolean', default: false, describe: 'Wait until it is paid' })
+      .positional('sats', argument())
+      .option('description', textOption('What the payer reads'))
+      .option('mint', textOption('The mint that shall hold the sats'))
+      .option('wait', flagOption('Wait until it is paid'))
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
     const wallet = one(args.wallet, '--wallet')
@@ -63,8 +62,10 @@ export const invoice = defineCommand({
           return now
         },
       )
-      if (answer.value.state !== 'settled') warn(goesOn)
-      if (answer.value.state !== 'settled') process.exitCode = 1
+      if (answer.value.state !== 'settled') {
+        warn(goesOn)
+        process.exitCode = 1
+      }
     }
     printAnswer(args, answer, (made) =>
       args.wait
@@ -83,35 +84,22 @@ export const invoices = defineCommand({
   describe: 'Invoices and the quotes of mints behind them: what is paid, and what a mint has not issued',
   builder: (yargs) =>
     yargs
-      .option('wallet', { type: 'string', nargs: 1, describe: 'Whose: node, customer or the name of an agent (all)' })
+      .option('wallet', textOption('Whose: node, customer or the name of an agent (all)'))
       .option('state', { choices: ['unpaid', 'paid', 'settled', 'expired', 'closed'] as const, describe: 'Only those' })
-      .option('limit', { type: 'string', nargs: 1, alias: 'n', describe: 'How many (50)' }),
-  handler: async (args) => {
-    const limit = wholeNumberIf(args.limit, '--limit')
-    const filter = given({ wallet: args.wallet, state: args.state, limit: limit === undefined ? undefined : String(limit) })
-    const answer = await callNode(args, walletRoutes.listInvoices, filter)
-    printAnswer(args, answer, ({ invoices }) => {
-      if (invoices.length === 0) return 'No such invoice.'
-      const table = drawTable(
-        [
-          { title: 'MADE (UTC)' },
-          { title: 'AMOUNT', align: 'right' },
-          { title: 'STATE' },
-          { title: 'WALLET' },
-          { title: 'FOR' },
-          { title: 'QUOTE' },
-          { title: 'MINT' },
-        ],
-        invoices.map((one) => [
-          clockTime(one.created_at),
-          sats(one.amount_sats),
-          one.reason === null ? one.state : `${one.state}: ${shorten(one.reason, 60)}`,
-          shorten(one.wallet, 16),
-          `${one.cause.type} ${one.cause.id.slice(0, 12)}`,
-          one.quote_id,
-          one.mint_url,
-        ]),
-      )
+      .option('limit', limitOption('How many (50)')),
+  handler: (args) => {
+    const filter = given({ wallet: args.wallet, state: args.state, ...limitOf(args) })
+    return ask(args, walletRoutes.listInvoices, filter, ({ invoices }) => {
+      const columns = ['MADE (UTC)', right('AMOUNT'), 'STATE', 'WALLET', 'FOR', 'QUOTE', 'MINT']
+      const table = drawList(invoices, 'No such invoice.', columns, (one) => [
+        clockTime(one.created_at),
+        sats(one.amount_sats),
+        one.reason === null ? one.state : `${one.state}: ${shorten(one.reason, 60)}`,
+        shorten(one.wallet, 16),
+        `${one.cause.type} ${one.cause.id.slice(0, 12)}`,
+        one.quote_id,
+        one.mint_url,
+      ])
       const told = invoices.flatMap((one) => (one.tell_operator === null ? [] : [`  ${plain(one.tell_operator)}`]))
       return told.length === 0
         ? table
@@ -125,7 +113,7 @@ export const receive = defineCommand({
   describe: 'Redeem a Cashu token',
   builder: (yargs) =>
     withWallet(yargs)
-      .positional('token', { type: 'string', demandOption: true, describe: 'The token, or - for standard input (keeps it out of ps)' })
+      .positional('token', argument('The token, or - for standard input (keeps it out of ps)'))
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
     const token = secretFrom(args.token)

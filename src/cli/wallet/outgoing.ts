@@ -2,11 +2,11 @@ import type { Sats } from '../../base/amounts.ts'
 import { given } from '../../base/given.ts'
 import { walletRoutes } from '../../control/contract/wallet.ts'
 import { callNode, defineCommand } from '../command.ts'
+import { argument, textOption } from '../options.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { printAnswer, warn } from '../terminal/output.ts'
 import { drawFields, sats } from '../terminal/table.ts'
 import { one, secretFrom, wholeNumber, wholeNumberIf } from '../terminal/values.ts'
-
 import { includeOwedOption, withWallet } from './options.ts'
 
 export const pay = defineCommand({
@@ -14,8 +14,8 @@ export const pay = defineCommand({
   describe: 'Pay a Lightning invoice',
   builder: (yargs) =>
     withWallet(yargs)
-      .positional('bolt11', { type: 'string', demandOption: true, describe: 'The invoice, or - for standard input' })
-      .option('max-fee', { type: 'string', nargs: 1, describe: 'The most that the payment may cost on top, in sats' })
+      .positional('bolt11', argument('The invoice, or - for standard input'))
+      .option('max-fee', textOption('The most that the payment may cost on top, in sats'))
       .option('include-owed', includeOwedOption)
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
@@ -43,9 +43,9 @@ export const send = defineCommand({
   describe: 'Take sats out as a Cashu token',
   builder: (yargs) =>
     withWallet(yargs)
-      .positional('sats', { type: 'string', demandOption: true })
-      .option('lock', { type: 'string', nargs: 1, describe: 'The npub or 02.. key that alone may spend it' })
-      .option('mint', { type: 'string', nargs: 1, describe: 'From which mint' })
+      .positional('sats', argument())
+      .option('lock', textOption('The npub or 02.. key that alone may spend it'))
+      .option('mint', textOption('From which mint'))
       .option('include-owed', includeOwedOption)
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {

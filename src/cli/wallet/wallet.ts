@@ -1,7 +1,7 @@
 import { walletRoutes } from '../../control/contract/wallet.ts'
-import { callNode, defineCommand, defineGroup } from '../command.ts'
-import { printAnswer, warn } from '../terminal/output.ts'
-import { drawFields, drawTable, sats } from '../terminal/table.ts'
+import { ask, defineCommand, defineGroup } from '../command.ts'
+import { warn } from '../terminal/output.ts'
+import { drawFields, drawTable, right, sats } from '../terminal/table.ts'
 import { one } from '../terminal/values.ts'
 import { history } from './history.ts'
 import { fund, invoice, invoices, receive } from './incoming.ts'
@@ -13,9 +13,8 @@ const balance = defineCommand({
   command: 'balance',
   describe: 'What the wallet holds, by mint',
   builder: (yargs) => withWallet(yargs),
-  handler: async (args) => {
-    const answer = await callNode(args, walletRoutes.getWallet, { wallet: one(args.wallet, '--wallet') })
-    printAnswer(args, answer, (wallet) => {
+  handler: (args) =>
+    ask(args, walletRoutes.getWallet, { wallet: one(args.wallet, '--wallet') }, (wallet) => {
       const fields: [string, string][] = [
         ['Wallet', wallet.wallet],
         ['Balance', sats(wallet.balance_sats)],
@@ -25,7 +24,7 @@ const balance = defineCommand({
         fields.push(['Owed', `${sats(wallet.owed_sats)} (paid by customers whose jobs and leases are not settled)`])
       fields.push(['Locks to', wallet.lock_pubkey])
       const mints = drawTable(
-        [{ title: 'MINT' }, { title: 'BALANCE', align: 'right' }, { title: 'STATE' }],
+        ['MINT', right('BALANCE'), 'STATE'],
         wallet.mints.map((mint) => [
           mint.url,
           sats(mint.balance_sats),
@@ -33,8 +32,7 @@ const balance = defineCommand({
         ]),
       )
       return `${drawFields(fields)}\n\n${wallet.mints.length === 0 ? 'No mint yet; add one with: pylon wallet mints add URL' : mints}`
-    })
-  },
+    }),
 })
 
 const restore = defineCommand({
@@ -43,8 +41,7 @@ const restore = defineCommand({
   builder: (yargs) => withWallet(yargs),
   handler: async (args) => {
     warn('asking the mints; this can take a minute')
-    const answer = await callNode(args, walletRoutes.restoreWallet, { wallet: one(args.wallet, '--wallet') })
-    printAnswer(args, answer, (done) =>
+    await ask(args, walletRoutes.restoreWallet, { wallet: one(args.wallet, '--wallet') }, (done) =>
       [`Found ${sats(done.restored_sats)} that were not known; the wallet holds ${sats(done.balance_sats)}.`, ...done.problems].join('\n'),
     )
   },
