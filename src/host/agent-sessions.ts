@@ -1,20 +1,24 @@
 /** The sessions of hosted agents: their owner, and whom they allow, talk to them end to end encrypted; what is said there is heard as a DM is. */
 import type { Scope } from '../base/scope.ts'
-import { decodeEnvelope } from '../session/envelope.ts'
+import { decodeEnvelope, readsEnvelopes } from '../session/envelope.ts'
 import type { Sessions } from '../session/sessions.ts'
 import type { SessionMessage } from '../session/types.ts'
 import { type AgentRow, getAgent } from '../store/agents/agents.ts'
 import { type HostDeps, relaysOf } from './parts.ts'
+import type { SaidIn } from './session-turns.ts'
 
 const CHAT_KIND = 9
 
+/** @param text undefined: the turn shall end */
+type Hear = (pubkey: string, message: SessionMessage, text: string | undefined, where: SaidIn) => Promise<void>
+
 export class AgentSessions {
   readonly #deps: HostDeps
-  readonly #hear: (pubkey: string, message: SessionMessage, text: string) => Promise<void>
+  readonly #hear: Hear
   readonly #open = new Map<string, { readonly scope: Scope; readonly sessions: Sessions }>()
 
   /** @param hear keeps what was said for a tick; the same again does nothing */
-  constructor(deps: HostDeps, hear: (pubkey: string, message: SessionMessage, text: string) => Promise<void>) {
+  constructor(deps: HostDeps, hear: Hear) {
     this.#deps = deps
     this.#hear = hear
   }
@@ -56,7 +60,8 @@ export class AgentSessions {
     if (message.kind !== CHAT_KIND) return
     const envelope = decodeEnvelope(message.content)
     const text = envelope === undefined ? message.content : 'message' in envelope.body ? envelope.body.message : ''
-    // A tick is not steered or cut short from outside: `pylon agent pause` does that.
-    if (text.trim() !== '') await this.#hear(pubkey, message, text)
+    const isAbort = envelope?.body.type === 'abort'
+    if (text.trim() === '' && !isAbort) return
+    await this.#hear(pubkey, message, isAbort ? undefined : text, { group: message.groupId, reads_envelopes: readsEnvelopes(message) })
   }
 }

@@ -6,7 +6,8 @@ import { randomBelow, randomUuid } from '../base/random.ts'
 import type { Scope } from '../base/scope.ts'
 import { npubOf, parsePubkey } from '../nostr/nips/nip19.ts'
 import { SelfPublisher } from '../nostr/self/self.ts'
-import { type AgentRow, findAgent, insertAgent, listAgents, markAgentDeleted, patchAgent } from '../store/agents/agents.ts'
+import type { SessionMessage } from '../session/types.ts'
+import { type AgentRow, findAgent, getAgent, insertAgent, listAgents, markAgentDeleted, patchAgent } from '../store/agents/agents.ts'
 import { type GoalRow, goalsOf, replaceGoals } from '../store/agents/goals.ts'
 import { getTick } from '../store/agents/ticks.ts'
 import { Publisher } from './actions/publish.ts'
@@ -22,6 +23,7 @@ import { allowRelays, type HostDeps, ownerOf } from './parts.ts'
 import { publishProfile } from './profile.ts'
 import { pauseAgent, resumeAgent } from './runway.ts'
 import { Scheduler } from './scheduler.ts'
+import { type SaidIn, SessionTurns } from './session-turns.ts'
 import { type AgentChange, type GoalSpec, parseGoals, parsePatch, parseSpawn, type SpawnSpec } from './spec.ts'
 import { Ticker } from './tick.ts'
 import { Upkeep } from './upkeep.ts'
@@ -36,6 +38,7 @@ export class Host {
   readonly #scheduler: Scheduler
   readonly #errands: Errands
   readonly #ticker: Ticker
+  readonly #turns: SessionTurns
   readonly #self: SelfPublisher
   readonly #upkeep: Upkeep
   #isOn = false
@@ -53,11 +56,13 @@ export class Host {
       (actionId) => this.#errands.tell(actionId),
     )
     this.#thinking = deps.scope.child('thinking')
-    this.#ticker = new Ticker(deps, new Publisher(deps, (pubkey) => this.#sessions.of(pubkey)), this.#thinking)
+    const sessionsOf = (pubkey: string) => this.#sessions.of(pubkey)
+    this.#turns = new SessionTurns(deps, sessionsOf, (agent) => this.#scheduler.dueOf(agent))
+    this.#ticker = new Ticker(deps, new Publisher(deps, sessionsOf), this.#thinking, this.#turns)
     this.#scheduler = new Scheduler(deps, this.#ticker, (pubkey) => this.#upkeep.follow(pubkey))
     this.#errands = new Errands(deps, this.#scheduler)
     this.#inbox = new Inbox(deps, () => this.#scheduler.wake())
-    this.#sessions = new AgentSessions(deps, (pubkey, message, text) => this.#inbox.receiveSaid(pubkey, message, text))
+    this.#sessions = new AgentSessions(deps, (...said) => this.#onSaid(...said))
     this.#overhearing = new Overhearing(deps, (pubkey, event) => this.#inbox.receive(pubkey, event))
   }
 
@@ -244,6 +249,16 @@ export class Host {
   /** Everything to go on elsewhere, secrets included: what spawn takes as `import`. @throws locked */
   export(ref: string) {
     return bundleOf(this.#deps, this.#find(ref))
+  }
+
+  /** In a session with the agent; the same again does nothing. */
+  async #onSaid(pubkey: string, message: SessionMessage, text: string | undefined, where: SaidIn): Promise<void> {
+    const agent = getAgent(this.#deps.store, pubkey)
+    if (agent === undefined) return
+    const heard = { id: message.id, sender: message.sender, scheme: 'mls', event: where } as const
+    if (text === undefined) await this.#turns.notCut(agent, heard)
+    else if (await this.#inbox.receiveSaid(agent, message, text, where)) await this.#turns.waiting(pubkey)
+    else await this.#turns.full(agent, heard)
   }
 
   #find(ref: string): AgentRow {

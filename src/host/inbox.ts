@@ -20,6 +20,7 @@ import { readInvoice } from '../wallet/lightning/bolt11.ts'
 import { allowRelays, type HostDeps } from './parts.ts'
 import { MAX_TURNS } from './policy.ts'
 import { MAX_TRIGGER_AGE_MS, wakes } from './schedule.ts'
+import type { SaidIn } from './session-turns.ts'
 
 const DAY_S = 86_400
 /** What is older wakes nobody. */
@@ -94,14 +95,13 @@ export class Inbox {
     await this.#keep(agent, heard, opened)
   }
 
-  /** What was said to an agent in a session; the same again does nothing. */
-  async receiveSaid(pubkey: string, { id, sender, groupId, createdAt }: SessionMessage, content: string): Promise<void> {
-    const agent = getAgent(this.#deps.store, pubkey)
-    if (agent === undefined) return
-    await this.#keep(agent, { id, type: 'dm', sender, content, scheme: 'mls', amountMsats: null, event: { group: groupId }, createdAt }, [])
+  /** What was said to an agent in a session; the same again does nothing. @returns whether it found a place */
+  async receiveSaid(agent: AgentRow, { id, sender, createdAt }: SessionMessage, content: string, where: SaidIn): Promise<boolean> {
+    const said = { id, type: 'dm', sender, content, scheme: 'mls', amountMsats: null, event: where, createdAt } as const
+    return (await this.#keep(agent, said, [])) !== 'full'
   }
 
-  async #keep(agent: AgentRow, heard: Heard, more: readonly Command<unknown>[]): Promise<void> {
+  async #keep(agent: AgentRow, heard: Heard, more: readonly Command<unknown>[]): Promise<'new' | 'known' | 'full'> {
     const { store, clock } = this.#deps
     const { pubkey } = agent
     const nowMs = clock.now()
@@ -120,6 +120,7 @@ export class Inbox {
     const [outcome] = await store.write(all(hear(row), ...more))
     if (outcome === 'new') this.#onHeard(agent)
     if (outcome === 'full') this.#nameDropped(agent, nowMs)
+    return outcome
   }
 
   /** What finds no place is named, once a minute however much it is. */

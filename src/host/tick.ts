@@ -43,6 +43,7 @@ import { contextOf, zappedNote } from './messages.ts'
 import { cleanText, memoryTexts, newestFirst, type Observation, ofEachFirst, type Quote, timeSaid, withSeen } from './observation.ts'
 import { type HostDeps, ownerOf, relaysOf } from './parts.ts'
 import { BRAIN_AGAIN } from './schedule.ts'
+import type { SessionTurns } from './session-turns.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_S = 86_400
@@ -67,14 +68,16 @@ export class Ticker {
   readonly #deps: HostDeps
   readonly #publisher: Publisher
   readonly #thinking: Scope
+  readonly #turns: SessionTurns
   readonly hands: HandWork
 
   /** @param thinking owns the brains at work: closed as soon as the host begins to end, while actions may still end. */
-  constructor(deps: HostDeps, publisher: Publisher, thinking: Scope) {
+  constructor(deps: HostDeps, publisher: Publisher, thinking: Scope, turns: SessionTurns) {
     this.#deps = deps
     this.hands = new HandWork(deps, publisher)
     this.#publisher = publisher
     this.#thinking = thinking
+    this.#turns = turns
   }
 
   /** Drives a claimed tick to its end. @throws only shutting_down, disk_full, locked and payment_unknown; the tick then stays open. */
@@ -96,9 +99,9 @@ export class Ticker {
     const { store, clock, logger } = this.#deps
     const reason = messageOf(error)
     const at = clock.now()
-    await store.write(
-      failTick({ id: tick.id, error: reason, at, retryAt: at + backoffMs(BRAIN_AGAIN, agent.failures + 1, this.#thinking.random) }),
-    )
+    const retryAt = at + backoffMs(BRAIN_AGAIN, agent.failures + 1, this.#thinking.random)
+    await this.#turns.failed(agent, tick, reason, retryAt)
+    await store.write(failTick({ id: tick.id, error: reason, at, retryAt }))
     logger.warn({ agent: agent.name, tick: tick.number, error: reason }, 'a tick failed')
   }
 
@@ -174,7 +177,10 @@ export class Ticker {
       const context = (tick.observation as Observation | null) ?? contextOf(this.#deps, current)
       await runAction({ deps: this.#deps, publisher: this.#publisher, agent: current, row: action }, context)
     }
+    await this.#turns.done(agent, tick)
     await store.write(finishTick({ id: tickId, at: clock.now() }))
+    // What this tick left for the next.
+    await this.#turns.waiting(agent.pubkey)
   }
 
   async #observe(agent: AgentRow, tick: TickRow): Promise<Observation> {

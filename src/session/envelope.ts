@@ -7,16 +7,25 @@ import { parseJson } from '../base/json.ts'
 const PREFIX = '__PIKA_AGENT_RPC_V1__'
 const VERSION = 1
 const MAX_CAPABILITIES = 100
+const MAX_ANSWERED = 100
+/** On a message in plain text: whoever says it reads envelopes, so its turn may be answered and ended by some. */
+export const READS_ENVELOPES: readonly string[] = ['reads', PREFIX]
 
 export type EnvelopeBody =
   | { readonly type: 'prompt' | 'steer' | 'follow_up'; readonly message: string }
-  | { readonly type: 'abort' | 'done' }
-  | { readonly type: 'error'; readonly message: string }
+  | { readonly type: 'abort' }
+  | ({ readonly type: 'done'; readonly note?: string } & TurnEnd)
+  | ({ readonly type: 'error'; readonly message: string } & TurnEnd)
   | { readonly type: 'assistant_text'; readonly text: string }
   | { readonly type: 'text_delta'; readonly delta: string }
   | { readonly type: 'tool_call'; readonly call_id: string; readonly tool_name: string; readonly input: unknown }
   | { readonly type: 'tool_call_update'; readonly call_id: string; readonly status: string; readonly output?: unknown }
   | { readonly type: 'capability'; readonly capabilities: readonly string[] }
+
+/** Ours: which messages the turn dealt with, by the ids of the events inside; of any turn where there is none. `note`: why nothing was said. */
+interface TurnEnd {
+  readonly answers?: readonly string[]
+}
 
 export type EnvelopeType = EnvelopeBody['type']
 
@@ -38,6 +47,10 @@ export function encodeEnvelope({ protocol, session_id, idempotency_key, body }: 
   )
 }
 
+/** Whether who said this knows what an envelope is. */
+export const readsEnvelopes = ({ content, tags }: { readonly content: string; readonly tags: readonly (readonly string[])[] }): boolean =>
+  decodeEnvelope(content) !== undefined || tags.some(([name, value]) => name === READS_ENVELOPES[0] && value === READS_ENVELOPES[1])
+
 /** Undefined for what is plain text. */
 export function decodeEnvelope(content: string): Envelope | undefined {
   if (!content.startsWith(PREFIX)) return undefined
@@ -54,19 +67,29 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+function answersIn({ answers }: Record<string, unknown>): TurnEnd {
+  return Array.isArray(answers) ? { answers: answers.filter((one) => typeof one === 'string').slice(0, MAX_ANSWERED) } : {}
+}
+
 function bodyOf(value: Record<string, unknown>): EnvelopeBody | undefined {
   const { type } = value
   const text = (name: string): string | undefined => (typeof value[name] === 'string' ? value[name] : undefined)
   switch (type) {
     case 'prompt':
     case 'steer':
-    case 'follow_up':
-    case 'error': {
+    case 'follow_up': {
       const message = text('message')
       return message === undefined ? undefined : { type, message }
     }
+    case 'error': {
+      const message = text('message')
+      return message === undefined ? undefined : { type, message, ...answersIn(value) }
+    }
+    case 'done': {
+      const note = text('note')
+      return { type, ...(note === undefined ? {} : { note }), ...answersIn(value) }
+    }
     case 'abort':
-    case 'done':
       return { type }
     case 'assistant_text': {
       const said = text('text')

@@ -25,6 +25,8 @@ export interface Projected {
   readonly view: TurnView
   /** Of an agent that ended its turn, well or not. */
   readonly isEnd: boolean
+  /** Of an end: the messages that were dealt with, where it says which. */
+  readonly answers?: readonly string[]
 }
 
 const MAX_SUMMARY_CHARS = 200
@@ -35,10 +37,10 @@ export function project(mode: ProjectionMode, content: string, view: TurnView): 
   if (envelope === undefined) return { shown: [{ kind: 'text', text: content }], view: NEW_TURN, isEnd: false }
   const { body } = envelope
   const isEnd = body.type === 'done' || body.type === 'error'
-  const next = viewAfter(body, view)
-  if (mode === 'raw') return { shown: [{ kind: 'text', text: content }], view: next, isEnd }
+  const next = { view: viewAfter(body, view), isEnd, ...('answers' in body && body.answers !== undefined ? { answers: body.answers } : {}) }
+  if (mode === 'raw') return { shown: [{ kind: 'text', text: content }], ...next }
   const shown = shownOf(mode, body, view)
-  return { shown: shown === undefined ? [] : [shown], view: next, isEnd }
+  return { shown: shown === undefined ? [] : [shown], ...next }
 }
 
 function viewAfter(body: EnvelopeBody, view: TurnView): TurnView {
@@ -63,6 +65,9 @@ function shownOf(mode: ProjectionMode, body: EnvelopeBody, view: TurnView): Show
       return mode === 'chat' ? undefined : { kind: 'tool', text: `${body.tool_name} ${summary(body.input)}`.trimEnd() }
     case 'tool_call_update':
       return mode === 'chat' ? undefined : { kind: 'tool', text: updateOf(mode, body) }
+    case 'done':
+      if (body.note !== undefined) return { kind: 'note', text: body.note }
+      return mode === 'debug' ? { kind: 'note', text: body.type } : undefined
     default:
       return mode === 'debug' ? { kind: 'note', text: noteOf(body) } : undefined
   }

@@ -87,6 +87,10 @@ export const managedKey = (agentId: string, what: string): string => `managed:${
 
 // What agents and owners do.
 export const actionKey = new KeyForm('action:')
+/** What ends a turn in a session: a tick, or something about what was said. */
+export type TurnEnding = readonly ['done' | 'failed' | 'later' | 'full' | 'abort', string]
+/** Of the end of a turn, where, and whose turn. */
+export const turnEndKey = ([what, id]: TurnEnding, groupId: string, talker: string): string => `end:${what}:${id}:${groupId}:${talker}`
 export const zapKey = new KeyForm('zap:')
 export const tickFeeKey = new KeyForm('tick:', ':fee')
 export const leaveKey = (agentPubkey: string, nth: string): string => `agent:${agentPubkey}:leave:${nth}`

@@ -4,6 +4,7 @@ import { createInterface, type Interface } from 'node:readline'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import { managedRoutes } from '../../control/contract/managed.ts'
 import { callNode } from '../command.ts'
+import { plain } from '../terminal/output.ts'
 import { byteLines, textOf } from '../terminal/values.ts'
 import { pause } from '../terminal/waiting.ts'
 import { joinLines, type Message, orderIn, Transcript } from './transcript.ts'
@@ -40,8 +41,9 @@ export async function streamTurn(
   try {
     for await (const message of messagesAfter(args, name, { seq: value.message.seq, until, signal })) {
       if (message !== undefined && !message.own) {
-        transcript.show(message)
-        if (message.is_end) return wasAnswered(name, message, transcript)
+        // Standard output is for what was said.
+        transcript.show({ ...message, shown: message.shown.filter(({ kind }) => kind !== 'note') })
+        if (message.is_end && message.answers?.includes(value.message.id) !== false) return wasAnswered(name, message, transcript)
       }
       if (Date.now() >= until) throw unanswered(name, timeoutMs)
     }
@@ -54,7 +56,12 @@ export async function streamTurn(
 }
 
 /** A turn of no words is told apart from an answer: nothing on standard output is not what was asked for. */
-function wasAnswered(name: string, { type }: Message, { isEmpty }: Transcript): boolean {
+function wasAnswered(name: string, { type, shown }: Message, { isEmpty }: Transcript): boolean {
+  const note = shown.find(({ kind }) => kind === 'note')?.text
+  if (isEmpty && note !== undefined) {
+    process.stderr.write(`${name} said nothing (${plain(note)})\n`)
+    return true
+  }
   if (isEmpty) process.stderr.write(`pylon: ${name} ended its turn without a word. What it does: pylon agent show ${name}\n`)
   return type !== 'error' && !isEmpty
 }

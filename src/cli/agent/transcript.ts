@@ -37,7 +37,7 @@ export class Transcript {
       if (kind === 'text') this.#sink.write(`${message.own ? '> ' : ''}${words.trimEnd()}\n`)
       else if (kind === 'tool') this.#sink.write(`  [tool] ${words}\n`)
       else if (kind === 'error') this.#sink.write(`! ${words}\n`)
-      else this.#sink.write(`  (${words})\n`)
+      else this.#sink.write(`  (${message.is_end ? 'said nothing: ' : ''}${words})\n`)
     }
     if (message.is_end) this.endLine()
   }

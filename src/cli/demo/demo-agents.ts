@@ -50,6 +50,23 @@ when = [{ field = "dm.text", op = "starts_with", value = "Neighbour" }]
 do = [{ type = "dm", to = "{{dm.pubkey}}", text = "Thank you! This is {{agent.name}}, now with {{balance_sats}} sats." }]
 
 [[rules]]
+name = "answer in sessions"
+on = "dm"
+when = [{ field = "dm.scheme", op = "eq", value = "mls" }]
+do = [{ type = "dm", to = "{{dm.pubkey}}", text = "{{agent.name}} here. I go by the rules of the demo, without a model, so I cannot talk of much: I hold {{balance_sats}} sats, this is my tick {{tick.number}}, and I have just read {{seen.notes}} new notes." }]
+
+[[rules]]
+name = "answer people"
+on = "dm"
+when = [
+  { field = "dm.scheme", op = "ne", value = "mls" },
+  { field = "dm.own_home", op = "eq", value = false },
+  { field = "dm.text", op = "not_contains", value = "Neighbour" },
+  { field = "dm.spoken_recently", op = "lt", value = 3 },
+]
+do = [{ type = "dm", to = "{{dm.pubkey}}", text = "{{agent.name}} here, your message arrived. I go by the rules of the demo, without a model, and hold {{balance_sats}} sats." }]
+
+[[rules]]
 name = "remember zaps"
 on = "zap"
 do = [{ type = "remember", text = "{{zap.sats}} sats from {{zap.npub}}" }]

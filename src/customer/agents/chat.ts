@@ -2,9 +2,10 @@
 import { createHash } from 'node:crypto'
 import type { Clock } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import type { ManagedPhase } from '../../base/states.ts'
 import { parsePubkey } from '../../nostr/nips/nip19.ts'
-import { decodeEnvelope, type EnvelopeBody, encodeEnvelope } from '../../session/envelope.ts'
+import { decodeEnvelope, type EnvelopeBody, encodeEnvelope, READS_ENVELOPES } from '../../session/envelope.ts'
 import { NEW_TURN, type ProjectionMode, project, type Shown, type TurnView } from '../../session/projection.ts'
 import type { Sessions } from '../../session/sessions.ts'
 import type { Group, SessionMessage } from '../../session/types.ts'
@@ -37,13 +38,18 @@ export interface ShownMessage {
   readonly type: string
   readonly shown: readonly Shown[]
   readonly isEnd: boolean
+  /** Of an end: the ids of what was dealt with; undefined where it is whatever was said. */
+  readonly answers?: readonly string[]
 }
 
 export interface Turn {
   readonly groupId: string
   readonly said: ShownMessage
   readonly reply: string
-  readonly outcome: 'done' | 'error'
+  /** `silent`: it ended without a word. */
+  readonly outcome: 'done' | 'silent' | 'error'
+  /** Why nothing was said, where the agent told. */
+  readonly note: string | undefined
   readonly messages: readonly ShownMessage[]
 }
 
@@ -83,11 +89,19 @@ export class Chat {
     const sessionId = `${peer.protocol ?? 'pylon'}-${group.id.slice(0, 16)}`
     // What is said again under the caller's key has the same name inside.
     const nth = createHash('sha256').update(key).digest('hex').slice(0, 16)
+    // A person may be at the other end, who is shown what was said as it is.
     const isPlain = peer.protocol === undefined && type === 'prompt'
-    const content = isPlain
-      ? text
-      : encodeEnvelope({ protocol: peer.protocol ?? 'pylon', session_id: sessionId, idempotency_key: `${sessionId}:${nth}`, body })
-    const message = await this.#sessions.send(group.id, { content }, managedKey(key, 'say'))
+    const said = isPlain
+      ? { content: text, tags: [READS_ENVELOPES] }
+      : {
+          content: encodeEnvelope({
+            protocol: peer.protocol ?? 'pylon',
+            session_id: sessionId,
+            idempotency_key: `${sessionId}:${nth}`,
+            body,
+          }),
+        }
+    const message = await this.#sessions.send(group.id, said, managedKey(key, 'say'))
     return this.#show([message], 'coding', NEW_TURN)[0] as ShownMessage
   }
 
@@ -118,7 +132,7 @@ export class Chat {
   /** Says it and waits for the end of the turn. @throws as say does; timeout */
   async turn(ref: string, text: string, key: string, timeoutMs: number, signal: AbortSignal): Promise<Turn> {
     const said = await this.say(ref, { type: 'prompt', text }, key, signal)
-    const { groupId, seq } = said.message
+    const { groupId, seq, id } = said.message
     const until = this.#deps.clock.now() + timeoutMs
     const heard: ShownMessage[] = []
     for (let after = seq; ; ) {
@@ -130,7 +144,9 @@ export class Chat {
         after = one.message.seq
         if (one.message.isOwn) continue
         heard.push(one)
-        if (one.isEnd) return { groupId, said, reply: replyOf(heard), outcome: one.type === 'error' ? 'error' : 'done', messages: heard }
+        // What was said before ends now: its words are no part of this turn.
+        if (one.isEnd && one.answers?.includes(id) === false) heard.length = 0
+        else if (one.isEnd) return { groupId, said, ...endOf(one, heard), messages: heard }
       }
     }
   }
@@ -188,9 +204,15 @@ export class Chat {
       if (!message.isOwn) view = projected.view
       // Who speaks plain text says all of it at once.
       const isEnd = !message.isOwn && (projected.isEnd || type === 'text')
-      return { message, type, shown: projected.shown, isEnd }
+      return { message, type, shown: projected.shown, isEnd, ...given({ answers: projected.answers }) }
     })
   }
+}
+
+function endOf(end: ShownMessage, heard: readonly ShownMessage[]): Pick<Turn, 'reply' | 'outcome' | 'note'> {
+  const reply = replyOf(heard)
+  const note = end.shown.find(({ kind }) => kind === 'note')?.text
+  return { reply, outcome: end.type === 'error' ? 'error' : reply.trim() === '' ? 'silent' : 'done', note }
 }
 
 /** All that was answered in words. */

@@ -60,7 +60,7 @@ export function stepView({ id, phase, message, at }: ManagedStep, createdAt: num
   return { id, phase, message, at: rfc3339(at), after_ms: Math.max(0, at - createdAt) }
 }
 
-export function messageView({ message, type, shown, isEnd }: ShownMessage) {
+export function messageView({ message, type, shown, isEnd, answers }: ShownMessage) {
   return {
     id: message.id,
     seq: message.seq,
@@ -71,6 +71,7 @@ export function messageView({ message, type, shown, isEnd }: ShownMessage) {
     content: message.content,
     shown: shown.map((one) => ({ ...one })),
     is_end: isEnd,
+    answers: answers === undefined ? null : [...answers],
     state: message.state,
     reason: message.reason,
     said_at: rfc3339(message.createdAt * 1000),

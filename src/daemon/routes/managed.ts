@@ -82,8 +82,8 @@ export function managedHandlers(services: Pick<Services, 'store' | 'clock' | 'id
     },
     takeTurn: async ({ peer, text, timeout_s }, call) => {
       const turn = await chat.get().turn(refOf(peer), text, call.idempotencyKey, (timeout_s ?? TURN_S) * 1000, call.signal)
-      const { groupId, said, reply, outcome, messages } = turn
-      return { group_id: groupId, said: messageView(said), reply, outcome, messages: messages.map(messageView) }
+      const { groupId, said, reply, outcome, note = null, messages } = turn
+      return { group_id: groupId, said: messageView(said), reply, outcome, note, messages: messages.map(messageView) }
     },
   }
 }

@@ -22,6 +22,7 @@ import { actionKey } from '../../store/keys.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
 import { saidDigest } from '../observation.ts'
 import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
+import { inEnvelope, saidIn } from '../session-turns.ts'
 import type { Action } from './action.ts'
 
 const DAY_MS = 86_400_000
@@ -187,12 +188,14 @@ export class Publisher {
     const { store, clock } = this.#deps
     const last = lastSaidBy(store, agent.pubkey, to)
     const sessions = this.#sessionsOf(agent.pubkey)
-    const group = last?.scheme === 'mls' ? (last.event as { group?: string } | null)?.group : undefined
-    if (last === undefined || sessions === undefined || group === undefined || sessions.group(group)?.state !== 'active') return false
+    const said = last === undefined ? undefined : saidIn(last)
+    if (last === undefined || sessions === undefined || said === undefined || sessions.group(said.group)?.state !== 'active') return false
     const at = clock.now()
+    const key = actionKey.of(row.id)
+    const content = said.reads_envelopes ? inEnvelope(said.group, key, { type: 'assistant_text', text }) : text
     const claim = claimAction({ id: row.id, counterparty: to, eventId: null, digest: null, at })
     const done = finishAction({ id: row.id, state: 'done', reason: null, at })
-    await sessions.answer({ id: last.id, groupId: group }, { content: text }, actionKey.of(row.id), claim, done)
+    await sessions.answer({ id: last.id, groupId: said.group }, { content }, key, claim, done)
     return true
   }
 

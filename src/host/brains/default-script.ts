@@ -5,6 +5,10 @@ export function defaultScript(zapSats: number): string {
   return zapSats > 0 ? `${RULES}${zapRule(zapSats)}` : RULES
 }
 
+/** What an agent of rules says to who talks to it: it understands nothing, so it tells how it is. */
+const TALK =
+  '{{agent.name}} here. I go by rules, without a model, so I cannot talk of much: I hold {{balance_sats}} sats, this is my tick {{tick.number}}, and I have just read {{seen.notes}} new notes.'
+
 const RULES = `version = 1
 
 [[rules]]
@@ -21,8 +25,18 @@ do = [{ type = "reply", to = "{{mention.id}}", text = "Thank you for the mention
 [[rules]]
 name = "answer messages"
 on = "dm"
-when = [{ field = "dm.old", op = "eq", value = false }, { field = "dm.spoken_recently", op = "lt", value = 3 }]
+when = [
+  { field = "dm.scheme", op = "ne", value = "mls" },
+  { field = "dm.old", op = "eq", value = false },
+  { field = "dm.spoken_recently", op = "lt", value = 3 },
+]
 do = [{ type = "dm", to = "{{dm.pubkey}}", text = "{{agent.name}} here, your message arrived. I hold {{balance_sats}} sats and have ticked {{tick.number}} times." }]
+
+[[rules]]
+name = "answer in sessions"
+on = "dm"
+when = [{ field = "dm.scheme", op = "eq", value = "mls" }]
+do = [{ type = "dm", to = "{{dm.pubkey}}", text = "${TALK}" }]
 
 [[rules]]
 name = "thank for a zapped note"

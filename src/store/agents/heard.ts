@@ -20,10 +20,12 @@ const heard = table('heard', {
   heardAt: column.int(),
   /** Ticks that left it for a later one. */
   passed: column.int(),
+  /** Ticks that failed over it. */
+  tries: column.int(),
 })
 export type KeptHeard = RowOfTable<typeof heard>
 /** As it comes. */
-export type HeardRow = Omit<KeptHeard, 'passed'>
+export type HeardRow = Omit<KeptHeard, 'passed' | 'tries'>
 
 /** What waits of one type for an agent's ticks at most: a flood of mentions is cut off, not stored, and drives out no zap. */
 const MAX_WAITING = 1000
@@ -71,6 +73,12 @@ export const waitingTriggers = (store: Store, pubkey: string): RowOfTable<typeof
      GROUP BY type ORDER BY heard_at`,
     pubkey,
   )
+
+export type WaitingRow = Pick<KeptHeard, 'id' | 'sender' | 'scheme' | 'event' | 'wakes' | 'passed'>
+
+/** What was said in sessions and no tick has taken up yet. */
+export const waitingInSessions = (store: Store, pubkey: string): WaitingRow[] =>
+  heard.all(store.sql, "WHERE agent_pubkey = ? AND tick_id IS NULL AND scheme = 'mls' ORDER BY heard_at, rowid", pubkey)
 
 /** What a tick observes of what was said to the agent: what may wake it first, so that nobody over a cap stands before the others; then whom it has spoken to; then oldest first. */
 export const heardInTick = (store: Store, tickId: string): KeptHeard[] =>

@@ -181,7 +181,8 @@ export const finishTick = defineCommand('finish_tick', (sql, p: { id: string; at
   sql("UPDATE heard SET content = '' WHERE tick_id = ?").run(p.id)
 })
 
-const MAX_TRIES = 3
+/** Ticks that may fail over what one heard. */
+export const MAX_TRIES = 3
 
 /**
  * Ends a tick that failed, and leaves the agent alone for a while. What it heard is given to a later tick, a few times,

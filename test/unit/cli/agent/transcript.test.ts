@@ -4,7 +4,7 @@ import { joinLines, type Message, orderIn, Transcript } from '../../../../src/cl
 type Shown = Message['shown'][number]
 
 const message = (shown: Shown[], over: Partial<Message> = {}): Message => ({
-  ...{ id: 'a', seq: 1, from: 'npub1', own: false, kind: 9, type: 'text', content: '', shown, is_end: false },
+  ...{ id: 'a', seq: 1, from: 'npub1', own: false, kind: 9, type: 'text', content: '', shown, is_end: false, answers: null },
   ...{ state: 'new', reason: null, said_at: '2026-01-01T00:00:00Z', ...over },
 })
 
