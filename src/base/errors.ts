@@ -93,6 +93,8 @@ export const ERRORS = define({
   invoice_paid: e(409, 'This home has paid this invoice before; details.operation_id names the payment, nothing more was spent.'),
   payment_unknown: e(202, 'The outcome of the payment is not known yet; the sats are held until it is.', true),
   budget_exceeded: e(403, 'The budget does not allow this; pylon agent show NAME prints it.'),
+  nwc_invalid: e(400, 'The connection string of the wallet (nostr+walletconnect://) cannot be read; the message says why.'),
+  nwc_revoked: e(403, 'The connection to the wallet was revoked; make another with: pylon wallet nwc create.'),
   lnurl_invalid: e(502, 'The LNURL server gave an answer that may not be paid; the message says why.'),
   faucet_unavailable: e(409, 'Only the sandbox has a faucet; on the open network use: pylon wallet invoice.'),
   // Jobs, provider side and customer side

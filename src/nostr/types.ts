@@ -99,6 +99,8 @@ export interface SubscriptionSpec {
   readonly alone?: boolean
   /** How far back to ask when there is no cursor yet. */
   readonly backfillS: number
+  /** An event that was handled is handed over again each time that it comes: its sender may want the answer once more. */
+  readonly repeats?: boolean
   /** Asked before a signature is computed: false passes the event over, unseen. */
   isWorthIt?(event: NostrEvent, relay: string): boolean
   /**

@@ -97,6 +97,11 @@ export const leaveKey = (agentPubkey: string, nth: string): string => `agent:${a
 /** The caller's key names the move; the wallet is part of it, so that a key reused for another wallet is another move. */
 export const ownerKey = (walletPubkey: string, key: string): string => `owner:${walletPubkey}:${key}`
 
+/** What a request over NIP-47 pays or asks an invoice for: the id is that of its event. It is the cause of both too. */
+export const nwcPaymentKey = new KeyForm('nwc-pay:')
+export const nwcInvoiceKey = new KeyForm('nwc-invoice:')
+export const nwcCause = new KeyForm('nwc:')
+
 // Entries of the ledger.
 export const operationHeld = new KeyForm('op:', ':held')
 export const operationDone = new KeyForm('op:', ':done')
@@ -111,6 +116,10 @@ export const refundRest = new KeyForm('', ':rest')
 // Messages of the outbox: what more there is to say of a job may follow its id.
 export const jobResultMessage = new KeyForm('job-result:')
 export const jobFeedbackMessage = new KeyForm('job-feedback:')
+// Of a connection over NIP-47 what it is, of a request its answer (sent again under its number), of a payment who is told.
+export const nwcInfoMessage = new KeyForm('nwc-info:')
+export const nwcAnswerMessage = (eventId: string, nth: number): string => `nwc-answer:${eventId}:${nth}`
+export const nwcNoticeMessage = (connectionId: string, what: string, kind: number): string => `nwc-notice:${connectionId}:${what}:${kind}`
 /** Of an event, as 64 hex digits. */
 export const JOB_ID_LENGTH = 64
 export const purchaseRequestMessage = new KeyForm('purchase:', ':request')

@@ -137,6 +137,11 @@ export class HomeKeyring implements Keyring {
     return held.walletSigner
   }
 
+  /** A secret key for one purpose, derived from the words apart from all others, and no key that this home `owns`. @throws locked */
+  derivedSecret(purpose: string): Uint8Array {
+    return derivedSecretOf(this.#open().seed, `pylon derived ${purpose}`)
+  }
+
   /**
    * Takes a key from elsewhere for good: an nsec, 64 hex digits, or the JSON of a bundle.
    * @throws locked, identity_invalid, agent_exists when this home has the key already
@@ -221,10 +226,13 @@ function parseKeyText(text: string): { secret: Uint8Array; walletSeed: Uint8Arra
   return { secret: parseSecret(nsec), walletSeed: wallet_seed === null ? undefined : new Uint8Array(Buffer.from(wallet_seed, 'hex')) }
 }
 
-/** The wallet's own key; the first candidate is out of range with a chance of 2^-128. */
-function walletSignerOf(walletSeed: Uint8Array, pubkey: string, random: Random | undefined): Signer {
+const walletSignerOf = (walletSeed: Uint8Array, pubkey: string, random: Random | undefined): Signer =>
+  createSigner(derivedSecretOf(walletSeed, `pylon wallet key ${pubkey}`), random)
+
+/** The first candidate is out of range with a chance of 2^-128. */
+function derivedSecretOf(seed: Uint8Array, purpose: string): Uint8Array {
   for (let attempt = 0; ; attempt++) {
-    const secret = deriveBytes(walletSeed, `pylon wallet key ${pubkey}${attempt === 0 ? '' : ` ${attempt}`}`, 32)
-    if (isPrivate(secret)) return createSigner(secret, random)
+    const secret = deriveBytes(seed, `${purpose}${attempt === 0 ? '' : ` ${attempt}`}`, 32)
+    if (isPrivate(secret)) return secret
   }
 }

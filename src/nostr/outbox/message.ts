@@ -1,9 +1,10 @@
 /** One message of the outbox while lanes hold it. */
 import type { PendingMessage, StoredEvent } from '../../store/nostr/outbox.ts'
 import { isEphemeral } from '../nips/nip01.ts'
+import { isNwcKind } from '../nips/nip47.ts'
 import type { Keyring } from '../types.ts'
 
-/** Ephemeral events are worth sending for so long. */
+/** Ephemeral events are worth sending for so long. What is said to a wallet and by one is not to be lost: it is sent as others are. */
 const EPHEMERAL_MS = 10_000
 
 export class OutboxMessage {
@@ -26,7 +27,7 @@ export class OutboxMessage {
     this.id = id
     this.key = key
     this.author = seal?.pubkey ?? event.pubkey
-    this.isEphemeral = isEphemeral(event.kind)
+    this.isEphemeral = isEphemeral(event.kind) && !isNwcKind(event.kind)
     this.notAfter = this.isEphemeral ? Math.min(notAfter, now + EPHEMERAL_MS) : notAfter
     this.seal = seal
     this.#event = event

@@ -16,6 +16,8 @@ export interface RelaySubscriptionDeps extends IngestDeps {
   readonly latenessS: number
   readonly backfillS: number
   readonly dispatcher: Dispatcher
+  /** What was handled is handed over again when it comes again. */
+  readonly repeats: boolean
   /** The cursor stored by an earlier run (ms). */
   readonly cursor: number | undefined
   /** The cursor may have moved: worth writing soon. */
@@ -114,7 +116,8 @@ export class RelaySubscription {
     const relay = this.#relay
     if (relay === undefined) return
     // With its since: what is older was not asked for, and the claim on it may be forgotten already.
-    if (typeof admitEvent(this.#deps, event, this.#asked, (id) => dispatcher.isHandled(id)) === 'string') return
+    const isKnown = (id: string) => !this.#deps.repeats && dispatcher.isHandled(id)
+    if (typeof admitEvent(this.#deps, event, this.#asked, isKnown) === 'string') return
     relay.lastEventAt = clock.now()
     const token = ++this.#token
     if (!dispatcher.handle(event, relay.url, () => this.#onHandled(token))) {

@@ -116,6 +116,7 @@ export class Subscriptions {
       clock: this.#scope.clock,
       verifier,
       isWorthIt: (event) => spec.isWorthIt?.(event, url) ?? true,
+      repeats: spec.repeats === true,
       filters: part.filters,
       group: spec.alone === true ? `alone ${part.cursorName}` : part.isPrivate ? 'private' : 'public',
       isPrivate: part.isPrivate,

@@ -69,7 +69,7 @@ export class Paying {
     const { idempotencyKey, cause, maxFeeSats } = request
     const invoice = this.#checkedInvoice(request)
     const amount = (invoice.amountMsats + 999n) / 1000n
-    const maxReserve = maxFeeSats ?? this.#defaultMaxFee(amount)
+    const maxReserve = maxFeeSats ?? defaultMaxFee(amount, this.#funds.context.config().wallet.max_fee_percent)
     const owedToo = this.#funds.maySpendOwed(request)
     const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxReserve, owedToo)
     const reserve = BigInt(quote.fee_reserve)
@@ -152,12 +152,6 @@ export class Paying {
     return { request: bolt11, amountMsats, paymentHash }
   }
 
-  #defaultMaxFee(amount: bigint): bigint {
-    const percent = this.#funds.context.config().wallet.max_fee_percent
-    const share = (amount * BigInt(Math.round(percent * 100)) + 9_999n) / 10_000n
-    return share > 10n ? share : 10n
-  }
-
   /** A quote of the first mint that holds enough and asks a fair fee. @throws insufficient_funds, funds_owed, payment_failed, mint_unreachable */
   async #meltQuote(request: string, amount: bigint, maxFee: bigint, owedToo: boolean): Promise<{ mintUrl: string; quote: MeltQuote }> {
     let problem: PylonError | undefined
@@ -186,6 +180,12 @@ export class Paying {
     }
     throw problem ?? this.#funds.insufficient(amount)
   }
+}
+
+/** What routing may cost in sats where nobody says another limit. */
+export function defaultMaxFee(amountSats: bigint, percent: number): bigint {
+  const share = (amountSats * BigInt(Math.round(percent * 100)) + 9_999n) / 10_000n
+  return share > 10n ? share : 10n
 }
 
 /** The invoice as it is compared: one text for one invoice; what cannot be read is compared as it is. */
