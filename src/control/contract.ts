@@ -4,6 +4,7 @@ import { earningsRoutes } from './contract/earnings.ts'
 import { jobsRoutes, purchasesRoutes } from './contract/jobs.ts'
 import { managedRoutes } from './contract/managed.ts'
 import { nodeRoutes } from './contract/node.ts'
+import { nwcRoutes } from './contract/nwc.ts'
 import { runtimesRoutes } from './contract/runtimes.ts'
 import { walletRoutes } from './contract/wallet.ts'
 import type { Route } from './route.ts'
@@ -14,6 +15,7 @@ export const CONTRACT = {
   jobs: jobsRoutes,
   purchases: purchasesRoutes,
   wallet: walletRoutes,
+  nwc: nwcRoutes,
   earnings: earningsRoutes,
   runtimes: runtimesRoutes,
   managed: managedRoutes,

@@ -10,6 +10,7 @@ import { earningsReadHandlers } from './routes/earnings.ts'
 import { jobsReadHandlers } from './routes/jobs.ts'
 import { managedHandlers, managedReadHandlers } from './routes/managed.ts'
 import { nodeHandlers, nodeReadHandlers } from './routes/node.ts'
+import { nwcHandlers } from './routes/nwc.ts'
 import { purchasesHandlers, purchasesReadHandlers } from './routes/purchases.ts'
 import { runtimesHandlers, runtimesReadHandlers } from './routes/runtimes.ts'
 import { walletHandlers } from './routes/wallet.ts'
@@ -41,6 +42,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...bind(CONTRACT.agents, agentsHandlers(node)),
     ...bind(CONTRACT.purchases, purchasesHandlers(node)),
     ...bind(CONTRACT.wallet, walletHandlers(node)),
+    ...bind(CONTRACT.nwc, nwcHandlers(node)),
     ...bind(CONTRACT.runtimes, runtimesHandlers(node)),
     ...bind(CONTRACT.managed, managedHandlers(node)),
   ])

@@ -29,6 +29,7 @@ import { isBotOfOurs } from '../store/buying/managed-agents.ts'
 import { heldValue } from '../store/money/held-value.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
+import { NwcService } from '../wallet/nwc/service.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import { createZapSender } from '../wallet/zaps/zaps.ts'
@@ -93,6 +94,16 @@ export class NodeParts {
     start: (wallets) => wallets.start(),
     drainMs: WALLET_DRAIN_MS,
     health: () => this.#mintsHealth(),
+  })
+
+  /** Connections by which programs elsewhere use wallets of this home. */
+  readonly nwc = this.#part({
+    name: 'wallet connections',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    build: (found, scope) => new NwcService({ ...this.#common(scope), ...found, keyring: this.#deps.keyring, network: this.#deps.network }),
+    start: (nwc) => nwc.start(),
+    // What was asked is gone on with after the next start.
+    drainMs: ASKING_DRAIN_MS,
   })
 
   readonly customer = this.#part({

@@ -6,6 +6,7 @@ import { one } from '../terminal/values.ts'
 import { history } from './history.ts'
 import { fund, invoice, invoices, receive } from './incoming.ts'
 import { mints } from './mints.ts'
+import { nwc } from './nwc.ts'
 import { withWallet } from './options.ts'
 import { pay, send } from './outgoing.ts'
 
@@ -59,4 +60,5 @@ export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, paym
   history,
   restore,
   mints,
+  nwc,
 ])

@@ -116,7 +116,8 @@ function openWallet({ keyring, store, parts }: WalletServices, name: string): Wa
   return parts.wallets.get().of(ownerNamed(keyring, store, name))
 }
 
-function ownerNamed(keyring: Keyring, store: Store, name: string): WalletOwner {
+/** `node`, `customer`, or an agent by name, npub or key. @throws wallet_not_found, locked */
+export function ownerNamed(keyring: Keyring, store: Store, name: string): WalletOwner {
   if (name === 'node') return { kind: 'node', pubkey: keyring.node().pubkey }
   if (name === 'customer') return { kind: 'customer', pubkey: keyring.customer().pubkey }
   const agent = findAgent(store, name)
