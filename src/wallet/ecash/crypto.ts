@@ -1,7 +1,7 @@
 /** Cashu cryptography as pure functions over plain data (NUT-00, 11, 12, 13): too slow for the main loop, so a worker runs them. */
 import { createHmac } from 'node:crypto'
-import { Amount, blindMessage, hashToCurve, hasValidDleq, OutputData, type Proof } from '@cashu/cashu-ts'
 import { messageOf } from '../../base/errors.ts'
+import { blind, deriver, hashToCurve, isCoinDleqValid, isDleqValid, ORDER, unblind } from './curve.ts'
 
 /** A blinded output with all that is needed to unblind its signature; stored before it is sent. */
 export interface BlindedOutput {
@@ -79,30 +79,34 @@ export interface OutputLock {
 export type CryptoTask = keyof CryptoTasks
 
 const runners: { readonly [T in CryptoTask]: (input: CryptoTasks[T]['in']) => CryptoTasks[T]['out'] } = {
-  deterministic: ({ seed, keysetId, counter, amounts }) =>
-    amounts.map((amount, i) => plain(OutputData.createSingleDeterministicData(amount, seed, counter + i, keysetId), amount)),
+  deterministic: ({ seed, keysetId, counter, amounts }) => {
+    const derive = deriver(seed, keysetId)
+    return amounts.map((amount, i) => {
+      const { secret, r } = derive(counter + i)
+      return { amount, id: keysetId, B_: blind(secret, r), r: r.toString(), secret }
+    })
+  },
   locked: ({ seed, name, keysetId, amounts, ...lock }) =>
     amounts.map((amount, i) => {
       const nonce = derived(seed, `nonce ${i} ${name}`).subarray(0, 32).toString('hex')
       const secret = lockedSecret(nonce, lock)
       const r = scalar(derived(seed, `blinding ${i} ${name}`))
-      const { B_ } = blindMessage(new TextEncoder().encode(secret), r)
-      return { amount, id: keysetId, B_: B_.toHex(true), r: r.toString(), secret }
+      return { amount, id: keysetId, B_: blind(secret, r), r: r.toString(), secret }
     }),
   unblind: ({ pairs, keysets }) =>
     pairs.map(({ output, signature }) => {
       try {
-        return { proof: unblind(output, signature, keysets[signature.id]) }
+        return { proof: proofOf(output, signature, keysets[signature.id]) }
       } catch (error) {
         return { fault: messageOf(error) }
       }
     }),
-  ys: ({ secrets }) => secrets.map(yOf),
+  ys: ({ secrets }) => secrets.map(hashToCurve),
   checkDleqs: ({ proofs, keysets }) =>
     proofs.every((proof) => {
       if (proof.dleq === undefined) return true
-      const keys = keysets[proof.id]
-      return keys !== undefined && isDleqValid(proof, keys)
+      const key = keysets[proof.id]?.[String(proof.amount)]
+      return key !== undefined && isCoinDleqValid(proof.dleq, proof, key)
     }),
 }
 
@@ -123,44 +127,21 @@ function lockedSecret(nonce: string, { pubkey, locktime, refundKey }: OutputLock
 /** 64 bytes of the seed that nothing else is made of. */
 const derived = (seed: Uint8Array, purpose: string): Buffer => createHmac('sha512', seed).update(`pylon locked output ${purpose}`).digest()
 
-/** Of secp256k1. */
-const ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n
-
 /** A blinding factor: never zero, and of 64 bytes without a bias that matters. */
 const scalar = (bytes: Buffer): bigint => (BigInt(`0x${bytes.toString('hex')}`) % (ORDER - 1n)) + 1n
 
-function plain(data: OutputData, amount: number): BlindedOutput {
-  const { B_, id } = data.blindedMessage
-  return { amount, id, B_, r: data.blindingFactor.toString(), secret: new TextDecoder().decode(data.secret) }
-}
-
-function unblind(output: BlindedOutput, signature: BlindSignature, keys: MintPublicKeys | undefined): FreshProof {
+function proofOf(output: BlindedOutput, signature: BlindSignature, keys: MintPublicKeys | undefined): FreshProof {
   if (keys === undefined) throw new Error('the mint signed with a keyset that is not known')
   if (output.amount !== 0 && signature.amount !== output.amount) throw new Error('the mint signed another amount')
-  if (keys[String(signature.amount)] === undefined) throw new Error('the mint signed an amount that its keyset does not have')
+  const key = keys[String(signature.amount)]
+  if (key === undefined) throw new Error('the mint signed an amount that its keyset does not have')
   if (signature.dleq === undefined) throw new Error('the mint gave a signature without its proof (NUT-12)')
   const { id, amount, C_, dleq } = signature
-  const blinded = { amount: Amount.from(amount), B_: output.B_, id }
-  const data = new OutputData(blinded, BigInt(output.r), new TextEncoder().encode(output.secret))
-  const proof = data.toProof({ id, amount: Amount.from(amount), C_, dleq: { ...dleq } }, { id, keys: { ...keys } })
-  const fresh = { id, amount, secret: output.secret, C: proof.C, dleq: proof.dleq }
-  if (fresh.dleq === undefined || !isDleqValid(fresh, keys)) throw new Error('the mint gave a signature that its keys did not make')
-  return { y: yOf(output.secret), ...fresh, dleq: fresh.dleq }
+  const { secret } = output
+  const r = BigInt(output.r)
+  // Of the secret anew: what was sent is worth nothing where it was not made of it.
+  if (!isDleqValid(dleq, blind(secret, r), C_, key)) throw new Error('the mint gave a signature that its keys did not make')
+  const [e, s] = [dleq.e.toLowerCase(), dleq.s.toLowerCase()]
+  const factor = r.toString(16).padStart(64, '0')
+  return { y: hashToCurve(secret), id, amount, secret, C: unblind(C_, r, key), dleq: { e, s, r: factor } }
 }
-
-function isDleqValid(proof: TokenProof, keys: MintPublicKeys): boolean {
-  const whole: Proof = {
-    id: proof.id,
-    amount: Amount.from(proof.amount),
-    secret: proof.secret,
-    C: proof.C,
-    ...(proof.dleq === undefined ? {} : { dleq: { ...proof.dleq } }),
-  }
-  try {
-    return hasValidDleq(whole, { id: proof.id, keys: { ...keys } }, { require: true })
-  } catch {
-    return false
-  }
-}
-
-const yOf = (secret: string): string => hashToCurve(new TextEncoder().encode(secret)).toHex(true)

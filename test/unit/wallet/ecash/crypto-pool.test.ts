@@ -1,5 +1,7 @@
 /** The cryptography gives the same in the worker thread as here, and a dead worker is an error, not a hang. */
+import { cpSync } from 'node:fs'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { createBlindSignature, createNewMintKeys, pointFromHex, serializeMintKeys } from '@cashu/cashu-ts'
 import { build } from 'esbuild'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -13,7 +15,8 @@ const seed = new Uint8Array(64).fill(9)
 const task = { seed, keysetId: mint.keysetId, counter: 3, amounts: [1, 2, 4] }
 
 async function bundledWorker(): Promise<string> {
-  const outfile = join(tempDir(), 'crypto-worker.cjs')
+  const dir = tempDir()
+  const outfile = join(dir, 'crypto-worker.cjs')
   await build({
     entryPoints: ['src/wallet/ecash/crypto-worker.ts'],
     outfile,
@@ -21,7 +24,9 @@ async function bundledWorker(): Promise<string> {
     platform: 'node',
     format: 'cjs',
     logLevel: 'silent',
+    define: { 'import.meta.url': JSON.stringify(pathToFileURL(outfile).href) },
   })
+  cpSync('node_modules/tiny-secp256k1/lib/secp256k1.wasm', join(dir, 'secp256k1.wasm'))
   return outfile
 }
 
