@@ -14,15 +14,12 @@ export class Shutdown {
   readonly #abort = new AbortController()
   readonly #logger: Logger
   #ended: Promise<boolean> | undefined
-  #resolveBegun: (reason: string) => void = () => undefined
+  readonly #begun = Promise.withResolvers<string>()
   /** Resolves with the reason when the end begins. */
-  readonly begun: Promise<string>
+  readonly begun = this.#begun.promise
 
   constructor(logger: Logger) {
     this.#logger = logger
-    this.begun = new Promise((resolve) => {
-      this.#resolveBegun = resolve
-    })
   }
 
   /** Aborted as soon as the end begins. */
@@ -39,7 +36,7 @@ export class Shutdown {
   request(reason: string): void {
     if (this.#abort.signal.aborted) return
     this.#abort.abort(reason)
-    this.#resolveBegun(reason)
+    this.#begun.resolve(reason)
   }
 
   /** Runs every closer. @returns whether all of them succeeded in time. */

@@ -16,6 +16,7 @@ import {
   type RuntimeTerminalResult,
 } from '../runtime/contract/lifecycle.ts'
 import type { RuntimePaths } from '../runtime/contract/paths.ts'
+import { openForAppend } from './log-sink.ts'
 
 /** Past this no event is written: a guest that restarts for ever must not fill its disk with its own story. */
 const MAX_EVENTS_BYTES = 2 * 1024 * 1024
@@ -23,7 +24,7 @@ const MAX_MESSAGE = 2000
 /** Enough of the file's end to hold its last line. */
 const TAIL_BYTES = 64 * 1024
 /** What runs inside may put a pipe or a link in the place of any file here: neither is waited for nor followed. */
-const { O_APPEND, O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants
+const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants
 
 export interface Terminal {
   readonly state: 'completed' | 'failed'
@@ -51,10 +52,6 @@ export class LifecycleWriter {
     for (const dir of [paths.logs_dir, paths.artifacts_dir]) mkdirSync(dir, { recursive: true })
     rmSync(paths.result_path, { recursive: true, force: true })
     this.#seq = lastSeq(paths.events_path) + 1
-  }
-
-  get finished(): boolean {
-    return this.#finished
   }
 
   booted(message: string): void {
@@ -110,18 +107,17 @@ export class LifecycleWriter {
 
   /** An event that cannot be written is lost; status and result are not. */
   #append(event: RuntimeEvent): void {
-    let fd: number | undefined
+    const fd = openForAppend(this.#paths.events_path)
+    if (fd === undefined) return
     try {
-      fd = openSync(this.#paths.events_path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o644)
-      const stat = fstatSync(fd)
-      if (!stat.isFile() || stat.size > MAX_EVENTS_BYTES) return
+      if (fstatSync(fd).size > MAX_EVENTS_BYTES) return
       writeSync(fd, `${JSON.stringify(event)}\n`)
       fsyncSync(fd)
       this.#seq++
     } catch {
-      // A link, a folder, a pipe that nobody reads, a full disk.
+      // A full disk.
     } finally {
-      if (fd !== undefined) closeSync(fd)
+      closeSync(fd)
     }
   }
 }

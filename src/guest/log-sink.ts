@@ -11,7 +11,7 @@ export class LogSink {
 
   constructor(path: string, maxBytes: number) {
     this.#maxBytes = maxBytes
-    const fd = openLog(path)
+    const fd = openForAppend(path)
     this.#stream = fd === undefined ? undefined : createWriteStream(path, { fd })
     // A full disk loses log lines, not the run.
     this.#stream?.on('error', () => undefined)
@@ -40,8 +40,8 @@ export class LogSink {
   }
 }
 
-/** What ran here before may have put a pipe or a link in its place: neither is waited for nor followed. */
-function openLog(path: string): number | undefined {
+/** What runs here may have put a pipe or a link in its place: neither is waited for nor followed. @returns undefined where no file can be written */
+export function openForAppend(path: string): number | undefined {
   try {
     const fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o644)
     if (fstatSync(fd).isFile()) return fd

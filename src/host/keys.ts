@@ -1,5 +1,6 @@
 /** Keys of agents: given out, taken from elsewhere, and given away with all that goes with them. */
 import { isPylonError } from '../base/errors.ts'
+import { given } from '../base/given.ts'
 import { createSigner } from '../nostr/keys/signer.ts'
 import { parseSecret } from '../nostr/nips/nip19.ts'
 import type { Signer } from '../nostr/types.ts'
@@ -34,19 +35,11 @@ function nsecIn(imported: string): string {
   return String((JSON.parse(imported) as { nsec?: unknown }).nsec)
 }
 
-/** What the owner set of the profile beside name and about. */
-function shownOf({ profile }: AgentRow): { picture?: string; nip05?: string; lud16?: string } {
-  const { picture, nip05, lud16 } = profile
-  return { ...(picture ? { picture } : {}), ...(nip05 ? { nip05 } : {}), ...(lud16 ? { lud16 } : {}) }
-}
-
 /** @throws locked */
 export function bundleOf(deps: Pick<HostDeps, 'keyring' | 'wallets'>, agent: AgentRow) {
   const { pubkey, nsec, wallet_seed } = deps.keyring.exportKey(agent.pubkey)
-  const mints = deps.wallets
-    .of(ownerOf(agent))
-    .balance()
-    .mints.map((mint) => mint.url)
+  const { mints } = deps.wallets.of(ownerOf(agent)).balance()
+  const { picture, nip05, lud16 } = agent.profile
   return {
     version: 1 as const,
     pubkey,
@@ -54,7 +47,7 @@ export function bundleOf(deps: Pick<HostDeps, 'keyring' | 'wallets'>, agent: Age
     nsec,
     /** 128 hex digits, NUT-13. */
     wallet_seed,
-    mints,
+    mints: mints.map((mint) => mint.url),
     name: agent.name,
     about: agent.about,
     brain: agent.brain,
@@ -65,6 +58,7 @@ export function bundleOf(deps: Pick<HostDeps, 'keyring' | 'wallets'>, agent: Age
     budget: agent.budget,
     allow: agent.allow,
     tick_fee_sats: agent.tickFeeSats,
-    ...shownOf(agent),
+    // What the owner set of the profile beside name and about.
+    ...given({ picture: picture || undefined, nip05: nip05 || undefined, lud16: lud16 || undefined }),
   }
 }

@@ -2,6 +2,7 @@
 import type { KeptHeard } from '../store/agents/heard.ts'
 import type { PlannedAction } from '../store/agents/ticks.ts'
 import type { Action } from './actions/action.ts'
+import { zappedNote } from './messages.ts'
 
 /** A tick that deals with nothing of what it heard tries again so often; then it is named and let go. */
 const MAX_IDLE_PASSES = 3
@@ -75,11 +76,7 @@ function targetOf(action: Action): string | undefined {
 }
 
 /** The note that answers to it name: of a zap the one that was zapped. */
-function noteOf(row: KeptHeard): string {
-  if (row.type !== 'zap') return row.id
-  const zapped = typeof row.event === 'object' && row.event !== null ? (row.event as { zapped?: unknown }).zapped : undefined
-  return typeof zapped === 'string' ? zapped : row.id
-}
+const noteOf = (row: KeptHeard): string => (row.type === 'zap' ? (zappedNote(row.event) ?? row.id) : row.id)
 
 function countByType(rows: readonly KeptHeard[]): string {
   const names = { mention: 'mention', dm: 'message', zap: 'zap' } as const

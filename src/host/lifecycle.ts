@@ -37,21 +37,18 @@ export function stateByRunway(runway: Runway, thresholds: Thresholds): { state: 
   return { state: 'active', reason: words }
 }
 
-/** Whether a state lets this occasion make a tick. The owner's own word (manual) counts while a tick can be paid. */
-export function allowsTick(state: AgentState, trigger: TickTrigger): boolean {
-  switch (state) {
-    case 'active':
-    case 'low_balance':
-      return true
-    case 'hibernating':
-      return trigger === 'zap' || trigger === 'funding' || trigger === 'manual'
-    case 'paused':
-      return trigger === 'manual'
-    case 'spawning':
-    case 'dormant':
-      return false
-  }
+const ANY: readonly TickTrigger[] = ['first', 'heartbeat', 'mention', 'dm', 'zap', 'funding', 'manual']
+/** The occasions that make a tick. The owner's own word (manual) counts while a tick can be paid. */
+const ALLOWED: Readonly<Record<AgentState, readonly TickTrigger[]>> = {
+  active: ANY,
+  low_balance: ANY,
+  hibernating: ['zap', 'funding', 'manual'],
+  paused: ['manual'],
+  spawning: [],
+  dormant: [],
 }
+
+export const allowsTick = (state: AgentState, trigger: TickTrigger): boolean => ALLOWED[state].includes(trigger)
 
 /** Seconds between heartbeats in this state, or undefined where there are none. */
 export function heartbeatOf(state: AgentState, heartbeatS: number): number | undefined {

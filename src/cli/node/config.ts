@@ -47,7 +47,7 @@ const setCommand = defineCommand({
         throw error
       }
     }
-    const value = getConfigValue(isRunning ? set() : withHome(home, set), args.key)
+    const value = getConfigValue(isRunning ? set() : await withHome(home, set), args.key)
     const late = isRunning ? (await callRoute(home.socket, nodeRoutes.reload, {})).value.after_restart : []
     printFacts(args, { network, key: args.key, value, after_restart: late }, `${args.key} = ${json(value)}`)
     if (late.length > 0) warn(`${late.join(', ')} takes effect with: pylon restart`)

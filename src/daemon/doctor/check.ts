@@ -6,16 +6,10 @@ export type Report = Output<typeof nodeRoutes.doctor>
 export type Check = Report['checks'][number]
 
 export const ok = (name: string, message: string): Check => ({ name, state: 'ok', message })
-export const warning = (name: string, message: string, nextStep: string): Check => ({
-  name,
-  state: 'warning',
-  message,
-  next_step: nextStep,
-})
-export const skipped = (name: string, message: string, nextStep: string): Check => ({
-  name,
-  state: 'skipped',
-  message,
-  next_step: nextStep,
-})
-export const failed = (name: string, message: string, nextStep: string): Check => ({ name, state: 'failed', message, next_step: nextStep })
+
+const finding = (state: Check['state']) => {
+  return (name: string, message: string, nextStep: string): Check => ({ name, state, message, next_step: nextStep })
+}
+export const warning = finding('warning')
+export const skipped = finding('skipped')
+export const failed = finding('failed')

@@ -1,5 +1,6 @@
 /** Reads the log back: its last lines, and then those that come, across rotation and reopening. */
 import { open, stat } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
 import { parseJson } from '../../base/json.ts'
 
 const BLOCK_BYTES = 64 * 1024
@@ -23,7 +24,8 @@ export async function* readLog(path: string, lines: number, follow: boolean, sig
     if (size < offset || (now !== undefined && inode !== undefined && now.ino !== inode)) offset = 0
     inode = now?.ino ?? inode
     if (size === offset) {
-      await pause(signal)
+      // The signal ends the loop.
+      await delay(POLL_MS, undefined, { signal }).catch(() => undefined)
       continue
     }
     const chunk = await readRange(path, offset, Math.min(size, offset + BLOCK_BYTES))
@@ -71,16 +73,4 @@ async function readRange(path: string, from: number, to: number): Promise<Buffer
 function parseLine(text: string): LogLine {
   const value = parseJson(text)
   return typeof value === 'object' && value !== null ? (value as LogLine) : { msg: text }
-}
-
-function pause(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, POLL_MS)
-    signal.addEventListener('abort', done)
-  })
 }

@@ -4,18 +4,12 @@ import { acquireLease, LEASE_WAIT_MS } from '../home/lease.ts'
 import { prepareHome } from '../home/prepare-home.ts'
 
 /** @throws already_running, home_unusable */
-export function withHome<T>(home: Home, work: () => T): T {
+export async function withHome<T>(home: Home, work: () => T | Promise<T>): Promise<T> {
   prepareHome(home)
   const lease = acquireLease(home.lease, LEASE_WAIT_MS)
-  let isAsync = false
   try {
-    const result = work()
-    if (result instanceof Promise) {
-      isAsync = true
-      return result.finally(() => lease.release()) as T
-    }
-    return result
+    return await work()
   } finally {
-    if (!isAsync) lease.release()
+    lease.release()
   }
 }

@@ -54,13 +54,18 @@ export type ZapTarget = { readonly pubkey: string; readonly eventId?: string } |
 
 export const ACTION_TYPES: readonly ActionType[] = schema.options.map((option) => option.shape.type.value)
 
-/** The fields of each type besides `type`. */
-export const ACTION_FIELDS = Object.fromEntries(
-  schema.options.map((option) => [
-    option.shape.type.value,
-    Object.keys(option.shape).filter((field) => field !== 'type' && field !== 'relays'),
-  ]),
-) as Readonly<Record<string, readonly string[]>>
+/** The fields of each type besides `type` and the hints. */
+function fieldsOf(isMeant: (field: z.ZodType) => boolean): Readonly<Record<string, readonly string[]>> {
+  const named = schema.options.map(({ shape }) => {
+    const fields = Object.entries<z.ZodType>(shape).filter(([name, field]) => name !== 'type' && name !== 'relays' && isMeant(field))
+    return [shape.type.value, fields.map(([name]) => name)] as const
+  })
+  return Object.fromEntries(named)
+}
+
+export const ACTION_FIELDS = fieldsOf(() => true)
+/** Those that have no default. */
+export const NEEDED_FIELDS = fieldsOf((field) => !field.isOptional())
 
 function via(decode: (value: string) => string): (value: string, context: z.core.$RefinementCtx<string>) => string {
   return (value, context) => {

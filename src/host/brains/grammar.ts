@@ -20,8 +20,6 @@ export interface ParsedAnswer {
   readonly problems: readonly string[]
 }
 
-const VERB =
-  /^\s*(?:[-*]\s+)?(?:\*\*|`)?(post|reply|react|dm|dm44|channel|zap|pay_invoice|request_payment|set_goal|remember)(?:\*\*|`)?\s*:\s*(?:\*\*)?\s*(.*)$/is
 const NOTHING = /^\s*(?:[-*]\s+)?nothing[.!]?\s*$/i
 /** More lines than this are no answer but a flood. */
 const MAX_LINES = 500
@@ -43,59 +41,62 @@ export function parseLines(answer: string): ParsedAnswer {
       continue
     }
     const verb = (match[1] ?? '').toLowerCase()
-    const read = readLine(verb, (match[2] ?? '').trim())
+    const read = READERS.get(verb)?.(verb, (match[2] ?? '').trim()) ?? 'is no action'
     if (typeof read === 'string') problems.push(`${verb.toUpperCase()}: ${read}`)
     else actions.push(read)
   }
   return { actions, thought: thought.join('\n').trim(), problems }
 }
 
-function readLine(verb: string, rest: string): RawAction | string {
-  switch (verb) {
-    case 'post':
-    case 'remember':
-      return rest === '' ? 'expected a text' : { type: verb, text: rest }
-    case 'set_goal':
-      return rest === '' ? 'expected a text' : { type: verb, description: rest }
-    case 'pay_invoice':
-      return rest === '' ? 'expected an invoice' : { type: verb, invoice: rest }
-    case 'reply':
-      return pair(rest, '<note id> | <text>', (to, text) => ({ type: 'reply', to, text }))
-    case 'dm':
-    case 'dm44':
-      return pair(rest, '<npub> | <message>', (to, text) => ({ type: 'dm', to, text }))
-    case 'channel':
-      return pair(rest, '<channel id> | <message>', (channel, text) => ({ type: 'channel', channel, text }))
-    case 'react':
-      return readReact(rest)
-    case 'zap':
-      return pair(rest, '<npub|note|nevent> | <sats>', (to, amount) => withSats(amount, (sats) => ({ type: 'zap', to, sats })))
-    default:
-      return readPaymentRequest(rest)
+/** Reads what stands behind the verb. @returns the action, or what was expected, in words */
+type Reader = (type: string, rest: string) => RawAction | string
+
+const whole = (field: string, what: string): Reader => {
+  return (type, rest) => (rest === '' ? `expected ${what}` : { type, [field]: rest })
+}
+
+function pair(left: string, right: string, shape: string): Reader {
+  return (type, rest) => {
+    const at = rest.indexOf('|')
+    const [first, second] = [rest.slice(0, at).trim(), rest.slice(at + 1).trim()]
+    return at < 0 || first === '' || second === '' ? `expected ${shape}` : { type, [left]: first, [right]: second }
   }
 }
 
-function pair(rest: string, shape: string, make: (left: string, right: string) => RawAction | string): RawAction | string {
-  const at = rest.indexOf('|')
-  const left = rest.slice(0, at).trim()
-  const right = rest.slice(at + 1).trim()
-  return at < 0 || left === '' || right === '' ? `expected ${shape}` : make(left, right)
+/** With its sats as a number. */
+function inSats(read: Reader): Reader {
+  return (type, rest) => {
+    const action = read(type, rest)
+    if (typeof action === 'string') return action
+    const amount = String(action['sats'])
+    const digits = /^(\d{1,15})(?:\s*sats?)?$/i.exec(amount)?.[1]
+    return digits === undefined ? `${JSON.stringify(amount.slice(0, 40))} is no whole number of sats` : { ...action, sats: Number(digits) }
+  }
 }
 
-function readReact(rest: string): RawAction | string {
-  if (rest === '') return 'expected <note id> | <emoji>'
-  return rest.includes('|')
-    ? pair(rest, '<note id> | <emoji>', (to, content) => ({ type: 'react', to, content }))
-    : { type: 'react', to: rest }
-}
+const reaction = pair('to', 'content', '<note id> | <emoji>')
+const message = pair('to', 'text', '<npub> | <message>')
 
-function readPaymentRequest(rest: string): RawAction | string {
-  const [to = '', amount = '', ...memo] = rest.split('|').map((part) => part.trim())
-  if (to === '' || amount === '') return 'expected <npub> | <sats> | <memo>'
-  return withSats(amount, (sats) => ({ type: 'request_payment', to, sats, memo: memo.join(' | ') }))
-}
+const READERS = new Map<string, Reader>([
+  ['post', whole('text', 'a text')],
+  ['reply', pair('to', 'text', '<note id> | <text>')],
+  ['react', (type, rest) => (rest === '' || rest.includes('|') ? reaction(type, rest) : { type, to: rest })],
+  ['dm', message],
+  ['dm44', (_type, rest) => message('dm', rest)],
+  ['channel', pair('channel', 'text', '<channel id> | <message>')],
+  ['zap', inSats(pair('to', 'sats', '<npub|note|nevent> | <sats>'))],
+  ['pay_invoice', whole('invoice', 'an invoice')],
+  ['request_payment', inSats(paymentRequest)],
+  ['set_goal', whole('description', 'a text')],
+  ['remember', whole('text', 'a text')],
+])
 
-function withSats(amount: string, make: (sats: number) => RawAction): RawAction | string {
-  const digits = /^(\d{1,15})(?:\s*sats?)?$/i.exec(amount)?.[1]
-  return digits === undefined ? `${JSON.stringify(amount.slice(0, 40))} is no whole number of sats` : make(Number(digits))
+const VERB = new RegExp(
+  `^\\s*(?:[-*]\\s+)?(?:\\*\\*|\`)?(${[...READERS.keys()].join('|')})(?:\\*\\*|\`)?\\s*:\\s*(?:\\*\\*)?\\s*(.*)$`,
+  'is',
+)
+
+function paymentRequest(type: string, rest: string): RawAction | string {
+  const [to = '', sats = '', ...memo] = rest.split('|').map((part) => part.trim())
+  return to === '' || sats === '' ? 'expected <npub> | <sats> | <memo>' : { type, to, sats, memo: memo.join(' | ') }
 }

@@ -6,20 +6,43 @@ import { parse as parseToml } from 'smol-toml'
 import { z } from 'zod'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { noteOf } from '../../nostr/nips/nip19.ts'
-import { ACTION_FIELDS, ACTION_TYPES, type ActionType } from '../actions/action.ts'
+import { ACTION_FIELDS, ACTION_TYPES, type ActionType, NEEDED_FIELDS } from '../actions/action.ts'
 import { cleanText, type Observation, type Quote } from '../observation.ts'
 import type { RawAction } from './grammar.ts'
 
 const OCCASIONS = ['tick', 'first', 'mention', 'dm', 'zap', 'note'] as const
 type Occasion = (typeof OCCASIONS)[number]
 
-const OPS = ['eq', 'ne', 'lt', 'lte', 'gt', 'gte', 'contains', 'not_contains', 'starts_with', 'in'] as const
-type Op = (typeof OPS)[number]
-
 const scalar = z.union([z.string().max(2000), z.number(), z.boolean()])
 type Scalar = z.infer<typeof scalar>
+type Test = (actual: Scalar, expected: Scalar | readonly Scalar[]) => boolean
 
-const condition = z.strictObject({ field: z.string(), op: z.enum(OPS), value: z.union([scalar, z.array(scalar).max(100)]) })
+const numbers = (test: (actual: number, expected: number) => boolean): Test => {
+  return (actual, expected) => typeof actual === 'number' && typeof expected === 'number' && test(actual, expected)
+}
+const texts = (test: (actual: string, expected: string) => boolean): Test => {
+  return (actual, expected) => test(String(actual).toLowerCase(), String(expected).toLowerCase())
+}
+
+const OPS = {
+  eq: (actual, expected) => actual === expected,
+  ne: (actual, expected) => actual !== expected,
+  lt: numbers((actual, expected) => actual < expected),
+  lte: numbers((actual, expected) => actual <= expected),
+  gt: numbers((actual, expected) => actual > expected),
+  gte: numbers((actual, expected) => actual >= expected),
+  contains: texts((actual, expected) => actual.includes(expected)),
+  not_contains: texts((actual, expected) => !actual.includes(expected)),
+  starts_with: texts((actual, expected) => actual.startsWith(expected)),
+  in: (actual, expected) => Array.isArray(expected) && expected.includes(actual),
+} satisfies Record<string, Test>
+type Op = keyof typeof OPS
+
+const condition = z.strictObject({
+  field: z.string(),
+  op: z.enum(Object.keys(OPS) as [Op, ...Op[]]),
+  value: z.union([scalar, z.array(scalar).max(100)]),
+})
 const template = z.looseObject({ type: z.enum(ACTION_TYPES as [ActionType, ...ActionType[]]) })
 const rule = z.strictObject({
   name: z.string().min(1).max(64).optional(),
@@ -38,11 +61,25 @@ const schema = z.strictObject({ version: z.literal(1).default(1), rules: z.array
 export type Script = z.infer<typeof schema>
 type Rule = Script['rules'][number]
 
-const COMMON_FIELDS = [
-  ...['agent.name', 'agent.npub', 'agent.about', 'tick.number', 'tick.trigger', 'balance_sats', 'state'],
-  ...['seen.notes', 'seen.authors', 'seen.topics', 'seen.relays_up', 'seen.zapped_sats', 'seen.summary'],
-  ...['mentions.count', 'dms.count', 'zaps.count', 'goal'],
-]
+const COMMON: Readonly<Record<string, (o: Observation) => Scalar>> = {
+  'agent.name': (o) => o.agent.name,
+  'agent.npub': (o) => o.agent.npub,
+  'agent.about': (o) => o.agent.about,
+  'tick.number': (o) => o.tick.number,
+  'tick.trigger': (o) => o.tick.trigger,
+  balance_sats: (o) => o.balance_sats,
+  state: (o) => o.state,
+  'seen.notes': (o) => o.seen.notes,
+  'seen.authors': (o) => o.seen.authors,
+  'seen.topics': (o) => o.seen.topics.join(', '),
+  'seen.relays_up': (o) => o.seen.relays_up,
+  'seen.zapped_sats': (o) => o.seen.zapped_sats,
+  'seen.summary': (o) => o.seen.summary,
+  'mentions.count': (o) => o.mentions.length,
+  'dms.count': (o) => o.dms.length,
+  'zaps.count': (o) => o.zaps.length,
+  goal: (o) => o.goals.find((goal) => goal.status === 'active')?.description ?? '',
+}
 /** `note` is the id as `note1...`: what a zap takes, since 64 hex digits are a key there. */
 const QUOTE_FIELDS = ['id', 'note', 'npub', 'pubkey', 'text', 'own_home', 'old', 'spoken_recently', 'spoken_total', 'zapped_today']
 const ITEM_FIELDS: Readonly<Record<Occasion, readonly string[]>> = {
@@ -54,7 +91,7 @@ const ITEM_FIELDS: Readonly<Record<Occasion, readonly string[]>> = {
   zap: [...QUOTE_FIELDS, 'sats', 'event_id'],
 }
 
-const fieldsOf = (on: Occasion): string[] => [...COMMON_FIELDS, ...ITEM_FIELDS[on].map((field) => `${on}.${field}`)]
+const fieldsOf = (on: Occasion): string[] => [...Object.keys(COMMON), ...ITEM_FIELDS[on].map((field) => `${on}.${field}`)]
 
 const HOLE = /\{\{\s*([^{}]*?)\s*\}\}/g
 
@@ -112,23 +149,10 @@ function checkRule(entry: Rule, name: string): void {
         if (!fields.includes(match[1] ?? '')) throw invalid(where, unknownField(match[1] ?? '', fields))
       }
     }
-    for (const field of REQUIRED[action.type] ?? []) {
+    for (const field of NEEDED_FIELDS[action.type] ?? []) {
       if (action[field] === undefined) throw invalid(`${name}, do.${index}.${field}`, `${action.type} needs it`)
     }
   })
-}
-
-const REQUIRED: Partial<Record<ActionType, readonly string[]>> = {
-  post: ['text'],
-  reply: ['to', 'text'],
-  react: ['to'],
-  dm: ['to', 'text'],
-  channel: ['channel', 'text'],
-  zap: ['to', 'sats'],
-  pay_invoice: ['invoice'],
-  request_payment: ['to', 'sats'],
-  set_goal: ['description'],
-  remember: ['text'],
 }
 
 const unknownField = (field: string, fields: readonly string[]): string =>
@@ -146,9 +170,9 @@ export function runScript(script: Script, observation: Observation): { actions: 
   script.rules.forEach((entry, index) => {
     if (observation.tick.number % entry.every !== 0) return
     let times = 0
-    for (const item of itemsOf(entry.on, observation)) {
+    for (const item of ITEMS[entry.on](observation)) {
       const values = valuesOf(observation, entry.on, item)
-      if (!entry.when.every((check) => holds(check.op, values.get(check.field), check.value))) continue
+      if (!entry.when.every((check) => holds(check, values.get(check.field)))) continue
       const heardId = HEARD.has(entry.on) ? item?.id : undefined
       if (times >= entry.max) {
         if (heardId !== undefined) beyond.add(heardId)
@@ -166,43 +190,17 @@ export function runScript(script: Script, observation: Observation): { actions: 
   return { actions: [...actions.values()], applied, left: [...beyond].filter((id) => !taken.has(id)) }
 }
 
-function itemsOf(on: Occasion, observation: Observation): readonly (Quote | undefined)[] {
-  switch (on) {
-    case 'tick':
-      return [undefined]
-    case 'first':
-      return observation.tick.number === 1 ? [undefined] : []
-    case 'mention':
-      return observation.mentions
-    case 'dm':
-      return observation.dms
-    case 'zap':
-      return observation.zaps
-    case 'note':
-      return observation.notes
-  }
+const ITEMS: Readonly<Record<Occasion, (o: Observation) => readonly (Quote | undefined)[]>> = {
+  tick: () => [undefined],
+  first: (o) => (o.tick.number === 1 ? [undefined] : []),
+  mention: (o) => o.mentions,
+  dm: (o) => o.dms,
+  zap: (o) => o.zaps,
+  note: (o) => o.notes,
 }
 
 function valuesOf(o: Observation, on: Occasion, item: Quote | undefined): Map<string, Scalar> {
-  const values = new Map<string, Scalar>([
-    ['agent.name', o.agent.name],
-    ['agent.npub', o.agent.npub],
-    ['agent.about', o.agent.about],
-    ['tick.number', o.tick.number],
-    ['tick.trigger', o.tick.trigger],
-    ['balance_sats', o.balance_sats],
-    ['state', o.state],
-    ['seen.notes', o.seen.notes],
-    ['seen.authors', o.seen.authors],
-    ['seen.topics', o.seen.topics.join(', ')],
-    ['seen.relays_up', o.seen.relays_up],
-    ['seen.zapped_sats', o.seen.zapped_sats],
-    ['seen.summary', o.seen.summary],
-    ['mentions.count', o.mentions.length],
-    ['dms.count', o.dms.length],
-    ['zaps.count', o.zaps.length],
-    ['goal', o.goals.find((goal) => goal.status === 'active')?.description ?? ''],
-  ])
+  const values = new Map(Object.entries(COMMON).map(([field, read]) => [field, read(o)]))
   if (item === undefined) return values
   const fields: Readonly<Record<string, unknown>> = { ...item, note: noteOf(item.id) }
   for (const field of ITEM_FIELDS[on]) {
@@ -213,30 +211,9 @@ function valuesOf(o: Observation, on: Occasion, item: Quote | undefined): Map<st
   return values
 }
 
-function holds(op: Op, actual: Scalar | undefined, expected: Scalar | readonly Scalar[]): boolean {
-  if (actual === undefined) return false
-  switch (op) {
-    case 'eq':
-      return actual === expected
-    case 'ne':
-      return actual !== expected
-    case 'lt':
-      return typeof actual === 'number' && typeof expected === 'number' && actual < expected
-    case 'lte':
-      return typeof actual === 'number' && typeof expected === 'number' && actual <= expected
-    case 'gt':
-      return typeof actual === 'number' && typeof expected === 'number' && actual > expected
-    case 'gte':
-      return typeof actual === 'number' && typeof expected === 'number' && actual >= expected
-    case 'contains':
-      return String(actual).toLowerCase().includes(String(expected).toLowerCase())
-    case 'not_contains':
-      return !String(actual).toLowerCase().includes(String(expected).toLowerCase())
-    case 'starts_with':
-      return String(actual).toLowerCase().startsWith(String(expected).toLowerCase())
-    case 'in':
-      return Array.isArray(expected) && expected.includes(actual)
-  }
+function holds({ op, value }: Rule['when'][number], actual: Scalar | undefined): boolean {
+  const test: Test = OPS[op]
+  return actual !== undefined && test(actual, value)
 }
 
 const NUMBERS = new Set(['sats', 'priority', 'progress'])

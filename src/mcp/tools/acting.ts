@@ -14,7 +14,7 @@ const person = z.string().min(1).max(400).describe('npub, nprofile or hex key')
 const sats = z.int().min(1).max(1_000_000_000)
 
 interface ActingSpec {
-  readonly name: string
+  /** Of the action, and the name of the tool. */
   readonly type: string
   readonly title: string
   readonly description: string
@@ -28,29 +28,29 @@ interface ActingSpec {
 export function actingTools(agent: string | undefined): Tool[] {
   const all = [
     acting(agent, {
-      ...{ name: 'post', type: 'post', title: 'Post a note', effect: 'say' },
+      ...{ type: 'post', title: 'Post a note', effect: 'say' },
       description:
         'Publishes a public note (kind 1). Hashtags and nostr: mentions in the text become tags. The same text is not posted twice.',
       fields: { text: text.describe('At most 2000 characters') },
     }),
     acting(agent, {
-      ...{ name: 'reply', type: 'reply', title: 'Reply to a note', effect: 'say' },
+      ...{ type: 'reply', title: 'Reply to a note', effect: 'say' },
       description: 'Publishes a public reply to a note.',
       fields: { to: noteId, text },
     }),
     acting(agent, {
-      ...{ name: 'react', type: 'react', title: 'React to a note', effect: 'say' },
+      ...{ type: 'react', title: 'React to a note', effect: 'say' },
       description: 'Publishes a reaction (kind 7) to a note.',
       fields: { to: noteId, content: z.string().min(1).max(40).default('+').describe('An emoji, or + for a like') },
     }),
     acting(agent, {
-      ...{ name: 'dm', type: 'dm', title: 'Send a private message', effect: 'say' },
+      ...{ type: 'dm', title: 'Send a private message', effect: 'say' },
       description:
         'Sends a private message (NIP-17, or NIP-04 where the peer reads only that). A bounded agent writes only to keys that it may deal with.',
       fields: { to: person, text: z.string().trim().min(1).max(10_000) },
     }),
     acting(agent, {
-      ...{ name: 'zap', type: 'zap', title: 'Zap a person or a note', effect: 'spend' },
+      ...{ type: 'zap', title: 'Zap a person or a note', effect: 'spend' },
       description: 'SPENDS SATS of the agent: zaps a key or the author of a note (NIP-57). Fees come on top. It cannot be taken back.',
       fields: {
         to: z.string().min(1).max(2000).describe('npub or hex key of a person, or note1/nevent1 of a note'),
@@ -60,12 +60,12 @@ export function actingTools(agent: string | undefined): Tool[] {
       maxSats: (args) => Number(args['sats']),
     }),
     acting(agent, {
-      ...{ name: 'request_payment', type: 'request_payment', title: 'Ask somebody for sats', effect: 'say' },
+      ...{ type: 'request_payment', title: 'Ask somebody for sats', effect: 'say' },
       description: 'Makes a Lightning invoice of the agent and sends it by private message.',
       fields: { to: person, sats, memo: z.string().max(280).optional() },
     }),
     acting(agent, {
-      ...{ name: 'remember', type: 'remember', title: 'Remember something', effect: 'note' },
+      ...{ type: 'remember', title: 'Remember something', effect: 'note' },
       description: 'Keeps a sentence in the memory of the agent: it is shown to it in every later tick.',
       fields: { text: z.string().trim().min(1).max(1000) },
     }),
@@ -76,16 +76,16 @@ export function actingTools(agent: string | undefined): Tool[] {
 /** The owner has a wallet of the node for that. */
 const payInvoice = (agent: string): Tool =>
   acting(agent, {
-    ...{ name: 'pay_invoice', type: 'pay_invoice', title: 'Pay a Lightning invoice', effect: 'spend' },
+    ...{ type: 'pay_invoice', title: 'Pay a Lightning invoice', effect: 'spend' },
     description:
       'SPENDS SATS of the agent: pays a bolt11 invoice, each only once. A bounded agent pays only what a key that it trusts sent to it by message.',
     fields: { invoice: z.string().trim().min(10).max(8000).describe('bolt11') },
   })
 
 function acting(agent: string | undefined, spec: ActingSpec): Tool {
-  const { name, type, title, description, effect, fields, maxSats } = spec
+  const { type, title, description, effect, fields, maxSats } = spec
   return defineTool({
-    ...{ name, title, effect, openWorld: effect !== 'note' },
+    ...{ name: type, title, effect, openWorld: effect !== 'note' },
     description: agent === undefined ? `${description} Done by the agent that you name, by its policy and within its budget.` : description,
     input: z.strictObject({ ...(agent === undefined ? { agent: agentName } : {}), ...fields, idempotency_key: idempotencyKey }),
     async run(input: Readonly<Record<string, unknown>>, call) {
