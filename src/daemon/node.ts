@@ -16,7 +16,6 @@ import type { Store } from '../store/store.ts'
 import type { Events } from './events.ts'
 import { LATE_WORK_KEY } from './health.ts'
 import type { LogFile } from './home/log-file.ts'
-import { askMintsAfterRestore } from './home/restored.ts'
 import type { DaemonOptions, Mode } from './launch/run-options.ts'
 import type { Successor } from './launch/successor.ts'
 import { RuntimeCalls } from './machines/runtime-calls.ts'
@@ -41,6 +40,7 @@ const START_WAIT_MS = 2000
 const DRAIN_MS = 7000
 /** What runs under the node's own scope asks others, and can be asked again. */
 const SCOPE_DRAIN_MS = 1000
+const ASK_MINTS_AGAIN = { minMs: 5000, maxMs: 10 * 60_000 }
 const ADD_MINT_AGAIN = { minMs: 1000, maxMs: 60_000 }
 
 const MAX_LATE = 50
@@ -170,7 +170,7 @@ export class PylonNode implements Services {
     for (const agent of listAgents(this.store)) allowRelays(this, agent)
     await parts.nostr.start(logger)
     // Before anything can spend: what a restored database holds may be long gone.
-    await askMintsAfterRestore(this, this.#scope)
+    await this.#askMintsAfterRestore()
     if (this.#deps.shutdown.signal.aborted) return
     await this.#start.patience(
       START_WAIT_MS,
@@ -192,6 +192,27 @@ export class PylonNode implements Services {
     } catch (error) {
       this.logger.warn({ reason: messageOf(error) }, 'what was late could not be noted')
     }
+  }
+
+  /**
+   * A restored database is older than the mints: every wallet asks them for what it made since, before its counters are used again.
+   * Resolves after the first try, which goes on by itself until every mint has answered.
+   */
+  async #askMintsAfterRestore(): Promise<void> {
+    const askOnce = async () => {
+      try {
+        return await this.parts.wallets.get().askAfterRestore()
+      } catch (error) {
+        this.logger.warn({ reason: messageOf(error) }, 'the mints could not be asked after the restore yet')
+        return false
+      }
+    }
+    if (await askOnce()) return
+    const again = this.#scope.backoff(ASK_MINTS_AGAIN)
+    this.#scope.spawn('questions after a restore', async () => {
+      do await again.wait()
+      while (!(await askOnce()))
+    })
   }
 
   /** A mint named at start goes on the list as soon as it answers. */

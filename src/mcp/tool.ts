@@ -3,6 +3,7 @@ import type { CallToolResult, ToolAnnotations } from '@modelcontextprotocol/sdk/
 import { z } from 'zod'
 import { ERRORS, type PylonError } from '../base/errors.ts'
 import { stringify } from '../base/json.ts'
+import type { CallOptions, Input, Output, Route } from '../control/client.ts'
 import type { NodeClient } from './node-client.ts'
 import type { Spending } from './spending.ts'
 
@@ -51,6 +52,19 @@ export interface Tool {
   readonly openWorld: boolean
   readonly input: z.ZodObject
   run(args: never, call: ToolCall): Promise<ToolAnswer>
+}
+
+/** The one call of most tools. @param words what is said of the answer */
+export async function ask<R extends Route>(
+  call: ToolCall,
+  route: R,
+  input: Input<R>,
+  words: (value: Output<R>) => string,
+  more: CallOptions & Pick<ToolAnswer, 'untrusted'> = {},
+): Promise<ToolAnswer> {
+  const { untrusted = false, ...options } = more
+  const { body, value } = await call.node.call(route, input, options)
+  return { body, words: words(value), untrusted }
 }
 
 /** One tool, its function typed by its schema. */

@@ -7,7 +7,7 @@ import { readFileIfAny, writeFileAtomic } from '../../base/files.ts'
 import { selfCommand } from '../../daemon/launch/self-command.ts'
 import { defineCommand } from '../command.ts'
 import { flagOption, textOption } from '../options.ts'
-import { json, print } from '../terminal/output.ts'
+import { print, printFacts } from '../terminal/output.ts'
 import { one, pathOf } from '../terminal/values.ts'
 import { CLIENTS, type ClientName, type Entry, entryText, fileOf, withEntry } from './client-entry.ts'
 
@@ -35,10 +35,9 @@ export const installCommand = defineCommand({
     const surroundings = { platform: process.platform, home: process.env['HOME'] || homedir(), configHome: process.env['XDG_CONFIG_HOME'] }
     const file = args.file === undefined ? fileOf(args.client, surroundings) : resolve(pathOf(args.file, '--file'))
     const backup = install(args.client, file, entry)
-    if (args.json) return print(json({ client: args.client, name, file, backup: backup ?? null }, 2))
-    print(
-      `${file} has ${name} now.${backup === undefined ? '' : ` As it was before: ${backup}`}\n${WORDS[args.client]}, then ask: what is the state of my node?`,
-    )
+    const before = backup === undefined ? '' : ` As it was before: ${backup}`
+    const words = `${file} has ${name} now.${before}\n${WORDS[args.client]}, then ask: what is the state of my node?`
+    printFacts(args, { client: args.client, name, file, backup: backup ?? null }, words)
   },
 })
 

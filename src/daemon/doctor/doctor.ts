@@ -18,10 +18,9 @@ import { LATE_WORK_KEY } from '../health.ts'
 import type { PylonNode } from '../node.ts'
 import { tellOperator } from '../routes/wallet-invoices.ts'
 import type { ReadServices } from '../services.ts'
-import { type Check, failed, ok, type Report, skipped, warning } from './check.ts'
+import { type Check, type Examination, examineOne, failed, ok, type Report, skipped, warning } from './check.ts'
 import { checkCoins, checkKeysets, checkOwedSignatures } from './coin-checks.ts'
 import { checkConfig, checkDatabase, checkDisk, checkHome, checkIdentity, checkNodeVersion } from './home-checks.ts'
-import { type Examination, examineOne } from './run-check.ts'
 
 const MAX_SKEW_S = 30
 const DAY_MS = 86_400_000
@@ -201,14 +200,7 @@ async function checkSubstrates(node: PylonNode): Promise<Check[]> {
   const machines = part.peek()
   if (machines === undefined) {
     const { reason, nextStep } = part.health as { reason?: string; nextStep?: string }
-    return [
-      {
-        name: 'runtimes',
-        state: 'skipped',
-        message: reason ?? 'They are off.',
-        ...given({ next_step: nextStep }),
-      },
-    ]
+    return [{ name: 'runtimes', state: 'skipped', message: reason ?? 'They are off.', ...given({ next_step: nextStep }) }]
   }
   // Whether sizes hold is not believed but tried.
   await machines.proveSizes()

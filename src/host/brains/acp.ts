@@ -2,7 +2,7 @@
 import { given } from '../../base/given.ts'
 import { takeTurn } from '../../inference/acp.ts'
 import { joinThoughts, readAnswer } from './answer.ts'
-import type { Brain, BrainDeps, BrainSettings } from './brain.ts'
+import { argvOf, type Brain, type BrainDeps, type BrainSettings } from './brain.ts'
 import { notTold, promptOf } from './prompt.ts'
 
 const MAX_CHARS = 256_000
@@ -10,7 +10,7 @@ const MAX_CHARS = 256_000
 const HANDS = `You also have tools (the MCP server "pylon"): with them you act at once, by the same policy and within the same budget. What you have done by a tool is done: do not write it as a line again.`
 
 export function createAcpBrain(settings: Extract<BrainSettings, { type: 'acp' }>, { config, clock, hands }: BrainDeps): Brain {
-  const command = typeof settings.command === 'string' ? ['sh', '-c', settings.command] : settings.command
+  const command = argvOf(settings.command)
   return {
     async think(observation, signal) {
       const openHands = settings.hands && hands !== undefined ? (dir: string) => hands.open(observation.agent.pubkey, dir) : undefined

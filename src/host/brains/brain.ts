@@ -25,6 +25,11 @@ export interface Brain {
   think(observation: Observation, signal: AbortSignal): Promise<Thought>
 }
 
+/** argv, or a line for `sh -c`. */
+const command = z.union([z.string().min(1).max(10_000), z.array(z.string().min(1)).min(1).max(100)])
+
+export const argvOf = (given: z.infer<typeof command>): readonly string[] => (typeof given === 'string' ? ['sh', '-c', given] : given)
+
 const schema = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('script'),
@@ -35,13 +40,12 @@ const schema = z.discriminatedUnion('type', [
   }),
   z.strictObject({
     type: z.literal('exec'),
-    /** argv, or a line for `sh -c`. */
-    command: z.union([z.string().min(1).max(10_000), z.array(z.string().min(1)).min(1).max(100)]),
+    command,
   }),
   z.strictObject({
     type: z.literal('acp'),
-    /** argv, or a line for `sh -c`: an agent that speaks the Agent Client Protocol over its stdio. */
-    command: z.union([z.string().min(1).max(10_000), z.array(z.string().min(1)).min(1).max(100)]),
+    /** An agent that speaks the Agent Client Protocol over its stdio. */
+    command,
     /** Whether it gets the tools of this agent and so may act while it thinks. */
     hands: z.boolean().default(true),
   }),

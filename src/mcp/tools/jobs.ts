@@ -5,7 +5,7 @@ import { given } from '../../base/given.ts'
 import { isPurchaseOver, type PurchaseStatus } from '../../base/states.ts'
 import type { Answer, Output } from '../../control/client.ts'
 import { purchasesRoutes } from '../../control/contract/jobs.ts'
-import { defineTool, idempotencyKey, type Tool, type ToolAnswer, type ToolCall } from '../tool.ts'
+import { ask, defineTool, idempotencyKey, type Tool, type ToolAnswer, type ToolCall } from '../tool.ts'
 
 type Purchase = Output<typeof purchasesRoutes.getPurchase>
 
@@ -70,10 +70,8 @@ export function jobTools(): Tool[] {
       ...{ name: 'list_jobs', title: 'Jobs that were bought', effect: 'look', openWorld: true },
       description: 'The newest jobs that this node bought, with status, price and result.',
       input: z.strictObject({ limit: z.int().min(1).max(100).default(10) }),
-      async run(args, { node }) {
-        const { body, value } = await node.call(purchasesRoutes.listPurchases, { limit: args.limit })
-        return { body, words: `${value.purchases.length} jobs.`, untrusted: true }
-      },
+      run: ({ limit }, call) =>
+        ask(call, purchasesRoutes.listPurchases, { limit }, ({ purchases }) => `${purchases.length} jobs.`, { untrusted: true }),
     }),
   ]
 }

@@ -5,7 +5,7 @@ import { given } from '../../base/given.ts'
 import { stringify } from '../../base/json.ts'
 import type { Answer, Output } from '../../control/client.ts'
 import { runtimesRoutes } from '../../control/contract/runtimes.ts'
-import { defineTool, idempotencyKey, type Tool, type ToolAnswer, type ToolCall } from '../tool.ts'
+import { ask, defineTool, idempotencyKey, type Tool, type ToolAnswer, type ToolCall } from '../tool.ts'
 
 type Commanded = Output<typeof runtimesRoutes.commandRuntime>
 type Fields = Record<string, unknown> & { readonly command: string }
@@ -28,9 +28,9 @@ export function machineTools(): Tool[] {
         class: z.string().max(128).optional(),
         max_msats_per_hour: z.int().min(0).optional(),
       }),
-      async run(args, { node, signal }) {
-        const { body, value } = await node.call(runtimesRoutes.listOffers, given(args), { signal })
-        return { body, words: `${value.offers.length} offers.`, untrusted: true }
+      run(args, call) {
+        const options = { signal: call.signal, untrusted: true }
+        return ask(call, runtimesRoutes.listOffers, given(args), ({ offers }) => `${offers.length} offers.`, options)
       },
     }),
     defineTool({
@@ -113,10 +113,9 @@ export function machineTools(): Tool[] {
       ...{ name: 'get_machine_log', title: 'Log of a machine', effect: 'look', openWorld: true },
       description: 'The end of the log of a machine.',
       input: z.strictObject({ machine: machineId, server }),
-      async run(args, { node, signal }) {
-        const command = { command: 'logs', runtime_id: args.machine }
-        const { body } = await node.call(runtimesRoutes.askRuntime, { command, ...given({ server: args.server }) }, { signal })
-        return { body, words: 'payload has the log.', untrusted: true }
+      run(args, call) {
+        const look = { command: { command: 'logs', runtime_id: args.machine }, ...given({ server: args.server }) }
+        return ask(call, runtimesRoutes.askRuntime, look, () => 'payload has the log.', { signal: call.signal, untrusted: true })
       },
     }),
     defineTool({

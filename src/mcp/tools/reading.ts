@@ -1,12 +1,12 @@
 /** Tools that only look: at the node, its agents, what was said to them, and what was earned. */
 import { z } from 'zod'
-import { formatSats } from '../../base/amounts.ts'
+import { formatSats, satsToMsats } from '../../base/amounts.ts'
 import { given } from '../../base/given.ts'
 import { agentsRoutes } from '../../control/contract/agents.ts'
 import { earningsRoutes } from '../../control/contract/earnings.ts'
 import { nodeRoutes } from '../../control/contract/node.ts'
 import { walletRoutes } from '../../control/contract/wallet.ts'
-import { defineTool, type Tool, type ToolAnswer, type ToolCall } from '../tool.ts'
+import { ask, defineTool, type Tool, type ToolAnswer, type ToolCall } from '../tool.ts'
 import { agentName } from './acting.ts'
 
 const limit = z.int().min(1).max(200).default(20).describe('How many, the newest first')
@@ -18,20 +18,20 @@ export function ownerReadingTools(): Tool[] {
       ...{ name: 'get_status', title: 'State of the node', ...look },
       description: 'The whole node: modes, agents, relays, jobs, machines and sats. What is not ok has a reason and a next step.',
       input: z.strictObject({}),
-      async run(_args, { node }) {
-        const { body, value } = await node.call(nodeRoutes.status, {})
-        const sats = formatSats((value.wallet.balance_sats * 1000n) as never)
-        return { body, words: `The node runs as ${value.mode}, holds ${sats} and hosts ${value.host.agents.length} agents.` }
-      },
+      run: (_args, call) =>
+        ask(call, nodeRoutes.status, {}, ({ mode, wallet, host }) => {
+          const holds = formatSats(satsToMsats(wallet.balance_sats))
+          return `The node runs as ${mode}, holds ${holds} and hosts ${host.agents.length} agents.`
+        }),
     }),
     defineTool({
       ...{ name: 'get_earnings', title: 'What was earned', ...look },
       description: 'What others paid this node: in total, by source (job, zap, lease, tip), kind and day. Amounts are msats.',
       input: z.strictObject({ since: z.iso.datetime().optional().describe('RFC 3339, UTC'), limit }),
-      async run(args, { node }) {
-        const { body, value } = await node.call(earningsRoutes.getEarnings, { ...given({ since: args.since }), limit: args.limit })
-        return { body, words: `${formatSats(value.total_msats)} were earned by ${value.jobs_completed} jobs and what else others paid.` }
-      },
+      run: (args, call) =>
+        ask(call, earningsRoutes.getEarnings, { ...given({ since: args.since }), limit: args.limit }, ({ total_msats, jobs_completed }) => {
+          return `${formatSats(total_msats)} were earned by ${jobs_completed} jobs and what else others paid.`
+        }),
     }),
     defineTool({
       ...{ name: 'get_wallet', title: 'What a wallet holds', ...look },
@@ -43,16 +43,10 @@ export function ownerReadingTools(): Tool[] {
       ...{ name: 'list_agents', title: 'Agents of this node', ...look },
       description: 'All agents with state, balance in sats and ticks.',
       input: z.strictObject({}),
-      async run(_args, { node }) {
-        const { body, value } = await node.call(agentsRoutes.listAgents, {})
-        return {
-          body,
-          words:
-            value.agents.length === 0
-              ? 'There is no agent yet; the owner makes one with: pylon agent spawn'
-              : `${value.agents.length} agents.`,
-        }
-      },
+      run: (_args, call) =>
+        ask(call, agentsRoutes.listAgents, {}, ({ agents: { length } }) =>
+          length === 0 ? 'There is no agent yet; the owner makes one with: pylon agent spawn' : `${length} agents.`,
+        ),
     }),
     defineTool({
       ...{ name: 'get_agent', title: 'One agent', ...look },
@@ -108,26 +102,18 @@ const AGENT = 'Name, npub, state, balance in sats, autonomy, and budgets in sats
 const MESSAGES = 'What was said to the agent on Nostr: mentions, private messages and zaps, the newest first. Looking answers nobody.'
 const LOG = 'Ticks of the agent with its actions, event ids and costs in msats, the newest first.'
 
-async function walletOf(wallet: string, { node }: ToolCall): Promise<ToolAnswer> {
-  const { body, value } = await node.call(walletRoutes.getWallet, { wallet })
-  return { body, words: `The wallet of ${value.wallet} holds ${value.balance_sats} sats.` }
+const walletOf = (wallet: string, call: ToolCall): Promise<ToolAnswer> =>
+  ask(call, walletRoutes.getWallet, { wallet }, (held) => `The wallet of ${held.wallet} holds ${held.balance_sats} sats.`)
+
+function agentOf(agent: string, call: ToolCall): Promise<ToolAnswer> {
+  return ask(call, agentsRoutes.getAgent, { name: agent }, ({ name, state, autonomy, balance_sats, budget }) => {
+    const { per_tx_sats, per_day_sats, spent_today_sats } = budget
+    return `${name} is ${state} and ${autonomy}, holds ${balance_sats} sats, and may spend ${per_tx_sats} sats a payment and ${per_day_sats} a day (${spent_today_sats} today).`
+  })
 }
 
-async function agentOf(name: string, { node }: ToolCall): Promise<ToolAnswer> {
-  const { body, value } = await node.call(agentsRoutes.getAgent, { name })
-  const { per_tx_sats, per_day_sats, spent_today_sats } = value.budget
-  return {
-    body,
-    words: `${value.name} is ${value.state} and ${value.autonomy}, holds ${value.balance_sats} sats, and may spend ${per_tx_sats} sats a payment and ${per_day_sats} a day (${spent_today_sats} today).`,
-  }
-}
+const messagesTo = (name: string, limit: number, call: ToolCall): Promise<ToolAnswer> =>
+  ask(call, agentsRoutes.getInbox, { name, limit }, ({ messages }) => `${messages.length} messages to ${name}.`, { untrusted: true })
 
-async function messagesTo(name: string, count: number, { node }: ToolCall): Promise<ToolAnswer> {
-  const { body, value } = await node.call(agentsRoutes.getInbox, { name, limit: count })
-  return { body, words: `${value.messages.length} messages to ${name}.`, untrusted: true }
-}
-
-async function logOf(name: string, count: number, { node }: ToolCall): Promise<ToolAnswer> {
-  const { body, value } = await node.call(agentsRoutes.getLog, { name, limit: count })
-  return { body, words: `The last ${value.ticks.length} ticks of ${name}.`, untrusted: true }
-}
+const logOf = (name: string, limit: number, call: ToolCall): Promise<ToolAnswer> =>
+  ask(call, agentsRoutes.getLog, { name, limit }, ({ ticks }) => `The last ${ticks.length} ticks of ${name}.`, { untrusted: true })
