@@ -40,6 +40,31 @@ const budget = z.strictObject({
   per_tx_sats: count.default(1000),
   per_tick_sats: count.default(1000),
   per_day_sats: count.default(10_000),
+  /** 0: no limit of its own. */
+  per_hour_sats: count.default(0),
+  /** To one counterparty in a day. 0: no limit of its own. */
+  per_counterparty_sats: count.default(0),
+})
+
+/** A key, an address or a host. */
+const payee = z.string().min(1).max(320)
+
+/** What the owner, the customer side of the home and payouts may spend, each; and what holds for every spend of the home. */
+const spendPolicy = z.strictObject({
+  /** 0 stands for no limit here. */
+  per_tx_sats: count.default(0),
+  per_hour_sats: count.default(0),
+  per_day_sats: count.default(0),
+  per_counterparty_sats: count.default(0),
+  /** Where any are named, nothing leaves by another. */
+  rails: z.array(z.enum(['ecash', 'mint', 'nwc'])).default([]),
+  /** Where any are named, nobody else is paid. */
+  allow: z.array(payee).max(1000).default([]),
+  /** Never paid, by agents neither. */
+  deny: z.array(payee).max(1000).default([]),
+  /** An agent and a key that have paid each other so often within the time rest until it has passed. 0: never. */
+  pair_payments: count.default(6),
+  pair_window_s: seconds.default(3600),
 })
 
 const schema = z.strictObject({
@@ -68,6 +93,7 @@ const schema = z.strictObject({
       mint_cap_sats: count.default(100_000),
       /** The most that a Lightning payment may cost on top, in percent of the amount (at least 10 sats). */
       max_fee_percent: z.number().min(0).max(100).default(3),
+      policy: spendPolicy.prefault({}),
     })
     .prefault({}),
   provider: z

@@ -95,6 +95,7 @@ export const ERRORS = define({
   budget_exceeded: e(403, 'The budget does not allow this; pylon agent show NAME prints it.'),
   nwc_invalid: e(400, 'The connection string of the wallet (nostr+walletconnect://) cannot be read; the message says why.'),
   nwc_revoked: e(403, 'The connection to the wallet was revoked; make another with: pylon wallet nwc create.'),
+  spend_refused: e(403, 'The policy of this home refuses the spend: whom it pays, or by which rail; the message says which rule.'),
   lnurl_invalid: e(502, 'The LNURL server gave an answer that may not be paid; the message says why.'),
   faucet_unavailable: e(409, 'Only the sandbox has a faucet; on the open network use: pylon wallet invoice.'),
   // Jobs, provider side and customer side

@@ -182,7 +182,7 @@ export class Customer {
       ? await findProvider(nostr, { order, limit: priceLimit(order), mints: wallets.mints().map((mint) => mint.url) })
       : undefined
     const target = provider?.pubkey ?? order.provider
-    const sent = provider?.paid === undefined ? undefined : await this.#paying.sendToken(row, provider.paid)
+    const sent = provider?.paid === undefined ? undefined : await this.#paying.sendToken(row, provider.pubkey, provider.paid)
     const event = buildRequest({
       signer: nostr.keyring.customer(),
       order,

@@ -111,14 +111,15 @@ export class Paying {
     const left = () => feesLeft(this.#deps, { cause, amountSats, limitSats })
     try {
       await topUp(this.#deps, { cause, neededSats: sats(amountSats + left()), maxFeeSats: left() })
-      const outcome = await this.#wallet().pay({
+      const payment = {
         idempotencyKey: purchasePaymentKey(row.id, offer.eventId),
         cause,
         request: offer.bolt11 ?? '',
         amountMsats: offer.amountMsats,
         maxFeeSats: left(),
         debitAccount: JOB_EXPENSE_ACCOUNT,
-      })
+      }
+      const outcome = await this.#wallet().pay(payment, { subject: 'customer', counterparty: offer.provider })
       if (outcome.state === 'paid') await this.#paid(row.id, offer)
     } catch (error) {
       // Only what the wallet surely did not spend may make way for another offer: its books say, not the error (a full disk, a shutdown).
@@ -174,14 +175,14 @@ export class Paying {
   }
 
   /** A token for the announced price, locked to the provider, ours again some time after the deadline. */
-  async sendToken(row: PurchaseRow, provider: PaidProvider): Promise<SentToken> {
+  async sendToken(row: PurchaseRow, pubkey: string, provider: PaidProvider): Promise<SentToken> {
     const { priceSats: amountSats, mintUrl } = provider
     const cause = { type: 'purchase', id: row.id } as const
     const limitSats = costLimit(orderOf(row))
     const left = () => feesLeft(this.#deps, { cause, amountSats, limitSats })
     try {
       await topUp(this.#deps, { cause, neededSats: amountSats, mintUrl, maxFeeSats: left() })
-      return await this.#wallet().sendToken({
+      const token = {
         idempotencyKey: purchaseTokenKey.of(row.id),
         cause,
         amountSats,
@@ -191,7 +192,8 @@ export class Paying {
         coverReceiverFee: true,
         maxFeeSats: left(),
         debitAccount: JOB_EXPENSE_ACCOUNT,
-      })
+      }
+      return await this.#wallet().sendToken(token, { subject: 'customer', counterparty: pubkey })
     } catch (error) {
       throw inWordsOfLimit(error, amountSats, limitSats)
     }

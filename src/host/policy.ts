@@ -5,12 +5,12 @@
  *   autonomous   budgets only
  *   supervised   nothing, until approvals exist
  *
- * The wallet enforces the budgets once more under every spend, per transaction, tick and day.
+ * What may be spent is judged by the wallet's policy (wallet/policy), under every spend.
  *
  * Whatever the brains, two agents of one home cannot answer each other for ever: after MAX_TURNS ticks that each answered the
  * one before, none of them speaks to a key of this home nor zaps it. A word from outside, or an agent's own clock, begins anew.
  */
-import type { AgentAutonomy, AgentBudget } from '../store/agents/agents.ts'
+import type { AgentAutonomy } from '../store/agents/agents.ts'
 import type { Action } from './actions/action.ts'
 
 /** Ticks of one home that may follow from each other, from the one that began to the last that may answer. */
@@ -21,7 +21,6 @@ export interface PolicyFacts {
   /** By the owner, since a tick began that the owner did not ask for. */
   readonly isPaused: boolean
   readonly self: string
-  readonly budget: AgentBudget
   /** Position of the action in its tick. */
   readonly index: number
   readonly actionsPerTick: number
@@ -55,7 +54,7 @@ export function judgeAction(action: Action, facts: PolicyFacts): Verdict {
   if (action.type === 'nothing') return ALLOWED
   if (facts.isPaused) return refuse('the agent was paused by its owner')
   if (facts.autonomy === 'supervised') return refuse('the agent is supervised: each action waits for an approval, and there are none yet')
-  return judgeCounterparty(action, facts) ?? judgeSpend(action, facts) ?? ALLOWED
+  return judgeCounterparty(action, facts) ?? judgeInvoice(action, facts) ?? ALLOWED
 }
 
 function judgeCounterparty(action: Action, facts: PolicyFacts): Verdict | undefined {
@@ -75,10 +74,7 @@ function judgeCounterparty(action: Action, facts: PolicyFacts): Verdict | undefi
   return undefined
 }
 
-function judgeSpend(action: Action, facts: PolicyFacts): Verdict | undefined {
-  if (action.type === 'zap' && action.sats > facts.budget.per_tx_sats) {
-    return refuse(`${action.sats} sats are over the budget of ${facts.budget.per_tx_sats} sats a transaction`)
-  }
+function judgeInvoice(action: Action, facts: PolicyFacts): Verdict | undefined {
   if (action.type === 'pay_invoice' && facts.autonomy === 'bounded' && !facts.invoiceFromTrusted) {
     return refuse('the agent is bounded and pays only invoices sent to it by a key of this home or on its allow list')
   }

@@ -9,6 +9,7 @@ import { parsePubkey } from '../nostr/nips/nip19.ts'
 import { relayUrls } from '../nostr/relay/relay-url.ts'
 import type { AgentPatch, AgentRow, NewAgent } from '../store/agents/agents.ts'
 import type { GoalRow } from '../store/agents/goals.ts'
+import { nameInHex } from '../wallet/policy/spends.ts'
 import { type BrainInput, parseBrain } from './brains/brain.ts'
 
 const NAME = /^[a-z0-9_-]{1,32}$/
@@ -18,6 +19,13 @@ const budget = z.strictObject({
   per_tx_sats: z.int().min(0).optional(),
   per_tick_sats: z.int().min(0).optional(),
   per_day_sats: z.int().min(0).optional(),
+  per_hour_sats: z.int().min(0).optional(),
+  per_counterparty_sats: z.int().min(0).optional(),
+  rails: z
+    .array(z.enum(['ecash', 'mint', 'nwc']))
+    .max(3)
+    .optional(),
+  deny: z.array(z.string().trim().min(1).max(320).transform(nameInHex)).max(MAX_ALLOW).optional(),
 })
 
 /** Empty: to be removed from the profile. */

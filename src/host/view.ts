@@ -3,12 +3,13 @@
 import { msats, msatsToSatsDown, type Sats, sats } from '../base/amounts.ts'
 import { rfc3339 } from '../base/clock.ts'
 import { given } from '../base/given.ts'
+import { isHex64 } from '../nostr/nips/nip01.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import { type ActionRow, actionsOf } from '../store/agents/actions.ts'
 import { type AgentRow, agentBalanceMsats, agentTransitions, listAgents } from '../store/agents/agents.ts'
 import { memoriesOf } from '../store/agents/memories.ts'
 import { type TickRow, ticksOf } from '../store/agents/ticks.ts'
-import { spentOnDay } from '../store/money/budgets.ts'
+import { spentSince } from '../store/money/budgets.ts'
 import type { Store } from '../store/store.ts'
 import { parseBrain } from './brains/brain.ts'
 
@@ -49,13 +50,15 @@ function reasonOf(store: Store, row: AgentRow): string | undefined {
   return `${row.failures === 1 ? 'its last tick' : `its last ${row.failures} ticks`} failed: ${failed?.error ?? 'see pylon agent log'}`
 }
 
+const DAY_MS = 86_400_000
+
 /** @param relays those that it uses, where it has none of its own */
 export function viewDetail(
   store: Store,
   row: AgentRow,
   { view, relays, nowMs }: { view: AgentView; relays: readonly string[]; nowMs: number },
 ) {
-  const { per_tx_sats, per_tick_sats, per_day_sats } = row.budget
+  const { per_tx_sats, per_tick_sats, per_day_sats, per_hour_sats = 0, per_counterparty_sats = 0, rails = [], deny = [] } = row.budget
   return {
     ...view,
     about: row.about,
@@ -71,8 +74,12 @@ export function viewDetail(
     budget: {
       per_tx_sats: sats(per_tx_sats),
       per_tick_sats: sats(per_tick_sats),
+      per_hour_sats: per_hour_sats === 0 ? null : sats(per_hour_sats),
       per_day_sats: sats(per_day_sats),
-      spent_today_sats: sats(spentOnDay(store, row.pubkey, rfc3339(nowMs).slice(0, 10))),
+      per_counterparty_sats: per_counterparty_sats === 0 ? null : sats(per_counterparty_sats),
+      rails: [...rails],
+      deny: deny.map((name) => (isHex64(name) ? npubOf(name) : name)),
+      spent_today_sats: sats(spentSince(store, row.pubkey, nowMs - DAY_MS)),
     },
     allow: row.allow.map(npubOf),
     tick_fee_sats: sats(row.tickFeeSats),

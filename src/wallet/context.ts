@@ -45,6 +45,3 @@ export function requestDigest(kind: string, request: Readonly<Record<string, unk
 }
 
 export const msatsOf = (sats: bigint | number): bigint => BigInt(sats) * 1000n
-
-/** `2026-01-31`, UTC. */
-export const utcDay = (ms: number): string => new Date(ms).toISOString().slice(0, 10)

@@ -2,6 +2,9 @@
 import type { Account, WalletOwner } from '../base/accounts.ts'
 import type { Sats } from '../base/amounts.ts'
 import type { Cause } from '../store/money/ledger.ts'
+import type { Spend } from './policy/spends.ts'
+
+export type { Spend } from './policy/spends.ts'
 
 /** Every spend names a key of its own: the same key with the same request is the same operation, for ever. */
 interface Operation {
@@ -135,13 +138,6 @@ export interface Balance {
   }[]
 }
 
-/** Limits that bind every spend of an agent; checked and held inside the wallet. */
-export interface SpendLimits {
-  readonly perTxSats: Sats
-  readonly perTickSats: Sats
-  readonly perDaySats: Sats
-}
-
 export interface TransferOptions {
   /** Else the mint where the giver holds most. */
   readonly mintUrl?: string
@@ -149,12 +145,8 @@ export interface TransferOptions {
   readonly cause?: Cause
   /** The most that it may cost in fees. */
   readonly maxFeeSats?: Sats
-}
-
-/** Whose budget a spend counts against. */
-export interface Spend {
-  readonly tickId: string
-  readonly limits: SpendLimits
+  /** Whose limits bind it; by default none does, since it stays in this home. */
+  readonly spend?: Spend
 }
 
 export interface Wallet {
@@ -168,7 +160,10 @@ export interface Wallet {
   inspectToken(token: string): Promise<TokenInspection>
   /** @throws token_invalid, token_spent, token_locked, token_amount, mint_not_allowed, payment_unknown */
   receiveToken(request: ReceiveRequest): Promise<ReceivedToken>
-  /** @throws insufficient_funds, funds_owed, budget_exceeded, mint_rejected, payment_unknown */
+  /**
+   * @param spend whose limits bind it; where the cause says that, it may be left out: the owner's own, a purchase, a refund
+   * @throws insufficient_funds, funds_owed, budget_exceeded, spend_refused, mint_rejected, payment_unknown
+   */
   sendToken(request: SendRequest, spend?: Spend): Promise<SentToken>
   sentToken(idempotencyKey: string): SentToken | undefined
   /** Takes a sent token back when the mint says it is unspent. */

@@ -63,21 +63,26 @@ export const MUTANTS = [
   // Budgets
   {
     name: 'a budget ends one sat early',
-    anchor: 'if (used + p.amountSats <= limit) return',
-    replacement: 'if (used + p.amountSats < limit) return',
+    anchor: 'if (usedSats + p.amountSats <= window.limitSats) continue',
+    replacement: 'if (usedSats + p.amountSats < window.limitSats) continue',
     tests: BUDGETS,
   },
   {
     name: 'a budget lets one spend pass it',
-    anchor: 'if (used + p.amountSats <= limit) return',
-    replacement: 'if (used <= limit) return',
+    anchor: 'if (usedSats + p.amountSats <= window.limitSats) continue',
+    replacement: 'if (usedSats <= window.limitSats) continue',
     tests: BUDGETS,
   },
-  { name: 'what a payment cost before is not of its limit', anchor: 'p.besidesSats ?? 0n', replacement: '0n', tests: BUDGETS },
+  {
+    name: 'what a payment cost before is not of its limit',
+    anchor: "window.counts === 'this' ? p.besidesSats",
+    replacement: "window.counts === 'this' ? 0n",
+    tests: BUDGETS,
+  },
   {
     name: 'what was spent is not of the budget',
-    anchor: "FROM spend_holds WHERE state <> 'released' AND $",
-    replacement: "FROM spend_holds WHERE state = 'held' AND $",
+    anchor: "AS total FROM spend_holds WHERE state <> 'released'",
+    replacement: "AS total FROM spend_holds WHERE state = 'held'",
     tests: BUDGETS,
   },
   {

@@ -39,7 +39,7 @@ export function drawAgent(agent: Agent, nowMs: number): string {
     ['npub', agent.npub],
     ['State', agent.reason === undefined ? agent.state : `${agent.state} (${agent.reason})`],
     ['Balance', sats(agent.balance_sats)],
-    ['Budget', `${sats(budget.per_tx_sats)} a payment, ${sats(budget.per_tick_sats)} a tick, ${sats(budget.per_day_sats)} a day`],
+    ['Budget', drawBudget(budget)],
     ['Spent today', sats(budget.spent_today_sats)],
     ['Brain', drawBrain(agent.brain)],
     ['Autonomy', agent.allow.length === 0 ? agent.autonomy : `${agent.autonomy}, allows ${agent.allow.map(shortId).join(', ')}`],
@@ -52,6 +52,19 @@ export function drawAgent(agent: Agent, nowMs: number): string {
     ['Relays', agent.relays.length === 0 ? 'those of the node' : agent.relays.join('\n')],
     ['Spawned', `${clockTime(agent.created_at)} UTC`],
   ])
+}
+
+function drawBudget(budget: Agent['budget']): string {
+  const parts = [
+    `${sats(budget.per_tx_sats)} a payment`,
+    `${sats(budget.per_tick_sats)} a tick`,
+    ...(budget.per_hour_sats === null ? [] : [`${sats(budget.per_hour_sats)} an hour`]),
+    `${sats(budget.per_day_sats)} a day`,
+    ...(budget.per_counterparty_sats === null ? [] : [`${sats(budget.per_counterparty_sats)} a day to one`]),
+    ...(budget.rails.length === 0 ? [] : [`by ${budget.rails.join(' or ')}`]),
+    ...(budget.deny.length === 0 ? [] : [`never to ${budget.deny.map(shortId).join(', ')}`]),
+  ]
+  return parts.join(', ')
 }
 
 function nextTick(agent: Agent, nowMs: number): string {

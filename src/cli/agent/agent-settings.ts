@@ -44,11 +44,18 @@ function withSettings<T>(yargs: Argv<T>) {
     .option('dm-scheme', { choices: ['auto', 'nip17', 'nip04'] as const, describe: 'How it sends direct messages' })
     .option('per-tx', textOption('The most sats that one payment may take'))
     .option('per-tick', textOption('The most sats that one tick may take'))
-    .option('per-day', textOption('The most sats that one day may take'))
+    .option('per-hour', textOption('The most sats that any hour may take (0: no limit of its own)'))
+    .option('per-day', textOption('The most sats that any day may take'))
+    .option('per-counterparty', textOption('The most sats that one counterparty may get in a day (0: no limit of its own)'))
+    .option('rail', textOption('By which it may pay: ecash, mint, nwc; may be repeated (any)'))
+    .option('deny', textOption("An npub, address or host that it never pays; may be repeated ('': nobody)"))
     .option('tick-fee', textOption('Sats that each tick moves from its wallet to the node, as rent (0)'))
 }
 
 type SettingsArgs = ArgsOf<typeof withSettings>
+
+/** A list that may be emptied, by ''. */
+const namedIn = (value: string | undefined): string[] | undefined => manyIf(value)?.filter((name) => name !== '')
 
 function settingsOf(args: SettingsArgs): Settings {
   return given({
@@ -66,6 +73,10 @@ function settingsOf(args: SettingsArgs): Settings {
       per_tx_sats: wholeNumberIf(args.perTx, '--per-tx', 0),
       per_tick_sats: wholeNumberIf(args.perTick, '--per-tick', 0),
       per_day_sats: wholeNumberIf(args.perDay, '--per-day', 0),
+      per_hour_sats: wholeNumberIf(args.perHour, '--per-hour', 0),
+      per_counterparty_sats: wholeNumberIf(args.perCounterparty, '--per-counterparty', 0),
+      rails: namedIn(args.rail) as NonNullable<Settings['budget']>['rails'],
+      deny: namedIn(args.deny),
     }),
     tick_fee_sats: wholeNumberIf(args.tickFee, '--tick-fee', 0),
   })

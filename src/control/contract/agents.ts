@@ -34,7 +34,16 @@ export const agentDetail = z.strictObject({
   brain: z.looseObject({ type: brainType }),
   allow: z.array(z.string()).describe('npubs that a bounded agent may deal with unasked.'),
   tick_fee_sats: satsField,
-  budget: z.strictObject({ per_tx_sats: satsField, per_tick_sats: satsField, per_day_sats: satsField, spent_today_sats: satsField }),
+  budget: z.strictObject({
+    per_tx_sats: satsField,
+    per_tick_sats: satsField,
+    per_hour_sats: satsField.nullable().describe('null: no limit of its own.'),
+    per_day_sats: satsField,
+    per_counterparty_sats: satsField.nullable().describe('To one counterparty in a day; null: no limit of its own.'),
+    rails: z.array(z.string()).describe('By which it may pay; empty: any.'),
+    deny: z.array(z.string()).describe('npubs, addresses and hosts that it never pays.'),
+    spent_today_sats: satsField.describe('In the last 24 hours.'),
+  }),
   transitions: z.array(z.strictObject({ from: z.string(), to: z.string(), reason: z.string(), at: timeField })).describe('Newest first.'),
 })
 
@@ -103,6 +112,14 @@ const settings = {
       per_tx_sats: z.int().min(0).optional(),
       per_tick_sats: z.int().min(0).optional(),
       per_day_sats: z.int().min(0).optional(),
+      per_hour_sats: z.int().min(0).optional().describe('0: no limit of its own.'),
+      per_counterparty_sats: z.int().min(0).optional().describe('To one counterparty in a day; 0: no limit of its own.'),
+      rails: z
+        .array(z.enum(['ecash', 'mint', 'nwc']))
+        .max(3)
+        .optional()
+        .describe('By which it may pay; empty: any.'),
+      deny: z.array(z.string().max(320)).max(1000).optional().describe('npubs, addresses and hosts that it never pays.'),
     })
     .optional(),
   dm_scheme: dmScheme.optional(),

@@ -133,7 +133,7 @@ async function byToken(deps: LeasePaymentDeps, row: RentalRow, offer: Offer, ter
   }
   try {
     await topUp(deps, { cause, neededSats: amountSats, mintUrl, maxFeeSats: left() })
-    const sent = await customerWallet(deps).sendToken({ ...token, maxFeeSats: left() })
+    const sent = await customerWallet(deps).sendToken({ ...token, maxFeeSats: left() }, { subject: 'customer', counterparty: row.server })
     await paid(deps, row.id, satsToMsats(sent.amountSats))
     return { by: 'token', token: sent.token }
   } catch (error) {
@@ -183,13 +183,14 @@ async function settle(deps: LeasePaymentDeps, id: string, terms: LeaseTerms): Pr
   try {
     if (customerWallet(deps).payment(row.paymentKey) === undefined)
       await topUp(deps, { cause, neededSats: sats(amountSats + left()), maxFeeSats: left() })
-    const outcome = await customerWallet(deps).pay({
+    const payment = {
       idempotencyKey: row.paymentKey,
       cause,
       request: row.invoice,
       maxFeeSats: left(),
       debitAccount: LEASE_EXPENSE_ACCOUNT,
-    })
+    }
+    const outcome = await customerWallet(deps).pay(payment, { subject: 'customer', counterparty: row.server })
     if (outcome.state === 'paid') await paid(deps, id, satsToMsats(amountSats))
   } catch (error) {
     throw inWordsOfLimit(error, amountSats, limitSats)

@@ -11,7 +11,7 @@ import { all } from '../../store/commands.ts'
 import type { Observation } from '../observation.ts'
 import { judgeAction, MAX_TURNS } from '../policy.ts'
 import { type Action, parseAction, readZapTarget } from './action.ts'
-import { type ActionRun, isSpend, runSpend } from './spend.ts'
+import { type ActionRun, assertMayZap, isRefusal, isSpend, runSpend } from './spend.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -46,7 +46,7 @@ export async function runAction(run: ActionRun, observation: ActionContext): Pro
     if (isOurs(error)) throw error
     // Two runs of one tick cannot be; a conflict means that the claim was committed and its answer lost.
     if (isPylonError(error, 'conflict') && getAction(deps.store, row.id)?.state !== 'planned') return
-    const state = isPylonError(error, 'action_refused') ? 'refused' : 'failed'
+    const state = isRefusal(error) ? 'refused' : 'failed'
     await deps.store.write(finishAction({ id: row.id, state, reason: messageOf(error).slice(0, 500), at: deps.clock.now() }))
   }
 }
@@ -69,7 +69,8 @@ async function counterpartyOf({ publisher, agent }: ActionRun, action: Action): 
   }
 }
 
-function judge({ deps, agent, row }: ActionRun, action: Action, counterparty: string | undefined, observation: ActionContext): void {
+function judge(run: ActionRun, action: Action, counterparty: string | undefined, observation: ActionContext): void {
+  const { deps, agent, row } = run
   const { store, clock, keyring } = deps
   const { host } = deps.config()
   const isOwnHome = counterparty !== undefined && keyring.owns(counterparty)
@@ -77,7 +78,6 @@ function judge({ deps, agent, row }: ActionRun, action: Action, counterparty: st
     autonomy: agent.autonomy,
     isPaused: agent.state === 'paused' && observation.tick.trigger !== 'manual',
     self: agent.pubkey,
-    budget: agent.budget,
     index: row.index,
     actionsPerTick: host.actions_per_tick,
     counterparty,
@@ -91,6 +91,7 @@ function judge({ deps, agent, row }: ActionRun, action: Action, counterparty: st
     invoiceFromTrusted: action.type === 'pay_invoice' && isFromTrusted(agent, action.invoice, observation),
   })
   if (!verdict.allowed) throw new PylonError('action_refused', verdict.reason)
+  if (action.type === 'zap') assertMayZap(run, action, counterparty)
 }
 
 /** Whether a note came up by the request of a zap, whose sender may name any, and does not mention the agent. */

@@ -1,7 +1,7 @@
 /** Actions that spend: claimed first, then one wallet operation named after the action, whose outcome may come later. */
 
 import { accountOf, agentOwner } from '../../base/accounts.ts'
-import { msats, msatsToSatsUp, sats } from '../../base/amounts.ts'
+import { msats, msatsToSatsUp } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
 import { type ActionRow, claimAction, finishAction } from '../../store/agents/actions.ts'
@@ -10,7 +10,8 @@ import { actionKey, zapKey } from '../../store/keys.ts'
 import { swapFeesOf } from '../../store/money/swap-fees.ts'
 import { getZapSend } from '../../store/money/zaps.ts'
 import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
-import type { PayResult, SpendLimits, WalletEvent } from '../../wallet/types.ts'
+import { agentLimits, assertMaySpend, bindSpend, type Spend as PolicySpend } from '../../wallet/policy/spends.ts'
+import type { PayResult, WalletEvent } from '../../wallet/types.ts'
 import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
 import { type Action, parseAction, readZapTarget } from './action.ts'
 import type { Publisher } from './publish.ts'
@@ -19,14 +20,12 @@ type Spend = Extract<Action, { type: 'zap' | 'pay_invoice' }>
 
 export const isSpend = (type: string): boolean => type === 'zap' || type === 'pay_invoice'
 
+/** Whether policy said no, by whatever rule. */
+export const isRefusal = (error: unknown): boolean =>
+  isPylonError(error, 'action_refused') || isPylonError(error, 'budget_exceeded') || isPylonError(error, 'spend_refused')
+
 /** The key of the wallet's operation. */
 export const walletKeyOf = (row: Pick<ActionRow, 'id' | 'type'>): string => (row.type === 'zap' ? zapKey : actionKey).of(row.id)
-
-export const limitsOf = (agent: Pick<AgentRow, 'budget'>): SpendLimits => ({
-  perTxSats: sats(agent.budget.per_tx_sats),
-  perTickSats: sats(agent.budget.per_tick_sats),
-  perDaySats: sats(agent.budget.per_day_sats),
-})
 
 /** One planned action of one agent, and what it is done with. */
 export interface ActionRun {
@@ -34,6 +33,13 @@ export interface ActionRun {
   readonly publisher: Publisher
   readonly agent: AgentRow
   readonly row: ActionRow
+}
+
+/** Before anything is asked for it: who is zapped and with how much is known. @throws budget_exceeded, spend_refused */
+export function assertMayZap(run: ActionRun, action: Extract<Spend, { type: 'zap' }>, counterparty: string | undefined): void {
+  const { deps, agent, row } = run
+  const move = { owner: ownerOf(agent), cause: { type: 'action', id: row.id }, rail: 'mint' } as const
+  assertMaySpend(deps, bindSpend(deps, move, { ...spendOf(run), counterparty }), { amountSats: BigInt(action.sats) })
 }
 
 /** Takes up a spend and drives it as far as it goes now; also continues one that was taken up before. */
@@ -64,11 +70,19 @@ async function zap(run: ActionRun, action: Extract<Spend, { type: 'zap' }>, coun
     comment: action.comment,
     relays: relaysOf(deps, agent),
     actionId: row.id,
-    spend: { tickId: row.tickId, limits: limitsOf(agent) },
+    spend: { ...spendOf(run), counterparty: recipient },
   })
 }
 
-async function pay({ deps, agent, row }: ActionRun, action: Extract<Spend, { type: 'pay_invoice' }>): Promise<PayResult> {
+/** Whose limits bind it. */
+const spendOf = ({ deps, agent, row }: ActionRun): PolicySpend => ({
+  subject: agent.pubkey,
+  tickId: row.tickId,
+  limits: agentLimits(agent, deps.config()),
+})
+
+async function pay(run: ActionRun, action: Extract<Spend, { type: 'pay_invoice' }>): Promise<PayResult> {
+  const { deps, agent, row } = run
   const { request } = decodeInvoice(action.invoice)
   return deps.wallets.of(ownerOf(agent)).pay(
     {
@@ -77,7 +91,7 @@ async function pay({ deps, agent, row }: ActionRun, action: Extract<Spend, { typ
       request,
       debitAccount: accountOf(agentOwner(agent.pubkey), 'expense', 'invoice'),
     },
-    { tickId: row.tickId, limits: limitsOf(agent) },
+    spendOf(run),
   )
 }
 
@@ -108,7 +122,7 @@ async function settleFailure({ deps, agent, row }: ActionRun, action: Spend, err
   const known = deps.wallets.of(ownerOf(agent)).payment(walletKeyOf(row))
   if (known !== undefined && known.state !== 'failed') return settle(deps, row, action, known)
   const failure = toPylonError(error)
-  const state = failure.code === 'budget_exceeded' || failure.code === 'action_refused' ? 'refused' : 'failed'
+  const state = isRefusal(failure) ? 'refused' : 'failed'
   const reason = messageOf(failure).slice(0, 500)
   await deps.store.write(finishAction({ id: row.id, state, reason, costMsats: costOf(deps, row), at: deps.clock.now() }))
 }

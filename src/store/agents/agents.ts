@@ -16,6 +16,14 @@ export interface AgentBudget {
   readonly per_tx_sats: number
   readonly per_tick_sats: number
   readonly per_day_sats: number
+  /** In any 60 minutes; absent or 0: no limit of its own, nor the next. */
+  readonly per_hour_sats?: number
+  /** To one counterparty in any 24 hours; all that nobody can name are one. */
+  readonly per_counterparty_sats?: number
+  /** `ecash`, `mint`, `nwc`; absent or empty: any. */
+  readonly rails?: readonly string[]
+  /** Keys in hex, addresses and hosts that it never pays. */
+  readonly deny?: readonly string[]
 }
 
 /** What the owner may set, and what is there from the first day on. Times are milliseconds since the epoch. */

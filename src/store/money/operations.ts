@@ -120,7 +120,7 @@ export const setTokenState = defineCommand(
 
 /**
  * Forgets what operations that ended before `before` asked of their mints, and their spent proofs; the row, its key and its outcome stay.
- * Invoices that nobody paid, budgets of days past and zaps that ended go too.
+ * Invoices that nobody paid, holds of spends and zaps that ended go too.
  * Returns how many operations it took, at most `limit`.
  */
 export const sweepMoney = defineCommand('sweep_money', (sql, p: { before: number; limit: number }): number => {
@@ -133,7 +133,7 @@ export const sweepMoney = defineCommand('sweep_money', (sql, p: { before: number
     sql(`DELETE FROM proofs WHERE operation_id = ? AND state = 'spent'`).run(text(row, 'id'))
   }
   sql(`DELETE FROM mint_quotes WHERE state = 'closed' AND updated_at < ?`).run(BigInt(p.before))
-  sql(`DELETE FROM spend_holds WHERE state <> 'held' AND day < date(? / 1000, 'unixepoch')`).run(BigInt(p.before))
+  sql(`DELETE FROM spend_holds WHERE state <> 'held' AND at < ?`).run(BigInt(p.before))
   sql(
     'DELETE FROM zap_sends WHERE created_at < ? AND EXISTS (SELECT 1 FROM operations o WHERE o.idempotency_key = zap_sends.idempotency_key)',
   ).run(BigInt(p.before))

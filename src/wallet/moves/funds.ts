@@ -1,13 +1,12 @@
 /** What all moves of one wallet share: its keys in use, the choice of proofs, and the one commit that begins a spend. */
-import { type Account, accountOwner, parseAccount, type WalletOwner } from '../../base/accounts.ts'
+import { type Account, accountOwner, type WalletOwner } from '../../base/accounts.ts'
 import { howToFund } from '../../base/advice.ts'
 import { sats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { all, type Command } from '../../store/commands.ts'
-import { assertInBudget, holdSpend } from '../../store/money/budgets.ts'
 import type { KeysetRow } from '../../store/money/keysets.ts'
-import { balancesOf, depositsByMint } from '../../store/money/ledger.ts'
+import { balancesOf, type Cause, depositsByMint } from '../../store/money/ledger.ts'
 import {
   atRiskSats,
   freeFailedKey,
@@ -19,12 +18,14 @@ import {
 import { listProofs, moveProofs, type ProofRow } from '../../store/money/proofs.ts'
 import { paidUnissuedSats } from '../../store/money/quotes.ts'
 import { swapFeesOf } from '../../store/money/swap-fees.ts'
-import { utcDay, type WalletContext } from '../context.ts'
+import type { WalletContext } from '../context.ts'
 import type { Executor } from '../operations/executor.ts'
 import type { Plan } from '../operations/machine.ts'
 import { spreadFor } from '../operations/requests.ts'
 import type { Restores } from '../operations/restores.ts'
 import { completion, holding } from '../operations/settlement.ts'
+import type { Rail } from '../policy/judge.ts'
+import { assertMaySpend, type BoundSpend, bindSpend, holdsFor, isDepositOf } from '../policy/spends.ts'
 import type { Balance, Spend } from '../types.ts'
 
 /** A proof with the fee of spending it. */
@@ -141,17 +142,20 @@ export class Funds {
     return { id, owner: this.owner, mintUrl, idempotencyKey: request.idempotencyKey, requestDigest: digest, cause: request.cause }
   }
 
-  /** Before anything that costs a fee is done for a spend. @param besidesSats what swaps for it have cost, which the books have already @throws budget_exceeded */
-  assertInBudget(spend: Spend, amountSats: bigint, besidesSats = 0n): void {
-    const { store, clock } = this.context
-    const { tickId, limits } = spend
-    assertInBudget(store.sql, { ownerPubkey: this.owner.pubkey, tickId, day: utcDay(clock.now()), amountSats, besidesSats, limits })
+  /** Whose limits a move is bound by. @throws internal where nobody says */
+  bind(move: { readonly cause: Cause; readonly debitAccount?: Account }, rail: Rail, spend?: Spend): BoundSpend {
+    return bindSpend(this.context, { ...move, owner: this.owner, rail }, spend)
+  }
+
+  /** Before anything that costs a fee is done for a spend. @param besidesSats what swaps for it have cost, which the books have already @throws budget_exceeded, spend_refused */
+  assertMaySpend(spend: BoundSpend, amountSats: bigint, besidesSats = 0n): void {
+    assertMaySpend(this.context, spend, { amountSats, besidesSats })
   }
 
   /** Operation, reserved inputs, held value and held budget in one commit; where proofs go as they are, the end of it too. */
   async insertSpend(
     operation: Omit<NewOperation, 'at'>,
-    spend: Spend | undefined,
+    spend: BoundSpend,
     reused: readonly ProofRow[] | undefined,
     besidesSats = 0n,
   ): Promise<void> {
@@ -162,20 +166,8 @@ export class Funds {
       insertOperation({ ...operation, at }),
       moveProofs({ ys: plan.inputs.map((input) => input.y), from: 'unspent', to: 'reserved', operationId: operation.id, at }),
       holding(operation, at),
+      ...holdsFor(ofPlan(spend, plan), { operationId: operation.id, amountSats: costOf(operation, plan), besidesSats, at }),
     ]
-    if (spend !== undefined) {
-      commands.push(
-        holdSpend({
-          operationId: operation.id,
-          ownerPubkey: this.owner.pubkey,
-          tickId: spend.tickId,
-          day: utcDay(at),
-          amountSats: costOf(operation, plan),
-          besidesSats,
-          limits: spend.limits,
-        }),
-      )
-    }
     if (reused !== undefined) {
       const fresh: OperationRow = {
         ...operation,
@@ -261,14 +253,12 @@ export class Funds {
   }
 }
 
-function isDepositOf(owner: WalletOwner, account: Account): boolean {
-  const parts = parseAccount(account)
-  return parts.owner === accountOwner(owner) && parts.class === 'deposit'
-}
-
 /** What leaves the owner: of a swap of own coins only its fee. */
 const costOf = (operation: Pick<NewOperation, 'owner' | 'heldSats'>, plan: Plan): bigint =>
   plan.kind === 'transfer' && plan.to.pubkey === operation.owner.pubkey ? BigInt(plan.inputFeeSats) : operation.heldSats
+
+/** A swap for a payment goes nowhere itself. */
+const ofPlan = (spend: BoundSpend, plan: Plan): BoundSpend => (plan.kind === 'transfer' ? { ...spend, rail: 'own' } : spend)
 
 export const plannedInput = (proof: ProofRow) => ({ y: proof.y, amount: Number(proof.amountSats) })
 

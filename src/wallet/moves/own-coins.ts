@@ -10,7 +10,7 @@ import { newId, requestDigest } from '../context.ts'
 import { coinsToMerge, coinsToMove, inputFee, selectCoins, sumOf } from '../ecash/coins.ts'
 import type { TransferPlan } from '../operations/machine.ts'
 import { amountsFor, inputsOf, makeOutputs, swapBody } from '../operations/requests.ts'
-import type { Spend } from '../types.ts'
+import type { BoundSpend } from '../policy/spends.ts'
 import { type Funds, type OwnCoin, plannedInput } from './funds.ts'
 
 /** After that a request is sent as it is: the mint says whether it is too large. */
@@ -22,7 +22,7 @@ type Choose = (own: readonly OwnCoin[]) => readonly OwnCoin[] | undefined
 export interface SwapsFor {
   readonly idempotencyKey: string
   readonly cause: Cause
-  readonly spend?: Spend | undefined
+  readonly spend: BoundSpend
   /** Called before each, with its fee; throws where that must not leave. */
   readonly admit: (feeSats: bigint) => void
 }
@@ -73,7 +73,8 @@ export class OwnCoins {
       const coins = coinsToMove(old, { ...how, max: mints.maxInputs(mintUrl) })
       if (coins.length === 0) return false
       // Bounded by the choice above.
-      const swaps = { idempotencyKey, cause: { type: 'transfer' as const, id: idempotencyKey }, admit: () => {} }
+      const cause = { type: 'transfer' as const, id: idempotencyKey }
+      const swaps = { idempotencyKey, cause, spend: this.#funds.bind({ cause }, 'own'), admit: () => {} }
       await this.#swapOwn(mintUrl, idempotencyKey, sumOf(coins) - inputFee(coins), () => coins, swaps)
       return operationByKey(store, idempotencyKey)?.state === 'completed'
     })
@@ -105,7 +106,7 @@ export class OwnCoins {
     readonly idempotencyKey: string
     readonly digest: string
     readonly cause: Cause
-    readonly spend?: Spend | undefined
+    readonly spend: BoundSpend
   }): Promise<string> {
     const { to, peers, mintUrl, keyset, coins, idempotencyKey, digest, cause, spend } = transfer
     const fee = inputFee(coins)

@@ -9,6 +9,7 @@ import { type MeltQuote, type MintReply, meltQuoteSchema } from '../mint/client.
 import type { MeltPlan } from '../operations/machine.ts'
 import { asPayResult, storedError } from '../operations/outcomes.ts'
 import { inputsOf, makeOutputs, meltBody } from '../operations/requests.ts'
+import type { BoundSpend } from '../policy/spends.ts'
 import type { PayRequest, PayResult, Spend } from '../types.ts'
 import { type Funds, type OwnCoin, plannedInput } from './funds.ts'
 import { type OwnCoins, type SwapsFor, tooDear } from './own-coins.ts'
@@ -37,7 +38,7 @@ export class Paying {
     return this.#funds.keys.run(request.idempotencyKey, async () => {
       for (;;) {
         const before = this.#funds.existing(request.idempotencyKey, digest)
-        const operation = await this.#funds.run(before?.id, () => this.#begin(request, digest, spend))
+        const operation = await this.#funds.run(before?.id, () => this.#begin(request, digest, this.#funds.bind(request, 'mint', spend)))
         if (operation.state !== 'failed') return asPayResult(operation)
         if (operation.idempotencyKey !== request.idempotencyKey) continue
         throw storedError(operation, this.#funds.swapFeeSats(request.idempotencyKey))
@@ -46,7 +47,7 @@ export class Paying {
   }
 
   /** Prepares the payment, one at a time for each hash in the whole home; or finds the one that it joins. */
-  #begin(request: PayRequest, digest: string, spend: Spend | undefined): Promise<string> {
+  #begin(request: PayRequest, digest: string, spend: BoundSpend): Promise<string> {
     const { paymentHash } = decodeInvoice(request.request)
     return this.#funds.executor.paymentHashes.run(paymentHash, async () => {
       const first = paymentOfHash(this.#funds.context.store, paymentHash)
@@ -65,7 +66,7 @@ export class Paying {
     return asPayResult(operation)
   }
 
-  async #preparePay(request: PayRequest, digest: string, spend: Spend | undefined): Promise<string> {
+  async #preparePay(request: PayRequest, digest: string, spend: BoundSpend): Promise<string> {
     const { idempotencyKey, cause, maxFeeSats } = request
     const invoice = this.#checkedInvoice(request)
     const amount = (invoice.amountMsats + 999n) / 1000n
@@ -79,7 +80,7 @@ export class Paying {
       if (!owedToo) this.#funds.assertNotOwed(mintUrl, amount + reserve + feeSats)
       if (maxFeeSats !== undefined && reserve + feeSats + swapFeeSats > maxFeeSats)
         throw tooDear(reserve + feeSats + swapFeeSats, maxFeeSats)
-      if (spend !== undefined) this.#funds.assertInBudget(spend, amount + reserve + feeSats, swapFeeSats)
+      this.#funds.assertMaySpend(spend, amount + reserve + feeSats, swapFeeSats)
     }
     admit(0n)
     const keyset = await this.#funds.context.mints.activeKeyset(mintUrl)

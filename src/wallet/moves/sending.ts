@@ -9,6 +9,7 @@ import type { SendPlan } from '../operations/machine.ts'
 import { asSentToken, storedError, unknownOutcome } from '../operations/outcomes.ts'
 import { amountsFor, inputsOf, lockOfSend, makeOutputs, swapBody } from '../operations/requests.ts'
 import { forgetSpent } from '../operations/restore.ts'
+import type { BoundSpend } from '../policy/spends.ts'
 import type { SendRequest, SentToken, Spend } from '../types.ts'
 import { assertPositive, type Funds, type OwnCoin, plannedInput } from './funds.ts'
 import { type OwnCoins, type SwapsFor, tooDear } from './own-coins.ts'
@@ -36,7 +37,8 @@ export class Sending {
     return this.#funds.keys.run(request.idempotencyKey, async () => {
       const known = this.#funds.existing(request.idempotencyKey, digest)
       const before = request.retryFailed === true ? await this.#funds.unlessFailed(known) : known
-      const prepare = () => this.#funds.choosing.run('', () => this.#prepareSend(request, digest, spend))
+      const prepare = () =>
+        this.#funds.choosing.run('', () => this.#prepareSend(request, digest, this.#funds.bind(request, 'ecash', spend)))
       const operation = await this.#funds.run(before?.id, prepare)
       if (operation.state === 'failed') throw storedError(operation, this.#funds.swapFeeSats(request.idempotencyKey))
       if (operation.state !== 'completed') throw unknownOutcome(operation, 'The token was asked of its mint')
@@ -49,7 +51,7 @@ export class Sending {
     return operation?.kind === 'send' && operation.state === 'completed' ? asSentToken(operation) : undefined
   }
 
-  async #prepareSend(request: SendRequest, digest: string, spend: Spend | undefined): Promise<string> {
+  async #prepareSend(request: SendRequest, digest: string, spend: BoundSpend): Promise<string> {
     const { lockTo, refundAfter, debitAccount } = request
     assertPositive(request.amountSats)
     if (lockTo !== undefined && !/^0[23][0-9a-f]{64}$/.test(lockTo)) {
@@ -131,12 +133,12 @@ export class Sending {
   }
 
   /** Whether this fee may leave too: within what the caller allows beyond the amount, and within the budget. @throws payment_failed, budget_exceeded */
-  #admitFee(request: SendRequest, face: bigint, feeSats: bigint, spend: Spend | undefined): void {
+  #admitFee(request: SendRequest, face: bigint, feeSats: bigint, spend: BoundSpend): void {
     const { idempotencyKey, amountSats, maxFeeSats } = request
     const swapFeeSats = this.#funds.swapFeeSats(idempotencyKey)
     const extra = face > amountSats ? face - amountSats : 0n
     if (maxFeeSats !== undefined && extra + feeSats + swapFeeSats > maxFeeSats) throw tooDear(extra + feeSats + swapFeeSats, maxFeeSats)
-    if (spend !== undefined) this.#funds.assertInBudget(spend, face + feeSats, swapFeeSats)
+    this.#funds.assertMaySpend(spend, face + feeSats, swapFeeSats)
   }
 
   /** Coins for a token worth `asked` sats, and what it will be worth: less than that only with `lessFeeIfShort`. Inside the queue of choosing. */

@@ -38,21 +38,23 @@ export class Transferring {
     amountSats: Sats,
     idempotencyKey: string,
     digest: string,
-    { mintUrl: wanted, maxFeeSats, cause = { type: 'transfer', id: idempotencyKey } }: TransferOptions,
+    { mintUrl: wanted, maxFeeSats, cause = { type: 'transfer', id: idempotencyKey }, spend: given }: TransferOptions,
   ): Promise<string> {
     assertPositive(amountSats)
     if (to.pubkey === this.#funds.owner.pubkey) throw new PylonError('invalid_request', 'A transfer needs two different wallets.')
     const mintUrl = await this.#funds.mintToSpend(wanted, amountSats, false)
     this.#funds.assertNotOwed(mintUrl, amountSats)
+    const spend = this.#funds.bind({ cause }, 'own', given)
     const admit = (feeSats: bigint) => {
+      this.#funds.assertMaySpend(spend, amountSats + feeSats)
       const total = feeSats + this.#funds.swapFeeSats(idempotencyKey)
       if (maxFeeSats !== undefined && total > maxFeeSats) throw tooDear(total, maxFeeSats)
     }
-    const coins = await this.#ownCoins.gather(mintUrl, { idempotencyKey, cause, admit }, (own) => selectCoins(own, amountSats))
+    const coins = await this.#ownCoins.gather(mintUrl, { idempotencyKey, cause, spend, admit }, (own) => selectCoins(own, amountSats))
     admit(inputFee(coins))
     this.#funds.assertNotOwed(mintUrl, amountSats + inputFee(coins))
     const keyset = await this.#funds.context.mints.activeKeyset(mintUrl)
     const peers = this.#funds.spread(amountSats, keyset, to.pubkey)
-    return this.#ownCoins.insertTransfer({ to, peers, mintUrl, keyset, coins, idempotencyKey, digest, cause })
+    return this.#ownCoins.insertTransfer({ to, peers, mintUrl, keyset, coins, idempotencyKey, digest, cause, spend })
   }
 }

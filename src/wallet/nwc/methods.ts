@@ -12,6 +12,7 @@ import { paymentOfHash } from '../../store/money/operations.ts'
 import { type LightningTransaction, listTransactions, transactionOfHash } from '../../store/money/transactions.ts'
 import { decodeInvoice } from '../lightning/bolt11.ts'
 import { defaultMaxFee } from '../moves/paying.ts'
+import { agentLimits } from '../policy/spends.ts'
 import type { PayResult, Spend, Wallet } from '../types.ts'
 import { periodEnd, periodStart } from './periods.ts'
 import { errorFor, refused, STALE_S } from './refusals.ts'
@@ -203,14 +204,13 @@ export class NwcMethods {
     return store.write(holdNwcSpend({ eventId: request.eventId, paymentHash, amountSats, feesSats, since }))
   }
 
-  /** An agent's own budget binds beside that of the connection; each request is as a tick of its own. @throws nwc_revoked */
-  #spendOf({ owner }: NwcConnection, request: NwcRequestRow): Spend | undefined {
-    if (owner.kind !== 'agent') return undefined
+  /** Whose wallet it is binds beside the connection, whose own budget is held already; each request is as a tick of its own. @throws nwc_revoked */
+  #spendOf({ id, owner }: NwcConnection, request: NwcRequestRow): Spend {
+    const spend = { subject: `nwc:${id}`, tickId: nwcCause.of(request.eventId), limits: {} }
+    if (owner.kind !== 'agent') return { ...spend, besides: [{ subject: 'owner' }] }
     const agent = findAgent(this.#deps.store, owner.pubkey)
     if (agent === undefined) throw new PylonError('nwc_revoked', 'The agent whose wallet this was is no more.')
-    const { per_tx_sats, per_tick_sats, per_day_sats } = agent.budget
-    const limits = { perTxSats: sats(per_tx_sats), perTickSats: sats(per_tick_sats), perDaySats: sats(per_day_sats) }
-    return { tickId: nwcCause.of(request.eventId), limits }
+    return { ...spend, besides: [{ subject: agent.pubkey, limits: agentLimits(agent, this.#deps.config()) }] }
   }
 }
 

@@ -36,6 +36,7 @@ const CODES: Partial<Record<ErrorCode, NwcErrorCode>> = {
   insufficient_funds: 'INSUFFICIENT_BALANCE',
   funds_owed: 'INSUFFICIENT_BALANCE',
   budget_exceeded: 'QUOTA_EXCEEDED',
+  spend_refused: 'RESTRICTED',
   nwc_revoked: 'UNAUTHORIZED',
   action_refused: 'RESTRICTED',
   payment_failed: 'PAYMENT_FAILED',

@@ -5,14 +5,23 @@ import { msats } from '../../base/amounts.ts'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import type { Dialer } from '../../base/dialer.ts'
 import { PylonError } from '../../base/errors.ts'
+import { tagValue } from '../../nostr/nips/nip01.ts'
 import { buildZapRequest } from '../../nostr/nips/nip57.ts'
-import type { Nostr } from '../../nostr/types.ts'
+import type { Nostr, NostrEvent } from '../../nostr/types.ts'
 import { zapKey } from '../../store/keys.ts'
 import { getZapSend, insertZapSend, setZapInvoice, type ZapSendRow } from '../../store/money/zaps.ts'
 import type { Store } from '../../store/store.ts'
 import { requestDigest } from '../context.ts'
 import { decodeInvoice } from '../lightning/bolt11.ts'
-import { encodeLnurl, fetchPayParameters, invalid, lnurlOfProfile, type PayParameters, requestInvoice } from '../lightning/lnurl.ts'
+import {
+  decodeLnurl,
+  encodeLnurl,
+  fetchPayParameters,
+  invalid,
+  lnurlOfProfile,
+  type PayParameters,
+  requestInvoice,
+} from '../lightning/lnurl.ts'
 import type { PayResult, Spend, Wallets } from '../types.ts'
 
 export interface ZapSenderDeps {
@@ -37,7 +46,8 @@ export interface ZapOrder {
   readonly relays: readonly string[]
   /** The same action is the same zap, for ever. */
   readonly actionId: string
-  readonly spend?: Spend
+  /** Whose limits bind it. */
+  readonly spend: Spend
 }
 
 interface Target {
@@ -62,8 +72,17 @@ export function createZapSender(deps: ZapSenderDeps): SendZap {
       amountMsats: order.amountSats * 1000n,
       debitAccount: accountOf(accountOwner(order.from), 'expense', 'zap'),
     }
-    return wallet.pay(payment, order.spend)
+    // Lists may mean who takes it by the server that gave the invoice, too: the request that is stored names it.
+    const server = hostOfRequest(fixed.zapRequest)
+    const spend = server === undefined ? order.spend : { ...order.spend, names: [server] }
+    return wallet.pay(payment, spend)
   }
+}
+
+/** The host of the LNURL that a stored zap request is for. */
+function hostOfRequest(zapRequest: string): string | undefined {
+  const lnurl = tagValue(JSON.parse(zapRequest) as NostrEvent, 'lnurl')
+  return lnurl === undefined ? undefined : new URL(decodeLnurl(lnurl)).hostname
 }
 
 const PLAIN = 'its server takes no zaps: paid as a plain LNURL payment, so no receipt will tell of it'

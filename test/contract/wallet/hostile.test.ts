@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { accountOf, accountOwner } from '../../../src/base/accounts.ts'
 import { sats } from '../../../src/base/amounts.ts'
 import type { Dialer } from '../../../src/base/dialer.ts'
-import { spentInTick, spentOnDay } from '../../../src/store/money/budgets.ts'
+import { spentInTick, spentSince } from '../../../src/store/money/budgets.ts'
 import { accountBalance } from '../../../src/store/money/ledger.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { expectSound, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'
@@ -258,21 +258,24 @@ describe('budgets', () => {
     const agent = bob.agent
     const account = accountOf(accountOwner(agent.owner), 'expense', 'zap')
     const send = (amount: number, tickId: string) =>
-      agent.sendToken({ ...operation(), amountSats: sats(amount), debitAccount: account }, { tickId, limits })
+      agent.sendToken({ ...operation(), amountSats: sats(amount), debitAccount: account }, { subject: agent.owner.pubkey, tickId, limits })
     await expect(send(51, 'tick-1')).rejects.toMatchObject({ code: 'budget_exceeded', details: { limit: 'per transaction' } })
     const results = await Promise.allSettled([send(25, 'tick-1'), send(25, 'tick-1'), send(25, 'tick-1'), send(25, 'tick-1')])
     expect(results.filter((result) => result.status === 'fulfilled').length).toBe(2)
     expect(spentInTick(bob.store, agent.owner.pubkey, 'tick-1')).toBeLessThanOrEqual(60n)
-    const day = new Date().toISOString().slice(0, 10)
-    const spent = spentOnDay(bob.store, agent.owner.pubkey, day)
+    const spent = spentSince(bob.store, agent.owner.pubkey, 0)
     const invoice = await alice.node.createInvoice({ ...operation(), amountSats: sats(20), creditAccount: 'node/equity/funding' as const })
     await sandbox.faults({ fail: { path: '/v1/melt/bolt11', status: 400, body: { detail: 'Lightning payment failed', code: 20_004 } } })
     const pay = { request: invoice.request, debitAccount: account }
     const failing = { ...operation(), ...pay }
-    await expect(agent.pay(failing, { tickId: 'tick-2', limits })).rejects.toMatchObject({ code: 'payment_failed' })
+    await expect(agent.pay(failing, { subject: agent.owner.pubkey, tickId: 'tick-2', limits })).rejects.toMatchObject({
+      code: 'payment_failed',
+    })
     expect(agent.payment(failing.idempotencyKey)).toMatchObject({ state: 'failed' })
-    expect(spentOnDay(bob.store, agent.owner.pubkey, day)).toBe(spent)
-    expect(await agent.pay({ ...operation(), ...pay }, { tickId: 'tick-2', limits })).toMatchObject({ state: 'paid' })
+    expect(spentSince(bob.store, agent.owner.pubkey, 0)).toBe(spent)
+    expect(await agent.pay({ ...operation(), ...pay }, { subject: agent.owner.pubkey, tickId: 'tick-2', limits })).toMatchObject({
+      state: 'paid',
+    })
     await expect(send(30, 'tick-3')).rejects.toMatchObject({ code: 'budget_exceeded', details: { limit: 'per day' } })
     expect(accountBalance(bob.store, account)).toBe(70_000n)
     await expectSound(bob, sandbox.mintUrl)

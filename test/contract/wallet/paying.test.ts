@@ -44,6 +44,8 @@ const asked = (request: string, more: Partial<PayRequest> = {}): PayRequest => (
 const byAgent = (h: TestHome, request: string): PayRequest =>
   asked(request, { cause: { type: 'action', id: randomUUID() }, debitAccount: `agent:${h.agent.owner.pubkey}/expense/invoice` as const })
 
+const unlimited = (h: TestHome): Spend => ({ subject: h.agent.owner.pubkey, limits: {} })
+
 const byCustomer = (request: string): PayRequest => asked(request, { debitAccount: 'customer/equity/withdrawal' as const })
 
 const held = (wallet: Wallet): bigint => wallet.balance().balanceSats + wallet.balance().atRiskSats
@@ -63,7 +65,7 @@ describe('one payment hash', () => {
     expect(await first.node.pay(asked(request.toUpperCase()))).toEqual(one)
     const inProgress = { code: 'payment_in_progress', details: { operation_id: one.operationId } }
     await expect(first.customer.pay(byCustomer(request))).rejects.toMatchObject(inProgress)
-    await expect(first.agent.pay(byAgent(first, request))).rejects.toMatchObject(inProgress)
+    await expect(first.agent.pay(byAgent(first, request), unlimited(first))).rejects.toMatchObject(inProgress)
     await first.close()
 
     const again = await home(place)
@@ -81,7 +83,7 @@ describe('one payment hash', () => {
     await fund(h, h.node, sandbox.mintUrl, 200)
     await fund(h, h.agent, sandbox.mintUrl, 200)
     const request = await invoiceOf(20)
-    const outcomes = await Promise.allSettled([h.node.pay(asked(request)), h.agent.pay(byAgent(h, request))])
+    const outcomes = await Promise.allSettled([h.node.pay(asked(request)), h.agent.pay(byAgent(h, request), unlimited(h))])
     expect(outcomes.map((outcome) => outcome.status).sort()).toEqual(['fulfilled', 'rejected'])
     expect(400n - held(h.node) - held(h.agent)).toBeLessThan(25n)
     await expectSound(h, sandbox.mintUrl)
@@ -139,7 +141,8 @@ describe('what a payment costs', () => {
   it('passes the budget to the last sat', async () => {
     const h = await home()
     await fund(h, h.agent, sandbox.mintUrl, 1024)
-    const spend: Spend = { tickId: 'tick', limits: { perTxSats: sats(12), perTickSats: sats(100), perDaySats: sats(30) } }
+    const limits = { perTxSats: sats(12), perTickSats: sats(100), perDaySats: sats(30) }
+    const spend: Spend = { subject: h.agent.owner.pubkey, tickId: 'tick', limits }
     const outcomes: string[] = []
     for (let i = 0; i < 5; i++) {
       const request = byAgent(h, await invoiceOf(8))

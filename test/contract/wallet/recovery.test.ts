@@ -211,7 +211,9 @@ describe('a payment over the budget', () => {
     const before = home.agent.balance().balanceSats
     const limits = { perTxSats: sats(30), perTickSats: sats(100), perDaySats: sats(100) }
     const payment = { ...operation(), request, debitAccount: `agent:${home.agent.owner.pubkey}/expense/invoice` as const }
-    await expect(home.agent.pay(payment, { tickId: 'tick', limits })).rejects.toMatchObject({ code: 'budget_exceeded' })
+    await expect(home.agent.pay(payment, { subject: home.agent.owner.pubkey, tickId: 'tick', limits })).rejects.toMatchObject({
+      code: 'budget_exceeded',
+    })
     expect(home.agent.balance().balanceSats).toBe(before)
   })
 })

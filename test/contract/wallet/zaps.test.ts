@@ -64,6 +64,7 @@ async function home(wrap: (dialer: Dialer) => Dialer = (dialer) => dialer): Prom
         comment: 'well said',
         relays: [sandbox.relayUrl],
         actionId,
+        spend: { subject: 'owner', counterparty: recipient.pubkey },
       }),
   }
 }
