@@ -24,9 +24,19 @@ const actions = table('actions', {
 })
 export type ActionRow = RowOfTable<typeof actions>
 
+export interface PlannedAction extends Pick<ActionRow, 'id' | 'type' | 'params'> {
+  /** Set where it is already refused, with the reason. */
+  readonly refused?: string
+}
+
 /** Part of the commit that plans a tick. */
-export function insertAction(sql: Sql, action: Omit<ActionRow, 'counterparty' | 'eventId' | 'costMsats' | 'updatedAt'>): void {
-  actions.insert(sql, { ...action, updatedAt: action.createdAt })
+export function insertAction(
+  sql: Sql,
+  { refused, ...action }: PlannedAction,
+  place: Pick<ActionRow, 'tickId' | 'agentPubkey' | 'index' | 'createdAt'>,
+): void {
+  const state = refused === undefined ? 'planned' : 'refused'
+  actions.insert(sql, { ...action, ...place, state, reason: refused, updatedAt: place.createdAt })
 }
 
 interface ActionClaim {

@@ -26,8 +26,8 @@ export interface AgentBudget {
   readonly deny?: readonly string[]
 }
 
-/** What the owner may set, and what is there from the first day on. Times are milliseconds since the epoch. */
-const COLUMNS = {
+/** What there is of an agent from the first day on. */
+const GIVEN = {
   pubkey: column.text(),
   npub: column.text(),
   name: column.text(),
@@ -41,12 +41,18 @@ const COLUMNS = {
   budget: column.json<AgentBudget>('budget_json'),
   allow: column.json<readonly string[]>('allow_json'),
   tickFeeSats: column.int(),
+  /** Fields of its profile (kind 0) that the owner set; an empty one is to be removed. */
+  profile: column.json<Readonly<Record<string, string>>>('profile_json'),
+}
+export type NewAgent = RowOf<typeof GIVEN>
+
+/** Times are milliseconds since the epoch. */
+const COLUMNS = {
+  ...GIVEN,
   state: column.text<AgentState>('lifecycle_state'),
   pausedFrom: column.orNull(column.text<AgentState>()),
   stateReason: column.text(),
   lud06: column.orNull(column.text()),
-  /** Fields of its profile (kind 0) that the owner set; an empty one is to be removed. */
-  profile: column.json<Readonly<Record<string, string>>>('profile_json'),
   /** Set where an older version published the profile. */
   profileDigest: column.orNull(column.text()),
   failures: column.int(),
@@ -67,24 +73,6 @@ const isAgent = (row: Columns): row is AgentRow => row.state !== 'paused' || row
 
 const agents = new Table('agents', COLUMNS, isAgent)
 const steps = new Steps('agent_transitions', 'agent_pubkey', AGENT_STEPS)
-
-export type NewAgent = Pick<
-  Columns,
-  | 'pubkey'
-  | 'npub'
-  | 'name'
-  | 'accountIndex'
-  | 'about'
-  | 'brain'
-  | 'relays'
-  | 'heartbeatS'
-  | 'autonomy'
-  | 'dmScheme'
-  | 'budget'
-  | 'allow'
-  | 'tickFeeSats'
-  | 'profile'
->
 
 /** @throws agent_exists when the name is in use or the key ever was. */
 export const insertAgent = defineCommand('insert_agent', (sql, p: { agent: NewAgent; at: number }) => {

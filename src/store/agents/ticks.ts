@@ -1,11 +1,13 @@
 /** Ticks: each occasion claimed once, each plan stored whole. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Sql } from '../commands.ts'
-import { countOf, int, text } from '../row.ts'
+import { countOf, int, isThere, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
-import { insertAction } from './actions.ts'
+import { insertAction, type PlannedAction } from './actions.ts'
 import { IS_KNOWN } from './heard.ts'
+
+export type { PlannedAction } from './actions.ts'
 
 export type TickState = 'claimed' | 'thinking' | 'acting' | 'done' | 'failed'
 export type TickTrigger = 'first' | 'heartbeat' | 'mention' | 'dm' | 'zap' | 'funding' | 'manual'
@@ -76,18 +78,7 @@ export const claimErrand = defineCommand(
   (sql, p: Pick<TickClaim, 'id' | 'agentPubkey' | 'slot' | 'at'> & { thought: string; action: PlannedAction }): boolean => {
     const { thought, action, ...claim } = p
     if (insertTick(sql, { ...claim, trigger: 'manual' }, { state: 'acting', thought }) === undefined) return false
-    const { id, type, params } = action
-    insertAction(sql, {
-      id,
-      tickId: p.id,
-      agentPubkey: p.agentPubkey,
-      index: 0,
-      type,
-      params,
-      state: 'planned',
-      reason: null,
-      createdAt: p.at,
-    })
+    insertAction(sql, action, { tickId: p.id, agentPubkey: p.agentPubkey, index: 0, createdAt: p.at })
     return true
   },
 )
@@ -108,14 +99,6 @@ export const beginThinking = defineCommand('begin_thinking', (sql, p: { id: stri
 export const addTickCost = defineCommand('add_tick_cost', (sql, p: { id: string; costMsats: bigint }) => {
   ticks.patch(sql, { id: p.id }, { costMsats: p.costMsats })
 })
-
-export interface PlannedAction {
-  readonly id: string
-  readonly type: string
-  readonly params: unknown
-  /** Set where it is already refused, with the reason. */
-  readonly refused?: string
-}
 
 /** Stores what the brain wants, whole, before any of it is done, and gives back what was heard and shall wait for the next tick. */
 export const planTick = defineCommand(
@@ -138,21 +121,8 @@ export const planTick = defineCommand(
     if (changed.changes === 0) throw new PylonError('conflict', 'The tick is not thinking.')
     for (const id of p.left) sql('UPDATE heard SET tick_id = NULL, passed = passed + 1 WHERE tick_id = ? AND id = ?').run(p.id, id)
     const before = actionsIn(sql, p.id)
-    p.actions.forEach((action, index) => {
-      const { id, type, params, refused } = action
-      const state = refused === undefined ? 'planned' : 'refused'
-      insertAction(sql, {
-        id,
-        tickId: p.id,
-        agentPubkey: p.agentPubkey,
-        index: before + index,
-        type,
-        params,
-        state,
-        reason: refused ?? null,
-        createdAt: p.at,
-      })
-    })
+    const place = { tickId: p.id, agentPubkey: p.agentPubkey, createdAt: p.at }
+    for (const [index, action] of p.actions.entries()) insertAction(sql, action, { ...place, index: before + index })
   },
 )
 
@@ -163,12 +133,10 @@ export const addAction = defineCommand(
   'add_action',
   (sql, p: { tickId: string; agentPubkey: string; action: PlannedAction; max: number; at: number }): boolean => {
     if (ticks.get(sql, { id: p.tickId })?.state !== 'thinking') throw new PylonError('conflict', 'The tick is not thinking.')
-    const { id, type, params } = p.action
-    if (sql('SELECT 1 FROM actions WHERE id = ?').get(id) !== undefined) return true
+    if (isThere(sql, 'SELECT 1 FROM actions WHERE id = ?', p.action.id)) return true
     const index = actionsIn(sql, p.tickId)
     if (index >= p.max) return false
-    const { tickId, agentPubkey, at: createdAt } = p
-    insertAction(sql, { id, tickId, agentPubkey, index, type, params, state: 'planned', reason: null, createdAt })
+    insertAction(sql, p.action, { tickId: p.tickId, agentPubkey: p.agentPubkey, index, createdAt: p.at })
     return true
   },
 )
@@ -199,8 +167,7 @@ export const failTick = defineCommand('fail_tick', (sql, p: { id: string; error:
     ).run(BigInt(p.at), p.id)
   } else {
     sql('UPDATE heard SET tick_id = NULL, tries = tries + 1 WHERE tick_id = ? AND tries + 1 < ?').run(p.id, BigInt(MAX_TRIES))
-    const left = sql('SELECT count(*) AS n FROM heard WHERE tick_id = ?').get(p.id)
-    const given = left === undefined ? 0 : int(left, 'n')
+    const given = countOf(sql, 'SELECT count(*) AS n FROM heard WHERE tick_id = ?', p.id)
     if (given > 0) {
       const words = ` ${given} of what it heard had ${MAX_TRIES} such ticks and ${given === 1 ? 'is' : 'are'} left unanswered.`
       sql('UPDATE ticks SET error = error || ? WHERE id = ?').run(words, p.id)

@@ -1,5 +1,6 @@
 /** Groups of a key's sessions, with the states that read and write them. */
-import { defineCommand, type Sql } from '../commands.ts'
+import { defineCommand } from '../commands.ts'
+import { isThere } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 
@@ -120,23 +121,18 @@ export const epochsOf = (store: Store, owner: string, groupId: string): EpochRow
   epochs.all(store.sql, 'WHERE owner = ? AND group_id = ? ORDER BY epoch DESC', owner, groupId)
 
 /** Events that nothing opens yet. */
-export interface UnreadEvent {
-  readonly owner: string
-  readonly groupId: string
-  readonly eventId: string
-  readonly event: unknown
-  readonly at: number
-}
+const unread = table('session_unread', {
+  owner: column.text(),
+  groupId: column.text(),
+  eventId: column.text(),
+  event: column.json<unknown>('event_json'),
+  at: column.int(),
+})
+export type UnreadEvent = RowOfTable<typeof unread>
 
 /** Keeps one more; beyond these bounds the oldest go. @returns how many went */
 export const keepUnread = defineCommand('keep_session_unread', (sql, p: UnreadEvent & { maxEvents: number; maxChars: number }): number => {
-  sql('INSERT INTO session_unread (owner, group_id, event_id, event_json, at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING').run(
-    p.owner,
-    p.groupId,
-    p.eventId,
-    JSON.stringify(p.event),
-    BigInt(p.at),
-  )
+  unread.insert(sql, p, 'ON CONFLICT DO NOTHING')
   return sql(
     `DELETE FROM session_unread WHERE owner = @owner AND group_id = @group_id AND event_id IN (
          SELECT event_id FROM (SELECT event_id, row_number() OVER newest AS n, sum(length(event_json)) OVER newest AS chars
@@ -146,26 +142,15 @@ export const keepUnread = defineCommand('keep_session_unread', (sql, p: UnreadEv
 })
 
 export const dropUnread = defineCommand('drop_session_unread', (sql, p: { owner: string; groupId: string; eventId: string }) => {
-  dropUnreadWith(sql, p)
+  sql('DELETE FROM session_unread WHERE owner = ? AND group_id = ? AND event_id = ?').run(p.owner, p.groupId, p.eventId)
 })
 
-function dropUnreadWith(sql: Sql, p: { owner: string; groupId: string; eventId: string }): void {
-  sql('DELETE FROM session_unread WHERE owner = ? AND group_id = ? AND event_id = ?').run(p.owner, p.groupId, p.eventId)
-}
+export const isUnread = (store: Store, owner: string, groupId: string, eventId: string): boolean =>
+  isThere(store.sql, 'SELECT 1 FROM session_unread WHERE owner = ? AND group_id = ? AND event_id = ?', owner, groupId, eventId)
 
-export function isUnread(store: Store, owner: string, groupId: string, eventId: string): boolean {
-  return (
-    store.sql('SELECT 1 FROM session_unread WHERE owner = ? AND group_id = ? AND event_id = ?').get(owner, groupId, eventId) !== undefined
-  )
-}
-
-/** In the order of their coming. */
-export function unreadOf<T>(store: Store, owner: string, groupId: string): T[] {
-  return store
-    .sql('SELECT event_json FROM session_unread WHERE owner = ? AND group_id = ? ORDER BY at, event_id')
-    .all(owner, groupId)
-    .map((row) => JSON.parse(String(row['event_json'])) as T)
-}
+/** The events, in the order of their coming. */
+export const unreadOf = (store: Store, owner: string, groupId: string): unknown[] =>
+  unread.all(store.sql, 'WHERE owner = ? AND group_id = ? ORDER BY at, event_id', owner, groupId).map(({ event }) => event)
 
 /** Forgets what could not be opened since before a time (ms). */
 export const sweepUnread = defineCommand('sweep_session_unread', (sql, p: { owner: string; before: number }): number => {
