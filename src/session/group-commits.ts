@@ -7,6 +7,7 @@
  *
  * While one is pending, what is said goes out in the epoch that stands.
  */
+import { unixSeconds } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { parseEvent } from '../nostr/nips/nip01.ts'
 import { sealRumor, wrapSeal } from '../nostr/nips/nip59.ts'
@@ -21,7 +22,7 @@ import { mlsContext } from './mls/context.ts'
 import { decodeState, encodeState, membersOf, newSignatureKeys, withFormerEpoch } from './mls/group.ts'
 import { encodeMessage } from './mls/messages.ts'
 import { changed, type Standing, stepped } from './standing.ts'
-import type { SentWelcome } from './types.ts'
+import type { SentWelcome, SessionsDeps } from './types.ts'
 import { withCommit } from './unheard.ts'
 import { sealGroupEvent } from './wire/group-event.ts'
 import { welcomeBytes, welcomeRumor } from './wire/welcome.ts'
@@ -138,7 +139,7 @@ export class GroupCommits {
       if (row.pending?.eventId !== eventId || row.pendingState === null) return
       const { pending } = row
       const event = parseEvent(pending.event)
-      const sent = pending.welcomes.map((one) => this.#wrap(one as PendingWelcome))
+      const sent = pending.welcomes.map((one) => wrapWelcome(this.#line.deps, one as PendingWelcome))
       const after = await withFormerEpoch(decodeState(row.pendingState), standing.mls)
       const next = await stepped(standing, {
         before: standing.mls,
@@ -160,20 +161,6 @@ export class GroupCommits {
     })
   }
 
-  #wrap({ peer, relays, rumor }: PendingWelcome): { welcome: SentWelcome; command: Command<unknown> } {
-    const { signer, scope, via } = this.#line.deps
-    return wrapWelcome({
-      signer,
-      scope,
-      owner: this.#line.owner,
-      peer,
-      relays: via ?? relays,
-      rumor,
-      at: this.#line.now,
-      nowS: this.#line.nowS,
-    })
-  }
-
   /** No relay takes it. */
   givenUp(eventId: string, why: string): Promise<void> {
     return this.#line.run('commit given up', async (standing) => {
@@ -188,11 +175,6 @@ export class GroupCommits {
   /** Somebody else's won; called after that was committed. */
   overtaken(eventId: string): void {
     this.#settle(eventId, 'overtaken')
-  }
-
-  /** One of ours that stood was undone by a better one: own keys are renewed again, all else is for who asked for it. */
-  undone(): void {
-    this.updateSoon()
   }
 
   /** New keys for our own leaf. */
@@ -260,17 +242,15 @@ export interface PendingWelcome {
 
 /** Sealed and wrapped for the one who is brought in. */
 export function wrapWelcome(
-  p: PendingWelcome & Pick<GroupLine['deps'], 'signer' | 'scope'> & { owner: string; at: number; nowS: number },
-): {
-  welcome: SentWelcome
-  command: Command<unknown>
-} {
-  const { peer, relays, rumor, signer, scope, owner, at, nowS } = p
+  { signer, scope, via }: Pick<SessionsDeps, 'signer' | 'scope' | 'via'>,
+  { peer, relays, rumor }: PendingWelcome,
+): { welcome: SentWelcome; command: Command<unknown> } {
+  const [at, nowS] = [scope.clock.now(), unixSeconds(scope.clock)]
   const seal = sealRumor(signer, rumor, peer, nowS)
   const event = wrapSeal(seal, peer, nowS, scope.random)
-  const key = sessionMessages('welcome', owner).of(rumor.id)
+  const key = sessionMessages('welcome', signer.pubkey).of(rumor.id)
   return {
     welcome: { peer, wrapperEventId: event.id, rumor },
-    command: enqueueEvent({ key, event, seal, relays, notAfter: at + DELIVERY_MS, at }),
+    command: enqueueEvent({ key, event, seal, relays: via ?? relays, notAfter: at + DELIVERY_MS, at }),
   }
 }

@@ -305,7 +305,8 @@ export class GroupIntake {
     )
     deps.nostr.nudgeOutbox()
     if (pending !== null) this.#commits.overtaken(pending.eventId)
-    if (isUndone) this.#commits.undone()
+    // Own keys are renewed again; all else that was undone is for who asked for it.
+    if (isUndone) this.#commits.updateSoon()
     this.#moved()
     return whole.standing
   }

@@ -13,12 +13,12 @@ import { closed, notFound } from './group-line.ts'
 import { Handing } from './handlers.ts'
 import { makeCommit } from './mls/commit.ts'
 import { mlsContext } from './mls/context.ts'
-import { addProposal, groupDataOf, groupDataProposal, mlsIdOf, removeProposals, startGroup } from './mls/group.ts'
+import { addProposal, groupDataOf, groupDataProposal, removeProposals, startGroup } from './mls/group.ts'
 import { newKeyPackage } from './mls/key-package.ts'
 import { OwnKeyPackages } from './own-key-packages.ts'
 import { type FoundKeyPackage, findKeyPackage } from './peers.ts'
 import { SessionGroup } from './session-group.ts'
-import { epochRow, groupOfRow, shownOf } from './standing.ts'
+import { epochRow, groupOfRow, rowOf } from './standing.ts'
 import type { Created, CreateOrder, Group, PublishedKeyPackage, Said, SentWelcome, SessionMessage, SessionsDeps } from './types.ts'
 import { MAX_WRAP_CHARS, Welcomes, WRAP_OVERLAP_S } from './welcomes.ts'
 import { newGroupData } from './wire/group-data.ts'
@@ -108,7 +108,7 @@ export class Sessions {
   }
 
   async #begin(order: CreateOrder, peers: readonly FoundKeyPackage[]): Promise<GroupRow> {
-    const { scope, store, signer, via } = this.#deps
+    const { scope, store } = this.#deps
     const [at, nowS, relays] = [scope.clock.now(), unixSeconds(scope.clock), relayUrls(order.relays)]
     const id = newGroupId(scope.random)
     const own = await newKeyPackage(this.#owner, { notBefore: nowS - 3600, notAfter: nowS + LIFETIME_S })
@@ -124,24 +124,12 @@ export class Sessions {
     const bytes = welcome === undefined ? new Uint8Array() : welcomeBytes(welcome)
     const wrapped = peers.map((peer) => {
       const rumor = welcomeRumor({ author: this.#owner, welcome: bytes, relays, keyPackageEventId: peer.eventId, atS: nowS })
-      return wrapWelcome({ signer, scope, owner: this.#owner, peer: peer.pubkey, relays: via ?? peer.relays, rumor, at, nowS })
+      return wrapWelcome(this.#deps, { peer: peer.pubkey, relays: peer.relays, rumor })
     })
-    const row: GroupRow = {
-      ...shownOf(after),
-      owner: this.#owner,
-      id,
-      mlsId: mlsIdOf(after),
-      orderKey: order.key,
-      joinedEpoch: 0,
-      state: 'active',
+    const row = rowOf(after, {
+      ...{ owner: this.#owner, id, orderKey: order.key, joinedEpoch: 0, nextSaid: 1, updateDue: false, createdAt: at },
       welcomes: wrapped.map(({ welcome: sent }) => sent),
-      nextSaid: 1,
-      updateDue: false,
-      pending: null,
-      pendingState: null,
-      unheard: null,
-      createdAt: at,
-    }
+    })
     const epoch = await epochRow(this.#owner, id, after)
     await store.write(all(insertGroup({ group: row, epoch }), ...wrapped.map(({ command }) => command)))
     return row

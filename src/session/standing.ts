@@ -4,7 +4,7 @@ import type { Command } from '../store/commands.ts'
 import { type EpochRow, epochsOf, type GroupRow, getGroup, patchGroup, stepEpoch } from '../store/sessions/groups.ts'
 import type { Store } from '../store/store.ts'
 import { EPOCHS_KEPT } from './mls/context.ts'
-import { decodeState, encodeState, epochKeysOf, epochOf, groupDataOf, type MlsState, membersOf } from './mls/group.ts'
+import { decodeState, encodeState, epochKeysOf, epochOf, groupDataOf, type MlsState, membersOf, mlsIdOf } from './mls/group.ts'
 import type { Group } from './types.ts'
 import type { EpochKeys } from './wire/group-event.ts'
 
@@ -33,6 +33,14 @@ export async function epochRow(owner: string, groupId: string, mls: MlsState): P
 export function shownOf(mls: MlsState): Pick<GroupRow, 'name' | 'admins' | 'relays' | 'members' | 'epoch' | 'mlsState'> {
   const { name, admins, relays } = groupDataOf(mls)
   return { name, admins, relays, members: membersOf(mls), epoch: epochOf(mls), mlsState: encodeState(mls) }
+}
+
+/** The row of a group that begins for this key in that state. */
+export function rowOf(
+  mls: MlsState,
+  of: Pick<GroupRow, 'owner' | 'id' | 'orderKey' | 'joinedEpoch' | 'welcomes' | 'nextSaid' | 'updateDue' | 'createdAt'>,
+): GroupRow {
+  return { ...shownOf(mls), ...of, mlsId: mlsIdOf(mls), state: 'active', pending: null, pendingState: null, unheard: null }
 }
 
 export interface Changed {

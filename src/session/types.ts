@@ -2,6 +2,9 @@
 import type { Logger } from '../base/logger.ts'
 import type { Scope } from '../base/scope.ts'
 import type { IdentifiedEvent, Nostr, Signer } from '../nostr/types.ts'
+import type { GroupRow } from '../store/sessions/groups.ts'
+import type { KeyPackageRow } from '../store/sessions/key-packages.ts'
+import type { MessageRow } from '../store/sessions/messages.ts'
 import type { Store } from '../store/store.ts'
 
 export interface SessionsDeps {
@@ -23,46 +26,11 @@ export interface SessionsDeps {
   onRumor?(rumor: IdentifiedEvent, wrapId: string): Promise<void>
 }
 
-/** `removed`: somebody took us out; `broken`: its state here cannot go on, and why was logged. */
-export type GroupState = 'active' | 'left' | 'removed' | 'broken'
+/** A group as others see it. */
+export type Group = Pick<GroupRow, 'id' | 'mlsId' | 'name' | 'members' | 'admins' | 'relays' | 'epoch' | 'state' | 'createdAt'>
 
-export interface Group {
-  /** 64 hex digits, as in the `h` tag: the public name. */
-  readonly id: string
-  /** Of the MLS group, hex; never on the wire in the clear. */
-  readonly mlsId: string
-  readonly name: string
-  readonly members: readonly string[]
-  readonly admins: readonly string[]
-  readonly relays: readonly string[]
-  readonly epoch: number
-  readonly state: GroupState
-  /** Milliseconds since the epoch. */
-  readonly createdAt: number
-}
-
-/**
- * What others said is `new` until a handler has dealt with it, then `handled`. What we say is `sending` until the first relay took
- * it, then `sent`; `refused` when none will, and `reason` has their words.
- */
-export type MessageState = 'new' | 'handled' | 'sending' | 'sent' | 'refused'
-
-export interface SessionMessage {
-  /** Of the rumor. */
-  readonly id: string
-  /** Rises with each message of a store, over all groups: what `after` pages on. */
-  readonly seq: number
-  readonly groupId: string
-  readonly sender: string
-  readonly isOwn: boolean
-  readonly kind: number
-  readonly content: string
-  readonly tags: readonly (readonly string[])[]
-  /** Unix seconds, as the sender says. */
-  readonly createdAt: number
-  readonly state: MessageState
-  readonly reason: string | null
-}
+/** A message as others see it. */
+export type SessionMessage = Omit<MessageRow, 'owner' | 'key' | 'epoch' | 'at'>
 
 /** What is said in a group; kind 9 (chat) unless another is given. */
 export interface Said {
@@ -97,12 +65,4 @@ export interface Created {
 }
 
 /** A key package of this key that stands published. */
-export interface PublishedKeyPackage {
-  readonly eventId: string
-  /** KeyPackageRef, hex. */
-  readonly ref: string
-  /** Unix seconds. */
-  readonly notAfter: number
-  readonly createdAt: number
-  readonly uses: number
-}
+export type PublishedKeyPackage = Pick<KeyPackageRow, 'eventId' | 'ref' | 'notAfter' | 'createdAt' | 'uses'>

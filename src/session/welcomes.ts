@@ -8,8 +8,8 @@ import { sessionSeen } from '../store/keys.ts'
 import { claimEvent, wasSeen } from '../store/nostr/seen-events.ts'
 import { type EpochRow, type GroupRow, getGroup, insertGroup, listGroups } from '../store/sessions/groups.ts'
 import { keyPackageByRef, useKeyPackage } from '../store/sessions/key-packages.ts'
-import { groupDataOf, joinByWelcome, mlsIdOf } from './mls/group.ts'
-import { epochRow, shownOf } from './standing.ts'
+import { groupDataOf, joinByWelcome } from './mls/group.ts'
+import { epochRow, rowOf, shownOf } from './standing.ts'
 import type { SessionsDeps } from './types.ts'
 import { readWelcome, WELCOME_KIND } from './wire/welcome.ts'
 
@@ -43,12 +43,12 @@ export class Welcomes {
   }
 
   async receive(wrap: NostrEvent): Promise<void> {
-    const { deps, seenId } = { deps: this.#deps, seenId: sessionSeen(this.#owner, wrap.id) }
-    if (wasSeen(deps.store, seenId)) return
+    const { store, onRumor } = this.#deps
+    if (wasSeen(store, sessionSeen(this.#owner, wrap.id))) return
     const rumor = this.#open(wrap)
     if (rumor?.kind === WELCOME_KIND) return this.accept(rumor, wrap.id)
-    if (rumor !== undefined) await deps.onRumor?.(rumor, wrap.id)
-    await deps.store.write(this.#seen(wrap.id))
+    if (rumor !== undefined) await onRumor?.(rumor, wrap.id)
+    await store.write(this.#seen(wrap.id))
   }
 
   #seen(id: string) {
@@ -108,22 +108,10 @@ export class Welcomes {
     const known = getGroup(store, this.#owner, id)
     if (known?.state === 'active') throw refused('this key is in a session of this name already')
     if (known === undefined && listGroups(store, this.#owner).length >= MAX_GROUPS) throw refused('this key is in too many sessions')
-    const row: GroupRow = {
-      ...shown,
-      owner: this.#owner,
-      id,
-      mlsId: mlsIdOf(mls),
-      orderKey: null,
-      joinedEpoch: shown.epoch,
-      state: 'active',
-      welcomes: [],
-      nextSaid: known?.nextSaid ?? 1,
-      updateDue: true,
-      pending: null,
-      pendingState: null,
-      unheard: null,
-      createdAt: scope.clock.now(),
-    }
+    const row = rowOf(mls, {
+      ...{ owner: this.#owner, id, orderKey: null, joinedEpoch: shown.epoch, welcomes: [], updateDue: true },
+      ...{ nextSaid: known?.nextSaid ?? 1, createdAt: scope.clock.now() },
+    })
     return { row, ref: own.ref, epoch: await epochRow(this.#owner, id, mls) }
   }
 }

@@ -26,9 +26,15 @@ export function judgeCommit(state: ClientState, senderLeaf: number | undefined, 
     const why = faultOf(state, proposal, senderLeafIndex)
     if (why !== undefined) return refuse(why)
   }
-  const isRemoved = proposals.some(({ proposal }) => removedLeaf(proposal) === state.privatePath.leafIndex)
-  return isRemoved ? { verdict: 'removed' } : { verdict: 'accept' }
+  return removesUs(state, proposals) ? { verdict: 'removed' } : { verdict: 'accept' }
 }
+
+/**
+ * Whether a commit takes us out of the group; the callback of ts-mls must answer `reject` then: to apply such a commit is an
+ * endless loop in it where our leaf was the last.
+ */
+export const removesUs = (state: ClientState, proposals: readonly ProposalWithSender[]): boolean =>
+  proposals.some(({ proposal }) => removedLeaf(proposal) === state.privatePath.leafIndex)
 
 function removedLeaf(proposal: Proposal): number | undefined {
   return proposal.proposalType === defaultProposalTypes.remove && 'remove' in proposal ? proposal.remove.removed : undefined

@@ -11,7 +11,6 @@ import {
   defaultProposalTypes,
   encode,
   nodeTypes,
-  type ProposalWithSender,
   protocolVersions,
   senderTypes,
   wireformats,
@@ -144,19 +143,6 @@ export async function createSelfRemove(
   const membershipTag = await cipherSuite.hash.mac(state.keySchedule.membershipKey, concat(signed, encode(varLenDataEncoder, signature)))
   const message = encode(messageEncoder, { content, signature, membershipTag })
   return { message, newState: await withProposal(state, content, signature, cipherSuite) }
-}
-
-/**
- * Whether a commit takes us out of the group; for the callback of ts-mls, which must answer `reject` then: to apply such a
- * commit is an endless loop in it where our leaf was the last.
- */
-export function removesUs(state: ClientState, proposals: readonly ProposalWithSender[]): boolean {
-  return proposals.some(
-    ({ proposal }) =>
-      proposal.proposalType === defaultProposalTypes.remove &&
-      'remove' in proposal &&
-      proposal.remove.removed === state.privatePath.leafIndex,
-  )
 }
 
 async function withProposal(state: ClientState, content: Content, signature: Uint8Array, { hash }: CiphersuiteImpl): Promise<ClientState> {

@@ -27,7 +27,9 @@ export interface UnheardCommits {
 
 const groups = table('session_groups', {
   owner: column.text(),
+  /** 64 hex digits, as in the `h` tag: the public name. */
   id: column.text(),
+  /** Of the MLS group, hex; never on the wire in the clear. */
   mlsId: column.text(),
   orderKey: column.orNull(column.text()),
   name: column.text(),
@@ -36,6 +38,7 @@ const groups = table('session_groups', {
   relays: column.json<readonly string[]>('relays_json'),
   epoch: column.int(),
   joinedEpoch: column.int(),
+  /** `removed`: somebody took us out; `broken`: its state here cannot go on, and why was logged. */
   state: column.text<'active' | 'left' | 'removed' | 'broken'>(),
   mlsState: column.bytes(),
   welcomes: column.json<readonly unknown[]>('welcomes_json'),

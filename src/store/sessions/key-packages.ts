@@ -5,6 +5,7 @@ import { column, type RowOfTable, table } from '../table.ts'
 
 const keyPackages = table('session_key_packages', {
   owner: column.text(),
+  /** KeyPackageRef, hex. */
   ref: column.text(),
   eventId: column.text(),
   legacyEventId: column.text(),
@@ -12,6 +13,7 @@ const keyPackages = table('session_key_packages', {
   publicBytes: column.bytes('public'),
   privateBytes: column.bytes('private'),
   relays: column.json<readonly string[]>('relays_json'),
+  /** Unix seconds. */
   notAfter: column.int(),
   uses: column.int(),
   createdAt: column.int(),

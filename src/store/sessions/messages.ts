@@ -5,16 +5,23 @@ import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 
 const messages = table('session_messages', {
+  /** Rises with each message of a store, over all groups: what `after` pages on. */
   seq: column.int(),
   owner: column.text(),
   groupId: column.text(),
+  /** Of the rumor. */
   id: column.text(),
   sender: column.text(),
   isOwn: column.flag(),
   kind: column.int(),
   content: column.text(),
   tags: column.json<readonly (readonly string[])[]>('tags_json'),
+  /** Unix seconds, as the sender says. */
   createdAt: column.int(),
+  /**
+   * What others said is `new` until a handler has dealt with it, then `handled`. What we say is `sending` until the first relay took
+   * it, then `sent`; `refused` when none will, and `reason` has their words.
+   */
   state: column.text<'new' | 'handled' | 'sending' | 'sent' | 'refused'>(),
   reason: column.orNull(column.text()),
   key: column.orNull(column.text()),

@@ -16,7 +16,8 @@ import {
   unsafeTestingAuthenticationService,
 } from 'ts-mls'
 import { expect, test } from 'vitest'
-import { isSelfRemove, readSelfRemove, removesUs } from '../../../src/session/mls/self-remove.ts'
+import { removesUs } from '../../../src/session/mls/rules.ts'
+import { isSelfRemove, readSelfRemove } from '../../../src/session/mls/self-remove.ts'
 
 interface Person {
   readonly nostr_secret: string

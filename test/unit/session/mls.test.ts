@@ -19,7 +19,8 @@ import {
 } from 'ts-mls'
 import { describe, expect, test } from 'vitest'
 import { makeCommit } from '../../../src/session/mls/commit.ts'
-import { createSelfRemove, isSelfRemove, readSelfRemove, removesUs, SELF_REMOVE } from '../../../src/session/mls/self-remove.ts'
+import { removesUs } from '../../../src/session/mls/rules.ts'
+import { createSelfRemove, isSelfRemove, readSelfRemove, SELF_REMOVE } from '../../../src/session/mls/self-remove.ts'
 
 const cipherSuite = await getCiphersuiteImpl('MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519', nobleCryptoProvider)
 const context = { cipherSuite, authService: unsafeTestingAuthenticationService }
