@@ -1,17 +1,12 @@
 /** From a spec to the devices of an instance: pure, with names that the same mount always gets. */
 import { PylonError } from '../base/errors.ts'
-import type { RuntimeMount, RuntimeSpec } from './contract/spec.ts'
-import { validateRuntimeSpec } from './contract/spec.ts'
+import { type RuntimeMount, type RuntimeSpec, validateRuntimeSpec } from './contract/spec.ts'
 
-export interface MountPlan {
-  readonly kind: RuntimeMount['kind']
-  readonly source: string
-  readonly guest_path: string
+export interface MountPlan extends Omit<RuntimeMount, 'mode'> {
   readonly device_name: string
   readonly read_only: boolean
   /** Set for read-only mounts of a virtual machine. */
   readonly io_bus?: 'virtiofs'
-  readonly required: boolean
 }
 
 export interface RuntimePlan extends Omit<RuntimeSpec, 'mounts'> {
@@ -29,35 +24,16 @@ const KIND_LABELS: Readonly<Record<RuntimeMount['kind'], string>> = {
 export function buildRuntimePlan(spec: RuntimeSpec): RuntimePlan {
   validateRuntimeSpec(spec)
   const seen = new Set<string>()
-  const mounts = spec.mounts.map((mount) => {
+  const mounts = spec.mounts.map(({ mode, ...mount }): MountPlan => {
     const device_name = deviceName(mount.kind, mount.source, mount.guest_path)
-    if (seen.has(device_name)) {
-      throw new PylonError(
-        'spec_duplicate_device',
-        `The mount at ${mount.guest_path} gets the device name of another; choose another guest path.`,
-        {
-          details: { device_name },
-        },
-      )
-    }
+    const taken = `The mount at ${mount.guest_path} gets the device name of another; choose another guest path.`
+    if (seen.has(device_name)) throw new PylonError('spec_duplicate_device', taken, { details: { device_name } })
     seen.add(device_name)
-    return planMount(mount, device_name)
+    // The kind binds, whatever the mode says.
+    const read_only = mount.kind === 'read_only_snapshot' || mode === 'read_only'
+    return { ...mount, device_name, read_only, ...(read_only ? { io_bus: 'virtiofs' } : {}) }
   })
   return { ...spec, mounts }
-}
-
-function planMount(mount: RuntimeMount, device_name: string): MountPlan {
-  // The kind binds, whatever the mode says.
-  const read_only = mount.kind === 'read_only_snapshot' || mount.mode === 'read_only'
-  return {
-    kind: mount.kind,
-    source: mount.source,
-    guest_path: mount.guest_path,
-    device_name,
-    read_only,
-    ...(read_only ? { io_bus: 'virtiofs' as const } : {}),
-    required: mount.required,
-  }
 }
 
 /** `pk-<first 6 of the kind's label>-<low 32 bits of FNV-1a-64>`, 8 hex digits: the wire's own rule. */

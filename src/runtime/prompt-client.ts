@@ -1,6 +1,6 @@
 /** Speaks to a runtime's prompt endpoint over a Unix socket of this machine, with a fresh launch ticket. */
 import { request } from 'node:http'
-import { messageOf, PylonError } from '../base/errors.ts'
+import { type ErrorCode, messageOf, PylonError } from '../base/errors.ts'
 import { parseJson } from '../base/json.ts'
 import type { PromptCall } from './adapter.ts'
 import {
@@ -17,14 +17,8 @@ import {
 const GRACE_MS = 5000
 
 /** The body of a prompt. */
-export function promptBody(call: PromptCall): PromptRequestInput {
-  return {
-    session_id: call.sessionId,
-    ...(call.idempotencyKey === undefined ? {} : { idempotency_key: call.idempotencyKey }),
-    protocol: call.protocol,
-    message: call.message,
-    timeout_ms: call.timeoutMs,
-  }
+export function promptBody({ sessionId, idempotencyKey, protocol, message, timeoutMs }: PromptCall): PromptRequestInput {
+  return { session_id: sessionId, idempotency_key: idempotencyKey, protocol, message, timeout_ms: timeoutMs }
 }
 
 /** What an endpoint's answer means, whatever carried it. @throws as promptOverSocket does */
@@ -33,28 +27,22 @@ export function readPromptAnswer(status: number, text: string, source: string): 
   if (status === 200) return decodePromptResult(body, source)
   const error = decodePromptError(body)
   if (error === undefined) throw new PylonError('runtime_failed', `${source} answered ${status} with something that is no prompt answer.`)
-  throw promptFailure(error.error, error.message)
+  throw new PylonError(AS[error.error], error.message, { details: { prompt_error: error.error } })
 }
 
-function promptFailure(code: PromptErrorCode, message: string): PylonError {
-  const details = { details: { prompt_error: code } }
-  switch (code) {
-    case 'invalid_request':
-    case 'request_too_large':
-    case 'idempotency_conflict':
-    case 'overloaded':
-    case 'timeout':
-      return new PylonError(code, message, details)
-    case 'unsupported_protocol':
-      return new PylonError('runtime_unsupported', message, details)
-    case 'agent_unavailable':
-      return new PylonError('runtime_unreachable', message, details)
-    case 'agent_failed':
-    case 'unauthorized':
-    case 'not_found':
-    case 'method_not_allowed':
-      return new PylonError('runtime_failed', message, details)
-  }
+/** What the codes of an endpoint are to who asked for a prompt. */
+const AS: Readonly<Record<PromptErrorCode, ErrorCode>> = {
+  invalid_request: 'invalid_request',
+  request_too_large: 'request_too_large',
+  idempotency_conflict: 'idempotency_conflict',
+  overloaded: 'overloaded',
+  timeout: 'timeout',
+  unsupported_protocol: 'runtime_unsupported',
+  agent_unavailable: 'runtime_unreachable',
+  agent_failed: 'runtime_failed',
+  unauthorized: 'runtime_failed',
+  not_found: 'runtime_failed',
+  method_not_allowed: 'runtime_failed',
 }
 
 /**

@@ -1,5 +1,6 @@
 /** From a guest's files to a readiness that may be believed: right schema, right boot, and a probe named. Pure. */
 import { messageOf } from '../base/errors.ts'
+import { given } from '../base/given.ts'
 import type { Readiness } from './adapter.ts'
 import { decodeResult, decodeStatus, type RuntimeStatusSnapshot, type RuntimeTerminalResult } from './contract/lifecycle.ts'
 import { readGuestDetails } from './contract/managed.ts'
@@ -22,11 +23,11 @@ export interface GuestEvidence {
 
 /** Never throws: what can't be believed is not ready, and the message says why. */
 export function judgeReadiness(evidence: GuestEvidence): Readiness {
-  const boot = evidence.bootId === undefined ? {} : { bootId: evidence.bootId }
+  const boot = given({ bootId: evidence.bootId })
   const status = believe(evidence)
   const result = decoded(() => (evidence.resultText === undefined ? undefined : decodeResult(evidence.resultText, 'result.json')))
   const terminal = result.value
-  if (!evidence.alive) return { ...boot, ...ended(terminal, result.problem ?? status.problem), ...withStatus(status.value) }
+  if (!evidence.alive) return { ...boot, ...ended(terminal, result.problem ?? status.problem), ...given({ status: status.value }) }
   if (status.value === undefined) {
     return { ...boot, state: 'starting', message: status.problem ?? 'the guest has not reported yet' }
   }
@@ -36,10 +37,6 @@ export function judgeReadiness(evidence: GuestEvidence): Readiness {
     return { ...boot, ...lastWord(terminal), byGuest: true, status: status.value }
   }
   return { ...boot, ...running(status.value, evidence.protocol), status: status.value }
-}
-
-function withStatus(status: RuntimeStatusSnapshot | undefined): { status?: RuntimeStatusSnapshot } {
-  return status === undefined ? {} : { status }
 }
 
 /** Ends that the guest program writes down and that what runs inside has not chosen: the program died, was told to stop, or booted anew. */

@@ -1,10 +1,10 @@
 /** What runtimes of before the versioned prompt endpoint answer: a reply as JSON, events, lines, a stream or plain text. Pure. */
-import { parseJson } from '../base/json.ts'
+import { asRecord, type Json, parseJson } from '../base/json.ts'
 
 /** How deep an event may be wrapped in `event` or `data`. */
 const MAX_WRAPS = 3
 
-type Fields = Readonly<Record<string, unknown>>
+type Fields = Readonly<Record<string, Json>>
 
 /**
  * The agent's words, or undefined where there are none. Tried in this order: JSON `reply`, `result.reply`, `events`, an
@@ -14,36 +14,33 @@ type Fields = Readonly<Record<string, unknown>>
 export function parseReply(body: string): string | undefined {
   const text = body.trim()
   if (text === '') return undefined
-  const value = parseJson(text)
+  const value = parseJson(text) as Json | undefined
   if (value !== undefined) return fromJson(value)
   const events = eventLines(text)
   if (events !== undefined) return fromEvents(events)
   return text.startsWith('{') || text.startsWith('[') ? undefined : text
 }
 
-function fromJson(value: unknown): string | undefined {
+function fromJson(value: Json): string | undefined {
   if (Array.isArray(value)) return fromEvents(value)
   if (!isFields(value)) return undefined
-  const direct = plainReply(value)
-  if (direct !== undefined) return direct
-  return Array.isArray(value['events']) ? fromEvents(value['events']) : fromEvents([value])
+  return plainReply(value) ?? fromEvents(Array.isArray(value['events']) ? value['events'] : [value])
 }
 
 /** `reply` or `result.reply`. */
 function plainReply(value: Fields): string | undefined {
-  const result = value['result']
-  return words(value['reply']) ?? (isFields(result) ? words(result['reply']) : undefined)
+  return words(value['reply']) ?? words(asRecord(value['result'])['reply'])
 }
 
 /** The JSON of each line; undefined where the text is none of events. */
-function eventLines(text: string): unknown[] | undefined {
-  const events: unknown[] = []
+function eventLines(text: string): Fields[] | undefined {
+  const events: Fields[] = []
   for (const raw of text.split(/\r?\n/)) {
     const line = raw.trim()
     if (line === '' || line.startsWith(':') || line.startsWith('event:')) continue
     const data = line.startsWith('data:') ? line.slice('data:'.length).trim() : line
     if (data === '[DONE]') break
-    const value = parseJson(data)
+    const value = parseJson(data) as Json | undefined
     if (!isFields(value)) return undefined
     events.push(value)
   }
@@ -51,7 +48,7 @@ function eventLines(text: string): unknown[] | undefined {
 }
 
 /** Deltas add up; a whole message or reply takes their place; `agent_end` and a failed response end it. */
-function fromEvents(events: readonly unknown[]): string | undefined {
+function fromEvents(events: readonly (Json | Fields)[]): string | undefined {
   let deltas = ''
   let whole: string | undefined
   for (const wrapped of events) {
@@ -68,10 +65,10 @@ function fromEvents(events: readonly unknown[]): string | undefined {
 
 const KNOWN_TYPES = new Set<unknown>(['message_update', 'assistant_message', 'assistant_text', 'agent_end', 'response'])
 
-function unwrap(value: unknown): Fields | undefined {
+function unwrap(value: Json | Fields): Fields | undefined {
   let event = value
   for (let depth = 0; depth < MAX_WRAPS && isFields(event) && !KNOWN_TYPES.has(event['type']); depth++) {
-    const inner: unknown = event['event'] ?? event['data']
+    const inner: Json | undefined = event['event'] ?? event['data']
     if (!isFields(inner)) break
     event = inner
   }
@@ -80,8 +77,9 @@ function unwrap(value: unknown): Fields | undefined {
 
 function deltaOf(event: Fields): string | undefined {
   const inner = event['assistantMessageEvent']
-  if (isFields(inner)) return inner['type'] === 'text_delta' && typeof inner['delta'] === 'string' ? inner['delta'] : undefined
-  return typeof event['delta'] === 'string' ? event['delta'] : undefined
+  if (isFields(inner) && inner['type'] !== 'text_delta') return undefined
+  const { delta } = isFields(inner) ? inner : event
+  return typeof delta === 'string' ? delta : undefined
 }
 
 function words(value: unknown): string | undefined {

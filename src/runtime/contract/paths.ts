@@ -17,19 +17,10 @@ export const LAUNCH_FILE = 'launch.json'
 export const STDOUT_LOG = 'stdout.log'
 export const STDERR_LOG = 'stderr.log'
 
-export interface RuntimePaths {
-  readonly state_dir: string
-  readonly events_path: string
-  readonly status_path: string
-  readonly result_path: string
-  readonly guest_request_path: string
-  readonly logs_dir: string
-  readonly guest_log_path: string
-  readonly artifacts_dir: string
-}
+export type RuntimePaths = Readonly<ReturnType<typeof pathsUnder>>
 
 /** The canonical layout below a state directory. */
-export function pathsUnder(stateDir: string): RuntimePaths {
+export function pathsUnder(stateDir: string) {
   return {
     state_dir: stateDir,
     events_path: `${stateDir}/events.jsonl`,

@@ -20,6 +20,10 @@ const MAX_U32 = 2 ** 32 - 1
 
 const text = z.string().max(MAX_TEXT)
 
+function mapPaths<T>(paths: RuntimePaths, as: (path: string) => T): Record<keyof RuntimePaths, T> {
+  return Object.fromEntries(Object.entries(paths).map(([name, path]) => [name, as(path)])) as Record<keyof RuntimePaths, T>
+}
+
 const mount = z.strictObject({
   kind: z.enum(MOUNT_KINDS),
   guest_path: text,
@@ -56,18 +60,7 @@ const runtimeSpec = z.strictObject({
     })
     .prefault({}),
   mounts: z.array(mount).max(32).default([]),
-  paths: z
-    .strictObject({
-      state_dir: text.default(CANONICAL_PATHS.state_dir),
-      events_path: text.default(CANONICAL_PATHS.events_path),
-      status_path: text.default(CANONICAL_PATHS.status_path),
-      result_path: text.default(CANONICAL_PATHS.result_path),
-      guest_request_path: text.default(CANONICAL_PATHS.guest_request_path),
-      logs_dir: text.default(CANONICAL_PATHS.logs_dir),
-      guest_log_path: text.default(CANONICAL_PATHS.guest_log_path),
-      artifacts_dir: text.default(CANONICAL_PATHS.artifacts_dir),
-    })
-    .prefault({}),
+  paths: z.strictObject(mapPaths(CANONICAL_PATHS, (path) => text.default(path))).prefault({}),
   policies: policies.prefault({ restart_policy: 'never' }),
   /** A shell command: the run of a one-shot runtime, the agent process of a managed one. */
   entry_command: z.string().max(MAX_COMMAND).optional(),
@@ -191,19 +184,5 @@ function validateGlobs(globs: readonly string[]): void {
 
 /** The same spec for a guest whose state directory lies elsewhere: its contract paths move along, mounts stay. */
 export function withStateDir(spec: RuntimeSpec, stateDir: string): RuntimeSpec {
-  const move = (path: string) => rebase(path, spec.paths.state_dir, stateDir)
-  const { paths } = spec
-  return {
-    ...spec,
-    paths: {
-      state_dir: stateDir,
-      events_path: move(paths.events_path),
-      status_path: move(paths.status_path),
-      result_path: move(paths.result_path),
-      guest_request_path: move(paths.guest_request_path),
-      logs_dir: move(paths.logs_dir),
-      guest_log_path: move(paths.guest_log_path),
-      artifacts_dir: move(paths.artifacts_dir),
-    },
-  }
+  return { ...spec, paths: mapPaths(spec.paths, (path) => rebase(path, spec.paths.state_dir, stateDir)) }
 }

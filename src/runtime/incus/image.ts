@@ -130,16 +130,15 @@ function searchPath(): string[] {
 }
 
 function findProgram(name: string): string | undefined {
-  return searchPath()
-    .map((dir) => join(dir, name))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK)
-        return true
-      } catch {
-        return false
-      }
-    })
+  const paths = searchPath().map((dir) => join(dir, name))
+  return paths.find((path) => {
+    try {
+      accessSync(path, constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
 }
 
 /** Whether an ELF file names no interpreter: its program headers have no PT_INTERP (type 3). */

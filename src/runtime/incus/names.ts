@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
+import { parseJson } from '../../base/json.ts'
 import type { RuntimeHandle } from '../adapter.ts'
 import { PROTOCOLS } from '../contract/prompt.ts'
 
@@ -68,11 +69,7 @@ export function decodeHandle(handle: RuntimeHandle): IncusHandle {
 
 /** A handle from a label, or undefined: labels are only as good as who may write them. */
 export function handleFromLabel(text: string | undefined): IncusHandle | undefined {
-  try {
-    return handleShape.safeParse(JSON.parse(text ?? 'null')).data
-  } catch {
-    return undefined
-  }
+  return handleShape.safeParse(parseJson(text ?? '')).data
 }
 
 /** `incus-0123456789abcdef` is the instance `pylon-0123456789abcdef`. @throws spec_invalid for an id of another shape */

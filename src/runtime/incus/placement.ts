@@ -23,11 +23,7 @@ interface Wanted {
   readonly expose: readonly number[]
 }
 
-interface Pending {
-  readonly target: string | undefined
-  readonly address: string | undefined
-  readonly ports: readonly number[]
-}
+type Pending = Pick<Place, 'target' | 'address' | 'ports'>
 
 /** A member that is there answers well within it. */
 const MEMBER_MS = 3000
@@ -67,17 +63,17 @@ export class Placement {
     const target = await this.#member(asked, existing)
     const taken = takenBy(existing)
     const under = [...this.#pending]
-    const ports = choosePorts(expose.length, proxyPorts, new Set([...taken.ports, ...under.flatMap((p) => p.ports)]))
+    const chosen = choosePorts(
+      expose.length,
+      proxyPorts,
+      new Set([...taken.ports, ...under.flatMap((p) => p.ports.map(({ host }) => host))]),
+    )
     const gateway = network === undefined ? undefined : await this.#rangeOf(network)
     const held = new Set([...taken.addresses, ...under.flatMap((p) => p.address ?? [])])
     const address = gateway === undefined ? undefined : chooseAddress(gateway, held)
-    const mine: Pending = { target, address, ports }
+    const mine: Pending = { target, address, ports: expose.map((guest, i) => ({ host: chosen[i] ?? 0, guest })) }
     this.#pending.add(mine)
-    return {
-      ...{ target, address, gateway },
-      ports: expose.map((guest, i) => ({ host: ports[i] ?? 0, guest })),
-      release: () => void this.#pending.delete(mine),
-    }
+    return { ...mine, gateway, release: () => void this.#pending.delete(mine) }
   }
 
   /** The project's own limit lets through what comes at once, so it is counted here. */

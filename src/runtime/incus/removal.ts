@@ -26,12 +26,9 @@ async function stop(incus: IncusClient, name: string): Promise<void> {
   try {
     await setInstanceState(incus, name, 'stop', { force: true })
   } catch (error) {
-    if (!isPylonError(error, 'incus_not_found') && !isAlreadyStopped(error)) throw error
+    const isStopped = isPylonError(error) && /already stopped|isn't running|is not running/i.test(error.message)
+    if (!isPylonError(error, 'incus_not_found') && !isStopped) throw error
   }
-}
-
-function isAlreadyStopped(error: unknown): boolean {
-  return isPylonError(error) && /already stopped|isn't running|is not running/i.test(error.message)
 }
 
 async function retryWhileBusy(incus: IncusClient, work: () => Promise<void>): Promise<void> {
