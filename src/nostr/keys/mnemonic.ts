@@ -1,8 +1,8 @@
 /** The words of a home and the keys that follow from them (BIP-39, NIP-06). */
 import { hkdfSync, pbkdf2Sync } from 'node:crypto'
-import { HDKey } from '@scure/bip32'
 import { generateMnemonic, validateMnemonic } from '@scure/bip39'
 import { wordlist } from '@scure/bip39/wordlists/english.js'
+import { HARDENED, keyAt } from '../../base/bip32.ts'
 import { PylonError } from '../../base/errors.ts'
 
 /** Twelve new words. */
@@ -44,9 +44,7 @@ export function secretOfAccount(seed: Uint8Array, account: number): Uint8Array {
   if (!Number.isInteger(account) || account < 0 || account >= 2 ** 31) {
     throw new PylonError('internal', `There is no NIP-06 account ${account}.`)
   }
-  const { privateKey } = HDKey.fromMasterSeed(seed).derive(`m/44'/1237'/${account}'/0/0`)
-  if (privateKey === null) throw new PylonError('internal', 'The derivation gave no key.')
-  return privateKey
+  return keyAt(seed, [HARDENED + 44, HARDENED + 1237, HARDENED + account, 0, 0]).key
 }
 
 /** HKDF-SHA512 without salt: keys for other uses than Nostr, apart by `info`. */

@@ -1,16 +1,7 @@
 /** Points of secp256k1 as Cashu uses them (NUT-00, 12, 13), reckoned by wasm. Points are compressed hex, scalars hex of 32 bytes. */
 import { createHmac, hash } from 'node:crypto'
-import {
-  isPoint,
-  isPrivate,
-  pointAdd,
-  pointAddScalar,
-  pointCompress,
-  pointFromScalar,
-  pointMultiply,
-  privateAdd,
-  privateNegate,
-} from 'tiny-secp256k1'
+import { isPoint, isPrivate, pointAdd, pointAddScalar, pointCompress, pointFromScalar, pointMultiply, privateNegate } from 'tiny-secp256k1'
+import { childOf, HARDENED, keyAt } from '../../base/bip32.ts'
 
 const DOMAIN = Buffer.from('Secp256k1_HashToCurve_Cashu_')
 /** Of the curve. */
@@ -113,7 +104,7 @@ export function deriver(seed: Uint8Array, keysetId: string): (counter: number) =
   }
   if (!/^00[0-9a-f]{14}$/i.test(keysetId)) throw new Error(`the keyset id ${keysetId.slice(0, 70)} is of a form that has no secrets`)
   const number = Number(BigInt(`0x${keysetId}`) % (2n ** 31n - 1n))
-  const parent = [129_372, 0, number].reduce((node, index) => childOf(node, HARDENED + index), masterOf(seed))
+  const parent = keyAt(seed, [HARDENED + 129_372, HARDENED, HARDENED + number])
   return (counter) => {
     if (counter >= HARDENED) throw new Error('a keyset has no more than 2^31 secrets')
     const node = childOf(parent, HARDENED + counter)
@@ -124,25 +115,4 @@ export function deriver(seed: Uint8Array, keysetId: string): (counter: number) =
 function nonZero(scalar: bigint): bigint {
   if (scalar === 0n) throw new Error('the blinding factor is zero')
   return scalar
-}
-
-/** Of BIP-32. */
-interface KeyNode {
-  readonly key: Uint8Array
-  readonly chainCode: Uint8Array
-}
-
-const HARDENED = 2 ** 31
-
-function masterOf(seed: Uint8Array): KeyNode {
-  const bytes = createHmac('sha512', 'Bitcoin seed').update(seed).digest()
-  return { key: bytes.subarray(0, 32), chainCode: bytes.subarray(32) }
-}
-
-function childOf({ key, chainCode }: KeyNode, index: number): KeyNode {
-  const number = Buffer.alloc(4)
-  number.writeUInt32BE(index)
-  const own = index >= HARDENED ? Buffer.concat([Buffer.alloc(1), key]) : given(pointFromScalar(key, true))
-  const bytes = createHmac('sha512', chainCode).update(own).update(number).digest()
-  return { key: given(privateAdd(key, bytes.subarray(0, 32))), chainCode: bytes.subarray(32) }
 }
