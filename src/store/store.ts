@@ -53,6 +53,7 @@ export class Store {
   #busySince: number | undefined
   #isClosing = false
   #closed = false
+  #commits = 0
   #health: StoreHealth = { state: 'ok' }
 
   private constructor(db: Database, { hook = {}, clock = systemClock }: StoreOptions) {
@@ -93,6 +94,11 @@ export class Store {
       db?.close()
       throw storeError(error)
     }
+  }
+
+  /** How many were made since it was opened: while it stays the same, so does all that is stored. */
+  get commits(): number {
+    return this.#commits
   }
 
   get health(): StoreHealth {
@@ -173,6 +179,7 @@ export class Store {
       const outcomes = batch.map((pending) => this.#runOne(pending.command))
       this.#hook.beforeCommit?.(labels)
       this.sql('COMMIT').run()
+      this.#commits++
       return outcomes
     } catch (error) {
       if (this.#db.inTransaction) this.#db.exec('ROLLBACK')

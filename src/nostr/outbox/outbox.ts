@@ -36,6 +36,8 @@ export class Outbox {
   readonly #notices: OutboxNotices
   readonly #outcomes: Outcomes
   #newestId = 0
+  /** Of the store, when the table was looked at last: nothing is new before the next. */
+  #seenCommits = -1
   #ticks = 0
   /** Some relays have no lane for want of room. */
   #left = false
@@ -178,8 +180,12 @@ export class Outbox {
         this.#lanes.delete(name)
       }
     }
-    this.#readNew()
-    this.#notices.tellStored()
+    const { commits } = this.#deps.store
+    if (commits !== this.#seenCommits) {
+      this.#seenCommits = commits
+      this.#readNew()
+      this.#notices.tellStored()
+    }
     if (this.#left && this.#ticks % SWEEP_TICKS === 0) this.#takeTurns()
     if (this.#ticks % SWEEP_TICKS === 0) this.#deps.scope.spawn('expire', () => this.#expire())
   }
