@@ -10,6 +10,8 @@ import { GuestFiles } from './guest-files.ts'
 /** Entries looked at, whatever they are. */
 const MAX_ENTRIES = 2000
 const MAX_DEPTH = 16
+/** What a command that is not there exits with. */
+const NOT_FOUND = 127
 
 /** By the spec's output_collection; what can't be read is a problem in the answer, not an error. */
 export async function collectOutputs(incus: IncusClient, instance: string, spec: RuntimeSpec): Promise<CollectedOutputs> {
@@ -112,10 +114,18 @@ class ArtifactWalk implements Artifacts {
     if (empty.length === 0) return
     const script = 'i=0; for path do [ ! -p "$path" ] || echo $i; i=$((i + 1)); done'
     const command = ['sh', '-c', script, 'sh', ...empty.map((path) => this.#at(path))]
-    // Without a shell inside nothing can be said of pipes.
-    const said = await execInGuest(this.#incus, this.#instance, { command, timeoutMs: 5_000, maxBytes: 64 * 1024 }).catch(() => undefined)
-    const pipes = (said?.stdout ?? '').split('\n').flatMap((line) => (line === '' ? [] : (empty[Number(line)] ?? [])))
-    for (const path of pipes) this.problems.push(`${path} is no plain file.`)
+    let pipes: readonly string[]
+    try {
+      const { exitCode, stdout } = await execInGuest(this.#incus, this.#instance, { command, timeoutMs: 15_000, maxBytes: 64 * 1024 })
+      // Without a shell inside nothing can be said of pipes.
+      if (exitCode === NOT_FOUND) return
+      if (exitCode !== 0) throw new Error(`the shell of the guest ended with ${exitCode}`)
+      pipes = stdout.split('\n').flatMap((line) => (line === '' ? [] : (empty[Number(line)] ?? [])))
+      for (const path of pipes) this.problems.push(`${path} is no plain file.`)
+    } catch (error) {
+      pipes = empty
+      this.problems.push(`Whether ${empty.join(', ')} can be read or only waited for could not be found out: ${messageOf(error)}`)
+    }
     this.files = this.files.filter(({ path }) => !pipes.includes(path))
   }
 }

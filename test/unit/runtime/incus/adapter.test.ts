@@ -371,6 +371,17 @@ describe('a guest', () => {
     expect(server.requests.filter(({ method, path }) => method === 'GET' && path.includes('status.json'))).toEqual([])
   })
 
+  test('whose empty artifacts cannot be told from pipes is given them by name, not as files', async () => {
+    const { server, adapter, handle, put } = await running()
+    put('run/pika-cloud/artifacts/empty', '')
+    put('run/pika-cloud/artifacts/full', 'x')
+    server.answerOnce('POST', /exec/, 500, { type: 'error', error: 'Failed getting exec socket', error_code: 500 })
+    const outputs = await adapter.collect?.(handle, inputOf().spec)
+    expect(outputs?.artifacts.map(({ path }) => path)).toEqual(['full'])
+    expect(outputs?.problems).toEqual([expect.stringMatching(/Whether empty can be read.*Failed getting exec socket/)])
+    expect((await adapter.collect?.(handle, inputOf().spec))?.artifacts.map(({ path }) => path).sort()).toEqual(['empty', 'full'])
+  })
+
   test('fills no more than its share of what is collected', async () => {
     const { adapter, handle, put } = await running()
     for (let n = 0; n < 6; n++) put(`run/pika-cloud/artifacts/${n}`, 'x'.repeat(7 * 1024 * 1024))
