@@ -11,6 +11,7 @@ import type { Scope } from '../base/scope.ts'
 import type { Keyring } from '../nostr/types.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from './ecash/crypto-pool.ts'
+import type { FirstLook } from './mint/first-look.ts'
 import type { Mints } from './mint/mints.ts'
 
 export interface WalletContext {
@@ -29,6 +30,7 @@ export interface WalletContext {
   readonly invoiceNetwork: string | undefined
   /** Mints named at the start, which come on the list when they answer. */
   readonly expectedMints: readonly string[]
+  readonly firstLook: FirstLook
 }
 
 export const walletAccount = (owner: WalletOwner, mintUrl: string): Account => accountOf(accountOwner(owner), 'wallet', mintUrl)

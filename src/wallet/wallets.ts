@@ -15,6 +15,7 @@ import { dueQuotes } from '../store/money/quotes.ts'
 import type { Store } from '../store/store.ts'
 import type { WalletContext } from './context.ts'
 import { type Crypto, createCrypto } from './ecash/crypto-pool.ts'
+import { FirstLook } from './mint/first-look.ts'
 import { Mints } from './mint/mints.ts'
 import { MintSockets } from './mint/sockets.ts'
 import { type AdoptedQuote, Invoices } from './moves/invoices.ts'
@@ -95,6 +96,7 @@ export function createWallets(deps: WalletsDeps): OwnWallets {
     mints,
     invoiceNetwork,
     expectedMints,
+    firstLook: new FirstLook(work, expectedMints, (url) => mints.has(url)),
   })
 }
 
@@ -146,8 +148,13 @@ class HomeWallets implements OwnWallets {
     return listedMints(this.#context.store).map(({ url, capSats, addedAt }) => ({ url, capSats: sats(capSats), addedAt }))
   }
 
-  addMint(url: string, capSats?: Sats) {
-    return this.#context.mints.add(url, capSats ?? sats(this.#context.config().wallet.mint_cap_sats))
+  async addMint(url: string, capSats?: Sats): Promise<MintInfo> {
+    const { mints, config, firstLook } = this.#context
+    try {
+      return await mints.add(url, capSats ?? sats(config().wallet.mint_cap_sats))
+    } finally {
+      firstLook.ended(url)
+    }
   }
 
   removeMint(url: string): Promise<void> {

@@ -6,7 +6,7 @@ import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import { type KeysetInfo, type KeysetRow, mintsOfKeysets } from '../../store/money/keysets.ts'
 import { formerMints, keysetsWithCoins, mintNow, moveMint, renameMint } from '../../store/money/mint-moves.ts'
-import { deleteMint, getMint, limitInputs, listMints, type MintRow, putMint, setMintHealth } from '../../store/money/mints.ts'
+import { deleteMint, getMint, limitInputs, listedMints, listMints, type MintRow, putMint, setMintHealth } from '../../store/money/mints.ts'
 import type { Store } from '../../store/store.ts'
 import type { MintPublicKeys } from '../ecash/crypto.ts'
 import { normaliseMintUrl } from '../ecash/token.ts'
@@ -43,6 +43,13 @@ export class Mints {
 
   list(): MintRow[] {
     return listMints(this.#deps.store)
+  }
+
+  /** Whether there is this mint, also under an address that it left; or any. */
+  has(url?: string): boolean {
+    const { store } = this.#deps
+    if (url === undefined) return listedMints(store).length > 0
+    return getMint(store, url) !== undefined || mintNow(store, url) !== undefined
   }
 
   /** The mint of an address, also of one that it left. @throws mint_not_allowed */

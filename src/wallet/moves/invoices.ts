@@ -70,6 +70,7 @@ export class Invoices {
     const { store, keyring } = this.#context
     const { amountSats, description } = request
     if (amountSats <= 0n) throw new PylonError('amount_invalid', 'An invoice must be for at least 1 sat.')
+    await this.#context.firstLook.over(request.mintUrl)
     const mint = this.#mintFor(owner, request)
     const quotePubkey = `02${keyring.walletSigner(owner.pubkey).pubkey}`
     const body = JSON.stringify({ amount: Number(amountSats), unit: 'sat', pubkey: quotePubkey, ...descriptionFor(mint, description) })

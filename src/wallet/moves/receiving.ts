@@ -130,8 +130,9 @@ export class Receiving {
 
   /** @throws token_invalid, mint_not_allowed */
   async #readToken(token: string): Promise<ReadToken> {
-    const { mints } = this.#funds.context
+    const { mints, firstLook } = this.#funds.context
     const head = readTokenHead(token)
+    await firstLook.over(head.mintUrl)
     const mint = mints.get(head.mintUrl)
     if (head.unit !== 'sat') throw new PylonError('token_invalid', `The token is in ${head.unit.slice(0, 20)}: only sat is taken.`)
     let proofs: TokenProof[]

@@ -53,8 +53,25 @@ describe('invoices', () => {
       const h = await openHome({ dir: tempDir(), mintUrls: [], words: testWords(), expectedMints })
       onTestFinished(() => h.close())
       const request = { ...operation(), amountSats: sats(5), creditAccount: 'node/equity/funding' as const }
-      await expect(h.node.createInvoice(request)).rejects.toMatchObject({ code })
+      const refused = expect(h.node.createInvoice(request)).rejects.toMatchObject({ code })
+      for (const url of expectedMints) await expect(h.wallets.addMint(url)).rejects.toMatchObject({ code: 'mint_unreachable' })
+      await refused
     }
+  })
+
+  it('waits for a mint named at the start that is looked at for the first time', async () => {
+    const giver = await home()
+    await fund(giver, giver.node, sandbox.mintUrl, 100)
+    const { token } = await giver.node.sendToken({ ...operation(), amountSats: sats(20), debitAccount: 'node/expense/job' as const })
+    const h = await openHome({ dir: tempDir(), mintUrls: [], words: testWords(), expectedMints: [sandbox.mintUrl] })
+    onTestFinished(() => h.close())
+    const request = { ...operation(), amountSats: sats(5), creditAccount: 'node/equity/funding' as const }
+    const invoices = [request, { ...request, ...operation(), mintUrl: sandbox.mintUrl }].map((one) => h.node.createInvoice(one))
+    const received = h.node.receiveToken({ ...operation(), token, creditAccount: 'node/equity/funding' as const })
+    await h.wallets.addMint(sandbox.mintUrl)
+    for (const invoice of await Promise.all(invoices)) expect(invoice).toMatchObject({ state: 'unpaid', amountSats: 5n })
+    await received
+    expect(h.node.balance().balanceSats).toBeGreaterThan(0n)
   })
 })
 
