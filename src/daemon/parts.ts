@@ -9,6 +9,7 @@ import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
 import type { RunningWork, Scope } from '../base/scope.ts'
 import { Chat } from '../customer/agents/chat.ts'
+import { DirectMessages } from '../customer/agents/direct-messages.ts'
 import { ManagedAgents } from '../customer/agents/managed-agents.ts'
 import { OwnerSessions } from '../customer/agents/owner-sessions.ts'
 import { Customer } from '../customer/customer.ts'
@@ -159,7 +160,10 @@ export class NodeParts {
       return new OwnerSessions({
         ...{ ...this.#common(scope), nostr, signer: keyring.customer(), relays: nostr.relays },
         mayInvite: (pubkey) => keyring.owns(pubkey) || isBotOfOurs(store, pubkey),
-        onRumor: (rumor) => this.agents.get().onRumor(rumor),
+        onRumor: async (rumor) => {
+          await this.agents.get().onRumor(rumor)
+          await this.direct.get().onRumor(rumor)
+        },
       })
     },
     start: (sessions) => sessions.start(),
@@ -177,13 +181,21 @@ export class NodeParts {
     drainMs: 0,
   })
 
+  /** With keys that no session can be begun with. */
+  readonly direct = this.#part({
+    name: 'direct messages',
+    needs: { nostr: this.nostr },
+    build: ({ nostr }, scope) => new DirectMessages({ ...this.#common(scope), nostr, signer: this.#deps.keyring.customer() }),
+    start: (direct) => direct.start(),
+  })
+
   readonly chat = this.#part({
     name: 'chat',
-    needs: { nostr: this.nostr, owner: this.sessions },
-    build: ({ nostr, owner }, scope) => {
+    needs: { nostr: this.nostr, owner: this.sessions, direct: this.direct },
+    build: ({ nostr, owner, direct }, scope) => {
       const { store } = this.#deps
       const hostedKey = (ref: string) => findAgent(store, ref)?.pubkey
-      return new Chat({ ...this.#common(scope), owner, relays: nostr.relays, hostedKey })
+      return new Chat({ ...this.#common(scope), owner, direct, relays: nostr.relays, hostedKey })
     },
   })
 

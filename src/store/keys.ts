@@ -132,5 +132,9 @@ type SessionMessage = 'message' | 'commit' | 'again' | 'leave' | 'welcome' | 'ke
 export const sessionMessages = (what: SessionMessage, owner: string): KeyForm => new KeyForm(`session-${what}:${owner}:`)
 /** Claims of events are of one key each: two keys of a home may be in one group. */
 export const sessionSeen = (owner: string, eventId: string): string => `session:${owner}:${eventId}`
+/** Of what the owner says by NIP-17, under the caller's key: to the peer, the copy to oneself, and where one is answered. */
+export const directMessage = new KeyForm('direct:')
+export const directCopyMessage = new KeyForm('direct-copy:')
+export const directRelaysMessage = new KeyForm('direct-relays:')
 /** Of a hello of a guest: its runtime, and chance. */
 export const helloMessage = new KeyForm('hello:')

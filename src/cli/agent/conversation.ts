@@ -37,6 +37,8 @@ export async function streamTurn(
   const { key = randomUUID(), timeoutMs, signal } = options
   const until = Date.now() + timeoutMs
   const { value } = await say(args, name, 'prompt', text, key)
+  if (value.via === 'nip17')
+    process.stderr.write(`(${name} has no key package: it went by NIP-17 direct message, and its next message is taken for the answer)\n`)
   const transcript = new Transcript(process.stdout)
   try {
     for await (const message of messagesAfter(args, name, { seq: value.message.seq, until, signal })) {

@@ -69,6 +69,12 @@ const message = z.strictObject({
   said_at: timeField,
 })
 
+/** Which way it goes. */
+const line = {
+  via: z.enum(['session', 'nip17']).describe('nip17: by private messages, since the peer has no key package.'),
+  group_id: z.string().nullable().describe('Of the session.'),
+}
+
 const peer = z.string().min(1).max(200).describe('Name of an agent, npub, or id of a group.')
 const mode = z.enum(['chat', 'coding', 'debug', 'raw'])
 
@@ -192,13 +198,13 @@ export const managedRoutes = defineRoutes({
     method: 'POST',
     path: '/v1/chats/:peer',
     summary:
-      'Says something in the session with an agent or a key; with a hosted agent or a key, one is begun where there is none. Under one Idempotency-Key it is said once.',
+      'Says something in the session with an agent or a key; with a hosted agent or a key, one is begun where there is none, or it goes by NIP-17 where the key has no key package. Under one Idempotency-Key it is said once.',
     request: z.strictObject({
       peer,
       text: z.string().max(65_536).optional().describe('Not with abort.'),
       type: z.enum(['prompt', 'steer', 'follow_up', 'abort']).optional().describe('prompt by default.'),
     }),
-    response: z.strictObject({ group_id: z.string(), message }),
+    response: z.strictObject({ ...line, message }),
     errors: ['agent_not_found', 'session_no_key_package', 'session_not_found', 'session_closed', 'conflict'],
   },
   listen: {
@@ -214,7 +220,7 @@ export const managedRoutes = defineRoutes({
       wait: queryInt(0, 60).optional(),
       mode: mode.optional().describe('What is in `shown`: coding by default.'),
     }),
-    response: z.strictObject({ group_id: z.string(), messages: z.array(message) }),
+    response: z.strictObject({ ...line, messages: z.array(message) }),
     errors: ['agent_not_found', 'session_not_found'],
   },
   takeTurn: {
@@ -227,7 +233,7 @@ export const managedRoutes = defineRoutes({
       timeout_s: z.int().min(1).max(86_400).optional().describe('300 by default.'),
     }),
     response: z.strictObject({
-      group_id: z.string(),
+      ...line,
       said: message,
       reply: z.string().describe('All that was answered in words.'),
       outcome: z.enum(['done', 'silent', 'error']).describe('silent: it ended its turn without a word.'),

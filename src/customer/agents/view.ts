@@ -4,7 +4,7 @@ import { asRecord } from '../../base/json.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import { listManagedAgents, type ManagedAgentRow, type ManagedStep, stepsOfManagedAgent } from '../../store/buying/managed-agents.ts'
 import type { Store } from '../../store/store.ts'
-import type { ShownMessage } from './chat.ts'
+import type { Line, ShownMessage } from './chat.ts'
 import { commandOf } from './managed-agent.ts'
 
 /** @param ownPubkey of the node; undefined while it is stopped */
@@ -59,6 +59,9 @@ export function descriptorOf({ runtime }: ManagedAgentRow) {
 export function stepView({ id, phase, message, at }: ManagedStep, createdAt: number) {
   return { id, phase, message, at: rfc3339(at), after_ms: Math.max(0, at - createdAt) }
 }
+
+/** Which way it went. */
+export const lineView = ({ via, id }: Line) => ({ via, group_id: via === 'session' ? id : null })
 
 export function messageView({ message, type, shown, isEnd, answers }: ShownMessage) {
   return {

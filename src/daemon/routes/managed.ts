@@ -7,7 +7,7 @@ import type { managedRoutes } from '../../control/contract/managed.ts'
 import type { Handlers, Input } from '../../control/route.ts'
 import { isComing } from '../../customer/agents/life.ts'
 import type { ManagedOrder } from '../../customer/agents/managed-agents.ts'
-import { descriptorOf, managedDetail, managedView, managedViews, messageView, stepView } from '../../customer/agents/view.ts'
+import { descriptorOf, lineView, managedDetail, managedView, managedViews, messageView, stepView } from '../../customer/agents/view.ts'
 import { freshName } from '../../host/names.ts'
 import { npubOf, parsePubkey } from '../../nostr/nips/nip19.ts'
 import { listAgents } from '../../store/agents/agents.ts'
@@ -70,20 +70,20 @@ export function managedHandlers(services: Pick<Services, 'store' | 'clock' | 'id
     say: async ({ peer, text, type = 'prompt' }, call) => {
       if ((text === undefined) !== (type === 'abort'))
         throw new PylonError('invalid_request', type === 'abort' ? 'text: abort has none.' : 'text: must be given.')
-      const said = await chat.get().say(refOf(peer), { type, text: text ?? '' }, call.idempotencyKey, call.signal)
-      return { group_id: said.message.groupId, message: messageView(said) }
+      const { line, said } = await chat.get().say(refOf(peer), { type, text: text ?? '' }, call.idempotencyKey, call.signal)
+      return { ...lineView(line), message: messageView(said) }
     },
     listen: async ({ peer, after, last, limit, wait, mode = 'coding' }, call) => {
       const talk = chat.get()
-      const { id } = talk.groupOf(refOf(peer))
+      const line = talk.lineOf(refOf(peer))
       const page = { after: after ?? 0, limit: limit ?? DEFAULT_LIMIT, waitMs: (wait ?? 0) * 1000, mode }
-      const messages = last !== undefined && after === undefined ? talk.last(id, last, mode) : await talk.after(id, page, call.signal)
-      return { group_id: id, messages: messages.map(messageView) }
+      const messages = last !== undefined && after === undefined ? talk.last(line, last, mode) : await talk.after(line, page, call.signal)
+      return { ...lineView(line), messages: messages.map(messageView) }
     },
     takeTurn: async ({ peer, text, timeout_s }, call) => {
       const turn = await chat.get().turn(refOf(peer), text, call.idempotencyKey, (timeout_s ?? TURN_S) * 1000, call.signal)
-      const { groupId, said, reply, outcome, note = null, messages } = turn
-      return { group_id: groupId, said: messageView(said), reply, outcome, note, messages: messages.map(messageView) }
+      const { line, said, reply, outcome, note = null, messages } = turn
+      return { ...lineView(line), said: messageView(said), reply, outcome, note, messages: messages.map(messageView) }
     },
   }
 }

@@ -35,7 +35,14 @@ async function talking(
   const signer = by ?? (keyring as typeof world.keyring).customer()
   const sessions = talk.of(signer.pubkey, scope.child('owner'), store)
   const owner = { sessions, listen: () => undefined }
-  const chat = new Chat({ store, clock, owner, relays: [], hostedKey: (ref) => (ref === 'ada' ? ada.pubkey : undefined) })
+  const chat = new Chat({
+    store,
+    clock,
+    owner,
+    relays: [],
+    direct: undefined as never,
+    hostedKey: (ref) => (ref === 'ada' ? ada.pubkey : undefined),
+  })
   const turn = async (text: string, key = text) => {
     const ends = chat.turn('ada', text, key, 120 * SECOND, signal)
     let isOver = false
@@ -93,7 +100,7 @@ test('a tick that fails ends the turn as an error, and says whether it is tried 
 
 test('what a tick has no room for is answered by the next, and each turn ends with its own', async () => {
   const world = await talking(script({ on: 'dm', max: 1, do: [dm] }))
-  const first = await world.say('one')
+  const { said: first } = await world.say('one')
   const second = await world.turn('two')
   expect(second).toMatchObject({ reply: 'you said two', outcome: 'done' })
   const ends = world.sessions.messages(first.message.groupId, { limit: 100 }).filter(({ content }) => content.includes('"done"'))
@@ -112,14 +119,15 @@ test('one that does not tick says so at once', async () => {
 
 test('an abort is told that a tick goes on', async () => {
   const world = await talking(script({ on: 'dm', do: [dm] }))
-  const { message } = await world.chat.say('ada', { type: 'abort', text: '' }, 'abort')
-  const [end] = await world.chat.after(message.groupId, { after: message.seq, limit: 1, waitMs: 0, mode: 'coding' }, signal)
+  const { line, said } = await world.chat.say('ada', { type: 'abort', text: '' }, 'abort')
+  const { message } = said
+  const [end] = await world.chat.after(line, { after: message.seq, limit: 1, waitMs: 0, mode: 'coding' }, signal)
   expect(end).toMatchObject({ isEnd: true, shown: [{ kind: 'note', text: expect.stringContaining('pylon agent pause ada') }] })
 })
 
 test('a person whose client knows no envelopes is answered in plain text, and told nothing else', async () => {
   const world = await talking(script({ on: 'dm', when: [{ field: 'dm.text', op: 'eq', value: 'hello' }], do: [dm] }))
-  const { groupId } = (await world.say('begin')).message
+  const { groupId } = (await world.say('begin')).said.message
   await world.sessions.send(groupId, { content: 'hello' }, 'plain')
   await world.sessions.send(groupId, { content: 'silence' }, 'silence')
   await world.clock.advance(10 * SECOND)
@@ -134,7 +142,7 @@ test('a person whose client knows no envelopes is answered in plain text, and to
 
 test('an envelope is answered by envelopes', async () => {
   const world = await talking(script({ on: 'dm', do: [dm] }))
-  const { groupId } = (await world.say('begin')).message
+  const { groupId } = (await world.say('begin')).said.message
   const content = encodeEnvelope({ protocol: 'acp', session_id: 's', body: { type: 'prompt', message: 'hello' } })
   await world.sessions.send(groupId, { content }, 'envelope')
   await world.clock.advance(10 * SECOND)
