@@ -1,5 +1,5 @@
 /** Which IP addresses are public: the guarded dialer connects to no other. */
-import { isIPv4, isIPv6 } from 'node:net'
+import { BlockList, isIPv4, isIPv6 } from 'node:net'
 
 /** IPv4 networks that are not the public internet: [address, prefix bits] (RFC 6890 and its successors). */
 const V4_REFUSED: readonly (readonly [string, number])[] = [
@@ -20,53 +20,31 @@ const V4_REFUSED: readonly (readonly [string, number])[] = [
   ['240.0.0.0', 4],
 ]
 
-function v4Number(address: string): number {
-  return address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0)
-}
+/** IPv6 prefixes that reach the IPv4 address which they carry: v4-mapped addresses, and NAT64. */
+const V6_CARRYING = ['::ffff:', '64:ff9b::']
+/** Of IPv6 only global unicast is public, less its special blocks. */
+const V6_PUBLIC = ['2000::', 3] as const
+const V6_REFUSED: readonly (readonly [string, number])[] = [
+  ['2001::', 23],
+  ['2001:db8::', 32],
+  ['2002::', 16],
+  ['3fff::', 20],
+]
 
-function isPublicV4Number(value: number): boolean {
-  return !V4_REFUSED.some(([network, bits]) => {
-    const size = 2 ** (32 - bits)
-    return Math.floor(value / size) === Math.floor(v4Number(network) / size)
-  })
-}
-
-/** The eight 16-bit groups of an IPv6 address that `isIPv6` accepted. */
-function v6Groups(address: string): number[] {
-  let text = address.split('%')[0] ?? ''
-  const dotted = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(text)
-  if (dotted !== null) {
-    const value = v4Number(dotted[2] ?? '')
-    text = `${dotted[1]}${Math.floor(value / 65536).toString(16)}:${(value % 65536).toString(16)}`
-  }
-  const [head = '', tail] = text.split('::')
-  const parse = (part: string) => (part === '' ? [] : part.split(':').map((group) => Number.parseInt(group, 16)))
-  const left = parse(head)
-  if (tail === undefined) return left
-  const right = parse(tail)
-  return [...left, ...new Array<number>(8 - left.length - right.length).fill(0), ...right]
-}
-
-function isPublicV6(address: string): boolean {
-  const groups = v6Groups(address)
-  const at = (index: number) => groups[index] ?? 0
-  const embedded = at(6) * 65536 + at(7)
-  const zeros = (from: number, to: number) => groups.slice(from, to).every((group) => group === 0)
-  // v4-mapped (::ffff:0:0/96) and NAT64 (64:ff9b::/96) reach the v4 address that they carry.
-  if (zeros(0, 5) && at(5) === 0xffff) return isPublicV4Number(embedded)
-  if (at(0) === 0x64 && at(1) === 0xff9b && zeros(2, 6)) return isPublicV4Number(embedded)
-  // Of all else only global unicast 2000::/3 is public, less its special blocks.
-  if (at(0) >>> 13 !== 1) return false
-  if (at(0) === 0x2001 && at(1) < 0x200) return false
-  if (at(0) === 0x2001 && at(1) === 0xdb8) return false
-  if (at(0) === 0x2002) return false
-  if (at(0) === 0x3fff && at(1) < 0x1000) return false
-  return true
+const publicV6 = new BlockList()
+const refused = new BlockList()
+publicV6.addSubnet(...V6_PUBLIC, 'ipv6')
+for (const prefix of V6_CARRYING) publicV6.addSubnet(`${prefix}0.0.0.0`, 96, 'ipv6')
+for (const [network, bits] of V6_REFUSED) refused.addSubnet(network, bits, 'ipv6')
+for (const [network, bits] of V4_REFUSED) {
+  refused.addSubnet(network, bits, 'ipv4')
+  for (const prefix of V6_CARRYING) refused.addSubnet(`${prefix}${network}`, 96 + bits, 'ipv6')
 }
 
 /** Whether a literal address is on the public internet; false for whatever is no address. */
 export function isPublicAddress(address: string): boolean {
-  if (isIPv4(address)) return isPublicV4Number(v4Number(address))
-  if (isIPv6(address)) return isPublicV6(address)
-  return false
+  if (isIPv4(address)) return !refused.check(address, 'ipv4')
+  // Without its zone, which names an interface of this machine.
+  const [bare = ''] = address.split('%')
+  return isIPv6(address) && publicV6.check(bare, 'ipv6') && !refused.check(bare, 'ipv6')
 }

@@ -45,7 +45,9 @@ export function asJson(value: unknown): Json {
   return JSON.parse(JSON.stringify(value)) as Json
 }
 
+/** Whether it is an object with members: no list, not null. */
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
 /** Its members where it is an object, else none. */
-export function asRecord(value: Json | null | undefined): Record<string, Json> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : {}
-}
+export const asRecord = (value: Json | null | undefined): Record<string, Json> => (isRecord(value) ? value : {})

@@ -54,7 +54,7 @@ export function createNostr(deps: NostrDeps): Nostr {
     logger,
     dialer,
     ownRelays: relays,
-    indexRelays: () => indexRelays,
+    indexRelays,
     query: (filters, options) => queryRelays(queries, filters, options),
   })
   const subscriptions = new Subscriptions({

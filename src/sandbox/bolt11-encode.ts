@@ -17,14 +17,11 @@ export interface InvoiceFields {
   /** Text of up to 639 bytes, or the sha256 of a longer text. */
   readonly description: string | { readonly sha256: Uint8Array }
   readonly expirySeconds?: number
-  /** Numbers of the feature bits that are set; default var_onion_optin and payment_secret, both required. */
-  readonly featureBits?: readonly number[]
-  /** 33 bytes; left out, readers recover it from the signature. */
-  readonly payeeNodeKey?: Uint8Array
 }
 
 const CHARSET = 'qpzry9x8gf2tvdw0s3jn54khce6mua7l'
-const DEFAULT_FEATURES = [8, 14]
+/** Bits 8 and 14, var_onion_optin and payment_secret, both required: bit 0 is the lowest of the last word. */
+const FEATURE_WORDS = [16, 8, 0]
 const TIMESTAMP_WORDS = 7
 const MAX_FIELD_WORDS = 1023
 
@@ -45,16 +42,6 @@ function numberWords(value: number, length?: number): number[] {
   const words: number[] = []
   for (let rest = value; rest > 0; rest = Math.floor(rest / 32)) words.unshift(rest % 32)
   while (words.length < (length ?? 1)) words.unshift(0)
-  return words
-}
-
-/** Feature bits as a big-endian field: bit 0 is the lowest bit of the last word. */
-function featureWords(bits: readonly number[]): number[] {
-  const words = new Array<number>(Math.floor(Math.max(...bits) / 5) + 1).fill(0)
-  for (const bit of bits) {
-    const index = words.length - 1 - Math.floor(bit / 5)
-    words[index] = (words[index] ?? 0) | (1 << (bit % 5))
-  }
   return words
 }
 
@@ -87,8 +74,7 @@ export function encodeInvoice(invoice: InvoiceFields, secretKey: Uint8Array): st
       ? field('d', bech32.toWords(new TextEncoder().encode(description)))
       : field('h', bech32.toWords(description.sha256))),
     ...(invoice.expirySeconds === undefined ? [] : field('x', numberWords(invoice.expirySeconds))),
-    ...(invoice.payeeNodeKey === undefined ? [] : field('n', bech32.toWords(invoice.payeeNodeKey))),
-    ...field('9', featureWords(invoice.featureBits ?? DEFAULT_FEATURES)),
+    ...field('9', FEATURE_WORDS),
   ]
   const digest = hash('sha256', Buffer.concat([Buffer.from(prefix), paddedBytes(words)]), 'buffer')
   const { signature, recoveryId } = signRecoverable(digest, secretKey)

@@ -1,6 +1,7 @@
 /** Nostr events as the sandbox needs them: shape, id, signature, signing, and the classes of kinds (NIP-01). */
 import { hash } from 'node:crypto'
 import { signSchnorr, verifySchnorr, xOnlyPointFromScalar } from 'tiny-secp256k1'
+import { isRecord } from '../base/json.ts'
 
 export interface NostrEvent {
   readonly id: string
@@ -20,7 +21,6 @@ const MAX_KIND = 65_535
 
 export const isHex64 = (value: unknown): value is string => typeof value === 'string' && HEX_64.test(value)
 const isSeconds = (value: unknown): value is number => typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 function isTags(value: unknown): value is string[][] {
   if (!Array.isArray(value)) return false

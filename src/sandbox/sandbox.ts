@@ -1,7 +1,9 @@
 /** The sandbox: a relay, a Cashu mint with play money and an LNURL server on loopback, in one process. */
 import { join } from 'node:path'
+import { z } from 'zod'
 import { type Clock, systemClock } from '../base/clock.ts'
-import { ensurePrivateDir } from '../base/files.ts'
+import { ensurePrivateDir, readFileIfAny, writeFileAtomic } from '../base/files.ts'
+import { parseJson } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
 import { type Random, systemRandom } from '../base/random.ts'
 import { SandboxDatabase } from './database.ts'
@@ -9,9 +11,12 @@ import { type FaultOrders, Faults } from './faults.ts'
 import { startLnurlServer } from './lnurl/server.ts'
 import { Mint } from './mint/mint.ts'
 import { startMintServer } from './mint/server.ts'
-import { readPorts, writePorts } from './ports.ts'
 import type { Relay } from './relay/relay.ts'
 import { startRelay } from './relay/server.ts'
+
+const port = z.int().min(1).max(65_535)
+/** ports.json: chosen once and kept, so that the URLs of a sandbox stay what they were. */
+const portsSchema = z.object({ relay: port, mint: port, lnurl: port })
 
 export interface SandboxOptions {
   /** Holds the databases and ports.json; made private. */
@@ -62,7 +67,9 @@ async function startServers(options: SandboxOptions, closers: (() => unknown)[])
   const random = options.random ?? systemRandom
   const host = options.host ?? '127.0.0.1'
   const common = { host, clock, logger }
-  const stored = readPorts(dir)
+  const portsFile = join(dir, 'ports.json')
+  // None the first time, or when the file is no longer readable as such.
+  const stored = portsSchema.safeParse(parseJson(readFileIfAny(portsFile) ?? '')).data
   const faults = new Faults()
 
   const database = new SandboxDatabase(join(dir, 'sandbox.db'), random)
@@ -98,7 +105,8 @@ async function startServers(options: SandboxOptions, closers: (() => unknown)[])
 
   faults.onOrder((orders) => applyOnce(orders, relay.relay, mint))
   if (options.faults !== undefined) faults.apply(options.faults)
-  writePorts(dir, { relay: relay.port, mint: mintServer.port, lnurl: lnurl.port })
+  const ports = { relay: relay.port, mint: mintServer.port, lnurl: lnurl.port }
+  writeFileAtomic(portsFile, `${JSON.stringify(ports)}\n`)
   return { relayUrl: relay.url, mintUrl: mintServer.url, lnurlBaseUrl: lnurl.url }
 }
 

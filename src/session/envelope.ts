@@ -2,7 +2,7 @@
  * How an agent and its owner speak inside a session: `__PIKA_AGENT_RPC_V1__` and JSON as the content of a chat message, as pika
  * has it. What has another form is plain text, and plain text is a prompt.
  */
-import { parseJson } from '../base/json.ts'
+import { isRecord, parseJson } from '../base/json.ts'
 
 const PREFIX = '__PIKA_AGENT_RPC_V1__'
 const VERSION = 1
@@ -61,10 +61,6 @@ export function decodeEnvelope(content: string): Envelope | undefined {
   const body = bodyOf(value)
   if (body === undefined) return undefined
   return { protocol, session_id, ...(typeof idempotency_key === 'string' ? { idempotency_key } : {}), body }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function answersIn({ answers }: Record<string, unknown>): TurnEnd {

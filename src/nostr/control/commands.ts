@@ -5,17 +5,16 @@ import { CONTROL_PHASES, CONTROL_PROTOCOLS, CONTROL_PROVIDERS } from './vocabula
 const id = z.string().min(1).max(128)
 const name = z.string().max(128)
 const text = z.string().max(4096)
-const u32 = z
-  .int()
-  .min(0)
-  .max(2 ** 32 - 1)
+const hex64 = z.string().regex(/^[0-9a-f]{64}$/)
+const U32_MAX = 2 ** 32 - 1
+const u32 = z.int().min(0).max(U32_MAX)
 const MAX_COMMAND = 32_768
 /** A token of one lease; longer ones have more proofs than a lease needs. */
 const MAX_TOKEN = 24_576
 const MAX_PROMPT = 32_768
 
-export const MAX_LEASE_SECONDS = 366 * 86_400
-export const MAX_RUN_SECONDS = 7 * 86_400
+const MAX_LEASE_SECONDS = 366 * 86_400
+const MAX_RUN_SECONDS = 7 * 86_400
 
 const leaseSeconds = z.int().min(1).max(MAX_LEASE_SECONDS)
 const leaseToken = z.string().min(1).max(MAX_TOKEN)
@@ -37,16 +36,8 @@ const microvm = z.object({
 
 const resources = z.object({
   vcpu_count: z.int().min(1).max(255).optional(),
-  memory_mib: z
-    .int()
-    .min(1)
-    .max(2 ** 32 - 1)
-    .optional(),
-  root_disk_gib: z
-    .int()
-    .min(1)
-    .max(2 ** 32 - 1)
-    .optional(),
+  memory_mib: z.int().min(1).max(U32_MAX).optional(),
+  root_disk_gib: z.int().min(1).max(U32_MAX).optional(),
 })
 
 /** What `provision` and `run` share beyond the published fields: ours. */
@@ -76,17 +67,11 @@ const provision = z.object({
   name: name.optional(),
   relay_urls: z.array(text).max(32).default([]),
   keep: z.boolean().default(false),
-  bot_secret_key_hex: z
-    .string()
-    .regex(/^[0-9a-f]{64}$/)
-    .optional(),
+  bot_secret_key_hex: hex64.optional(),
   /** Ours: the agent process that speaks the protocol; the default is the class's. */
   entry_command: z.string().min(1).max(MAX_COMMAND).optional(),
   /** Ours: asks for an encrypted session. The guest proves by it, to the requester, that its key is that of this runtime. */
-  session_token: z
-    .string()
-    .regex(/^[0-9a-f]{64}$/)
-    .optional(),
+  session_token: hex64.optional(),
   ...machine,
 })
 
@@ -104,23 +89,23 @@ const run = z.object({
 
 const onRuntime = { runtime_id: id }
 
-const schemas = {
+export const controlCommand = z.discriminatedUnion('command', [
   provision,
-  process_welcome: z.object({
+  z.object({
     command: z.literal('process_welcome'),
     ...onRuntime,
     group_id: z.string().max(256),
     wrapper_event_id_hex: z.string().max(64).optional(),
     welcome_event_json: z.string().max(49_152).optional(),
   }),
-  teardown: z.object({
+  z.object({
     command: z.literal('teardown'),
     ...onRuntime,
     /** Ours: keep the volume, so that it can be provisioned again. */
     keep_volume: z.boolean().optional(),
   }),
-  get_runtime: z.object({ command: z.literal('get_runtime'), ...onRuntime }),
-  list_runtimes: z.object({
+  z.object({ command: z.literal('get_runtime'), ...onRuntime }),
+  z.object({
     command: z.literal('list_runtimes'),
     provider: z.enum(CONTROL_PROVIDERS).optional(),
     protocol: z.enum(CONTROL_PROTOCOLS).optional(),
@@ -129,15 +114,15 @@ const schemas = {
     limit: z.int().min(0).optional(),
   }),
   run,
-  recover: z.object({ command: z.literal('recover'), ...onRuntime }),
-  exec: z.object({
+  z.object({ command: z.literal('recover'), ...onRuntime }),
+  z.object({
     command: z.literal('exec'),
     ...onRuntime,
     shell: z.string().min(1).max(MAX_COMMAND),
     timeout_s: z.int().min(1).max(3600).default(60),
     user: name.optional(),
   }),
-  prompt: z.object({
+  z.object({
     command: z.literal('prompt'),
     ...onRuntime,
     protocol: z.enum(CONTROL_PROTOCOLS).optional(),
@@ -148,8 +133,8 @@ const schemas = {
       .default('default'),
     timeout_s: z.int().min(1).max(3600).default(120),
   }),
-  logs: z.object({ command: z.literal('logs'), ...onRuntime, tail_bytes: z.int().min(1).max(32_768).default(16_384) }),
-  collect: z.object({
+  z.object({ command: z.literal('logs'), ...onRuntime, tail_bytes: z.int().min(1).max(32_768).default(16_384) }),
+  z.object({
     command: z.literal('collect'),
     ...onRuntime,
     /** `stdout`, `stderr`, `log`, `events`, `status`, `result` or `artifact:<path>`; without it, what there is. */
@@ -157,40 +142,19 @@ const schemas = {
     /** In bytes; pages are at most 32 KiB. */
     offset: z.int().min(0).default(0),
   }),
-  snapshot: z.object({ command: z.literal('snapshot'), ...onRuntime, snapshot: name.optional() }),
-  list_snapshots: z.object({ command: z.literal('list_snapshots'), ...onRuntime }),
-  restore: z.object({ command: z.literal('restore'), ...onRuntime, snapshot: name.optional() }),
-  list_volumes: z.object({ command: z.literal('list_volumes'), provider: z.enum(CONTROL_PROVIDERS).optional() }),
-  delete_volume: z.object({ command: z.literal('delete_volume'), provider: z.enum(CONTROL_PROVIDERS), volume: id }),
-  extend_lease: z.object({
+  z.object({ command: z.literal('snapshot'), ...onRuntime, snapshot: name.optional() }),
+  z.object({ command: z.literal('list_snapshots'), ...onRuntime }),
+  z.object({ command: z.literal('restore'), ...onRuntime, snapshot: name.optional() }),
+  z.object({ command: z.literal('list_volumes'), provider: z.enum(CONTROL_PROVIDERS).optional() }),
+  z.object({ command: z.literal('delete_volume'), provider: z.enum(CONTROL_PROVIDERS), volume: id }),
+  z.object({
     command: z.literal('extend_lease'),
     ...onRuntime,
     lease_seconds: leaseSeconds,
     lease_token: leaseToken.optional(),
   }),
   /** What became of an earlier command of the same requester, by its idempotency key. */
-  get_request: z.object({ command: z.literal('get_request'), key: z.string().min(1).max(256) }),
-} as const
-
-export const controlCommand = z.discriminatedUnion('command', [
-  schemas.provision,
-  schemas.process_welcome,
-  schemas.teardown,
-  schemas.get_runtime,
-  schemas.list_runtimes,
-  schemas.run,
-  schemas.recover,
-  schemas.exec,
-  schemas.prompt,
-  schemas.logs,
-  schemas.collect,
-  schemas.snapshot,
-  schemas.list_snapshots,
-  schemas.restore,
-  schemas.list_volumes,
-  schemas.delete_volume,
-  schemas.extend_lease,
-  schemas.get_request,
+  z.object({ command: z.literal('get_request'), key: z.string().min(1).max(256) }),
 ])
 
 export type ControlCommand = Readonly<z.output<typeof controlCommand>>

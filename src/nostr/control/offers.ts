@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { type Json, parseJson, stringify } from '../../base/json.ts'
 import { tagValue, tagValues } from '../nips/nip01.ts'
+import { buildDeletion } from '../nips/nip09.ts'
 import { expirationTag } from '../nips/nip40.ts'
 import type { EventTemplate, IdentifiedEvent } from '../types.ts'
 import { CONTROL_PROTOCOLS, CONTROL_PROVIDERS, type ControlProtocol, type ControlProvider } from './vocabulary.ts'
@@ -77,17 +78,8 @@ export function buildOffer(offer: RuntimeOffer, createdAtS: number): EventTempla
 }
 
 /** A deletion request (NIP-09) for the offer; relays that ignore it drop the offer when it expires. */
-export function buildWithdrawnOffer(offer: Pick<RuntimeOffer, 'runtimeClass'>, pubkey: string, createdAtS: number): EventTemplate {
-  return {
-    kind: 5,
-    created_at: createdAtS,
-    tags: [
-      ['a', `${RUNTIME_OFFER_KIND}:${pubkey}:${offer.runtimeClass}`],
-      ['k', String(RUNTIME_OFFER_KIND)],
-    ],
-    content: 'withdrawn',
-  }
-}
+export const buildWithdrawnOffer = (offer: Pick<RuntimeOffer, 'runtimeClass'>, pubkey: string, createdAtS: number): EventTemplate =>
+  buildDeletion([['a', `${RUNTIME_OFFER_KIND}:${pubkey}:${offer.runtimeClass}`]], RUNTIME_OFFER_KIND, createdAtS, 'withdrawn')
 
 /** Undefined for an event that is no offer of this form: anybody can publish under the kind. */
 export function parseOffer(event: IdentifiedEvent): RuntimeOffer | undefined {

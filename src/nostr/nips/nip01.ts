@@ -1,6 +1,7 @@
 /** NIP-01: ids, shapes, kinds and filters. */
 import { hash } from 'node:crypto'
 import { PylonError } from '../../base/errors.ts'
+import { isRecord } from '../../base/json.ts'
 import { type Random, randomHex } from '../../base/random.ts'
 import type { EventTemplate, Filter, IdentifiedEvent, NostrEvent, UnsignedEvent } from '../types.ts'
 
@@ -56,8 +57,6 @@ function faultOfFields(value: Record<string, unknown>): string | undefined {
   if (content.length > MAX_TEXT_CHARS) return 'content is too long'
   return faultOfTags(value['tags'])
 }
-
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** Exactly the seven fields, within our caps, no cryptography yet. @throws event_invalid */
 export function parseEvent(value: unknown): NostrEvent {

@@ -1,5 +1,6 @@
 /** NIP-22: comments (1111) on anything that is no short note; replies to short notes are NIP-10. */
 import type { IdentifiedEvent } from '../types.ts'
+import { isAddressable, isReplaceable, tagValue } from './nip01.ts'
 
 export const COMMENT_KIND = 1111
 
@@ -20,9 +21,8 @@ export function commentTags(parent: IdentifiedEvent, author: string): string[][]
 const capital = ([name = '', ...rest]: readonly string[]): string[] => [name.toUpperCase(), ...rest]
 
 function pointersTo(event: IdentifiedEvent): string[][] {
-  const isReplaceable = event.kind === 0 || event.kind === 3 || (event.kind >= 10_000 && event.kind < 20_000)
-  const isAddressable = event.kind >= 30_000 && event.kind < 40_000
-  const d = isAddressable ? (event.tags.find((tag) => tag[0] === 'd')?.[1] ?? '') : ''
-  const address = isReplaceable || isAddressable ? [['a', `${event.kind}:${event.pubkey}:${d}`, '']] : []
+  const hasName = isAddressable(event.kind)
+  const d = hasName ? (tagValue(event, 'd') ?? '') : ''
+  const address = hasName || isReplaceable(event.kind) ? [['a', `${event.kind}:${event.pubkey}:${d}`, '']] : []
   return [...address, ['e', event.id, '', event.pubkey], ['k', String(event.kind)], ['p', event.pubkey]]
 }

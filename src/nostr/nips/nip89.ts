@@ -1,7 +1,7 @@
 /** NIP-89: a provider's announcement (31990), and the heartbeat that shows it is alive (11998). */
 import { type Msats, msats, wire } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
-import { parseJson } from '../../base/json.ts'
+import { isRecord, parseJson } from '../../base/json.ts'
 import type { EventTemplate, IdentifiedEvent } from '../types.ts'
 import { tagValue, tagValues } from './nip01.ts'
 import { expirationTag } from './nip40.ts'
@@ -56,7 +56,6 @@ export function buildAnnouncement(announcement: Announcement, createdAtS: number
   }
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 const textIn = (record: Record<string, unknown>, key: string): string => {
   const value = record[key]
   return typeof value === 'string' ? value.slice(0, MAX_TEXT_CHARS) : ''

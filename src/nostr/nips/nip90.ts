@@ -7,10 +7,9 @@ import { decryptFrom, type EncryptionScheme, encryptTo, schemeOf } from '../keys
 import { relayUrls } from '../relay/relay-url.ts'
 import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
 import { isHex64, saltTag, tagValues } from './nip01.ts'
+import { buildDeletion, DELETION_KIND } from './nip09.ts'
 import { parseEventPointer, parsePubkey } from './nip19.ts'
 import { expirationOf, expirationTag } from './nip40.ts'
-
-export const CANCEL_KIND = 5
 
 const INPUT_TYPES = ['text', 'url', 'event', 'job'] as const
 export type JobInputType = (typeof INPUT_TYPES)[number]
@@ -223,19 +222,10 @@ export function inputTag(input: JobInput): string[] {
 }
 
 /** A customer's own kind 5 for a request. */
-export function buildCancel(request: Pick<NostrEvent, 'id' | 'kind'>, createdAtS: number): EventTemplate {
-  return {
-    kind: CANCEL_KIND,
-    created_at: createdAtS,
-    tags: [
-      ['e', request.id],
-      ['k', String(request.kind)],
-    ],
-    content: '',
-  }
-}
+export const buildCancel = (request: Pick<NostrEvent, 'id' | 'kind'>, createdAtS: number): EventTemplate =>
+  buildDeletion([['e', request.id]], request.kind, createdAtS)
 
 /** The event ids that a kind 5 asks to cancel. Only those of the same pubkey count: the caller compares. */
 export function cancelledIds(event: Pick<NostrEvent, 'kind' | 'tags'>): string[] {
-  return event.kind === CANCEL_KIND ? tagValues(event, 'e').filter(isHex64).slice(0, 100) : []
+  return event.kind === DELETION_KIND ? tagValues(event, 'e').filter(isHex64).slice(0, 100) : []
 }

@@ -1,7 +1,8 @@
 /** Where others are: their relay lists, DM relays and profiles, looked up seldom and remembered. */
 import type { Dialer } from '../../base/dialer.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
-import { parseJson } from '../../base/json.ts'
+import { given } from '../../base/given.ts'
+import { isRecord, parseJson } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import { LruMap } from '../../base/lru.ts'
 import type { Scope } from '../../base/scope.ts'
@@ -43,7 +44,7 @@ export interface DirectoryDeps {
   readonly dialer: Dialer
   readonly ownRelays: readonly string[]
   /** Relays that gather profiles and lists of everybody. */
-  indexRelays(): readonly string[]
+  readonly indexRelays: readonly string[]
   query(filters: readonly Filter[], options: { relays: readonly string[]; timeoutMs: number }): Promise<QueryAnswer>
 }
 
@@ -103,7 +104,7 @@ export class Directory {
   }
 
   async #newest(pubkey: string, kinds: readonly number[], relays: readonly string[]): Promise<Newest> {
-    const first = [...new Set([...this.#deps.ownRelays, ...relays, ...this.#deps.indexRelays()])]
+    const first = [...new Set([...this.#deps.ownRelays, ...relays, ...this.#deps.indexRelays])]
     const events = new Map<number, NostrEvent>()
     const answered = await this.#ask(pubkey, kinds, first, events)
     const list = events.get(RELAY_LIST_KIND)
@@ -231,9 +232,8 @@ function slim(event: NostrEvent): NostrEvent {
 
 /** The few fields of a kind 0 that we use, from a stranger's JSON. */
 export function parseProfile(content: string): { name?: string; lud06?: string; lud16?: string } | undefined {
-  const parsed = parseJson(content)
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return undefined
-  const record = parsed as Record<string, unknown>
+  const record = parseJson(content)
+  if (!isRecord(record)) return undefined
   const text = (key: string, max: number) => {
     const value = record[key]
     return typeof value === 'string' && value !== '' && value.length <= max ? value : undefined
@@ -241,9 +241,5 @@ export function parseProfile(content: string): { name?: string; lud06?: string; 
   const name = text('display_name', MAX_TEXT_CHARS) ?? text('name', MAX_TEXT_CHARS)
   const lud06 = text('lud06', 2000)
   const lud16 = text('lud16', MAX_TEXT_CHARS)
-  return {
-    ...(name === undefined ? {} : { name }),
-    ...(lud06 === undefined ? {} : { lud06 }),
-    ...(lud16 === undefined ? {} : { lud16 }),
-  }
+  return given({ name, lud06, lud16 })
 }

@@ -2,7 +2,7 @@
  * What a key says of itself, merged into what it said before, wherever and with whatever program that was: profile (0), relay list
  * (10002), DM relays (10050). What the owner did not set here stays as it is, unknown fields and tags included. Pure.
  */
-import { parseJson } from '../../base/json.ts'
+import { isRecord, parseJson } from '../../base/json.ts'
 import { tryRelayUrl } from '../relay/relay-url.ts'
 import type { EventTemplate } from '../types.ts'
 
@@ -71,7 +71,7 @@ function wantedFields(own: OwnWords, said: Said, before: Record<string, unknown>
 
 function profileIn(found: Found): Record<string, unknown> {
   const parsed = found === undefined ? undefined : parseJson(found.content)
-  return typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed) ? { ...(parsed as Record<string, unknown>) } : {}
+  return isRecord(parsed) ? parsed : {}
 }
 
 /** Our relays are added for reading and writing, those that we added before and use no more are taken out, the others stay. */

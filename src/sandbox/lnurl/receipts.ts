@@ -7,33 +7,25 @@ import type { Addresses } from './addresses.ts'
 import { deliver, relaysNamed } from './deliver.ts'
 import { makeZapReceipt } from './zaps.ts'
 
+interface ReceiptDeps {
+  readonly addresses: Addresses
+  readonly secretKey: Uint8Array
+  /** Resolves when the relay has committed the event (or had it already). */
+  readonly publish: (event: NostrEvent) => Promise<unknown>
+  readonly clock: Clock
+  readonly logger: Logger
+  /** The relay that `publish` goes to. */
+  readonly ownRelay: string
+}
+
 export class ReceiptPublisher {
-  readonly #addresses: Addresses
-  readonly #secretKey: Uint8Array
-  readonly #publish: (event: NostrEvent) => Promise<unknown>
-  readonly #clock: Clock
-  readonly #logger: Logger
-  readonly #ownRelay: string
+  readonly #deps: ReceiptDeps
   readonly #sending = new Set<Promise<void>>()
   #running: Promise<void> | undefined
   #again = false
 
-  constructor(options: {
-    addresses: Addresses
-    secretKey: Uint8Array
-    /** Resolves when the relay has committed the event (or had it already). */
-    publish: (event: NostrEvent) => Promise<unknown>
-    clock: Clock
-    logger: Logger
-    /** The relay that `publish` goes to. */
-    ownRelay: string
-  }) {
-    this.#addresses = options.addresses
-    this.#secretKey = options.secretKey
-    this.#publish = options.publish
-    this.#clock = options.clock
-    this.#logger = options.logger
-    this.#ownRelay = options.ownRelay
+  constructor(deps: ReceiptDeps) {
+    this.#deps = deps
   }
 
   /** Publishes what is due; one run at a time, and once more when something came due meanwhile. */
@@ -51,27 +43,29 @@ export class ReceiptPublisher {
   }
 
   async #run(): Promise<void> {
+    const { addresses, secretKey, publish, clock, logger } = this.#deps
     while (this.#again) {
       this.#again = false
       try {
-        for (const due of this.#addresses.dueReceipts()) {
-          const receipt = due.receipt === null ? makeZapReceipt(due, this.#secretKey) : (JSON.parse(due.receipt) as NostrEvent)
-          if (due.receipt === null) this.#addresses.storeReceipt(due.quoteId, JSON.stringify(receipt))
-          await this.#publish(receipt)
-          this.#addresses.markPublished(due.quoteId, unixSeconds(this.#clock))
+        for (const due of addresses.dueReceipts()) {
+          const receipt = due.receipt === null ? makeZapReceipt(due, secretKey) : (JSON.parse(due.receipt) as NostrEvent)
+          if (due.receipt === null) addresses.storeReceipt(due.quoteId, JSON.stringify(receipt))
+          await publish(receipt)
+          addresses.markPublished(due.quoteId, unixSeconds(clock))
           this.#tellOthers(receipt, JSON.parse(due.zapRequest) as NostrEvent)
         }
       } catch (error) {
-        this.#logger.error({ err: messageOf(error) }, 'zap receipt not published, tried again at the next payment or start')
+        logger.error({ err: messageOf(error) }, 'zap receipt not published, tried again at the next payment or start')
       }
     }
   }
 
   /** The relays that the zap request names, each on its own: one that is down holds up none. */
   #tellOthers(receipt: NostrEvent, request: NostrEvent): void {
-    for (const url of relaysNamed(request, this.#ownRelay)) {
-      const sending = deliver(url, receipt, this.#clock)
-        .catch((error: unknown) => this.#logger.info({ url, err: messageOf(error) }, 'a relay of a zap request did not take the receipt'))
+    const { clock, logger, ownRelay } = this.#deps
+    for (const url of relaysNamed(request, ownRelay)) {
+      const sending = deliver(url, receipt, clock)
+        .catch((error: unknown) => logger.info({ url, err: messageOf(error) }, 'a relay of a zap request did not take the receipt'))
         .finally(() => this.#sending.delete(sending))
       this.#sending.add(sending)
     }

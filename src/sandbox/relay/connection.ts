@@ -1,24 +1,11 @@
 /** One client of the relay: its messages in (NIP-01, 42, 45), its answers out. */
 import { parseJson } from '../../base/json.ts'
-import { type Random, randomHex } from '../../base/random.ts'
+import { randomHex } from '../../base/random.ts'
 import { type NostrEvent, parseEvent, tagValue, verifyEvent } from '../nostr-event.ts'
 import { type Filter, parseFilter } from './filter.ts'
 import { RELAY_LIMITS } from './limits.ts'
+import type { Relay } from './relay.ts'
 import type { Subscription } from './subscriptions.ts'
-
-/** What a connection asks of its relay. */
-export interface RelayCore {
-  readonly authForDms: boolean
-  readonly random: Random
-  nowSeconds(): number
-  isOwnUrl(url: string): boolean
-  publish(event: NostrEvent, from: Connection): void
-  /** Stored events of a filter; everything published before is visible. */
-  stored(filters: readonly Filter[]): { id: string; json: string }[][]
-  count(filters: readonly Filter[]): number
-  subscribe(subscription: Subscription<Connection>): void
-  unsubscribe(subscription: Subscription<Connection>): void
-}
 
 /** The client's end: what it hears, and how it is let go. */
 export interface Peer {
@@ -33,10 +20,10 @@ export class Connection {
   readonly authenticated = new Set<string>()
   readonly #challenge: string
   readonly #peer: Peer
-  readonly #relay: RelayCore
+  readonly #relay: Relay
   readonly #subscriptions = new Map<string, Subscription<Connection>>()
 
-  constructor(peer: Peer, relay: RelayCore) {
+  constructor(peer: Peer, relay: Relay) {
     this.#peer = peer
     this.#relay = relay
     this.#challenge = randomHex(relay.random, 16)

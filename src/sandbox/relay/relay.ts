@@ -5,7 +5,7 @@ import type { Logger } from '../../base/logger.ts'
 import type { Random } from '../../base/random.ts'
 import type { Faults } from '../faults.ts'
 import { isEphemeral, type NostrEvent } from '../nostr-event.ts'
-import { Connection, type Peer, type RelayCore } from './connection.ts'
+import { Connection, type Peer } from './connection.ts'
 import type { Filter } from './filter.ts'
 import { RELAY_LIMITS } from './limits.ts'
 import { EventStore, type InsertOutcome } from './store.ts'
@@ -37,7 +37,7 @@ const OK_MESSAGES: Record<InsertOutcome, [boolean, string]> = {
   deleted: [false, 'blocked: deleted by its author'],
 }
 
-export class Relay implements RelayCore {
+export class Relay {
   readonly #deps: RelayDeps
   readonly #store: EventStore
   readonly #index = new SubscriptionIndex<Connection>()
@@ -108,6 +108,7 @@ export class Relay implements RelayCore {
     this.#enqueue({ event, from })
   }
 
+  /** Stored events of each filter; everything published before is visible. */
   stored(filters: readonly Filter[]): { id: string; json: string }[][] {
     this.#flush()
     return filters.map((filter) => this.#store.query(filter, RELAY_LIMITS.maxLimit, this.nowSeconds()))

@@ -2,6 +2,7 @@
 
 import { type Random, randomHex } from '../../base/random.ts'
 import { identify, isHex64, tagValue, tagValues } from '../../nostr/nips/nip01.ts'
+import { buildDeletion } from '../../nostr/nips/nip09.ts'
 import { relayUrls } from '../../nostr/relay/relay-url.ts'
 import type { EventTemplate, IdentifiedEvent } from '../../nostr/types.ts'
 import { decodeKeyPackage, keyPackageInvalid, refOf } from '../mls/key-package.ts'
@@ -9,7 +10,6 @@ import { decodeKeyPackage, keyPackageInvalid, refOf } from '../mls/key-package.t
 export const KEY_PACKAGE_KIND = 30_443
 export const LEGACY_KEY_PACKAGE_KIND = 443
 export const KEY_PACKAGE_RELAYS_KIND = 10_051
-const DELETION_KIND = 5
 const MAX_CONTENT_CHARS = 16_384
 const MAX_RELAYS = 10
 
@@ -51,13 +51,10 @@ export const keyPackageRelaysEvent = (pubkey: string, relays: readonly string[],
   identify(pubkey, { kind: KEY_PACKAGE_RELAYS_KIND, created_at: atS, tags: relays.map((url) => ['relay', url]), content: '' })
 
 /** Takes back what a newer one has replaced. */
-export const keyPackageDeletion = (pubkey: string, eventIds: readonly string[], atS: number): IdentifiedEvent =>
-  identify(pubkey, {
-    kind: DELETION_KIND,
-    created_at: atS,
-    tags: [...eventIds.map((id) => ['e', id]), ['k', String(LEGACY_KEY_PACKAGE_KIND)]],
-    content: '',
-  })
+export const keyPackageDeletion = (pubkey: string, eventIds: readonly string[], atS: number): IdentifiedEvent => {
+  const targets = eventIds.map((id) => ['e', id])
+  return identify(pubkey, buildDeletion(targets, LEGACY_KEY_PACKAGE_KIND, atS))
+}
 
 /** Relays of a 10051. */
 export const keyPackageRelays = (event: Pick<EventTemplate, 'tags'>): string[] => relayUrls(tagValues(event, 'relay'), MAX_RELAYS)
