@@ -32,3 +32,13 @@ export function parseAccount(name: string): { readonly owner: AccountOwner; read
   if (detail === undefined) throw new PylonError('internal', `The ledger has no account of the form ${name}.`)
   return { owner: owner as AccountOwner, class: accountClass as AccountClass, detail }
 }
+
+const NWC = 'nwc:'
+
+/** The detail of the account that has what passed through a Lightning wallet of the owner's elsewhere; others of its class are mints. */
+export const nwcDetail = (walletId: string): string => `${NWC}${walletId}`
+
+export const isNwcDetail = (detail: string): boolean => detail.startsWith(NWC)
+
+/** In SQL: whether a detail is that of a mint. @param detail an expression, never a value */
+export const isMintSql = (detail: string): string => `${detail} NOT GLOB '${NWC}*'`

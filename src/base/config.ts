@@ -94,6 +94,8 @@ const schema = z.strictObject({
       /** The most that a Lightning payment may cost on top, in percent of the amount (at least 10 sats). */
       max_fee_percent: z.number().min(0).max(100).default(3),
       policy: spendPolicy.prefault({}),
+      /** Where what customers pay by Lightning comes in: as ecash at a mint, or into the owner's own wallet (pylon wallet connect). */
+      receive_by: z.enum(['mint', 'nwc']).default('mint'),
     })
     .prefault({}),
   provider: z

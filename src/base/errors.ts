@@ -96,6 +96,9 @@ export const ERRORS = define({
   nwc_invalid: e(400, 'The connection string of the wallet (nostr+walletconnect://) cannot be read; the message says why.'),
   nwc_revoked: e(403, 'The connection to the wallet was revoked; make another with: pylon wallet nwc create.'),
   spend_refused: e(403, 'The policy of this home refuses the spend: whom it pays, or by which rail; the message says which rule.'),
+  nwc_missing: e(404, 'No Lightning wallet is connected; connect yours with: pylon wallet connect -'),
+  nwc_unreachable: e(502, 'The connected Lightning wallet does not answer; what is open stays open, the node asks again.', true),
+  nwc_refused: e(502, 'The connected Lightning wallet refused; the message has its words, details.nwc_code its code.'),
   lnurl_invalid: e(502, 'The LNURL server gave an answer that may not be paid; the message says why.'),
   faucet_unavailable: e(409, 'Only the sandbox has a faucet; on the open network use: pylon wallet invoice.'),
   // Jobs, provider side and customer side

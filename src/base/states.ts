@@ -234,3 +234,25 @@ export type ManagedPhase = keyof typeof MANAGED_STEPS
 
 /** Of what a managed agent has somewhere: nothing yet, something to remove, left on purpose, removed, or for the owner to remove by hand. */
 export type Cleanup = 'none' | 'due' | 'kept' | 'done' | 'manual'
+
+/**
+ * An invoice of the owner's own Lightning wallet, which alone knows when it is paid; late payments count.
+ *
+ *   unpaid <-> unpaid, --> expired --> closed
+ *      '--> settled <-------'
+ */
+export const NWC_INVOICE_STEPS = stepsOf({
+  unpaid: ['unpaid', 'expired', 'settled', 'closed'],
+  expired: ['expired', 'settled', 'closed'],
+  settled: [],
+  closed: [],
+})
+export type NwcInvoiceState = keyof typeof NWC_INVOICE_STEPS
+
+/** A payment from there: sent in the commit that makes it, and unknown until the wallet says what became of it. */
+export const NWC_PAYMENT_STEPS = stepsOf({
+  unknown: ['unknown', 'completed', 'failed'],
+  completed: [],
+  failed: [],
+})
+export type NwcPaymentState = keyof typeof NWC_PAYMENT_STEPS

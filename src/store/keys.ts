@@ -102,12 +102,19 @@ export const nwcPaymentKey = new KeyForm('nwc-pay:')
 export const nwcInvoiceKey = new KeyForm('nwc-invoice:')
 export const nwcCause = new KeyForm('nwc:')
 
+/** Of what brings sats from the owner's Lightning wallet to a mint that has too little for the move of a key: all of one begin alike. */
+export const fillKeys = new KeyForm('fill:', ':')
+export const fillKey = (key: string, { heldSats, missingSats }: { heldSats: bigint; missingSats: bigint }): string =>
+  `${fillKeys.of(key)}${heldSats}:${missingSats}`
+
 // Entries of the ledger.
 export const operationHeld = new KeyForm('op:', ':held')
 export const operationDone = new KeyForm('op:', ':done')
 export const operationReleased = new KeyForm('op:', ':released')
 /** Of what a token brought that the books held already. */
 export const operationReturned = new KeyForm('op:', ':returned')
+export const nwcInvoicePaid = new KeyForm('nwc-invoice:', ':paid')
+export const nwcPaymentDone = new KeyForm('nwc-payment:', ':done')
 export const saleSettled = ({ type, id }: SaleCause): string => `${type}:${id}:settle`
 /** Of a refund that is not worth its fee, and of what the fee took from one. The id is the refund's own key. */
 export const refundForgone = new KeyForm('', ':forgone')
@@ -120,6 +127,8 @@ export const jobFeedbackMessage = new KeyForm('job-feedback:')
 export const nwcInfoMessage = new KeyForm('nwc-info:')
 export const nwcAnswerMessage = (eventId: string, nth: number): string => `nwc-answer:${eventId}:${nth}`
 export const nwcNoticeMessage = (connectionId: string, what: string, kind: number): string => `nwc-notice:${connectionId}:${what}:${kind}`
+/** What is asked of the owner's Lightning wallet: the id is that of the event. */
+export const nwcRequestMessage = new KeyForm('nwc-request:')
 /** Of an event, as 64 hex digits. */
 export const JOB_ID_LENGTH = 64
 export const purchaseRequestMessage = new KeyForm('purchase:', ':request')

@@ -90,6 +90,8 @@ export interface SendRequest extends Operation {
   readonly retryFailed?: boolean
   /** Spend also what is owed to customers. */
   readonly includeOwed?: boolean
+  /** Where no mint holds enough, sats of the owner's own Lightning wallet are brought to one first. */
+  readonly fillIfShort?: boolean
 }
 
 export interface SentToken {
@@ -112,6 +114,8 @@ export interface PayRequest extends Operation {
   readonly debitAccount: Account
   /** Spend also what is owed to customers. */
   readonly includeOwed?: boolean
+  /** By which way: a mint, or the owner's own Lightning wallet, which sets its own fee limit. */
+  readonly from?: 'mint' | 'nwc'
 }
 
 /**
@@ -185,6 +189,20 @@ export interface MintInfo {
   readonly url: string
   readonly capSats: Sats
   readonly addedAt: number
+}
+
+/** The owner's Lightning wallet elsewhere as a way for sats to move beside the mints; the node's own wallet alone uses it. */
+export interface LightningRail {
+  /** Whether this invoice is to be made there. */
+  receives(owner: WalletOwner, request: InvoiceRequest): boolean
+  /** @throws nwc_missing, nwc_unreachable, nwc_refused, invoice_invalid, idempotency_conflict */
+  createInvoice(owner: WalletOwner, request: InvoiceRequest): Promise<Invoice>
+  invoice(idempotencyKey: string): Invoice | undefined
+  /** @throws as Wallet.pay, and nwc_missing, nwc_unreachable, nwc_refused */
+  pay(owner: WalletOwner, request: PayRequest): Promise<PayResult>
+  payment(idempotencyKey: string): ReturnType<Wallet['payment']>
+  /** Pays an invoice of the wallet's own mint, so that a move that lacks sats there can be tried again. @throws nwc_missing, payment_unknown, payment_failed */
+  fill(wallet: Wallet, request: SendRequest): Promise<void>
 }
 
 export interface Wallets {

@@ -1,5 +1,6 @@
 /** One key's wallet: each move is a stored operation under the caller's idempotency key. */
 import type { WalletOwner } from '../base/accounts.ts'
+import { isPylonError, PylonError } from '../base/errors.ts'
 import type { WalletContext } from './context.ts'
 import { Funds } from './moves/funds.ts'
 import type { Invoices } from './moves/invoices.ts'
@@ -12,7 +13,7 @@ import type { SentTokens } from './moves/sent-tokens.ts'
 import { Transferring } from './moves/transferring.ts'
 import type { Executor } from './operations/executor.ts'
 import type { Restores } from './operations/restores.ts'
-import type { Wallet } from './types.ts'
+import type { LightningRail, Wallet } from './types.ts'
 
 export interface WalletParts {
   readonly context: WalletContext
@@ -20,6 +21,8 @@ export interface WalletParts {
   readonly invoices: Invoices
   readonly sentTokens: SentTokens
   readonly restores: Restores
+  /** Undefined where there is none. */
+  readonly rail: () => LightningRail | undefined
 }
 
 export class CashuWallet implements Wallet {
@@ -33,12 +36,14 @@ export class CashuWallet implements Wallet {
   readonly #sending: Sending
   readonly #reclaiming: Reclaiming
   readonly #paying: Paying
+  readonly #rail: WalletParts['rail']
 
   constructor(owner: WalletOwner, parts: WalletParts) {
     this.owner = owner
     this.#context = parts.context
     this.#funds = new Funds(owner, parts)
     this.#invoices = parts.invoices
+    this.#rail = parts.rail
     this.#receiving = new Receiving(this.#funds)
     const ownCoins = new OwnCoins(this.#funds)
     this.#ownCoins = ownCoins
@@ -53,15 +58,35 @@ export class CashuWallet implements Wallet {
   }
 
   balance: Wallet['balance'] = () => this.#funds.balance()
-  createInvoice: Wallet['createInvoice'] = (request) => this.#invoices.create(this.owner, request)
-  invoice: Wallet['invoice'] = (idempotencyKey) => this.#invoices.get(idempotencyKey)
+  createInvoice: Wallet['createInvoice'] = (request) => {
+    const rail = this.#rail()
+    return rail?.receives(this.owner, request) === true
+      ? rail.createInvoice(this.owner, request)
+      : this.#invoices.create(this.owner, request)
+  }
+  invoice: Wallet['invoice'] = (idempotencyKey) => this.#invoices.get(idempotencyKey) ?? this.#rail()?.invoice(idempotencyKey)
   inspectToken: Wallet['inspectToken'] = (token) => this.#receiving.inspectToken(token)
   receiveToken: Wallet['receiveToken'] = (request) => this.#receiving.receiveToken(request)
-  sendToken: Wallet['sendToken'] = (request, spend) => this.#sending.sendToken(request, spend)
+  sendToken: Wallet['sendToken'] = async (request, spend) => {
+    try {
+      return await this.#sending.sendToken(request, spend)
+    } catch (error) {
+      const rail = request.fillIfShort === true && isPylonError(error, 'insufficient_funds') ? this.#rail() : undefined
+      if (rail === undefined) throw error
+      await rail.fill(this, request)
+      return await this.#sending.sendToken(request, spend)
+    }
+  }
   sentToken: Wallet['sentToken'] = (idempotencyKey) => this.#sending.sentToken(idempotencyKey)
   reclaim: Wallet['reclaim'] = (idempotencyKey) => this.#reclaiming.reclaim(idempotencyKey)
-  pay: Wallet['pay'] = (request, spend) => this.#paying.pay(request, spend)
-  payment: Wallet['payment'] = (idempotencyKey) => this.#paying.payment(idempotencyKey)
+  pay: Wallet['pay'] = async (request, spend) => {
+    if (request.from !== 'nwc') return await this.#paying.pay(request, spend)
+    const rail = this.#rail()
+    if (rail === undefined || this.owner.kind !== 'node' || spend !== undefined)
+      throw new PylonError('nwc_missing', "Only the owner pays from the owner's Lightning wallet, once it is connected.")
+    return await rail.pay(this.owner, request)
+  }
+  payment: Wallet['payment'] = (idempotencyKey) => this.#paying.payment(idempotencyKey) ?? this.#rail()?.payment(idempotencyKey)
   /** @throws mint_unreachable, mint_incompatible */
   moveCoins: OwnCoins['moveCoins'] = (...move) => this.#ownCoins.moveCoins(...move)
   /** @throws insufficient_funds, payment_unknown, mint_rejected, idempotency_conflict */

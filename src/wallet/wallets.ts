@@ -23,7 +23,7 @@ import { SentTokens } from './moves/sent-tokens.ts'
 import { Executor } from './operations/executor.ts'
 import { collectOwed } from './operations/owed.ts'
 import { Restores } from './operations/restores.ts'
-import type { Invoice, MintInfo, TransferOptions, Wallet, Wallets } from './types.ts'
+import type { Invoice, LightningRail, MintInfo, TransferOptions, Wallet, Wallets } from './types.ts'
 import { auditCoins, type CoinAudit } from './upkeep/coin-audit.ts'
 import { CoinMoves } from './upkeep/coin-moves.ts'
 import { CashuWallet, type WalletParts } from './wallet.ts'
@@ -56,6 +56,8 @@ export interface OwnWallets extends Wallets {
   askAfterRestore(): Promise<boolean>
   /** Which coins of the books their mints have seen spent. */
   auditCoins(): Promise<CoinAudit[]>
+  /** From now on there is this way beside the mints. @returns what tells the others of the events that it has committed */
+  useRail(rail: LightningRail): () => void
 }
 
 /** The longest nap between two looks at what is due. */
@@ -108,6 +110,7 @@ class HomeWallets implements OwnWallets {
   readonly #restores: Restores
   readonly #moves: CoinMoves
   readonly #open = new Map<string, CashuWallet>()
+  #rail: LightningRail | undefined
   #cancelNap: (() => void) | undefined
   #isStarted = false
 
@@ -117,7 +120,7 @@ class HomeWallets implements OwnWallets {
     const executor = new Executor(context)
     const invoices = new Invoices(context, executor)
     this.#restores = new Restores(context)
-    this.#parts = { context, executor, invoices, sentTokens: new SentTokens(context), restores: this.#restores }
+    this.#parts = { context, executor, invoices, sentTokens: new SentTokens(context), restores: this.#restores, rail: () => this.#rail }
     this.#moves = new CoinMoves(context, (owner) => this.#wallet(owner))
     mints.onRetired(() => scope.spawnOnce('moves', () => this.#moves.move()))
     this.#events = new WalletEvents(context)
@@ -212,6 +215,11 @@ class HomeWallets implements OwnWallets {
     if (failed > 0 && failed === urls.length) throw first
     for (const problem of problems) this.#context.logger.warn({ owner: owner.kind, problem }, 'a restore left something out')
     return { foundSats: sats(total), problems }
+  }
+
+  useRail(rail: LightningRail): () => void {
+    this.#rail = rail
+    return () => this.#wake()
   }
 
   auditCoins(): Promise<CoinAudit[]> {

@@ -6,7 +6,7 @@ import { messageOf, PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Random } from '../../base/random.ts'
-import { listWrappedKeys, putWrappedKey, type WrappedKey } from '../../store/nostr/wrapped-keys.ts'
+import { listWrappedKeys, putWrappedKey, removeWrappedKey, type WrappedKey } from '../../store/nostr/wrapped-keys.ts'
 import type { Store } from '../../store/store.ts'
 import { nsecOf, parseSecret } from '../nips/nip19.ts'
 import type { Keyring, Signer } from '../types.ts'
@@ -161,6 +161,16 @@ export class HomeKeyring implements Keyring {
     this.#wrapped.set(key.pubkey, key)
     this.#held.set(key.pubkey, { signer, secret, walletSeed, walletSigner: undefined })
     return signer
+  }
+
+  /** Forgets a key that was imported, for ever; an account of the words is none. */
+  async forgetKey(pubkey: string): Promise<void> {
+    const key = this.#wrapped.get(pubkey)
+    if (key === undefined || 'account' in key) return
+    await this.#deps.store.write(removeWrappedKey({ pubkey }))
+    this.#wrapped.delete(pubkey)
+    this.#held.delete(pubkey)
+    this.#known.delete(pubkey)
   }
 
   /** The secrets of one key, for `agent export` only. @throws locked, not_found */

@@ -1,5 +1,5 @@
 /** Gives back what was paid: a token that only the payer can spend, made once, sent again and again until it is seen spent. */
-import { type Account, accountOf } from '../../base/accounts.ts'
+import { type Account, accountOf, isNwcDetail } from '../../base/accounts.ts'
 import { type Msats, msatsToSatsDown } from '../../base/amounts.ts'
 import { backoffMs } from '../../base/backoff.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
@@ -108,7 +108,7 @@ export class Refunds<S extends Sale> {
     const { store, wallet } = this.#deps
     const cause = this.#cause(sale.id)
     // Its payer may know no other mint.
-    const mintUrl = mintOfCause(store, 'node', cause) ?? sale.mintUrl
+    const mintUrl = mintOfCause(store, 'node', cause) ?? (sale.mintUrl === null || isNwcDetail(sale.mintUrl) ? null : sale.mintUrl)
     return wallet().sendToken({
       idempotencyKey: this.#key(sale.id),
       cause,
@@ -120,6 +120,7 @@ export class Refunds<S extends Sale> {
       // this payment gives it back all the same, less what the mint takes.
       ...(sale.isPayersDoing ? { lessFee: true } : { coverReceiverFee: true, lessFeeIfShort: true }),
       retryFailed: true,
+      fillIfShort: true,
     })
   }
 

@@ -1,5 +1,5 @@
 /** The double-entry ledger: balanced sets of postings, each posted once, and the sums over them. */
-import { type Account, type AccountClass, type AccountOwner, accountOf, parseAccount } from '../../base/accounts.ts'
+import { type Account, type AccountClass, type AccountOwner, accountOf, isMintSql, parseAccount } from '../../base/accounts.ts'
 import { type Msats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand } from '../commands.ts'
@@ -71,7 +71,9 @@ export function balancesOf(store: Store, owner: AccountOwner, accountClass: Acco
 /** What all wallets hold, msats by mint. */
 export function heldByMint(store: Store): Map<string, bigint> {
   const rows = store
-    .sql(`SELECT detail AS mint_url, sum(amount_msats) AS total FROM account_balances WHERE class = 'wallet' GROUP BY detail`)
+    .sql(
+      `SELECT detail AS mint_url, sum(amount_msats) AS total FROM account_balances WHERE class = 'wallet' AND ${isMintSql('detail')} GROUP BY detail`,
+    )
     .all()
   return new Map(rows.map((row) => [text(row, 'mint_url'), amount(row, 'total')]))
 }
@@ -103,7 +105,7 @@ export function depositsFor(store: Store, type: Cause['type']): Map<string, bigi
   return new Map(those.map(([detail, amountMsats]) => [detail.slice(prefix.length), amountMsats]))
 }
 
-/** What an owner holds for customers whose jobs and leases are not settled, msats by mint: it becomes income, or goes back. */
+/** What an owner holds for customers whose jobs and leases are not settled, msats by mint ('' for what came by no mint): it becomes income, or goes back. */
 export function depositsByMint(store: Store, owner: AccountOwner): Map<string, bigint> {
   const sums = new Map<string, bigint>()
   for (const [detail, amountMsats] of balancesOf(store, owner, 'deposit')) {
@@ -120,7 +122,7 @@ export const mintOfCause = (store: Store, owner: AccountOwner, cause: { readonly
   textsOf(
     store.sql,
     `SELECT p.detail AS mint_url FROM ledger_entries e JOIN postings p ON p.entry_id = e.id
-     WHERE e.cause_type = @type AND e.cause_id = @id AND p.amount_msats > 0 AND p.owner = @owner AND p.class = 'wallet'
+     WHERE e.cause_type = @type AND e.cause_id = @id AND p.amount_msats > 0 AND p.owner = @owner AND p.class = 'wallet' AND ${isMintSql('p.detail')}
      ORDER BY e.created_at, e.id LIMIT 1`,
     { owner, type: cause.type, id: cause.id },
   )[0]
@@ -176,7 +178,7 @@ export function auditLedger(store: Store): LedgerAudit {
   )
   for (const row of held.all()) add(ledger, `${text(row, 'owner')} at ${textOrNull(row, 'mint_url')}`, amount(row, 'total'))
   const wallets = store.sql(
-    `SELECT owner, detail AS mint_url, sum(amount_msats) AS total FROM postings WHERE class = 'wallet' GROUP BY account`,
+    `SELECT owner, detail AS mint_url, sum(amount_msats) AS total FROM postings WHERE class = 'wallet' AND ${isMintSql('detail')} GROUP BY account`,
   )
   for (const row of wallets.all()) add(ledger, `${text(row, 'owner')} at ${text(row, 'mint_url')}`, amount(row, 'total'))
   const owned = store.sql(

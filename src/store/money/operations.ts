@@ -6,6 +6,7 @@ import { intOrNull, isThere, sumOf, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Steps, Table } from '../table.ts'
 import { causeOfRow, walletOwner } from './fields.ts'
+import { assertNotPaidByNwc } from './nwc-wallets.ts'
 
 export type OperationKind = 'mint' | 'receive' | 'send' | 'melt' | 'transfer' | 'restore'
 export type TokenState = 'pending' | 'claimed' | 'reclaimed'
@@ -59,6 +60,7 @@ export type NewOperation = Pick<
 export const insertOperation = defineCommand('insert_operation', (sql, { at, ...p }: NewOperation) => {
   const other = p.paymentHash === undefined ? undefined : ofHash(sql, p.paymentHash)
   if (other !== undefined) throw paidElsewhere(other)
+  if (p.paymentHash !== undefined) assertNotPaidByNwc(sql, p.paymentHash)
   const isNew = operations.insert(
     sql,
     { ...p, state: 'prepared', nextTryAt: at, createdAt: at, updatedAt: at },
@@ -149,9 +151,9 @@ export const operationByKey = (store: Store, idempotencyKey: string): OperationR
 export const paidByUs = (store: Store, paymentHash: string, since: number): boolean =>
   isThere(
     store.sql,
-    "SELECT 1 FROM operations WHERE payment_hash IS NOT NULL AND payment_hash = ? AND state <> 'failed' AND created_at >= ? LIMIT 1",
-    paymentHash,
-    BigInt(since),
+    `SELECT 1 FROM operations WHERE payment_hash IS NOT NULL AND payment_hash = @hash AND state <> 'failed' AND created_at >= @since
+     UNION ALL SELECT 1 FROM nwc_payments WHERE payment_hash = @hash AND state <> 'failed' AND created_at >= @since LIMIT 1`,
+    { hash: paymentHash, since: BigInt(since) },
   )
 
 const ofHash = (sql: Sql, paymentHash: string): OperationRow | undefined =>

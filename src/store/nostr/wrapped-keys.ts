@@ -20,6 +20,11 @@ export const putWrappedKey = defineCommand('put_wrapped_key', (sql, p: { key: Wr
   )
 })
 
+/** Only an imported one: an account is remembered. */
+export const removeWrappedKey = defineCommand('remove_wrapped_key', (sql, p: { pubkey: string }) => {
+  sql('DELETE FROM wrapped_keys WHERE pubkey = ? AND account IS NULL').run(p.pubkey)
+})
+
 export const listWrappedKeys = (store: Store): WrappedKey[] =>
   store.sql('SELECT pubkey, account, nonce, ciphertext FROM wrapped_keys ORDER BY pubkey').all().map(wrappedKeyOf)
 

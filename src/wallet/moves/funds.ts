@@ -1,5 +1,5 @@
 /** What all moves of one wallet share: its keys in use, the choice of proofs, and the one commit that begins a spend. */
-import { type Account, accountOwner, type WalletOwner } from '../../base/accounts.ts'
+import { type Account, accountOwner, isNwcDetail, type WalletOwner } from '../../base/accounts.ts'
 import { howToFund } from '../../base/advice.ts'
 import { sats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
@@ -66,7 +66,7 @@ export class Funds {
       state,
       ...(reason === null ? {} : { reason }),
     }))
-    const total = [...sums.values()].reduce((sum, value) => sum + value, 0n)
+    const total = [...sums].reduce((sum, [detail, value]) => (isNwcDetail(detail) ? sum : sum + value), 0n)
     const owed = [...owedAt.values()].reduce((sum, value) => sum + value, 0n)
     return {
       balanceSats: sats(total / 1000n),
@@ -79,6 +79,8 @@ export class Funds {
   /** Sats that may have to go back to customers, by the mint that holds them. */
   #owed(): Map<string, bigint> {
     const deposits = depositsByMint(this.context.store, accountOwner(this.owner))
+    // What lies in the owner's Lightning wallet is not ours to keep back.
+    deposits.delete('')
     return new Map([...deposits].map(([mintUrl, owedMsats]) => [mintUrl, (owedMsats + 999n) / 1000n]))
   }
 
