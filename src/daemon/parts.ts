@@ -28,8 +28,10 @@ import { Sessions } from '../session/sessions.ts'
 import { findAgent } from '../store/agents/agents.ts'
 import { isBotOfOurs } from '../store/buying/managed-agents.ts'
 import { heldValue } from '../store/money/held-value.ts'
+import type { NwcWalletRow } from '../store/money/nwc-wallets.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
+import { NwcRail } from '../wallet/nwc/rail.ts'
 import { NwcService } from '../wallet/nwc/service.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
@@ -95,6 +97,18 @@ export class NodeParts {
     start: (wallets) => wallets.start(),
     drainMs: WALLET_DRAIN_MS,
     health: () => this.#mintsHealth(),
+  })
+
+  /** The owner's own Lightning wallet elsewhere. */
+  readonly lightning = this.#part({
+    name: 'Lightning wallet',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    build: (found, scope) =>
+      new NwcRail({ ...this.#common(scope), ...found, keyring: this.#deps.keyring, invoiceNetwork: this.#invoiceNetwork() }),
+    start: (lightning) => lightning.start(),
+    // What is open is asked about after the next start.
+    drainMs: ASKING_DRAIN_MS,
+    health: (lightning) => lightningHealth(lightning.connection.get(), this.#deps.config()),
   })
 
   /** Connections by which programs elsewhere use wallets of this home. */
@@ -325,4 +339,15 @@ export class NodeParts {
 
 function healthOf({ state, reason }: { state: Health['state']; reason?: string }, next: { nextStep?: string }): Health {
   return state === 'ok' ? OK : { state, reason: reason ?? 'unknown', ...next }
+}
+
+/** Without one nothing is wrong, unless sales are to be received there. */
+function lightningHealth(row: NwcWalletRow | undefined, { wallet }: Config): Health {
+  if (row?.state === 'down') return { state: 'degraded', reason: `nwc_unreachable: ${row.reason ?? ''}`, nextStep: 'pylon doctor' }
+  if (row !== undefined || wallet.receive_by !== 'nwc') return OK
+  return {
+    state: 'degraded',
+    reason: 'nwc_missing: wallet.receive_by is nwc and no wallet is connected',
+    nextStep: 'pylon wallet connect -',
+  }
 }

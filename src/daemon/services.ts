@@ -26,7 +26,10 @@ export interface Services extends ReadServices {
   readonly dialer: Dialer
   readonly identity: Identity
   readonly keyring: HomeKeyring
-  readonly parts: Pick<NodeParts, 'nostr' | 'wallets' | 'nwc' | 'customer' | 'host' | 'machines' | 'tenant' | 'agents' | 'chat'>
+  readonly parts: Pick<
+    NodeParts,
+    'nostr' | 'wallets' | 'nwc' | 'lightning' | 'customer' | 'host' | 'machines' | 'tenant' | 'agents' | 'chat'
+  >
   readonly runtimeCalls: RuntimeCalls
   /** Owns what routes have running. */
   readonly scope: Scope

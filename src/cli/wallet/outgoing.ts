@@ -16,6 +16,7 @@ export const pay = defineCommand({
     withWallet(yargs)
       .positional('bolt11', argument('The invoice, or - for standard input'))
       .option('max-fee', textOption('The most that the payment may cost on top, in sats'))
+      .option('from', { choices: ['mint', 'nwc'] as const, describe: 'nwc: from your own Lightning wallet (pylon wallet connect)' })
       .option('include-owed', includeOwedOption)
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
@@ -23,7 +24,7 @@ export const pay = defineCommand({
       wallet: one(args.wallet, '--wallet'),
       request: secretFrom(args.bolt11),
       include_owed: args.includeOwed,
-      ...given({ max_fee_sats: wholeNumberIf(args.maxFee, '--max-fee', 0) }),
+      ...given({ max_fee_sats: wholeNumberIf(args.maxFee, '--max-fee', 0), from: args.from }),
     }
     const answer = await callNode(args, walletRoutes.payInvoice, request, spendingCall(args))
     if (answer.value.state === 'unknown') process.exitCode = 1

@@ -5,6 +5,7 @@ import { drawFields, drawTable, right, sats } from '../terminal/table.ts'
 import { one } from '../terminal/values.ts'
 import { history } from './history.ts'
 import { fund, invoice, invoices, receive } from './incoming.ts'
+import { connect, disconnect } from './lightning.ts'
 import { mints } from './mints.ts'
 import { nwc } from './nwc.ts'
 import { withWallet } from './options.ts'
@@ -60,5 +61,7 @@ export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, paym
   history,
   restore,
   mints,
+  connect,
+  disconnect,
   nwc,
 ])

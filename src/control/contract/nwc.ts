@@ -1,6 +1,6 @@
 /** Routes about NIP-47: connections by which programs elsewhere use a wallet of this home. */
 import { z } from 'zod'
-import { defineRoutes, satsField, timeField } from '../route.ts'
+import { defineRoutes, queryFlag, satsField, timeField } from '../route.ts'
 
 const period = z.enum(['hour', 'day', 'week', 'month', 'total']).describe('By the calendar in UTC; total is never renewed.')
 const budget = z.strictObject({ sats: satsField, per: period }).nullable().describe('null: no limit of its own.')
@@ -34,7 +34,46 @@ const request = z.strictObject({
   payment_hash: z.string().nullable(),
 })
 
+export const lightningWallet = z.strictObject({
+  id: z.string().describe('Its rail is nwc:<id>, as is its account in the ledger.'),
+  relays: z.array(z.string()),
+  methods: z.array(z.string()).describe('What it says that it does.'),
+  lud16: z.string().nullable(),
+  balance_sats: satsField.nullable().describe('As the wallet said last; null when it does not say.'),
+  balance_at: timeField.nullable(),
+  state: z.enum(['ok', 'down']),
+  reason: z.string().nullable(),
+  receives: z.boolean().describe('Whether invoices of jobs and leases are made there (wallet.receive_by).'),
+  open_payments: z.int().describe('Payments whose outcome the wallet has not told yet.'),
+  unpaid_invoices: z.int(),
+})
+
 export const nwcRoutes = defineRoutes({
+  connectLightningWallet: {
+    method: 'POST',
+    path: '/v1/nwc/wallet',
+    summary: "Connects the owner's own Lightning wallet (NIP-47) as a rail beside the mints.",
+    request: z.strictObject({ url: z.string().min(1).max(4096).describe('nostr+walletconnect://..., which holds a secret.') }),
+    response: lightningWallet,
+    status: 201,
+    errors: ['nwc_invalid', 'nwc_unreachable', 'nwc_refused', 'conflict', 'locked'],
+  },
+  getLightningWallet: {
+    method: 'GET',
+    path: '/v1/nwc/wallet',
+    summary: "The owner's own Lightning wallet, asked what it holds now.",
+    request: z.strictObject({}),
+    response: lightningWallet,
+    errors: ['nwc_missing'],
+  },
+  disconnectLightningWallet: {
+    method: 'DELETE',
+    path: '/v1/nwc/wallet',
+    summary: "Lets go of the owner's Lightning wallet and forgets its secret; refused while payments are open.",
+    request: z.strictObject({ force: queryFlag.optional().describe('Also while invoices made there may still be paid.') }),
+    response: z.strictObject({ id: z.string() }),
+    errors: ['nwc_missing', 'conflict'],
+  },
   createNwcConnection: {
     method: 'POST',
     path: '/v1/nwc/connections',

@@ -129,6 +129,10 @@ export const walletRoutes = defineRoutes({
       max_fee_sats: z.int().min(0).optional().describe('The most that may leave beside the amount, whatever for.'),
       max_sats: z.int().min(1).optional().describe('The most that may leave in all, amount and fees.'),
       include_owed: includeOwed,
+      from: z
+        .enum(['mint', 'nwc'])
+        .optional()
+        .describe("nwc: from the owner's own Lightning wallet, by the wallet node only; what that costs in fees it decides itself."),
     }),
     response: z.strictObject({
       state: z.enum(['paid', 'unknown']),

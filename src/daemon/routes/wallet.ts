@@ -49,7 +49,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
         request: request.request.replace(/^lightning:/i, ''),
         debitAccount: accountOf(accountOwner(wallet.owner), 'equity', 'withdrawal'),
         includeOwed: request.include_owed === true,
-        ...given({ maxFeeSats: feeLimit(amountSats, request) }),
+        ...given({ maxFeeSats: feeLimit(amountSats, request), from: request.from }),
       })
       const answer = { state: paid.state, amount_sats: amountSats, operation_id: paid.operationId }
       if (paid.state === 'unknown') return { ...answer, fee_sats: null, preimage: null }

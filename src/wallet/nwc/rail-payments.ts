@@ -11,6 +11,7 @@ import { randomUuid } from '../../base/random.ts'
 import { type NwcResponse, parseTransaction } from '../../nostr/nips/nip47.ts'
 import { all } from '../../store/commands.ts'
 import { nwcPaymentDone } from '../../store/keys.ts'
+import { settleSpend } from '../../store/money/budgets.ts'
 import { postEntry } from '../../store/money/ledger.ts'
 import {
   getNwcPayment,
@@ -25,6 +26,7 @@ import { persistIfUnmoved } from '../../store/persist.ts'
 import { feeAccount, requestDigest } from '../context.ts'
 import { decodeInvoice } from '../lightning/bolt11.ts'
 import { nextTryMs } from '../operations/machine.ts'
+import { bindSpend, holdsFor } from '../policy/spends.ts'
 import type { PayRequest, PayResult, Wallet, WalletEvent } from '../types.ts'
 import type { RailWork } from './rail.ts'
 import { judgeAnswer, judgeLookup, type PaymentVerdict } from './verdicts.ts'
@@ -44,7 +46,8 @@ export class RailPayments {
     this.#deps = deps
   }
 
-  async pay(owner: WalletOwner, request: PayRequest): Promise<PayResult> {
+  /** @param rail `own` where sats only move to a mint of this home */
+  async pay(owner: WalletOwner, request: PayRequest, rail?: 'own'): Promise<PayResult> {
     const { idempotencyKey, amountMsats, debitAccount, cause } = request
     const bolt11 = decodeInvoice(request.request).request
     const digest = requestDigest('nwc pay', { owner: owner.pubkey, request: bolt11, amountMsats, debitAccount, cause })
@@ -53,7 +56,7 @@ export class RailPayments {
       if (before !== undefined && before.requestDigest !== digest)
         throw new PylonError('idempotency_conflict', 'This idempotency key was used for another payment: use a new one.')
       if (before !== undefined) return resultOf(before)
-      return resultOf(await this.#send(owner, { ...request, request: bolt11 }, digest))
+      return resultOf(await this.#send(owner, { ...request, request: bolt11 }, digest, rail))
     })
   }
 
@@ -64,7 +67,7 @@ export class RailPayments {
   }
 
   /** Stored and put out in one commit; from then on only the wallet knows. */
-  async #send(owner: WalletOwner, request: PayRequest, requestDigest: string): Promise<NwcPaymentRow> {
+  async #send(owner: WalletOwner, request: PayRequest, requestDigest: string, rail?: 'own'): Promise<NwcPaymentRow> {
     const { store, clock, scope, nostr } = this.#deps
     const { idempotencyKey, cause, debitAccount } = request
     const { id: walletId, info } = this.#deps.connection.connected()
@@ -84,7 +87,9 @@ export class RailPayments {
       ...{ id, walletId, idempotencyKey, requestDigest, owner, cause, debitAccount, ...invoice },
       ...{ eventId: asked.event.id, expiresAtS: asked.expiresAtS, nextCheckAt: asked.expiresAtS * 1000, createdAt: at },
     })
-    await store.write(all(stored, wire.sending(asked)))
+    const bound = bindSpend(this.#deps, { owner, cause, debitAccount, rail: rail ?? `nwc:${walletId}` })
+    const held = holdsFor(bound, { operationId: id, at, amountSats: msatsToSatsUp(invoice.amountMsats) })
+    await store.write(all(stored, ...held, wire.sending(asked)))
     const heard = wire.response(asked.event.id, PAY_WAIT_MS)
     nostr.nudgeOutbox()
     const response = await heard
@@ -159,7 +164,10 @@ export class RailPayments {
     if (verdict.do === 'fail') {
       const reason = why === undefined ? verdict.reason : `${why}; ${verdict.reason}`
       const event: WalletEvent = { type: 'payment_failed', ...eventBase(row), reason }
-      const failed = moveNwcPayment({ id, to: 'failed', reason, nextCheckAt: null, at })
+      const failed = all(
+        moveNwcPayment({ id, to: 'failed', reason, nextCheckAt: null, at }),
+        settleSpend({ operationId: id, state: 'released', amountSats: 0n }),
+      )
       if (await persistIfUnmoved(this.#deps, failed, insertWalletEvent({ causeType: row.cause.type, event, at }))) this.#deps.tell()
       return
     }
@@ -190,6 +198,7 @@ export class RailPayments {
           { account: feeAccount(owner), amountMsats: feeMsats },
         ],
       }),
+      settleSpend({ operationId: id, state: 'spent', amountSats: msatsToSatsUp(msats(amountMsats + feeMsats)) }),
       insertWalletEvent({ causeType: cause.type, event, at }),
     )
     if (isNew) this.#deps.tell()

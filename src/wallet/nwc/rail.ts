@@ -30,7 +30,7 @@ export interface NwcRailDeps extends ConnectionDeps {
 }
 
 /** What invoices and payments need of the rail. */
-export interface RailWork extends Pick<NwcRailDeps, 'scope' | 'store' | 'clock' | 'logger' | 'nostr' | 'invoiceNetwork'> {
+export interface RailWork extends Pick<NwcRailDeps, 'scope' | 'store' | 'clock' | 'logger' | 'nostr' | 'config' | 'invoiceNetwork'> {
   readonly connection: WalletConnection
   /** Tells the other parts what was committed. */
   readonly tell: () => void
@@ -102,7 +102,7 @@ export class NwcRail implements LightningRail {
     })
     const before = nwcPaymentByKey(store, key)
     if (before?.state === 'failed') await store.write(freeFailedNwcKey({ id: before.id }))
-    const paid = await this.pay(wallet.owner, { ...common, request: invoice.request, debitAccount: between })
+    const paid = await this.#payments.pay(wallet.owner, { ...common, request: invoice.request, debitAccount: between }, 'own')
     if (paid.state === 'unknown') throw new PylonError('payment_unknown', 'Sats are on their way from the Lightning wallet to the mint.')
     const until = clock.now() + FILL_WAIT_MS
     while (wallet.invoice(key)?.state !== 'settled' && clock.now() < until) await scope.sleep(POLL_MS)
