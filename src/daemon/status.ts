@@ -15,6 +15,7 @@ import { countJobs } from '../store/selling/jobs.ts'
 import { countRuntimes } from '../store/selling/runtimes.ts'
 import { type Health, healthFields, OK } from './health.ts'
 import type { PylonNode } from './node.ts'
+import { lightningView } from './routes/lightning-view.ts'
 
 type Status = Output<typeof nodeRoutes.status>
 
@@ -140,7 +141,15 @@ function walletOf(node: PylonNode, held: HeldValue): Status['wallet'] {
     balance_sats: held.balanceSats,
     at_risk_sats: held.atRiskSats,
     mints: held.mints.map(mintView),
+    ...given({ lightning: lightningOf(node) }),
   }
+}
+
+function lightningOf(node: PylonNode): Status['wallet']['lightning'] {
+  const found = lightningView(node)
+  if (found === null) return undefined
+  const { id, balance_sats, state, reason } = found
+  return { id, balance_sats, state, ...given({ reason: reason ?? undefined }) }
 }
 
 function mintView(mint: HeldValue['mints'][number]): Status['wallet']['mints'][number] {

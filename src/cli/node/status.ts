@@ -160,8 +160,19 @@ function wallet({ wallet }: Status): string {
     ...(wallet.at_risk_sats > 0n ? [['outcome unknown', sats(wallet.at_risk_sats)]] : []),
     ...(wallet.state === 'ok' ? [] : [['state', health(wallet)]]),
     ...wallet.mints.map((mint) => [mint.url, sats(mint.balance_sats), mintWords(mint)]),
+    ...lightning(wallet.lightning),
   ]
   return `Wallet\n${drawRows(rows)}`
+}
+
+/** Beside the balance: what is there is not in the books. */
+function lightning(found: Status['wallet']['lightning']): string[][] {
+  if (found === undefined) return []
+  const { id, balance_sats, state, reason } = found
+  const why = reason === undefined ? '' : `: ${plain(reason)}`
+  return [
+    [`nwc:${id}`, balance_sats === null ? '' : sats(balance_sats), `your Lightning wallet${state === 'ok' ? '' : `, ${state}${why}`}`],
+  ]
 }
 
 function mintWords({ state, reason, keysets_set_aside: setAside = [] }: Status['wallet']['mints'][number]): string {

@@ -5,7 +5,7 @@ import { drawFields, drawTable, right, sats } from '../terminal/table.ts'
 import { one } from '../terminal/values.ts'
 import { history } from './history.ts'
 import { fund, invoice, invoices, receive } from './incoming.ts'
-import { connect, disconnect } from './lightning.ts'
+import { connect, disconnect, drawLightning } from './lightning.ts'
 import { mints } from './mints.ts'
 import { nwc } from './nwc.ts'
 import { withWallet } from './options.ts'
@@ -33,7 +33,8 @@ const balance = defineCommand({
           mint.reason === undefined ? mint.state : `${mint.state}: ${mint.reason}`,
         ]),
       )
-      return `${drawFields(fields)}\n\n${wallet.mints.length === 0 ? 'No mint yet; add one with: pylon wallet mints add URL' : mints}`
+      const lightning = wallet.lightning === undefined ? '' : `\n\n${drawLightning(wallet.lightning)}`
+      return `${drawFields(fields)}\n\n${wallet.mints.length === 0 ? 'No mint yet; add one with: pylon wallet mints add URL' : mints}${lightning}`
     }),
 })
 

@@ -79,6 +79,10 @@ const status = z.strictObject({
           .describe('Keysets on the list of the mint that cannot be used, and why; the others are.'),
       }),
     ),
+    lightning: z
+      .strictObject({ id: z.string(), balance_sats: satsField.nullable(), state: z.enum(['ok', 'down']), reason })
+      .optional()
+      .describe("The owner's own Lightning wallet, where one is connected; not part of the balance."),
   }),
   store: z.strictObject({ ...part }),
   earnings: z.strictObject({ total_msats: msatsField }),

@@ -1,6 +1,7 @@
 /** Routes about money: the wallets of the node, the customer and each agent, and the mints they may use. */
 import { z } from 'zod'
 import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../route.ts'
+import { lightningWallet } from './nwc.ts'
 
 /** `node`, `customer` or the name, npub or hex key of an agent. */
 const wallet = z.string().min(1).max(100).describe('node, customer, or the name or npub of an agent')
@@ -26,6 +27,9 @@ const walletView = z.strictObject({
   owed_sats: satsField.describe('Of the balance: paid by customers whose jobs and leases are not settled; it may have to go back.'),
   at_risk_sats: satsField.describe('In operations whose outcome is unknown, and paid for invoices that their mint has not issued.'),
   mints: z.array(mintBalance),
+  lightning: lightningWallet
+    .optional()
+    .describe("Of the node: the owner's own Lightning wallet, where one is connected. Not part of the balance."),
 })
 
 const invoiceView = z.strictObject({

@@ -16,6 +16,7 @@ import { countGivenUp, listRefusals } from '../../store/nostr/outbox.ts'
 import { getSetting } from '../../store/settings.ts'
 import { LATE_WORK_KEY } from '../health.ts'
 import type { PylonNode } from '../node.ts'
+import { lightningView } from '../routes/lightning-view.ts'
 import { tellOperator } from '../routes/wallet-invoices.ts'
 import type { ReadServices } from '../services.ts'
 import { type Check, type Examination, examineOne, failed, ok, type Report, skipped, warning } from './check.ts'
@@ -38,6 +39,7 @@ const EXAMINATIONS: readonly Examination[] = [
   { name: 'invoices', run: checkInvoices },
   { name: 'publishing', run: checkPublishing },
   { name: 'mints', run: checkMints },
+  { name: 'lightning', run: checkLightning },
   { name: 'keysets', run: ({ store, clock }) => checkKeysets(store, clock.now()) },
   { name: 'owed signatures', run: ({ store }) => checkOwedSignatures(store) },
   { name: 'coins', run: (_read, node) => (node === undefined ? [] : checkCoins(node)) },
@@ -160,6 +162,36 @@ async function askMint({ dialer, clock }: PylonNode, url: string, name: string):
   } catch (error) {
     return failed(name, messageOf(error), 'Check the network; sats at the mint stay there.')
   }
+}
+
+/** The owner's own wallet, where one is connected or should be. */
+async function checkLightning(read: ReadServices, node: PylonNode | undefined): Promise<Check[]> {
+  const name = 'lightning wallet'
+  await node?.parts.lightning.up()?.connection.refresh()
+  const found = lightningView(read)
+  if (found === null) {
+    if (read.config().wallet.receive_by !== 'nwc') return []
+    return [failed(name, 'Sales are to be received there (wallet.receive_by), and none is connected.', 'pylon wallet connect -')]
+  }
+  const { id, state, reason, balance_sats, open_payments, unpaid_invoices } = found
+  const open = [
+    ...(open_payments === 0 ? [] : [`Nobody knows yet what became of ${open_payments} payments.`]),
+    ...(state === 'ok' || unpaid_invoices === 0 ? [] : [`${unpaid_invoices} invoices made there may have been paid.`]),
+  ]
+  if (state === 'down')
+    return [
+      warning(
+        `${name} nwc:${id}`,
+        [`It does not answer: ${reason ?? ''}`, ...open, 'What is owed stays owed; refunds need sats at a mint meanwhile.'].join(' '),
+        'See that the wallet is online; if it is gone: pylon wallet disconnect, and pylon wallet fund or invoice for what is owed',
+      ),
+    ]
+  const held = balance_sats === null ? 'It answers.' : `It answers, and says that it holds ${balance_sats} sats.`
+  return [
+    open.length === 0
+      ? ok(`${name} nwc:${id}`, held)
+      : warning(`${name} nwc:${id}`, [held, ...open].join(' '), 'pylon wallet connect shows it'),
+  ]
 }
 
 /** What runs for long, and what the last end did not wait for. */

@@ -1,5 +1,5 @@
 /** Handlers of the routes about NIP-47: connections to the wallets of this home. */
-import { msatsToSatsDown, sats } from '../../base/amounts.ts'
+import { sats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
@@ -9,8 +9,8 @@ import { isNwcMethod, NWC_METHODS } from '../../nostr/nips/nip47.ts'
 import { relayUrl } from '../../nostr/relay/relay-url.ts'
 import { findAgent } from '../../store/agents/agents.ts'
 import { type NwcConnection, recentNwcRequests } from '../../store/money/nwc-service.ts'
-import { connectedNwcWallet, countNwcInvoices, openNwcPayments } from '../../store/money/nwc-wallets.ts'
 import type { Services } from '../services.ts'
+import { lightningView } from './lightning-view.ts'
 import { ownerNamed } from './wallet.ts'
 
 const SHOWN_REQUESTS = 20
@@ -34,7 +34,11 @@ export function nwcHandlers(services: Services): Handlers<typeof nwcRoutes> {
       revoked_at: timeOrNull(revokedAt),
     }
   }
-  const wallet = () => lightningView(services)
+  const wallet = () => {
+    const found = lightningView(services)
+    if (found === null) throw new PylonError('nwc_missing', 'No Lightning wallet is connected: pylon wallet connect -')
+    return found
+  }
   return {
     connectLightningWallet: async ({ url }) => {
       await services.parts.lightning.get().connection.connect(url)
@@ -85,19 +89,4 @@ export function nwcHandlers(services: Services): Handlers<typeof nwcRoutes> {
 
 function walletName({ store }: Services, { owner }: NwcConnection): string {
   return owner.kind === 'agent' ? (findAgent(store, owner.pubkey)?.name ?? owner.pubkey) : owner.kind
-}
-
-/** The owner's own wallet as it was last seen. @throws nwc_missing */
-function lightningView({ store, config }: Pick<Services, 'store' | 'config'>) {
-  const row = connectedNwcWallet(store)
-  if (row === undefined) throw new PylonError('nwc_missing', 'No Lightning wallet is connected: pylon wallet connect -')
-  const { id, relays, info, lud16, balance, state, reason } = row
-  return {
-    ...{ id, relays: [...relays], methods: [...info.methods], lud16, state, reason },
-    balance_sats: balance === null ? null : msatsToSatsDown(balance.msats),
-    balance_at: timeOrNull(balance?.at ?? null),
-    receives: config().wallet.receive_by === 'nwc',
-    open_payments: openNwcPayments(store).length,
-    unpaid_invoices: countNwcInvoices(store, 'unpaid', false),
-  }
 }

@@ -16,11 +16,12 @@ import type { Store } from '../../store/store.ts'
 import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
 import type { Invoice, MintInfo, Wallet } from '../../wallet/types.ts'
 import type { Services } from '../services.ts'
+import { lightningView } from './lightning-view.ts'
 import { historyView } from './wallet-history.ts'
 import { walletReadHandlers } from './wallet-invoices.ts'
 
 /** What these handlers need of the running node. */
-export type WalletServices = Pick<Services, 'store' | 'clock' | 'network' | 'keyring' | 'parts' | 'dialer'>
+export type WalletServices = Pick<Services, 'store' | 'clock' | 'config' | 'network' | 'keyring' | 'parts' | 'dialer'>
 
 const DEFAULT_HISTORY = 20
 const FAUCET_WAIT_MS = 30_000
@@ -32,7 +33,10 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
   const open = (name: string) => openWallet(services, name)
   return {
     ...walletReadHandlers(services),
-    getWallet: ({ wallet }) => walletView(wallet, open(wallet)),
+    getWallet: ({ wallet }) => ({
+      ...walletView(wallet, open(wallet)),
+      ...given({ lightning: wallet === 'node' ? (lightningView(services) ?? undefined) : undefined }),
+    }),
     createInvoice: async (request, call) => {
       const wallet = open(request.wallet)
       return invoiceView(request.wallet, call.idempotencyKey, await createInvoice(wallet, call.idempotencyKey, request))

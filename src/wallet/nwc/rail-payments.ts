@@ -98,8 +98,13 @@ export class RailPayments {
     return this.#payment(id)
   }
 
-  #checkedInvoice({ request, amountMsats: agreed }: PayRequest): { request: string; paymentHash: string; amountMsats: Msats } {
+  #checkedInvoice({ request, amountMsats: agreed, maxFeeSats }: PayRequest): { request: string; paymentHash: string; amountMsats: Msats } {
     const { clock, invoiceNetwork } = this.#deps
+    if (maxFeeSats !== undefined)
+      throw new PylonError(
+        'invalid_request',
+        'The Lightning wallet decides by itself what routing may cost: leave the limit of the fee out.',
+      )
     const { amountMsats, paymentHash, network, expiresAt } = decodeInvoice(request)
     if (amountMsats === undefined) throw new PylonError('invoice_invalid', 'The invoice has no amount: ask for one that has.')
     if (agreed !== undefined && agreed !== amountMsats)
