@@ -126,6 +126,7 @@ class HomeWallets implements OwnWallets {
     this.#events = new WalletEvents(context)
     this.#sockets = new MintSockets(context, (quoteRow) => this.#check(quoteRow))
     executor.onEnd = () => this.#wake()
+    executor.onSpentElsewhere = () => this.#searchSpent()
     invoices.onAdded = () => {
       this.#sockets.refresh()
       this.#wake()
@@ -286,6 +287,23 @@ class HomeWallets implements OwnWallets {
     this.#nap(Math.min(MAX_NAP_MS, Math.max(shortest, due - now)))
   }
 
+  /** Where coins are gone that nothing here spent: what an earlier request made of them is found by the seed. */
+  #searchSpent(): void {
+    const { scope, store, mints, logger } = this.#context
+    scope.spawnOnce('search', async () => {
+      for (const owner of walletOwners(store)) {
+        for (const { url } of mints.list()) {
+          const found = await this.#restores.search(owner, url)
+          if (found)
+            logger.info(
+              { owner: owner.kind, mint: url, found_sats: Number(found.foundSats) },
+              'asked a mint for coins that were spent elsewhere',
+            )
+        }
+      }
+    })
+  }
+
   #wake(): void {
     if (this.#isStarted) this.#nap(0)
   }
@@ -314,5 +332,6 @@ class HomeWallets implements OwnWallets {
     const { scope, mints } = this.#context
     await Promise.allSettled(mints.list().map((mint) => mints.probe(mint.url)))
     scope.spawnOnce('moves', () => this.#moves.move())
+    this.#searchSpent()
   }
 }

@@ -1,19 +1,21 @@
 /** One process with whole nodes, relays and a mint in it, on virtual time and a network in memory. */
-import { mkdirSync } from 'node:fs'
+import { appendFileSync, copyFileSync, existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Clock, rfc3339 } from '../../src/base/clock.ts'
+import { rfc3339 } from '../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../src/base/config.ts'
 import { messageOf } from '../../src/base/errors.ts'
 import { silentLogger } from '../../src/base/logger.ts'
 import { homeAt } from '../../src/base/paths.ts'
-import { type Random, randomBelow, seededRandom } from '../../src/base/random.ts'
+import { type Random, seededRandom } from '../../src/base/random.ts'
 import { Scope } from '../../src/base/scope.ts'
 import type { Customer } from '../../src/customer/customer.ts'
 import { Events } from '../../src/daemon/events.ts'
+import { OK } from '../../src/daemon/health.ts'
 import { LogFile } from '../../src/daemon/home/log-file.ts'
 import type { Mode } from '../../src/daemon/launch/run-options.ts'
 import { PylonNode } from '../../src/daemon/node.ts'
 import { Shutdown } from '../../src/daemon/shutdown.ts'
+import type { Host } from '../../src/host/host.ts'
 import type { Identity } from '../../src/nostr/keys/identity.ts'
 import { HomeKeyring } from '../../src/nostr/keys/keyring.ts'
 import { secretOfAccount, seedOfWords } from '../../src/nostr/keys/mnemonic.ts'
@@ -21,30 +23,27 @@ import { createSigner } from '../../src/nostr/keys/signer.ts'
 import { npubOf } from '../../src/nostr/nips/nip19.ts'
 import { SandboxDatabase } from '../../src/sandbox/database.ts'
 import { Faults } from '../../src/sandbox/faults.ts'
-import { MintApi } from '../../src/sandbox/mint/api.ts'
+import { Lnurl } from '../../src/sandbox/lnurl/lnurl.ts'
 import { Mint } from '../../src/sandbox/mint/mint.ts'
-import { MintSubscriptions } from '../../src/sandbox/mint/subscriptions.ts'
+import type { NostrEvent } from '../../src/sandbox/nostr-event.ts'
 import { Relay } from '../../src/sandbox/relay/relay.ts'
 import type { OwnWallets } from '../../src/wallet/wallets.ts'
 import { openStore } from '../support/store.ts'
 import { VirtualClock } from './clock.ts'
 import { type Kill, Life, loggerOf } from './life.ts'
-import { type Host, Network } from './network.ts'
+import { MintMoods, mintHost } from './mint-host.ts'
+import { Network, type Host as NetworkHost } from './network.ts'
+import { LNURL, MINT, RELAYS } from './places.ts'
 import { quickCrypto } from './quick-crypto.ts'
 import { relayHost } from './relay-host.ts'
 
-export const RELAYS = ['http://127.0.0.1:7001', 'http://127.0.0.1:7002'] as const
-export const MINT = 'http://127.0.0.1:7003'
-
 export class World {
   readonly clock = new VirtualClock()
-  readonly random: Random
   readonly network: Network
   readonly mintDatabase: SandboxDatabase
   readonly mint: Mint
   readonly mintFaults = new Faults()
-  /** The mint takes no fees. */
-  readonly isFree: boolean
+  readonly moods = new MintMoods()
   /** Of all nodes, in order. */
   readonly log: string[] = []
   readonly nodes: SimulatedNode[] = []
@@ -55,31 +54,41 @@ export class World {
   readonly #dir: string
   readonly #relays: Relay[] = []
 
-  /** @param dir of its own, for the databases of nodes */
-  constructor(seed: number, dir: string) {
-    this.random = seededRandom(seed)
+  /**
+   * @param dir of its own, for the databases of nodes
+   * @param isFree whether the mint takes no fees
+   */
+  constructor(seed: number, dir: string, isFree: boolean) {
+    const random = seededRandom(seed + 2 ** 30)
     this.chance = seededRandom(seed + 2 ** 31)
     this.#dir = dir
-    this.network = new Network(this.clock, this.random)
-    const common = { clock: this.clock, random: this.random, logger: silentLogger }
-    this.mintDatabase = new SandboxDatabase(':memory:', this.random)
-    this.mint = new Mint(this.mintDatabase, this.clock, () => this.mintFaults.takeHeldMelt())
-    this.isFree = this.below(2) === 0
-    if (this.isFree) this.mint.rotateKeyset(0)
-    this.network.serve(MINT, mintHost(this.mint, this.mintDatabase, this.clock))
+    const { clock } = this
+    this.network = new Network(clock, random)
+    const common = { clock, random, logger: silentLogger }
+    this.mintDatabase = new SandboxDatabase(':memory:', random)
+    this.mint = new Mint(this.mintDatabase, clock, () => this.mintFaults.takeHeldMelt())
+    if (isFree) this.mint.rotateKeyset(0)
+    this.network.serve(MINT, mintHost({ mint: this.mint, database: this.mintDatabase, clock, url: MINT, moods: this.moods }))
     for (const origin of RELAYS) {
-      const url = origin.replace('http', 'ws')
       const relay = new Relay({
         ...{ ...common, databasePath: ':memory:', faults: new Faults(), authForDms: false },
-        isOwnUrl: (named) => URL.parse(named)?.origin === new URL(url).origin,
+        isOwnUrl: (named) => URL.parse(named)?.origin === wsOf(origin),
       })
       this.#relays.push(relay)
       this.network.serve(origin, relayHost(relay))
     }
+    const lnurl = new Lnurl({
+      ...{ ...common, database: this.mintDatabase, mint: this.mint, url: () => LNURL, ownRelay: wsOf(RELAYS[0]) },
+      publish: (event) => this.#publish(wsOf(RELAYS[0]), event),
+      deliver: (url, event) => this.#publish(url, event),
+    })
+    lnurl.start()
+    this.network.serve(LNURL, lnurlHost(lnurl))
   }
 
-  below(count: number): number {
-    return randomBelow(this.random, count)
+  /** To the relay itself: receipts of zaps know no weather. */
+  async #publish(url: string, event: NostrEvent): Promise<void> {
+    await this.#relays[RELAYS.findIndex((origin) => wsOf(origin) === url.replace(/\/$/, ''))]?.publishOwn(event)
   }
 
   node(options: Omit<NodeOptions, 'dir'>): SimulatedNode {
@@ -129,7 +138,11 @@ export class SimulatedNode {
   readonly #world: World
   readonly #options: NodeOptions
   readonly #ends: (() => void)[] = []
-  #running: { readonly node: PylonNode; readonly process: Life } | undefined
+  #running:
+    | { readonly node: PylonNode; readonly process: Life; readonly death: PromiseWithResolvers<undefined>; isStarted: boolean }
+    | undefined
+  /** Starts of it, each in a folder of its own. */
+  #lives = 0
 
   constructor(world: World, options: NodeOptions) {
     this.#world = world
@@ -140,8 +153,9 @@ export class SimulatedNode {
     this.identity = { version: 1, pubkey, npub: npubOf(pubkey), created_at: created, protection: null, secret: options.words }
   }
 
+  /** All its parts run. */
   get isUp(): boolean {
-    return this.#running !== undefined
+    return this.#running?.isStarted === true
   }
 
   /** The node that runs. */
@@ -158,8 +172,19 @@ export class SimulatedNode {
     return this.node.parts.wallets.get()
   }
 
+  get host(): Host {
+    return this.node.parts.host.get()
+  }
+
+  /** What the work gives; undefined where the process dies first. */
+  unlessKilled<T>(work: () => Promise<T>): Promise<T | undefined> {
+    const death = this.#running?.death.promise
+    return death === undefined ? Promise.resolve(undefined) : Promise.race([work(), death])
+  }
+
   async start(): Promise<void> {
-    const { name, dir, words, mode } = this.#options
+    const { name, words, mode } = this.#options
+    const dir = this.#nextDir()
     const process = new Life(this.#world.clock)
     const logger = loggerOf(name, process, this.#world.log)
     const home = homeAt(dir)
@@ -181,19 +206,34 @@ export class SimulatedNode {
       keyring,
       dialer: this.#world.network.dialerOf(process),
       surroundings: {
-        relays: RELAYS.map((url) => url.replace('http', 'ws')),
+        relays: RELAYS.map(wsOf),
         mints: [MINT],
-        sandbox: undefined,
+        sandbox: { urls: { relayUrl: wsOf(RELAYS[0]), mintUrl: MINT, lnurlBaseUrl: LNURL }, health: () => OK },
       },
       logFile: new LogFile(join(dir, 'log'), false),
       events: new Events(process),
       shutdown: new Shutdown(logger),
       crypto: quickCrypto,
     })
-    this.#running = { node, process }
+    const running = { node, process, death: Promise.withResolvers<undefined>(), isStarted: false }
+    this.#running = running
     // The database of a killed process stays open until the end: closing it would write what was queued.
     this.#ends.push(() => store.close())
     await node.startParts()
+    running.isStarted = true
+  }
+
+  /**
+   * A new folder with what a disk would have after a loss of power: the database and its log as they are, and behind the last
+   * commit what of the next one was on its way.
+   */
+  #nextDir(): string {
+    const before = join(this.#options.dir, String(this.#lives))
+    const dir = join(this.#options.dir, String(++this.#lives))
+    mkdirSync(dir)
+    for (const file of ['pylon.db', 'pylon.db-wal']) if (existsSync(join(before, file))) copyFileSync(join(before, file), join(dir, file))
+    if (existsSync(join(dir, 'pylon.db-wal'))) appendFileSync(join(dir, 'pylon.db-wal'), this.#world.chance.bytes(TORN_BYTES))
+    return dir
   }
 
   /** Kills the process at a commit that is still to come. */
@@ -217,6 +257,7 @@ export class SimulatedNode {
   #forget(): void {
     if (this.#running === undefined) return
     this.#world.network.drop(this.#running.process)
+    this.#running.death.resolve(undefined)
     this.#running = undefined
   }
 
@@ -226,21 +267,26 @@ export class SimulatedNode {
   }
 }
 
+/** Of a write to the log that did not reach the disk whole. */
+const TORN_BYTES = 5000
+
+const wsOf = (origin: string): string => origin.replace('http', 'ws')
+
 const CONFIG: Config = {
   ...DEFAULT_CONFIG,
   provider: { ...DEFAULT_CONFIG.provider, probe: false, prices: { '5001': { amount_msats: 7000, unit: 'job' } } },
   runtimes: { ...DEFAULT_CONFIG.runtimes, enabled: false },
 }
 
-function mintHost(mint: Mint, database: SandboxDatabase, clock: Clock): Host {
-  const siblings = { lnurl_base_url: '', relay_url: '' }
-  const api = new MintApi({ mint, database, clock, logger: silentLogger, url: () => MINT, siblings })
-  const subscriptions = new MintSubscriptions(mint)
+function lnurlHost(lnurl: Lnurl): NetworkHost {
   return {
-    answer({ method, target, body }) {
-      const { status, json } = api.answer(method, target.split('?')[0] ?? '/', body)
-      return { status, headers: { 'content-type': 'application/json' }, text: json }
+    answer({ method, target, headers, body }) {
+      const answer = lnurl.answer({ method, target, authorization: headers['authorization'], body })
+      return { status: answer.status, headers: { 'content-type': 'application/json' }, text: JSON.stringify(answer.body) }
     },
-    accept: (peer) => subscriptions.connect(peer),
+    accept: (peer) => {
+      peer.cut()
+      return { receive: () => undefined, close: () => undefined }
+    },
   }
 }

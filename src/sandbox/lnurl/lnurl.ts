@@ -5,6 +5,7 @@ import { isPoint, xOnlyPointFromScalar } from 'tiny-secp256k1'
 import { z } from 'zod'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { messageOf } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { parseJson } from '../../base/json.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { SandboxDatabase } from '../database.ts'
@@ -14,6 +15,7 @@ import { MAX_AMOUNT } from '../mint/requests.ts'
 import type { NostrEvent } from '../nostr-event.ts'
 import { type Address, Addresses } from './addresses.ts'
 import { checkAuthorization } from './authorization.ts'
+import type { deliver } from './deliver.ts'
 import { ReceiptPublisher } from './receipts.ts'
 import { parseZapRequest } from './zaps.ts'
 
@@ -28,6 +30,8 @@ export interface LnurlDeps {
   readonly publish: (event: NostrEvent) => Promise<unknown>
   /** The relay of the sandbox. */
   readonly ownRelay: string
+  /** To another relay that a zap request names; over a socket by default. */
+  readonly deliver?: typeof deliver
 }
 
 export interface LnurlRequest {
@@ -86,6 +90,7 @@ export class Lnurl {
       clock: deps.clock,
       logger: deps.logger,
       ownRelay: deps.ownRelay,
+      ...given({ deliver: deps.deliver }),
     })
   }
 

@@ -16,6 +16,8 @@ interface ReceiptDeps {
   readonly logger: Logger
   /** The relay that `publish` goes to. */
   readonly ownRelay: string
+  /** To another relay; over a socket by default. */
+  readonly deliver?: typeof deliver
 }
 
 export class ReceiptPublisher {
@@ -62,9 +64,9 @@ export class ReceiptPublisher {
 
   /** The relays that the zap request names, each on its own: one that is down holds up none. */
   #tellOthers(receipt: NostrEvent, request: NostrEvent): void {
-    const { clock, logger, ownRelay } = this.#deps
+    const { clock, logger, ownRelay, deliver: send = deliver } = this.#deps
     for (const url of relaysNamed(request, ownRelay)) {
-      const sending = deliver(url, receipt, clock)
+      const sending = send(url, receipt, clock)
         .catch((error: unknown) => logger.info({ url, err: messageOf(error) }, 'a relay of a zap request did not take the receipt'))
         .finally(() => this.#sending.delete(sending))
       this.#sending.add(sending)

@@ -105,6 +105,15 @@ export const moveOperation = defineCommand(
 )
 
 /** Gives the key of a failed operation free for another try; the row stays under a name of its own. Does nothing to any other operation. */
+/** Whether a receive that ended as refused since then had this input. */
+export const refusedWithInput = (store: Store, p: { y: string; since: number }): boolean =>
+  isThere(
+    store.sql,
+    `SELECT 1 FROM operations WHERE updated_at > ? AND plan_json <> '{}' AND kind = 'receive' AND state = 'failed' AND instr(plan_json, ?) > 0`,
+    BigInt(p.since),
+    p.y,
+  )
+
 export const freeFailedKey = defineCommand('free_failed_key', (sql, p: { id: string }) => {
   sql(`UPDATE operations SET idempotency_key = idempotency_key || '#failed:' || id WHERE id = ? AND state = 'failed'`).run(p.id)
 })

@@ -4,7 +4,7 @@ import type { WalletOwner } from '../../base/accounts.ts'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { all } from '../../store/commands.ts'
-import { getOperation, moveOperation, type OperationRow } from '../../store/money/operations.ts'
+import { getOperation, moveOperation, type OperationRow, refusedWithInput } from '../../store/money/operations.ts'
 import { putOwed } from '../../store/money/owed-signatures.ts'
 import type { WalletContext } from '../context.ts'
 import { MELT_TIMEOUT_MS, type MintReply, meltOutcomeSchema, signaturesSchema, tooMany } from '../mint/client.ts'
@@ -15,10 +15,13 @@ import { isOldKeyset, judge, nextTryMs, type Plan, type SendPlan } from './machi
 import { firstOwedTry } from './owed.ts'
 import { replan } from './requests.ts'
 import { restoreWallet } from './restore.ts'
+import { searchAgain } from './restores.ts'
 import { adoption, completion, failure } from './settlement.ts'
 
 /** While a request is under way nobody looks after it; after a restart all open operations are looked at anyway. */
 const SUBMITTED_MS = 2 * MELT_TIMEOUT_MS
+/** How long a request that was refused may still be on its way somewhere. */
+const REFUSED_KEPT_MS = 3_600_000
 
 export class Executor {
   readonly #context: WalletContext
@@ -30,6 +33,8 @@ export class Executor {
   readonly #waiting = new Set<(place: string) => void>()
   /** Called when a run has ended: there may be an event to tell, or a time to look again. */
   onEnd: () => void = () => {}
+  /** Called when coins turned out to be spent, and nothing here knows by which request. */
+  onSpentElsewhere: (owner: WalletOwner, mintUrl: string) => void = () => {}
 
   constructor(context: WalletContext) {
     this.#context = context
@@ -276,8 +281,19 @@ export class Executor {
     const plan = operation.plan as Plan
     const spent = code === 11001 || spentYs.size > 0
     const errorCode = plan.kind === 'melt' ? 'payment_failed' : plan.kind === 'receive' && spent ? 'token_spent' : 'mint_rejected'
-    await this.#context.store.write(all(...failure(operation, { code: errorCode, reason, spentYs, at: this.#context.clock.now() })))
-    this.#context.logger.warn({ operation: operation.id, kind: operation.kind, reason }, 'money operation failed')
+    const { store, clock, logger } = this.#context
+    const at = clock.now()
+    const { owner, mintUrl } = operation
+    const search = this.#mayBeOurs(plan, spentYs) ? [searchAgain(owner, mintUrl, at)] : []
+    await store.write(all(...failure(operation, { code: errorCode, reason, spentYs, at }), ...search))
+    logger.warn({ operation: operation.id, kind: operation.kind, reason }, 'money operation failed')
+    if (search.length > 0) this.onSpentElsewhere(owner, mintUrl)
+  }
+
+  /** Whether an earlier request of ours may have spent them, which its mint did after it had refused it, as a proxy that sends twice brings about. */
+  #mayBeOurs(plan: Plan, spentYs: ReadonlySet<string>): boolean {
+    if (plan.kind !== 'receive') return spentYs.size > 0
+    return [...spentYs].some((y) => refusedWithInput(this.#context.store, { y, since: this.#context.clock.now() - REFUSED_KEPT_MS }))
   }
 
   /** @param plan where something was learnt that is to be kept */

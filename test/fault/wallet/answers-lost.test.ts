@@ -5,6 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished }
 import { sats } from '../../../src/base/amounts.ts'
 import { accountBalance } from '../../../src/store/money/ledger.ts'
 import { raiseCounter } from '../../../src/store/money/mints.ts'
+import { operationByKey } from '../../../src/store/money/operations.ts'
 import { expectSound, faucet, fund, openHome, ownerCause, type TestHome, testWords } from '../../contract/wallet/home.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { tempDir } from '../../support/temp.ts'
@@ -206,5 +207,25 @@ describe('a seed whose database was lost', () => {
     await fund(second, second.node, sandbox.mintUrl, 111)
     expect(second.node.balance().balanceSats).toBe(222n)
     await expectSound(second, sandbox.mintUrl)
+  })
+})
+
+describe('a request that was refused and is done later all the same', () => {
+  it('of a swap: when the coins turn out to be spent, what became of them is found by the seed', async () => {
+    await sandbox.faults({ fail: { path: '/v1/swap', status: 400, body: { detail: 'try another time', code: 20001 } } })
+    const first = { ...operation(), amountSats: sats(21), debitAccount: 'node/equity/withdrawal' as const }
+    await expect(home.node.sendToken(first)).rejects.toMatchObject({ code: 'mint_rejected' })
+    const { path, body } = (operationByKey(home.store, first.idempotencyKey)?.plan ?? {}) as { path?: string; body?: string }
+    const late = await fetch(`${sandbox.mintUrl}${path}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: body ?? '',
+    })
+    expect(late.status).toBe(200)
+    await expect(home.node.sendToken({ ...first, ...operation(), amountSats: sats(290) })).rejects.toMatchObject({
+      code: expect.any(String),
+    })
+    await expect.poll(() => home.node.balance().balanceSats, { timeout: 15_000 }).toBeGreaterThan(290n)
+    await expectSound(home, sandbox.mintUrl)
   })
 })

@@ -1,0 +1,173 @@
+/** What people and agents do in a run, as they would: under a key of its own, and again where the node is down or says "later". */
+import { accountOwner, type WalletOwner } from '../../src/base/accounts.ts'
+import { sats } from '../../src/base/amounts.ts'
+import { type ErrorCode, isPylonError } from '../../src/base/errors.ts'
+import { randomBelow, seededRandom } from '../../src/base/random.ts'
+import { findAgent } from '../../src/store/agents/agents.ts'
+import type { Deed } from './schedule.ts'
+import type { SimulatedNode, World } from './world.ts'
+
+export const JOB_TIMEOUT_MS = 600_000
+const AGAIN_MS = 10_000
+/** How long somebody goes on trying. */
+const PATIENCE_MS = 4 * 3600_000
+
+export interface Cast {
+  readonly world: World
+  readonly provider: SimulatedNode
+  readonly customer: SimulatedNode
+}
+
+type Play<D> = (cast: Cast, deed: D, key: string, salt: number) => Promise<string>
+type Of<Name extends Deed['do']> = Extract<Deed, { readonly do: Name }>
+
+/** @returns what came of it, in a word @throws what shows that something is wrong: what was refused for good reasons is none of it */
+export function perform(cast: Cast, deed: Deed, key: string, salt: number): Promise<string> {
+  return (plays[deed.do] as Play<Deed>)(cast, deed, key, salt)
+}
+
+const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
+  async job({ world, customer }, { words, payWith, cancelAfterMs }, key, salt) {
+    const random = seededRandom(salt)
+    const text = Array.from({ length: words }, () => `word${randomBelow(random, 1000)}`).join(' ')
+    const inputs = [{ data: `${text}. ${text}.`, type: 'text' as const }]
+    for (let attempt = 0; attempt < 20; attempt++) {
+      const again = attempt === 0 ? key : `${key}-${attempt}`
+      const order = { kind: 5001, inputs, params: [], encrypt: payWith === 'token', pay: 'auto' as const, payWith }
+      // Refused for now, or the node is going down: the next attempt is another purchase.
+      if (await tried(customer, (node) => node.customer.submit({ ...order, timeoutMs: JOB_TIMEOUT_MS }, again))) break
+      await world.clock.sleep(AGAIN_MS)
+    }
+    if (cancelAfterMs === undefined) return 'ordered'
+    await world.clock.sleep(cancelAfterMs)
+    await tried(customer, (node) => node.customer.cancel(key))
+    return 'cancelled'
+  },
+
+  async token(cast, { sats: amount, isRace }, key) {
+    const { customer, provider } = cast
+    let sendKey = ''
+    const sent = await untilDone(cast, customer, (node, again) => {
+      sendKey = `send-${key}${again}`
+      const owner = customerOf(node)
+      return node.wallets.of(owner).sendToken({
+        ...{ idempotencyKey: sendKey, cause: { type: 'owner', id: key }, amountSats: sats(amount) },
+        debitAccount: `${accountOwner(owner)}/equity/withdrawal`,
+      })
+    })
+    if (sent === undefined) return 'not sent'
+    let taken = 0
+    const receive = async (taker: SimulatedNode) => {
+      const take = (node: SimulatedNode, again: string) =>
+        node.wallets.of(nodeOf(node)).receiveToken({
+          ...{ idempotencyKey: `receive-${key}${again}`, cause: { type: 'owner', id: key }, token: sent.token },
+          creditAccount: 'node/equity/funding',
+        })
+      if ((await untilDone(cast, taker, take, () => taken > 0)) !== undefined) taken++
+    }
+    await Promise.all([receive(provider), ...(isRace ? [receive(customer)] : [])])
+    if (taken > 1) throw new Error(`the token ${key} was received ${taken} times`)
+    if (taken === 1) return 'received'
+    // Worth nothing to others: fees may be all of it.
+    const back = await untilDone(cast, customer, (node) => node.wallets.of(customerOf(node)).reclaim(sendKey))
+    return back?.state ?? 'worth nothing'
+  },
+
+  async pay(cast, { sats: amount, isRace }, key) {
+    const { customer, provider } = cast
+    const invoice = await untilDone(cast, provider, (node, again) =>
+      node.wallets.of(nodeOf(node)).createInvoice({
+        ...{ idempotencyKey: `invoice-${key}${again}`, cause: { type: 'owner', id: key }, amountSats: sats(amount) },
+        creditAccount: 'node/equity/funding',
+      }),
+    )
+    if (invoice === undefined) return 'no invoice'
+    const pay = (who: string) =>
+      untilDone(cast, customer, async (node, again) => {
+        const paid = await node.wallets.of(customerOf(node)).pay({
+          ...{ idempotencyKey: `pay-${key}${who}${again}`, cause: { type: 'owner', id: `${key}${who}` }, request: invoice.request },
+          debitAccount: 'customer/equity/withdrawal',
+        })
+        return paid.state === 'paid' ? paid : undefined
+      })
+    const paid = await Promise.all([pay(''), ...(isRace ? [pay('-again')] : [])])
+    return paid.some((one) => one !== undefined) ? 'paid' : 'not paid'
+  },
+
+  async fund(cast, { sats: amount }, key) {
+    const fee = await untilDone(cast, cast.customer, (node, again) =>
+      node.wallets.transfer(customerOf(node), agentOf(node, 'ada'), sats(amount), `fund-${key}${again}`),
+    )
+    return fee === undefined ? 'not funded' : 'funded'
+  },
+
+  async zap(cast, { sats: amount }, key) {
+    const to = npubOfAgent(cast.provider, 'bob')
+    if (to === undefined) return 'nobody there'
+    const state = await untilDone(cast, cast.customer, async (node) => {
+      const { state } = await node.host.act('ada', { type: 'zap', to, sats: amount, comment: 'thanks' }, `zap-${key}`)
+      return state
+    })
+    return state ?? 'refused'
+  },
+}
+
+const nodeOf = ({ node }: SimulatedNode): WalletOwner => ({ kind: 'node', pubkey: node.keyring.node().pubkey })
+export const customerOf = ({ node }: SimulatedNode): WalletOwner => ({ kind: 'customer', pubkey: node.keyring.customer().pubkey })
+
+export function agentOf({ node }: SimulatedNode, name: string): WalletOwner {
+  const agent = findAgent(node.store, name)
+  if (agent === undefined) throw new Error(`there is no agent ${name}`)
+  return { kind: 'agent', pubkey: agent.pubkey }
+}
+
+const npubOfAgent = (node: SimulatedNode, name: string): string | undefined =>
+  node.isUp ? findAgent(node.node.store, name)?.npub : undefined
+
+/** Whether it worked; what a node refuses is its right. A killed process never answers: that is another attempt's business. */
+async function tried(node: SimulatedNode, work: (node: SimulatedNode) => Promise<unknown>): Promise<boolean> {
+  if (!node.isUp) return false
+  try {
+    return (await node.unlessKilled(() => work(node))) !== undefined
+  } catch (error) {
+    return gaveUp(error)
+  }
+}
+
+/**
+ * Does it again under the same key until there is an answer, and under another (`again`) where it was surely refused.
+ * @returns undefined where it was refused for good, or is over
+ */
+async function untilDone<T>(
+  { world }: Cast,
+  node: SimulatedNode,
+  work: (node: SimulatedNode, again: string) => Promise<T>,
+  isOver: () => boolean = () => false,
+): Promise<T | undefined> {
+  const until = world.clock.now() + PATIENCE_MS
+  let refusals = 0
+  for (; world.clock.now() < until; await world.clock.sleep(AGAIN_MS)) {
+    if (isOver()) return undefined
+    if (!node.isUp) continue
+    try {
+      const answer = await node.unlessKilled(() => work(node, refusals === 0 ? '' : `-${refusals}`))
+      if (answer !== undefined) return answer
+    } catch (error) {
+      if (gaveUp(error)) return undefined
+      if (isPylonError(error) && !error.retryable) refusals++
+    }
+  }
+  throw new Error('nothing came of it for hours')
+}
+
+/** What stays so whatever a mint says; all else that it refuses now it may take later, or has not told the truth. */
+const FOR_GOOD: readonly ErrorCode[] = [
+  ...(['insufficient_funds', 'funds_owed', 'budget_exceeded', 'token_amount', 'amount_invalid', 'conflict'] as const),
+  ...(['invoice_paid', 'invoice_expired', 'payment_in_progress', 'no_offer', 'price_too_high', 'job_not_cancellable'] as const),
+]
+
+/** @throws what no node should say */
+function gaveUp(error: unknown): boolean {
+  if (!isPylonError(error) || error.code === 'internal') throw error
+  return FOR_GOOD.includes(error.code)
+}

@@ -1,0 +1,121 @@
+/**
+ * What happens in one run: what is bought, sent and paid, and what goes wrong meanwhile. All of it is drawn from the seed
+ * before the run begins, so that any of it can be left out and the rest stays as it was.
+ */
+import { type Random, randomBelow, seededRandom } from '../../src/base/random.ts'
+import { MINT_ERRORS } from '../../src/sandbox/mint/errors.ts'
+import type { Weather } from './network.ts'
+import { RELAYS } from './places.ts'
+
+/** What somebody does; `salt` seeds whatever chance it needs itself. */
+export type Deed =
+  | { readonly do: 'job'; readonly words: number; readonly payWith: 'invoice' | 'token'; readonly cancelAfterMs?: number }
+  /** An owner hands a token to the other node, or offers it to two wallets at once. */
+  | { readonly do: 'token'; readonly sats: number; readonly isRace: boolean }
+  /** An owner pays an invoice of the other node; twice at once, where it is a race. */
+  | { readonly do: 'pay'; readonly sats: number; readonly isRace: boolean }
+  | { readonly do: 'fund'; readonly sats: number }
+  | { readonly do: 'zap'; readonly sats: number }
+
+export type Fault =
+  | { readonly fault: 'weather'; readonly part: keyof Weather; readonly value: number }
+  | { readonly fault: 'cut' | 'silence'; readonly relay: number }
+  | { readonly fault: 'relay down'; readonly relay: number; readonly forMs: number }
+  | { readonly fault: 'mint down'; readonly forMs: number }
+  | { readonly fault: 'melts hang'; readonly count: number; readonly end: 'paid' | 'failed'; readonly forMs: number }
+  | { readonly fault: 'rotation'; readonly feePpk: number | undefined }
+  /** The mint leaves keysets that are not active out of its lists. */
+  | { readonly fault: 'keysets lost'; readonly forMs: number }
+  /** Instead of doing it the mint answers with an error. */
+  | { readonly fault: 'mint error'; readonly path: string; readonly code: keyof typeof MINT_ERRORS; readonly count: number }
+  /** What proxies answer, before the mint has heard of it or after it has done it. */
+  | { readonly fault: 'proxy error'; readonly path: string; readonly status: number; readonly isAfter: boolean; readonly count: number }
+  /** What is settled is called pending. */
+  | { readonly fault: 'states late'; readonly forMs: number }
+  | { readonly fault: 'kill'; readonly node: number; readonly commits: number; readonly when: 'before' | 'after'; readonly downMs: number }
+
+export type Step = { readonly atMs: number; readonly salt: number } & (Deed | Fault)
+
+export interface Schedule {
+  readonly seed: number
+  /** The mint takes no fees. */
+  readonly isFree: boolean
+  readonly hasAgents: boolean
+  readonly steps: readonly Step[]
+}
+
+/** Until then something may begin. */
+const DEEDS_MS = 90_000
+const FAULT_MS = 60_000
+const PATHS = ['/v1/swap', '/v1/melt/bolt11', '/v1/melt/quote/bolt11', '/v1/mint/bolt11', '/v1/mint/quote/bolt11', '/v1/checkstate']
+const CODES = Object.keys(MINT_ERRORS) as (keyof typeof MINT_ERRORS)[]
+const STATUSES = [429, 500, 502, 503, 504]
+
+export function scheduleOf(seed: number): Schedule {
+  const random = seededRandom(seed)
+  const below = (count: number) => randomBelow(random, count)
+  const isFree = below(2) === 0
+  const hasAgents = below(2) === 0
+  const steps = [...deeds(random, hasAgents), ...faults(random, isFree)].map((step) => ({
+    atMs: below(DEEDS_MS),
+    salt: below(2 ** 32),
+    ...step,
+  }))
+  return { seed, isFree, hasAgents, steps }
+}
+
+function deeds(random: Random, hasAgents: boolean): Deed[] {
+  const below = (count: number) => randomBelow(random, count)
+  const job = (): Deed => ({
+    ...{ do: 'job', words: 12 + below(20), payWith: below(5) < 3 ? 'invoice' : 'token' },
+    ...(below(4) === 0 ? { cancelAfterMs: below(20_000) } : {}),
+  })
+  const others: (() => Deed)[] = [
+    () => ({ do: 'token', sats: 2 + below(30), isRace: below(3) === 0 }),
+    () => ({ do: 'pay', sats: 1 + below(30), isRace: below(3) === 0 }),
+    ...(hasAgents ? [(): Deed => ({ do: 'zap', sats: 1 + below(15) }), (): Deed => ({ do: 'fund', sats: 1 + below(20) })] : []),
+  ]
+  const list: Deed[] = Array.from({ length: 1 + below(3) }, job)
+  for (let i = 1 + below(3); i > 0; i--) list.push((others[below(others.length)] as () => Deed)())
+  return list
+}
+
+/** Those of the weather are there from the start; of the others each seed has some. */
+function faults(random: Random, isFree: boolean): (Fault & { readonly atMs?: number })[] {
+  const below = (count: number) => randomBelow(random, count)
+  const pick = <T>(list: readonly T[]): T => list[below(list.length)] as T
+  const some = (most: number) => random.float() * most
+  const weather = {
+    ...{ maxMs: 50 + below(3000), requestLost: some(0.1), answerLost: some(0.2), answerLate: some(0.1) },
+    ...{ requestTwice: some(0.1), frameLost: some(0.15), frameTwice: some(0.3) },
+  }
+  const list: (Fault & { readonly atMs?: number })[] = Object.entries(weather).map(([part, value]) => ({
+    ...{ fault: 'weather', part: part as keyof Weather, value, atMs: 0 },
+  }))
+  const sometimes = (chance: number, make: () => Fault) => {
+    if (random.float() < chance) list.push(make())
+  }
+  for (const relay of RELAYS.keys()) {
+    sometimes(0.6, () => ({ fault: 'cut', relay }))
+    sometimes(0.6, () => ({ fault: 'silence', relay }))
+    sometimes(0.6, () => ({ fault: 'relay down', relay, forMs: below(FAULT_MS) }))
+  }
+  sometimes(0.5, () => ({ fault: 'mint down', forMs: below(FAULT_MS) }))
+  sometimes(0.5, () => ({ fault: 'melts hang', count: 1 + below(2), end: pick(['paid', 'failed']), forMs: below(FAULT_MS) }))
+  sometimes(0.3, () => ({ fault: 'rotation', feePpk: isFree ? 0 : pick([undefined, 0, 100]) }))
+  sometimes(0.3, () => ({ fault: 'keysets lost', forMs: below(FAULT_MS) }))
+  sometimes(0.3, () => ({ fault: 'states late', forMs: below(FAULT_MS) }))
+  for (let i = below(3); i > 0; i--) list.push({ fault: 'mint error', path: pick(PATHS), code: pick(CODES), count: 1 + below(3) })
+  for (let i = below(3); i > 0; i--)
+    list.push({ fault: 'proxy error', path: pick(PATHS), status: pick(STATUSES), isAfter: below(2) === 0, count: 1 + below(3) })
+  for (const node of [0, 1])
+    sometimes(0.7, () => ({ fault: 'kill', node, commits: 1 + below(25), when: pick(['before', 'after']), downMs: below(30_000) }))
+  return list
+}
+
+/** A step as a line for people. */
+export function lineOf({ atMs, salt: _salt, ...step }: Step): string {
+  const { name, ...rest } = 'do' in step ? { ...step, name: step.do } : { ...step, name: step.fault }
+  const details = Object.entries(rest).flatMap(([key, value]) => (key === 'do' || key === 'fault' ? [] : [`${key}=${String(value)}`]))
+  return `${(atMs / 1000).toFixed(1).padStart(6)} s  ${name} ${details.join(' ')}`
+}
