@@ -9,13 +9,9 @@ interface ErrorDefinition {
   readonly doc: string
 }
 
-function define<const T extends Record<string, ErrorDefinition>>(table: T): T {
-  return table
-}
-
 const e = (status: number, doc: string, retryable = false): ErrorDefinition => ({ status, retryable, doc })
 
-export const ERRORS = define({
+export const ERRORS = {
   // Usage and transport
   usage: e(400, 'The command line or request is malformed; the message names the field.'),
   invalid_request: e(400, 'A field of the request is missing or wrong; details lists every problem.'),
@@ -161,7 +157,7 @@ export const ERRORS = define({
   incus_no_space: e(507, 'The storage pool is full.', true),
   incus_limit_reached: e(503, 'A limit of the Incus project is reached; tear a runtime down or raise the limit.', true),
   incus_failed: e(502, 'Incus could not do it; the message has its words.'),
-})
+} as const satisfies Record<string, ErrorDefinition>
 
 export type ErrorCode = keyof typeof ERRORS
 

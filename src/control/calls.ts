@@ -1,5 +1,8 @@
 /** What the server keeps about calls, behind interfaces: claimed idempotency keys and long-running tasks. */
 
+import type { z } from 'zod'
+import type { task } from './contract/node.ts'
+
 export interface Claims {
   /**
    * Claims a key for a request before anything is done. `new` also for a key claimed before a crash and never answered.
@@ -15,15 +18,7 @@ export interface Claims {
 }
 
 /** A task on the wire, as `GET /v1/tasks/:id` shows it. */
-export interface TaskView {
-  readonly task_id: string
-  readonly route: string
-  readonly state: 'running' | 'done' | 'failed'
-  readonly created_at: string
-  readonly finished_at: string | null
-  readonly result: unknown
-  readonly error: unknown
-}
+export type TaskView = Readonly<z.output<typeof task>>
 
 export interface Tasks {
   /** Starts the work under this id and resolves once that is stored; while it runs a second call joins it. The work gives its answer as it goes on the wire. */

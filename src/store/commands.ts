@@ -33,6 +33,13 @@ export function defineCommand<P, R>(
   return (params) => ({ name, params })
 }
 
+/** Forgets rows of a table from before a time (ms), at most `limit` a call, so that the loop is not held. Gives how many went. */
+export const defineSweep = (name: string, from: string, key: string, at: string) =>
+  defineCommand(name, (sql, p: { before: number; limit: number }): number => {
+    const old = `SELECT ${key} FROM ${from} WHERE ${at} < ? LIMIT ?`
+    return sql(`DELETE FROM ${from} WHERE (${key}) IN (${old})`).run(BigInt(p.before), BigInt(p.limit)).changes
+  })
+
 /** Several commands as one: all of them happen or none. */
 export function all<const T extends readonly Command<unknown>[]>(
   ...commands: T

@@ -1,25 +1,17 @@
 /** The messages that lanes hold, each once for all of its relays: which are superseded, and wraps that are made again. */
 import { unixSeconds } from '../../base/clock.ts'
 import { messageOf } from '../../base/errors.ts'
-import type { Logger } from '../../base/logger.ts'
-import type { Scope } from '../../base/scope.ts'
 import { type PendingMessage, remakeMessage } from '../../store/nostr/outbox.ts'
-import type { Store } from '../../store/store.ts'
 import { isAddressable, isReplaceable, parseEvent, tagValue } from '../nips/nip01.ts'
 import { wrapSeal } from '../nips/nip59.ts'
-import type { Keyring } from '../types.ts'
 import { OutboxMessage } from './message.ts'
+import type { OutboxDeps } from './outbox.ts'
 import { mayBeAboutDate } from './verdict.ts'
 
 /** A wrap that is older than this and refused for its date is made again. */
 const FRESH_S = 60
 
-export interface MessagesDeps {
-  readonly scope: Scope
-  readonly store: Store
-  readonly logger: Logger
-  readonly keyring: Keyring
-}
+type MessagesDeps = Pick<OutboxDeps, 'scope' | 'store' | 'logger' | 'keyring'>
 
 export class OutboxMessages {
   readonly #deps: MessagesDeps

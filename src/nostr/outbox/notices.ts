@@ -1,9 +1,7 @@
 /** Telling the parts of the node what became of what they published, accepted or given up: at least once, also after a restart. */
 import { messageOf } from '../../base/errors.ts'
-import type { Logger } from '../../base/logger.ts'
-import type { Scope } from '../../base/scope.ts'
 import { type Ended, markNotified, unnotified } from '../../store/nostr/outbox.ts'
-import type { Store } from '../../store/store.ts'
+import type { OutboxDeps } from './outbox.ts'
 
 const PAGE = 500
 const RETRY_MS = 10_000
@@ -12,11 +10,7 @@ const GATHER_MS = 50
 export type EndedHandler = (message: Ended) => Promise<void>
 export type Outcome = 'accepted' | 'given_up'
 
-export interface NoticesDeps {
-  readonly scope: Scope
-  readonly store: Store
-  readonly logger: Logger
-}
+type NoticesDeps = Pick<OutboxDeps, 'scope' | 'store' | 'logger'>
 
 interface Listener {
   readonly outcome: Outcome

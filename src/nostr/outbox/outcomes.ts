@@ -1,21 +1,16 @@
 /** Recording what became of deliveries, many in one commit, and then telling who wants to know. */
 import { messageOf } from '../../base/errors.ts'
-import type { Logger } from '../../base/logger.ts'
-import type { Scope } from '../../base/scope.ts'
 import { type DeliveryOutcome, type Ended, type GivenUp, recordDeliveries } from '../../store/nostr/outbox.ts'
-import type { Store } from '../../store/store.ts'
 import type { OutboxMessage } from './message.ts'
 import type { OutboxMessages } from './messages.ts'
 import type { OutboxNotices } from './notices.ts'
+import type { OutboxDeps } from './outbox.ts'
 
 /** How long outcomes gather before one commit records them: each would cost an fsync, and nothing waits for them. */
 const GATHER_MS = 50
 const RETRY_MS = 1000
 
-export interface OutcomesDeps {
-  readonly scope: Scope
-  readonly store: Store
-  readonly logger: Logger
+interface OutcomesDeps extends Pick<OutboxDeps, 'scope' | 'store' | 'logger'> {
   readonly messages: OutboxMessages
   readonly notices: OutboxNotices
 }

@@ -4,13 +4,12 @@ import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import { type Cursor, cursorOf, putCursors } from '../../store/nostr/cursors.ts'
 import type { Store } from '../../store/store.ts'
-import type { RelayPool } from '../relay/pool.ts'
 import { relayUrls } from '../relay/relay-url.ts'
 import type { Filter, Keyring, Subscription, SubscriptionSpec } from '../types.ts'
 import { Dispatcher } from './dispatcher.ts'
+import type { QueryDeps } from './query.ts'
 import { RelayReader } from './relay-reader.ts'
 import { RelaySubscription } from './relay-subscription.ts'
-import type { Verifier } from './verify.ts'
 
 /** Relays hear of an event later than it is dated: senders' clocks are slow, and their networks away for a while. */
 const DEFAULT_OVERLAP_S = 3600
@@ -21,14 +20,9 @@ const DRAIN_MS = 2000
 /** Kinds that relays serve only to those they concern: messages, gift wraps (also ephemeral ones). */
 const PRIVATE_KINDS = new Set([4, 1059, 21_059])
 
-export interface SubscriptionsDeps {
-  readonly scope: Scope
+export interface SubscriptionsDeps extends QueryDeps {
   readonly store: Store
   readonly logger: Logger
-  readonly pool: RelayPool
-  readonly verifier: Verifier
-  readonly keyring: Keyring
-  readonly ownRelays: readonly string[]
 }
 
 interface Place {

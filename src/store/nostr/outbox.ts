@@ -1,5 +1,5 @@
 /** What is to be published: a message once, a delivery for each of its relays. */
-import { defineCommand, type Sql } from '../commands.ts'
+import { defineCommand, defineSweep, type Sql } from '../commands.ts'
 import { countOf, int, isThere, text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, Selection, table } from '../table.ts'
@@ -211,12 +211,7 @@ export const listRefusals = (store: Store, limit: number): Refusals[] =>
 export const countGivenUp = (store: Store, since: number): number =>
   countOf(store.sql, 'SELECT count(*) AS n FROM outbox_messages WHERE given_up_at > ? AND (kind < 20000 OR kind >= 30000)', BigInt(since))
 
-/** Forgets refusals since whose last a time (ms) has passed. */
-export const sweepRefusals = defineCommand('sweep_refusals', (sql, p: { before: number; limit: number }): number => {
-  return sql(
-    'DELETE FROM outbox_refusals WHERE (relay, reason) IN (SELECT relay, reason FROM outbox_refusals WHERE last_at < ? LIMIT ?)',
-  ).run(BigInt(p.before), BigInt(p.limit)).changes
-})
+export const sweepRefusals = defineSweep('sweep_refusals', 'outbox_refusals', 'relay, reason', 'last_at')
 
 /** Puts another event in the place of a message's own: those relays that have not taken it yet get the new one. */
 export const remakeMessage = defineCommand('remake_message', (sql, p: { messageId: number; event: StoredEvent }) => {
