@@ -10,6 +10,11 @@ interface Balance {
   readonly mints: readonly { url: string; balance_sats: number }[]
 }
 
+interface Connection {
+  readonly id: string
+  readonly url: string
+}
+
 const balanceOf = async (rig: Rig, ...flags: string[]) => (await rig.ok('wallet', 'balance', '--json', ...flags)).json<Balance>()
 
 test('sats come in, go out and are all accounted for', async () => {
@@ -60,6 +65,37 @@ test('sats come in, go out and are all accounted for', async () => {
 
   // What funding is not is not earnings.
   expect((await rig.ok('earnings', '--json')).json()).toMatchObject({ network: 'sandbox', total_msats: 0, recent: [] })
+})
+
+test('a wallet is lent by a string and connected by one, which no output shows again', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  await rig.ok('wallet', 'fund', '100')
+  const made = (await rig.ok('wallet', 'nwc', 'create', '--owner', '--budget', '50/day', '--expires', '1d', '--json')).json<Connection>()
+  expect(made).toMatchObject({ network: 'sandbox', id: expect.stringMatching(/^[0-9a-f]{12}$/), budget: { sats: 50, per: 'day' } })
+  expect(made.url).toMatch(/^nostr\+walletconnect:\/\/[0-9a-f]{64}\?relay=ws/)
+  const secret = made.url.slice(-64)
+
+  const connected = await rig.run(['wallet', 'connect', '-', '--json'], { input: made.url })
+  expect(connected.json()).toMatchObject({ state: 'ok', balance_sats: 100, receives: false })
+  const { lightning } = (await rig.ok('wallet', 'balance', '--json')).json<{ lightning: unknown }>()
+  expect(lightning).toMatchObject({ state: 'ok', balance_sats: 100 })
+  expect((await rig.ok('status', '--json')).json()).toMatchObject({
+    wallet: { balance_sats: 100, lightning: { state: 'ok', balance_sats: 100 } },
+  })
+  const shown = (await rig.ok('wallet', 'nwc', 'show', made.id, '--json')).stdout
+  expect(JSON.parse(shown)).toMatchObject({
+    connection: { state: 'active', spent_sats: 0 },
+    requests: [{ method: 'get_balance', state: 'done' }],
+  })
+  for (const output of [connected.stdout, shown, rig.logs()]) expect(output).not.toContain(secret)
+
+  await rig.ok('wallet', 'nwc', 'revoke', made.id)
+  expect((await rig.ok('wallet', 'nwc', 'list')).stdout).toContain('revoked')
+  await rig.ok('wallet', 'disconnect')
+  const gone = await rig.run(['wallet', 'connect'])
+  expect(gone).toMatchObject({ code: 1, stdout: '' })
+  expect(gone.stderr).toContain('nwc_missing')
 })
 
 test('what cannot be done says so, and what to do', async () => {

@@ -67,7 +67,9 @@ const historyEntry = z.strictObject({
   at: timeField,
   cause: z.strictObject({ type: z.string(), id: z.string() }),
   memo: z.string().nullable(),
-  amount_msats: msatsField.describe('What the entry changed of what the wallet holds: above zero came in, below went out.'),
+  amount_msats: msatsField.describe(
+    "What the entry changed of what the wallet holds, the owner's Lightning wallet included: above zero came in, below went out.",
+  ),
   counter_accounts: z.array(z.string()).describe('Where it came from or what it was for.'),
 })
 

@@ -5,7 +5,8 @@ import { connectedNwcWallet, countNwcInvoices, openNwcPayments } from '../../sto
 import type { ReadServices } from '../services.ts'
 
 /** Null where none is connected. */
-export function lightningView({ store, config }: Pick<ReadServices, 'store' | 'config'>) {
+export function lightningView(services: Pick<ReadServices, 'store' | 'config'>) {
+  const { store } = services
   const row = connectedNwcWallet(store)
   if (row === undefined) return null
   const { id, relays, info, lud16, balance, state, reason } = row
@@ -13,7 +14,7 @@ export function lightningView({ store, config }: Pick<ReadServices, 'store' | 'c
     ...{ id, relays: [...relays], methods: [...info.methods], lud16, state, reason },
     balance_sats: balance === null ? null : msatsToSatsDown(balance.msats),
     balance_at: balance === null ? null : rfc3339(balance.at),
-    receives: config().wallet.receive_by === 'nwc',
+    receives: services.config().wallet.receive_by === 'nwc',
     open_payments: openNwcPayments(store).length,
     unpaid_invoices: countNwcInvoices(store, 'unpaid', false),
   }
