@@ -140,7 +140,13 @@ async function fixInvoice(deps: ZapSenderDeps, order: ZapOrder, fixed: ZapSendRo
 /** @throws lnurl_invalid, fetch_failed, address_refused */
 async function resolveTarget(deps: ZapSenderDeps, order: ZapOrder): Promise<Target> {
   const profile = await deps.nostr.profileOf(order.recipient)
-  const url = profile === undefined ? undefined : lnurlOfProfile(profile)
+  if (profile === undefined) {
+    throw new PylonError(
+      'fetch_failed',
+      'No relay that answers has a profile of the recipient, so nobody can say where to pay. Try again later.',
+    )
+  }
+  const url = lnurlOfProfile(profile)
   if (url === undefined) throw invalid('the profile names none')
   const parameters = await fetchPayParameters(deps.dialer, url)
   const amountMsats = order.amountSats * 1000n
