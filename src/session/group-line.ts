@@ -12,7 +12,7 @@ import { sessionMessages, sessionSeen } from '../store/keys.ts'
 import { enqueueEvent } from '../store/nostr/outbox.ts'
 import { claimEvent } from '../store/nostr/seen-events.ts'
 import { type GroupRow, getGroup } from '../store/sessions/groups.ts'
-import { insertMessage, type MessageRow, markSaid, messageById, messageByKey, type NewMessage } from '../store/sessions/messages.ts'
+import { insertMessage, type MessageRow, markSaid, messageByKey, type NewMessage } from '../store/sessions/messages.ts'
 import type { MlsState } from './mls/group.ts'
 import { writeMessage } from './mls/messages.ts'
 import { rumorOf } from './rumors.ts'
@@ -114,7 +114,12 @@ export class GroupLine {
   }
 
   /** Says something, once for each key. @throws session_closed, session_refused */
-  async send(said: Said, key: string, ...more: readonly Command<unknown>[]): Promise<MessageRow> {
+  send(said: Said, key: string, ...more: readonly Command<unknown>[]): Promise<MessageRow> {
+    return this.sendAll([said], key, ...more)
+  }
+
+  /** Says all of it in one commit, once for each key. @returns the last @throws session_closed, session_refused */
+  async sendAll(said: readonly Said[], key: string, ...more: readonly Command<unknown>[]): Promise<MessageRow> {
     const { store, nostr } = this.deps
     const row = await this.run('send', async (standing) => {
       const known = messageByKey(store, this.owner, key)
@@ -123,18 +128,19 @@ export class GroupLine {
         return known
       }
       if (standing.row.state !== 'active') throw closed(standing.row)
-      const number = standing.row.nextSaid
-      const rumor = rumorOf(this.owner, said, number, this.nowS)
-      const { mls, event } = await this.seal(standing, standing.mls, rumor)
-      const change = changed(standing, { nextSaid: number + 1 }, mls)
-      const message: NewMessage = {
-        ...this.messageOf(rumor, standing.row.epoch),
-        isOwn: true,
-        state: 'sending',
-        key,
+      let { mls } = standing
+      let number = standing.row.nextSaid
+      const commands: Command<unknown>[] = []
+      for (const [i, one] of said.entries()) {
+        const rumor = rumorOf(this.owner, one, number++, this.nowS)
+        const sealed = await this.seal(standing, mls, rumor)
+        mls = sealed.mls
+        const named = i === said.length - 1 ? key : `${key}:${i}`
+        const message: NewMessage = { ...this.messageOf(rumor, standing.row.epoch), isOwn: true, state: 'sending', key: named }
+        commands.push(insertMessage(message), ...this.publish(standing.row, 'message', rumor.id, sealed.event))
       }
-      await this.commit(change, insertMessage(message), ...this.publish(standing.row, 'message', rumor.id, event), ...more)
-      const stored = messageById(store, this.owner, this.id, rumor.id)
+      await this.commit(changed(standing, { nextSaid: number }, mls), ...commands, ...more)
+      const stored = messageByKey(store, this.owner, key)
       if (stored === undefined) throw new PylonError('internal', 'A message that was stored is not there.')
       return stored
     })

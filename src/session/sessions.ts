@@ -160,16 +160,16 @@ export class Sessions {
     return messageOfRow(await this.#group(groupId).line.send(said, key))
   }
 
-  /** Marks the message handled and says the answer, in one commit; once for each key. @throws session_closed */
+  /** Marks the message handled and says all of the answer, in one commit; once for each key. @throws session_closed */
   async answer(
     message: Pick<SessionMessage, 'id' | 'groupId'>,
-    said: Said | undefined,
+    said: readonly Said[],
     key: string,
     ...more: Command<unknown>[]
   ): Promise<void> {
     const handled = markHandled({ owner: this.#owner, groupId: message.groupId, id: message.id })
-    if (said === undefined) await this.#deps.store.write(all(handled, ...more))
-    else await this.#group(message.groupId).line.send(said, key, handled, ...more)
+    if (said.length === 0) await this.#deps.store.write(all(handled, ...more))
+    else await this.#group(message.groupId).line.sendAll(said, key, handled, ...more)
   }
 
   messages(groupId: string, page: { readonly after?: number; readonly limit: number }): SessionMessage[] {

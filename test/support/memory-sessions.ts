@@ -45,7 +45,7 @@ export class MemoryTalk {
       send: (_id, said, key) => this.#say(pubkey, said, key),
       answer: async (_message, said, key, ...more: Command<unknown>[]) => {
         await store.write(all(...more))
-        if (said !== undefined) await this.#say(pubkey, said, key)
+        for (const [i, one] of said.entries()) await this.#say(pubkey, one, i === said.length - 1 ? key : `${key}:${i}`)
       },
       messages: (_id, page) => after(page.after ?? 0, page.limit),
       newest: (_id, limit) => messages().slice(-limit),

@@ -92,7 +92,7 @@ export class Conversations {
     const attempt = await log.begin(message.id)
     if (attempt > MAX_ATTEMPTS) {
       const words = `the agent ended ${MAX_ATTEMPTS} times while it worked on this; say it in another way`
-      return await this.#finish(prompt, { type: 'error', message: words })
+      return await this.#finish(prompt, [{ type: 'error', message: words }])
     }
     const stop = new AbortController()
     const over = new AbortController()
@@ -133,8 +133,8 @@ export class Conversations {
     if (body.type === 'steer') stop.abort(new Stopped())
   }
 
-  /** @returns how it ended @throws shutting_down; what keeps a word from being said */
-  async #answer(prompt: Prompt, isAgain: boolean, stop: AbortController): Promise<EnvelopeBody> {
+  /** @returns what is left to say, and how it ended @throws shutting_down; what keeps a word from being said */
+  async #answer(prompt: Prompt, isAgain: boolean, stop: AbortController): Promise<EnvelopeBody[]> {
     const { scope, seat } = this.#deps
     const { groupId } = prompt.message
     const life = randomHex(scope.random, 4)
@@ -144,18 +144,18 @@ export class Conversations {
     const cancel = scope.after('turn limit', TURN_MS, () => stop.abort(new PylonError('timeout', 'the agent took longer than an hour')))
     try {
       const agent = await seat.wait(scope, SEAT_MS)
-      if (agent === undefined) return { type: 'error', message: 'the agent does not start; look at the logs of its runtime' }
+      if (agent === undefined) return [{ type: 'error', message: 'the agent does not start; look at the logs of its runtime' }]
       if (isAgain) speech.hear({ type: 'text', text: STARTED_AGAIN })
       const turn = await agent.prompt(groupId, prompt.text, signal, { onEvent: (event) => speech.hear(event) })
-      await speech.finish(turn.reply)
-      if (turn.stopReason === 'end_turn' || turn.stopReason === 'cancelled') return { type: 'done' }
-      return turn.reply === '' ? { type: 'error', message: `the agent ended with ${turn.stopReason}` } : { type: 'done' }
+      const whole = await speech.finish(turn.reply)
+      const isDone = turn.stopReason === 'end_turn' || turn.stopReason === 'cancelled' || turn.reply !== ''
+      return [...whole, isDone ? { type: 'done' } : { type: 'error', message: `the agent ended with ${turn.stopReason}` }]
     } catch (error) {
       const isStopped = stop.signal.aborted && stop.signal.reason instanceof Stopped
       // An agent that is ended together with this guest has not failed.
       if (!isStopped) await scope.sleep(ENDING_MS)
       await speech.breakOff()
-      return isStopped ? { type: 'done' } : { type: 'error', message: wordsOf(error) }
+      return [isStopped ? { type: 'done' } : { type: 'error', message: wordsOf(error) }]
     } finally {
       cancel()
     }
@@ -165,14 +165,15 @@ export class Conversations {
     await this.#deps.sessions.send(message.groupId, { content: this.#encode(sessionId, body) }, `turn:${message.id}:${nth}`)
   }
 
-  async #finish({ message, sessionId, key }: Prompt, body: EnvelopeBody): Promise<void> {
+  /** One commit, so that whoever is killed says the whole of an answer once. */
+  async #finish({ message, sessionId, key }: Prompt, bodies: readonly EnvelopeBody[]): Promise<void> {
     const { sessions, log } = this.#deps
-    const content = this.#encode(sessionId, body)
-    await sessions.answer(message, { content }, `end:${message.id}`, ...log.end(message, key))
+    const said = bodies.map((body) => ({ content: this.#encode(sessionId, body) }))
+    await sessions.answer(message, said, `end:${message.id}`, ...log.end(message, key))
   }
 
   async #end(message: SessionMessage): Promise<void> {
-    await this.#deps.sessions.answer(message, undefined, `end:${message.id}`)
+    await this.#deps.sessions.answer(message, [], `end:${message.id}`)
   }
 
   #encode(sessionId: string, body: EnvelopeBody): string {

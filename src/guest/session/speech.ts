@@ -58,15 +58,18 @@ export class Speech {
     this.#speaking ??= this.#speak()
   }
 
-  /** Tells the rest: tools, then the whole of a short text, or what is missing of a long one. @throws as `say` does */
-  async finish(reply: string): Promise<void> {
+  /**
+   * Tells the rest: tools, and what is missing of a long text.
+   * @returns the whole of a short text, which is to be said with the end of the turn @throws as `say` does
+   */
+  async finish(reply: string): Promise<EnvelopeBody[]> {
     const isShort = Buffer.byteLength(reply) <= MAX_WHOLE_BYTES
     const rest = await this.#stop()
     for (const body of rest) {
       if (body.type !== 'text_delta') await this.#deps.say(body)
       else if (!isShort) await this.#inPieces(body.delta)
     }
-    if (isShort && reply !== '') await this.#deps.say({ type: 'assistant_text', text: reply })
+    return isShort && reply !== '' ? [{ type: 'assistant_text', text: reply }] : []
   }
 
   /** Tells what is left of a turn that was ended. @throws as `say` does */

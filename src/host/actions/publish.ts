@@ -195,7 +195,7 @@ export class Publisher {
     const content = said.reads_envelopes ? inEnvelope(said.group, key, { type: 'assistant_text', text }) : text
     const claim = claimAction({ id: row.id, counterparty: to, eventId: null, digest: null, at })
     const done = finishAction({ id: row.id, state: 'done', reason: null, at })
-    await sessions.answer({ id: last.id, groupId: said.group }, { content }, key, claim, done)
+    await sessions.answer({ id: last.id, groupId: said.group }, [{ content }], key, claim, done)
     return true
   }
 

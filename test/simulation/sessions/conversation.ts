@@ -112,7 +112,7 @@ class Conversation {
         await scope.sleep(this.#world.below(4000))
         await sessions.send(message.groupId, { content: `piece ${piece}: ${message.content}` }, `${message.id} ${piece}`)
       }
-      await sessions.answer(message, { content: `answer to ${message.content}` }, `answer ${message.id}`)
+      await sessions.answer(message, [{ content: `answer to ${message.content}` }], `answer ${message.id}`)
     })
   }
 

@@ -19,10 +19,7 @@ test('the end of a turn waits for nothing, however the pieces are paced', async 
   await expect.poll(() => said).toEqual([{ type: 'text_delta', delta: 'a ' }])
   speech.hear({ type: 'text', text: 'b' })
   // The clock stands still from here on.
-  await speech.finish('a b')
-  expect(said).toEqual([
-    { type: 'text_delta', delta: 'a ' },
-    { type: 'assistant_text', text: 'a b' },
-  ])
+  expect(await speech.finish('a b')).toEqual([{ type: 'assistant_text', text: 'a b' }])
+  expect(said).toEqual([{ type: 'text_delta', delta: 'a ' }])
   await scope.close()
 })

@@ -46,7 +46,7 @@ describe('sessions of two keys', () => {
   it('one brings the other in, both talk, and the relay sees none of it', async () => {
     const w = await world()
     const { owner, bot, group, welcomes } = await pair(w, {
-      onMessage: (message, sessions) => sessions.answer(message, { content: `you said ${message.content}` }, `answer ${message.id}`),
+      onMessage: (message, sessions) => sessions.answer(message, [{ content: `you said ${message.content}` }], `answer ${message.id}`),
     })
     expect(group).toMatchObject({
       name: 'Agent Chat',
