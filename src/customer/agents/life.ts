@@ -1,5 +1,8 @@
 /** What is due for a managed agent, and what the words of a node mean for it; pure. Which step leads where stands in base/states.ts. */
+import { msatsToSatsUp } from '../../base/amounts.ts'
 import { type Cleanup, canStep, MANAGED_STEPS, type ManagedPhase } from '../../base/states.ts'
+import type { ControlStatus } from '../../nostr/control/envelopes.ts'
+import { parseLeaseQuote } from '../machines/quote.ts'
 
 /** Whether it is still on its way to ready. */
 export const isComing = (phase: ManagedPhase): boolean => canStep(MANAGED_STEPS, phase, 'failed')
@@ -41,4 +44,12 @@ export function phaseOfStatus(status: { readonly phase: string; readonly startup
   const named = status.startupPhase === undefined ? undefined : STARTUP[status.startupPhase]
   if (named !== undefined) return named
   return status.phase === 'provisioning' ? 'provisioning' : undefined
+}
+
+/** What its owner is told of a status: where it asks for a payment, how much that is. */
+export function wordsOfStatus({ phase, message = phase, progress }: Pick<ControlStatus, 'phase' | 'message' | 'progress'>): string {
+  const quote = parseLeaseQuote(progress)
+  if (quote === undefined) return message
+  const time = quote.leaseSeconds === undefined ? '' : ` for ${quote.leaseSeconds} s`
+  return `${message}: ${msatsToSatsUp(quote.amountMsats)} sats${time}`
 }

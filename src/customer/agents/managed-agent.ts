@@ -17,7 +17,7 @@ import { managedKey } from '../../store/keys.ts'
 import { persist } from '../../store/persist.ts'
 import type { TenantAnswer } from '../machines/tenant.ts'
 import type { AgentsDeps } from './deps.ts'
-import { isComing, type ManagedTask, phaseOfStatus, taskOf } from './life.ts'
+import { isComing, type ManagedTask, phaseOfStatus, taskOf, wordsOfStatus } from './life.ts'
 import { hooksOf, whyNotProvisioned } from './providers.ts'
 
 /** From a runtime that is ready to its hello, and again to its key package: relays may be slow, and it may have to fetch its model first. */
@@ -148,7 +148,7 @@ export class ManagedAgent {
     const patch = row.runtimeId === null && status.runtime_id !== undefined ? { runtimeId: status.runtime_id } : {}
     const to = next !== undefined && isFurther(row.phase, next) ? next : row.phase
     if (status.phase === 'failed') return await this.#patch(patch)
-    await this.#step(row.phase, to, status.message ?? status.phase, patch)
+    await this.#step(row.phase, to, wordsOfStatus(status), patch)
   }
 
   async #awaitHello(row: ManagedAgentRow): Promise<void> {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { MANAGED_STEPS, type ManagedPhase, statesOf } from '../../../src/base/states.ts'
-import { isComing, type ManagedFacts, phaseOfStatus, taskOf } from '../../../src/customer/agents/life.ts'
+import { isComing, type ManagedFacts, phaseOfStatus, taskOf, wordsOfStatus } from '../../../src/customer/agents/life.ts'
 
 const facts = (over: Partial<ManagedFacts>): ManagedFacts => ({
   ...{ phase: 'requested', cleanup: 'none', isProvisioned: false, botPubkey: null, groupId: null, welcomesLeft: 0 },
@@ -42,4 +42,11 @@ test.each<[string, string | undefined, ManagedPhase | undefined]>([
   ['ready', undefined, undefined],
 ])('a status %s with %s is %s', (phase, startupPhase, wanted) => {
   expect(phaseOfStatus({ phase, startupPhase })).toBe(wanted)
+})
+
+test('a status that asks for a payment is told with its price', () => {
+  const progress = { payment_required: true, amount_msats: 60_000, lease_seconds: 600 }
+  expect(wordsOfStatus({ phase: 'queued', message: 'waiting for payment', progress })).toBe('waiting for payment: 60 sats for 600 s')
+  expect(wordsOfStatus({ phase: 'queued', message: 'request queued' })).toBe('request queued')
+  expect(wordsOfStatus({ phase: 'provisioning' })).toBe('provisioning')
 })
