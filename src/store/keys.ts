@@ -104,8 +104,8 @@ export const nwcCause = new KeyForm('nwc:')
 
 /** Of what brings sats from the owner's Lightning wallet to a mint that has too little for the move of a key: all of one begin alike. */
 export const fillKeys = new KeyForm('fill:', ':')
-export const fillKey = (key: string, { heldSats, missingSats }: { heldSats: bigint; missingSats: bigint }): string =>
-  `${fillKeys.of(key)}${heldSats}:${missingSats}`
+export const fillKey = (key: string, { heldSats, missingSats }: { heldSats: bigint; missingSats: bigint }, nth: number): string =>
+  `${fillKeys.of(key)}${heldSats}:${missingSats}:${nth}`
 
 // Entries of the ledger.
 export const operationHeld = new KeyForm('op:', ':held')

@@ -11,11 +11,50 @@ const LOCKS = ['test/unit/wallet/ecash/locks.test.ts']
 const CHECKS = ['test/unit/wallet/mint/quote-checks.test.ts']
 const JOBS = ['test/unit/provider/engine.test.ts', 'test/unit/provider/refunds.test.ts', 'test/unit/provider/admission.test.ts']
 const SALES = ['test/unit/provider/sale.test.ts', 'test/property/provider/sale.test.ts']
+const NWC = ['test/unit/wallet/nwc/rail.test.ts']
+const NWC_SERVICE = ['test/contract/nwc/alby-client.test.ts', 'test/contract/nwc/replay.test.ts']
 const LEASES = ['test/unit/machines/leases.test.ts', 'test/property/machines/leases.test.ts']
 const CUSTOMER = ['test/unit/customer/customer.test.ts', 'test/unit/customer/claims.test.ts']
 
 /** @type {{ name: string, anchor: string, replacement: string, tests: string[] }[]} */
 export const MUTANTS = [
+  // Nostr Wallet Connect
+  {
+    name: 'what a wallet calls failed has failed, though it may be a timeout',
+    anchor: "return SURE.has(error.code) ? { do: 'fail', reason } : { do: 'look', reason }",
+    replacement: "return { do: 'fail', reason }",
+    tests: NWC,
+  },
+  {
+    name: 'a payment that the wallet does not know yet has failed',
+    anchor: 'return isOver\n      ? {',
+    replacement: 'return isOver || true\n      ? {',
+    tests: NWC,
+  },
+  {
+    name: 'a payment from the Lightning wallet takes no fee',
+    anchor: 'amountMsats: -(amountMsats + feeMsats) }',
+    replacement: 'amountMsats: -amountMsats - 0n * feeMsats }',
+    tests: NWC,
+  },
+  {
+    name: 'a mint pays what the Lightning wallet pays',
+    anchor: 'const atMint = sql(',
+    replacement: 'const atMint = undefined && sql(',
+    tests: NWC,
+  },
+  {
+    name: 'a request over NWC is done each time that it comes',
+    anchor: 'if (known !== undefined) return await this.#answerAgain(known)',
+    replacement: 'if (known !== undefined) this.#rates.clear()',
+    tests: NWC_SERVICE,
+  },
+  {
+    name: 'the budget of a connection forgets what is held',
+    anchor: "spend_state IN ('held', 'spent') AND created_at >= ?`",
+    replacement: "spend_state IN ('spent') AND created_at >= ?`",
+    tests: NWC_SERVICE,
+  },
   // The ledger
   {
     name: 'an entry with a debit too much is posted',

@@ -17,7 +17,7 @@ import {
   nwcPaymentByKey,
   sweepNwcInvoices,
 } from '../../store/money/nwc-wallets.ts'
-import type { InvoiceRequest, LightningRail, SendRequest, Wallet } from '../types.ts'
+import type { Invoice, InvoiceRequest, LightningRail, SendRequest, Wallet } from '../types.ts'
 import { type ConnectionDeps, WalletConnection } from './connection.ts'
 import { RailInvoices } from './rail-invoices.ts'
 import { RailPayments } from './rail-payments.ts'
@@ -92,7 +92,10 @@ export class NwcRail implements LightningRail {
       throw new PylonError('payment_unknown', 'Sats are on their way from the Lightning wallet to the mint.')
     const heldSats = fullest?.balanceSats ?? 0n
     const missingSats = (request.amountSats > heldSats ? request.amountSats - heldSats : 0n) + FILL_EXTRA_SATS
-    const key = fillKey(request.idempotencyKey, { heldSats, missingSats })
+    let nth = 1
+    const keyNow = () => fillKey(request.idempotencyKey, { heldSats, missingSats }, nth)
+    while (isOver(wallet.invoice(keyNow()), clock.now())) nth++
+    const key = keyNow()
     const between = accountOf(accountOwner(wallet.owner), 'equity', 'moved')
     const common = { idempotencyKey: key, cause: request.cause }
     const mintUrl = fullest?.url
@@ -135,3 +138,7 @@ export class NwcRail implements LightningRail {
     this.#cancelNap = this.#deps.scope.after('look', ms, () => this.#look())
   }
 }
+
+/** Nobody paid it in time: another is needed. */
+const isOver = (invoice: Invoice | undefined, now: number): boolean =>
+  invoice !== undefined && (invoice.state === 'expired' || (invoice.state === 'unpaid' && invoice.expiresAt <= now))

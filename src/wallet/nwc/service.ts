@@ -32,6 +32,7 @@ import {
   openNwcRequest,
 } from '../../nostr/nips/nip47.ts'
 import type { Nostr, NostrEvent, Signer, Subscription } from '../../nostr/types.ts'
+import { findAgent } from '../../store/agents/agents.ts'
 import { all, type Command } from '../../store/commands.ts'
 import { nwcAnswerMessage, nwcCause, nwcInfoMessage, nwcNoticeMessage } from '../../store/keys.ts'
 import {
@@ -140,6 +141,8 @@ export class NwcService {
     const keys = { servicePubkey: service.pubkey, clientPubkey: client.pubkey }
     await store.write(insertNwcConnection({ ...asked, ...keys, id, relays, createdAt: clock.now() }))
     const connection = this.get(id)
+    if (!isSameOrder(connection, order))
+      throw new PylonError('idempotency_conflict', 'This idempotency key was used for another connection: use a new one.')
     this.#hear(connection)
     return { connection, url: formatNwcUri({ walletPubkey: service.pubkey, relays: connection.relays, secret }) }
   }
@@ -250,7 +253,10 @@ export class NwcService {
 
   #refusal(id: string, event: NostrEvent, method: string, encryption: NwcEncryption | undefined): NwcError | undefined {
     const asked = { pubkey: event.pubkey, createdAtS: event.created_at, method }
-    const refusal = refusalOf(this.get(id), asked, this.#deps.clock.now())
+    const connection = this.get(id)
+    if (connection.owner.kind === 'agent' && findAgent(this.#deps.store, connection.owner.pubkey) === undefined)
+      return refused('UNAUTHORIZED', 'The agent whose wallet this was is no more.')
+    const refusal = refusalOf(connection, asked, this.#deps.clock.now())
     if (refusal?.code === 'UNAUTHORIZED') return refusal
     if (encryption === undefined) return refused('UNSUPPORTED_ENCRYPTION', 'This wallet knows nip44_v2 and nip04.')
     if (refusal === undefined && this.#rate(`asked ${id}`) > REQUESTS_A_MINUTE)
@@ -351,6 +357,13 @@ export class NwcService {
     while ((await sweep()) === SWEEP_ROWS && !scope.isClosing);
   }
 }
+
+/** When it expires is reckoned anew by each call. */
+const isSameOrder = ({ owner, budget, methods }: NwcConnection, order: ConnectionOrder): boolean =>
+  owner.pubkey === order.owner.pubkey &&
+  budget?.sats === order.budget?.sats &&
+  budget?.per === order.budget?.per &&
+  methods.join() === order.methods.join()
 
 /** What its invoice is paid under; of one that cannot be read the request itself. */
 function hashOf({ eventId, params }: NwcRequestRow): string {

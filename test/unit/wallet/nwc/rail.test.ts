@@ -3,6 +3,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { sats } from '../../../../src/base/amounts.ts'
 import { accountBalance, auditLedger, depositNow, depositOf } from '../../../../src/store/money/ledger.ts'
 import { nwcPaymentByKey } from '../../../../src/store/money/nwc-wallets.ts'
+import { insertOperation } from '../../../../src/store/money/operations.ts'
+import { decodeInvoice } from '../../../../src/wallet/lightning/bolt11.ts'
 import { NODE, OtherWallet, type RailNode, startRail } from './world.ts'
 
 let world: OtherWallet
@@ -126,6 +128,28 @@ describe('a payment', () => {
     expect(accountBalance(node.store, 'node/expense/fee')).toBe(1000n)
     await expect(node.settled(pay(node, invoice, 'pay:2'))).rejects.toMatchObject({ code: 'invoice_paid' })
     expect(auditLedger(node.store).problems).toEqual([])
+  })
+
+  it('and one by a mint are one payment of one hash', async () => {
+    const melt = (request: string) => {
+      const { paymentHash } = decodeInvoice(request)
+      const base = {
+        id: paymentHash.slice(0, 8),
+        kind: 'melt',
+        owner: NODE,
+        mintUrl: 'https://mint.test',
+        idempotencyKey: paymentHash,
+      } as const
+      const rest = { requestDigest: '', cause: { type: 'owner', id: 'x' }, amountSats: 100n, heldSats: 100n, plan: {}, at: 1 } as const
+      return node.store.write(insertOperation({ ...base, ...rest, paymentHash }))
+    }
+    const first = world.somebodys(100)
+    await node.settled(pay(node, first))
+    await expect(melt(first)).rejects.toMatchObject({ code: 'invoice_paid' })
+    const second = world.somebodys(100)
+    await melt(second)
+    await expect(node.settled(pay(node, second, 'pay:2'))).rejects.toMatchObject({ code: 'payment_in_progress' })
+    expect(world.paid()).toBe(1)
   })
 
   it('whose answer is lost is unknown, then looked up, and never sent twice', async () => {
