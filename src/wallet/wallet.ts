@@ -73,7 +73,10 @@ export class CashuWallet implements Wallet {
     } catch (error) {
       const rail = request.fillIfShort === true && isPylonError(error, 'insufficient_funds') ? this.#rail() : undefined
       if (rail === undefined) throw error
-      await rail.fill(this, request)
+      // Without a Lightning wallet the mint's lack is all there is to say.
+      await rail.fill(this, request).catch((reason: unknown) => {
+        throw isPylonError(reason, 'nwc_missing') ? error : reason
+      })
       return await this.#sending.sendToken(request, spend)
     }
   }

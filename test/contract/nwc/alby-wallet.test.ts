@@ -6,7 +6,7 @@ import { accountBalance, auditLedger, depositNow, depositOf } from '../../../src
 import { decodeInvoice } from '../../../src/wallet/lightning/bolt11.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { testSigner } from '../../support/test-signer.ts'
-import { expectSound, faucet, ownerCause } from '../wallet/home.ts'
+import { expectSound, faucet, fund, ownerCause } from '../wallet/home.ts'
 import { HomeOnDisk, type NwcHome } from './home.ts'
 
 const WALLET_SECRET = '2a'.repeat(32)
@@ -76,6 +76,36 @@ it('takes in what a customer pays, pays an invoice, and fills a refund that no m
   expect(accountBalance(home.store, 'node/equity/moved')).toBe(0n)
   expect(asked.filter((method) => method === 'pay_invoice')).toHaveLength(2)
   await expectSound(home, sandbox.mintUrl)
+  expect(auditLedger(home.store).problems).toEqual([])
+  await home.close()
+})
+
+it('leaves owed what it cannot fill, and says why: no wallet, or one that is gone', async () => {
+  using disk = new HomeOnDisk()
+  const home = await disk.open(sandbox, { receiveBy: 'nwc' })
+  const refund = () =>
+    home.node.sendToken({
+      ...{
+        idempotencyKey: 'job:j1:refund',
+        cause: JOB,
+        amountSats: sats(60),
+        debitAccount: depositOf(JOB),
+        fillIfShort: true,
+        retryFailed: true,
+      },
+    })
+  await expect(refund()).rejects.toMatchObject({ code: 'insufficient_funds' })
+  await home.rail.connection.connect(url)
+  const invoice = await bill(home)
+  await faucet(sandbox.mintUrl, invoice.request)
+  await vi.waitFor(() => expect(home.node.invoice('job:j1:invoice')?.state).toBe('settled'), { timeout: 15_000, interval: 50 })
+  await home.rail.connection.disconnect({ force: false })
+  await expect(refund()).rejects.toMatchObject({ code: 'insufficient_funds' })
+  expect(depositNow(home.store, JOB).heldMsats).toBe(60_000n)
+  // It goes out as soon as a mint holds enough, wherever that comes from.
+  await fund(home, home.node, sandbox.mintUrl, 100)
+  expect(await refund()).toMatchObject({ amountSats: 60n })
+  expect(depositNow(home.store, JOB).heldMsats).toBe(0n)
   expect(auditLedger(home.store).problems).toEqual([])
   await home.close()
 })
