@@ -44,6 +44,8 @@ const budget = z.strictObject({
   per_hour_sats: count.default(0),
   /** To one counterparty in a day. 0: no limit of its own. */
   per_counterparty_sats: count.default(0),
+  /** A spend that passes this, with what was spent in the last hour, waits for the owner. 0: none does. */
+  approve_above_sats: count.default(0),
 })
 
 /** A key, an address or a host. */
@@ -146,6 +148,8 @@ const schema = z.strictObject({
       replies_per_hour: z.int().min(1).default(6),
       /** Actions of one tick at most; the rest is refused. */
       actions_per_tick: z.int().min(1).max(50).default(8),
+      /** How long an action waits for its owner; then it is refused. */
+      approval_expiry_s: seconds.default(86_400),
       /** How long a brain may think. */
       think_timeout_s: seconds.default(120),
       /** Agents that tick at once. */

@@ -140,6 +140,8 @@ export const ERRORS = {
   action_invalid: e(400, 'The action is malformed; the message names the field.'),
   action_failed: e(502, 'The action of the agent failed; the message has its reason.'),
   action_refused: e(403, 'Policy refuses the action; the message says which rule.'),
+  approval_not_found: e(404, 'There is no such approval; run: pylon approvals list.'),
+  approval_decided: e(409, 'This was decided before, or has run out; the message says how it ended.'),
   task_not_found: e(404, 'There is no such task.'),
   // Sessions
   session_no_key_package: e(404, 'The peer has published no key package that can be used; it must run, and reach the same relays.', true),

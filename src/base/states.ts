@@ -185,6 +185,33 @@ export const AGENT_STEPS = stepsOf({
 export type AgentState = keyof typeof AGENT_STEPS
 
 /**
+ * What an agent wants to do.
+ *
+ *   planned --> claimed --> published, done, failed, unknown --> done, failed
+ *      |  |        ^
+ *      |  |        '------------ approved --> refused, failed  (policy is asked once more)
+ *      |  '--> waiting ------------^
+ *      |          '--> refused     (denied, or nobody answered in time)
+ *      '--> done, refused, failed
+ */
+export const ACTION_STEPS = stepsOf({
+  planned: ['waiting', 'claimed', 'published', 'done', 'refused', 'failed', 'unknown'],
+  waiting: ['approved', 'refused'],
+  approved: ['claimed', 'published', 'done', 'refused', 'failed', 'unknown'],
+  claimed: ['published', 'done', 'refused', 'failed', 'unknown'],
+  unknown: ['published', 'done', 'refused', 'failed', 'unknown'],
+  published: [],
+  done: [],
+  refused: [],
+  failed: [],
+})
+export type ActionState = keyof typeof ACTION_STEPS
+
+/** What waits for its owner. */
+export const APPROVAL_STEPS = stepsOf({ pending: ['approved', 'denied', 'expired'], approved: [], denied: [], expired: [] })
+export type ApprovalState = keyof typeof APPROVAL_STEPS
+
+/**
  * A money operation, which is one request to one mint.
  *
  *   prepared ──> submitted ──> completed

@@ -1,5 +1,6 @@
 /** Every route of the control socket, by area: the one list that server, client and docs are made from. */
 import { agentsRoutes } from './contract/agents.ts'
+import { approvalsRoutes } from './contract/approvals.ts'
 import { earningsRoutes } from './contract/earnings.ts'
 import { jobsRoutes, purchasesRoutes } from './contract/jobs.ts'
 import { managedRoutes } from './contract/managed.ts'
@@ -15,6 +16,7 @@ export const CONTRACT = {
   jobs: jobsRoutes,
   purchases: purchasesRoutes,
   wallet: walletRoutes,
+  approvals: approvalsRoutes,
   nwc: nwcRoutes,
   earnings: earningsRoutes,
   runtimes: runtimesRoutes,

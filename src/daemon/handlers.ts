@@ -6,6 +6,7 @@ import type { Handler, Handlers, Route } from '../control/route.ts'
 import type { BoundRoute } from '../control/router.ts'
 import type { PylonNode } from './node.ts'
 import { agentsHandlers, agentsReadHandlers } from './routes/agents.ts'
+import { approvalsHandlers, approvalsReadHandlers } from './routes/approvals.ts'
 import { earningsReadHandlers } from './routes/earnings.ts'
 import { jobsReadHandlers } from './routes/jobs.ts'
 import { managedHandlers, managedReadHandlers } from './routes/managed.ts'
@@ -26,6 +27,7 @@ export function readTable(services: ReadServices): HandlerTable {
     ...bind(CONTRACT.node, nodeReadHandlers(services)),
     ...bind(CONTRACT.purchases, purchasesReadHandlers(services)),
     ...bind(CONTRACT.agents, agentsReadHandlers(services)),
+    ...bind(CONTRACT.approvals, approvalsReadHandlers(services)),
     ...bind(CONTRACT.jobs, jobsReadHandlers(services)),
     ...bind(CONTRACT.earnings, earningsReadHandlers(services)),
     ...bind(CONTRACT.runtimes, runtimesReadHandlers(services)),
@@ -40,6 +42,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...readTable(node),
     ...bind(CONTRACT.node, nodeHandlers(node, tasks)),
     ...bind(CONTRACT.agents, agentsHandlers(node)),
+    ...bind(CONTRACT.approvals, approvalsHandlers(node)),
     ...bind(CONTRACT.purchases, purchasesHandlers(node)),
     ...bind(CONTRACT.wallet, walletHandlers(node)),
     ...bind(CONTRACT.nwc, nwcHandlers(node)),

@@ -8,6 +8,7 @@ import type { Output } from '../control/client.ts'
 import type { nodeRoutes } from '../control/contract/node.ts'
 import { readAgents } from '../host/view.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
+import { countPending } from '../store/money/approvals.ts'
 import { earningsSummary } from '../store/money/earnings.ts'
 import { type HeldValue, heldValue } from '../store/money/held-value.ts'
 import { listRefusals } from '../store/nostr/outbox.ts'
@@ -94,7 +95,7 @@ function sandboxOf({ surroundings: { sandbox } }: PylonNode): Status['sandbox'] 
 
 function hostOf(node: PylonNode): Status['host'] {
   const agents = readAgents(node.store)
-  return { ...healthFields(node.parts.host.health), agents }
+  return { ...healthFields(node.parts.host.health), agents, approvals_waiting: countPending(node.store) }
 }
 
 function providerOf(node: PylonNode): Status['provider'] {

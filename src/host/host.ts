@@ -12,6 +12,7 @@ import { type GoalRow, goalsOf, replaceGoals } from '../store/agents/goals.ts'
 import { getTick } from '../store/agents/ticks.ts'
 import { Publisher } from './actions/publish.ts'
 import { AgentSessions } from './agent-sessions.ts'
+import { Approvals } from './approvals.ts'
 import { Errands, type ErrandView } from './errands.ts'
 import { Inbox } from './inbox.ts'
 import { bundleOf, keyFor } from './keys.ts'
@@ -37,6 +38,8 @@ export class Host {
   readonly #sessions: AgentSessions
   readonly #scheduler: Scheduler
   readonly #errands: Errands
+  /** What waits for the owner. */
+  readonly approvals: Approvals
   readonly #ticker: Ticker
   readonly #turns: SessionTurns
   readonly #self: SelfPublisher
@@ -61,6 +64,7 @@ export class Host {
     this.#ticker = new Ticker(deps, new Publisher(deps, sessionsOf), this.#thinking, this.#turns)
     this.#scheduler = new Scheduler(deps, this.#ticker, (pubkey) => this.#upkeep.follow(pubkey))
     this.#errands = new Errands(deps, this.#scheduler)
+    this.approvals = new Approvals(deps, this.#scheduler, this.#ticker)
     this.#inbox = new Inbox(deps, () => this.#scheduler.wake())
     this.#sessions = new AgentSessions(deps, (...said) => this.#onSaid(...said))
     this.#overhearing = new Overhearing(deps, (pubkey, event) => this.#inbox.receive(pubkey, event))
@@ -85,6 +89,7 @@ export class Host {
     }
     this.#overhearing.start()
     this.#scheduler.start()
+    this.approvals.start()
   }
 
   /** Stops thinking at once, lets actions end; what is left open goes on at the next start. */

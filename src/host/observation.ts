@@ -7,6 +7,7 @@ import type { AgentBudget } from '../store/agents/agents.ts'
 import type { GoalRow } from '../store/agents/goals.ts'
 import type { MemoryRow } from '../store/agents/memories.ts'
 import type { TickTrigger } from '../store/agents/ticks.ts'
+import type { ApprovalRow } from '../store/money/approvals.ts'
 
 /** Somebody's words, with what is known of the one who said them. */
 export interface Quote {
@@ -53,6 +54,8 @@ export interface Observation {
   readonly memories: readonly string[]
   /** What it posted last, newest first. */
   readonly posted: readonly string[]
+  /** Actions of it that wait for its owner, and what its owner said of others since the last tick. */
+  readonly approvals?: readonly ObservedApproval[]
   readonly mentions: readonly Quote[]
   readonly dms: readonly DmQuote[]
   readonly zaps: readonly ZapQuote[]
@@ -61,6 +64,26 @@ export interface Observation {
   readonly relays: readonly { readonly url: string; readonly state: string }[]
   readonly seen: Seen
 }
+
+export interface ObservedApproval {
+  readonly id: number
+  readonly action: string
+  /** Whom it concerns, as a key in hex; an empty text where it concerns nobody. */
+  readonly to: string
+  readonly sats: number
+  readonly state: ApprovalRow['state']
+  /** In the owner's words, or an empty text. */
+  readonly reason: string
+}
+
+export const observedApproval = ({ id, type, counterparty, amountSats, state, reason }: ApprovalRow): ObservedApproval => ({
+  id,
+  action: type,
+  to: counterparty ?? '',
+  sats: Number(amountSats),
+  state,
+  reason: reason ?? '',
+})
 
 /** Counts and words made of the above: safe to post, since no stranger's text is in it. */
 export interface Seen {

@@ -40,6 +40,8 @@ export interface HostDeps {
   /** Relays that the owner names for an agent are exceptions of its guard. */
   readonly dialer: Pick<Dialer, 'allow'>
   readonly sendZap: SendZap
+  /** Told when an action begins to wait for its owner. */
+  readonly onAsked?: () => void
   /** For brains that are programs of others; absent where there are none. */
   readonly hands?: Hands
   /** Absent where no LNURL server is known: agents then have no zap address. */

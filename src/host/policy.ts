@@ -3,7 +3,7 @@
  *
  *   bounded      budgets, and only keys that contacted it, keys of this home and keys that the owner listed
  *   autonomous   budgets only
- *   supervised   nothing, until approvals exist
+ *   supervised   what its owner approves, one by one; what stays within the agent (goals, memories) it does unasked
  *
  * What may be spent is judged by the wallet's policy (wallet/policy), under every spend.
  *
@@ -38,9 +38,14 @@ export interface PolicyFacts {
   readonly isForeignZapped: boolean
   /** Of a payment: whether a key of this home or a listed one sent the invoice to the agent in this tick. */
   readonly invoiceFromTrusted: boolean
+  /** Of a spend: whether it passes what its owner lets it spend unasked. */
+  readonly isAboveUnasked: boolean
+  /** By its owner, this very action. */
+  readonly isApproved: boolean
 }
 
-export type Verdict = { readonly allowed: true } | { readonly allowed: false; readonly reason: string }
+/** `asks`: only once its owner has said so, and why. */
+export type Verdict = { readonly allowed: true; readonly asks?: string } | { readonly allowed: false; readonly reason: string }
 
 const ALLOWED: Verdict = { allowed: true }
 const refuse = (reason: string): Verdict => ({ allowed: false, reason })
@@ -53,8 +58,15 @@ export function judgeAction(action: Action, facts: PolicyFacts): Verdict {
   if (facts.index >= facts.actionsPerTick) return refuse(`a tick does at most ${facts.actionsPerTick} actions`)
   if (action.type === 'nothing') return ALLOWED
   if (facts.isPaused) return refuse('the agent was paused by its owner')
-  if (facts.autonomy === 'supervised') return refuse('the agent is supervised: each action waits for an approval, and there are none yet')
-  return judgeCounterparty(action, facts) ?? judgeInvoice(action, facts) ?? ALLOWED
+  return judgeCounterparty(action, facts) ?? judgeInvoice(action, facts) ?? judgeUnasked(action, facts)
+}
+
+const WITHIN = new Set<Action['type']>(['set_goal', 'remember'])
+
+function judgeUnasked(action: Action, facts: PolicyFacts): Verdict {
+  if (facts.isApproved) return ALLOWED
+  if (facts.autonomy === 'supervised' && !WITHIN.has(action.type)) return { allowed: true, asks: 'the agent is supervised' }
+  return facts.isAboveUnasked ? { allowed: true, asks: 'it passes what the agent may spend unasked in an hour' } : ALLOWED
 }
 
 function judgeCounterparty(action: Action, facts: PolicyFacts): Verdict | undefined {

@@ -98,20 +98,20 @@ export class Scheduler {
   async tickNow(pubkey: string): Promise<string> {
     const id = randomUuid(this.#scope.random)
     const due: Due = { at: this.#deps.clock.now(), trigger: 'manual', slot: `manual:${id}` }
-    await this.#inTurn(pubkey, (agent) => this.#claimAndRun(agent, due, id))
+    await this.inTurn(pubkey, (agent) => this.#claimAndRun(agent, due, id))
     return id
   }
 
   /** One action that was asked for, as a tick. @param claim stores it under this id, once @throws as tickNow */
   async runErrand(pubkey: string, claim: (tickId: string) => Promise<boolean>): Promise<void> {
     const id = randomUuid(this.#scope.random)
-    await this.#inTurn(pubkey, async () => {
+    await this.inTurn(pubkey, async () => {
       if (await claim(id)) await this.#ticker.run(id)
     })
   }
 
-  /** After the tick that runs, and before what is due by itself. */
-  async #inTurn(pubkey: string, run: (agent: AgentRow) => Promise<void>): Promise<void> {
+  /** After the tick that runs, and before what is due by itself. @throws as tickNow */
+  async inTurn(pubkey: string, run: (agent: AgentRow) => Promise<void>): Promise<void> {
     this.#ask(pubkey, 1)
     while (this.#ticking.has(pubkey) && !this.#scope.isClosing) await this.#ends.next(pubkey, HOUR_MS)
     this.#ask(pubkey, -1)

@@ -59,11 +59,13 @@ export class SessionTurns {
       const { sender } = heard
       const toThem = actions.filter(({ counterparty, params }) => (counterparty ?? recipientOf(params)) === sender)
       const spoken = toThem.find(({ state }) => state === 'claimed' || state === 'published' || state === 'done')
+      const waits = toThem.find(({ state }) => state === 'waiting')
       const failed = toThem.find(({ state }) => state === 'refused' || state === 'failed')
       const thought = this.#mayKnow(sender) ? cleanText((tick.thought ?? '').replace(/\s+/g, ' '), MAX_NOTE_CHARS) : ''
       let note: string | undefined
       // Which way it went is in the action: only what was said in the session has no event of its own.
       if (spoken !== undefined) note = spoken.eventId === null ? undefined : 'it answered by DM'
+      else if (waits !== undefined) note = 'its answer waits until its owner has approved it'
       else if (failed === undefined) note = thought === '' ? 'it chose to say nothing' : thought
       else note = `its answer ${failed.state === 'refused' ? 'was refused' : 'failed'}: ${failed.reason ?? 'no reason is known'}`
       await this.#end(agent, heard, ['done', tick.id], { type: 'done', ...(note === undefined ? {} : { note }) })

@@ -21,6 +21,7 @@ const budget = z.strictObject({
   per_day_sats: z.int().min(0).optional(),
   per_hour_sats: z.int().min(0).optional(),
   per_counterparty_sats: z.int().min(0).optional(),
+  approve_above_sats: z.int().min(0).optional(),
   rails: z
     .array(z.enum(['ecash', 'mint', 'nwc']))
     .max(3)

@@ -14,7 +14,7 @@ import { type Random, randomUuid } from '../base/random.ts'
 import type { Scope } from '../base/scope.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import type { NostrEvent } from '../nostr/types.ts'
-import { actionsOf, countSpokenTo, countZapsTo, postsOf } from '../store/agents/actions.ts'
+import { actionsOf, countSpokenTo, countZapsTo, getAction, postsOf } from '../store/agents/actions.ts'
 import { type AgentRow, getAgent } from '../store/agents/agents.ts'
 import { goalsOf } from '../store/agents/goals.ts'
 import { type HeardRow, heardInTick } from '../store/agents/heard.ts'
@@ -30,7 +30,9 @@ import {
   planTick,
   type TickRow,
 } from '../store/agents/ticks.ts'
+import { all } from '../store/commands.ts'
 import { tickFeeKey } from '../store/keys.ts'
+import { approvalsToObserve, observeApprovals } from '../store/money/approvals.ts'
 import { feesOfCause } from '../store/money/swap-fees.ts'
 import { parseAction } from './actions/action.ts'
 import type { Publisher } from './actions/publish.ts'
@@ -40,7 +42,17 @@ import { createBrain } from './brains/create-brain.ts'
 import { HandWork } from './hands.ts'
 import { whatIsLeft } from './left.ts'
 import { contextOf, zappedNote } from './messages.ts'
-import { cleanText, memoryTexts, newestFirst, type Observation, ofEachFirst, type Quote, timeSaid, withSeen } from './observation.ts'
+import {
+  cleanText,
+  memoryTexts,
+  newestFirst,
+  type Observation,
+  observedApproval,
+  ofEachFirst,
+  type Quote,
+  timeSaid,
+  withSeen,
+} from './observation.ts'
 import { type HostDeps, ownerOf, relaysOf } from './parts.ts'
 import { BRAIN_AGAIN } from './schedule.ts'
 import type { SessionTurns } from './session-turns.ts'
@@ -53,6 +65,8 @@ const MAX_NOTE_CHARS = 280
 /** Notes that are looked at for each that is read. */
 const NOTES_LOOKED_AT = 10
 const MAX_THINKING = 2
+/** Actions that wait for the owner, or were decided, of which one tick is told. */
+const MAX_APPROVALS = 20
 const MAX_STORED_ACTIONS = 50
 const GRACE_MS = 5000
 
@@ -121,7 +135,8 @@ export class Ticker {
     if (tick.attempts >= MAX_THINKING)
       throw new PylonError('brain_failed', 'The node ended twice while the agent was thinking; it goes on with the next tick.')
     const observation = tick.observation === null ? await this.#observe(agent, tick) : (tick.observation as Observation)
-    await store.write(beginThinking({ id: tick.id, observation }))
+    const told = (observation.approvals ?? []).filter(({ state }) => state !== 'pending').map(({ id }) => id)
+    await store.write(all(beginThinking({ id: tick.id, observation }), observeApprovals({ ids: told, tickId: tick.id })))
     // Who has acted while thinking does not think of the same again: it might do it twice.
     const thought =
       actionsOf(store, tick.id).length > 0
@@ -165,6 +180,17 @@ export class Ticker {
     }
   }
 
+  /** One action that its owner approved, of a tick that may have ended long ago. @throws as run */
+  async runApproved(actionId: string): Promise<void> {
+    const { store } = this.#deps
+    const row = getAction(store, actionId)
+    const agent = row === undefined ? undefined : getAgent(store, row.agentPubkey)
+    const tick = row === undefined ? undefined : getTick(store, row.tickId)
+    if (row === undefined || agent === undefined || tick === undefined) return
+    const context = (tick.observation as Observation | null) ?? contextOf(this.#deps, agent)
+    await runAction({ deps: this.#deps, publisher: this.#publisher, agent, row }, context)
+  }
+
   async #act(agent: AgentRow, tickId: string): Promise<void> {
     const { store, clock } = this.#deps
     const tick = getTick(store, tickId)
@@ -185,12 +211,12 @@ export class Ticker {
 
   async #observe(agent: AgentRow, tick: TickRow): Promise<Observation> {
     const { store, clock, nostr, wallets } = this.#deps
-    const all = heardInTick(store, tick.id)
+    const waiting = heardInTick(store, tick.id)
     const [notes, deleted] = await Promise.all([
-      this.#readNotes(agent, tick, new Set(all.map((row) => row.id))),
-      this.#readDeletions(agent, all),
+      this.#readNotes(agent, tick, new Set(waiting.map((row) => row.id))),
+      this.#readDeletions(agent, waiting),
     ])
-    const heard = all.filter((row) => !deleted.has(row.id))
+    const heard = waiting.filter((row) => !deleted.has(row.id))
     const relays = new Set(relaysOf(this.#deps, agent))
     const quoteHeard = (row: HeardRow) =>
       this.#quote(agent, { id: row.id, pubkey: row.sender, content: row.content, created_at: row.createdAt })
@@ -206,6 +232,7 @@ export class Ticker {
       goals: goalsOf(store, agent.pubkey),
       memories: memoryTexts(memoriesOf(store, agent.pubkey, 20)),
       posted: postsOf(store, agent.pubkey, 5),
+      approvals: approvalsToObserve(store, agent.pubkey, MAX_APPROVALS).map(observedApproval),
       mentions: heard.filter((row) => row.type === 'mention').map(quoteHeard),
       dms: heard.filter((row) => row.type === 'dm').map((row) => ({ ...quoteHeard(row), scheme: row.scheme ?? 'nip17' })),
       zaps: heard

@@ -6,6 +6,7 @@ import { failPublication, finishAction, getAction, openActions } from '../store/
 import { deletedAgents, getAgent, listAgents, patchAgent } from '../store/agents/agents.ts'
 import { getTick, sweepTicks } from '../store/agents/ticks.ts'
 import { actionKey } from '../store/keys.ts'
+import { isApproved } from '../store/money/approvals.ts'
 import type { WalletEvent } from '../wallet/types.ts'
 import { isSpend, onPaymentEvent, walletKeyOf } from './actions/spend.ts'
 import { moveFundsToNode } from './leave.ts'
@@ -154,7 +155,8 @@ export class Upkeep {
     const { store, wallets, clock } = this.#deps
     for (const action of openActions(store)) {
       const tick = getTick(store, action.tickId)
-      if (!isSpend(action.type) || tick === undefined || tick.state === 'acting') continue
+      // What was approved goes on as such.
+      if (!isSpend(action.type) || tick === undefined || tick.state === 'acting' || isApproved(store, action.id)) continue
       const owner = { kind: 'agent', pubkey: action.agentPubkey } as const
       const payment = wallets.of(owner).payment(walletKeyOf(action))
       const cause = { type: 'action', id: action.id } as const

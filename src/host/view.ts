@@ -58,7 +58,16 @@ export function viewDetail(
   row: AgentRow,
   { view, relays, nowMs }: { view: AgentView; relays: readonly string[]; nowMs: number },
 ) {
-  const { per_tx_sats, per_tick_sats, per_day_sats, per_hour_sats = 0, per_counterparty_sats = 0, rails = [], deny = [] } = row.budget
+  const {
+    per_tx_sats,
+    per_tick_sats,
+    per_day_sats,
+    per_hour_sats = 0,
+    per_counterparty_sats = 0,
+    approve_above_sats = 0,
+    rails = [],
+    deny = [],
+  } = row.budget
   return {
     ...view,
     about: row.about,
@@ -77,6 +86,7 @@ export function viewDetail(
       per_hour_sats: per_hour_sats === 0 ? null : sats(per_hour_sats),
       per_day_sats: sats(per_day_sats),
       per_counterparty_sats: per_counterparty_sats === 0 ? null : sats(per_counterparty_sats),
+      approve_above_sats: approve_above_sats === 0 ? null : sats(approve_above_sats),
       rails: [...rails],
       deny: deny.map((name) => (isHex64(name) ? npubOf(name) : name)),
       spent_today_sats: sats(spentSince(store, row.pubkey, nowMs - DAY_MS)),

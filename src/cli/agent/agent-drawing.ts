@@ -61,6 +61,7 @@ function drawBudget(budget: Agent['budget']): string {
     ...(budget.per_hour_sats === null ? [] : [`${sats(budget.per_hour_sats)} an hour`]),
     `${sats(budget.per_day_sats)} a day`,
     ...(budget.per_counterparty_sats === null ? [] : [`${sats(budget.per_counterparty_sats)} a day to one`]),
+    ...(budget.approve_above_sats === null ? [] : [`asks above ${sats(budget.approve_above_sats)}`]),
     ...(budget.rails.length === 0 ? [] : [`by ${budget.rails.join(' or ')}`]),
     ...(budget.deny.length === 0 ? [] : [`never to ${budget.deny.map(shortId).join(', ')}`]),
   ]

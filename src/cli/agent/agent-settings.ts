@@ -38,7 +38,7 @@ function withSettings<T>(yargs: Argv<T>) {
     .option('relay', textOption("A relay of its own; may be repeated (the node's by default)"))
     .option('autonomy', {
       choices: ['bounded', 'autonomous', 'supervised'] as const,
-      describe: 'bounded: budgets and allowlist; autonomous: budgets; supervised: each action waits (bounded)',
+      describe: 'bounded: budgets and allowlist; autonomous: budgets; supervised: each action waits for your approval (bounded)',
     })
     .option('allow', textOption('bounded: an npub that it may deal with unasked; may be repeated'))
     .option('dm-scheme', { choices: ['auto', 'nip17', 'nip04'] as const, describe: 'How it sends direct messages' })
@@ -47,6 +47,10 @@ function withSettings<T>(yargs: Argv<T>) {
     .option('per-hour', textOption('The most sats that any hour may take (0: no limit of its own)'))
     .option('per-day', textOption('The most sats that any day may take'))
     .option('per-counterparty', textOption('The most sats that one counterparty may get in a day (0: no limit of its own)'))
+    .option(
+      'approve-above',
+      textOption('What passes so many sats, with what was spent in the last hour, waits for your approval (0: nothing)'),
+    )
     .option('rail', textOption('By which it may pay: ecash, mint, nwc; may be repeated (any)'))
     .option('deny', textOption("An npub, address or host that it never pays; may be repeated ('': nobody)"))
     .option('tick-fee', textOption('Sats that each tick moves from its wallet to the node, as rent (0)'))
@@ -75,6 +79,7 @@ function settingsOf(args: SettingsArgs): Settings {
       per_day_sats: wholeNumberIf(args.perDay, '--per-day', 0),
       per_hour_sats: wholeNumberIf(args.perHour, '--per-hour', 0),
       per_counterparty_sats: wholeNumberIf(args.perCounterparty, '--per-counterparty', 0),
+      approve_above_sats: wholeNumberIf(args.approveAbove, '--approve-above', 0),
       rails: namedIn(args.rail) as NonNullable<Settings['budget']>['rails'],
       deny: namedIn(args.deny),
     }),

@@ -66,6 +66,9 @@ function head(status: Status): string {
       ? []
       : [['sandbox', `relay ${status.sandbox.relay_url}  mint ${status.sandbox.mint_url}  lnurl ${status.sandbox.lnurl_base_url}`]]),
     ['host', health(status.host)],
+    ...(status.host.approvals_waiting === 0
+      ? []
+      : [['approvals', `${status.host.approvals_waiting} wait for your word: pylon approvals list`]]),
     ['provider', health(status.provider)],
     ['runtimes', health(status.runtimes)],
     ['work', work(status)],

@@ -39,6 +39,9 @@ export const agentDetail = z.strictObject({
     per_tick_sats: satsField,
     per_hour_sats: satsField.nullable().describe('null: no limit of its own.'),
     per_day_sats: satsField,
+    approve_above_sats: satsField
+      .nullable()
+      .describe('A spend that passes this, with what was spent in the last hour, waits for the owner; null: none does.'),
     per_counterparty_sats: satsField.nullable().describe('To one counterparty in a day; null: no limit of its own.'),
     rails: z.array(z.string()).describe('By which it may pay; empty: any.'),
     deny: z.array(z.string()).describe('npubs, addresses and hosts that it never pays.'),
@@ -51,7 +54,7 @@ const action = z.strictObject({
   id: z.string(),
   type: z.string(),
   params: z.unknown(),
-  state: z.enum(['planned', 'claimed', 'published', 'done', 'refused', 'failed', 'unknown']),
+  state: z.enum(['planned', 'waiting', 'approved', 'claimed', 'published', 'done', 'refused', 'failed', 'unknown']),
   kind: z.int().nullable().describe('Of the event that it published or will publish.'),
   event_id: z.string().nullable(),
   cost_msats: msatsField,
@@ -114,6 +117,11 @@ const settings = {
       per_day_sats: z.int().min(0).optional(),
       per_hour_sats: z.int().min(0).optional().describe('0: no limit of its own.'),
       per_counterparty_sats: z.int().min(0).optional().describe('To one counterparty in a day; 0: no limit of its own.'),
+      approve_above_sats: z
+        .int()
+        .min(0)
+        .optional()
+        .describe('A spend that passes this, with what was spent in the last hour, waits for the owner; 0: none does.'),
       rails: z
         .array(z.enum(['ecash', 'mint', 'nwc']))
         .max(3)
@@ -205,7 +213,7 @@ export const agentsRoutes = defineRoutes({
     }),
     response: z.strictObject({ ...action.shape, tick_number: z.int() }),
     spends: true,
-    isOpen: (done) => ['planned', 'claimed', 'unknown'].includes(String(done['state'])),
+    isOpen: (done) => ['planned', 'waiting', 'approved', 'claimed', 'unknown'].includes(String(done['state'])),
     errors: ['agent_not_found', 'action_invalid', 'conflict', 'idempotency_conflict'],
   },
   getInbox: {

@@ -33,7 +33,11 @@ const status = z.strictObject({
   locked: z.boolean(),
   sandbox: sandboxInfo.nullable(),
   identity: z.strictObject({ npub: z.string(), pubkey: z.string() }).nullable(),
-  host: z.strictObject({ ...part, agents: z.array(agentSummary) }),
+  host: z.strictObject({
+    ...part,
+    agents: z.array(agentSummary),
+    approvals_waiting: z.int().describe('Actions that wait for the owner: pylon approvals list.'),
+  }),
   provider: z.strictObject({
     ...part,
     kinds: z.array(z.int()),

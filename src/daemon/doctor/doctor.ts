@@ -8,6 +8,7 @@ import { Scope } from '../../base/scope.ts'
 import { getPurchase } from '../../store/buying/purchases.ts'
 import { causesWithRefund, refundTokensOf } from '../../store/buying/refund-tokens.ts'
 import { rentalKey } from '../../store/keys.ts'
+import { countPending } from '../../store/money/approvals.ts'
 import { sentRefunds, unsentRefunds } from '../../store/money/held-value.ts'
 import { auditLedger, heldByMint } from '../../store/money/ledger.ts'
 import { listMints } from '../../store/money/mints.ts'
@@ -47,6 +48,7 @@ const EXAMINATIONS: readonly Examination[] = [
     name: 'relays',
     run: ({ network }, node) => (node === undefined ? skipped('relays', 'The node is stopped.', howToStart(network)) : checkRelays(node)),
   },
+  { name: 'approvals', run: checkApprovals },
   { name: 'work', run: checkWork },
   { name: 'backends', run: (_read, node) => (node === undefined ? [] : checkBackends(node)) },
   { name: 'substrates', run: (_read, node) => (node === undefined ? [] : checkSubstrates(node)) },
@@ -90,6 +92,16 @@ function checkRefunds({ store }: ReadServices): Check {
     'refunds',
     [...problems, ...(sent.count === 0 ? [] : [out])].join(' '),
     count === 0 ? 'pylon wallet mints list' : 'pylon wallet balance; pylon logs says why each waits',
+  )
+}
+
+function checkApprovals({ store }: ReadServices): Check {
+  const count = countPending(store)
+  if (count === 0) return ok('approvals', 'Nothing waits for your word.')
+  return warning(
+    'approvals',
+    `${count} ${count === 1 ? 'action of an agent waits' : 'actions of agents wait'} for your word.`,
+    'pylon approvals list',
   )
 }
 

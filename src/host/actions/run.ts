@@ -8,10 +8,12 @@ import { putGoal } from '../../store/agents/goals.ts'
 import { hasHeardFrom } from '../../store/agents/heard.ts'
 import { addMemory } from '../../store/agents/memories.ts'
 import { all } from '../../store/commands.ts'
+import { askApproval } from '../../store/money/approvals.ts'
+import { spentSince } from '../../store/money/budgets.ts'
 import type { Observation } from '../observation.ts'
 import { judgeAction, MAX_TURNS } from '../policy.ts'
 import { type Action, parseAction, readZapTarget } from './action.ts'
-import { type ActionRun, assertMayZap, isRefusal, isSpend, runSpend } from './spend.ts'
+import { type ActionRun, amountOf, assertMayZap, isRefusal, isSpend, runSpend } from './spend.ts'
 
 const HOUR_MS = 3_600_000
 
@@ -31,21 +33,26 @@ export interface ActionContext {
   readonly zaps: readonly Pick<Observation['zaps'][number], 'event_id'>[]
 }
 
-/** @throws only what is no fault of the action: shutting_down, disk_full, locked */
+/**
+ * One that waits for its owner stays; one that was approved is judged once more, and done.
+ * @throws only what is no fault of the action: shutting_down, disk_full, locked
+ */
 export async function runAction(run: ActionRun, observation: ActionContext): Promise<void> {
   const { deps, row } = run
   const resumes = isSpend(row.type) && (row.state === 'claimed' || row.state === 'unknown')
-  if (row.state !== 'planned' && !resumes) return
+  const isFresh = row.state === 'planned' || row.state === 'approved'
+  if (!isFresh && !resumes) return
   try {
     const action = parseAction(row.params)
     // A spend that was taken up knows whom it concerns: it must not fail because a relay that could tell is down.
-    const counterparty = resumes ? (row.counterparty ?? undefined) : await counterpartyOf(run, action)
-    if (row.state === 'planned') judge(run, action, counterparty, observation)
+    const counterparty = row.state === 'planned' ? await counterpartyOf(run, action) : (row.counterparty ?? undefined)
+    const asks = isFresh ? judge(run, action, counterparty, observation) : undefined
+    if (asks !== undefined) return await wait(run, action, { counterparty, why: asks })
     await perform(run, action, counterparty)
   } catch (error) {
     if (isOurs(error)) throw error
     // Two runs of one tick cannot be; a conflict means that the claim was committed and its answer lost.
-    if (isPylonError(error, 'conflict') && getAction(deps.store, row.id)?.state !== 'planned') return
+    if (isPylonError(error, 'conflict') && getAction(deps.store, row.id)?.state !== row.state) return
     const state = isRefusal(error) ? 'refused' : 'failed'
     await deps.store.write(finishAction({ id: row.id, state, reason: messageOf(error).slice(0, 500), at: deps.clock.now() }))
   }
@@ -69,7 +76,8 @@ async function counterpartyOf({ publisher, agent }: ActionRun, action: Action): 
   }
 }
 
-function judge(run: ActionRun, action: Action, counterparty: string | undefined, observation: ActionContext): void {
+/** @returns why its owner is to be asked first; undefined where it may be done @throws action_refused, budget_exceeded, spend_refused */
+function judge(run: ActionRun, action: Action, counterparty: string | undefined, observation: ActionContext): string | undefined {
   const { deps, agent, row } = run
   const { store, clock, keyring } = deps
   const { host } = deps.config()
@@ -88,10 +96,32 @@ function judge(run: ActionRun, action: Action, counterparty: string | undefined,
     spokenRecently: counterparty === undefined ? 0 : countSpokenTo(store, agent.pubkey, counterparty, clock.now() - HOUR_MS),
     repliesPerHour: host.replies_per_hour,
     isForeignZapped: action.type === 'reply' && counterparty !== agent.pubkey && isOnlyZapped(action.to, observation),
+    isAboveUnasked: isAboveUnasked(run, action),
+    isApproved: row.state === 'approved',
     invoiceFromTrusted: action.type === 'pay_invoice' && isFromTrusted(agent, action.invoice, observation),
   })
   if (!verdict.allowed) throw new PylonError('action_refused', verdict.reason)
   if (action.type === 'zap') assertMayZap(run, action, counterparty)
+  return verdict.asks
+}
+
+async function wait(
+  { deps, agent, row }: ActionRun,
+  action: Action,
+  { counterparty, why }: { counterparty: string | undefined; why: string },
+): Promise<void> {
+  const askedAt = deps.clock.now()
+  const expiresAt = askedAt + deps.config().host.approval_expiry_s * 1000
+  const asked = { actionId: row.id, agentPubkey: agent.pubkey, type: action.type, params: action, counterparty: counterparty ?? null }
+  await deps.store.write(askApproval({ ...asked, amountSats: amountOf(action), why, askedAt, expiresAt }))
+  deps.onAsked?.()
+}
+
+/** Whether a spend, with what was spent in the last hour, passes what needs no word of the owner: parts of one count together. */
+function isAboveUnasked({ deps, agent }: ActionRun, action: Action): boolean {
+  const above = agent.budget.approve_above_sats ?? 0
+  if (above === 0 || !isSpend(action.type)) return false
+  return amountOf(action) + spentSince(deps.store, agent.pubkey, deps.clock.now() - HOUR_MS) > BigInt(above)
 }
 
 /** Whether a note came up by the request of a zap, whose sender may name any, and does not mention the agent. */

@@ -45,7 +45,7 @@ export function assertMayZap(run: ActionRun, action: Extract<Spend, { type: 'zap
 /** Takes up a spend and drives it as far as it goes now; also continues one that was taken up before. */
 export async function runSpend(run: ActionRun, action: Spend, counterparty: string | undefined): Promise<void> {
   const { deps, row } = run
-  if (row.state === 'planned') {
+  if (row.state === 'planned' || row.state === 'approved') {
     await deps.store.write(
       claimAction({ id: row.id, counterparty: counterparty ?? null, eventId: null, digest: null, at: deps.clock.now() }),
     )
@@ -95,12 +95,17 @@ async function pay(run: ActionRun, action: Extract<Spend, { type: 'pay_invoice' 
   )
 }
 
+/** What it gives somebody else, fees not counted; 0 where it spends nothing. @throws invoice_invalid */
+export function amountOf(action: Action): bigint {
+  if (action.type === 'zap') return BigInt(action.sats)
+  return action.type === 'pay_invoice' ? msatsToSatsUp(msats(decodeInvoice(action.invoice).amountMsats ?? 0n)) : 0n
+}
+
 /** What it took: whole sats, with all fees; where nothing was paid, what swaps for it cost all the same. */
 function costOf(deps: HostDeps, row: ActionRow, paid?: { readonly action: Spend; readonly feeSats: bigint }): bigint {
   if (paid === undefined) return swapFeesOf(deps.store, agentOwner(row.agentPubkey), walletKeyOf(row))
   const { action, feeSats } = paid
-  const amountSats = action.type === 'zap' ? BigInt(action.sats) : msatsToSatsUp(msats(decodeInvoice(action.invoice).amountMsats ?? 0n))
-  return (amountSats + feeSats) * 1000n
+  return (amountOf(action) + feeSats) * 1000n
 }
 
 async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: PayResult): Promise<void> {

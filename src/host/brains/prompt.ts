@@ -48,6 +48,13 @@ function situation(o: Observation): string {
       'Your last posts, newest first',
       o.posted.map((post) => `- ${quoted(post)}`),
     ),
+    section(
+      'What you asked your owner',
+      (o.approvals ?? []).map(({ id, action, sats, state, reason }) => {
+        const words = reason === '' ? '' : `: ${quoted(reason)}`
+        return `- ${action}${sats === 0 ? '' : ` of ${sats} sats`} (${id}): ${state === 'pending' ? 'waits, do not ask again' : `${state}${words}`}`
+      }),
+    ),
     section('Mentions of you', quotes(o.mentions)),
     section(
       'Messages to you',

@@ -118,6 +118,9 @@ function wordsFor({ type, state, reason, event_id, cost_msats, tick_number }: Do
       return `Published as ${event_id ?? 'an event'} by ${agent}.${note}`
     case 'done':
       return `Done by ${agent}.${cost}${note}`
+    case 'waiting':
+    case 'approved':
+      return `Not done yet: it ${reason ?? 'waits for the owner'}. Do not ask for it again; the same key tells what became of it.`
     case 'unknown':
       return 'Nobody can say yet whether it was paid; the sats are held and the node goes on asking. Do not pay it again under another key.'
     default:

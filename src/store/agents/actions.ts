@@ -1,11 +1,16 @@
 /** Actions of agents: each is moved by its own writes, so that it happens once. */
 import { PylonError } from '../../base/errors.ts'
+import { ACTION_STEPS, type ActionState, statesBefore } from '../../base/states.ts'
 import { defineCommand, type Sql } from '../commands.ts'
 import { countOf, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 
-export type ActionState = 'planned' | 'claimed' | 'published' | 'done' | 'refused' | 'failed' | 'unknown'
+/** In SQL: the states that may become `to`. */
+const before = (to: ActionState): string =>
+  statesBefore(ACTION_STEPS, to)
+    .map((state) => `'${state}'`)
+    .join(', ')
 
 const actions = table('actions', {
   id: column.text(),
@@ -58,7 +63,7 @@ interface ActionClaim {
 export const claimAction = defineCommand('claim_action', (sql, p: ActionClaim) => {
   const changed = sql(
     `UPDATE actions SET state = 'claimed', counterparty = coalesce(@counterparty, counterparty), event_id = @event, said_id = @event,
-       reason = @note, updated_at = @at WHERE id = @id AND state = 'planned'`,
+       reason = @note, updated_at = @at WHERE id = @id AND state IN (${before('claimed')})`,
   ).run({ counterparty: p.counterparty, event: p.eventId, note: p.note ?? null, at: BigInt(p.at), id: p.id })
   if (changed.changes === 0) throw new PylonError('conflict', 'The action was taken up before.')
   if (p.digest === null) return
@@ -68,14 +73,26 @@ export const claimAction = defineCommand('claim_action', (sql, p: ActionClaim) =
   if (said.changes === 0) throw new PylonError('action_refused', 'the agent has posted the same text before')
 })
 
-/** Ends an action that is planned, claimed or of unknown outcome. */
+/** Part of the commit that asks its owner. @throws conflict where it was taken up before */
+export function waitAction(sql: Sql, p: { id: string; counterparty: string | null; reason: string; at: number }): void {
+  const { counterparty, reason, at: updatedAt } = p
+  const isWaiting = actions.patch(sql, { id: p.id, state: 'planned' }, { state: 'waiting', counterparty, reason, updatedAt })
+  if (!isWaiting) throw new PylonError('conflict', 'The action was taken up before.')
+}
+
+/** Part of the commit that decides. */
+export function decideAction(sql: Sql, p: { id: string; to: 'approved' | 'refused'; reason: string; at: number }): void {
+  actions.patch(sql, { id: p.id, state: 'waiting' }, { state: p.to, reason: p.reason, updatedAt: p.at })
+}
+
+/** Ends an action that is planned, approved, claimed or of unknown outcome. */
 export const finishAction = defineCommand(
   'finish_action',
   (
     sql,
     p: {
       id: string
-      state: Exclude<ActionState, 'planned' | 'claimed'>
+      state: Exclude<ActionState, 'planned' | 'waiting' | 'approved' | 'claimed'>
       reason: string | null
       costMsats?: bigint
       eventId?: string
@@ -85,7 +102,7 @@ export const finishAction = defineCommand(
     sql(
       `UPDATE actions SET state = @state, reason = CASE @state WHEN 'published' THEN coalesce(@reason, reason) ELSE @reason END,
          cost_msats = coalesce(@cost, cost_msats), event_id = coalesce(@event, event_id), updated_at = @at
-       WHERE id = @id AND state IN ('planned', 'claimed', 'unknown')`,
+       WHERE id = @id AND state IN (${before(p.state)})`,
     ).run({ state: p.state, reason: p.reason, cost: p.costMsats ?? null, event: p.eventId ?? null, at: BigInt(p.at), id: p.id })
   },
 )

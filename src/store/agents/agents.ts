@@ -20,6 +20,8 @@ export interface AgentBudget {
   readonly per_hour_sats?: number
   /** To one counterparty in any 24 hours; all that nobody can name are one. */
   readonly per_counterparty_sats?: number
+  /** What passes this, with what was spent in the last hour, waits for the owner; absent or 0: nothing does. */
+  readonly approve_above_sats?: number
   /** `ecash`, `mint`, `nwc`; absent or empty: any. */
   readonly rails?: readonly string[]
   /** Keys in hex, addresses and hosts that it never pays. */

@@ -238,7 +238,7 @@ export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number
   }
   const old = sql(
     `SELECT id FROM ticks t WHERE finished_at < ? AND state IN ('done', 'failed')
-       AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.tick_id = t.id AND a.state IN ('claimed', 'unknown')) LIMIT ?`,
+       AND NOT EXISTS (SELECT 1 FROM actions a WHERE a.tick_id = t.id AND a.state IN ('waiting', 'approved', 'claimed', 'unknown')) LIMIT ?`,
   ).all(before, BigInt(p.limit))
   for (const row of old) {
     const id = text(row, 'id')
@@ -248,6 +248,7 @@ export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number
   }
   sql('DELETE FROM heard WHERE heard_at < ? AND tick_id IS NULL').run(before)
   sql('DELETE FROM opened_wraps WHERE at < ?').run(before)
+  sql("DELETE FROM approvals WHERE state <> 'pending' AND decided_at < ? AND action_id NOT IN (SELECT id FROM actions)").run(before)
   sql('DELETE FROM agent_transitions WHERE at < ? AND rowid NOT IN (SELECT max(rowid) FROM agent_transitions GROUP BY agent_pubkey)').run(
     before,
   )

@@ -45,7 +45,6 @@ it('takes one well-formed action and nothing else', async () => {
 
 it.each([
   ['over the budget of a transaction', {}, { type: 'zap', to: bob.pubkey, sats: 51 }, '51 sats are over the budget of 50'],
-  ['supervised', { autonomy: 'supervised' as const }, { type: 'post', text: 'a' }, 'supervised'],
   ['bounded, to a stranger', { autonomy: 'bounded' as const }, { type: 'dm', to: bob.pubkey, text: 'a' }, 'bounded'],
   ['an invoice of nobody', { autonomy: 'bounded' as const }, { type: 'pay_invoice', invoice: 'lnbc20n1somebody' }, 'pays only invoices'],
 ])('is refused what policy refuses: %s', async (_what, settings, action, reason) => {

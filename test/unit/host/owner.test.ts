@@ -18,7 +18,6 @@ function patientBrain(dir: string, answer: string): { brain: { type: 'exec'; com
 
 it.each([
   ['pauses', (host) => host.pause('ada'), 'paused by its owner'],
-  ['makes it supervised', (host) => host.set('ada', { autonomy: 'supervised' }), 'supervised'],
   ['takes its budget', (host) => host.set('ada', { budget: { per_tx_sats: 5 } }), 'over the budget of 5'],
 ] satisfies [string, (host: Awaited<ReturnType<typeof startWorld>>['host']) => Promise<unknown>, string][])(
   'what the owner says while the agent thinks holds for what it does then: %s',

@@ -191,6 +191,8 @@ describe('policy', () => {
     repliesPerHour: 6,
     isForeignZapped: false,
     invoiceFromTrusted: false,
+    isAboveUnasked: false,
+    isApproved: false,
   }
   const zap = (amount: number) => ({ type: 'zap' as const, to: OTHER, sats: amount, comment: '' })
   const dm = { type: 'dm' as const, to: OTHER, text: 'hi' }
@@ -221,12 +223,24 @@ describe('policy', () => {
     ['a stranger, however deep', reply, { answersBefore: MAX_TURNS }, true],
     ["thanks under a note of somebody else's", reply, { isForeignZapped: true }, false],
     ['a post, paused meanwhile', post, { isPaused: true }, false],
-    ['a post, supervised', post, { autonomy: 'supervised' as const }, false],
     ['nothing, supervised', { type: 'nothing' as const }, { autonomy: 'supervised' as const }, true],
   ])('%s', (_name, action, change, allowed) => {
     const verdict = judgeAction(action, { ...facts, ...change })
     expect(verdict.allowed).toBe(allowed)
     if (!verdict.allowed) expect(verdict.reason.length).toBeGreaterThan(10)
+  })
+
+  const remember = { type: 'remember' as const, text: 'a' }
+  it.each([
+    ['a post, supervised', post, { autonomy: 'supervised' as const }, true],
+    ['one that was approved', post, { autonomy: 'supervised' as const, isApproved: true }, false],
+    ['what stays within, supervised', remember, { autonomy: 'supervised' as const }, false],
+    ['a zap over what goes unasked', zap(5), { hasContacted: true, isAboveUnasked: true }, true],
+    ['a zap under it', zap(5), { hasContacted: true }, false],
+  ])('asks its owner: %s', (_name, action, change, asks) => {
+    const verdict = judgeAction(action, { ...facts, ...change })
+    expect(verdict).toMatchObject({ allowed: true })
+    expect('asks' in verdict).toBe(asks)
   })
 })
 

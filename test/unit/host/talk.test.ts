@@ -84,11 +84,11 @@ test('its thoughts are for keys of its home alone', async () => {
   expect(await world.turn('hello')).toMatchObject({ outcome: 'silent', note: 'it chose to say nothing' })
 })
 
-test('an answer that its policy refuses is told in the words of the policy', async () => {
+test('an answer that waits for the owner of the agent is told to wait', async () => {
   const world = await talking(script({ on: 'dm', do: [dm] }), { autonomy: 'supervised' })
   const { outcome, note } = await world.turn('hello')
   expect(outcome).toBe('silent')
-  expect(note).toMatch(/^its answer was refused: the agent is supervised/)
+  expect(note).toBe('its answer waits until its owner has approved it')
 })
 
 test('a tick that fails ends the turn as an error, and says whether it is tried again', async () => {
