@@ -219,7 +219,10 @@ const agent = {
   brain: { type: 'exec' as const, command: 'cat' },
   allow: [],
   tick_fee_sats: sats(0n),
-  budget: { per_tx_sats: sats(1n), per_tick_sats: sats(1n), per_day_sats: sats(1n), spent_today_sats: sats(0n) },
+  budget: {
+    ...{ per_tx_sats: sats(1n), per_tick_sats: sats(1n), per_day_sats: sats(1n), spent_today_sats: sats(0n) },
+    ...{ per_hour_sats: null, per_counterparty_sats: null, approve_above_sats: null, rails: [], deny: [] },
+  },
   transitions: [],
 }
 
@@ -358,7 +361,14 @@ test('a live node that is started beside a sandbox node says whom commands mean'
       sandbox: null,
     },
     work: { count: 0, oldest: [] },
-    ...{ identity: null, host: { ...part, agents: [] }, relays: [], refused: [], store: part, earnings: { total_msats: msats(0n) } },
+    ...{
+      identity: null,
+      host: { ...part, agents: [], approvals_waiting: 0 },
+      relays: [],
+      refused: [],
+      store: part,
+      earnings: { total_msats: msats(0n) },
+    },
     provider: { ...part, kinds: [], verifier: null, backends: [], jobs: {} },
     wallet: { ...part, balance_sats: sats(0n), at_risk_sats: sats(0n), mints: [] },
     runtimes: { ...part, substrates: [], by_state: {}, offers: [], leases: [] },
