@@ -198,7 +198,9 @@ export class Host {
     const nextTickAt = beat ? { nextTickAt: this.#deps.clock.now() + (patch.heartbeatS ?? 0) * 1000 } : {}
     const forgiven = patch.brain === undefined ? {} : { failures: 0, retryAt: null }
     allowRelays(this.#deps, { relays: patch.relays ?? [] })
-    await this.#deps.store.write(patchAgent({ pubkey: agent.pubkey, patch: { ...patch, ...nextTickAt, ...forgiven } }))
+    await this.#deps.store.write(
+      patchAgent({ pubkey: agent.pubkey, at: this.#deps.clock.now(), patch: { ...patch, ...nextTickAt, ...forgiven } }),
+    )
     const changed = this.#byPubkey(agent.pubkey)
     if (this.#isOn && !this.#deps.scope.isClosing) {
       if (patch.relays !== undefined) {

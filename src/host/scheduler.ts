@@ -180,7 +180,7 @@ export class Scheduler {
     const number = await store.write(claimTick({ id, agentPubkey: pubkey, slot, trigger, at, nextTickAt, heardId }))
     if (number !== undefined) return this.#ticker.run(id)
     // This occasion had its tick: on to the next.
-    if (nextTickAt !== undefined) await store.write(patchAgent({ pubkey, patch: { nextTickAt } }))
+    if (nextTickAt !== undefined) await store.write(patchAgent({ pubkey, at, patch: { nextTickAt } }))
   }
 }
 

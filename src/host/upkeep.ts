@@ -83,7 +83,7 @@ export class Upkeep {
     const registration = this.#scope.run(`address of ${agent.name}`, async () => {
       try {
         const { lnurl } = await zapAddresses.register(ownerOf(agent), agent.name)
-        if (lnurl !== agent.lud06) await store.write(patchAgent({ pubkey, patch: { lud06: lnurl } }))
+        if (lnurl !== agent.lud06) await store.write(patchAgent({ pubkey, at: clock.now(), patch: { lud06: lnurl } }))
       } catch (error) {
         this.#registerAt.set(pubkey, clock.now() + REGISTER_RETRY_MS)
         logger.warn({ agent: agent.name, error: messageOf(error) }, 'the agent has no zap address yet')
@@ -145,7 +145,7 @@ export class Upkeep {
     const agent = getAgent(store, pubkey)
     const isFunded = wakes && before !== undefined && balance > before
     if (isFunded && agent?.state === 'hibernating' && agent.nextTickAt === null) {
-      await store.write(patchAgent({ pubkey, patch: { nextTickAt: clock.now() } }))
+      await store.write(patchAgent({ pubkey, at: clock.now(), patch: { nextTickAt: clock.now() } }))
       this.#wake()
     }
   }

@@ -9,6 +9,7 @@ import { getPurchase } from '../../store/buying/purchases.ts'
 import { causesWithRefund, refundTokensOf } from '../../store/buying/refund-tokens.ts'
 import { rentalKey } from '../../store/keys.ts'
 import { countPending } from '../../store/money/approvals.ts'
+import { verifyAudit } from '../../store/money/audit.ts'
 import { sentRefunds, unsentRefunds } from '../../store/money/held-value.ts'
 import { auditLedger, heldByMint } from '../../store/money/ledger.ts'
 import { listMints } from '../../store/money/mints.ts'
@@ -36,6 +37,7 @@ const EXAMINATIONS: readonly Examination[] = [
   { name: 'identity', run: checkIdentity },
   { name: 'database', run: checkDatabase },
   { name: 'ledger', run: checkLedger },
+  { name: 'audit log', run: checkAudit },
   { name: 'refunds', run: checkRefunds },
   { name: 'invoices', run: checkInvoices },
   { name: 'publishing', run: checkPublishing },
@@ -70,6 +72,17 @@ function checkLedger({ store }: ReadServices): Check {
   const heldMsats = [...heldByMint(store).values()].reduce((sum, msats) => sum + msats, 0n)
   if (audit.ok) return ok('ledger', `Every entry balances and the proofs agree with the books: all wallets hold ${heldMsats / 1000n} sats.`)
   return failed('ledger', audit.problems.slice(0, 5).join(' '), 'pylon backup PATH, then report this with the log')
+}
+
+/** The log of spends, approvals and changes about money: each row by its hash. */
+async function checkAudit({ store }: ReadServices): Promise<Check> {
+  const verdict = await verifyAudit(store)
+  if (verdict.ok) return ok('audit log', `Each of its ${verdict.rows} rows follows the one before.`)
+  return failed(
+    'audit log',
+    `Row ${verdict.row} was changed: ${verdict.problem}.`,
+    'pylon backup PATH, then look who had access to the home',
+  )
 }
 
 /** Of both sides: what we owe and could not send, what came for us and could not be redeemed. */

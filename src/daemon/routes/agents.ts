@@ -11,6 +11,7 @@ import { readAgents, readLog, readMemory, viewAgent, viewDetail } from '../../ho
 import { type AgentRow, findAgent } from '../../store/agents/agents.ts'
 import { goalsOf } from '../../store/agents/goals.ts'
 import { ownerKey } from '../../store/keys.ts'
+import { writeAudit } from '../../store/money/audit.ts'
 import type { Store } from '../../store/store.ts'
 import type { ReadServices, Services } from '../services.ts'
 
@@ -81,7 +82,11 @@ export function agentsHandlers(services: Pick<Services, 'store' | 'clock' | 'con
       const gone = await running.delete(name, { moveFunds: true })
       return { name: gone.name, npub, swept_sats: gone.moved_sats }
     },
-    exportAgent: ({ name }) => ({ ...host.get().export(name) }),
+    exportAgent: async ({ name }) => {
+      const bundle = host.get().export(name)
+      await store.write(writeAudit({ at: services.clock.now(), kind: 'key_exported', data: { agent: agentNamed(store, name).pubkey } }))
+      return { ...bundle }
+    },
     fundAgent: async ({ name, amount_sats }, call) => {
       // Where no agents run, none is funded.
       host.get()

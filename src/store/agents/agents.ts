@@ -3,6 +3,7 @@ import { agentOwner } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { AGENT_STEPS, type AgentState } from '../../base/states.ts'
 import { defineCommand } from '../commands.ts'
+import { appendAudit } from '../money/audit.ts'
 import { balancesOf } from '../money/ledger.ts'
 import { isThere, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
@@ -92,10 +93,13 @@ export type AgentPatch = Partial<
 >
 
 /** Changes the named fields. @throws agent_exists when the new name is in use. */
-export const patchAgent = defineCommand('patch_agent', (sql, p: { pubkey: string; patch: AgentPatch }) => {
+export const patchAgent = defineCommand('patch_agent', (sql, p: { pubkey: string; patch: AgentPatch; at: number }) => {
   const { patch } = p
   if (patch.name !== undefined) assertNameFree(sql, patch.name, p.pubkey)
   agents.patch(sql, { pubkey: p.pubkey }, patch)
+  const { budget, allow, autonomy } = patch
+  if (budget === undefined && allow === undefined && autonomy === undefined) return
+  appendAudit(sql, { at: p.at, kind: 'policy_changed', data: { agent: p.pubkey, budget, allow, autonomy } })
 })
 
 interface AgentMove {

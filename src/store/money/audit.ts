@@ -8,14 +8,7 @@ import { defineCommand, type Sql } from '../commands.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 
-export type AuditKind =
-  | 'spend'
-  | 'approval_asked'
-  | 'approval_decided'
-  | 'policy_changed'
-  | 'config_changed'
-  | 'key_exported'
-  | 'connection_changed'
+type AuditKind = 'spend' | 'approval_asked' | 'approval_decided' | 'policy_changed' | 'key_exported' | 'connection_changed'
 
 const log = table('audit_log', {
   id: column.int(),
@@ -27,9 +20,9 @@ const log = table('audit_log', {
   previous: column.text(),
   hash: column.text(),
 })
-export type AuditRow = RowOfTable<typeof log>
+type AuditRow = RowOfTable<typeof log>
 
-export interface AuditEntry {
+interface AuditEntry {
   readonly at: number
   readonly kind: AuditKind
   /** No secret: it is shown and backed up. */
@@ -51,50 +44,31 @@ export function appendAudit(sql: Sql, { at, kind, data }: AuditEntry): void {
 
 export const writeAudit = defineCommand('write_audit', (sql, entry: AuditEntry) => appendAudit(sql, entry))
 
-/** Newest first. */
-export const auditRows = (store: Store, limit: number): AuditRow[] => log.all(store.sql, 'ORDER BY id DESC LIMIT ?', BigInt(limit))
-
-/** The row that the log ends with. */
-export type AuditHead = Pick<AuditRow, 'id' | 'hash'>
-
-export const auditHead = (store: Store): AuditHead | undefined => auditRows(store, 1)[0]
-
 export type AuditVerdict =
   | { readonly ok: true; readonly rows: number }
   | { readonly ok: false; readonly row: number; readonly problem: string }
 
 const PAGE = 1000
 
-/**
- * Holds every row against its hash and the one before, some at a time.
- * @param kept what the log ended with when it was last looked at from outside: where rows after it may be missing, these may not
- */
-export async function verifyAudit(store: Store, kept?: AuditHead): Promise<AuditVerdict> {
-  let before: AuditHead = { id: 0, hash: BEGINNING }
+/** Holds every row against its hash and the one before, some at a time. What was cut off the end is not seen. */
+export async function verifyAudit(store: Store): Promise<AuditVerdict> {
+  let before: Pick<AuditRow, 'id' | 'hash'> = { id: 0, hash: BEGINNING }
   for (;;) {
     const rows = log.all(store.sql, 'WHERE id > ? ORDER BY id LIMIT ?', BigInt(before.id), BigInt(PAGE))
     for (const row of rows) {
-      const problem = problemOf(row, before, kept)
+      const problem = problemOf(row, before)
       if (problem !== undefined) return { ok: false, row: row.id, problem }
       before = row
     }
-    if (rows.length < PAGE) break
+    if (rows.length < PAGE) return { ok: true, rows: before.id }
     // Others have their turn between two pages.
     await Promise.resolve()
   }
-  if (kept !== undefined && kept.id > before.id)
-    return {
-      ok: false,
-      row: before.id + 1,
-      problem: `it ends at row ${before.id} and was at row ${kept.id} before: what followed was taken out`,
-    }
-  return { ok: true, rows: before.id }
 }
 
-function problemOf(row: AuditRow, before: AuditHead, kept: AuditHead | undefined): string | undefined {
+function problemOf(row: AuditRow, before: Pick<AuditRow, 'id' | 'hash'>): string | undefined {
   if (row.id !== before.id + 1) return `row ${before.id + 1} is missing`
   if (row.previous !== before.hash) return 'it does not follow the row before it'
   if (hashOf(row) !== row.hash) return 'its content is not what was written'
-  if (kept?.id === row.id && kept.hash !== row.hash) return 'it is another than was there before: the log was written anew'
   return undefined
 }

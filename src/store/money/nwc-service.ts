@@ -5,6 +5,7 @@ import { defineCommand, type Sql } from '../commands.ts'
 import { int, sumOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Table, table } from '../table.ts'
+import { appendAudit } from './audit.ts'
 import { walletOwner } from './fields.ts'
 
 /** `total`: for as long as the connection is there. */
@@ -32,14 +33,18 @@ const connections = table('nwc_connections', CONNECTION)
 /** False when the id is there already. */
 export const insertNwcConnection = defineCommand(
   'insert_nwc_connection',
-  (sql, connection: Omit<NwcConnection, 'forgottenSats' | 'lastUsedAt' | 'revokedAt'>): boolean =>
-    connections.insert(sql, connection, 'ON CONFLICT (id) DO NOTHING'),
+  (sql, connection: Omit<NwcConnection, 'forgottenSats' | 'lastUsedAt' | 'revokedAt'>): boolean => {
+    const isNew = connections.insert(sql, connection, 'ON CONFLICT (id) DO NOTHING')
+    if (isNew) appendAudit(sql, { at: connection.createdAt, kind: 'connection_changed', data: { id: connection.id, to: 'created' } })
+    return isNew
+  },
 )
 
 /** @throws not_found */
 export const revokeNwcConnection = defineCommand('revoke_nwc_connection', (sql, p: { id: string; at: number }) => {
   if (connections.get(sql, { id: p.id }) === undefined) throw new PylonError('not_found', `There is no connection ${p.id}.`)
-  connections.patch(sql, { id: p.id, revokedAt: null }, { revokedAt: p.at })
+  if (!connections.patch(sql, { id: p.id, revokedAt: null }, { revokedAt: p.at })) return
+  appendAudit(sql, { at: p.at, kind: 'connection_changed', data: { id: p.id, to: 'revoked' } })
 })
 
 export const getNwcConnection = (store: Store, id: string): NwcConnection | undefined => connections.get(store.sql, { id })

@@ -7,6 +7,7 @@ import { defineCommand, type Sql } from '../commands.ts'
 import { countOf, intOrNull, isThere } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, type RowOfTable, Table, table } from '../table.ts'
+import { appendAudit } from './audit.ts'
 import { causeOfRow, walletOwner } from './fields.ts'
 
 const wallets = table('nwc_wallets', {
@@ -41,11 +42,13 @@ export const connectNwcWallet = defineCommand(
     const { createdAt, ...rest } = p
     const now = { ...rest, state: 'ok' as const, reason: null, disconnectedAt: null }
     if (!wallets.patch(sql, { id: p.id }, now)) wallets.insert(sql, { ...now, createdAt })
+    appendAudit(sql, { at: createdAt, kind: 'connection_changed', data: { id: p.id, to: 'wallet connected' } })
   },
 )
 
 export const disconnectNwcWallet = defineCommand('disconnect_nwc_wallet', (sql, p: { id: string; at: number }) => {
-  wallets.patch(sql, { id: p.id, disconnectedAt: null }, { disconnectedAt: p.at })
+  if (!wallets.patch(sql, { id: p.id, disconnectedAt: null }, { disconnectedAt: p.at })) return
+  appendAudit(sql, { at: p.at, kind: 'connection_changed', data: { id: p.id, to: 'wallet disconnected' } })
 })
 
 /** What was learnt of it: how it is, what it holds, what it does. */
@@ -166,6 +169,8 @@ export const insertNwcPayment = defineCommand(
     if (atMint !== undefined) throw paidBefore(atMint['state'] === 'completed')
     const isNew = payments.insert(sql, { ...p, state: 'unknown', updatedAt: p.createdAt }, 'ON CONFLICT (idempotency_key) DO NOTHING')
     if (!isNew) throw new PylonError('idempotency_conflict', 'Another payment has this idempotency key.')
+    const data = { payment: p.id, rail: `nwc:${p.walletId}`, owner: p.owner, cause: p.cause, amount_msats: p.amountMsats }
+    appendAudit(sql, { at: p.createdAt, kind: 'spend', data })
   },
 )
 

@@ -5,6 +5,7 @@ import { defineCommand, type Sql } from '../commands.ts'
 import { intOrNull, isThere, sumOf, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Steps, Table } from '../table.ts'
+import { appendAudit } from './audit.ts'
 import { causeOfRow, walletOwner } from './fields.ts'
 import { assertNotPaidByNwc } from './nwc-wallets.ts'
 
@@ -68,6 +69,9 @@ export const insertOperation = defineCommand('insert_operation', (sql, { at, ...
   )
   if (!isNew) throw new PylonError('idempotency_conflict', 'Another operation has this idempotency key.')
   steps.begin(sql, p.id, { to: 'prepared', reason: 'created', at })
+  if (p.kind !== 'melt' && p.kind !== 'send') return
+  const data = { operation: p.id, kind: p.kind, owner: p.owner, cause: p.cause, amount_sats: p.amountSats, mint_url: p.mintUrl }
+  appendAudit(sql, { at, kind: 'spend', data })
 })
 
 export interface OperationMove {
