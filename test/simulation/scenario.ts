@@ -17,6 +17,7 @@ import { tempRoot } from './life.ts'
 import { MINT } from './places.ts'
 import { type Schedule, scheduleOf } from './schedule.ts'
 import { Storm } from './storm.ts'
+import { watchWebCrypto } from './web-crypto.ts'
 import { type SimulatedNode, World } from './world.ts'
 
 export interface Outcome {
@@ -51,11 +52,13 @@ export const simulate = (seed: number): Promise<Outcome> => playSchedule(schedul
 export async function playSchedule(schedule: Schedule): Promise<Outcome> {
   const restoreEntropy = seedEntropy(schedule.seed)
   const dir = mkdtempSync(join(tempRoot(), 'pylon-sim-'))
-  const world = new World(schedule.seed, dir, schedule.isFree)
+  const webCrypto = watchWebCrypto()
+  const world = new World(schedule.seed, dir, schedule.isFree, webCrypto)
   try {
     return await play(world, schedule)
   } finally {
     world.end()
+    webCrypto.restore()
     restoreEntropy()
     rmSync(dir, { recursive: true, force: true })
   }

@@ -36,9 +36,10 @@ import { Network, type Host as NetworkHost } from './network.ts'
 import { LNURL, MINT, RELAYS } from './places.ts'
 import { quickCrypto } from './quick-crypto.ts'
 import { relayHost } from './relay-host.ts'
+import type { WatchedCrypto } from './web-crypto.ts'
 
 export class World {
-  readonly clock = new VirtualClock()
+  readonly clock: VirtualClock
   readonly network: Network
   readonly mintDatabase: SandboxDatabase
   readonly mint: Mint
@@ -58,7 +59,8 @@ export class World {
    * @param dir of its own, for the databases of nodes
    * @param isFree whether the mint takes no fees
    */
-  constructor(seed: number, dir: string, isFree: boolean) {
+  constructor(seed: number, dir: string, isFree: boolean, webCrypto: WatchedCrypto) {
+    this.clock = new VirtualClock(undefined, () => webCrypto.pending())
     const random = seededRandom(seed + 2 ** 30)
     this.chance = seededRandom(seed + 2 ** 31)
     this.#dir = dir
