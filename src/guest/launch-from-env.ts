@@ -37,7 +37,8 @@ export function launchFromEnv(env: Env): GuestLaunch {
       owner_pubkey: needed('PYLON_OWNER_PUBKEY', 'PIKA_OWNER_PUBKEY'),
       relays: relays.length > 0 ? relays : [...DEFAULT_RELAYS],
       token: needed('PYLON_SESSION_TOKEN'),
-      state_dir: `${stateDir}/session`,
+      // Its own where the status lies in memory: key and conversation are to outlive a boot.
+      state_dir: env['PYLON_SESSION_DIR'] || `${stateDir}/session`,
     },
     env: Object.fromEntries(
       Object.entries(env).filter(

@@ -531,3 +531,22 @@ describe('workers requests', () => {
     await expect(adapter.provision(input(), noAbort)).rejects.toSatisfy(refusedWith('runtime_unreachable', `curl ${server.url}/health`))
   })
 })
+
+describe('what the guest program of a session is told', () => {
+  const session = { token: 'cd'.repeat(32), relays: ['wss://relay.example'] }
+  const env = { PIKA_RELAY_URLS: 'wss://relay.example', PYLON_OWNER_PUBKEY: OWNER, PYLON_SESSION_TOKEN: session.token, MODEL: 'm' }
+  const told = { ...env, PYLON_RUNTIME_ID: ID, PYLON_PROTOCOL: 'acp', PYLON_ENTRY_COMMAND: 'agent --acp' }
+
+  test('microvm: with a folder for key and conversation that a boot leaves alone', async () => {
+    const { server, adapter } = await microvm(1)
+    await adapter.provision(input({ env, session }), noAbort)
+    const body = server.requests.at(-1)?.body as { guest_autostart: { env: Record<string, string> } }
+    expect(body.guest_autostart.env).toEqual({ ...told, PIKA_OWNER_PUBKEY: OWNER, PYLON_SESSION_DIR: '/root/pylon-session' })
+  })
+
+  test('workers: all of it, for whoever starts the agent behind the broker', async () => {
+    const { server, adapter } = await workers()
+    await adapter.provision(input({ env, session }), noAbort)
+    expect(server.requests.at(-1)?.body).toMatchObject({ guest_env: told, owner_pubkey: OWNER, session_token: session.token })
+  })
+})

@@ -86,6 +86,37 @@ test('a machine is found by its offer, rented by invoice, used and given back; a
   expect(report.ok).toBe(true)
 })
 
+test('an agent on a rented machine: paid like any lease and within --max-sats, talked to, and the lease ends with it', async () => {
+  await using seller = new Rig()
+  await using buyer = new Rig()
+  const npub = await twoNodes(seller, buyer)
+  const rent = ['agent', 'new', '--server', npub, '--provider', 'local', '--runtime-class', 'small', '--command', shellAgent('pi')]
+  const funds = async () => {
+    const of = async (wallet: string) =>
+      (await buyer.ok('wallet', 'balance', '--wallet', wallet, '--json')).json<{ balance_sats: number }>()
+    return (await of('node')).balance_sats + (await of('customer')).balance_sats
+  }
+  const before = await funds()
+  const dear = await buyer.run([...rent, '--max-sats', '10', '--name', 'dear'], { input: 'say nothing\n' })
+  expect(dear).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('asks 60 sats and the limit is 10') })
+  expect(dear.stderr).toContain('price_too_high')
+  expect((await rentalsOf(buyer)).filter(({ paid_msats }) => paid_msats > 0n)).toEqual([])
+  expect(await funds()).toBe(before)
+
+  const hired = await buyer.run([...rent, '--max-sats', '75', '--name', 'hired'], { input: 'say paid for\ntool\n' })
+  expect(hired).toMatchObject({ code: 0, stdout: expect.stringMatching(/^paid for\n {2}\[tool\] look/) })
+  expect(hired.stderr).toContain('waiting for payment: 60 sats for 60 s')
+  expect(hired.stderr).toContain('hired was ended: its runtime is gone')
+  const paid = (await rentalsOf(buyer)).filter(({ paid_msats }) => paid_msats > 0n)
+  expect(paid).toMatchObject([{ command: 'provision', paid_msats: 60_000n, refunded_msats: 0n }])
+  // Who ends a lease before its time has had it: nothing comes back.
+  const earned = (await seller.ok('earnings', '--json')).json<{ by_source: { lease: number } }>().by_source.lease
+  expect(earned).toBe(60_000)
+  const { payload } = (await buyer.ok('runtime', 'list', '--server', npub, '--phase', 'ready', '--json')).json<Answer>()
+  expect(payload).toMatchObject({ count: 0 })
+  expect((await seller.ok('doctor', '--json')).json<{ ok: boolean }>().ok).toBe(true)
+})
+
 test('a command survives the restart of the one who sent it, and of the one who runs it', async () => {
   await using seller = new Rig()
   await using buyer = new Rig()

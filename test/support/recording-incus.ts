@@ -219,6 +219,7 @@ export class RecordingIncus {
     }
     if (instance.status === 'Running') throw new Refusal(400, 'The instance is already running')
     instance.status = 'Running'
+    this.#openDoors(instance)
     const start = join(instance.root, 'etc/pylon/start')
     const env = { PATH: process.env['PATH'] ?? '', PYLON_ROOT: instance.root, PYLON_FAKE_INSTANCE: instance.root }
     instance.init = spawn('/bin/sh', ['-c', `while [ ! -x ${start} ]; do sleep 0.02; done; exec ${start}`], {
@@ -227,6 +228,17 @@ export class RecordingIncus {
       detached: true,
     })
     instance.init.on('error', () => {})
+  }
+
+  /** A proxy device on a socket of the host: here both are on one file system. */
+  #openDoors({ root, body }: FakeInstance): void {
+    for (const { type, bind, listen = '', connect = '' } of Object.values(body.devices)) {
+      if (type !== 'proxy' || bind !== 'instance') continue
+      const at = join(root, listen.slice('unix:'.length))
+      mkdirSync(dirname(at), { recursive: true })
+      rmSync(at, { force: true })
+      symlinkSync(connect.slice('unix:'.length), at)
+    }
   }
 
   #delete(instance: FakeInstance): void {
@@ -334,7 +346,8 @@ export class RecordingIncus {
 
   /** Absolute paths in what the host hands over mean the instance's own. */
   #rebased(root: string, bytes: Buffer): string {
-    return bytes.toString('utf8').replaceAll('/etc/pylon', `${root}/etc/pylon`).replaceAll('/run/pika-cloud', `${root}/run/pika-cloud`)
+    const own = ['/etc/pylon', '/run/pika-cloud', '/run/pylon-door.sock']
+    return own.reduce((text, path) => text.replaceAll(path, `${root}${path}`), bytes.toString('utf8'))
   }
 
   #exec(response: ServerResponse, instance: FakeInstance, request: Body): void {

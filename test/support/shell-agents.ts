@@ -1,4 +1,4 @@
-/** Agents in nothing but a POSIX shell, so that they run inside any runtime: `say X` is answered with X. */
+/** Agents in nothing but a POSIX shell, so that they run inside any runtime: `say X` is answered with X, `tool` with a use of one. */
 
 const field = (name: string) => `sed -n 's/.*"${name}":\\("[^"]*"\\|[0-9][0-9]*\\).*/\\1/p'`
 const said = (name: string) => `sed -n 's/.*"${name}":"say \\([^"]*\\)".*/\\1/p'`
@@ -15,6 +15,11 @@ while IFS= read -r line; do
       text=$(printf '%s' "$line" | ${said('message')})
       answer ''
       printf '{"type":"agent_start"}\\n'
+      case $line in *'"tool"'*)
+        text=looked
+        printf '{"type":"tool_execution_start","toolCallId":"t1","toolName":"look","args":{}}\\n'
+        printf '{"type":"tool_execution_end","toolCallId":"t1","toolName":"look","result":{},"isError":false}\\n' ;;
+      esac
       printf '{"type":"message_update","message":{},"assistantMessageEvent":{"type":"text_delta","contentIndex":0,"delta":"%s"}}\\n' "$text"
       message="{\\"role\\":\\"assistant\\",\\"content\\":[{\\"type\\":\\"text\\",\\"text\\":\\"$text\\"}],\\"stopReason\\":\\"stop\\"}"
       printf '{"type":"message_end","message":%s}\\n{"type":"agent_end","messages":[%s]}\\n' "$message" "$message" ;;
@@ -32,7 +37,13 @@ while IFS= read -r line; do
     *'"session/prompt"'*)
       text=$(printf '%s' "$line" | ${said('text')})
       session=$(printf '%s' "$line" | sed -n 's/.*"sessionId":"\\([^"]*\\)".*/\\1/p')
-      printf '{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"%s","update":{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"%s"}}}}\\n' "$session" "$text"
+      update() { printf '{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"%s","update":{"sessionUpdate":%s}}}\\n' "$session" "$1"; }
+      case $line in *'"tool"'*)
+        text=looked
+        update '"tool_call","toolCallId":"t1","title":"look","kind":"read","status":"pending"'
+        update '"tool_call_update","toolCallId":"t1","status":"completed"' ;;
+      esac
+      update "\\"agent_message_chunk\\",\\"content\\":{\\"type\\":\\"text\\",\\"text\\":\\"$text\\"}"
       printf '{"jsonrpc":"2.0","id":%s,"result":{"stopReason":"end_turn"}}\\n' "$id" ;;
   esac
 done

@@ -6,5 +6,3 @@ import type { Signer } from '../../src/nostr/types.ts'
 export function testSigner(number: number): Signer {
   return createSigner(new Uint8Array(hash('sha256', `test key ${number}`, 'buffer')))
 }
-
-export const testSecretHex = (number: number): string => hash('sha256', `test key ${number}`, 'hex')

@@ -5,6 +5,7 @@ import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
 import type { ProvisionInput, Readiness, RuntimeHandle } from '../adapter.ts'
 import { PROTOCOLS } from '../contract/prompt.ts'
+import { guestEnv } from '../remote/agent-request.ts'
 import { DONE, Remote } from '../remote/remote.ts'
 import { type Made, RemoteAdapter, type RemoteDeps } from '../remote/remote-adapter.ts'
 
@@ -257,22 +258,16 @@ export class FlyAdapter extends RemoteAdapter<FlyHandle, FlyParams, Machine> {
     return { name: this.#volumeName(runtimeId), region: this.#settings.region, size_gb }
   }
 
-  #machineBody({ runtimeId, ownerPubkey, protocol, env, spec }: ProvisionInput, volume: string, name: string | undefined) {
+  #machineBody(input: ProvisionInput, volume: string, name: string | undefined) {
+    const { runtimeId, ownerPubkey, spec } = input
     const { image, region, nodeId } = this.#settings
-    const { resources, entry_command, policies } = spec
+    const { resources, policies } = spec
     return {
       name: name ?? `agent-${suffixOf(runtimeId)}`,
       region,
       config: {
         image,
-        env: {
-          ...env,
-          STATE_DIR,
-          PYLON_RUNTIME_ID: runtimeId,
-          PYLON_OWNER_PUBKEY: ownerPubkey,
-          ...(protocol === null ? {} : { PYLON_PROTOCOL: protocol }),
-          ...(entry_command === undefined ? {} : { PYLON_ENTRY_COMMAND: entry_command }),
-        },
+        env: { ...guestEnv(input), STATE_DIR, PYLON_OWNER_PUBKEY: ownerPubkey },
         guest: {
           cpu_kind: 'shared',
           cpus: resources.vcpu_count ?? DEFAULTS.vcpus,

@@ -4,6 +4,7 @@ import { PylonError } from '../../base/errors.ts'
 import type { Json } from '../../base/json.ts'
 import type { BackupState, Capacity, ProvisionInput, Readiness, RuntimeHandle, Snapshot } from '../adapter.ts'
 import { PROTOCOLS } from '../contract/prompt.ts'
+import { guestEnv } from '../remote/agent-request.ts'
 import { type Made, RemoteAdapter, type RemoteDeps } from '../remote/remote-adapter.ts'
 import { privateSpawnerUrl } from './address.ts'
 import { Spawner, type Vm } from './spawner.ts'
@@ -28,6 +29,8 @@ const SIZE = { vcpus: 1, memoryMib: 1024 }
 const GUEST_COMMAND = 'bash /workspace/pika-agent/start-agent.sh'
 /** Where the files of the autostart are put, below the guest's root. */
 const GUEST_DIR = 'workspace/pylon'
+/** In the home of the VM, which a spawner keeps when it boots one again; where the status is (/run) is memory. */
+const SESSION_DIR = '/root/pylon-session'
 
 const handleShape = z.strictObject({
   runtime_id: z.string(),
@@ -198,15 +201,13 @@ export class MicrovmAdapter extends RemoteAdapter<MicrovmHandle, MicrovmParams, 
 
 /** Version 2 takes the autostart alone: what a VM gets is the host's policy there. */
 function requestOf(input: ProvisionInput, params: MicrovmParams, isFirstVersion: boolean): Json {
-  const { spec, protocol } = input
+  const { spec } = input
   const autostart = {
     command: GUEST_COMMAND,
     env: {
-      ...input.env,
+      ...guestEnv(input),
       PIKA_OWNER_PUBKEY: input.ownerPubkey,
-      PYLON_RUNTIME_ID: input.runtimeId,
-      ...(protocol === null ? {} : { PYLON_PROTOCOL: protocol }),
-      ...(spec.entry_command === undefined ? {} : { PYLON_ENTRY_COMMAND: spec.entry_command }),
+      ...(input.session === undefined ? {} : { PYLON_SESSION_DIR: SESSION_DIR }),
     },
     files: { [`${GUEST_DIR}/spec.json`]: JSON.stringify(spec) },
   }

@@ -23,3 +23,13 @@ export function assertAgentRequest(provider: string, { protocol, spec, target }:
   }
   return protocol
 }
+
+/** What `pylon guest --session` is told in an image that gets no launch file. */
+export function guestEnv({ runtimeId, protocol, env, spec }: ProvisionInput): Readonly<Record<string, string>> {
+  return {
+    ...env,
+    PYLON_RUNTIME_ID: runtimeId,
+    ...(protocol === null ? {} : { PYLON_PROTOCOL: protocol }),
+    ...(spec.entry_command === undefined ? {} : { PYLON_ENTRY_COMMAND: spec.entry_command }),
+  }
+}

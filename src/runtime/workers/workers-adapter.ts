@@ -13,6 +13,7 @@ import { given } from '../../base/given.ts'
 import type { Json } from '../../base/json.ts'
 import type { ProvisionInput, Readiness, RuntimeAdapter, RuntimeHandle, Welcome } from '../adapter.ts'
 import { PROTOCOLS } from '../contract/prompt.ts'
+import { guestEnv } from '../remote/agent-request.ts'
 import { DONE, Remote } from '../remote/remote.ts'
 import { type Made, RemoteAdapter, type RemoteDeps } from '../remote/remote-adapter.ts'
 import { type PromptedRuntime, RuntimePrompts } from './prompts.ts'
@@ -141,8 +142,10 @@ export class WorkersAdapter extends RemoteAdapter<WorkersHandle, WorkersParams, 
       ...(protocol === 'pi' ? { brain: 'pi' } : {}),
       relay_urls: params.relay_urls ?? env['PIKA_RELAY_URLS']?.split(',').filter((url) => url !== '') ?? [],
       ...(secret === undefined ? {} : { bot_secret_key_hex: secret }),
-      // Whose welcomes its agent accepts, for a broker that asks.
-      ...(input.session === undefined ? {} : { owner_pubkey: input.ownerPubkey, session_token: input.session.token }),
+      // For a broker that starts the agent of a session: whose welcomes it accepts, and all that its guest program is told.
+      ...(input.session === undefined
+        ? {}
+        : { owner_pubkey: input.ownerPubkey, session_token: input.session.token, guest_env: guestEnv(input) }),
     }
     const asked = { runtime_id: runtimeId, agent_id: body.id, agent_name: name, base_url: this.#broker.baseUrl, protocol }
     const record = await this.#create(asked, body, signal)
