@@ -7,9 +7,12 @@ import { callNode } from '../command.ts'
 import { plain } from '../terminal/output.ts'
 import { byteLines, textOf } from '../terminal/values.ts'
 import { pause } from '../terminal/waiting.ts'
+import { type OutageWatch, watchOutage } from './outage.ts'
 import { joinLines, type Message, orderIn, Transcript } from './transcript.ts'
 
 const WAIT_S = 20
+/** While a turn is waited for: after so long without a word its machine is looked at. */
+const QUIET_S = 3
 const HISTORY = 20
 /** Lines that come within this time of each other are one paste. */
 const PASTE_MS = 30
@@ -40,8 +43,10 @@ export async function streamTurn(
   if (value.via === 'nip17')
     process.stderr.write(`(${name} has no key package: it went by NIP-17 direct message, and its next message is taken for the answer)\n`)
   const transcript = new Transcript(process.stdout)
+  const outage = watchOutage(args, name)
   try {
-    for await (const message of messagesAfter(args, name, { seq: value.message.seq, until, signal })) {
+    for await (const message of messagesAfter(args, name, { seq: value.message.seq, until, signal, waitS: () => QUIET_S })) {
+      if (message === undefined) await outage.look()
       if (message !== undefined && !message.own) {
         // Standard output is for what was said.
         transcript.show({ ...message, shown: message.shown.filter(({ kind }) => kind !== 'note') })
@@ -91,10 +96,10 @@ function say(args: Target, peer: string, type: SayType, text: string, idempotenc
 async function* messagesAfter(
   args: Target,
   peer: string,
-  { seq, until = Number.POSITIVE_INFINITY, signal }: { seq: number; until?: number; signal: AbortSignal },
+  { seq, until = Number.POSITIVE_INFINITY, signal, waitS }: { seq: number; until?: number; signal: AbortSignal; waitS: () => number },
 ): AsyncGenerator<Message | undefined> {
   for (let after = seq; !signal.aborted; ) {
-    const wait = Math.min(WAIT_S, Math.max(0, Math.ceil((until - Date.now()) / 1000)))
+    const wait = Math.min(waitS(), Math.max(0, Math.ceil((until - Date.now()) / 1000)))
     const page = await callNode(args, managedRoutes.listen, { peer, after: String(after), wait: String(wait) }, { signal })
     for (const message of page.value.messages) {
       after = message.seq
@@ -130,6 +135,7 @@ class Dialogue {
   readonly #over = new AbortController()
   readonly #transcript = new Transcript(process.stdout)
   readonly #terminal: Interface
+  readonly #outage: OutageWatch
   /** Said and not answered yet. */
   #waiting = 0
   /** A turn that somebody else began, or that was begun before. */
@@ -141,6 +147,7 @@ class Dialogue {
   constructor(args: Target, name: string) {
     this.#args = args
     this.#name = name
+    this.#outage = watchOutage(args, name)
     this.#terminal = createInterface({ input: process.stdin, output: process.stdout, prompt: '> ', historySize: 500 })
   }
 
@@ -154,8 +161,11 @@ class Dialogue {
     this.#terminal.on('close', () => this.#over.abort())
     this.#terminal.prompt()
     try {
-      for await (const message of messagesAfter(this.#args, this.#name, { seq: last, signal: this.#over.signal }))
+      const waitS = () => (this.#waiting > 0 ? QUIET_S : WAIT_S)
+      for await (const message of messagesAfter(this.#args, this.#name, { seq: last, signal: this.#over.signal, waitS })) {
         if (message !== undefined) this.#onMessage(message)
+        else if (this.#waiting > 0) await this.#outage.look()
+      }
     } catch (error) {
       if (!this.#over.signal.aborted) throw error
     } finally {
