@@ -3,7 +3,6 @@
  * several: the answer's invoice is that key's, since nobody else is asked.
  */
 
-import { unixSeconds } from '../base/clock.ts'
 import { isPylonError, messageOf } from '../base/errors.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import type { IdentifiedEvent } from '../nostr/types.ts'
@@ -72,21 +71,12 @@ export class AskAgain {
   }
 
   #build(row: PurchaseRow, provider: string): IdentifiedEvent | undefined {
-    const { nostr, clock, logger } = this.#deps
     try {
-      return buildRequest({
-        signer: nostr.keyring.customer(),
-        order: { ...orderOf(row), encrypt: true },
-        relays: nostr.relays,
-        createdAt: unixSeconds(clock),
-        expiresAt: Math.ceil(row.deadlineAt / 1000),
-        provider,
-        token: undefined,
-      })
+      return buildRequest(this.#deps, row, { ...orderOf(row), encrypt: true }, { provider })
     } catch (error) {
       // Too long to be encrypted: that way is closed.
       if (isPylonError(error, 'locked')) throw error
-      logger.warn({ purchase: row.id, err: messageOf(error) }, 'a job could not be asked again of one key')
+      this.#deps.logger.warn({ purchase: row.id, err: messageOf(error) }, 'a job could not be asked again of one key')
       return undefined
     }
   }

@@ -183,15 +183,7 @@ export class Customer {
       : undefined
     const target = provider?.pubkey ?? order.provider
     const sent = provider?.paid === undefined ? undefined : await this.#paying.sendToken(row, provider.pubkey, provider.paid)
-    const event = buildRequest({
-      signer: nostr.keyring.customer(),
-      order,
-      relays: nostr.relays,
-      createdAt: unixSeconds(clock),
-      expiresAt: Math.ceil(row.deadlineAt / 1000),
-      provider: target,
-      token: sent?.token,
-    })
+    const event = buildRequest(this.#deps, row, order, { provider: target, token: sent?.token })
     await this.#listener.cover([row])
     const relays = target === undefined ? nostr.relays : await nostr.relaysToReach(target)
     await store.write(

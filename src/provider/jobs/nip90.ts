@@ -1,6 +1,7 @@
 /** NIP-90 as a transport of the engine: requests 5xxx become orders, answers become results 6xxx and feedback 7000. */
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { stringify } from '../../base/json.ts'
 import { schemeOf } from '../../nostr/keys/encryption.ts'
 import { identify, parseEvent, parseIdentified } from '../../nostr/nips/nip01.ts'
@@ -134,16 +135,14 @@ export function createNip90Transport(deps: {
 
     feedback(to: Addressee, feedback: Feedback) {
       const message = feedback.message ?? ''
-      const secret = feedback.secret
+      const { secret, amountMsats } = feedback
       const template = buildFeedback({
         request: { id: to.id, pubkey: to.customerPubkey },
         status: feedback.status,
         createdAtS: unixSeconds(clock),
         content: secret === undefined ? message : stringify({ error: message, ...secret }),
         ...(feedback.code === undefined ? {} : { extra: toldCode(feedback.code) }),
-        ...(feedback.amountMsats === undefined
-          ? {}
-          : { price: { amountMsats: feedback.amountMsats, ...(feedback.invoice === undefined ? {} : { bolt11: feedback.invoice }) } }),
+        ...(amountMsats === undefined ? {} : { price: { amountMsats, ...given({ bolt11: feedback.invoice }) } }),
         ...(secret === undefined ? encryptionFor(to) : { encrypt: { signer: deps.signer(), scheme: 'nip44' as const } }),
       })
       const revision = feedback.revision === undefined ? '' : `:${feedback.revision}`

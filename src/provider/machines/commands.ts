@@ -95,7 +95,7 @@ export class Commands {
       case 'snapshot':
       case 'restore': {
         const row = this.#deps.views.own(requester, command.runtime_id)
-        return await this.#answer(row, inside(this.#actor(row), command, claimed))
+        return await this.#answer(row, this.#actor(row).inside(command, claimed))
       }
       default:
         throw fail('invalid_command', `${command.command} is not known here`)
@@ -152,22 +152,5 @@ export class Commands {
 
   #actor(row: RuntimeRow): RuntimeActor {
     return this.#deps.runtimes.of(row.id)
-  }
-}
-
-type InsideCommand = CommandOf<'process_welcome'> | CommandOf<'exec'> | CommandOf<'prompt'> | CommandOf<'snapshot'> | CommandOf<'restore'>
-
-function inside(actor: RuntimeActor, command: InsideCommand, { idempotencyKey, emit }: Claimed): Promise<Json> {
-  switch (command.command) {
-    case 'process_welcome':
-      return actor.processWelcome(command, emit)
-    case 'exec':
-      return actor.exec(command)
-    case 'prompt':
-      return actor.prompt(command, idempotencyKey)
-    case 'snapshot':
-      return actor.snapshot(command.snapshot)
-    case 'restore':
-      return actor.restore(command.snapshot, emit)
   }
 }

@@ -23,6 +23,7 @@ import type { Command } from '../../store/commands.ts'
 import { enqueueEvent, outboxEvent } from '../../store/nostr/outbox.ts'
 import { claimEvent } from '../../store/nostr/seen-events.ts'
 import type { Store } from '../../store/store.ts'
+import { Budget } from '../budget.ts'
 import { fail, toControlError } from './failures.ts'
 import type { CommandTransport, Handling } from './machines.ts'
 
@@ -53,7 +54,9 @@ export class ControlPlane implements CommandTransport {
   readonly #deps: ControlPlaneDeps
   readonly #clock: Clock
   readonly #underWay = new Map<string, number>()
-  readonly #refusals = new Refusals()
+  /** Answers that cost us a signature and a send, and a stranger nothing. */
+  readonly #refusals = new Budget(MAX_REFUSALS_PER_REQUESTER, REFUSAL_WINDOW_MS)
+  readonly #allRefusals = new Budget(MAX_REFUSALS, REFUSAL_WINDOW_MS)
   #total = 0
   #serial = 0
   #subscription: Subscription | undefined
@@ -106,7 +109,8 @@ export class ControlPlane implements CommandTransport {
       envelope = decodeCommand(text)
       if (isTooMuch) throw fail('rate_limited', 'too many commands are under way', 'wait for their answers, then send it again')
     } catch (error) {
-      if (!this.#refusals.mayAnswer(requester, this.#clock.now())) return
+      const now = this.#clock.now()
+      if (!this.#refusals.take(requester, now) || !this.#allRefusals.take('', now)) return
       await this.#send(requester, CONTROL_ERROR_KIND, encodeError(salvageRequestId(text), toControlError(error, 'invalid_command_json')))
       return
     }
@@ -176,25 +180,5 @@ export class ControlPlane implements CommandTransport {
     if (others.length === 0) return
     await store.write(enqueueEvent({ key: `again:${key}`, event, relays: others, notAfter: at + REPLY_KEPT_MS, at }))
     nostr.nudgeOutbox()
-  }
-}
-
-/** Counts answers that cost us a signature and a send, and a stranger nothing; forgets with each window. */
-class Refusals {
-  readonly #byRequester = new Map<string, number>()
-  #windowEndsAt = 0
-  #total = 0
-
-  mayAnswer(requester: string, now: number): boolean {
-    if (now >= this.#windowEndsAt) {
-      this.#windowEndsAt = now + REFUSAL_WINDOW_MS
-      this.#total = 0
-      this.#byRequester.clear()
-    }
-    const count = (this.#byRequester.get(requester) ?? 0) + 1
-    if (count > MAX_REFUSALS_PER_REQUESTER || this.#total >= MAX_REFUSALS) return false
-    this.#byRequester.set(requester, count)
-    this.#total++
-    return true
   }
 }

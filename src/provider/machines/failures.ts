@@ -23,14 +23,6 @@ const isOfAgent = (words: string): boolean => /\bthe agent (?:exited|was not fou
 
 /** Codes beneath that say the same whatever was being done. */
 const KNOWN: Partial<Record<ErrorCode, ControlErrorCode>> = {
-  spec_invalid: 'invalid_command',
-  spec_empty_field: 'invalid_command',
-  spec_invalid_path: 'invalid_command',
-  spec_duplicate_mount_guest_path: 'invalid_command',
-  spec_duplicate_device: 'invalid_command',
-  spec_read_only_mount: 'invalid_command',
-  spec_invalid_glob: 'invalid_command',
-  spec_mount_refused: 'invalid_command',
   invalid_request: 'invalid_command',
   address_refused: 'invalid_command',
   overloaded: 'capacity_exhausted',
@@ -62,7 +54,7 @@ const PRIVATE: readonly ErrorCode[] = ['internal', 'config_invalid', 'locked', '
 export function toControlError(error: unknown, fallback: ControlErrorCode): ControlError {
   if (error instanceof ControlError) return error
   if (!isPylonError(error)) return new ControlError(fallback, HINTS[fallback], 'the node had a fault of its own', { cause: error })
-  const code = KNOWN[error.code] ?? fallback
+  const code = error.code.startsWith('spec_') ? 'invalid_command' : (KNOWN[error.code] ?? fallback)
   const hint = code === 'provision_failed' && isOfAgent(error.message) ? AGENT_HINT : HINTS[code]
   const detail = PRIVATE.includes(error.code) ? 'the node is not set up for this' : `${error.code}: ${messageOf(error)}`.slice(0, 1000)
   return new ControlError(code, hint, detail, { cause: error })

@@ -1,6 +1,7 @@
 /** What this node rents out and to whom: terms, classes, places that are free, offers, and the class of jobs; looks, never changes. */
 import type { Clock } from '../../base/clock.ts'
 import type { RuntimesConfig } from '../../base/config-runtimes.ts'
+import { given } from '../../base/given.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { RuntimeOffer } from '../../nostr/control/offers.ts'
 import { parsePubkey } from '../../nostr/nips/nip19.ts'
@@ -190,11 +191,7 @@ export class Market {
       minLeaseS: entry.min_lease_s,
       maxLeaseS: entry.max_lease_s,
       capacity: { free: this.free(entry), total: this.#total(entry) },
-      resources: {
-        ...(entry.vcpu_count === undefined ? {} : { vcpuCount: entry.vcpu_count }),
-        ...(entry.memory_mib === undefined ? {} : { memoryMib: entry.memory_mib }),
-        ...(entry.root_disk_gib === undefined ? {} : { rootDiskGib: entry.root_disk_gib }),
-      },
+      resources: given({ vcpuCount: entry.vcpu_count, memoryMib: entry.memory_mib, rootDiskGib: entry.root_disk_gib }),
       isolated: probe.isolated,
       mints: mints(),
       lockPubkey: lockPubkey(),

@@ -1,6 +1,7 @@
 /** From a command and its class to what an adapter is asked for; pure. */
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { given } from '../../base/given.ts'
 import type { Json } from '../../base/json.ts'
 import type { CommandOf } from '../../nostr/control/commands.ts'
 import type { ProvisionInput } from '../../runtime/adapter.ts'
@@ -151,10 +152,7 @@ export function volumesIn(spec: RuntimeSpec): string[] {
 }
 
 function inputOf(command: MachineCommand, entry: RuntimeClass, context: Context): StoredInput {
-  return {
-    ...(command.target === undefined ? {} : { target: command.target }),
-    params: paramsOf(command, entry, context),
-  }
+  return { target: command.target, params: paramsOf(command, entry, context) }
 }
 
 function paramsOf(command: MachineCommand, entry: RuntimeClass, context: Context): Record<string, Json> {
@@ -163,7 +161,7 @@ function paramsOf(command: MachineCommand, entry: RuntimeClass, context: Context
       throw fail('invalid_command', `${provider}: these parameters do not belong to the provider ${entry.provider}`)
     }
   }
-  const own: Record<string, Json> = { ...defined(command[entry.provider] ?? {}) }
+  const own = given<Record<string, Json | undefined>>(command[entry.provider] ?? {}) as Record<string, Json>
   const image = command.image ?? entry.image
   if (entry.provider === 'incus' && image !== undefined && own['image_alias'] === undefined) own['image_alias'] = image
   else if (command.image !== undefined && entry.provider !== 'incus' && command.image !== entry.image) {
@@ -171,10 +169,6 @@ function paramsOf(command: MachineCommand, entry: RuntimeClass, context: Context
   }
   if (entry.provider === 'local' && context.requireIsolation) own['isolation'] = 'required'
   return own
-}
-
-function defined(params: Readonly<Record<string, Json | undefined>>): Record<string, Json> {
-  return Object.fromEntries(Object.entries(params).filter((pair): pair is [string, Json] => pair[1] !== undefined))
 }
 
 /** Whether the agent process came with the command. */
@@ -198,12 +192,5 @@ export function adapterInput(
   who: Pick<ProvisionInput, 'runtimeId' | 'ownerPubkey' | 'protocol' | 'spec'>,
   { timeoutSecs, env, session, target, params }: StoredInput,
 ): ProvisionInput {
-  return {
-    ...who,
-    ...(session === undefined ? {} : { session }),
-    ...(timeoutSecs === undefined ? {} : { timeoutSecs }),
-    ...(env === undefined ? {} : { env }),
-    ...(target === undefined ? {} : { target }),
-    ...(params === undefined ? {} : { params }),
-  }
+  return { ...who, ...given({ session, timeoutSecs, env, target, params }) }
 }

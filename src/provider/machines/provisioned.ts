@@ -1,4 +1,5 @@
 /** What a substrate made, against what was asked for; pure. */
+import { asJson } from '../../base/json.ts'
 import type { Provisioned, Readiness } from '../../runtime/adapter.ts'
 import { readGuestDetails } from '../../runtime/contract/managed.ts'
 import type { RuntimePatch, RuntimeRow } from '../../store/selling/runtimes.ts'
@@ -44,13 +45,9 @@ export function assertAsAsked(row: RuntimeRow, provisioned: Provisioned): void {
 /** Of one whose time begins: secrets are forgotten, a run has a deadline. @param graceMs what the host waits beyond a run's own time */
 export function patchOfReady(row: RuntimeRow, at: number, graceMs: number): RuntimePatch {
   const { session, target, params, timeoutSecs } = provisionInputOf(row)
-  const input = {
-    // A guest that is made anew says hello again.
-    ...(session === undefined ? {} : { session: { token: session.token, relays: [...session.relays] } }),
-    ...(target === undefined ? {} : { target }),
-    ...(params === undefined ? {} : { params: { ...params } }),
-    ...(timeoutSecs === undefined ? {} : { timeoutSecs }),
-  }
+  // A guest that is made anew says hello again.
+  const hello = session === undefined ? undefined : { token: session.token, relays: session.relays }
+  const input = asJson({ session: hello, target, params, timeoutSecs })
   const isLimited = row.protocol === null && timeoutSecs !== undefined
   return { away: null, input, ...(isLimited ? { deadline: at + timeoutSecs * 1000 + graceMs } : {}) }
 }

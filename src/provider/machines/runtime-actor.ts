@@ -11,11 +11,13 @@ import { doublingMs } from '../../base/backoff.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import { asRecord, type Json } from '../../base/json.ts'
 import type { Scope } from '../../base/scope.ts'
+import type { RuntimeState } from '../../base/states.ts'
 import type { CommandOf } from '../../nostr/control/commands.ts'
 import { ControlError } from '../../nostr/control/vocabulary.ts'
 import { leasesOf } from '../../store/selling/leases.ts'
 import { noteSnapshot, patchRuntime, type RuntimeRow } from '../../store/selling/runtimes.ts'
 import { scheduledName, surplusSnapshots } from './backups.ts'
+import type { Claimed } from './claims.ts'
 import { fail, toControlError } from './failures.ts'
 import { exec, openInstance, processWelcome, prompt, restore, snapshot, snapshotAnswer } from './instance-commands.ts'
 import type { EndedBy } from './lease-end.ts'
@@ -32,6 +34,8 @@ const TICK_MS = 1000
 const RETRY_TEARDOWN_MS = 15_000
 /** Between two starts of a guest that goes down by itself. */
 const REVIVE = { minMs: 5000, maxMs: 300_000 }
+
+type InsideCommand = CommandOf<'process_welcome'> | CommandOf<'exec'> | CommandOf<'prompt'> | CommandOf<'snapshot'> | CommandOf<'restore'>
 
 export interface Bringing {
   /** A token that came with the command that made it. */
@@ -150,41 +154,35 @@ export class RuntimeActor {
     )
   }
 
-  exec(command: CommandOf<'exec'>): Promise<Json> {
-    return this.#inTurn('exec', () => exec(this.#open(), command))
-  }
-
-  prompt(command: CommandOf<'prompt'>, idempotencyKey: string): Promise<Json> {
-    // What is said to an agent is not waited for when the node ends.
-    return this.#inTurn('prompt', () => prompt(this.#open(), command, idempotencyKey, this.#record.scope.closing))
-  }
-
-  processWelcome(command: CommandOf<'process_welcome'>, emit: Emit): Promise<Json> {
-    return this.#inTurn('welcome', async () => {
-      const { row } = this.#open()
-      emit({ phase: 'provisioning', runtime_id: row.id, provider: row.provider, message: 'processing welcome' })
-      const payload = await processWelcome(this.#open(), command)
-      emit({ phase: 'ready', runtime_id: row.id, provider: row.provider, message: 'welcome processed' })
-      return { operation: 'process_welcome', ...asRecord(payload) }
-    })
-  }
-
-  snapshot(name: string | undefined): Promise<Json> {
-    return this.#inTurn('snapshot', async () => {
+  /** What is done inside, in turn. @throws ControlError */
+  inside(command: InsideCommand, { idempotencyKey, emit }: Pick<Claimed, 'idempotencyKey' | 'emit'>): Promise<Json> {
+    return this.#inTurn(command.command, async () => {
       const { store } = this.#record.deps
-      const instance = this.#open()
-      const made = await snapshot(instance, name, leasesOf(store, this.#record.id).length > 0)
-      await store.write(noteSnapshot({ id: this.#record.id, at: this.#record.now() }))
-      return snapshotAnswer(instance.row, made, this.#record.now())
-    })
-  }
-
-  restore(name: string | undefined, emit: Emit): Promise<Json> {
-    return this.#inTurn('restore', async () => {
-      const instance = openInstance(this.#record.deps.substrates, this.#record.row(), ['ready', 'unreachable'])
-      const { id, provider } = instance.row
-      emit({ phase: 'provisioning', runtime_id: id, provider, message: 'restoring' })
-      return await restore(instance, name, this.#record.scope.closing)
+      const { closing } = this.#record.scope
+      const instance = this.#open(command.command === 'restore' ? ['ready', 'unreachable'] : undefined)
+      const { row } = instance
+      const about = { runtime_id: row.id, provider: row.provider }
+      switch (command.command) {
+        case 'exec':
+          return await exec(instance, command)
+        case 'prompt':
+          // What is said to an agent is not waited for when the node ends.
+          return await prompt(instance, command, idempotencyKey, closing)
+        case 'process_welcome': {
+          emit({ phase: 'provisioning', ...about, message: 'processing welcome' })
+          const payload = await processWelcome(instance, command)
+          emit({ phase: 'ready', ...about, message: 'welcome processed' })
+          return { operation: 'process_welcome', ...asRecord(payload) }
+        }
+        case 'snapshot': {
+          const made = await snapshot(instance, command.snapshot, leasesOf(store, row.id).length > 0)
+          await store.write(noteSnapshot({ id: row.id, at: this.#record.now() }))
+          return snapshotAnswer(row, made, this.#record.now())
+        }
+        case 'restore':
+          emit({ phase: 'provisioning', ...about, message: 'restoring' })
+          return await restore(instance, command.snapshot, closing)
+      }
     })
   }
 
@@ -374,8 +372,8 @@ export class RuntimeActor {
     }
   }
 
-  #open() {
-    return openInstance(this.#record.deps.substrates, this.#record.row())
+  #open(states?: readonly RuntimeState[]) {
+    return openInstance(this.#record.deps.substrates, this.#record.row(), states)
   }
 }
 
