@@ -25,6 +25,17 @@ const freePort = () =>
 /** @returns {Promise<{ stop(): void, open(command: string): ReturnType<typeof connection> }>} */
 export async function startSshd() {
   const dir = mkdtempSync(join(tmpdir(), 'pys-'))
+  const remove = () => rmSync(dir, { recursive: true, force: true })
+  try {
+    return await startIn(dir, remove)
+  } catch (error) {
+    // One that did not come up leaves nothing.
+    remove()
+    throw error
+  }
+}
+
+async function startIn(dir, remove) {
   const at = (name) => join(dir, name)
   for (const name of ['host', 'user']) execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(name)])
   const port = await freePort()
@@ -45,6 +56,8 @@ export async function startSshd() {
   writeFileSync(at('ssh_config'), `Host host\n${lines(client)}`)
 
   const child = spawn(...daemonCommand(dir, [sshd, '-D', '-e', '-f', at('sshd_config')]), { stdio: ['ignore', 'ignore', 'pipe'] })
+  // One that dies before it is stopped, too.
+  child.once('exit', remove)
   let said = ''
   await new Promise((resolve, reject) => {
     child.once('exit', (code) => reject(new Error(`sshd ended with ${code}: ${said}`)))
@@ -58,7 +71,7 @@ export async function startSshd() {
     open: (command) => connection(at('ssh_config'), command),
     stop() {
       child.kill()
-      rmSync(dir, { recursive: true, force: true })
+      remove()
     },
   }
 }
