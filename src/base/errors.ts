@@ -78,6 +78,7 @@ export const ERRORS = {
   token_locked: e(403, 'The token is locked to another key.'),
   token_bare: e(400, 'A token in a public request must be locked to the key in the announcement; or encrypt the request.'),
   token_amount: e(400, 'The token is worth less than needed, after the mint fee.'),
+  destination_invalid: e(400, 'What should be paid is no invoice and no Lightning address that can be; the message says why.'),
   invoice_invalid: e(400, 'The invoice cannot be read, has no amount, or has another amount than agreed.'),
   invoice_expired: e(410, 'The invoice has expired; ask for a new one.'),
   payment_failed: e(402, 'The payment was refused and nothing was spent.'),

@@ -10,11 +10,14 @@ import { one, secretFrom, wholeNumber, wholeNumberIf } from '../terminal/values.
 import { includeOwedOption, withWallet } from './options.ts'
 
 export const pay = defineCommand({
-  command: 'pay <bolt11>',
-  describe: 'Pay a Lightning invoice',
+  command: 'pay <destination> [sats]',
+  describe: 'Pay a Lightning invoice or address',
   builder: (yargs) =>
     withWallet(yargs)
-      .positional('bolt11', argument('The invoice, or - for standard input'))
+      .positional('destination', argument('A bolt11 invoice, name@host, lnurl1..., lnurlp: or bitcoin: address; - for standard input'))
+      .positional('sats', { type: 'string', describe: 'How much, for an address' })
+      .option('comment', textOption('Words for the payee, where the address takes them'))
+      .option('max-sats', textOption('The most that may leave in all, in sats'))
       .option('max-fee', textOption('The most that the payment may cost on top, in sats'))
       .option('from', { choices: ['mint', 'nwc'] as const, describe: 'nwc: from your own Lightning wallet (pylon wallet connect)' })
       .option('include-owed', includeOwedOption)
@@ -22,16 +25,25 @@ export const pay = defineCommand({
   handler: async (args) => {
     const request = {
       wallet: one(args.wallet, '--wallet'),
-      request: secretFrom(args.bolt11),
+      request: secretFrom(args.destination),
       include_owed: args.includeOwed,
-      ...given({ max_fee_sats: wholeNumberIf(args.maxFee, '--max-fee', 0), from: args.from }),
+      ...given({
+        amount_sats: wholeNumberIf(args.sats, 'The amount', 1),
+        comment: args.comment,
+        max_fee_sats: wholeNumberIf(args.maxFee, '--max-fee', 0),
+        max_sats: wholeNumberIf(args.maxSats, '--max-sats', 1),
+        from: args.from,
+      }),
     }
     const answer = await callNode(args, walletRoutes.payInvoice, request, spendingCall(args))
     if (answer.value.state === 'unknown') process.exitCode = 1
     printAnswer(args, answer, (paid) =>
       paid.state === 'paid'
         ? drawFields([
-            ['Paid', `with a fee of ${paid.fee_sats === null ? 'unknown size' : sats(paid.fee_sats)}`],
+            [
+              'Paid',
+              `${paid.amount_sats === undefined ? '' : `${sats(paid.amount_sats)} `}with a fee of ${paid.fee_sats === null ? 'unknown size' : sats(paid.fee_sats)}`,
+            ],
             ['Preimage', paid.preimage ?? ''],
           ])
         : 'Nobody can say yet whether the payment went through. The sats are held and the node goes on asking; do not pay again.',

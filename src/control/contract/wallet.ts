@@ -128,10 +128,17 @@ export const walletRoutes = defineRoutes({
   payInvoice: {
     method: 'POST',
     path: '/v1/wallets/:wallet/payments',
-    summary: 'Pays a bolt11 invoice. state unknown: nobody can say yet, the sats stay held and the node goes on asking.',
+    summary:
+      'Pays a bolt11 invoice, or asks a Lightning address for one and pays that. state unknown: nobody can say yet, the sats stay held and the node goes on asking.',
     request: z.strictObject({
       wallet,
-      request: z.string().min(1).max(8192),
+      request: z
+        .string()
+        .min(1)
+        .max(8192)
+        .describe('A bolt11 invoice, name@host, lnurl1..., lnurlp:..., or bitcoin:...?lightning=...; one key asks an address once.'),
+      amount_sats: amountSats.optional().describe('Needed for an address; an invoice must ask exactly this where it is given.'),
+      comment: z.string().max(1000).optional().describe('For the payee, where the address takes comments.'),
       max_fee_sats: z.int().min(0).optional().describe('The most that may leave beside the amount, whatever for.'),
       max_sats: z.int().min(1).optional().describe('The most that may leave in all, amount and fees.'),
       include_owed: includeOwed,
@@ -152,6 +159,11 @@ export const walletRoutes = defineRoutes({
     errors: [
       'insufficient_funds',
       'funds_owed',
+      'destination_invalid',
+      'amount_invalid',
+      'lnurl_invalid',
+      'fetch_failed',
+      'address_refused',
       'invoice_invalid',
       'invoice_expired',
       'price_too_high',

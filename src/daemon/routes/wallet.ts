@@ -13,7 +13,9 @@ import type { Keyring } from '../../nostr/types.ts'
 import { findAgent } from '../../store/agents/agents.ts'
 import { ownerKey } from '../../store/keys.ts'
 import type { Store } from '../../store/store.ts'
+import { invoiceOfAddress } from '../../wallet/lightning/addresses.ts'
 import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
+import { type Destination, parseDestination } from '../../wallet/lightning/destination.ts'
 import type { Invoice, MintInfo, Wallet } from '../../wallet/types.ts'
 import type { Services } from '../services.ts'
 import { lightningView } from './lightning-view.ts'
@@ -46,15 +48,23 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
     fundWallet: async ({ wallet, amount_sats }, call) => fundFromFaucet(services, wallet, sats(amount_sats), call),
     payInvoice: async (request, call) => {
       const wallet = open(request.wallet)
-      const invoice = decodeInvoice(request.request)
-      const amountSats = msatsToSatsUp(msats(invoice.amountMsats ?? 0n))
-      const paid = await wallet.pay({
-        ...ownersMove(wallet, call.idempotencyKey),
-        request: request.request.replace(/^lightning:/i, ''),
+      const move = ownersMove(wallet, call.idempotencyKey)
+      const destination = parseDestination(request.request)
+      const { invoice, host } = await payable(services, destination, move.idempotencyKey, request)
+      const amountSats = msatsToSatsUp(msats(decodeInvoice(invoice).amountMsats ?? 0n))
+      const order = {
+        ...move,
+        request: invoice,
         debitAccount: accountOf(accountOwner(wallet.owner), 'equity', 'withdrawal'),
         includeOwed: request.include_owed === true,
-        ...given({ maxFeeSats: feeLimit(amountSats, request), from: request.from }),
-      })
+        ...given({
+          amountMsats: request.amount_sats === undefined ? undefined : BigInt(request.amount_sats) * 1000n,
+          maxFeeSats: feeLimit(amountSats, request),
+          from: request.from,
+        }),
+      }
+      // Lists of the home's policy may mean the server that gave the invoice.
+      const paid = await wallet.pay(order, host === undefined ? undefined : { subject: 'owner', names: [host] })
       const answer = { state: paid.state, amount_sats: amountSats, operation_id: paid.operationId }
       if (paid.state === 'unknown') return { ...answer, fee_sats: null, preimage: null }
       return { ...answer, fee_sats: paid.feeSats, preimage: paid.preimage }
@@ -104,6 +114,25 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
       return { url }
     },
   }
+}
+
+/** The invoice to pay; an address is asked for one, once for each key, and `host` is who gave it. */
+async function payable(
+  { store, clock, dialer }: WalletServices,
+  destination: Destination,
+  idempotencyKey: string,
+  request: { amount_sats?: number | undefined; comment?: string | undefined; max_sats?: number | undefined },
+): Promise<{ invoice: string; host?: string }> {
+  const { amount_sats, comment = '' } = request
+  if (destination.type === 'invoice') {
+    if (comment !== '') throw new PylonError('destination_invalid', 'An invoice takes no comment: pay it without, or pay an address.')
+    return { invoice: destination.request }
+  }
+  const { url } = destination
+  if (amount_sats === undefined) throw new PylonError('amount_invalid', 'An address does not say how much: give the amount in sats.')
+  feeLimit(sats(amount_sats), request)
+  const invoice = await invoiceOfAddress({ store, clock, dialer }, { idempotencyKey, url, amountSats: sats(amount_sats), comment })
+  return { invoice, host: new URL(url).hostname }
 }
 
 /** The most that may leave beside the amount, by the limit for that and the limit for all. @throws price_too_high */

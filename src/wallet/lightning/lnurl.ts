@@ -33,8 +33,8 @@ const payParametersSchema = z.object({
   minSendable: limit,
   maxSendable: limit,
   commentAllowed: limit.nullish().catch(undefined),
-  allowsNostr: z.unknown(),
-  nostrPubkey: z.unknown(),
+  allowsNostr: z.unknown().optional(),
+  nostrPubkey: z.unknown().optional(),
 })
 const invoiceSchema = z.object({ pr: z.string().min(10).max(8192) })
 const errorSchema = z.object({ status: z.string().regex(/^error$/i), reason: z.string().catch('no reason given') })

@@ -1,0 +1,63 @@
+/** From an address to the one invoice that may be paid under a key: stored before it is paid, so that a repeat never asks for another. */
+import type { Clock } from '../../base/clock.ts'
+import type { Dialer } from '../../base/dialer.ts'
+import { PylonError } from '../../base/errors.ts'
+import { getAddressInvoice, insertAddressInvoice } from '../../store/money/address-invoices.ts'
+import type { Store } from '../../store/store.ts'
+import { requestDigest } from '../context.ts'
+import { decodeInvoice } from './bolt11.ts'
+import { fetchPayParameters, invalid, requestInvoice } from './lnurl.ts'
+
+export interface AddressDeps {
+  readonly store: Store
+  readonly clock: Clock
+  readonly dialer: Pick<Dialer, 'fetch'>
+}
+
+export interface AddressOrder {
+  /** Of the whole payment, the wallet's own key. */
+  readonly idempotencyKey: string
+  readonly url: string
+  readonly amountSats: bigint
+  readonly comment: string
+}
+
+/** @throws lnurl_invalid, fetch_failed, address_refused, amount_invalid, idempotency_conflict: in all these cases nothing was spent */
+export async function invoiceOfAddress(deps: AddressDeps, order: AddressOrder): Promise<string> {
+  const { idempotencyKey, url, amountSats, comment } = order
+  const digest = requestDigest('address', { url, amountSats, comment })
+  if (getAddressInvoice(deps.store, idempotencyKey) === undefined) {
+    const invoice = await freshInvoice(deps, order)
+    await deps.store.write(insertAddressInvoice({ idempotencyKey, requestDigest: digest, invoice, createdAt: deps.clock.now() }))
+  }
+  // The first that was stored counts, whoever asked at the same time.
+  const row = getAddressInvoice(deps.store, idempotencyKey)
+  if (row === undefined) throw new PylonError('internal', 'The invoice of the address was not stored.')
+  if (row.requestDigest !== digest) {
+    throw new PylonError('idempotency_conflict', 'This key was used for another address, amount or comment: take a new key.')
+  }
+  return row.invoice
+}
+
+/** Asked for and checked; network and expiry are checked where it is paid. */
+async function freshInvoice({ dialer, clock }: AddressDeps, { url, amountSats, comment }: AddressOrder): Promise<string> {
+  const parameters = await fetchPayParameters(dialer, url)
+  const amountMsats = amountSats * 1000n
+  if (amountMsats < parameters.minMsats || amountMsats > parameters.maxMsats) {
+    throw new PylonError(
+      'amount_invalid',
+      `The address takes ${parameters.minMsats} to ${parameters.maxMsats} msats, not ${amountMsats}. Nothing was spent.`,
+    )
+  }
+  if ([...comment].length > parameters.commentChars) {
+    throw invalid(
+      parameters.commentChars === 0 ? 'it takes no comment' : `it takes comments of at most ${parameters.commentChars} characters`,
+    )
+  }
+  const invoice = decodeInvoice(await requestInvoice(dialer, parameters, { amountMsats, comment }))
+  if (invoice.amountMsats !== amountMsats) {
+    throw invalid(`its invoice asks for ${invoice.amountMsats ?? 'no'} msats instead of ${amountMsats}`)
+  }
+  if (invoice.expiresAt <= clock.now()) throw invalid('its invoice has expired')
+  return invoice.request
+}

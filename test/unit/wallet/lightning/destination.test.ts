@@ -1,0 +1,50 @@
+/** What an owner may be given to pay, read without asking anybody. */
+import { expect, it } from 'vitest'
+import { encodeInvoice } from '../../../../src/sandbox/bolt11-encode.ts'
+import { parseDestination } from '../../../../src/wallet/lightning/destination.ts'
+import { encodeLnurl } from '../../../../src/wallet/lightning/lnurl.ts'
+
+const bytes = new Uint8Array(32).fill(7)
+const bolt11 = encodeInvoice(
+  { network: 'bcrt', amountMsats: 21_000n, timestampSeconds: 1_700_000_000, paymentHash: bytes, paymentSecret: bytes, description: 'x' },
+  bytes,
+)
+const url = 'https://pay.example/lnurlp/ada?x=1'
+
+it.each([
+  ['bolt11', bolt11],
+  ['bolt11 in capitals, as QR codes have it', ` LIGHTNING:${bolt11.toUpperCase()} `],
+  ['BIP-21', `bitcoin:?lightning=${bolt11}`],
+  ['BIP-21 in capitals', `BITCOIN:BC1QXY?AMOUNT=0.00000021&LIGHTNING=${bolt11.toUpperCase()}`],
+])('reads an invoice from %s', (_, text) => {
+  expect(parseDestination(text)).toEqual({ type: 'invoice', request: bolt11 })
+})
+
+it.each([
+  ['name@host', 'Ada@Pay.example', 'https://pay.example/.well-known/lnurlp/ada'],
+  ['lightning: and name@host', 'lightning:ada@pay.example', 'https://pay.example/.well-known/lnurlp/ada'],
+  ['lnurl1', encodeLnurl(url), url],
+  ['LNURL1 in capitals', `LIGHTNING:${encodeLnurl(url).toUpperCase()}`, url],
+  ['LUD-17', 'lnurlp://pay.example/lnurlp/ada?x=1', url],
+  ['LUD-17 without slashes', 'lnurlp:pay.example/lnurlp/ada?x=1', url],
+  ['LUD-17 of an onion service', 'lnurlp://abc.onion/pay', 'http://abc.onion/pay'],
+  ['BIP-21 with an LNURL', `bitcoin:bc1qxy?lightning=${encodeLnurl(url)}`, url],
+])('reads where to ask from %s', (_, text, expected) => {
+  expect(parseDestination(text)).toEqual({ type: 'lnurl', url: expected })
+})
+
+it.each([
+  ['an on-chain address alone', 'bitcoin:bc1qxy?amount=1', 'destination_invalid'],
+  ['an amount that the invoice does not have', `bitcoin:bc1qxy?amount=0.0000002&lightning=${bolt11}`, 'destination_invalid'],
+  ['an amount that is none', `bitcoin:bc1qxy?amount=1e9&lightning=${bolt11}`, 'destination_invalid'],
+  ['a URI within a URI', 'bitcoin:x?lightning=bitcoin:y', 'destination_invalid'],
+  ['an LNURL that withdraws', 'lnurlw://pay.example/w', 'destination_invalid'],
+  ['no host', 'lnurlp://', 'destination_invalid'],
+  ['a Cashu request', 'creqAabc', 'destination_invalid'],
+  ['a Nostr key', 'nostr:npub1abc', 'destination_invalid'],
+  ['a host that is none', 'ada@pay/../x', 'lnurl_invalid'],
+  ['a damaged LNURL', 'lnurl1qqqq', 'lnurl_invalid'],
+  ['anything else', 'hello', 'invoice_invalid'],
+])('refuses %s', (_, text, code) => {
+  expect(() => parseDestination(text)).toThrow(expect.objectContaining({ code }))
+})
