@@ -48,6 +48,12 @@ test.skipIf(!canScript)(
   async () => {
     await using rig = new Rig()
     await rig.ok('start', '--sandbox')
+    // Else a failure leaves a guest, which outlives its node.
+    await using _ended = {
+      [Symbol.asyncDispose]: async () => {
+        for (const name of ['bob', 'eve']) await rig.run(['agent', 'delete', name, '--yes'])
+      },
+    }
     const first = terminal(rig, ['agent', 'new', '--command', SLOW_AGENT, '--name', 'bob'])
     await first.see(/You talk to bob[\s\S]*> $/)
     first.type('say good morning\n')
