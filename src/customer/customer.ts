@@ -37,6 +37,8 @@ import { type PurchaseView, purchaseView } from './view.ts'
 
 const DAY_MS = 24 * 3600_000
 const SWEEP_EVERY_MS = 60_000
+/** While something that was paid is not answered. */
+const LOOK_AGAIN_EVERY_MS = 5 * 60_000
 /** After its deadline, so long a purchase that ended well is listened for: another key may claim what was paid. */
 const LATE_CLAIMS_MS = 3600_000
 
@@ -70,6 +72,7 @@ export class Customer {
     }
     for (const id of this.#refunds.waiting()) this.#turns.background(id, () => this.#refunds.redeem(id))
     this.#deps.scope.every('sweep', SWEEP_EVERY_MS, () => this.#sweep())
+    this.#deps.scope.every('looking again', LOOK_AGAIN_EVERY_MS, () => this.#lookAgain())
   }
 
   /**
@@ -271,6 +274,12 @@ export class Customer {
     if (row.paidMsats > 0n || !['requested', 'offered', 'processing'].includes(row.status)) return
     const error = whyNothingCame(this.#deps.store, id)
     await this.#log.move(id, 'timeout', error.message, { error: { code: error.code, message: error.message } })
+  }
+
+  async #lookAgain(): Promise<void> {
+    const asked = this.#deps.clock.now() - LOOK_AGAIN_EVERY_MS
+    const isMissing = (row: PurchaseRow) => row.paidMsats > 0n && row.createdAt < asked && !isPurchaseOver(row.status)
+    if (this.#open().some(isMissing)) await this.#listener.askAgain()
   }
 
   /** Goes on with what was left between two steps, takes back tokens that nobody spent, redeems refunds that wait; forgets what is long over. */

@@ -32,11 +32,22 @@ export class AnswerListener {
     return this.#turns.run('cover', () => this.#widen(jobs))
   }
 
+  /** Asks all relays once more for what they have: an answer may have been lost on its way, and no relay sends it again by itself. */
+  askAgain(): Promise<void> {
+    return this.#turns.run('cover', async () => {
+      if (this.#subscription !== undefined) await this.#open(this.#kinds, this.#sinceMs)
+    })
+  }
+
   async #widen(jobs: readonly { readonly kind: number; readonly createdAt: number }[]): Promise<void> {
     const kinds = new Set(this.#kinds)
     for (const job of jobs) kinds.add(job.kind + 1000)
     const sinceMs = Math.min(this.#sinceMs, ...jobs.map((job) => job.createdAt))
     if (jobs.length === 0 || (kinds.size === this.#kinds.size && sinceMs === this.#sinceMs)) return
+    await this.#open(kinds, sinceMs)
+  }
+
+  async #open(kinds: Set<number>, sinceMs: number): Promise<void> {
     const before = this.#subscription
     this.#subscription = await this.#nostr.listen({
       filters: [

@@ -276,3 +276,14 @@ it('pays nobody else while the one it paid is at work', async () => {
   expect(world.asked).toHaveLength(1)
   expect(world.customer.get(id).status).toBe('processing')
 })
+
+it('asks again for the answer to what it paid: a relay may have sent it and it got lost', async () => {
+  const world = new World()
+  world.onPay = async () => ({ state: 'paid', operationId: 'op', preimage: 'aa'.repeat(32), feeSats: sats(0) })
+  await world.customer.start()
+  const { id, eventId } = await world.order({ provider: provider.pubkey })
+  world.offer(eventId, provider, 10)
+  await world.until(() => expect(world.customer.get(id).status).toBe('paid'), 2000)
+  world.stored = [world.resultOf(eventId, provider, 'done')]
+  await world.until(() => expect(world.customer.get(id).status).toBe('completed'), 60_000)
+})

@@ -39,6 +39,8 @@ export class World {
   onReceive: (token: string) => Promise<void> = async () => {}
   token: SentToken | undefined
   published: NostrEvent[] = []
+  /** Answers that the relay has, and sends to whoever asks for them from now on. */
+  stored: NostrEvent[] = []
   readonly givenUp = new Map<string, (key: string, why: string) => Promise<void>>()
   #hear: (event: NostrEvent) => void = () => {}
   #tell: (event: WalletEvent) => Promise<void> = async () => {}
@@ -83,6 +85,7 @@ export class World {
       query: async () => ({ events: this.published, complete: true }),
       listen: async (spec) => {
         this.#hear = (event) => spec.onEvent(event, 'wss://relay.test')
+        for (const event of this.stored) this.#hear(event)
         return { close: () => undefined }
       },
       nudgeOutbox: () => undefined,
@@ -179,8 +182,12 @@ export class World {
   }
 
   result(eventId: string, from: Signer, content: string): void {
+    this.#hear(this.resultOf(eventId, from, content))
+  }
+
+  resultOf(eventId: string, from: Signer, content: string): NostrEvent {
     const request = { ...me.sign({ kind: 5001, created_at: 1, tags: [], content: '' }), id: eventId }
-    this.#hear(from.sign(buildResult({ request, content, createdAtS: 2 })))
+    return from.sign(buildResult({ request, content, createdAtS: 2 }))
   }
 
   /** Requests that were put out after the first, in their order. */
