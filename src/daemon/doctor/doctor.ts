@@ -21,6 +21,7 @@ import type { PylonNode } from '../node.ts'
 import { lightningView } from '../routes/lightning-view.ts'
 import { tellOperator } from '../routes/wallet-invoices.ts'
 import type { ReadServices } from '../services.ts'
+import { checkBrains } from './brain-checks.ts'
 import { type Check, type Examination, examineOne, failed, ok, type Report, skipped, warning } from './check.ts'
 import { checkCoins, checkKeysets, checkOwedSignatures } from './coin-checks.ts'
 import { checkConfig, checkDatabase, checkDisk, checkHome, checkIdentity, checkNodeVersion } from './home-checks.ts'
@@ -51,6 +52,7 @@ const EXAMINATIONS: readonly Examination[] = [
     run: ({ network }, node) => (node === undefined ? skipped('relays', 'The node is stopped.', howToStart(network)) : checkRelays(node)),
   },
   { name: 'approvals', run: checkApprovals },
+  { name: 'brains', run: ({ store }) => checkBrains(store) },
   { name: 'work', run: checkWork },
   { name: 'backends', run: (_read, node) => (node === undefined ? [] : checkBackends(node)) },
   { name: 'substrates', run: (_read, node) => (node === undefined ? [] : checkSubstrates(node)) },
