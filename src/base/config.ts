@@ -168,6 +168,8 @@ const schema = z.strictObject({
       unpaid_jobs_minutes: z.int().min(1).default(30),
       ticks_days: z.int().min(1).default(90),
       outbox_days: z.int().min(1).default(7),
+      session_messages_days: z.int().min(1).default(365),
+      session_messages_per_group: z.int().min(1000).default(20_000),
     })
     .prefault({}),
 })

@@ -1,5 +1,6 @@
 /** All sessions of one key: its key packages, the welcomes that it gets, its groups with what is said in them. */
 import { unixSeconds } from '../base/clock.ts'
+import { DEFAULT_CONFIG } from '../base/config.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { News } from '../base/news.ts'
 import { relayUrls } from '../nostr/relay/relay-url.ts'
@@ -7,7 +8,7 @@ import type { IdentifiedEvent } from '../nostr/types.ts'
 import { all, type Command } from '../store/commands.ts'
 import { sessionMessages } from '../store/keys.ts'
 import { type GroupRow, getGroup, groupByOrder, insertGroup, listGroups, sweepUnread } from '../store/sessions/groups.ts'
-import { type MessageRow, markHandled, newestMessages, pageOfMessages, sweepMessages, trimMessages } from '../store/sessions/messages.ts'
+import { type MessageRow, markHandled, newestMessages, pageOfMessages } from '../store/sessions/messages.ts'
 import { wrapWelcome } from './group-commits.ts'
 import { closed, notFound } from './group-line.ts'
 import { Handing } from './handlers.ts'
@@ -17,6 +18,7 @@ import { addProposal, groupDataOf, groupDataProposal, removeProposals, startGrou
 import { newKeyPackage } from './mls/key-package.ts'
 import { OwnKeyPackages } from './own-key-packages.ts'
 import { type FoundKeyPackage, findKeyPackage } from './peers.ts'
+import { forgetMessages } from './retention.ts'
 import { SessionGroup } from './session-group.ts'
 import { epochRow, groupOfRow, rowOf } from './standing.ts'
 import type { Created, CreateOrder, Group, PublishedKeyPackage, Said, SentWelcome, SessionMessage, SessionsDeps } from './types.ts'
@@ -28,10 +30,6 @@ import { welcomeBytes, welcomeRumor } from './wire/welcome.ts'
 const DAY_MS = 86_400_000
 const SWEEP_MS = 3_600_000
 const UNREAD_DAYS = 7
-const DEFAULT_DAYS = 365
-/** Messages of one group. */
-const MAX_MESSAGES = 20_000
-const LIMIT = 500
 const LIFETIME_S = 90 * 86_400
 const MLS_ID_BYTES = 16
 
@@ -287,14 +285,13 @@ export class Sessions {
   }
 
   async #sweep(): Promise<void> {
-    const { store, scope, logger, keepDays } = this.#deps
-    const before = (days: number) => scope.clock.now() - days * DAY_MS
+    const { store, scope, logger, config } = this.#deps
     const owner = this.#owner
+    const groups = listGroups(store, owner).map(({ id }) => id)
+    const { retention } = (config ?? (() => DEFAULT_CONFIG))()
     try {
-      await store.write(sweepUnread({ owner, before: before(UNREAD_DAYS) }))
-      for (const { id } of listGroups(store, owner)) await store.write(trimMessages({ owner, groupId: id, keep: MAX_MESSAGES }))
-      const days = keepDays?.() ?? DEFAULT_DAYS
-      while (!scope.isClosing && (await store.write(sweepMessages({ owner, before: before(days), limit: LIMIT }))) >= LIMIT);
+      await store.write(sweepUnread({ owner, before: scope.clock.now() - UNREAD_DAYS * DAY_MS }))
+      await forgetMessages({ store, scope, owner, groups, retention })
     } catch (error) {
       logger.warn({ error: messageOf(error) }, 'old messages of sessions could not be removed')
     }

@@ -1,4 +1,5 @@
 /** The nouns of sessions: encrypted conversations, each an MLS group over Nostr (Marmot). */
+import type { Config } from '../base/config.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Scope } from '../base/scope.ts'
 import type { IdentifiedEvent, Nostr, Signer } from '../nostr/types.ts'
@@ -18,8 +19,8 @@ export interface SessionsDeps {
   readonly relays: readonly string[]
   /** All that is read and sent goes through these and no others: for a guest behind a door. By default where the group, or the peer, is. */
   readonly via?: readonly string[]
-  /** How long messages are kept (default: a year). */
-  keepDays?(): number
+  /** How long messages are kept; absent in a guest, which goes by the defaults. */
+  config?(): Pick<Config, 'retention'>
   /** Who may bring this key into a group. */
   mayInvite(pubkey: string): boolean
   /** Rumors in gift wraps to this key that are no welcome; may come again: claim before acting. */

@@ -78,7 +78,7 @@ const SAID_AFTER = "WHERE owner = ? AND group_id = ? AND is_own = 1 AND epoch > 
 export const saidAfter = (store: Store, owner: string, groupId: string, epoch: number): MessageRow[] =>
   messages.all(store.sql, SAID_AFTER, owner, groupId, BigInt(epoch))
 
-/** Forgets messages from before a time (ms) and, in each group, all but the newest; at most `limit` a call. */
+/** Forgets messages from before a time (ms), at most `limit` a call; not what is still to be sent. */
 export const sweepMessages = defineCommand('sweep_session_messages', (sql, p: { owner: string; before: number; limit: number }): number => {
   return sql(
     `DELETE FROM session_messages WHERE seq IN (SELECT seq FROM session_messages INDEXED BY session_messages_at
@@ -86,10 +86,10 @@ export const sweepMessages = defineCommand('sweep_session_messages', (sql, p: { 
   ).run(BigInt(p.before), p.owner, BigInt(p.limit)).changes
 })
 
-/** In one group: all but the newest `keep`. */
+/** Forgets in one group all but the newest `keep`; not what is still to be sent. */
 export const trimMessages = defineCommand('trim_session_messages', (sql, p: { owner: string; groupId: string; keep: number }): number => {
   return sql(
-    `DELETE FROM session_messages WHERE owner = @owner AND group_id = @group_id AND seq <= (
+    `DELETE FROM session_messages WHERE owner = @owner AND group_id = @group_id AND state <> 'sending' AND seq <= (
        SELECT seq FROM session_messages WHERE owner = @owner AND group_id = @group_id ORDER BY seq DESC LIMIT 1 OFFSET @keep)`,
   ).run({ owner: p.owner, group_id: p.groupId, keep: BigInt(p.keep) }).changes
 })
