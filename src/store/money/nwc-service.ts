@@ -93,8 +93,22 @@ const requests = new Table('nwc_requests', REQUEST, (row): row is NwcRequestRow 
 
 export type NewNwcRequest = Pick<Columns, 'eventId' | 'connectionId' | 'clientPubkey' | 'method' | 'encryption' | 'params' | 'createdAt'>
 
-/** Claims a request. False when it was claimed before: then nothing is to be done. */
-export const claimNwcRequest = defineCommand('claim_nwc_request', (sql, p: NewNwcRequest): boolean => {
+/** Claims a request that is to be done. False when it was claimed before: then nothing is to be done. */
+export const claimNwcRequest = defineCommand('claim_nwc_request', (sql, p: NewNwcRequest): boolean => insertRequest(sql, p))
+
+/**
+ * Claims a request together with its refusal: what is claimed and not answered is gone on with, so what must not be done is never that.
+ * @throws conflict when it was claimed before
+ */
+export const refuseNwcRequest = defineCommand(
+  'refuse_nwc_request',
+  (sql, p: NewNwcRequest & { readonly answer: StoredAnswer; readonly refusal: string }) => {
+    const isNew = insertRequest(sql, { ...p, sends: 1, sentAt: p.createdAt })
+    if (!isNew) throw new PylonError('conflict', `The request ${p.eventId} was claimed before.`)
+  },
+)
+
+function insertRequest(sql: Sql, p: NewNwcRequest & Partial<Pick<Columns, 'answer' | 'refusal' | 'sends' | 'sentAt'>>): boolean {
   if (!requests.insert(sql, p, 'ON CONFLICT (event_id) DO NOTHING')) return false
   sql('UPDATE nwc_connections SET last_used_at = ? WHERE id = ? AND client_pubkey = ?').run(
     BigInt(p.createdAt),
@@ -102,7 +116,7 @@ export const claimNwcRequest = defineCommand('claim_nwc_request', (sql, p: NewNw
     p.clientPubkey,
   )
   return true
-})
+}
 
 export interface NwcHold {
   readonly eventId: string

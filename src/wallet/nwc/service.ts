@@ -43,11 +43,13 @@ import {
   getNwcRequest,
   insertNwcConnection,
   listNwcConnections,
+  type NewNwcRequest,
   type NwcConnection,
   type NwcRequestRow,
   nwcConnectionsOf,
   nwcSpentSats,
   openNwcRequests,
+  refuseNwcRequest,
   resendNwcAnswer,
   revokeNwcConnection,
   sweepNwcRequests,
@@ -244,11 +246,24 @@ export class NwcService {
     }
     const { method, params } = asked
     const sender = { eventId: event.id, connectionId: id, clientPubkey: event.pubkey, encryption: encryption ?? ('nip44_v2' as const) }
-    const claim = claimNwcRequest({ ...sender, method, params, createdAt: clock.now() })
+    const claim = { ...sender, method, params, createdAt: clock.now() }
     const refusal = this.#refusal(id, event, method, encryption)
-    if (!(await store.write(claim))) return
-    if (refusal === undefined) this.#goOn(event.id)
-    else await this.#answer(event.id, { answer: { error: refusal } })
+    if (refusal !== undefined) await this.#refuse(claim, refusal)
+    else if (await store.write(claimNwcRequest(claim))) this.#goOn(event.id)
+  }
+
+  /** Claimed and answered in one commit: nobody can go on with it in between. */
+  async #refuse(claim: NewNwcRequest, error: NwcError): Promise<void> {
+    const connection = this.get(claim.connectionId)
+    const answer = this.#signed(connection, claim, { error })
+    const refused = refuseNwcRequest({ ...claim, answer, refusal: wordsOf(error) })
+    if (await persistIfUnmoved(this.#deps, refused, this.#sending(connection, claim.eventId, answer, 1))) this.#deps.nostr.nudgeOutbox()
+  }
+
+  /** @param nth of the sendings of this answer */
+  #sending({ relays }: NwcConnection, eventId: string, event: NostrEvent, nth: number): Command<unknown> {
+    const at = this.#deps.clock.now()
+    return enqueueEvent({ key: nwcAnswerMessage(eventId, nth), event, relays, notAfter: at + ANSWER_MS, at })
   }
 
   #refusal(id: string, event: NostrEvent, method: string, encryption: NwcEncryption | undefined): NwcError | undefined {
@@ -273,6 +288,8 @@ export class NwcService {
     const request = getNwcRequest(this.#deps.store, eventId)
     if (request === undefined || request.answer !== null) return
     const connection = this.get(request.connectionId)
+    if (request.clientPubkey !== connection.clientPubkey || !connection.methods.includes(request.method))
+      throw new PylonError('internal', `The request ${eventId} was claimed though connection ${connection.id} may not ask it.`)
     try {
       const work = () => this.#methods.do(connection, request)
       const outcome = await (request.method === 'pay_invoice' ? this.#hashes.run(hashOf(request), work) : work())
@@ -290,20 +307,14 @@ export class NwcService {
     const at = clock.now()
     const connection = this.get(request.connectionId)
     const event = this.#signed(connection, request, answer)
-    const refusal = 'error' in answer ? `${answer.error.code}: ${answer.error.message}`.slice(0, 500) : null
+    const refusal = 'error' in answer ? wordsOf(answer.error) : null
     const stored = answerNwcRequest({ eventId, answer: event, refusal, at, ...(spentSats === undefined ? {} : { spentSats }) })
-    const sent = enqueueEvent({
-      key: nwcAnswerMessage(eventId, 1),
-      event,
-      relays: connection.relays,
-      notAfter: at + ANSWER_MS,
-      at,
-    })
+    const sent = this.#sending(connection, eventId, event, 1)
     const notices = paymentHash === undefined ? [] : this.#notices(connection.owner, 'payment_sent', paymentHash)
     if (await persistIfUnmoved(this.#deps, stored, sent, ...notices)) nostr.nudgeOutbox()
   }
 
-  #signed(connection: NwcConnection, request: NwcRequestRow, answer: NwcAnswer): NostrEvent {
+  #signed(connection: NwcConnection, request: NewNwcRequest, answer: NwcAnswer): NostrEvent {
     const { eventId: requestId, clientPubkey, encryption, method } = request
     const signer = this.#signerOf(connection.id)
     return signer.sign(buildNwcResponse(signer, { clientPubkey, requestId, encryption }, method, answer, unixSeconds(this.#deps.clock)))
@@ -317,8 +328,7 @@ export class NwcService {
     const at = clock.now()
     const nth = await store.write(resendNwcAnswer({ eventId, sentBefore: at - RESEND_AFTER_MS, most: MAX_SENDS, at }))
     if (nth === undefined) return
-    const { relays } = this.get(connectionId)
-    await store.write(enqueueEvent({ key: nwcAnswerMessage(eventId, nth), event: answer, relays, notAfter: at + ANSWER_MS, at }))
+    await store.write(this.#sending(this.get(connectionId), eventId, answer, nth))
     nostr.nudgeOutbox()
   }
 
@@ -357,6 +367,8 @@ export class NwcService {
     while ((await sweep()) === SWEEP_ROWS && !scope.isClosing);
   }
 }
+
+const wordsOf = ({ code, message }: NwcError): string => `${code}: ${message}`.slice(0, 500)
 
 /** When it expires is reckoned anew by each call. */
 const isSameOrder = ({ owner, budget, methods }: NwcConnection, order: ConnectionOrder): boolean =>

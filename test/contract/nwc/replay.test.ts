@@ -5,6 +5,7 @@ import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { tagValue } from '../../../src/nostr/nips/nip01.ts'
 import {
   buildNwcRequest,
+  formatNwcUri,
   NWC_METHODS,
   NWC_RESPONSE_KIND,
   type NwcResponse,
@@ -202,6 +203,42 @@ describe('a wallet that dies at a commit', () => {
     expect(new Set(asker.answers.map(({ id }) => id)).size).toBe(1)
     expect(getNwcRequest(again.store, request.id)?.spend?.state).toBe('spent')
     expect(auditLedger(again.store).problems).toEqual([])
+    await again.close()
+  })
+})
+
+describe('a request that is refused, where the wallet dies as soon as it is claimed', () => {
+  it.each([
+    ['of a key that has no wallet here', 'UNAUTHORIZED'],
+    ['for what the connection may not do', 'RESTRICTED'],
+  ])('%s is not done after the restart either', async (_what, code) => {
+    using disk = new HomeOnDisk()
+    const first = await disk.open(sandbox)
+    await fund(first, first.node, sandbox.mintUrl, 300)
+    const methods = ['get_balance'] as const
+    const { url } = await first.service.create({ ...order(first, 'refused'), methods: code === 'RESTRICTED' ? methods : NWC_METHODS })
+    const strangers = formatNwcUri({ ...parseNwcUri(url), secret: '0f'.repeat(32) })
+    const asker = await new Asker(code === 'UNAUTHORIZED' ? strangers : url).listen()
+    const request = asker.request('pay_invoice', { invoice: await somebodysInvoice(first, 'refused', 50) })
+    await first.close()
+    let isDead = false
+    const dying = await disk.open(sandbox, {
+      isGone: () => isDead,
+      hook: {
+        beforeCommit() {
+          if (isDead) throw new Error('the process is dead')
+        },
+        afterCommit(found) {
+          if (found.some((label) => label.endsWith('_nwc_request'))) isDead = true
+        },
+      },
+    })
+    await publish(request)
+    await vi.waitFor(() => expect(isDead).toBe(true), { timeout: 15_000, interval: 10 })
+    await dying.close().catch(() => {})
+    const again = await disk.open(sandbox)
+    expect((await asker.answered(request)).error?.code).toBe(code)
+    expect(withdrawnSats(again)).toBe(0n)
     await again.close()
   })
 })
