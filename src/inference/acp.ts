@@ -5,24 +5,11 @@
 import { mkdirSync, realpathSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { basename, join, resolve, sep } from 'node:path'
-import { type Readable, Writable } from 'node:stream'
-import {
-  client,
-  type InitializeRequest,
-  type McpServer,
-  methods,
-  ndJsonStream,
-  PROTOCOL_VERSION,
-  type PromptRequest,
-  RequestError,
-  type RequestPermissionRequest,
-  type RequestPermissionResponse,
-  type SessionNotification,
-} from '@agentclientprotocol/sdk'
+import { RequestError, type RequestPermissionRequest } from '@agentclientprotocol/sdk'
 import type { Clock } from '../base/clock.ts'
 import { messageOf, PylonError } from '../base/errors.ts'
 import { type Exit, ProcessGroup, pickEnv } from '../base/processes.ts'
-import { VERSION } from '../base/version.ts'
+import { AcpClient, type AcpListener } from './acp-client.ts'
 import { endStrays, MARK, makeScratch } from './traces.ts'
 
 /** What the agent may reach beside its model, for one turn. */
@@ -127,31 +114,19 @@ async function converse(turn: AcpTurn, place: Place, clock: Clock): Promise<AcpA
 }
 
 async function speak(turn: AcpTurn, { cwd, hands }: Place, group: ProcessGroup, end: AbortController): Promise<AcpAnswer> {
-  const { stdin, stdout } = group.process
-  // Where it did not start: how it ended says why.
-  if (stdin === null || stdout === null) throw new PylonError('backend_unavailable', 'The agent has no standard input and output.')
   const heard = new Heard(turn.maxChars, () =>
     end.abort(new PylonError('output_too_large', `The agent said more than ${turn.maxChars} characters.`)),
   )
-  const connection = client({ name: 'pylon' })
-    .onNotification(methods.client.session.update, ({ params }) => heard.take(params))
-    .onRequest(methods.client.session.requestPermission, ({ params }) => permit(params, cwd, hands?.server.name))
-    .connect(ndJsonStream(Writable.toWeb(stdin), readableOf(stdout), { maxMessageBytes: MAX_MESSAGE_BYTES }))
-  // Its end is seen as the exit of the process.
-  connection.closed.catch(() => undefined)
-  const options = { cancellationSignal: end.signal, stopWaitingOnCancel: true }
-  const hello: InitializeRequest = {
-    protocolVersion: PROTOCOL_VERSION,
-    clientCapabilities: {},
-    clientInfo: { name: 'pylon', version: VERSION },
-  }
-  const { protocolVersion } = await connection.agent.request(methods.agent.initialize, hello, options)
-  if (protocolVersion !== PROTOCOL_VERSION)
-    throw new PylonError('backend_failed', `The agent speaks version ${protocolVersion} of its protocol, not ${PROTOCOL_VERSION}.`)
-  const mcpServers: McpServer[] = hands === undefined ? [] : [{ ...hands.server, args: [...hands.server.args], env: [] }]
-  const { sessionId } = await connection.agent.request(methods.agent.session.new, { cwd, mcpServers }, options)
-  const asked: PromptRequest = { sessionId, prompt: [{ type: 'text', text: turn.prompt }] }
-  const { stopReason } = await connection.agent.request(methods.agent.session.prompt, asked, options)
+  const client = new AcpClient(group, {
+    cwd,
+    mcpServers: hands === undefined ? [] : [{ ...hands.server, args: [...hands.server.args], env: [] }],
+    permit: (request) => [isAllowed(request, cwd, hands?.server.name) ? 'allow_once' : 'reject_once'],
+    listener: () => heard,
+    maxMessageBytes: MAX_MESSAGE_BYTES,
+  })
+  await client.initialize(end.signal)
+  const session = await client.openSession(end.signal)
+  const stopReason = await client.prompt(session, turn.prompt, end.signal)
   end.signal.throwIfAborted()
   const lack = NO_ANSWER[stopReason]
   if (lack !== undefined) throw new PylonError('backend_failed', `The agent gave no answer: ${lack}.`)
@@ -159,7 +134,7 @@ async function speak(turn: AcpTurn, { cwd, hands }: Place, group: ProcessGroup, 
 }
 
 /** Gathers what the agent says: only what comes after its last tool is its answer. */
-class Heard {
+class Heard implements AcpListener {
   readonly #maxChars: number
   readonly #onOver: () => void
   #said = ''
@@ -170,13 +145,23 @@ class Heard {
     this.#onOver = onOver
   }
 
-  take({ update }: SessionNotification): void {
-    if (update.sessionUpdate === 'agent_message_chunk' && update.content.type === 'text') this.#said += update.content.text
-    if (update.sessionUpdate === 'agent_thought_chunk' && update.content.type === 'text') this.#thoughts += update.content.text
-    if (update.sessionUpdate === 'tool_call') {
-      this.#thoughts += `${this.#said === '' ? '' : `${this.#said}\n`}[${update.title.slice(0, 200)}]\n`
-      this.#said = ''
-    }
+  text(text: string): void {
+    this.#said += text
+    this.#measure()
+  }
+
+  thought(text: string): void {
+    this.#thoughts += text
+    this.#measure()
+  }
+
+  toolCall(_callId: string, title: string): void {
+    this.#thoughts += `${this.#said === '' ? '' : `${this.#said}\n`}[${title.slice(0, 200)}]\n`
+    this.#said = ''
+    this.#measure()
+  }
+
+  #measure(): void {
     if (this.#said.length + this.#thoughts.length > this.#maxChars) this.#onOver()
   }
 
@@ -186,13 +171,11 @@ class Heard {
 }
 
 /** Reading in its own folder, and the tools that it was given; all else is refused, since nobody is there to be asked. */
-function permit({ toolCall, options }: RequestPermissionRequest, cwd: string, server: string | undefined): RequestPermissionResponse {
+function isAllowed({ toolCall }: RequestPermissionRequest, cwd: string, server: string | undefined): boolean {
   const paths = (toolCall.locations ?? []).map(({ path }) => path)
   const isReading = toolCall.kind === 'read' && paths.length > 0 && paths.every((path) => isInside(path, cwd))
   const isOwnTool = server !== undefined && new RegExp(`^(?:mcp__)?${server}(?:__|: |/)[a-z_]{1,64}$`).test(toolCall.title ?? '')
-  const wanted = isReading || isOwnTool ? 'allow_once' : 'reject_once'
-  const option = options.find(({ kind }) => kind === wanted)
-  return { outcome: option === undefined ? { outcome: 'cancelled' } : { outcome: 'selected', optionId: option.optionId } }
+  return isReading || isOwnTool
 }
 
 function isInside(path: string, cwd: string): boolean {
@@ -211,24 +194,4 @@ function exitError(name: string, exit: Exit, stderr: string): PylonError {
     'backend_failed',
     `The agent ${name} ended with ${exit.code} before it had answered${words === '' ? '.' : `: ${words}`}`,
   )
-}
-
-function readableOf(stream: Readable): ReadableStream<Uint8Array> {
-  return new ReadableStream({
-    start(controller) {
-      stream.on('data', (chunk: Buffer) => {
-        controller.enqueue(chunk)
-        if ((controller.desiredSize ?? 0) <= 0) stream.pause()
-      })
-      stream.once('close', () => {
-        try {
-          controller.close()
-        } catch {
-          // The reader has gone first.
-        }
-      })
-    },
-    pull: () => void stream.resume(),
-    cancel: () => void stream.destroy(),
-  })
 }

@@ -37,7 +37,7 @@ const DOORS: Record<string, readonly string[]> = {
   'nostr-tools/pure': ['src/nostr/x.ts', 'src/sandbox/x.ts'],
   '@cashu/cashu-ts': ['src/wallet/x.ts', 'src/sandbox/x.ts'],
   'light-bolt11-decoder': ['src/wallet/x.ts', 'src/sandbox/x.ts'],
-  '@agentclientprotocol/sdk': ['src/inference/x.ts', 'src/guest/x.ts'],
+  '@agentclientprotocol/sdk': ['src/inference/x.ts'],
   '@modelcontextprotocol/sdk/server/mcp.js': ['src/mcp/x.ts'],
   'yargs/helpers': ['src/cli/x.ts'],
   ws: ['src/base/x.ts', 'src/sandbox/x.ts'],
