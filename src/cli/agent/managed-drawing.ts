@@ -33,9 +33,14 @@ function runtimeRows(runtime: Readonly<Record<string, unknown>>, nowMs: number):
   const lease = fieldsOf(metadata['lease'])
   if (textOf(lease['ends_at']) !== '') rows.push(['Lease', `${textOf(lease['state'])}, until ${textOf(lease['ends_at'])}`])
   rows.push(['Backup', drawBackup(fieldsOf(metadata['backup']), nowMs)])
-  const ticket = fieldsOf(metadata['launch_ticket'])
-  if (textOf(ticket['url']) !== '') rows.push(['Launch', `${textOf(ticket['url'])} (ticket until ${textOf(ticket['expires_at'])})`])
+  rows.push(['Launch', drawTicket(fieldsOf(metadata['launch_ticket']))])
   return rows
+}
+
+/** What opens the screen of an agent that has one. */
+function drawTicket(ticket: Readonly<Record<string, unknown>>): string {
+  const url = textOf(ticket['url'])
+  return url === '' ? 'no ticket: its machine has no screen to open' : `${url} (ticket until ${textOf(ticket['expires_at'])})`
 }
 
 function drawBackup(backup: Readonly<Record<string, unknown>>, nowMs: number): string {

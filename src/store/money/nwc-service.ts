@@ -2,6 +2,7 @@
 import { type Sats, sats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand, type Sql } from '../commands.ts'
+import type { StoredEvent } from '../nostr/outbox.ts'
 import { int, sumOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Table, table } from '../table.ts'
@@ -75,15 +76,7 @@ const REQUEST = {
 type SpendState = 'held' | 'spent' | 'released'
 
 /** The signed event, as it is sent. */
-export interface StoredAnswer {
-  readonly id: string
-  readonly pubkey: string
-  readonly created_at: number
-  readonly kind: number
-  readonly tags: readonly (readonly string[])[]
-  readonly content: string
-  readonly sig: string
-}
+type StoredAnswer = Required<StoredEvent>
 
 type Columns = RowOf<typeof REQUEST>
 /** One that was answered says so by the answer. */
