@@ -19,6 +19,8 @@ const REQUIRED_NUTS = ['7', '9', '10', '11', '12', '20'] as const
 
 /** Inputs of one request, and proofs of one token: mints take at most a thousand, our own reading of tokens two hundred. */
 const MAX_INPUTS = 100
+/** No mint takes fewer, unless it says so: a smaller request that is refused for its size is refused for something else. */
+const FEWEST_INPUTS = 8
 
 export interface MintsDeps {
   readonly scope: Scope
@@ -148,7 +150,9 @@ export class Mints {
   async noteTooMany(url: string, inputs: number, most: number | undefined): Promise<void> {
     // More than it is known to take: that says nothing new.
     if (inputs > this.maxInputs(url)) return
-    const maxInputs = Math.max(1, most !== undefined && most < inputs ? most : Math.floor(inputs / 2))
+    const isStated = most !== undefined && most < inputs
+    if (!isStated && inputs <= FEWEST_INPUTS) return
+    const maxInputs = isStated ? Math.max(1, most) : Math.max(FEWEST_INPUTS, Math.floor(inputs / 2))
     this.#deps.logger.warn({ mint: url, inputs, max_inputs: maxInputs }, 'the mint takes fewer inputs at once')
     await this.#deps.store.write(limitInputs({ url, maxInputs }))
   }

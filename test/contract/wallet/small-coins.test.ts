@@ -90,3 +90,13 @@ it('learns how many a mint takes at once, in whatever words it says so', async (
   refusal = undefined
   await expectSound(h, sandbox.mintUrl)
 })
+
+it('does not believe of a small request that it was too large: the next ones stay as they are', async () => {
+  const h = await home(10)
+  for (let i = 0; i < 2; i++) {
+    await sandbox.faults({ fail: { path: '/v1/swap', status: 400, body: { detail: 'too many outputs', code: 11_015 } } })
+    await expect(h.node.sendToken({ ...move(), amountSats: sats(5) })).rejects.toMatchObject({ code: 'mint_rejected' })
+  }
+  await expect(h.node.sendToken({ ...move(), amountSats: sats(15) })).resolves.toMatchObject({ amountSats: 15n })
+  await expectSound(h, sandbox.mintUrl)
+})
