@@ -29,9 +29,10 @@ export class LogSink {
     this.write(`${text}\n`)
   }
 
+  /** Resolves when all of it is in the file; may be called again. */
   async close(): Promise<void> {
     const stream = this.#stream
-    if (stream === undefined) return
+    if (stream === undefined || stream.closed) return
     await new Promise<void>((resolve) => {
       stream.once('close', resolve)
       stream.end()

@@ -31,6 +31,7 @@ export async function runOnce(run: OneShot, writer: LifecycleWriter, scope: Scop
   const stderr = new LogSink(join(run.paths.logs_dir, STDERR_LOG), MAX_LOG_BYTES)
   const log = new LogSink(run.paths.guest_log_path, MAX_LOG_BYTES)
   const deadlineMs = clock.now() + run.timeoutSecs * 1000
+  const written = () => Promise.all([stdout.close(), stderr.close(), log.close()])
   try {
     for (let shortLives = 0; ; ) {
       writer.enter('starting', 'running the command', {
@@ -43,6 +44,8 @@ export async function runOnce(run: OneShot, writer: LifecycleWriter, scope: Scop
         ? undefined
         : nextStart(run.restartPolicy, { exitCode: outcome.code, livedMs: clock.now() - startedAt }, shortLives)
       if (again === undefined) {
+        // What it printed is collected as soon as its end is told.
+        await written()
         writer.finish({
           state: outcome.final ? 'failed' : stateOfExit(outcome.code),
           message: outcome.message,
@@ -56,7 +59,7 @@ export async function runOnce(run: OneShot, writer: LifecycleWriter, scope: Scop
       await pauseBeforeStart(again.delayMs, clock, stopping)
     }
   } finally {
-    await Promise.all([stdout.close(), stderr.close(), log.close()])
+    await written()
   }
 }
 
