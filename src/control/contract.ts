@@ -6,6 +6,7 @@ import { jobsRoutes, purchasesRoutes } from './contract/jobs.ts'
 import { managedRoutes } from './contract/managed.ts'
 import { nodeRoutes } from './contract/node.ts'
 import { nwcRoutes } from './contract/nwc.ts'
+import { requestsRoutes } from './contract/requests.ts'
 import { runtimesRoutes } from './contract/runtimes.ts'
 import { walletRoutes } from './contract/wallet.ts'
 import type { Route } from './route.ts'
@@ -18,6 +19,7 @@ export const CONTRACT = {
   wallet: walletRoutes,
   approvals: approvalsRoutes,
   nwc: nwcRoutes,
+  requests: requestsRoutes,
   earnings: earningsRoutes,
   runtimes: runtimesRoutes,
   managed: managedRoutes,

@@ -13,6 +13,7 @@ import { managedHandlers, managedReadHandlers } from './routes/managed.ts'
 import { nodeHandlers, nodeReadHandlers } from './routes/node.ts'
 import { nwcHandlers } from './routes/nwc.ts'
 import { purchasesHandlers, purchasesReadHandlers } from './routes/purchases.ts'
+import { requestsHandlers } from './routes/requests.ts'
 import { runtimesHandlers, runtimesReadHandlers } from './routes/runtimes.ts'
 import { walletHandlers } from './routes/wallet.ts'
 import { walletReadHandlers } from './routes/wallet-invoices.ts'
@@ -46,6 +47,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...bind(CONTRACT.purchases, purchasesHandlers(node)),
     ...bind(CONTRACT.wallet, walletHandlers(node)),
     ...bind(CONTRACT.nwc, nwcHandlers(node)),
+    ...bind(CONTRACT.requests, requestsHandlers(node)),
     ...bind(CONTRACT.runtimes, runtimesHandlers(node)),
     ...bind(CONTRACT.managed, managedHandlers(node)),
   ])

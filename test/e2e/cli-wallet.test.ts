@@ -44,6 +44,13 @@ test('sats come in, go out and are all accounted for', async () => {
   expect(spent).toMatchObject({ code: 1, stdout: '' })
   expect(JSON.parse(spent.stderr)).toMatchObject({ error: { code: 'token_spent', retryable: false } })
 
+  // What nobody took comes back, by the key of the call or the id that was given; once.
+  const unspent = (await rig.ok('wallet', 'send', '20', '--idempotency-key', 'back', '--json')).json<{ operation_id: string }>()
+  for (const key of ['back', unspent.operation_id])
+    expect((await rig.ok('wallet', 'reclaim', key, '--json')).json()).toMatchObject({ state: 'reclaimed', amount_sats: 20 })
+  expect((await rig.ok('wallet', 'reclaim', 'once', '--json')).json()).toMatchObject({ state: 'claimed' })
+  expect((await rig.run(['wallet', 'reclaim', 'nothing'])).stderr).toContain('not_found')
+
   // Locked to the customer: only its wallet can redeem it.
   const locked = (await rig.ok('wallet', 'send', '50', '--lock', customer.lock_pubkey, '--json')).json<{ token: string }>()
   const thief = await rig.run(['wallet', 'receive', '-', '--json'], { input: locked.token })

@@ -5,6 +5,7 @@ import { ask, callNode, defineCommand } from '../command.ts'
 import { argument, flagOption, limitOf, limitOption, textOption } from '../options.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { plain, print, printAnswer, warn } from '../terminal/output.ts'
+import { printBech32Qr } from '../terminal/qr.ts'
 import { clockTime, drawFields, drawList, right, sats, shorten } from '../terminal/table.ts'
 import { one, secretFrom, wholeNumber } from '../terminal/values.ts'
 import { interruptible } from '../terminal/waiting.ts'
@@ -47,6 +48,7 @@ export const invoice = defineCommand({
     let answer = await callNode(args, walletRoutes.createInvoice, request, spendingCall(args))
     if (args.wait) {
       if (!args.json) print(answer.value.request)
+      printBech32Qr(args, answer.value.request)
       warn('waiting for the payment; Ctrl-C stops the waiting, not the invoice')
       const { invoice_id } = answer.value
       const goesOn = `The invoice stays, and what is paid on it comes into the wallet ${wallet} by itself: pylon wallet balance --wallet ${wallet}`
@@ -76,12 +78,13 @@ export const invoice = defineCommand({
             ['Expires', `${clockTime(made.expires_at)} UTC`],
           ])}`,
     )
+    if (!args.wait) printBech32Qr(args, answer.value.request)
   },
 })
 
 export const invoices = defineCommand({
   command: 'invoices',
-  describe: 'Invoices and the quotes of mints behind them: what is paid, and what a mint has not issued',
+  describe: 'Invoices of mints and of your Lightning wallet: what is paid, and what a mint has not issued',
   builder: (yargs) =>
     yargs
       .option('wallet', textOption('Whose: node, customer or the name of an agent (all)'))
@@ -90,7 +93,7 @@ export const invoices = defineCommand({
   handler: (args) => {
     const filter = given({ wallet: args.wallet, state: args.state, ...limitOf(args) })
     return ask(args, walletRoutes.listInvoices, filter, ({ invoices }) => {
-      const columns = ['MADE (UTC)', right('AMOUNT'), 'STATE', 'WALLET', 'FOR', 'QUOTE', 'MINT']
+      const columns = ['MADE (UTC)', right('AMOUNT'), 'STATE', 'WALLET', 'FOR', 'QUOTE', 'MADE BY']
       const table = drawList(invoices, 'No such invoice.', columns, (one) => [
         clockTime(one.created_at),
         sats(one.amount_sats),
@@ -98,7 +101,7 @@ export const invoices = defineCommand({
         shorten(one.wallet, 16),
         `${one.cause.type} ${one.cause.id.slice(0, 12)}`,
         one.quote_id,
-        one.mint_url,
+        one.mint_url ?? one.rail,
       ])
       const told = invoices.flatMap((one) => (one.tell_operator === null ? [] : [`  ${plain(one.tell_operator)}`]))
       return told.length === 0

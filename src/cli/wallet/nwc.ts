@@ -5,8 +5,8 @@ import { nwcRoutes } from '../../control/contract/nwc.ts'
 import { ask, callNode, defineCommand, defineGroup } from '../command.ts'
 import { argument, flagOption, textOption } from '../options.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
-import { print, printAnswer, warn } from '../terminal/output.ts'
-import { drawQr } from '../terminal/qr.ts'
+import { printAnswer, warn } from '../terminal/output.ts'
+import { printQr } from '../terminal/qr.ts'
 import { clockTime, drawFields, drawList, right, sats, shorten } from '../terminal/table.ts'
 import { manyIf, one, wholeNumber } from '../terminal/values.ts'
 
@@ -41,8 +41,7 @@ const create = defineCommand({
     const answer = await callNode(args, nwcRoutes.createNwcConnection, request, spendingCall(args))
     if (!args.json) warn(`whoever has this string can ${abilityOf(answer.value.connection)}; it is not shown again`)
     printAnswer(args, answer, ({ url }) => url)
-    const qr = args.json || !process.stdout.isTTY ? undefined : drawQr(answer.value.url)
-    if (qr !== undefined) print(`\n${qr}`)
+    printQr(args, answer.value.url)
   },
 })
 

@@ -1,7 +1,8 @@
 import type { Sats } from '../../base/amounts.ts'
 import { given } from '../../base/given.ts'
+import { requestsRoutes } from '../../control/contract/requests.ts'
 import { walletRoutes } from '../../control/contract/wallet.ts'
-import { callNode, defineCommand } from '../command.ts'
+import { ask, callNode, defineCommand } from '../command.ts'
 import { argument, textOption } from '../options.ts'
 import { idempotencyOption, spendingCall } from '../spending.ts'
 import { printAnswer, warn } from '../terminal/output.ts'
@@ -71,7 +72,21 @@ export const send = defineCommand({
     const answer = await callNode(args, walletRoutes.sendToken, request, spendingCall(args))
     if (!args.json && args.lock === undefined) warn(`whoever has this token can spend it${feeWords(answer.value.fee_sats)}`)
     printAnswer(args, answer, (sent) => sent.token)
+    if (!args.json) warn(`unspent, it can be taken back with: pylon wallet reclaim ${answer.value.operation_id}`)
   },
+})
+
+export const reclaim = defineCommand({
+  command: 'reclaim <key>',
+  describe: 'Take back a token that was sent and that nobody has spent',
+  builder: (yargs) =>
+    withWallet(yargs).positional('key', argument('The id that pylon wallet send gave, or the --idempotency-key of the call')),
+  handler: (args) =>
+    ask(args, requestsRoutes.reclaimToken, { wallet: one(args.wallet, '--wallet'), key: args.key }, ({ state, amount_sats, mint_url }) =>
+      state === 'reclaimed'
+        ? `The token of ${sats(amount_sats)} at ${mint_url} was taken back.`
+        : `The token of ${sats(amount_sats)} at ${mint_url} was spent by whoever received it: nothing came back.`,
+    ),
 })
 
 const feeWords = (feeSats: Sats): string => (feeSats === 0n ? '' : `; it cost ${sats(feeSats)} in fees`)

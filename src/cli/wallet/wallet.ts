@@ -9,7 +9,7 @@ import { connect, disconnect, drawLightning } from './lightning.ts'
 import { mints } from './mints.ts'
 import { nwc } from './nwc.ts'
 import { withWallet } from './options.ts'
-import { pay, send } from './outgoing.ts'
+import { pay, reclaim, send } from './outgoing.ts'
 
 const balance = defineCommand({
   command: 'balance',
@@ -58,6 +58,7 @@ export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, paym
   invoices,
   pay,
   send,
+  reclaim,
   receive,
   history,
   restore,

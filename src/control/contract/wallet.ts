@@ -44,14 +44,15 @@ const invoiceView = z.strictObject({
 })
 
 const listedInvoice = z.strictObject({
-  quote_id: z.string().describe('What the mint knows it by.'),
+  quote_id: z.string().describe('What the mint knows it by; of the Lightning wallet its payment hash.'),
+  rail: z.string().describe("mint, or nwc:<id> where the owner's Lightning wallet made it."),
   wallet: z.string().describe('node, customer, or the npub of an agent'),
   state: z
     .enum(['unpaid', 'paid', 'settled', 'expired', 'closed'])
     .describe('paid: the mint was paid and has not issued the ecash yet; closed: its mint is asked no more.'),
   reason: z.string().nullable().describe('Why it is not issued, or was closed.'),
   amount_sats: satsField,
-  mint_url: z.string(),
+  mint_url: z.string().nullable().describe('null: no mint has to do with it.'),
   payment_hash: z.string(),
   cause: z.strictObject({ type: z.string(), id: z.string() }),
   created_at: timeField,
@@ -99,7 +100,7 @@ export const walletRoutes = defineRoutes({
   listInvoices: {
     method: 'GET',
     path: '/v1/invoices',
-    summary: 'Invoices of all wallets or one, with the quote of the mint behind each, newest first.',
+    summary: 'Invoices of all wallets or one, with the quote of the mint behind each or the Lightning wallet that made it, newest first.',
     request: z.strictObject({
       wallet: wallet.optional(),
       state: z.enum(['unpaid', 'paid', 'settled', 'expired', 'closed']).optional(),

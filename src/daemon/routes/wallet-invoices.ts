@@ -8,6 +8,7 @@ import type { Handlers } from '../../control/route.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import { findAgent } from '../../store/agents/agents.ts'
 import { walletOwners } from '../../store/money/held-value.ts'
+import { listNwcInvoices, type NwcInvoiceRow } from '../../store/money/nwc-wallets.ts'
 import { type ListedQuote, listQuotes } from '../../store/money/quotes.ts'
 import type { Store } from '../../store/store.ts'
 import type { ReadServices } from '../services.ts'
@@ -22,7 +23,9 @@ export function walletReadHandlers({ store }: Pick<ReadServices, 'store'>): Pick
         ...(wallet === undefined ? {} : { ownerPubkey: pubkeyOf(store, wallet) }),
         ...(state === undefined ? {} : { states: [state] }),
       }
-      return { invoices: listQuotes(store, filter).map(view) }
+      const made = [...listQuotes(store, filter).map(ofMint), ...listNwcInvoices(store, filter).map(ofLightningWallet)]
+      made.sort((a, b) => b.createdAt - a.createdAt)
+      return { invoices: made.slice(0, filter.limit).map(({ view }) => view) }
     },
   }
 }
@@ -36,23 +39,46 @@ function pubkeyOf(store: Store, name: string): string {
   return agent.pubkey
 }
 
-function view(quote: ListedQuote): Output<typeof walletRoutes.listInvoices>['invoices'][number] {
+interface Listed {
+  readonly createdAt: number
+  readonly view: Output<typeof walletRoutes.listInvoices>['invoices'][number]
+}
+
+function ofMint(quote: ListedQuote): Listed {
   const nextAt = quote.nextCheckAt ?? (quote.state === 'paid' ? quote.nextTryAt : null)
   return {
-    quote_id: quote.quoteId,
-    wallet: quote.owner.kind === 'agent' ? npubOf(quote.owner.pubkey) : quote.owner.kind,
-    state: quote.state,
-    reason: whyNotIssued(quote),
-    amount_sats: sats(quote.amountSats),
-    mint_url: quote.mintUrl,
-    payment_hash: quote.paymentHash,
-    cause: { type: quote.cause.type, id: quote.cause.id },
-    created_at: rfc3339(quote.createdAt),
-    expires_at: rfc3339(quote.expiresAt),
-    next_check_at: nextAt === null ? null : rfc3339(nextAt),
-    tell_operator: quote.state === 'paid' ? tellOperator(quote) : null,
+    createdAt: quote.createdAt,
+    view: {
+      ...common(quote),
+      ...{ quote_id: quote.quoteId, rail: 'mint', mint_url: quote.mintUrl, reason: whyNotIssued(quote) },
+      next_check_at: nextAt === null ? null : rfc3339(nextAt),
+      tell_operator: quote.state === 'paid' ? tellOperator(quote) : null,
+    },
   }
 }
+
+function ofLightningWallet(invoice: NwcInvoiceRow): Listed {
+  const { createdAt, paymentHash, walletId, nextCheckAt } = invoice
+  return {
+    createdAt,
+    view: {
+      ...common(invoice),
+      ...{ quote_id: paymentHash, rail: `nwc:${walletId}`, mint_url: null, reason: null },
+      next_check_at: nextCheckAt === null ? null : rfc3339(nextCheckAt),
+      tell_operator: null,
+    },
+  }
+}
+
+const common = ({ owner, state, amountSats, paymentHash, cause, createdAt, expiresAt }: ListedQuote | NwcInvoiceRow) => ({
+  wallet: owner.kind === 'agent' ? npubOf(owner.pubkey) : owner.kind,
+  state,
+  amount_sats: sats(amountSats),
+  payment_hash: paymentHash,
+  cause: { type: cause.type, id: cause.id },
+  created_at: rfc3339(createdAt),
+  expires_at: rfc3339(expiresAt),
+})
 
 const whyNotIssued = ({ state, reason, mintingError }: ListedQuote): string | null =>
   state === 'settled' ? null : (mintingError ?? reason)

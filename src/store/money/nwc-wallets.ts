@@ -9,6 +9,7 @@ import type { Store } from '../store.ts'
 import { column, type RowOf, type RowOfTable, Table, table } from '../table.ts'
 import { appendAudit } from './audit.ts'
 import { causeOfRow, walletOwner } from './fields.ts'
+import type { QuoteFilter } from './quotes.ts'
 
 const wallets = table('nwc_wallets', {
   id: column.text(),
@@ -115,6 +116,15 @@ export const dueNwcInvoices = (store: Store, now: number): NwcInvoiceRow[] =>
 
 export const countNwcInvoices = (store: Store, state: 'unpaid' | 'expired', ofStrangers: boolean): number =>
   countOf(store.sql, 'SELECT count(*) AS n FROM nwc_invoices WHERE state = ? AND of_stranger >= ?', state, ofStrangers ? 1n : 0n)
+
+/** The newest first. */
+export const listNwcInvoices = (store: Store, { ownerPubkey, states, limit }: QuoteFilter): NwcInvoiceRow[] =>
+  invoices.all(
+    store.sql,
+    `WHERE (@owner IS NULL OR owner_pubkey = @owner) AND (@states IS NULL OR state IN (SELECT value FROM json_each(@states)))
+     ORDER BY created_at DESC, rowid DESC LIMIT @limit`,
+    { owner: ownerPubkey ?? null, states: states === undefined ? null : JSON.stringify(states), limit: BigInt(limit) },
+  )
 
 /** Forgets invoices that nobody paid. */
 export const sweepNwcInvoices = defineCommand('sweep_nwc_invoices', (sql, p: { before: number }) => {

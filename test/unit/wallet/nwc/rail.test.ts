@@ -1,6 +1,7 @@
 /** The owner's Lightning wallet as a rail: what it says decides, what it does not say stays open, and no kill pays or counts twice. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { sats } from '../../../../src/base/amounts.ts'
+import { walletReadHandlers } from '../../../../src/daemon/routes/wallet-invoices.ts'
 import { accountBalance, auditLedger, depositNow, depositOf } from '../../../../src/store/money/ledger.ts'
 import { nwcPaymentByKey } from '../../../../src/store/money/nwc-wallets.ts'
 import { insertOperation } from '../../../../src/store/money/operations.ts'
@@ -47,6 +48,21 @@ describe('a wallet that is connected', () => {
     expect(node.keyring.owns(clientPubkey)).toBe(false)
     expect(node.rail.connection.get()).toBeUndefined()
     await expect(bill(node)).rejects.toMatchObject({ code: 'nwc_missing' })
+  })
+
+  it('has its invoices in the list of all', async () => {
+    const { paymentHash } = await node.settled(bill(node))
+    const { listInvoices } = walletReadHandlers({ store: node.store })
+    const call = { idempotencyKey: '', signal: new AbortController().signal }
+    const made = {
+      quote_id: paymentHash,
+      rail: `nwc:${node.rail.connection.connected().id}`,
+      mint_url: null,
+      wallet: 'node',
+      amount_sats: 50n,
+    }
+    expect(listInvoices({}, call)).toMatchObject({ invoices: [{ ...made, state: 'unpaid' }] })
+    expect(listInvoices({ state: 'settled' }, call)).toMatchObject({ invoices: [] })
   })
 
   it('that does not answer is down, and is well when it does', async () => {
