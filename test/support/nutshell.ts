@@ -1,8 +1,8 @@
 /** A real nutshell mint for a test: a process of its own over a folder of its own, with invoices that pay themselves. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { closeSync, openSync, readFileSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
+import { type ChildProcess, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
+import { endProcess, freePort, startMintProcess } from './mint-process.ts'
+import type { MintPeer } from './mint-suite.ts'
 
 const root = new URL('../..', import.meta.url).pathname
 const venv = join(root, '.toolchain', 'nutshell')
@@ -15,19 +15,12 @@ export function ensureNutshell(): string | undefined {
   return undefined
 }
 
-export interface Nutshell {
-  readonly mintUrl: string
-  stop(): Promise<void>
-  /** The keyset signs no more, another one does, at this fee. */
-  rotate(inputFeePpk: number): void
-}
-
-export async function startNutshell(dir: string): Promise<Nutshell> {
+export async function startNutshell(dir: string): Promise<MintPeer> {
   const [port, rpcPort] = [await freePort(), await freePort()]
   const child = await start(dir, port, rpcPort)
   return {
     mintUrl: `http://127.0.0.1:${port}`,
-    stop: () => end(child),
+    stop: () => endProcess(child),
     rotate(inputFeePpk) {
       const code = 'from cashu.mint.management_rpc.cli.cli import cli; cli()'
       const where = ['--host', '127.0.0.1', '--port', String(rpcPort), '--insecure']
@@ -40,8 +33,6 @@ export async function startNutshell(dir: string): Promise<Nutshell> {
 }
 
 async function start(dir: string, port: number, rpcPort: number): Promise<ChildProcess> {
-  const log = join(dir, 'nutshell.log')
-  const out = openSync(log, 'a')
   const env = {
     ...{ PATH: process.env['PATH'] ?? '', HOME: dir, CASHU_DIR: dir, TOR: 'FALSE' },
     ...{ MINT_PRIVATE_KEY: 'a key for tests', MINT_DATABASE: join(dir, 'mint'), MINT_RATE_LIMIT: 'FALSE' },
@@ -52,36 +43,5 @@ async function start(dir: string, port: number, rpcPort: number): Promise<ChildP
   }
   const code = 'from cashu.mint.main import main; main()'
   const args = ['-c', code, '--host', '127.0.0.1', '--port', String(port)]
-  const child = spawn(join(venv, 'bin', 'python'), args, { cwd: dir, env, stdio: ['ignore', out, out] })
-  closeSync(out)
-  for (let i = 0; i < 300 && child.exitCode === null; i++) {
-    const isUp = await fetch(`http://127.0.0.1:${port}/v1/info`).then(
-      (response) => response.ok,
-      () => false,
-    )
-    if (isUp) return child
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
-  child.kill('SIGKILL')
-  throw new Error(`nutshell did not start:\n${readFileSync(log, 'utf8').slice(-3000)}`)
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const ended = new Promise((resolve) => child.once('exit', resolve))
-  child.kill('SIGTERM')
-  const timer = setTimeout(() => child.kill('SIGKILL'), 5000)
-  await ended
-  clearTimeout(timer)
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo
-      server.close(() => resolve(port))
-    })
-  })
+  return startMintProcess({ name: 'nutshell', command: join(venv, 'bin', 'python'), args, dir, env, port })
 }

@@ -1,4 +1,5 @@
 /** Alby's client (@getalby/sdk) speaks with our wallet service over the sandbox's relay, and pays through its mint. */
+import { Invoice } from '@getalby/lightning-tools/bolt11'
 import { type Nip47Notification, NWCClient } from '@getalby/sdk/nwc'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
@@ -70,7 +71,9 @@ describe('a wallet that Alby knows as its own', () => {
     const stop = await client.subscribeNotifications((notification) => heard.push(notification), ['payment_sent'])
     const first = await jobInvoice('first', 100)
     const paid = await client.payInvoice({ invoice: first.request })
-    expect(paid.preimage).toMatch(/^[0-9a-f]{64}$/)
+    const asAlbyReads = new Invoice({ pr: first.request })
+    expect(asAlbyReads).toMatchObject({ satoshi: 100, paymentHash: first.paymentHash })
+    expect(asAlbyReads.validatePreimage(paid.preimage)).toBe(true)
     await vi.waitFor(() => expect(depositNow(home.store, { type: 'job', id: 'first' }).paidMsats).toBe(100_000n), 10_000)
     const spent = 100n + BigInt(paid.fees_paid) / 1000n
     expect(home.service.spentSats(home.service.get(id))).toEqual({ inPeriod: spent, inAll: spent })
