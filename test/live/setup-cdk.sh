@@ -1,6 +1,7 @@
 #!/bin/sh
-# setup-cdk.sh: prints the path of a cdk-mintd, the mint of the Cashu Development Kit. It is built once,
-# where PYLON_TEST_BUILD_RUST=1 asks for it, which takes up to half an hour, and kept in PYLON_TEST_CDK (~/.cache/pylon-test-cdk). Prints one reason and ends with 3 where there is none.
+# setup-cdk.sh: prints the path of a cdk-mintd, the mint of the Cashu Development Kit. It is built once, where PYLON_TEST_BUILD_RUST=1
+# asks for it, which takes up to half an hour, and kept in PYLON_TEST_CDK (~/.cache/pylon-test-cdk). Prints one reason and ends with 3
+# where there is none.
 set -eu
 
 version=0.18.3

@@ -1,6 +1,7 @@
-/** A real nutshell mint for a test: a process of its own over a folder of its own, with invoices that pay themselves. */
+/** A real nutshell mint for a test: a process of its own over a folder of its own, with invoices that pay themselves, or over a real lnd. */
 import { type ChildProcess, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
+import type { Lnd } from './lnd.ts'
 import { endProcess, freePort, startMintProcess } from './mint-process.ts'
 import type { MintPeer } from './mint-suite.ts'
 
@@ -15,9 +16,20 @@ export function ensureNutshell(): string | undefined {
   return undefined
 }
 
-export async function startNutshell(dir: string): Promise<MintPeer> {
+const PAYS_ITSELF = {
+  MINT_BACKEND_BOLT11_SAT: 'FakeWallet',
+  ...{ FAKEWALLET_BRR: 'TRUE', FAKEWALLET_DELAY_INCOMING_PAYMENT: '0.1', FAKEWALLET_DELAY_OUTGOING_PAYMENT: '0' },
+}
+
+/** Lightning of a mint by a real node. */
+const throughLnd = (lnd: Lnd) => ({
+  ...{ MINT_BACKEND_BOLT11_SAT: 'LndRestWallet', MINT_LND_ENABLE_MPP: 'TRUE', MINT_LND_REST_ENDPOINT: lnd.restUrl },
+  ...{ MINT_LND_REST_CERT: lnd.certFile, MINT_LND_REST_MACAROON: lnd.macaroonFile },
+})
+
+export async function startNutshell(dir: string, lnd?: Lnd): Promise<MintPeer> {
   const [port, rpcPort] = [await freePort(), await freePort()]
-  const child = await start(dir, port, rpcPort)
+  const child = await start(dir, port, rpcPort, lnd === undefined ? PAYS_ITSELF : throughLnd(lnd))
   return {
     mintUrl: `http://127.0.0.1:${port}`,
     stop: () => endProcess(child),
@@ -32,12 +44,11 @@ export async function startNutshell(dir: string): Promise<MintPeer> {
   }
 }
 
-async function start(dir: string, port: number, rpcPort: number): Promise<ChildProcess> {
+async function start(dir: string, port: number, rpcPort: number, lightning: Readonly<Record<string, string>>): Promise<ChildProcess> {
   const env = {
     ...{ PATH: process.env['PATH'] ?? '', HOME: dir, CASHU_DIR: dir, TOR: 'FALSE' },
     ...{ MINT_PRIVATE_KEY: 'a key for tests', MINT_DATABASE: join(dir, 'mint'), MINT_RATE_LIMIT: 'FALSE' },
-    ...{ MINT_BACKEND_BOLT11_SAT: 'FakeWallet', MINT_INPUT_FEE_PPK: '100' },
-    ...{ FAKEWALLET_BRR: 'TRUE', FAKEWALLET_DELAY_INCOMING_PAYMENT: '0.1', FAKEWALLET_DELAY_OUTGOING_PAYMENT: '0' },
+    ...{ ...lightning, MINT_INPUT_FEE_PPK: '100' },
     ...{ MINT_RPC_SERVER_ENABLE: 'TRUE', MINT_RPC_SERVER_PORT: String(rpcPort), MINT_RPC_SERVER_MUTUAL_TLS: 'FALSE' },
     MINT_QUOTE_BACKEND_CHECK_RATE_LIMIT: '0',
   }
