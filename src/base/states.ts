@@ -283,3 +283,11 @@ export const NWC_PAYMENT_STEPS = stepsOf({
   failed: [],
 })
 export type NwcPaymentState = keyof typeof NWC_PAYMENT_STEPS
+
+/** A private message of the node: it waits until relays of the recipient are known. */
+export const LETTER_OUT_STEPS = stepsOf({ waiting: ['sending', 'refused'], sending: ['sent', 'refused'], sent: [], refused: [] })
+export type LetterOutState = keyof typeof LETTER_OUT_STEPS
+
+/** One to the node, where it is kept at all: it waits while whoever takes it cannot. */
+export const LETTER_IN_STEPS = stepsOf({ waiting: ['taken', 'given_up'], taken: [], given_up: [] })
+export type LetterInState = keyof typeof LETTER_IN_STEPS

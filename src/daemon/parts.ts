@@ -39,6 +39,7 @@ import { createZapSender } from '../wallet/zaps/zaps.ts'
 import { createHands } from './hands.ts'
 import { type Health, OK } from './health.ts'
 import type { Mode } from './launch/run-options.ts'
+import { Letters } from './letters/letters.ts'
 import { createSubstrates } from './machines/substrates.ts'
 import { indexRelaysOf, type Surroundings } from './network.ts'
 import { type Off, Part, type PartSpec } from './part.ts'
@@ -118,6 +119,18 @@ export class NodeParts {
     build: (found, scope) => new NwcService({ ...this.#common(scope), ...found, keyring: this.#deps.keyring, network: this.#deps.network }),
     start: (nwc) => nwc.start(),
     // What was asked is gone on with after the next start.
+    drainMs: ASKING_DRAIN_MS,
+  })
+
+  /** Private messages of the node's own key; who takes some says so when it is built (`letters.handle`). */
+  readonly letters = this.#part({
+    name: 'letters',
+    needs: { nostr: this.nostr },
+    build: ({ nostr }, scope) =>
+      // A provider introduces the key with all that it says of itself.
+      new Letters({ ...this.#common(scope), nostr, signer: this.#deps.keyring.node(), isIntroduced: this.#deps.mode !== 'host' }),
+    start: (letters) => letters.start(),
+    // What was not taken comes again.
     drainMs: ASKING_DRAIN_MS,
   })
 

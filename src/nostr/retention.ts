@@ -2,6 +2,7 @@
 import type { Config } from '../base/config.ts'
 import type { Scope } from '../base/scope.ts'
 import type { Command } from '../store/commands.ts'
+import { sweepLettersIn, sweepLettersOut } from '../store/nostr/letters.ts'
 import { sweepOutbox, sweepRefusals } from '../store/nostr/outbox.ts'
 import { sweepRelayLists } from '../store/nostr/relay-lists.ts'
 import { sweepSeenEvents } from '../store/nostr/seen-events.ts'
@@ -13,6 +14,8 @@ const DAY_MS = 86_400_000
 /** Rows in one commit. */
 const LIMIT = 500
 const RELAY_LISTS_DAYS = 30
+/** Longer than any letter is acted on, or tried. */
+const LETTERS_DAYS = 30
 
 export interface RetentionDeps {
   readonly scope: Scope
@@ -42,6 +45,8 @@ export async function sweepOnce({ scope, store, config }: RetentionDeps): Promis
     () => sweepOutbox({ before: before(outbox_days), limit: LIMIT }),
     () => sweepRefusals({ before: before(outbox_days), limit: LIMIT }),
     () => sweepRelayLists({ before: before(RELAY_LISTS_DAYS), limit: LIMIT }),
+    () => sweepLettersIn({ before: before(LETTERS_DAYS), limit: LIMIT }),
+    () => sweepLettersOut({ before: before(LETTERS_DAYS), limit: LIMIT }),
   ]
   for (const sweep of sweeps) while (!scope.isClosing && (await store.write(sweep())) >= LIMIT);
 }

@@ -110,6 +110,26 @@ export interface SubscriptionSpec {
   onEvent(event: NostrEvent, relay: string): Promise<void>
 }
 
+/** A private message (NIP-17) to a key of ours: opened, and written by whom it says. */
+export interface Letter {
+  /** The key of ours that it is to. */
+  readonly to: string
+  /** Its id, whatever wraps it comes in. */
+  readonly rumorId: string
+  readonly from: string
+  readonly kind: number
+  readonly content: string
+  readonly tags: readonly (readonly string[])[]
+  /** As the sender says. */
+  readonly createdAtMs: number
+}
+
+/**
+ * Takes a letter that is for it: false leaves it to others. Called again with the same letter until it has resolved, also after a
+ * restart: what it does it does once for each `rumorId`. A rejection is tried again later.
+ */
+export type LetterHandler = (letter: Letter) => Promise<boolean>
+
 export interface RelayHealth {
   readonly url: string
   readonly state: 'connected' | 'connecting' | 'down'

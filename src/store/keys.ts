@@ -147,3 +147,6 @@ export const directCopyMessage = new KeyForm('direct-copy:')
 export const directRelaysMessage = new KeyForm('direct-relays:')
 /** Of a hello of a guest: its runtime, and chance. */
 export const helloMessage = new KeyForm('hello:')
+/** Of a private message of the node, under its caller's key. */
+export const letterMessage = new KeyForm('letter:')
+export const letterRelaysMessage = new KeyForm('letter-relays:')

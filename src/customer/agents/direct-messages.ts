@@ -3,10 +3,10 @@ import { unixSeconds } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import { News } from '../../base/news.ts'
 import type { Scope } from '../../base/scope.ts'
-import { identify, tagValues } from '../../nostr/nips/nip01.ts'
+import { tagValues } from '../../nostr/nips/nip01.ts'
 import { npubOf } from '../../nostr/nips/nip19.ts'
 import { buildDm17, CHAT_KIND } from '../../nostr/nips/nip59.ts'
-import { DM_RELAYS_KIND } from '../../nostr/nips/nip65.ts'
+import { dmRelaysToSay } from '../../nostr/self/dm-relays.ts'
 import type { IdentifiedEvent, Nostr, Signer } from '../../nostr/types.ts'
 import type { SessionMessage } from '../../session/types.ts'
 import {
@@ -113,10 +113,8 @@ export class DirectMessages {
   /** Our own DM relays, where none are known: who answers looks there. */
   async #whereToAnswer(nowS: number, at: number) {
     const { nostr, signer } = this.#deps
-    const { events, isSure } = await nostr.newestOf(signer.pubkey, [DM_RELAYS_KIND])
-    if (events.has(DM_RELAYS_KIND) || !isSure) return []
-    const tags = nostr.relays.map((url) => ['relay', url])
-    const event = identify(signer.pubkey, { kind: DM_RELAYS_KIND, created_at: nowS, tags, content: '' })
+    const event = await dmRelaysToSay(nostr, signer.pubkey, nowS)
+    if (event === 'said' || event === 'unsure') return []
     return [enqueueEvent({ key: directRelaysMessage.of(signer.pubkey), event, relays: nostr.relays, notAfter: at + TTL_MS, at })]
   }
 
