@@ -96,6 +96,11 @@ export const ERRORS = {
   nwc_missing: e(404, 'No Lightning wallet is connected; connect yours with: pylon wallet connect -'),
   nwc_unreachable: e(502, 'The connected Lightning wallet does not answer; what is open stays open, the node asks again.', true),
   nwc_refused: e(502, 'The connected Lightning wallet refused; the message has its words, details.nwc_code its code.'),
+  payout_missing: e(404, 'This wallet has no payout; set one with: pylon wallet payout set ADDRESS --above N --keep M'),
+  payout_address_changed: e(
+    409,
+    'The address of a payout answers as another than when it was set; nothing is sent there until you look and set it again: pylon wallet payout set.',
+  ),
   lnurl_invalid: e(502, 'The LNURL server gave an answer that may not be paid; the message says why.'),
   faucet_unavailable: e(409, 'Only the sandbox has a faucet; on the open network use: pylon wallet invoice.'),
   // Jobs, provider side and customer side

@@ -291,3 +291,20 @@ export type LetterOutState = keyof typeof LETTER_OUT_STEPS
 /** One to the node, where it is kept at all: it waits while whoever takes it cannot. */
 export const LETTER_IN_STEPS = stepsOf({ waiting: ['taken', 'given_up'], taken: [], given_up: [] })
 export type LetterInState = keyof typeof LETTER_IN_STEPS
+
+/**
+ * A payout of a standing rule. It is `begun` before its address is asked and before anything is spent; what nobody can say yet is
+ * unknown until the wallet can.
+ *
+ *   begun --> paid
+ *     |  \      ^
+ *     |   '-> unknown --> failed
+ *     '-----------------> failed
+ */
+export const PAYOUT_STEPS = stepsOf({
+  begun: ['unknown', 'paid', 'failed'],
+  unknown: ['paid', 'failed'],
+  paid: [],
+  failed: [],
+})
+export type PayoutState = keyof typeof PAYOUT_STEPS

@@ -6,6 +6,7 @@ import { jobsRoutes, purchasesRoutes } from './contract/jobs.ts'
 import { managedRoutes } from './contract/managed.ts'
 import { nodeRoutes } from './contract/node.ts'
 import { nwcRoutes } from './contract/nwc.ts'
+import { payoutRoutes } from './contract/payouts.ts'
 import { requestsRoutes } from './contract/requests.ts'
 import { runtimesRoutes } from './contract/runtimes.ts'
 import { walletRoutes } from './contract/wallet.ts'
@@ -20,6 +21,7 @@ export const CONTRACT = {
   approvals: approvalsRoutes,
   nwc: nwcRoutes,
   requests: requestsRoutes,
+  payouts: payoutRoutes,
   earnings: earningsRoutes,
   runtimes: runtimesRoutes,
   managed: managedRoutes,

@@ -12,6 +12,7 @@ import { jobsReadHandlers } from './routes/jobs.ts'
 import { managedHandlers, managedReadHandlers } from './routes/managed.ts'
 import { nodeHandlers, nodeReadHandlers } from './routes/node.ts'
 import { nwcHandlers } from './routes/nwc.ts'
+import { payoutsHandlers, payoutsReadHandlers } from './routes/payouts.ts'
 import { purchasesHandlers, purchasesReadHandlers } from './routes/purchases.ts'
 import { requestsHandlers } from './routes/requests.ts'
 import { runtimesHandlers, runtimesReadHandlers } from './routes/runtimes.ts'
@@ -34,6 +35,7 @@ export function readTable(services: ReadServices): HandlerTable {
     ...bind(CONTRACT.runtimes, runtimesReadHandlers(services)),
     ...bind(CONTRACT.managed, managedReadHandlers(services)),
     ...bind(CONTRACT.wallet, walletReadHandlers(services)),
+    ...bind(CONTRACT.payouts, payoutsReadHandlers(services)),
   ])
 }
 
@@ -48,6 +50,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...bind(CONTRACT.wallet, walletHandlers(node)),
     ...bind(CONTRACT.nwc, nwcHandlers(node)),
     ...bind(CONTRACT.requests, requestsHandlers(node)),
+    ...bind(CONTRACT.payouts, payoutsHandlers(node)),
     ...bind(CONTRACT.runtimes, runtimesHandlers(node)),
     ...bind(CONTRACT.managed, managedHandlers(node)),
   ])

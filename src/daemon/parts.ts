@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
+import { ensurePrivateDir, writeFileAtomic } from '../base/files.ts'
 import { given } from '../base/given.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
@@ -29,10 +30,12 @@ import { findAgent } from '../store/agents/agents.ts'
 import { isBotOfOurs } from '../store/buying/managed-agents.ts'
 import { heldValue } from '../store/money/held-value.ts'
 import type { NwcWalletRow } from '../store/money/nwc-wallets.ts'
+import { troubledPayouts } from '../store/money/payouts.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
 import { NwcRail } from '../wallet/nwc/rail.ts'
 import { NwcService } from '../wallet/nwc/service.ts'
+import { Payouts } from '../wallet/payouts/payouts.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import { createZapSender } from '../wallet/zaps/zaps.ts'
@@ -132,6 +135,18 @@ export class NodeParts {
     start: (letters) => letters.start(),
     // What was not taken comes again.
     drainMs: ASKING_DRAIN_MS,
+  })
+
+  /** What wallets hold above their owner's limits and leaves by itself. */
+  readonly payouts = this.#part({
+    name: 'payouts',
+    needs: { wallets: this.wallets },
+    build: ({ wallets }, scope) =>
+      new Payouts({ ...this.#common(scope), wallets, writeToken: (name, token) => this.#writeToken(name, token) }),
+    start: (payouts) => payouts.start(),
+    // What is under way is gone on with after the next start.
+    drainMs: WALLET_DRAIN_MS,
+    health: () => payoutsHealth(this.#deps.store),
   })
 
   readonly customer = this.#part({
@@ -316,6 +331,15 @@ export class NodeParts {
     return this.#deps.network === 'sandbox' ? 'bcrt' : 'bc'
   }
 
+  /** Below the home, for the owner alone. */
+  #writeToken(name: string, token: string): string {
+    const dir = join(this.#deps.home.dir, 'payouts')
+    ensurePrivateDir(dir)
+    const path = join(dir, name)
+    writeFileAtomic(path, `${token}\n`)
+    return path
+  }
+
   #adapters({ runtimes }: Config, scope: Scope) {
     const { home, keyring, dialer, logger } = this.#deps
     return createSubstrates({ config: runtimes, dir: home.runtimes, nodePubkey: keyring.node().pubkey, dialer, scope, logger }).adapters
@@ -352,6 +376,12 @@ export class NodeParts {
 
 function healthOf({ state, reason }: { state: Health['state']; reason?: string }, next: { nextStep?: string }): Health {
   return state === 'ok' ? OK : { state, reason: reason ?? 'unknown', ...next }
+}
+
+function payoutsHealth(store: Store): Health {
+  const [first] = troubledPayouts(store)
+  if (first === undefined) return OK
+  return { state: 'degraded', reason: `payout_failed: ${first.failure.message}`, nextStep: 'pylon wallet payout list' }
 }
 
 /** Without one nothing is wrong, unless sales are to be received there. */

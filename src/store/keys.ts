@@ -107,6 +107,9 @@ export const fillKeys = new KeyForm('fill:', ':')
 export const fillKey = (key: string, { heldSats, missingSats }: { heldSats: bigint; missingSats: bigint }, nth: number): string =>
   `${fillKeys.of(key)}${heldSats}:${missingSats}:${nth}`
 
+/** Of one payout: its wallet operation, and its cause in the ledger. */
+export const payoutKey = new KeyForm('payout:')
+
 // Entries of the ledger.
 export const operationHeld = new KeyForm('op:', ':held')
 export const operationDone = new KeyForm('op:', ':done')

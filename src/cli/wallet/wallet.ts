@@ -10,6 +10,7 @@ import { mints } from './mints.ts'
 import { nwc } from './nwc.ts'
 import { withWallet } from './options.ts'
 import { pay, reclaim, send } from './outgoing.ts'
+import { payout } from './payout.ts'
 
 const balance = defineCommand({
   command: 'balance',
@@ -66,4 +67,5 @@ export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, paym
   connect,
   disconnect,
   nwc,
+  payout,
 ])

@@ -13,6 +13,7 @@ import { verifyAudit } from '../../store/money/audit.ts'
 import { sentRefunds, unsentRefunds } from '../../store/money/held-value.ts'
 import { auditLedger, heldByMint } from '../../store/money/ledger.ts'
 import { listMints } from '../../store/money/mints.ts'
+import { listPayoutRules, troubledPayouts } from '../../store/money/payouts.ts'
 import { listQuotes } from '../../store/money/quotes.ts'
 import { countGivenUp, listRefusals } from '../../store/nostr/outbox.ts'
 import { getSetting } from '../../store/settings.ts'
@@ -44,6 +45,7 @@ const EXAMINATIONS: readonly Examination[] = [
   { name: 'publishing', run: checkPublishing },
   { name: 'mints', run: checkMints },
   { name: 'lightning', run: checkLightning },
+  { name: 'payouts', run: checkPayouts },
   { name: 'keysets', run: ({ store, clock }) => checkKeysets(store, clock.now()) },
   { name: 'owed signatures', run: ({ store }) => checkOwedSignatures(store) },
   { name: 'coins', run: (_read, node) => (node === undefined ? [] : checkCoins(node)) },
@@ -219,6 +221,22 @@ async function checkLightning(read: ReadServices, node: PylonNode | undefined): 
       ? ok(`${name} nwc:${id}`, held)
       : warning(`${name} nwc:${id}`, [held, ...open].join(' '), 'pylon wallet connect shows it'),
   ]
+}
+
+/** What wallets let leave by themselves. */
+function checkPayouts({ store }: ReadServices): Check[] {
+  const rules = listPayoutRules(store)
+  const troubled = troubledPayouts(store)
+  if (rules.length === 0) return []
+  if (troubled.length === 0)
+    return [ok('payouts', `${rules.length} ${rules.length === 1 ? 'wallet has one' : 'wallets have one'}; none fails.`)]
+  return troubled.map(({ owner, target, state, failure }) =>
+    warning(
+      'payouts',
+      `That of ${owner.kind} to ${target} ${state === 'stopped' ? 'is stopped' : 'fails'}: ${failure.message}`,
+      state === 'stopped' ? 'Look at the address, then: pylon wallet payout set' : 'pylon wallet payout list; it is tried again by itself',
+    ),
+  )
 }
 
 /** What runs for long, and what the last end did not wait for. */

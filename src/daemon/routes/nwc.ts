@@ -7,10 +7,10 @@ import type { nwcRoutes } from '../../control/contract/nwc.ts'
 import type { Handlers } from '../../control/route.ts'
 import { isNwcMethod, NWC_METHODS } from '../../nostr/nips/nip47.ts'
 import { relayUrl } from '../../nostr/relay/relay-url.ts'
-import { findAgent } from '../../store/agents/agents.ts'
 import { type NwcConnection, recentNwcRequests } from '../../store/money/nwc-service.ts'
 import type { Services } from '../services.ts'
 import { lightningView } from './lightning-view.ts'
+import { walletName } from './payouts.ts'
 import { ownerNamed } from './wallet.ts'
 
 const SHOWN_REQUESTS = 20
@@ -25,7 +25,7 @@ export function nwcHandlers(services: Services): Handlers<typeof nwcRoutes> {
     const { inPeriod, inAll } = service().spentSats(connection)
     const isExpired = expiresAt !== null && expiresAt <= services.clock.now()
     return {
-      ...{ id, name, wallet: walletName(services, connection), methods: [...methods], relays: [...relays], budget },
+      ...{ id, name, wallet: walletName(services.store, connection.owner), methods: [...methods], relays: [...relays], budget },
       ...{ spent_sats: inPeriod, spent_in_all_sats: inAll },
       state: revokedAt !== null ? ('revoked' as const) : isExpired ? ('expired' as const) : ('active' as const),
       created_at: rfc3339(createdAt),
@@ -85,8 +85,4 @@ export function nwcHandlers(services: Services): Handlers<typeof nwcRoutes> {
     },
     revokeNwcConnection: async ({ id }) => ({ connection: view(await service().revoke(id)) }),
   }
-}
-
-function walletName({ store }: Services, { owner }: NwcConnection): string {
-  return owner.kind === 'agent' ? (findAgent(store, owner.pubkey)?.name ?? owner.pubkey) : owner.kind
 }

@@ -231,7 +231,7 @@ async function fundFromFaucet(
 }
 
 /** A compressed key as it is; an npub or plain key as Cashu writes Nostr keys: 02 in front. @throws pubkey_invalid */
-function lockKey(text: string): string {
+export function lockKey(text: string): string {
   const key = text.trim().toLowerCase()
   return /^0[23][0-9a-f]{64}$/.test(key) ? key : `02${parsePubkey(text)}`
 }

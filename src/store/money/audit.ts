@@ -8,7 +8,14 @@ import { defineCommand, type Sql } from '../commands.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 
-type AuditKind = 'spend' | 'approval_asked' | 'approval_decided' | 'policy_changed' | 'key_exported' | 'connection_changed'
+type AuditKind =
+  | 'spend'
+  | 'approval_asked'
+  | 'approval_decided'
+  | 'policy_changed'
+  | 'key_exported'
+  | 'connection_changed'
+  | 'payout_changed'
 
 const log = table('audit_log', {
   id: column.int(),

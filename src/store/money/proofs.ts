@@ -1,7 +1,7 @@
 /** Proofs: the ecash of every wallet of this home, each known by its Y and its secret once and for ever. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand } from '../commands.ts'
-import { intOrNull, sumOf } from '../row.ts'
+import { amount, intOrNull, sumOf, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Table } from '../table.ts'
 
@@ -80,3 +80,14 @@ export const heldSats = (store: Store, pubkey: string, mintUrl: string): bigint 
     pubkey,
     mintUrl,
   )
+
+/** What spending all free coins of a wallet would cost in input fees, in sats rounded up, by mint. */
+export function inputFeesOf(store: Store, pubkey: string): Map<string, bigint> {
+  const rows = store
+    .sql(
+      `SELECT p.mint_url AS mint_url, (sum(k.input_fee_ppk) + 999) / 1000 AS fee FROM proofs p JOIN mint_keysets k ON k.id = p.keyset_id
+       WHERE p.owner_pubkey = ? AND p.state = 'unspent' GROUP BY p.mint_url`,
+    )
+    .all(pubkey)
+  return new Map(rows.map((row) => [text(row, 'mint_url'), amount(row, 'fee')]))
+}

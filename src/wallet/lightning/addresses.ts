@@ -6,7 +6,7 @@ import { getAddressInvoice, insertAddressInvoice } from '../../store/money/addre
 import type { Store } from '../../store/store.ts'
 import { requestDigest } from '../context.ts'
 import { decodeInvoice } from './bolt11.ts'
-import { fetchPayParameters, invalid, requestInvoice } from './lnurl.ts'
+import { fetchPayParameters, invalid, type PayParameters, requestInvoice } from './lnurl.ts'
 
 export interface AddressDeps {
   readonly store: Store
@@ -20,6 +20,8 @@ export interface AddressOrder {
   readonly url: string
   readonly amountSats: bigint
   readonly comment: string
+  /** Throws where what the address says of itself is not to be paid. */
+  readonly check?: (parameters: PayParameters) => void
 }
 
 /** @throws lnurl_invalid, fetch_failed, address_refused, amount_invalid, idempotency_conflict: in all these cases nothing was spent */
@@ -40,8 +42,9 @@ export async function invoiceOfAddress(deps: AddressDeps, order: AddressOrder): 
 }
 
 /** Asked for and checked; network and expiry are checked where it is paid. */
-async function freshInvoice({ dialer, clock }: AddressDeps, { url, amountSats, comment }: AddressOrder): Promise<string> {
+async function freshInvoice({ dialer, clock }: AddressDeps, { url, amountSats, comment, check }: AddressOrder): Promise<string> {
   const parameters = await fetchPayParameters(dialer, url)
+  check?.(parameters)
   const amountMsats = amountSats * 1000n
   if (amountMsats < parameters.minMsats || amountMsats > parameters.maxMsats) {
     throw new PylonError(

@@ -13,6 +13,8 @@ export interface PayParameters {
   readonly commentChars: number
   /** The key that signs zap receipts; undefined where it takes no zaps. */
   readonly nostrPubkey: string | undefined
+  /** Whom it says it is the address of (`text/identifier` or `text/email` of its metadata); undefined where it does not say. */
+  readonly identifier: string | undefined
 }
 
 const MAX_LNURL_CHARS = 2000
@@ -35,6 +37,7 @@ const payParametersSchema = z.object({
   commentAllowed: limit.nullish().catch(undefined),
   allowsNostr: z.unknown().optional(),
   nostrPubkey: z.unknown().optional(),
+  metadata: z.unknown().optional(),
 })
 const invoiceSchema = z.object({ pr: z.string().min(10).max(8192) })
 const errorSchema = z.object({ status: z.string().regex(/^error$/i), reason: z.string().catch('no reason given') })
@@ -84,7 +87,17 @@ export async function fetchPayParameters(dialer: Pick<Dialer, 'fetch'>, url: str
     maxMsats: BigInt(Math.floor(answer.maxSendable)),
     commentChars: Math.floor(answer.commentAllowed ?? 0),
     nostrPubkey: String(answer.allowsNostr).toLowerCase() === 'true' ? hexKey(answer.nostrPubkey) : undefined,
+    identifier: identifierIn(answer.metadata),
   }
+}
+
+/** LUD-06, 16: pairs of a type and a content, as JSON in a string. */
+function identifierIn(metadata: unknown): string | undefined {
+  const pairs = typeof metadata === 'string' ? parseJson(metadata) : undefined
+  if (!Array.isArray(pairs)) return undefined
+  const of = (type: string) =>
+    pairs.flatMap((pair: unknown) => (Array.isArray(pair) && pair[0] === type && typeof pair[1] === 'string' ? [pair[1]] : []))[0]
+  return (of('text/identifier') ?? of('text/email'))?.trim().toLowerCase().slice(0, 320)
 }
 
 function hexKey(value: unknown): string | undefined {
