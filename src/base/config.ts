@@ -98,6 +98,8 @@ const schema = z.strictObject({
       policy: spendPolicy.prefault({}),
       /** Where what customers pay by Lightning comes in: as ecash at a mint, or into the owner's own wallet (pylon wallet connect). */
       receive_by: z.enum(['mint', 'nwc']).default('mint'),
+      /** Whether the node and its agents take nutzaps (NIP-61), and say so on relays. */
+      nutzaps: z.boolean().default(true),
     })
     .prefault({}),
   provider: z

@@ -308,3 +308,17 @@ export const PAYOUT_STEPS = stepsOf({
   failed: [],
 })
 export type PayoutState = keyof typeof PAYOUT_STEPS
+
+/**
+ * A nutzap that came for a key of this home: claimed by its event, then redeemed at its mint, then told to whom it is for.
+ *
+ *   claimed <-> claimed, --> redeemed --> told
+ *      '--> refused
+ */
+export const NUTZAP_STEPS = stepsOf({
+  claimed: ['claimed', 'redeemed', 'refused'],
+  redeemed: ['redeemed', 'told'],
+  told: [],
+  refused: [],
+})
+export type NutzapState = keyof typeof NUTZAP_STEPS

@@ -33,6 +33,7 @@ import type { NwcWalletRow } from '../store/money/nwc-wallets.ts'
 import { troubledPayouts } from '../store/money/payouts.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
+import { Nutzaps } from '../wallet/nutzaps/nutzaps.ts'
 import { NwcRail } from '../wallet/nwc/rail.ts'
 import { NwcService } from '../wallet/nwc/service.ts'
 import { Payouts } from '../wallet/payouts/payouts.ts'
@@ -147,6 +148,16 @@ export class NodeParts {
     // What is under way is gone on with after the next start.
     drainMs: WALLET_DRAIN_MS,
     health: () => payoutsHealth(this.#deps.store),
+  })
+
+  /** Ecash that others publish for keys of this home. */
+  readonly nutzaps = this.#part({
+    name: 'nutzaps',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    build: (found, scope) => new Nutzaps({ ...this.#common(scope), ...found, keyring: this.#deps.keyring }),
+    start: (nutzaps) => nutzaps.start(),
+    // What was claimed is gone on with after the next start.
+    drainMs: ASKING_DRAIN_MS,
   })
 
   readonly customer = this.#part({
@@ -275,14 +286,14 @@ export class NodeParts {
   readonly host = this.#part({
     name: 'host',
     needs: { nostr: this.nostr, wallets: this.wallets },
-    wants: { zapAddresses: this.zapAddresses },
+    wants: { zapAddresses: this.zapAddresses, nutzaps: this.nutzaps },
     off: () => this.#offByMode('host'),
-    build: ({ zapAddresses, ...found }, scope) => {
+    build: ({ zapAddresses, nutzaps, ...found }, scope) => {
       const common = { ...this.#common(scope), ...found, keyring: this.#deps.keyring }
       const sendZap = createZapSender({ ...common, invoiceNetwork: this.#invoiceNetwork() })
       const hands = createHands({ ...common, home: this.#deps.home, network: this.#deps.network, parts: this })
       const openSessions: HostDeps['openSessions'] = (order) => new Sessions({ ...common, ...order })
-      return new Host({ ...common, sendZap, hands, openSessions, ...given({ zapAddresses }) })
+      return new Host({ ...common, sendZap, hands, openSessions, ...given({ zapAddresses, nutzaps }) })
     },
     start: (host) => host.start(),
     stop: (host, drainMs) => host.close(drainMs),

@@ -17,7 +17,8 @@ import { answersUpTo } from '../store/agents/exchanges.ts'
 import { type HeardRow, hear, markWrapOpened, wasHeard, wasWrapOpened } from '../store/agents/heard.ts'
 import { all, type Command } from '../store/commands.ts'
 import { readInvoice } from '../wallet/lightning/bolt11.ts'
-import { allowRelays, type HostDeps } from './parts.ts'
+import type { RedeemedNutzap } from '../wallet/nutzaps/nutzaps.ts'
+import { allowRelays, type HostDeps, ownerOf, relaysOf } from './parts.ts'
 import { MAX_TURNS } from './policy.ts'
 import { MAX_TRIGGER_AGE_MS, wakes } from './schedule.ts'
 import type { SaidIn } from './session-turns.ts'
@@ -47,12 +48,14 @@ export class Inbox {
   constructor(deps: HostDeps, onHeard: (agent: AgentRow) => void) {
     this.#deps = deps
     this.#onHeard = onHeard
+    deps.nutzaps?.onRedeemed((nutzap) => this.receiveNutzap(nutzap))
   }
 
   /** Listens for the agent, anew when it listens already. */
   watch(agent: AgentRow): void {
     this.unwatch(agent.pubkey)
     allowRelays(this.#deps, agent)
+    this.#deps.nutzaps?.watch(ownerOf(agent), relaysOf(this.#deps, agent))
     const short = agent.pubkey.slice(0, 16)
     const relays = agent.relays.length > 0 ? { relays: agent.relays } : {}
     const onEvent = (event: NostrEvent) => this.receive(agent.pubkey, event)
@@ -79,6 +82,7 @@ export class Inbox {
   unwatch(pubkey: string): void {
     for (const subscription of this.#subscriptions.get(pubkey) ?? []) subscription.close()
     this.#subscriptions.delete(pubkey)
+    this.#deps.nutzaps?.unwatch(pubkey)
   }
 
   close(): void {
@@ -99,6 +103,18 @@ export class Inbox {
   async receiveSaid(agent: AgentRow, { id, sender, createdAt }: SessionMessage, content: string, where: SaidIn): Promise<boolean> {
     const said = { id, type: 'dm', sender, content, scheme: 'mls', amountMsats: null, event: where, createdAt } as const
     return (await this.#keep(agent, said, [])) !== 'full'
+  }
+
+  /** A zap whose sats its wallet has already; the same again does nothing. */
+  async receiveNutzap({ id, recipient, sender, comment, zapped, amountSats, createdAt }: RedeemedNutzap): Promise<void> {
+    const agent = getAgent(this.#deps.store, recipient)
+    if (agent === undefined || sender === recipient) return
+    const event = { zapped, receipt: id }
+    await this.#keep(
+      agent,
+      { id, type: 'zap', sender, content: comment, scheme: null, amountMsats: amountSats * 1000n, event, createdAt },
+      [],
+    )
   }
 
   async #keep(agent: AgentRow, heard: Heard, more: readonly Command<unknown>[]): Promise<'new' | 'known' | 'full'> {

@@ -10,6 +10,7 @@ import type { Sessions } from '../session/sessions.ts'
 import type { SessionsDeps } from '../session/types.ts'
 import type { AgentRow } from '../store/agents/agents.ts'
 import type { Store } from '../store/store.ts'
+import type { Nutzaps } from '../wallet/nutzaps/nutzaps.ts'
 import type { Wallets } from '../wallet/types.ts'
 import type { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import type { SendZap } from '../wallet/zaps/zaps.ts'
@@ -46,6 +47,8 @@ export interface HostDeps {
   readonly hands?: Hands
   /** Absent where no LNURL server is known: agents then have no zap address. */
   readonly zapAddresses?: Pick<ZapAddresses, 'register' | 'receiptKeyOf'>
+  /** Absent: agents take none. */
+  readonly nutzaps?: Pick<Nutzaps, 'watch' | 'unwatch' | 'onRedeemed'>
 }
 
 export const ownerOf = (agent: Pick<AgentRow, 'pubkey'>): WalletOwner => ({ kind: 'agent', pubkey: agent.pubkey })

@@ -12,6 +12,7 @@ import type { Nostr, Signer } from '../nostr/types.ts'
 import { countJobs, openJobs } from '../store/selling/jobs.ts'
 import { getSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
+import { nutzapsOf } from '../wallet/nutzaps/offer.ts'
 import type { Wallet, Wallets } from '../wallet/types.ts'
 import { Announcer, HEARTBEAT_S } from './announce.ts'
 import type { Backend } from './backends/backend.ts'
@@ -282,6 +283,7 @@ export class Provider {
       repeatMs: DAY_MS,
       ...ownWords(config()),
       relays: nostr.relays,
+      nutzaps: nutzapsOf(this.#deps, pubkey),
       isOurs: getSetting(store, `announce:${pubkey}:0`) !== undefined,
     })
   }

@@ -92,6 +92,8 @@ export type TurnEnding = readonly ['done' | 'failed' | 'later' | 'full' | 'abort
 /** Of the end of a turn, where, and whose turn. */
 export const turnEndKey = ([what, id]: TurnEnding, groupId: string, talker: string): string => `end:${what}:${id}:${groupId}:${talker}`
 export const zapKey = new KeyForm('zap:')
+/** Of redeeming a nutzap that came: the id is that of its event. */
+export const nutzapKey = new KeyForm('nutzap:')
 export const tickFeeKey = new KeyForm('tick:', ':fee')
 export const leaveKey = (agentPubkey: string, nth: string): string => `agent:${agentPubkey}:leave:${nth}`
 /** The caller's key names the move; the wallet is part of it, so that a key reused for another wallet is another move. */
@@ -130,6 +132,9 @@ export const jobFeedbackMessage = new KeyForm('job-feedback:')
 export const nwcInfoMessage = new KeyForm('nwc-info:')
 export const nwcAnswerMessage = (eventId: string, nth: number): string => `nwc-answer:${eventId}:${nth}`
 export const nwcNoticeMessage = (connectionId: string, what: string, kind: number): string => `nwc-notice:${connectionId}:${what}:${kind}`
+/** Of a nutzap that came (the id of its event) what tells that it was redeemed, and one that goes out, by the key of its zap. */
+export const nutzapRedeemedMessage = new KeyForm('nutzap-redeemed:')
+export const nutzapMessage = new KeyForm('nutzap-out:')
 /** What is asked of the owner's Lightning wallet: the id is that of the event. */
 export const nwcRequestMessage = new KeyForm('nwc-request:')
 /** Of an event, as 64 hex digits. */

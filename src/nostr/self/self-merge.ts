@@ -1,8 +1,10 @@
 /**
  * What a key says of itself, merged into what it said before, wherever and with whatever program that was: profile (0), relay list
- * (10002), DM relays (10050). What the owner did not set here stays as it is, unknown fields and tags included. Pure.
+ * (10002), DM relays (10050), how it takes nutzaps (10019). What the owner did not set here stays as it is, unknown fields and tags included. Pure.
  */
 import { isRecord, parseJson } from '../../base/json.ts'
+import { tagValue } from '../nips/nip01.ts'
+import { nutzapInfoTags } from '../nips/nip61.ts'
 import { tryRelayUrl } from '../relay/relay-url.ts'
 import type { EventTemplate } from '../types.ts'
 
@@ -14,6 +16,13 @@ export interface OwnWords {
   /** Where zaps come in, when the profile names no other place. */
   readonly lud06: string | undefined
   readonly relays: readonly string[]
+  /** How it takes nutzaps (NIP-61): its mints, and the x-only key of its wallet. Undefined: not by us. */
+  readonly nutzaps?: OwnNutzaps | undefined
+}
+
+interface OwnNutzaps {
+  readonly mints: readonly string[]
+  readonly lockPubkey: string
 }
 
 /** What of it was said by us last: only that is ours to change or to take back. */
@@ -21,6 +30,8 @@ export interface Said {
   readonly fields: Readonly<Record<string, unknown>>
   readonly relays: readonly string[]
   readonly dmRelays: readonly string[]
+  /** Absent: nothing of nutzaps. */
+  readonly nutzaps?: (OwnNutzaps & { readonly relays: readonly string[] }) | undefined
   /** There was a profile before ours. */
   readonly isAdopted: boolean
 }
@@ -86,6 +97,28 @@ export function mergeRelayList(found: Found, relays: readonly string[], said: Sa
 
 export function mergeDmRelays(found: Found, relays: readonly string[], said: Said): Merged<string[]> {
   return mergeTags('relay', found, relays, said.dmRelays, (url, there) => (there.length > 0 ? [] : [['relay', url]]))
+}
+
+/**
+ * How the key takes nutzaps. There is one key to lock to: where another stands there, another wallet takes them, and nothing is ours
+ * to change. With our key, mints and relays that others added stay; what we said and want no more is taken back.
+ */
+export function mergeNutzaps(
+  found: Found,
+  relays: readonly string[],
+  own: OwnNutzaps | undefined,
+  said: Said['nutzaps'],
+): Merged<Said['nutzaps']> {
+  const there = found === undefined ? undefined : tagValue(found, 'pubkey')
+  const body = { tags: found?.tags ?? [], content: found?.content ?? '' }
+  if (there !== undefined && there !== own?.lockPubkey && there !== said?.lockPubkey) return { body, ours: undefined }
+  const before = said === undefined ? [] : nutzapInfoTags(said)
+  const wanted = own === undefined ? [] : nutzapInfoTags({ ...own, relays })
+  const isSame = (a: readonly string[], b: readonly string[]) => a[0] === b[0] && (a[0] === 'pubkey' || a[1] === b[1])
+  const kept = body.tags.filter((tag) => wanted.some((mine) => isSame(mine, tag)) || !before.some((mine) => isSame(mine, tag)))
+  const missing = wanted.filter((mine) => !kept.some((tag) => isSame(mine, tag)))
+  const tags = kept.map((tag) => (tag[0] === 'pubkey' && own !== undefined ? ['pubkey', own.lockPubkey] : tag))
+  return { body: { ...body, tags: [...tags, ...missing] }, ours: own === undefined ? undefined : { ...own, relays } }
 }
 
 function mergeTags(

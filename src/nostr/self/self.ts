@@ -5,16 +5,27 @@
 import { hash } from 'node:crypto'
 import { doublingMs } from '../../base/backoff.ts'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
+import { given } from '../../base/given.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { all } from '../../store/commands.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
 import { getSetting, putSetting } from '../../store/settings.ts'
 import type { Store } from '../../store/store.ts'
 import { identify } from '../nips/nip01.ts'
+import { NUTZAP_INFO_KIND } from '../nips/nip61.ts'
 import { DM_RELAYS_KIND, RELAY_LIST_KIND } from '../nips/nip65.ts'
 import { tryRelayUrl } from '../relay/relay-url.ts'
 import type { EventTemplate, IdentifiedEvent, Nostr, NostrEvent } from '../types.ts'
-import { type Merged, mergeDmRelays, mergeProfile, mergeRelayList, NOTHING_SAID, type OwnWords, type Said } from './self-merge.ts'
+import {
+  type Merged,
+  mergeDmRelays,
+  mergeNutzaps,
+  mergeProfile,
+  mergeRelayList,
+  NOTHING_SAID,
+  type OwnWords,
+  type Said,
+} from './self-merge.ts'
 
 const KINDS = [0, RELAY_LIST_KIND, DM_RELAYS_KIND] as const
 const RETRY = { minMs: 5000, maxMs: 120_000 }
@@ -72,7 +83,9 @@ export class SelfPublisher {
     const { store, clock, nostr } = this.#deps
     const relays = [...new Set(spec.relays.map((url) => tryRelayUrl(url) ?? url))]
     const said = getSetting<Stored>(store, settingKey(spec.pubkey))
-    const digest = hash('sha256', JSON.stringify([spec.set, spec.defaults, spec.lud06 ?? null, relays]))
+    const words = [spec.set, spec.defaults, spec.lud06 ?? null, relays, ...(spec.nutzaps === undefined ? [] : [spec.nutzaps])]
+    const digest = hash('sha256', JSON.stringify(words))
+    const ofThis = spec.nutzaps === undefined && said?.nutzaps === undefined ? KINDS : [...KINDS, NUTZAP_INFO_KIND]
     const isRepeat = said !== undefined && spec.repeatMs !== undefined && clock.now() - said.at >= spec.repeatMs
     const isNew = said?.digest !== digest || isRepeat
     const open = isNew ? relays : relays.filter((url) => !said.reached.includes(url))
@@ -82,19 +95,30 @@ export class SelfPublisher {
     }
     const waiting = this.#waiting.get(spec.pubkey)
     if (waiting?.digest === digest && clock.now() < waiting.nextAt) return 'waiting'
-    const found = await nostr.newestOf(spec.pubkey, KINDS, relays)
+    const found = await nostr.newestOf(spec.pubkey, ofThis, relays)
     const waitedMs = waiting === undefined ? 0 : clock.now() - waiting.since
     const ready = open.filter((url) => found.answered.includes(url))
-    const kinds = KINDS.filter((kind) => found.events.has(kind) || found.isSure || waitedMs >= DOUBT_MS)
+    const kinds = ofThis.filter((kind) => found.events.has(kind) || found.isSure || waitedMs >= DOUBT_MS)
     if (ready.length === 0 || kinds.length === 0) {
       this.#wait(spec.pubkey, digest, waiting)
       return 'waiting'
     }
-    if (ready.length === open.length && kinds.length === KINDS.length) this.#waiting.delete(spec.pubkey)
+    if (ready.length === open.length && kinds.length === ofThis.length) this.#waiting.delete(spec.pubkey)
     else this.#wait(spec.pubkey, digest, waiting)
     // By NIP-65 a key's own words belong where it writes.
     const writes = isNew ? found.write.filter((url) => found.answered.includes(url) && !relays.includes(url)) : []
-    await this.#write(spec, { relays, found: found.events, kinds, ready, writes, said, digest, isNew, isRepeat })
+    await this.#write(spec, {
+      relays,
+      found: found.events,
+      kinds,
+      isAll: kinds.length === ofThis.length,
+      ready,
+      writes,
+      said,
+      digest,
+      isNew,
+      isRepeat,
+    })
     return 'published'
   }
 
@@ -105,6 +129,7 @@ export class SelfPublisher {
       found: ReadonlyMap<number, NostrEvent>
       /** The others wait. */
       kinds: readonly number[]
+      isAll: boolean
       ready: readonly string[]
       writes: readonly string[]
       said: Stored | undefined
@@ -119,10 +144,12 @@ export class SelfPublisher {
     const profile = mergeProfile(found.get(0), spec, before)
     const list = mergeRelayList(found.get(RELAY_LIST_KIND), how.relays, before)
     const dms = mergeDmRelays(found.get(DM_RELAYS_KIND), how.relays, before)
+    const nutzaps = mergeNutzaps(found.get(NUTZAP_INFO_KIND), how.relays, spec.nutzaps, before.nutzaps)
     const merged: [number, Merged<unknown>][] = [
       [0, profile],
       [RELAY_LIST_KIND, list],
       [DM_RELAYS_KIND, dms],
+      [NUTZAP_INFO_KIND, nutzaps],
     ]
     const at = clock.now()
     // Of two revisions in one second relays keep the one with the lower id: each is a second later than the last.
@@ -141,8 +168,9 @@ export class SelfPublisher {
       fields: goes(0) ? profile.ours : before.fields,
       relays: goes(RELAY_LIST_KIND) ? list.ours : before.relays,
       dmRelays: goes(DM_RELAYS_KIND) ? dms.ours : before.dmRelays,
+      ...given({ nutzaps: goes(NUTZAP_INFO_KIND) ? nutzaps.ours : before.nutzaps }),
       isAdopted: before.isAdopted,
-      reached: how.kinds.length < KINDS.length ? [] : how.isNew ? how.ready : [...(said?.reached ?? []), ...how.ready],
+      reached: !how.isAll ? [] : how.isNew ? how.ready : [...(said?.reached ?? []), ...how.ready],
       at: how.isNew ? at : (said?.at ?? at),
       createdAtS,
     }

@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
+import type { RedeemedNutzap } from '../../../src/wallet/nutzaps/nutzaps.ts'
 import { tempDir } from '../../support/temp.ts'
 import { type ReceiptOf, zapReceipt } from '../../support/zap-receipts.ts'
 import { startWorld, stranger, type World } from './world.ts'
@@ -70,6 +71,25 @@ describe('a zap receipt', () => {
         [mine.id, null],
       ]),
     )
+    await world.close()
+  })
+})
+
+describe('a nutzap that was redeemed', () => {
+  it('is heard as a zap, once, and its sender is thanked', async () => {
+    const onRedeemed = vi.fn<(handler: (nutzap: RedeemedNutzap) => Promise<void>) => void>()
+    const nutzaps = { watch: vi.fn(), unwatch: vi.fn(), onRedeemed }
+    const world = await startWorld({ dir: tempDir(), deps: { nutzaps } })
+    const ada = (await world.host.spawn({ name: 'ada', heartbeat_s: 86_400 })).pubkey
+    await vi.waitFor(() => expect(world.host.log('ada')[0]?.state).toBe('done'))
+    expect(nutzaps.watch).toHaveBeenCalledWith({ kind: 'agent', pubkey: ada }, world.deps.nostr.relays)
+    const nutzap = { id: '0e'.repeat(32), recipient: ada, sender: bob.pubkey, comment: 'for the note', zapped: null, amountSats: 21n }
+    const createdAt = Math.floor(world.clock.now() / 1000)
+    for (let i = 0; i < 2; i++) await onRedeemed.mock.lastCall?.[0]({ ...nutzap, createdAt })
+    await world.clock.advance(HOUR)
+    expect(world.host.get('ada').tick_count).toBe(2)
+    expect(world.host.messages('ada')).toMatchObject([{ type: 'zap', from_pubkey: bob.pubkey, amount_msats: 21_000n }])
+    await vi.waitFor(() => expect(world.outside.ofKind(4)).toHaveLength(1))
     await world.close()
   })
 })

@@ -211,3 +211,45 @@ describe('a key that is new', () => {
     expect(w.said(0)?.created_at).toBeGreaterThan(first?.created_at ?? 0)
   })
 })
+
+describe('how a key takes nutzaps', () => {
+  const nutzaps = { mints: ['https://mint.test'], lockPubkey: '22'.repeat(32) }
+  const ours = [
+    ['relay', A],
+    ['relay', B],
+    ['mint', 'https://mint.test', 'sat'],
+    ['pubkey', '22'.repeat(32)],
+  ]
+
+  it('is said with relays, mints and the key of its wallet, and taken back', async () => {
+    const w = world()
+    expect(await w.publish({ nutzaps })).toBe('published')
+    expect(w.said(10_019)?.tags).toEqual(ours)
+    expect(await w.publish({ nutzaps })).toBe('same')
+    await w.publish({ nutzaps: { ...nutzaps, mints: ['https://new.test'] }, relays: [A] })
+    expect(w.said(10_019)?.tags).toEqual([ours[0], ours[3], ['mint', 'https://new.test', 'sat']])
+    await w.publish()
+    expect(w.said(10_019)?.tags).toEqual([])
+  })
+
+  it('stays as it is where another wallet takes them', async () => {
+    const w = world()
+    const theirs = [
+      ['mint', 'https://theirs.test'],
+      ['pubkey', '33'.repeat(32)],
+    ]
+    w.says({ kind: 10_019, tags: theirs })
+    await w.publish({ nutzaps })
+    expect(w.said(10_019)?.tags).toEqual(theirs)
+    await w.publish()
+    expect(w.said(10_019)?.tags).toEqual(theirs)
+  })
+
+  it('keeps what others added beside our key', async () => {
+    const w = world()
+    const more = [['mint', 'https://theirs.test', 'sat'], ['relay', MINE], ['alt', 'zap me'], ...ours.slice(3)]
+    w.says({ kind: 10_019, tags: more })
+    await w.publish({ nutzaps })
+    expect(w.said(10_019)?.tags).toEqual([...more, ...ours.slice(0, 3)])
+  })
+})
