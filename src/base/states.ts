@@ -233,6 +233,27 @@ export const OPERATION_STEPS = stepsOf({
 export type OperationState = keyof typeof OPERATION_STEPS
 
 /**
+ * Sats on their way from one mint to another of the same wallet: an invoice of the one that the other pays.
+ *
+ *   receiving --> planned --> paid --> arrived
+ *       |            |          |
+ *       '--> failed <'          '--> lost
+ *
+ * receiving: a token of a foreign mint is swapped, so that it is ours there. failed: nothing left the mint that was to pay, but fees
+ * of swaps. paid: the one says that it paid, the other has not issued the ecash yet. lost: the one gives no proof of it, and the other
+ * says until its invoice is over that nothing came.
+ */
+export const PURSE_MOVE_STEPS = stepsOf({
+  receiving: ['planned', 'failed'],
+  planned: ['paid', 'failed'],
+  paid: ['arrived', 'lost'],
+  arrived: [],
+  failed: [],
+  lost: [],
+})
+export type PurseMoveState = keyof typeof PURSE_MOVE_STEPS
+
+/**
  * A managed agent: it runs in a runtime and is talked to in a session.
  *
  *   requested -> provisioning -> booting -> waiting_for_service_ready -> waiting_for_keypackage_publish -> ready

@@ -19,6 +19,10 @@ CREATE TABLE IF NOT EXISTS held_melts (
   quote_id TEXT PRIMARY KEY,
   body TEXT NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS melt_parts (
+  quote_id TEXT PRIMARY KEY,
+  amount_msats INTEGER NOT NULL CHECK (amount_msats > 0)
+) STRICT;
 CREATE TABLE IF NOT EXISTS pending_proofs (
   y TEXT PRIMARY KEY,
   quote_id TEXT NOT NULL

@@ -10,6 +10,7 @@
  *          {"input_fee_ppk": 1000}                                           once: the same, and each input of it costs this
  *          {"hold_melts": 1}                                                 the next payments stay PENDING, their inputs too
  *          {"release_melts": "paid"}                                         once: those go through; "failed": they are UNPAID again
+ *          {"peers": ["http://127.0.0.1:3338"]}                              no fault: it pays the invoices of these sandbox mints too
  *   relay  {"drop_ok": 3}               store the next 3 events but do not send their OK
  *          {"close_subs": true}         once: CLOSED to every open subscription
  *          {"drop_connections": true}   once: cut every connection
@@ -32,6 +33,7 @@ export const faultsSchema = z.strictObject({
   input_fee_ppk: z.int().min(0).max(100_000).optional(),
   hold_melts: z.int().min(0).max(1_000_000).optional(),
   release_melts: z.enum(['paid', 'failed']).optional(),
+  peers: z.array(z.url().max(200)).max(20).optional(),
   drop_ok: z.int().min(0).max(1_000_000).optional(),
   close_subs: z.boolean().optional(),
   drop_connections: z.boolean().optional(),
@@ -58,7 +60,7 @@ export class Faults {
   #failures: (Counted & { status: number; body: unknown })[] = []
   #onOrder: (orders: FaultOrders) => void = () => {}
 
-  /** Tells the servers about one-off orders (close_subs, drop_connections, relay_down, rotate_keyset, input_fee_ppk, release_melts). */
+  /** Tells the servers about one-off orders (close_subs, drop_connections, relay_down, rotate_keyset, input_fee_ppk, release_melts, peers). */
   onOrder(listener: (orders: FaultOrders) => void): void {
     this.#onOrder = listener
   }

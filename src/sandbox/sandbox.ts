@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { type Clock, systemClock } from '../base/clock.ts'
+import { createDialer } from '../base/dialer.ts'
 import { ensurePrivateDir, readFileIfAny, writeFileAtomic } from '../base/files.ts'
 import { parseJson } from '../base/json.ts'
 import type { Logger } from '../base/logger.ts'
@@ -99,15 +100,29 @@ async function startServers(options: SandboxOptions, closers: (() => unknown)[])
     mint,
     port: options.mintPort ?? stored?.mint ?? 0,
     faults,
+    post: (url, body) => postTo(url, body),
     siblings: { lnurl_base_url: lnurl.url, relay_url: relay.url },
   })
   closers.push(() => mintServer.close())
 
-  faults.onOrder((orders) => applyOnce(orders, relay.relay, mint))
+  faults.onOrder((orders) => {
+    applyOnce(orders, relay.relay, mint)
+    if (orders.peers !== undefined) mintServer.knowPeers(orders.peers)
+  })
   if (options.faults !== undefined) faults.apply(options.faults)
   const ports = { relay: relay.port, mint: mintServer.port, lnurl: lnurl.port }
   writeFileAtomic(portsFile, `${JSON.stringify(ports)}\n`)
   return { relayUrl: relay.url, mintUrl: mintServer.url, lnurlBaseUrl: lnurl.url }
+}
+
+/** Other sandboxes are on this machine too. */
+async function postTo(url: string, body: string): Promise<string> {
+  const dialer = createDialer({ allowedOrigins: [new URL(url).origin] })
+  try {
+    return (await dialer.fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body })).text
+  } finally {
+    await dialer.close()
+  }
 }
 
 function applyOnce(orders: FaultOrders, relay: Relay, mint: Mint): void {

@@ -51,6 +51,20 @@ export const breakKey = new KeyForm('break:')
 export const gatherKey = (key: string, round: number): string => `gather:${key}:${round}`
 /** All keys of `gatherKey` lie between these. */
 export const gatherKeys = (key: string) => ({ from: `gather:${key}:`, to: `gather:${key};` })
+/** Of what moves sats from one mint to another, for the spend of a key: the invoice of the one and its payment by the other. */
+const purseMove = new KeyForm('purse:')
+export const purseMoveKey = (key: string, nth: number): string => purseMove.of(`${digestOf(key)}:${nth}`)
+export const isPurseMove = (key: string): boolean => purseMove.idIn(key) !== undefined
+/** In SQL: whether a key is of such a move. @param key an expression */
+export const isPurseMoveSql = (key: string): string => purseMove.isIn(key)
+/** All keys of what was done for the spend of a key lie between these: its moves, and the swaps that they needed. */
+export const purseKeys = (key: string) =>
+  ['', 'break:', 'gather:'].map((before) => {
+    const form = `${before}${purseMove.of(digestOf(key))}`
+    return { from: `${form}:`, to: `${form};` }
+  })
+/** Of the ledger: that a move is lost. The id is the move's own. */
+export const purseMoveLost = new KeyForm('', ':lost')
 /** Of a swap that moves coins out of an old keyset. */
 export const rotationKey = new KeyForm('rotate:')
 /** Of a quote that an LNURL server asked for. */

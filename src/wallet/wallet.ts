@@ -2,6 +2,7 @@
 import type { WalletOwner } from '../base/accounts.ts'
 import { isPylonError, PylonError } from '../base/errors.ts'
 import type { WalletContext } from './context.ts'
+import { decodeInvoice } from './lightning/bolt11.ts'
 import { Funds } from './moves/funds.ts'
 import type { Invoices } from './moves/invoices.ts'
 import { OwnCoins } from './moves/own-coins.ts'
@@ -13,7 +14,8 @@ import type { SentTokens } from './moves/sent-tokens.ts'
 import { Transferring } from './moves/transferring.ts'
 import type { Executor } from './operations/executor.ts'
 import type { Restores } from './operations/restores.ts'
-import type { LightningRail, Wallet } from './types.ts'
+import { Purse, type Shortage } from './purse/purse.ts'
+import type { LightningRail, SendRequest, SentToken, Spend, Wallet } from './types.ts'
 
 export interface WalletParts {
   readonly context: WalletContext
@@ -24,6 +26,9 @@ export interface WalletParts {
   /** Undefined where there is none. */
   readonly rail: () => LightningRail | undefined
 }
+
+/** How often sats are brought from other mints for one spend: others may take them meanwhile. */
+const MAX_FILLS = 3
 
 export class CashuWallet implements Wallet {
   readonly owner: WalletOwner
@@ -36,6 +41,7 @@ export class CashuWallet implements Wallet {
   readonly #sending: Sending
   readonly #reclaiming: Reclaiming
   readonly #paying: Paying
+  readonly #purse: Purse
   readonly #rail: WalletParts['rail']
 
   constructor(owner: WalletOwner, parts: WalletParts) {
@@ -51,6 +57,7 @@ export class CashuWallet implements Wallet {
     this.#sending = new Sending(this.#funds, ownCoins)
     this.#reclaiming = new Reclaiming(this.#funds, this.#receiving, parts.sentTokens)
     this.#paying = new Paying(this.#funds, ownCoins)
+    this.#purse = new Purse({ funds: this.#funds, invoices: parts.invoices, paying: this.#paying })
   }
 
   get lockPubkey(): string {
@@ -69,7 +76,7 @@ export class CashuWallet implements Wallet {
   receiveToken: Wallet['receiveToken'] = (request) => this.#receiving.receiveToken(request)
   sendToken: Wallet['sendToken'] = async (request, spend) => {
     try {
-      return await this.#sending.sendToken(request, spend)
+      return await this.#sendFromPurse(request, spend)
     } catch (error) {
       const rail = request.fillIfShort === true && isPylonError(error, 'insufficient_funds') ? this.#rail() : undefined
       if (rail === undefined) throw error
@@ -83,15 +90,43 @@ export class CashuWallet implements Wallet {
   sentToken: Wallet['sentToken'] = (idempotencyKey) => this.#sending.sentToken(idempotencyKey)
   reclaim: Wallet['reclaim'] = (idempotencyKey) => this.#reclaiming.reclaim(idempotencyKey)
   pay: Wallet['pay'] = async (request, spend) => {
-    if (request.from !== 'nwc') return await this.#paying.pay(request, spend)
+    if (request.from !== 'nwc') {
+      const shortage = () => ({ ...request, spend, invoice: request.request, amountSats: satsOfInvoice(request.request) })
+      return await this.#withPurse(shortage, () => this.#paying.pay(request, spend))
+    }
     const rail = this.#rail()
     if (rail === undefined || this.owner.kind !== 'node' || spend !== undefined)
       throw new PylonError('nwc_missing', "Only the owner pays from the owner's Lightning wallet, once it is connected.")
     return await rail.pay(this.owner, request)
   }
   payment: Wallet['payment'] = (idempotencyKey) => this.#paying.payment(idempotencyKey) ?? this.#rail()?.payment(idempotencyKey)
+  /** Takes a move between mints as far as it goes now. */
+  runMove = (id: string): Promise<void> => this.#purse.moves.run(id)
+
+  /** Where a mint is named the token is of that mint, so sats come there only where that was asked for. */
+  #sendFromPurse(request: SendRequest, spend?: Spend): Promise<SentToken> {
+    const send = () => this.#sending.sendToken(request, spend)
+    if (request.mintUrl !== undefined && request.fillIfShort !== true) return send()
+    return this.#withPurse(() => ({ ...request, spend }), send)
+  }
+
+  /** What no mint can spend alone is tried again when the purse has brought it to one. */
+  async #withPurse<T>(shortage: () => Shortage, spend: () => Promise<T>): Promise<T> {
+    for (let fills = 0; ; fills++) {
+      try {
+        return await spend()
+      } catch (error) {
+        const isShort = isPylonError(error, 'insufficient_funds') || isPylonError(error, 'funds_owed')
+        if (!isShort || fills === MAX_FILLS) throw error
+        await this.#purse.fill(shortage(), error)
+      }
+    }
+  }
+
   /** @throws mint_unreachable, mint_incompatible */
   moveCoins: OwnCoins['moveCoins'] = (...move) => this.#ownCoins.moveCoins(...move)
   /** @throws insufficient_funds, payment_unknown, mint_rejected, idempotency_conflict */
   transferTo: Transferring['transferTo'] = (...transfer) => this.#transferring.transferTo(...transfer)
 }
+
+const satsOfInvoice = (invoice: string): bigint => ((decodeInvoice(invoice).amountMsats ?? 0n) + 999n) / 1000n

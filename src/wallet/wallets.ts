@@ -11,6 +11,7 @@ import { walletOwners } from '../store/money/held-value.ts'
 import { listedMints, putWalletOwner } from '../store/money/mints.ts'
 import { dueOperations, nextWalletDue, openOperations, sweepMoney } from '../store/money/operations.ts'
 import { dueOwed } from '../store/money/owed-signatures.ts'
+import { openPurseMoves } from '../store/money/purse-moves.ts'
 import { dueQuotes } from '../store/money/quotes.ts'
 import type { Store } from '../store/store.ts'
 import type { WalletContext } from './context.ts'
@@ -277,6 +278,7 @@ class HomeWallets implements OwnWallets {
     const now = clock.now()
     for (const operation of dueOperations(store, now)) this.#resume(operation.id)
     for (const quote of dueQuotes(store, now)) this.#check(quote.id)
+    for (const { id, owner } of openPurseMoves(store)) scope.spawnOnce(`purse ${id}`, () => this.#wallet(owner).runMove(id))
     for (const { operationId } of dueOwed(store, now)) scope.spawnOnce(`owed ${operationId}`, () => collectOwed(this.#context, operationId))
     scope.spawnOnce('tokens', () => this.#parts.sentTokens.checkDue())
     for (const cause of this.#events.dueCauses()) scope.spawnOnce(`events ${cause}`, () => this.#events.deliver(cause))

@@ -29,6 +29,7 @@ export function mintInfo(options: { mintUrl: string; pubkey: string; nowSeconds:
       11: supported,
       12: supported,
       14: supported,
+      15: { methods: [{ method: 'bolt11', unit: UNIT }] },
       17: { supported: [{ method: 'bolt11', unit: UNIT, commands }] },
       19: { ttl: RESPONSE_TTL_SECONDS, cached_endpoints: CACHED_PATHS.map((path) => ({ method: 'POST', path })) },
       20: supported,

@@ -6,6 +6,7 @@ import type { SandboxDatabase } from '../database.ts'
 import { checkSpendingConditions } from './conditions.ts'
 import { MintError } from './errors.ts'
 import { type Keyset, Keysets, UNIT } from './keysets.ts'
+import type { OutgoingPayment } from './lightning.ts'
 import { checkQuoteSignature, type MeltQuote, type MintQuote, meltQuoteBody, mintQuoteBody, Quotes } from './quotes.ts'
 import {
   type checkStateSchema,
@@ -33,6 +34,9 @@ export class Mint {
   readonly #isHeld: () => boolean
   readonly #listeners: ((change: MintChange) => void)[] = []
   #changes: MintChange[] = []
+  #outgoing: OutgoingPayment[] = []
+  /** The way to invoices of others; undefined: this mint pays its own only. */
+  lightning: { readonly peers: readonly string[]; send(payment: OutgoingPayment): void } | undefined
   #depth = 0
 
   /** @param isHeld whether the payment that begins now hangs */
@@ -51,12 +55,14 @@ export class Mint {
   /** One transaction around several operations; changes are told after the outermost one is committed. */
   atomically<T>(fn: () => T): T {
     const told = this.#changes.length
+    const sent = this.#outgoing.length
     this.#depth++
     let result: T
     try {
       result = this.#database.transaction(fn)
     } catch (error) {
       this.#changes.length = told
+      this.#outgoing.length = sent
       throw error
     } finally {
       this.#depth--
@@ -69,6 +75,7 @@ export class Mint {
     const changes = this.#changes
     this.#changes = []
     for (const change of changes) for (const listener of this.#listeners) listener(change)
+    for (const payment of this.#outgoing.splice(0)) this.lightning?.send(payment)
   }
 
   activeKeys(): unknown {
@@ -139,16 +146,22 @@ export class Mint {
   /** NUT-05, 23. */
   createMeltQuote({ request, unit, options }: z.output<typeof meltQuoteSchema>): Record<string, unknown> {
     assertUnit(unit)
-    if (options?.mpp != null) throw new MintError('invalid_request', 'multi-path payments are not supported')
-    return meltQuoteBody(this.#quotes.createMeltQuote(request, options?.amountless?.amount_msat))
+    return meltQuoteBody(this.#quotes.createMeltQuote(request, { whole: options?.amountless?.amount_msat, part: options?.mpp?.amount }))
   }
 
   meltQuote(id: string): Record<string, unknown> {
     return meltQuoteBody(this.#quotes.meltQuote(id))
   }
 
-  /** NUT-05 and 08: pays an invoice of this mint and settles its quote in the same transaction. */
-  melt(body: z.output<typeof meltSchema>, mayBeHeld = true): Record<string, unknown> {
+  /**
+   * NUT-05 and 08: pays an invoice of this mint and settles its quote in the same transaction; one of another, or a part of one, is
+   * pending until its way has ended.
+   * @param paid the preimage that this brought
+   */
+  melt(
+    body: z.output<typeof meltSchema>,
+    { mayBeHeld = true, paid }: { mayBeHeld?: boolean; paid?: string } = {},
+  ): Record<string, unknown> {
     const { quote: id, inputs, outputs } = body
     return this.atomically(() => {
       const blanks = outputs ?? []
@@ -161,7 +174,12 @@ export class Mint {
       const needed = quote.amount + quote.fee_reserve + fee
       if (sumOf(inputs) < needed) throw new MintError('unbalanced', `inputs (${sumOf(inputs)}) are less than needed (${needed})`)
       if (mayBeHeld && this.#isHeld()) return this.#hold(body, ys)
-      const preimage = this.#payInvoice(quote)
+      const out = paid === undefined ? this.#wayOut(quote) : undefined
+      if (out !== undefined) {
+        this.#outgoing.push(out)
+        return this.#hold(body, ys)
+      }
+      const preimage = paid ?? this.#payInvoice(quote)
       const change = this.#tokens.sign(shareChange(sumOf(inputs) - fee - quote.amount, blanks))
       this.#quotes.markMelted(id, preimage, change)
       this.#changed('proof_state', ...ys)
@@ -185,20 +203,42 @@ export class Mint {
   /** Ends every payment that hangs: it goes through, or it failed and its quote is unpaid again. */
   releaseMelts(end: 'paid' | 'failed'): void {
     const held = this.#database.sql('SELECT quote_id, body FROM held_melts').all() as { quote_id: string; body: string }[]
-    for (const { quote_id, body } of held) {
-      this.atomically(() => {
-        this.#database.sql('DELETE FROM held_melts WHERE quote_id = ?').run(quote_id)
-        this.#database.sql('DELETE FROM pending_proofs WHERE quote_id = ?').run(quote_id)
-        this.#changed('bolt11_melt_quote', quote_id)
-      })
-      if (end === 'failed') continue
-      try {
-        this.melt(meltSchema.parse(parseJson(body)), false)
-      } catch (error) {
-        // As a Lightning payment that fails in the end: the invoice was paid by another, or ran out.
-        if (!(error instanceof MintError)) throw error
-      }
+    for (const { quote_id, body } of held) this.#release(quote_id, body, end)
+  }
+
+  /** One that went to another mint has ended. @param preimage where it went through */
+  endMelt(quoteId: string, preimage: string | undefined): void {
+    const body = this.#database.sql('SELECT body FROM held_melts WHERE quote_id = ?').pluck().get(quoteId)
+    if (typeof body === 'string') this.#release(quoteId, body, preimage === undefined ? 'failed' : 'paid', preimage)
+  }
+
+  #release(quoteId: string, body: string, end: 'paid' | 'failed', paid?: string): void {
+    this.atomically(() => {
+      this.#database.sql('DELETE FROM held_melts WHERE quote_id = ?').run(quoteId)
+      this.#database.sql('DELETE FROM pending_proofs WHERE quote_id = ?').run(quoteId)
+      this.#changed('bolt11_melt_quote', quoteId)
+    })
+    if (end === 'failed') return
+    try {
+      this.melt(meltSchema.parse(parseJson(body)), { mayBeHeld: false, ...(paid === undefined ? {} : { paid }) })
+    } catch (error) {
+      // As a Lightning payment that fails in the end: the invoice was paid by another, or ran out.
+      if (!(error instanceof MintError)) throw error
     }
+  }
+
+  /** The way to others, for what can't be settled here in one transaction. */
+  #wayOut({ id, request, payment_hash, amount }: MeltQuote): OutgoingPayment | undefined {
+    const part = this.#quotes.partOf(id)
+    const isOwn = this.#quotes.mintQuoteByHash(payment_hash)?.request === request
+    if (this.lightning === undefined || (isOwn && part === undefined) || (!isOwn && this.lightning.peers.length === 0)) return undefined
+    return { quoteId: id, request, amountMsats: part ?? BigInt(amount) * 1_000n }
+  }
+
+  /** The quote behind an invoice of this mint. */
+  invoice(request: string): MintQuote | undefined {
+    const text = request.replace(/^lightning:/i, '').toLowerCase()
+    return this.#database.sql('SELECT * FROM mint_quotes WHERE request = ?').get(text) as MintQuote | undefined
   }
 
   #payInvoice(quote: MeltQuote): string {
@@ -214,8 +254,7 @@ export class Mint {
   /** The faucet: pays an invoice of this mint with play money. @throws invalid_request, invoice_paid, quote_expired */
   payFromNowhere(request: string): { paid: true; preimage: string } {
     return this.atomically(() => {
-      const text = request.replace(/^lightning:/i, '').toLowerCase()
-      const quote = this.#database.sql('SELECT * FROM mint_quotes WHERE request = ?').get(text) as MintQuote | undefined
+      const quote = this.invoice(request)
       if (quote === undefined) throw new MintError('invalid_request', 'this is not an invoice of this mint')
       this.#quotes.pay(quote)
       this.#changed('bolt11_mint_quote', quote.id)

@@ -110,14 +110,15 @@ export class Quotes {
   }
 
   /** @throws invalid_request, amountless_invoice, amount_mismatch, amount_limit, quote_expired, invoice_paid */
-  createMeltQuote(request: string, amountMsatOption: number | undefined): MeltQuote {
+  createMeltQuote(request: string, asked: { readonly whole?: number | undefined; readonly part?: number | undefined }): MeltQuote {
     const text = request.replace(/^lightning:/i, '').toLowerCase()
     const invoice = readInvoice(text)
     if (invoice.amountMsats === undefined) throw new MintError('amountless_invoice', 'an invoice without an amount is not supported')
-    if (amountMsatOption !== undefined && BigInt(amountMsatOption) !== invoice.amountMsats) {
-      throw new MintError('amount_mismatch', 'the amount asked is not the amount of the invoice')
-    }
-    const amount = Number((invoice.amountMsats + 999n) / 1_000n)
+    const { whole, part } = asked
+    const isAmiss =
+      part !== undefined ? part < 1 || BigInt(part) >= invoice.amountMsats : BigInt(whole ?? invoice.amountMsats) !== invoice.amountMsats
+    if (isAmiss) throw new MintError('amount_mismatch', 'the amount asked is not the amount of the invoice, or a part of it')
+    const amount = Number(((part === undefined ? invoice.amountMsats : BigInt(part)) + 999n) / 1_000n)
     if (amount < 1 || amount > MAX_AMOUNT) throw new MintError('amount_limit', `the amount must be 1 to ${MAX_AMOUNT} sat`)
     const now = unixSeconds(this.#clock)
     if (invoice.expiresAt <= now) throw new MintError('quote_expired', 'the invoice has expired')
@@ -127,7 +128,14 @@ export class Quotes {
     this.#database
       .sql(`INSERT INTO melt_quotes (id, amount, fee_reserve, request, payment_hash, state, expiry) VALUES (?, ?, ?, ?, ?, 'UNPAID', ?)`)
       .run(id, amount, feeReserve(amount), text, invoice.paymentHash, Math.min(invoice.expiresAt, now + MELT_EXPIRY_SECONDS))
+    if (part !== undefined) this.#database.sql('INSERT INTO melt_parts (quote_id, amount_msats) VALUES (?, ?)').run(id, part)
     return this.meltQuote(id)
+  }
+
+  /** Of a quote for a part of an invoice (NUT-15) what that is, in msats. */
+  partOf(id: string): bigint | undefined {
+    const part = this.#database.sql('SELECT amount_msats FROM melt_parts WHERE quote_id = ?').pluck().get(id)
+    return typeof part === 'number' ? BigInt(part) : undefined
   }
 
   /** @throws invalid_request */

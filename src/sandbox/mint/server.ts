@@ -3,22 +3,28 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { WebSocketServer } from 'ws'
 import { ZodError } from 'zod'
 import { messageOf } from '../../base/errors.ts'
-import { parseJson } from '../../base/json.ts'
+import { parseJson, stringify } from '../../base/json.ts'
 import type { Faults } from '../faults.ts'
 import { type Listening, listen, readBody, sendJson, sendText } from '../http.ts'
-import { MintApi, type MintApiDeps, problemOf } from './api.ts'
+import { type MintAnswer, MintApi, type MintApiDeps, problemOf } from './api.ts'
 import { MINT_ERRORS } from './errors.ts'
+import { partSchema, SandboxLightning } from './lightning.ts'
+import type { Mint } from './mint.ts'
 import { MintSubscriptions } from './subscriptions.ts'
 
 export interface MintServerOptions extends Omit<MintApiDeps, 'url'> {
   readonly host: string
   readonly port: number
   readonly faults: Faults
+  /** Asks a peer, another sandbox on this machine. */
+  post(url: string, body: string): Promise<string>
 }
 
 export interface MintServer {
   readonly url: string
   readonly port: number
+  /** The mints of other sandboxes whose invoices this one pays from now on. */
+  knowPeers(urls: readonly string[]): void
   close(): Promise<void>
 }
 
@@ -34,9 +40,11 @@ export async function startMintServer(options: MintServerOptions): Promise<MintS
   const subscriptions = new MintSubscriptions(mint)
   const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false })
   const api = new MintApi({ ...options, url: () => url })
+  const lightning = new SandboxLightning(options)
+  mint.lightning = lightning
   const handle = async (request: IncomingMessage, response: ServerResponse) => {
     if (faults.mintDown && request.url !== FAULTS_PATH) return request.socket.destroy()
-    await serve(request, response, api, options)
+    await serve(request, response, { api, lightning }, options)
   }
   const server: Listening = await listen({
     name: 'mint',
@@ -65,6 +73,9 @@ export async function startMintServer(options: MintServerOptions): Promise<MintS
   return {
     url,
     port: server.port,
+    knowPeers: (urls) => {
+      lightning.peers = urls
+    },
     close: () => {
       subscriptions.cutAll()
       return server.close()
@@ -72,7 +83,13 @@ export async function startMintServer(options: MintServerOptions): Promise<MintS
   }
 }
 
-async function serve(request: IncomingMessage, response: ServerResponse, api: MintApi, { faults, clock }: MintServerOptions) {
+interface Served {
+  readonly api: MintApi
+  readonly lightning: SandboxLightning
+}
+
+async function serve(request: IncomingMessage, response: ServerResponse, { api, lightning }: Served, options: MintServerOptions) {
+  const { faults, clock } = options
   const method = request.method ?? 'GET'
   const path = (request.url ?? '/').split('?')[0] ?? '/'
   if (method === 'OPTIONS') return sendJson(response, 200, {})
@@ -86,9 +103,26 @@ async function serve(request: IncomingMessage, response: ServerResponse, api: Mi
   if (failure !== undefined) return sendJson(response, failure.status, failure.body)
   const delayMs = faults.takeDelayMs(path)
   if (delayMs > 0) await clock.sleep(delayMs)
-  const { status, json } = api.answer(method, path, body)
+  if (method === 'POST' && path === '/sandbox/lightning') return await takePart(response, body, lightning)
+  const { status, json } = await afterPayment(api.answer(method, path, body), path, options.mint, lightning)
   if (status === 200 && faults.takeDropResponse(path)) return request.socket.destroy()
   sendText(response, status, json)
+}
+
+/** A melt that left for another mint is answered when it has ended. */
+async function afterPayment(answer: MintAnswer, path: string, mint: Mint, lightning: SandboxLightning): Promise<MintAnswer> {
+  const { quote, state } = (path === '/v1/melt/bolt11' ? parseJson(answer.json) : {}) as { quote?: string; state?: string }
+  if (answer.status !== 200 || quote === undefined || state !== 'PENDING') return answer
+  await lightning.ended(quote)
+  const now = mint.meltQuote(quote)
+  if (now['state'] !== 'UNPAID') return { status: 200, json: stringify(now) }
+  return { status: 400, json: stringify({ detail: 'Lightning payment failed', code: MINT_ERRORS.payment_failed }) }
+}
+
+async function takePart(response: ServerResponse, body: Buffer, lightning: SandboxLightning) {
+  const part = partSchema.safeParse(parseJson(body.toString()))
+  if (!part.success) return sendJson(response, 400, { detail: problemOf(part.error), code: MINT_ERRORS.invalid_request })
+  sendJson(response, 200, await lightning.receive(part.data))
 }
 
 function order(request: IncomingMessage, response: ServerResponse, body: Buffer, faults: Faults) {

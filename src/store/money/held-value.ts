@@ -7,6 +7,7 @@ import type { SetAside } from './keysets.ts'
 import { heldByMint } from './ledger.ts'
 import { listMints } from './mints.ts'
 import { atRiskSats } from './operations.ts'
+import { betweenMintsSats } from './purse-moves.ts'
 import { paidUnissuedSats } from './quotes.ts'
 
 export interface HeldValue {
@@ -31,7 +32,7 @@ export function heldValue(store: Store): HeldValue {
   const inSats = (url: string) => msatsToSatsDown(msats(byMint.get(url) ?? 0n))
   return {
     balanceSats: msatsToSatsDown(msats(total)),
-    atRiskSats: sats(atRiskSats(store) + paidUnissuedSats(store)),
+    atRiskSats: sats(atRiskSats(store) + paidUnissuedSats(store) + betweenMintsSats(store)),
     mints: [
       ...listed.map((mint) => ({
         url: mint.url,

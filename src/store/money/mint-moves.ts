@@ -4,8 +4,14 @@ import { defineCommand, type Sql } from '../commands.ts'
 import { text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 
-/** Every table that names a mint by its address, but the list itself. */
-const TABLES = ['proofs', 'mint_keysets', 'operations', 'mint_quotes', 'owed_signatures', 'lnurl_addresses', 'jobs', 'leases'] as const
+/** Every column that names a mint by its address, but the list itself. */
+const COLUMNS = [
+  ...(['proofs', 'mint_keysets', 'operations', 'mint_quotes', 'owed_signatures', 'lnurl_addresses', 'jobs', 'leases'] as const).map(
+    (table) => ({ table, column: 'mint_url' }),
+  ),
+  { table: 'purse_moves', column: 'from_url' },
+  { table: 'purse_moves', column: 'to_url' },
+]
 
 interface Move {
   readonly from: string
@@ -26,16 +32,20 @@ export const moveMint = defineCommand('move_mint', (sql, p: Move & { info: unkno
     p.from,
     p.to,
   )
-  for (const table of TABLES) sql(`UPDATE ${table} SET mint_url = ? WHERE mint_url = ?`).run(p.to, p.from)
+  renameColumns(sql, p)
   renameAccounts(sql, p, 'postings')
 })
 
 /** Gives what still has an old name the new one; does nothing where all has it. */
 export const renameMint = defineCommand('rename_mint', (sql, p: Move) => {
-  for (const table of TABLES) sql(`UPDATE ${table} SET mint_url = ? WHERE mint_url = ?`).run(p.to, p.from)
+  renameColumns(sql, p)
   // The accounts of the old name were at zero: what came since shows.
   renameAccounts(sql, p, 'account_balances')
 })
+
+function renameColumns(sql: Sql, { from, to }: Move): void {
+  for (const { table, column } of COLUMNS) sql(`UPDATE ${table} SET ${column} = ? WHERE ${column} = ?`).run(to, from)
+}
 
 /** @param known where the owners that have an account of the old name are found */
 function renameAccounts(sql: Sql, { from, to }: Move, known: 'postings' | 'account_balances'): void {

@@ -35,7 +35,8 @@ export const deleteMint = defineCommand('delete_mint', (sql, p: { url: string })
   const inUse = sql(
     `SELECT EXISTS (SELECT 1 FROM proofs WHERE mint_url = @url AND state IN ('unspent', 'reserved'))
          OR EXISTS (SELECT 1 FROM operations WHERE mint_url = @url AND state IN ('prepared', 'submitted', 'unknown'))
-         OR EXISTS (SELECT 1 FROM mint_quotes WHERE mint_url = @url AND state IN ('unpaid', 'paid')) AS used`,
+         OR EXISTS (SELECT 1 FROM mint_quotes WHERE mint_url = @url AND state IN ('unpaid', 'paid'))
+         OR EXISTS (SELECT 1 FROM purse_moves WHERE (from_url = @url OR to_url = @url) AND next_try_at IS NOT NULL) AS used`,
   ).get({ url: p.url })
   if (inUse !== undefined && int(inUse, 'used') === 1) {
     throw new PylonError(

@@ -224,6 +224,7 @@ export function nextWalletDue(store: Store): number | undefined {
          UNION ALL SELECT min(next_try_at) FROM operations WHERE token_state = 'pending'
          UNION ALL SELECT min(next_check_at) FROM mint_quotes WHERE state IN ('unpaid', 'paid', 'expired')
          UNION ALL SELECT min(next_try_at) FROM owed_signatures
+         UNION ALL SELECT min(next_try_at) FROM purse_moves WHERE state IN ('receiving', 'planned', 'paid')
          UNION ALL SELECT min(next_try_at) FROM wallet_events)`,
     )
     .get()

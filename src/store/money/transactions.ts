@@ -1,7 +1,7 @@
 /** Lightning payments of one wallet, in and out, as wallets list them. */
 import { type Msats, msats } from '../../base/amounts.ts'
 import type { OperationState } from '../../base/states.ts'
-import { nwcPaymentKey } from '../keys.ts'
+import { isPurseMoveSql, nwcPaymentKey } from '../keys.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, Selection } from '../table.ts'
 import type { QuoteState } from './quotes.ts'
@@ -48,8 +48,9 @@ export function listTransactions(store: Store, filter: TransactionFilter): Light
   const { ownerPubkey, type, unpaidToo, from, until, limit, offset } = filter
   const most = BigInt(limit + offset)
   const ofTime = 'created_at BETWEEN @from AND @until'
-  const incoming = `SELECT * FROM (${IN} WHERE owner_pubkey = @owner AND ${ofTime} AND (@unpaid = 1 OR state = 'settled') ORDER BY created_at DESC LIMIT @most)`
-  const outgoing = `SELECT * FROM (${OUT} WHERE o.owner_pubkey = @owner AND o.kind = 'melt' AND o.payment_hash IS NOT NULL AND o.${ofTime}
+  const incoming = `SELECT * FROM (${IN} WHERE owner_pubkey = @owner AND ${ofTime} AND NOT ${isPurseMoveSql('idempotency_key')} AND (@unpaid = 1 OR state = 'settled') ORDER BY created_at DESC LIMIT @most)`
+  const outgoing = `SELECT * FROM (${OUT} WHERE o.owner_pubkey = @owner AND o.kind = 'melt' AND o.payment_hash IS NOT NULL
+    AND NOT ${isPurseMoveSql('o.idempotency_key')} AND o.${ofTime}
     AND (@unpaid = 1 OR o.state = 'completed') ORDER BY o.created_at DESC LIMIT @most)`
   const parts = [...(type === 'outgoing' ? [] : [incoming]), ...(type === 'incoming' ? [] : [outgoing])]
   return found

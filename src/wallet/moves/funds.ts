@@ -5,6 +5,7 @@ import { sats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import { all, type Command } from '../../store/commands.ts'
+import { isPurseMove } from '../../store/keys.ts'
 import type { KeysetRow } from '../../store/money/keysets.ts'
 import { balancesOf, type Cause, depositsByMint } from '../../store/money/ledger.ts'
 import {
@@ -16,6 +17,7 @@ import {
   operationByKey,
 } from '../../store/money/operations.ts'
 import { listProofs, moveProofs, type ProofRow } from '../../store/money/proofs.ts'
+import { betweenMintsSats } from '../../store/money/purse-moves.ts'
 import { paidUnissuedSats } from '../../store/money/quotes.ts'
 import { swapFeesOf } from '../../store/money/swap-fees.ts'
 import type { WalletContext } from '../context.ts'
@@ -71,7 +73,9 @@ export class Funds {
     return {
       balanceSats: sats(total / 1000n),
       owedSats: sats(owed),
-      atRiskSats: sats(atRiskSats(store, this.owner.pubkey) + paidUnissuedSats(store, this.owner.pubkey)),
+      atRiskSats: sats(
+        atRiskSats(store, this.owner.pubkey) + paidUnissuedSats(store, this.owner.pubkey) + betweenMintsSats(store, this.owner.pubkey),
+      ),
       mints: mintsOut,
     }
   }
@@ -255,9 +259,11 @@ export class Funds {
   }
 }
 
-/** What leaves the owner: of a swap of own coins only its fee. */
-const costOf = (operation: Pick<NewOperation, 'owner' | 'heldSats'>, plan: Plan): bigint =>
-  plan.kind === 'transfer' && plan.to.pubkey === operation.owner.pubkey ? BigInt(plan.inputFeeSats) : operation.heldSats
+/** What leaves the owner: of a swap of own coins, and of a move to another mint, only the fee. */
+function costOf(operation: Pick<NewOperation, 'owner' | 'heldSats' | 'amountSats' | 'idempotencyKey'>, plan: Plan): bigint {
+  if (isPurseMove(operation.idempotencyKey)) return operation.heldSats - operation.amountSats
+  return plan.kind === 'transfer' && plan.to.pubkey === operation.owner.pubkey ? BigInt(plan.inputFeeSats) : operation.heldSats
+}
 
 /** A swap for a payment goes nowhere itself. */
 const ofPlan = (spend: BoundSpend, plan: Plan): BoundSpend => (plan.kind === 'transfer' ? { ...spend, rail: 'own' } : spend)

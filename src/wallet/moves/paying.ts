@@ -26,7 +26,8 @@ export class Paying {
     this.#ownCoins = ownCoins
   }
 
-  pay(request: PayRequest, spend?: Spend): Promise<PayResult> {
+  /** @param from the mint that pays an invoice of another mint of this very wallet: then only the fee leaves, and that is the rail `own` */
+  pay(request: PayRequest, spend?: Spend, from?: string): Promise<PayResult> {
     const { amountMsats, debitAccount, cause } = request
     const digest = requestDigest('pay', {
       owner: this.#funds.owner.pubkey,
@@ -38,7 +39,8 @@ export class Paying {
     return this.#funds.keys.run(request.idempotencyKey, async () => {
       for (;;) {
         const before = this.#funds.existing(request.idempotencyKey, digest)
-        const operation = await this.#funds.run(before?.id, () => this.#begin(request, digest, this.#funds.bind(request, 'mint', spend)))
+        const bound = () => this.#funds.bind(request, from === undefined ? 'mint' : 'own', spend)
+        const operation = await this.#funds.run(before?.id, () => this.#begin(request, digest, bound(), from))
         if (operation.state !== 'failed') return asPayResult(operation)
         if (operation.idempotencyKey !== request.idempotencyKey) continue
         throw storedError(operation, this.#funds.swapFeeSats(request.idempotencyKey))
@@ -47,11 +49,11 @@ export class Paying {
   }
 
   /** Prepares the payment, one at a time for each hash in the whole home; or finds the one that it joins. */
-  #begin(request: PayRequest, digest: string, spend: BoundSpend): Promise<string> {
+  #begin(request: PayRequest, digest: string, spend: BoundSpend, from: string | undefined): Promise<string> {
     const { paymentHash } = decodeInvoice(request.request)
     return this.#funds.executor.paymentHashes.run(paymentHash, async () => {
       const first = paymentOfHash(this.#funds.context.store, paymentHash)
-      if (first === undefined) return this.#funds.choosing.run('', () => this.#preparePay(request, digest, spend))
+      if (first === undefined) return this.#funds.choosing.run('', () => this.#preparePay(request, digest, spend, from))
       // An owner who asks again from the same wallet means the same payment; for all others it is not theirs.
       const isAgain = first.owner.pubkey === this.#funds.owner.pubkey && first.cause.type === 'owner' && request.cause.type === 'owner'
       if (!isAgain) throw paidElsewhere(first)
@@ -66,13 +68,14 @@ export class Paying {
     return asPayResult(operation)
   }
 
-  async #preparePay(request: PayRequest, digest: string, spend: BoundSpend): Promise<string> {
+  async #preparePay(request: PayRequest, digest: string, spend: BoundSpend, from: string | undefined): Promise<string> {
     const { idempotencyKey, cause, maxFeeSats } = request
     const invoice = this.#checkedInvoice(request)
     const amount = (invoice.amountMsats + 999n) / 1000n
     const maxReserve = maxFeeSats ?? defaultMaxFee(amount, this.#funds.context.config().wallet.max_fee_percent)
     const owedToo = this.#funds.maySpendOwed(request)
-    const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxReserve, owedToo)
+    const mints = from === undefined ? this.#funds.mintsHolding(amount, owedToo) : [from]
+    const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxReserve, mints)
     const reserve = BigInt(quote.fee_reserve)
     /** Before any swap, which costs a fee: not for a payment that may not be made then. */
     const admit = (feeSats: bigint) => {
@@ -80,7 +83,7 @@ export class Paying {
       if (!owedToo) this.#funds.assertNotOwed(mintUrl, amount + reserve + feeSats)
       if (maxFeeSats !== undefined && reserve + feeSats + swapFeeSats > maxFeeSats)
         throw tooDear(reserve + feeSats + swapFeeSats, maxFeeSats)
-      this.#funds.assertMaySpend(spend, amount + reserve + feeSats, swapFeeSats)
+      this.#funds.assertMaySpend(spend, (from === undefined ? amount : 0n) + reserve + feeSats, swapFeeSats)
     }
     admit(0n)
     const keyset = await this.#funds.context.mints.activeKeyset(mintUrl)
@@ -153,10 +156,15 @@ export class Paying {
     return { request: bolt11, amountMsats, paymentHash }
   }
 
-  /** A quote of the first mint that holds enough and asks a fair fee. @throws insufficient_funds, funds_owed, payment_failed, mint_unreachable */
-  async #meltQuote(request: string, amount: bigint, maxFee: bigint, owedToo: boolean): Promise<{ mintUrl: string; quote: MeltQuote }> {
+  /** A quote of the first of these mints that asks a fair fee. @throws insufficient_funds, payment_failed, mint_unreachable */
+  async #meltQuote(
+    request: string,
+    amount: bigint,
+    maxFee: bigint,
+    mints: readonly string[],
+  ): Promise<{ mintUrl: string; quote: MeltQuote }> {
     let problem: PylonError | undefined
-    for (const mintUrl of this.#funds.mintsHolding(amount, owedToo)) {
+    for (const mintUrl of mints) {
       const body = JSON.stringify({ request, unit: 'sat' })
       const reply: MintReply<MeltQuote> = await this.#funds.context.mints
         .client(mintUrl)

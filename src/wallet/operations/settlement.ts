@@ -3,7 +3,7 @@ import { type Account, accountOwner } from '../../base/accounts.ts'
 import { sats } from '../../base/amounts.ts'
 import type { ErrorCode } from '../../base/errors.ts'
 import type { Command } from '../../store/commands.ts'
-import { operationDone, operationHeld, operationReleased, operationReturned } from '../../store/keys.ts'
+import { isPurseMove, operationDone, operationHeld, operationReleased, operationReturned } from '../../store/keys.ts'
 import { settleSpend } from '../../store/money/budgets.ts'
 import { type Posting, postEntry } from '../../store/money/ledger.ts'
 import { moveOperation, type OperationRow, setTokenState } from '../../store/money/operations.ts'
@@ -94,7 +94,11 @@ function completeMint({ operation, proofs, at, owedSats = 0n }: Ending, plan: Mi
     result: { amount_sats: Number(amount) },
     commands: [
       moveQuote({ id: plan.quoteRow, from: ['unpaid', 'paid', 'expired'], to: 'settled', nextCheckAt: null, at }),
-      tell({ type: 'invoice_settled', ...eventBase(operation), amountSats: sats(amount), idempotencyKey: plan.invoiceKey }, at),
+      ...tellOf(
+        plan.invoiceKey,
+        { type: 'invoice_settled', ...eventBase(operation), amountSats: sats(amount), idempotencyKey: plan.invoiceKey },
+        at,
+      ),
     ],
   }
 }
@@ -162,6 +166,9 @@ function completeMelt({ operation, proofs, preimage, at, owedSats = 0n }: Ending
   const owed = over < 0n ? over : owedSats < over ? owedSats : over
   const fee = over - owed
   const costSats = fee + BigInt(plan.swapFeeSats ?? 0)
+  const key = operation.idempotencyKey
+  // Between own mints only the fee leaves.
+  const leaves = isPurseMove(key) ? over : spent
   return {
     postings: [
       { account: heldAccount(operation.owner, operation.id), amountMsats: -msatsOf(operation.heldSats) },
@@ -172,8 +179,8 @@ function completeMelt({ operation, proofs, preimage, at, owedSats = 0n }: Ending
     ],
     result: { preimage: preimage ?? '', fee_sats: Number(costSats) },
     commands: [
-      settleSpend({ operationId: operation.id, state: 'spent', amountSats: spent < 0n ? 0n : spent }),
-      tell({ type: 'payment_settled', ...eventBase(operation), idempotencyKey: operation.idempotencyKey, feeSats: sats(costSats) }, at),
+      settleSpend({ operationId: operation.id, state: 'spent', amountSats: leaves < 0n ? 0n : leaves }),
+      ...tellOf(key, { type: 'payment_settled', ...eventBase(operation), idempotencyKey: key, feeSats: sats(costSats) }, at),
     ],
   }
 }
@@ -267,7 +274,7 @@ export function failure(
     }),
     settleSpend({ operationId: operation.id, state: 'released', amountSats: 0n }),
     ...(plan.kind === 'receive' && spentYs.size > 0 ? [dropProofs(elsewhere)] : []),
-    ...(plan.kind === 'melt' ? [tell({ type: 'payment_failed', ...event }, at)] : []),
+    ...(plan.kind === 'melt' ? tellOf(operation.idempotencyKey, { type: 'payment_failed', ...event }, at) : []),
     ...(plan.kind === 'receive' && plan.reclaims === undefined ? [tell({ type: 'receive_failed', ...event }, at)] : []),
     ...(plan.kind === 'mint'
       ? [moveQuote({ id: plan.quoteRow, from: ['unpaid', 'paid', 'expired'], to: 'closed', reason, nextCheckAt: null, at })]
@@ -313,6 +320,9 @@ const rowsOf = ({ id, owner, mintUrl }: OperationRow, plan: Plan, proofs: readon
 function eventBase(operation: OperationRow): Pick<WalletEvent, 'cause' | 'owner'> {
   return { cause: operation.cause, owner: operation.owner }
 }
+
+/** What moves between own mints concerns nobody but the purse. @param key of what ended */
+const tellOf = (key: string, event: WalletEvent, at: number): Command<void>[] => (isPurseMove(key) ? [] : [tell(event, at)])
 
 /** An event as it is stored: bigint amounts become JSON integers, and bigint again when it is told. */
 function tell(event: WalletEvent, at: number): Command<void> {

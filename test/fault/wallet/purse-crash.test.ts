@@ -1,0 +1,77 @@
+/** A payment that takes sats from two mints dies after every single step in turn: it is made once, and no sat stays between the mints. */
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { sats } from '../../../src/base/amounts.ts'
+import { accountBalance } from '../../../src/store/money/ledger.ts'
+import { openOperations } from '../../../src/store/money/operations.ts'
+import { openPurseMoves } from '../../../src/store/money/purse-moves.ts'
+import { expectSound, fund, openHome, ownerCause, type TestHome, testWords } from '../../contract/wallet/home.ts'
+import { balancesByPrefix } from '../../support/ledger.ts'
+import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
+import { tempDir } from '../../support/temp.ts'
+import { Crash } from './crash.ts'
+
+const boxes: TestSandbox[] = []
+const mintUrls = () => boxes.map((box) => box.mintUrl)
+
+beforeAll(async () => {
+  for (let i = 0; i < 2; i++) boxes.push(await startSandbox())
+  for (const box of boxes) await box.faults({ peers: mintUrls().filter((url) => url !== box.mintUrl) })
+})
+
+afterAll(async () => {
+  for (const box of boxes) await box.stop()
+})
+
+const cause = ownerCause('crash')
+const pay = (home: TestHome, request: string) =>
+  home.node.pay({ idempotencyKey: 'pay', cause, request, debitAccount: 'node/expense/job' as const })
+
+/** The invoice is of another wallet of the home, at the second mint. */
+async function prepare(home: TestHome): Promise<string> {
+  const [a = '', b = ''] = mintUrls()
+  await fund(home, home.node, a, 300)
+  await fund(home, home.node, b, 250)
+  const theirs = { idempotencyKey: 'theirs', cause, amountSats: sats(500), mintUrl: b, creditAccount: 'customer/equity/funding' as const }
+  return (await home.customer.createInvoice(theirs)).request
+}
+
+/** Returns where it died, or undefined when it did not. */
+async function crashAt(step: number): Promise<string | undefined> {
+  const crash = new Crash()
+  const options = { dir: tempDir(), mintUrls: mintUrls(), words: testWords() }
+  const first = await openHome({ ...options, hook: crash.hook, dialer: crash.dialer })
+  const request = await prepare(first)
+  crash.arm(step)
+  await pay(first, request).catch(() => undefined)
+  await first.close().catch(() => undefined)
+
+  const second = await openHome(options)
+  // What was under way ends by itself, before anybody asks again.
+  await expect.poll(() => [openOperations(second.store).length, openPurseMoves(second.store).length], { timeout: 30_000 }).toEqual([0, 0])
+  expect(await pay(second, request)).toMatchObject({ state: 'paid' })
+  await expect.poll(() => second.customer.invoice('theirs')?.state, { timeout: 30_000 }).toBe('settled')
+  expect(accountBalance(second.store, 'node/expense/job')).toBe(500_000n)
+  for (const url of mintUrls()) await expectSound(second, url)
+  const open = [...balancesByPrefix(second.store, '').keys()].filter((account) => /\/(?:held|equity\/moved|expense\/lost)/.test(account))
+  expect(open).toEqual([])
+  const fees = accountBalance(second.store, 'node/expense/fee') / 1000n
+  expect(second.node.balance().balanceSats).toBe(550n - 500n - fees)
+  await second.close()
+  return crash.diedAt
+}
+
+const AT_ONCE = 4
+const MOST_STEPS = 80
+
+it('wherever it ends', async () => {
+  const deaths: string[] = []
+  for (let step = 1; step <= MOST_STEPS; step += AT_ONCE) {
+    const found = await Promise.all(Array.from({ length: AT_ONCE }, (_, i) => crashAt(step + i)))
+    deaths.push(...found.flatMap((where) => where ?? []))
+    if (found.includes(undefined)) break
+  }
+  expect(deaths.length).toBeLessThan(MOST_STEPS)
+  for (const label of ['insert_purse_move', 'insert_quote', 'insert_operation', 'step_purse_move:paid', 'step_purse_move:arrived'])
+    expect(deaths.filter((where) => where.includes(label))).not.toEqual([])
+  expect(deaths).toContain('after POST /v1/melt/bolt11')
+}, 300_000)
