@@ -5,6 +5,7 @@ import { runtimesConfig } from './config-runtimes.ts'
 import { keysOf, unknownKey, wordsForIssue } from './config-words.ts'
 import { messageOf, PylonError } from './errors.ts'
 import { readFileIfAny, writeFileAtomic } from './files.ts'
+import { LENGTH } from './lengths.ts'
 
 /** Where profiles and relay lists of everybody are gathered. */
 export const DEFAULT_INDEX_RELAYS: readonly string[] = ['wss://purplepag.es', 'wss://indexer.coracle.social']
@@ -162,6 +163,19 @@ const schema = z.strictObject({
     })
     .prefault({}),
   runtimes: runtimesConfig.prefault({}),
+  backup: z
+    .strictObject({
+      /** Where scheduled backups go, an absolute path of a folder that is there; empty: none are made. */
+      dir: z.union([z.literal(''), z.string().regex(/^\//, 'must be an absolute path')]).default(''),
+      every: z.string().regex(LENGTH, 'must be a length as 1d, 12h or 45m').default('1d'),
+      /** So many of the newest are kept. */
+      keep: z.int().min(1).max(1000).default(7),
+      /** An age public key that backups are for, also those by hand. */
+      recipient: z.union([z.literal(''), z.string().regex(/^age1[a-z0-9]+$/, 'must be an age public key (age1...)')]).default(''),
+      /** Or the file with their passphrase. */
+      passphrase_file: z.string().default(''),
+    })
+    .prefault({}),
   retention: z
     .strictObject({
       seen_events_days: z.int().min(4).default(30),

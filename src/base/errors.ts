@@ -31,7 +31,7 @@ export const ERRORS = {
   stop_failed: e(500, 'The daemon did not stop in time; try: pylon stop --force.', true),
   shutting_down: e(503, 'The node is shutting down; start it again with: pylon start.', true),
   locked: e(423, 'The keys are locked; run: pylon unlock.'),
-  passphrase_wrong: e(403, 'The passphrase does not open this identity; try again.'),
+  passphrase_wrong: e(403, 'The passphrase (or key) does not open this identity or backup; try again.'),
   identity_missing: e(404, 'This home has no identity; run: pylon init.'),
   identity_exists: e(409, 'This home has an identity already; --force replaces it after moving the old one aside.'),
   identity_invalid: e(400, 'The words or the identity file are not valid; check spelling and order.'),
@@ -50,6 +50,7 @@ export const ERRORS = {
   disk_full: e(507, 'The disk is full; free space and the node goes on by itself.', true),
   conflict: e(409, 'The thing is not in a state that allows this; the message names the state.'),
   backup_failed: e(500, 'The backup could not be written; the message says why.'),
+  backup_damaged: e(409, 'The backup was changed or is not whole; nothing was touched. Use another one.'),
   restore_refused: e(409, 'The restore was refused; the message says why and how to go on.'),
   // Nostr
   relay_unreachable: e(502, 'The relay does not answer; check the URL and the network.', true),

@@ -1,5 +1,6 @@
 /** Private files: made 0600 in 0700 folders, replaced whole or not at all. */
 import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fileError } from './errors.ts'
 
@@ -19,12 +20,30 @@ export function writeFileAtomic(path: string, data: string | Uint8Array, mode = 
   } finally {
     closeSync(fd)
   }
-  renameSync(temporary, path)
-  const dir = openSync(dirname(path), 'r')
+  moveIntoPlace(temporary, path)
+}
+
+/** Renames, and syncs the folder: after a crash it has the old or the new name. */
+export function moveIntoPlace(from: string, to: string): void {
+  renameSync(from, to)
+  const dir = openSync(dirname(to), 'r')
   try {
     fsyncSync(dir)
   } finally {
     closeSync(dir)
+  }
+}
+
+/** Writes and syncs a new private file as its content comes; fails where something is there already. */
+export async function writeNewFile(path: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  const file = await open(path, 'wx', 0o600)
+  try {
+    for await (const chunk of chunks) {
+      for (let offset = 0; offset < chunk.length; ) offset += (await file.write(chunk, offset)).bytesWritten
+    }
+    await file.sync()
+  } finally {
+    await file.close()
   }
 }
 

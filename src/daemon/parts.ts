@@ -18,6 +18,7 @@ import { Tenant } from '../customer/machines/tenant.ts'
 import { Host } from '../host/host.ts'
 import type { HostDeps } from '../host/parts.ts'
 import type { HomeKeyring } from '../nostr/keys/keyring.ts'
+import { npubOf } from '../nostr/nips/nip19.ts'
 import { createNostr } from '../nostr/nostr.ts'
 import type { Nostr } from '../nostr/types.ts'
 import { createRuntimeBackend } from '../provider/backends/runtime.ts'
@@ -40,6 +41,7 @@ import { Payouts } from '../wallet/payouts/payouts.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import { createZapSender } from '../wallet/zaps/zaps.ts'
+import { backupsHealth, ScheduledBackups } from './backup/scheduled-backups.ts'
 import { createHands } from './hands.ts'
 import { type Health, OK } from './health.ts'
 import type { Mode } from './launch/run-options.ts'
@@ -250,6 +252,19 @@ export class NodeParts {
       const hostedKey = (ref: string) => findAgent(store, ref)?.pubkey
       return new Chat({ ...this.#common(scope), owner, direct, relays: nostr.relays, hostedKey })
     },
+  })
+
+  readonly backups = this.#part({
+    name: 'backups',
+    build: (_, scope) => {
+      const { home, network, keyring } = this.#deps
+      return new ScheduledBackups({ ...this.#common(scope), home, network, npub: npubOf(keyring.node().pubkey) })
+    },
+    start: (backups) => backups.start(),
+    reload: (backups) => backups.reload(),
+    // What is not whole is begun again after the next start.
+    drainMs: 0,
+    health: () => backupsHealth(this.#deps.store, this.#deps.config()),
   })
 
   readonly provider = this.#part({

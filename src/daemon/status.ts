@@ -14,6 +14,7 @@ import { type HeldValue, heldValue } from '../store/money/held-value.ts'
 import { listRefusals } from '../store/nostr/outbox.ts'
 import { countJobs } from '../store/selling/jobs.ts'
 import { countRuntimes } from '../store/selling/runtimes.ts'
+import { backupLog } from './backup/backup-log.ts'
 import { type Health, healthFields, OK } from './health.ts'
 import type { PylonNode } from './node.ts'
 import { lightningView } from './routes/lightning-view.ts'
@@ -46,9 +47,21 @@ export function statusOf(node: PylonNode): Status {
     })),
     wallet: walletOf(node, held),
     store: healthFields(storeHealth(node)),
+    backups: backupsOf(node),
     earnings: { total_msats: msats(earningsSummary(node.store, { limit: 0 }).totalMsats) },
     work: workOf(node),
     runtimes: runtimesOf(node),
+  }
+}
+
+function backupsOf({ store, parts }: PylonNode): Status['backups'] {
+  const { made, failure } = backupLog(store)
+  const last = made.at(-1)
+  return {
+    ...healthFields(parts.backups.health),
+    last_at: last === undefined ? null : rfc3339(last.at),
+    last_file: last?.file ?? null,
+    failed_at: failure === null ? null : rfc3339(failure.at),
   }
 }
 

@@ -1,5 +1,5 @@
 /** The sandbox node, its sandbox process, keys under a passphrase, backup and restore: real processes only. */
-import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import Sqlite from 'better-sqlite3'
@@ -167,23 +167,27 @@ test('a backup of a running node comes back elsewhere, money included', async ()
   await rig.ok('start', '--sandbox')
   await rig.ok('wallet', 'fund', '250')
   const { identity } = await statusOf(rig)
-  const path = join(rig.dir, 'backup')
-  await rig.ok('backup', path)
-  expect((statSync(path).mode & 0o777).toString(8)).toBe('700')
-  for (const name of readdirSync(path)) expect(`${name} ${(statSync(join(path, name)).mode & 0o777).toString(8)}`).toBe(`${name} 600`)
-  expect((await rig.run(['backup', path])).stderr).toContain('(backup_failed)')
+  const path = join(rig.dir, 'backup.age')
+  const pass = passphraseIn(rig)
+  expect((await rig.run(['backup', path], { input: '' })).stderr).toMatch(/--passphrase-file.*\(usage\)/)
+  await rig.ok('backup', path, ...pass)
+  expect((statSync(path).mode & 0o777).toString(8)).toBe('600')
+  expect((await rig.run(['backup', path, ...pass])).stderr).toContain('(backup_failed)')
+  const verified = (await rig.ok('backup', '--verify', path, ...pass, '--json')).json()
+  expect(verified).toMatchObject({ network: 'sandbox', is_own: true, balance_sats: 250 })
+  expect((await rig.run(['backup', '--verify', path], { input: 'wrong\n' })).stderr).toContain('(passphrase_wrong)')
   // What is spent after the backup must not come back with it.
   const { token } = (await rig.ok('wallet', 'send', '100', '--json')).json<{ token: string }>()
   await rig.ok('wallet', 'receive', token, '--wallet', 'customer')
-  expect((await rig.run(['restore', path, '--sandbox', '--force'])).stderr).toContain('(already_running)')
+  expect((await rig.run(['restore', path, ...pass, '--sandbox', '--force'])).stderr).toContain('(already_running)')
   await rig.ok('stop')
 
-  const refused = await rig.run(['restore', path, '--sandbox'])
+  const refused = await rig.run(['restore', path, ...pass, '--sandbox'])
   expect(refused.code).toBe(1)
   expect(refused.stderr).toContain('(restore_refused)')
-  expect((await rig.run(['restore', path])).stderr).toContain('add --sandbox')
+  expect((await rig.run(['restore', path, ...pass])).stderr).toContain('add --sandbox')
   for (const file of [rig.sandboxHome.database, rig.sandboxHome.identity]) rmSync(file)
-  await rig.ok('restore', path, '--sandbox')
+  await rig.ok('restore', path, ...pass, '--sandbox')
   await rig.ok('start', '--sandbox')
   expect(await statusOf(rig)).toMatchObject({ identity })
   expect(rig.logs()).toContain('asked a mint after the restore')
@@ -193,14 +197,30 @@ test('a backup of a running node comes back elsewhere, money included', async ()
   expect((await rig.ok('doctor', '--json')).json()).toMatchObject({ ok: true })
 })
 
-test('a damaged, newer or incomplete backup is refused and nothing is touched', async () => {
+function passphraseIn(rig: Rig): [string, string] {
+  const file = join(rig.dir, 'passphrase')
+  writeFileSync(file, 'correct horse\n')
+  return ['--passphrase-file', file]
+}
+
+test('a backup of a stopped node that was changed, and a folder of an earlier one that is damaged, newer or incomplete, touch nothing', async () => {
   await using rig = new Rig()
   await rig.ok('start')
   await rig.ok('stop')
-  const path = join(rig.dir, 'backup')
-  await rig.ok('backup', path)
+  const pass = passphraseIn(rig)
+  const file = join(rig.dir, 'backup.age')
+  await rig.ok('backup', file, ...pass)
   const before = readFileSync(rig.home.database)
+  const bytes = readFileSync(file)
+  bytes[bytes.length - 100] = (bytes[bytes.length - 100] ?? 0) ^ 1
+  writeFileSync(file, bytes)
+  expect((await rig.run(['restore', file, ...pass, '--force'])).stderr).toContain('(backup_damaged)')
+  const path = join(rig.dir, 'backup')
   const database = join(path, 'pylon.db')
+  mkdirSync(path)
+  for (const name of ['pylon.db', 'identity.json']) copyFileSync(join(rig.home.dir, name), join(path, name))
+  const manifest = { format: 1, version: '0.1.0', network: 'live', created_at: '2026-01-01T00:00:00.000Z' }
+  writeFileSync(join(path, 'pylon-backup.json'), JSON.stringify(manifest))
   const db = new Sqlite(database)
   db.pragma('user_version = 9999')
   db.close()
@@ -211,7 +231,7 @@ test('a damaged, newer or incomplete backup is refused and nothing is touched', 
   expect((await rig.run(['restore', path, '--force'])).stderr).toContain('(restore_refused)')
   expect((await rig.run(['restore', join(rig.dir, 'nowhere')])).stderr).toContain('(restore_refused)')
   expect(readFileSync(rig.home.database).equals(before)).toBe(true)
-  expect(readdirSync(rig.home.dir).filter((name) => name.includes('restore'))).toEqual([])
+  expect(readdirSync(rig.home.dir).filter((name) => /restore|scratch/.test(name))).toEqual([])
 })
 
 test('an identity file that others may read is refused', async () => {

@@ -73,6 +73,7 @@ function head(status: Status): string {
     ['runtimes', health(status.runtimes)],
     ['work', work(status)],
     ...(status.store.state === 'ok' ? [] : [['store', health(status.store)]]),
+    ...(status.backups.state === 'degraded' ? [['backups', health(status.backups)]] : []),
   ]
   return drawRows(rows)
 }

@@ -3,6 +3,7 @@ import { readFileSync, readSync } from 'node:fs'
 import { createInterface, type Interface } from 'node:readline'
 import { messageOf, PylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
+import { lengthMs } from '../../base/lengths.ts'
 
 const MAX_INPUT_BYTES = 4_000_000
 const STDIN_NAP_MS = 5
@@ -28,6 +29,14 @@ export function wholeNumberIf(text: string | undefined, name: string, min = 1, m
 export function one(value: string | readonly string[], name: string): string {
   if (typeof value === 'string') return value
   throw new PylonError('usage', `${name} is given more than once.`)
+}
+
+/** When a length from now (`30d`, `12h`, `45m`) is over, in RFC 3339. @throws usage */
+export function afterLength(text: string | readonly string[] | undefined, name: string): string | undefined {
+  if (text === undefined) return undefined
+  const ms = lengthMs(one(text, name))
+  if (ms === undefined) throw new PylonError('usage', `${name} takes a length as 30d, 12h or 45m.`)
+  return new Date(Date.now() + ms).toISOString()
 }
 
 /** A path, which is never empty: that would mean the folder one happens to be in. @throws usage */

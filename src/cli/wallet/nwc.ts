@@ -8,7 +8,7 @@ import { idempotencyOption, spendingCall } from '../spending.ts'
 import { printAnswer, warn } from '../terminal/output.ts'
 import { printQr } from '../terminal/qr.ts'
 import { clockTime, drawFields, drawList, right, sats, shorten } from '../terminal/table.ts'
-import { manyIf, one, wholeNumber } from '../terminal/values.ts'
+import { afterLength, manyIf, one, wholeNumber } from '../terminal/values.ts'
 
 type Connection = Output<typeof nwcRoutes.getNwcConnection>['connection']
 type Budget = Connection['budget']
@@ -32,7 +32,7 @@ const create = defineCommand({
     if ((args.agent === undefined) === !args.owner)
       throw new PylonError('usage', 'Name the wallet: --agent NAME, or --owner for that of the node.')
     if (args.budget === undefined) throw new PylonError('usage', 'Say what it may spend: --budget 1000/day, or --budget none.')
-    const expires = args.expires === undefined ? undefined : new Date(Date.now() + lengthMs(one(args.expires, '--expires'))).toISOString()
+    const expires = afterLength(args.expires, '--expires')
     const request = {
       wallet: args.agent === undefined ? 'node' : one(args.agent, '--agent'),
       budget: parseBudget(one(args.budget, '--budget')),
@@ -130,16 +130,6 @@ function parseBudget(text: string): { sats: number; per: (typeof PERIODS)[number
   if (period === undefined || more.length > 0)
     throw new PylonError('usage', `--budget takes SATS/${PERIODS.join(', SATS/')}, SATS or none.`)
   return { sats: wholeNumber(amount, 'The budget'), per: period }
-}
-
-const UNITS = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const
-
-/** @throws usage */
-function lengthMs(text: string): number {
-  const [, count, unit] = /^(\d{1,4})([mhd])$/.exec(text) ?? []
-  if (count === undefined || unit === undefined || Number(count) === 0)
-    throw new PylonError('usage', '--expires takes a length as 30d, 12h or 45m.')
-  return Number(count) * UNITS[unit as keyof typeof UNITS]
 }
 
 const methodsOf = (value: string | readonly string[] | undefined): string[] | undefined =>

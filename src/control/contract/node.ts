@@ -89,6 +89,9 @@ const status = z.strictObject({
       .describe("The owner's own Lightning wallet, where one is connected; not part of the balance."),
   }),
   store: z.strictObject({ ...part }),
+  backups: z
+    .strictObject({ ...part, last_at: timeField.nullable(), last_file: z.string().nullable(), failed_at: timeField.nullable() })
+    .describe('The scheduled ones; off without `backup.dir`.'),
   earnings: z.strictObject({ total_msats: msatsField }),
   work: z.strictObject({
     count: z.int(),
@@ -200,10 +203,16 @@ export const nodeRoutes = defineRoutes({
   backup: {
     method: 'POST',
     path: '/v1/backup',
-    summary: 'Writes a consistent copy of database, identity and configuration into one private file. It contains the keys.',
-    request: z.strictObject({ path: z.string().min(1).max(4096) }),
+    summary:
+      'Writes a consistent copy of database, identity and configuration into one private, encrypted file (age). It contains the keys. ' +
+      'Without recipient and passphrase it is for whom the configuration names (`backup.*`).',
+    request: z.strictObject({
+      path: z.string().min(1).max(4096),
+      recipient: z.string().max(4096).optional().describe('An age public key, `age1...`.'),
+      passphrase: z.string().min(1).max(1024).optional(),
+    }),
     response: z.strictObject({ path: z.string(), bytes: z.int() }),
-    errors: ['backup_failed'],
+    errors: ['backup_failed', 'usage'],
   },
   logs: {
     method: 'GET',

@@ -22,6 +22,7 @@ import type { PylonNode } from '../node.ts'
 import { lightningView } from '../routes/lightning-view.ts'
 import { tellOperator } from '../routes/wallet-invoices.ts'
 import type { ReadServices } from '../services.ts'
+import { checkBackups } from './backup-checks.ts'
 import { checkBrains } from './brain-checks.ts'
 import { type Check, type Examination, examineOne, failed, ok, type Report, skipped, warning } from './check.ts'
 import { checkCoins, checkKeysets, checkOwedSignatures } from './coin-checks.ts'
@@ -38,6 +39,7 @@ const EXAMINATIONS: readonly Examination[] = [
   { name: 'config', run: checkConfig },
   { name: 'identity', run: checkIdentity },
   { name: 'database', run: checkDatabase },
+  { name: 'backups', run: checkBackups },
   { name: 'ledger', run: checkLedger },
   { name: 'audit log', run: checkAudit },
   { name: 'refunds', run: checkRefunds },

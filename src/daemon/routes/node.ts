@@ -1,13 +1,13 @@
 /** Handlers of the routes about the node itself. */
 import { isAbsolute } from 'node:path'
-import { rfc3339 } from '../../base/clock.ts'
 import { loadConfig } from '../../base/config.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { Tasks } from '../../control/calls.ts'
 import type { nodeRoutes } from '../../control/contract/node.ts'
 import type { Handlers } from '../../control/route.ts'
+import { lockFor } from '../backup/backup-lock.ts'
+import { writeBackup } from '../backup/write-backup.ts'
 import { examine } from '../doctor/doctor.ts'
-import { writeBackup } from '../home/backup.ts'
 import type { PylonNode } from '../node.ts'
 import { readLog } from '../offline/read-log.ts'
 import type { ReadServices } from '../services.ts'
@@ -39,9 +39,11 @@ export function nodeHandlers(node: PylonNode, tasks: Tasks): Handlers<typeof nod
     },
     reload: () => node.reload(),
     doctor: () => examine(node, node),
-    backup: async ({ path }) => {
+    backup: async ({ path, recipient, passphrase }) => {
       if (!isAbsolute(path)) throw new PylonError('invalid_request', 'path: must be absolute.')
-      const bytes = await writeBackup(node.home, node.network, node.store, path, rfc3339(node.clock.now()))
+      const { home, network, store } = node
+      const lock = lockFor({ recipient, passphrase }, node.config())
+      const bytes = await writeBackup({ home, network, store, target: path, lock, nowMs: node.clock.now() })
       return { path, bytes }
     },
     logs: ({ lines, follow }, { signal }) => readLog(node.home.log, lines ?? DEFAULT_LINES, follow === 'true', signal),

@@ -367,6 +367,7 @@ test('a live node that is started beside a sandbox node says whom commands mean'
       relays: [],
       refused: [],
       store: part,
+      backups: { ...part, last_at: null, last_file: null, failed_at: null },
       earnings: { total_msats: msats(0n) },
     },
     provider: { ...part, kinds: [], verifier: null, backends: [], jobs: {} },

@@ -107,10 +107,14 @@ test.each([
 ])('a backup that is %s is refused', async (_name, make) => {
   const dir = tempDir()
   make(join(dir, 'backup'))
-  await expect(restoreHome(homeAt(join(dir, 'home')), 'live', join(dir, 'backup'), false)).rejects.toMatchObject({
+  await expect(
+    restoreHome({ home: homeAt(join(dir, 'home')), network: 'live', from: join(dir, 'backup'), force: false }),
+  ).rejects.toMatchObject({
     code: 'restore_refused',
   })
-  await expect(restoreHome(homeAt(join(dir, 'home')), 'live', join(dir, 'x'.repeat(300)), false)).rejects.toMatchObject({
+  await expect(
+    restoreHome({ home: homeAt(join(dir, 'home')), network: 'live', from: join(dir, 'x'.repeat(300)), force: false }),
+  ).rejects.toMatchObject({
     code: 'restore_refused',
   })
 })
