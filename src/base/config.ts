@@ -90,6 +90,12 @@ const schema = z.strictObject({
       dm_scheme: z.enum(['auto', 'nip17', 'nip04']).default('auto'),
     })
     .prefault({}),
+  owner: z
+    .strictObject({
+      /** Whom the node tells what waits and what is wrong, and who may approve by letter (NIP-17). Empty: nobody. */
+      npub: z.union([z.literal(''), z.string().regex(/^npub1[02-9ac-hj-np-z]{58}$/, 'must be an npub (npub1...)')]).default(''),
+    })
+    .prefault({}),
   wallet: z
     .strictObject({
       /** The most that one mint may hold for one wallet. */

@@ -48,6 +48,8 @@ import type { Mode } from './launch/run-options.ts'
 import { Letters } from './letters/letters.ts'
 import { createSubstrates } from './machines/substrates.ts'
 import { indexRelaysOf, type Surroundings } from './network.ts'
+import { ApprovalsByLetter } from './owner/approvals-by-letter.ts'
+import { ownerOf } from './owner/owner.ts'
 import { type Off, Part, type PartSpec } from './part.ts'
 
 export interface PartsDeps {
@@ -308,11 +310,27 @@ export class NodeParts {
       const sendZap = createZapSender({ ...common, invoiceNetwork: this.#invoiceNetwork() })
       const hands = createHands({ ...common, home: this.#deps.home, network: this.#deps.network, parts: this })
       const openSessions: HostDeps['openSessions'] = (order) => new Sessions({ ...common, ...order })
-      return new Host({ ...common, sendZap, hands, openSessions, ...given({ zapAddresses, nutzaps }) })
+      const onAsked = () => this.owner.peek()?.onAsked()
+      return new Host({ ...common, sendZap, hands, openSessions, onAsked, ...given({ zapAddresses, nutzaps }) })
     },
     start: (host) => host.start(),
     stop: (host, drainMs) => host.close(drainMs),
     health: (host) => healthOf(host.status(), { nextStep: 'pylon agent list' }),
+  })
+
+  /** What the owner is told by letter, and what he answers. */
+  readonly owner = this.#part({
+    name: 'letters to the owner',
+    needs: { letters: this.letters },
+    wants: { host: this.host },
+    build: ({ letters, host }, scope) => {
+      const { keyring, config } = this.#deps
+      const owner = () => ownerOf(config(), keyring)
+      return new ApprovalsByLetter({ ...this.#common(scope), letters, owner, approvals: () => host?.approvals })
+    },
+    start: (owner) => owner.start(),
+    reload: async (owner) => owner.onAsked(),
+    drainMs: ASKING_DRAIN_MS,
   })
 
   /** Each part in turn; one that can't be built leaves its reason, and those that need it give it on. */

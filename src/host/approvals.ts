@@ -91,9 +91,10 @@ function decidedBefore({ id, state, reason, decidedAt }: ApprovalRow): PylonErro
   })
 }
 
-/** Those that wait, oldest first, or all, newest first. */
-export function readApprovals(store: Store, { all = false, limit = 100 }: { all?: boolean; limit?: number }): ApprovalView[] {
-  return (all ? recentApprovals(store, limit) : pendingApprovals(store, limit)).map((row) => viewApproval(store, row))
+/** Those that wait, oldest first, or all, newest first. @param order.after of those that wait: with higher ids */
+export function readApprovals(store: Store, order: { all?: boolean; limit?: number; after?: number }): ApprovalView[] {
+  const { all = false, limit = 100, after = 0 } = order
+  return (all ? recentApprovals(store, limit) : pendingApprovals(store, limit, after)).map((row) => viewApproval(store, row))
 }
 
 /** @throws approval_not_found */

@@ -172,3 +172,6 @@ export const helloMessage = new KeyForm('hello:')
 /** Of a private message of the node, under its caller's key. */
 export const letterMessage = new KeyForm('letter:')
 export const letterRelaysMessage = new KeyForm('letter-relays:')
+/** Of what the node writes to its owner: up to which approval, the answer to a letter (its rumor's id), and what began or ended. */
+export const askedLetter = (pubkey: string, approvalId: number): string => `approvals:${pubkey}:${approvalId}`
+export const answerLetter = new KeyForm('answer:')

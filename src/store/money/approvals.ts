@@ -118,9 +118,9 @@ export const observeApprovals = defineCommand('observe_approvals', (sql, p: { id
 
 export const getApproval = (store: Store, id: number): ApprovalRow | undefined => approvals.get(store.sql, { id })
 
-/** Oldest first. */
-export const pendingApprovals = (store: Store, limit: number): ApprovalRow[] =>
-  approvals.all(store.sql, "WHERE state = 'pending' ORDER BY id LIMIT ?", BigInt(limit))
+/** Oldest first. @param after this id, which is lower than those wanted */
+export const pendingApprovals = (store: Store, limit: number, after = 0): ApprovalRow[] =>
+  approvals.all(store.sql, "WHERE state = 'pending' AND id > ? ORDER BY id LIMIT ?", BigInt(after), BigInt(limit))
 
 /** Newest first, whatever became of them. */
 export const recentApprovals = (store: Store, limit: number): ApprovalRow[] =>
