@@ -343,3 +343,36 @@ export const NUTZAP_STEPS = stepsOf({
   refused: [],
 })
 export type NutzapState = keyof typeof NUTZAP_STEPS
+
+/** A payment request of ours. What is paid on one that is not open any more is kept too, and told. */
+export const REQUEST_STEPS = stepsOf({
+  open: ['paid', 'cancelled'],
+  paid: ['cancelled'],
+  cancelled: [],
+})
+export type RequestState = keyof typeof REQUEST_STEPS
+
+/** A token that came in on one: claimed by its proofs, then swapped into the wallet or refused. */
+export const REQUEST_PAYMENT_STEPS = stepsOf({
+  claimed: ['claimed', 'received', 'refused'],
+  received: [],
+  refused: [],
+})
+export type RequestPaymentState = keyof typeof REQUEST_PAYMENT_STEPS
+
+/**
+ * A payment of ours on a request of others.
+ *
+ *   claimed --> sending --> delivered
+ *      |                |
+ *      '----------------'--> undelivered (its token is the owner's to take back)
+ *
+ * The token is made once, before sending; one that is handed over by hand is delivered at once.
+ */
+export const REQUEST_SEND_STEPS = stepsOf({
+  claimed: ['claimed', 'sending', 'delivered', 'undelivered'],
+  sending: ['sending', 'delivered', 'undelivered'],
+  delivered: [],
+  undelivered: [],
+})
+export type RequestSendState = keyof typeof REQUEST_SEND_STEPS

@@ -14,7 +14,7 @@ import { nodeHandlers, nodeReadHandlers } from './routes/node.ts'
 import { nwcHandlers } from './routes/nwc.ts'
 import { payoutsHandlers, payoutsReadHandlers } from './routes/payouts.ts'
 import { purchasesHandlers, purchasesReadHandlers } from './routes/purchases.ts'
-import { requestsHandlers } from './routes/requests.ts'
+import { requestsHandlers, requestsReadHandlers } from './routes/requests.ts'
 import { runtimesHandlers, runtimesReadHandlers } from './routes/runtimes.ts'
 import { walletHandlers } from './routes/wallet.ts'
 import { walletReadHandlers } from './routes/wallet-invoices.ts'
@@ -36,6 +36,7 @@ export function readTable(services: ReadServices): HandlerTable {
     ...bind(CONTRACT.managed, managedReadHandlers(services)),
     ...bind(CONTRACT.wallet, walletReadHandlers(services)),
     ...bind(CONTRACT.payouts, payoutsReadHandlers(services)),
+    ...bind(CONTRACT.requests, requestsReadHandlers(services)),
   ])
 }
 

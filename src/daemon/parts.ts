@@ -38,6 +38,7 @@ import { Nutzaps } from '../wallet/nutzaps/nutzaps.ts'
 import { NwcRail } from '../wallet/nwc/rail.ts'
 import { NwcService } from '../wallet/nwc/service.ts'
 import { Payouts } from '../wallet/payouts/payouts.ts'
+import { PaymentRequests } from '../wallet/requests/requests.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import { createZapSender } from '../wallet/zaps/zaps.ts'
@@ -161,6 +162,21 @@ export class NodeParts {
     build: (found, scope) => new Nutzaps({ ...this.#common(scope), ...found, keyring: this.#deps.keyring }),
     start: (nutzaps) => nutzaps.start(),
     // What was claimed is gone on with after the next start.
+    drainMs: ASKING_DRAIN_MS,
+  })
+
+  /** Payment requests (NUT-18) of both directions. */
+  readonly requests = this.#part({
+    name: 'payment requests',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    wants: { letters: this.letters },
+    build: ({ letters, ...found }, scope) => {
+      const requests = new PaymentRequests({ ...this.#common(scope), ...found, keyring: this.#deps.keyring })
+      letters?.handle('payment requests', (letter) => requests.made.take(letter))
+      return requests
+    },
+    start: (requests) => requests.start(),
+    // What is under way is gone on with after the next start.
     drainMs: ASKING_DRAIN_MS,
   })
 
@@ -303,15 +319,16 @@ export class NodeParts {
   readonly host = this.#part({
     name: 'host',
     needs: { nostr: this.nostr, wallets: this.wallets },
-    wants: { zapAddresses: this.zapAddresses, nutzaps: this.nutzaps },
+    wants: { zapAddresses: this.zapAddresses, nutzaps: this.nutzaps, requests: this.requests },
     off: () => this.#offByMode('host'),
-    build: ({ zapAddresses, nutzaps, ...found }, scope) => {
+    build: ({ zapAddresses, nutzaps, requests, ...found }, scope) => {
       const common = { ...this.#common(scope), ...found, keyring: this.#deps.keyring }
       const sendZap = createZapSender({ ...common, invoiceNetwork: this.#invoiceNetwork() })
       const hands = createHands({ ...common, home: this.#deps.home, network: this.#deps.network, parts: this })
       const openSessions: HostDeps['openSessions'] = (order) => new Sessions({ ...common, ...order })
       const onAsked = () => this.owner.peek()?.onAsked()
-      return new Host({ ...common, sendZap, hands, openSessions, onAsked, ...given({ zapAddresses, nutzaps }) })
+      const takeLetter: HostDeps['takeLetter'] = requests === undefined ? undefined : (letter) => requests.made.take(letter)
+      return new Host({ ...common, sendZap, hands, openSessions, onAsked, ...given({ zapAddresses, nutzaps, takeLetter }) })
     },
     start: (host) => host.start(),
     stop: (host, drainMs) => host.close(drainMs),

@@ -174,11 +174,18 @@ export class Inbox {
     if (wasWrapOpened(store, agent.pubkey, wrap.id)) return undefined
     const rumor = this.#tryOpen(agent, () => unwrap(keyring.signer(agent.pubkey), wrap, this.#verifier))
     const isMessage = rumor?.kind === CHAT_KIND && rumor.pubkey !== agent.pubkey && !isExpired(rumor, unixSeconds(clock))
-    if (!isMessage) {
+    if (!isMessage || (await this.#isTaken(agent, rumor))) {
       await store.write(markWrapOpened({ agentPubkey: agent.pubkey, id: wrap.id, at: clock.now() }))
       return undefined
     }
     return { ...base(rumor), type: 'dm', sender: rumor.pubkey, content: rumor.content, scheme: 'nip17' }
+  }
+
+  async #isTaken(
+    { pubkey: to }: AgentRow,
+    { id: rumorId, pubkey: from, kind, content, tags, created_at }: IdentifiedEvent,
+  ): Promise<boolean> {
+    return (await this.#deps.takeLetter?.({ to, rumorId, from, kind, content, tags, createdAtMs: created_at * 1000 })) === true
   }
 
   /** A receipt counts only when signed by the agent's own LNURL server; one invoice is one zap, however many receipts it has. */

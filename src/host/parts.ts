@@ -5,7 +5,7 @@ import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Scope } from '../base/scope.ts'
-import type { Keyring, Nostr, Signer } from '../nostr/types.ts'
+import type { Keyring, LetterHandler, Nostr, Signer } from '../nostr/types.ts'
 import type { Sessions } from '../session/sessions.ts'
 import type { SessionsDeps } from '../session/types.ts'
 import type { AgentRow } from '../store/agents/agents.ts'
@@ -49,6 +49,8 @@ export interface HostDeps {
   readonly zapAddresses?: Pick<ZapAddresses, 'register' | 'receiptKeyOf'>
   /** Absent: agents take none. */
   readonly nutzaps?: Pick<Nutzaps, 'watch' | 'unwatch' | 'onRedeemed'>
+  /** Asked first about each private message to an agent: true where it was something else than talk, as a payment. Rejects where it should come again. */
+  readonly takeLetter?: LetterHandler
 }
 
 export const ownerOf = (agent: Pick<AgentRow, 'pubkey'>): WalletOwner => ({ kind: 'agent', pubkey: agent.pubkey })

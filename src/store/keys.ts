@@ -126,6 +126,12 @@ export const fillKey = (key: string, { heldSats, missingSats }: { heldSats: bigi
 /** Of one payout: its wallet operation, and its cause in the ledger. */
 export const payoutKey = new KeyForm('payout:')
 
+/** Of the token that pays a request of others, under the key of the payment; and of what redeems a payment on one of ours. */
+export const requestSendKey = new KeyForm('creq:')
+export const requestPaymentKey = new KeyForm('creq-paid:')
+/** What the ledger names a request as, among what the owner causes. */
+export const requestCause = new KeyForm('request:')
+
 // Entries of the ledger.
 export const operationHeld = new KeyForm('op:', ':held')
 export const operationDone = new KeyForm('op:', ':done')
@@ -175,3 +181,5 @@ export const letterRelaysMessage = new KeyForm('letter-relays:')
 /** Of what the node writes to its owner: up to which approval, the answer to a letter (its rumor's id), and what began or ended. */
 export const askedLetter = (pubkey: string, approvalId: number): string => `approvals:${pubkey}:${approvalId}`
 export const answerLetter = new KeyForm('answer:')
+/** Of the letter that brings a token to who asked for it: the id is that of our payment. */
+export const requestLetterMessage = new KeyForm('creq-letter:')

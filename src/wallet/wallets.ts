@@ -55,6 +55,8 @@ export interface OwnWallets extends Wallets {
   restoreAll(owner: WalletOwner, mintUrl?: string): Promise<{ foundSats: Sats; problems: readonly string[] }>
   /** After the database was put back from a backup: every wallet asks every mint for what it made since. False while one did not answer. */
   askAfterRestore(): Promise<boolean>
+  /** Asks the mint whether a token that was sent has been spent; where it does not answer the token stays as it was known. */
+  checkSent(operationId: string): Promise<void>
   /** Which coins of the books their mints have seen spent. */
   auditCoins(): Promise<CoinAudit[]>
   /** From now on there is this way beside the mints. @returns what tells the others of the events that it has committed */
@@ -222,6 +224,10 @@ class HomeWallets implements OwnWallets {
   useRail(rail: LightningRail): () => void {
     this.#rail = rail
     return () => this.#wake()
+  }
+
+  checkSent(operationId: string): Promise<void> {
+    return this.#parts.sentTokens.check([operationId])
   }
 
   auditCoins(): Promise<CoinAudit[]> {

@@ -1,5 +1,6 @@
 import type { Sats } from '../../base/amounts.ts'
 import { given } from '../../base/given.ts'
+import type { Output } from '../../control/client.ts'
 import { requestsRoutes } from '../../control/contract/requests.ts'
 import { walletRoutes } from '../../control/contract/wallet.ts'
 import { ask, callNode, defineCommand } from '../command.ts'
@@ -12,11 +13,14 @@ import { includeOwedOption, withWallet } from './options.ts'
 
 export const pay = defineCommand({
   command: 'pay <destination> [sats]',
-  describe: 'Pay a Lightning invoice or address',
+  describe: 'Pay a Lightning invoice or address, or a Cashu payment request',
   builder: (yargs) =>
     withWallet(yargs)
-      .positional('destination', argument('A bolt11 invoice, name@host, lnurl1..., lnurlp: or bitcoin: address; - for standard input'))
-      .positional('sats', { type: 'string', describe: 'How much, for an address' })
+      .positional(
+        'destination',
+        argument('A bolt11 invoice, name@host, lnurl1..., lnurlp:, creq... or bitcoin: address; - for standard input'),
+      )
+      .positional('sats', { type: 'string', describe: 'How much, for what does not say it' })
       .option('comment', textOption('Words for the payee, where the address takes them'))
       .option('max-sats', textOption('The most that may leave in all, in sats'))
       .option('max-fee', textOption('The most that the payment may cost on top, in sats'))
@@ -38,19 +42,38 @@ export const pay = defineCommand({
     }
     const answer = await callNode(args, walletRoutes.payInvoice, request, spendingCall(args))
     if (answer.value.state === 'unknown') process.exitCode = 1
-    printAnswer(args, answer, (paid) =>
-      paid.state === 'paid'
-        ? drawFields([
-            [
-              'Paid',
-              `${paid.amount_sats === undefined ? '' : `${sats(paid.amount_sats)} `}with a fee of ${paid.fee_sats === null ? 'unknown size' : sats(paid.fee_sats)}`,
-            ],
-            ['Preimage', paid.preimage ?? ''],
-          ])
-        : 'Nobody can say yet whether the payment went through. The sats are held and the node goes on asking; do not pay again.',
-    )
+    printAnswer(args, answer, drawPaid)
   },
 })
+
+function drawPaid(paid: Output<typeof walletRoutes.payInvoice>): string {
+  const { state, amount_sats, fee_sats, preimage, request_payment: by } = paid
+  if (by !== undefined) return drawRequestPaid(by, state, fee_sats)
+  if (state === 'unknown')
+    return 'Nobody can say yet whether the payment went through. The sats are held and the node goes on asking; do not pay again.'
+  const amount = amount_sats === undefined ? '' : `${sats(amount_sats)} `
+  return drawFields([
+    ['Paid', `${amount}with a fee of ${fee_sats === null ? 'unknown size' : sats(fee_sats)}`],
+    ['Preimage', preimage ?? ''],
+  ])
+}
+
+type RequestPaid = NonNullable<Output<typeof walletRoutes.payInvoice>['request_payment']>
+
+function drawRequestPaid(
+  { to, amount_sats, mint_url, operation_id, token, reason }: RequestPaid,
+  state: string,
+  feeSats: Sats | null,
+): string {
+  if (token !== null) return `${token}\n\nHand this token over: whoever has it can spend it${feeWords(feeSats ?? (0n as Sats))}.`
+  const unsure = `not known yet${reason === null ? '' : ` (${reason})`}: the same token is sent until it is taken; do not pay again`
+  return drawFields([
+    ['Paid', `${sats(amount_sats)} in ecash of ${mint_url ?? 'a mint'}${feeSats === null ? '' : feeWords(feeSats)}`],
+    ['To', to ?? ''],
+    ['Arrived', state === 'paid' ? 'yes' : unsure],
+    ...(operation_id === null ? [] : [['Untaken', `pylon wallet reclaim ${operation_id}`] as const]),
+  ])
+}
 
 export const send = defineCommand({
   command: 'send <sats>',

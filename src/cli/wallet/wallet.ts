@@ -11,6 +11,7 @@ import { nwc } from './nwc.ts'
 import { withWallet } from './options.ts'
 import { pay, reclaim, send } from './outgoing.ts'
 import { payout } from './payout.ts'
+import { request } from './request.ts'
 
 const balance = defineCommand({
   command: 'balance',
@@ -57,6 +58,7 @@ export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, paym
   fund,
   invoice,
   invoices,
+  request,
   pay,
   send,
   reclaim,

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { defineRoutes, msatsField, queryInt, satsField, timeField } from '../route.ts'
 import { lightningWallet } from './nwc.ts'
+import { requestPayment } from './requests.ts'
 
 /** `node`, `customer` or the name, npub or hex key of an agent. */
 const wallet = z.string().min(1).max(100).describe('node, customer, or the name or npub of an agent')
@@ -130,15 +131,17 @@ export const walletRoutes = defineRoutes({
     method: 'POST',
     path: '/v1/wallets/:wallet/payments',
     summary:
-      'Pays a bolt11 invoice, or asks a Lightning address for one and pays that. state unknown: nobody can say yet, the sats stay held and the node goes on asking.',
+      'Pays a bolt11 invoice, asks a Lightning address for one and pays that, or brings a token to who made a Cashu payment request. state unknown: nobody can say yet, the sats stay held and the node goes on asking.',
     request: z.strictObject({
       wallet,
       request: z
         .string()
         .min(1)
         .max(8192)
-        .describe('A bolt11 invoice, name@host, lnurl1..., lnurlp:..., or bitcoin:...?lightning=...; one key asks an address once.'),
-      amount_sats: amountSats.optional().describe('Needed for an address; an invoice must ask exactly this where it is given.'),
+        .describe(
+          'A bolt11 invoice, name@host, lnurl1..., lnurlp:..., creqA..., creqB1..., or bitcoin:...?lightning= or ?creq=; one key asks an address once.',
+        ),
+      amount_sats: amountSats.optional().describe('Needed for an address; an invoice or request must ask exactly this where it is given.'),
       comment: z.string().max(1000).optional().describe('For the payee, where the address takes comments.'),
       max_fee_sats: z.int().min(0).optional().describe('The most that may leave beside the amount, whatever for.'),
       max_sats: z.int().min(1).optional().describe('The most that may leave in all, amount and fees.'),
@@ -154,6 +157,7 @@ export const walletRoutes = defineRoutes({
       operation_id: z.string(),
       fee_sats: satsField.nullable().describe('All that left beside the amount: routing, inputs, breaking coins.'),
       preimage: z.string().nullable().describe('The proof of payment.'),
+      request_payment: requestPayment.optional().describe('Of what was paid on a Cashu payment request.'),
     }),
     spends: true,
     isOpen: (paid) => paid['state'] === 'unknown',
@@ -169,6 +173,8 @@ export const walletRoutes = defineRoutes({
       'invoice_expired',
       'price_too_high',
       'payment_failed',
+      'payment_undelivered',
+      'mint_not_allowed',
       'payment_in_progress',
       'invoice_paid',
       'idempotency_conflict',

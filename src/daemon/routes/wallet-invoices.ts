@@ -31,7 +31,7 @@ export function walletReadHandlers({ store }: Pick<ReadServices, 'store'>): Pick
 }
 
 /** @throws wallet_not_found */
-function pubkeyOf(store: Store, name: string): string {
+export function pubkeyOf(store: Store, name: string): string {
   if (name === 'node' || name === 'customer') return walletOwners(store).find(({ kind }) => kind === name)?.pubkey ?? ''
   const agent = findAgent(store, name)
   if (agent === undefined)

@@ -19,6 +19,7 @@ import { type Destination, parseDestination } from '../../wallet/lightning/desti
 import type { Invoice, MintInfo, Wallet } from '../../wallet/types.ts'
 import type { Services } from '../services.ts'
 import { lightningView } from './lightning-view.ts'
+import { payRequest } from './request-payments.ts'
 import { historyView } from './wallet-history.ts'
 import { walletReadHandlers } from './wallet-invoices.ts'
 
@@ -50,6 +51,11 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
       const wallet = open(request.wallet)
       const move = ownersMove(wallet, call.idempotencyKey)
       const destination = parseDestination(request.request)
+      if (destination.type === 'request') {
+        const amount = destination.request.amountSats ?? request.amount_sats
+        const limit = amount === undefined ? undefined : feeLimit(sats(amount), request)
+        return await payRequest(services, destination.request, move, wallet, request, limit)
+      }
       const { invoice, host } = await payable(services, destination, move.idempotencyKey, request)
       const amountSats = msatsToSatsUp(msats(decodeInvoice(invoice).amountMsats ?? 0n))
       const order = {
@@ -119,7 +125,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
 /** The invoice to pay; an address is asked for one, once for each key, and `host` is who gave it. */
 async function payable(
   { store, clock, dialer }: WalletServices,
-  destination: Destination,
+  destination: Exclude<Destination, { readonly type: 'request' }>,
   idempotencyKey: string,
   request: { amount_sats?: number | undefined; comment?: string | undefined; max_sats?: number | undefined },
 ): Promise<{ invoice: string; host?: string }> {

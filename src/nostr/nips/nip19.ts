@@ -1,9 +1,11 @@
 /** NIP-19: keys and pointers as people write them. */
-import { decode, noteEncode, npubEncode, nsecEncode } from 'nostr-tools/nip19'
+import { decode, noteEncode, nprofileEncode, npubEncode, nsecEncode } from 'nostr-tools/nip19'
 import { PylonError } from '../../base/errors.ts'
 import { isHex64 } from './nip01.ts'
 
 export const npubOf = (pubkey: string): string => npubEncode(pubkey)
+/** A key with relays where it is found. */
+export const nprofileOf = (pubkey: string, relays: readonly string[]): string => nprofileEncode({ pubkey, relays: [...relays] })
 export const nsecOf = (secret: Uint8Array): string => nsecEncode(secret)
 export const noteOf = (eventId: string): string => noteEncode(eventId)
 

@@ -1,5 +1,6 @@
-/** Reads what an owner is given to pay: an invoice, or an address that has to be asked for one. Nothing is asked here. */
+/** Reads what an owner is given to pay: an invoice, an address that has to be asked for one, or a request for ecash. Nothing is asked here. */
 import { PylonError } from '../../base/errors.ts'
+import { isPaymentRequest, type PaymentRequest, parsePaymentRequest } from '../ecash/payment-request.ts'
 import { decodeInvoice } from './bolt11.ts'
 import { invalid, lnurlOfProfile } from './lnurl.ts'
 
@@ -7,20 +8,24 @@ export type Destination =
   | { readonly type: 'invoice'; readonly request: string }
   /** `url` is where LNURL-pay (LUD-06, 16, 17) begins. */
   | { readonly type: 'lnurl'; readonly url: string }
+  | { readonly type: 'request'; readonly request: PaymentRequest }
 
 const ADDRESS = /^(?:lightning:)?(?:lnurl1|[^@\s]+@[^@\s]+$)/i
 /** BIP-21: an amount in bitcoin, at most 8 decimals. */
 const BITCOIN_AMOUNT = /^(\d{1,8})(?:\.(\d{1,8}))?$/
 
 /**
- * bolt11 with or without `lightning:`, `name@host`, `lnurl1...`, `lnurlp:` and BIP-21 with `lightning=`.
+ * bolt11 with or without `lightning:`, `name@host`, `lnurl1...`, `lnurlp:`, `creqA...` and `creqB1...` with or without `cashu:`, and BIP-21 or
+ * BIP-321 with `lightning=` or `creq=`.
  * @throws invoice_invalid, lnurl_invalid, destination_invalid
  */
 export function parseDestination(text: string): Destination {
   const plain = text.trim()
   if (/^bitcoin:/i.test(plain)) return ofBitcoinUri(plain)
   if (/^(?:lnurlp|keyauth|lnurlw|lnurlc):/i.test(plain)) return { type: 'lnurl', url: ofLud17(plain) }
-  if (/^creq[ab]/i.test(plain)) throw unpayable('Cashu payment requests are not paid yet; ask for a Lightning invoice or address')
+  if (isPaymentRequest(plain)) return { type: 'request', request: parsePaymentRequest(plain) }
+  if (/^(?:(?:web\+)?cashu:(?:\/\/)?)?cashu[ab]/i.test(plain))
+    throw unpayable('it is a token, which is money for you: pylon wallet receive takes it')
   if (/^(?:nostr:)?(?:npub|nprofile)1/i.test(plain)) {
     throw unpayable('it is a Nostr key; pay the Lightning address in its profile')
   }
@@ -44,21 +49,27 @@ function ofLud17(text: string): string {
 function ofBitcoinUri(text: string): Destination {
   const query = new URLSearchParams([...text.split('?').slice(1)].join('?'))
   const fields = new Map([...query].map(([name, value]) => [name.toLowerCase(), value]))
-  const inner = fields.get('lightning') ?? ''
+  const inner = fields.get('lightning') || fields.get('creq') || ''
   if (inner === '' || /^bitcoin:/i.test(inner)) {
-    throw unpayable('the bitcoin: address has no Lightning part, and this wallet pays by Lightning only')
+    throw unpayable('the bitcoin: address has no Lightning part and asks for no ecash, and this wallet does not pay on the chain')
   }
   const destination = parseDestination(inner)
   const amount = fields.get('amount')
-  if (amount === undefined || destination.type !== 'invoice') return destination
+  if (amount === undefined || destination.type === 'lnurl') return destination
   const [, whole, part = ''] = BITCOIN_AMOUNT.exec(amount) ?? []
   if (whole === undefined) throw unpayable('the amount of the bitcoin: address is malformed')
   const msats = BigInt(whole + part.padEnd(8, '0')) * 1000n
-  const { amountMsats } = decodeInvoice(destination.request)
+  const amountMsats = askedMsats(destination)
   if (amountMsats !== undefined && amountMsats !== msats) {
-    throw unpayable(`the bitcoin: address asks ${msats} msats and its invoice ${amountMsats}`)
+    throw unpayable(`the bitcoin: address asks ${msats} msats and what it holds ${amountMsats}`)
   }
   return destination
+}
+
+function askedMsats(destination: Exclude<Destination, { readonly type: 'lnurl' }>): bigint | undefined {
+  if (destination.type === 'invoice') return decodeInvoice(destination.request).amountMsats
+  const { amountSats } = destination.request
+  return amountSats === undefined ? undefined : amountSats * 1000n
 }
 
 function unpayable(why: string): PylonError {

@@ -44,6 +44,8 @@ export interface HomeOptions {
   /** Of its invoices; `any` where the mint is none of ours. */
   readonly invoiceNetwork?: 'any'
   readonly expectedMints?: readonly string[]
+  /** Whether its process is dead: then its work may fail. */
+  readonly isGone?: () => boolean
 }
 
 export const testWords = (): string => newWords()
@@ -57,7 +59,7 @@ export async function openHome(options: HomeOptions): Promise<TestHome> {
   keyring.unlock(words)
   const plainDialer = createDialer()
   const dialer = options.dialer?.(plainDialer) ?? plainDialer
-  const scope = testScope(clock)
+  const scope = testScope(clock, options.isGone)
   const wallets = createWallets({
     scope,
     store,

@@ -9,6 +9,8 @@ const bolt11 = encodeInvoice(
   { network: 'bcrt', amountMsats: 21_000n, timestampSeconds: 1_700_000_000, paymentHash: bytes, paymentSecret: bytes, description: 'x' },
   bytes,
 )
+const creq =
+  'CREQB1QYQQWER9D4HNZV3NQGQQSQQQQQQQQQQRAQPSQQGQQSQQZQG9QQVXSAR5WPEN5TE0D45KUAPWV4UXZMTSD3JJUCM0D5RQQRJRDANXVET9YPCXZ7TDV4H8GXHR3TQ'
 const url = 'https://pay.example/lnurlp/ada?x=1'
 
 it.each([
@@ -18,6 +20,15 @@ it.each([
   ['BIP-21 in capitals', `BITCOIN:BC1QXY?AMOUNT=0.00000021&LIGHTNING=${bolt11.toUpperCase()}`],
 ])('reads an invoice from %s', (_, text) => {
   expect(parseDestination(text)).toEqual({ type: 'invoice', request: bolt11 })
+})
+
+it.each([
+  ['alone', creq],
+  ['in a cashu: URI', `cashu:${creq}`],
+  ['BIP-321', `bitcoin:?creq=${creq}`],
+  ['BIP-321 with the same amount', `bitcoin:?amount=0.00001&creq=${creq}`],
+])('reads a Cashu request %s', (_, text) => {
+  expect(parseDestination(text)).toMatchObject({ type: 'request', request: { id: 'demo123', amountSats: 1000n } })
 })
 
 it.each([
@@ -40,7 +51,9 @@ it.each([
   ['a URI within a URI', 'bitcoin:x?lightning=bitcoin:y', 'destination_invalid'],
   ['an LNURL that withdraws', 'lnurlw://pay.example/w', 'destination_invalid'],
   ['no host', 'lnurlp://', 'destination_invalid'],
-  ['a Cashu request', 'creqAabc', 'destination_invalid'],
+  ['a damaged Cashu request', 'creqAabc', 'destination_invalid'],
+  ['a token', 'cashu:cashuBabc', 'destination_invalid'],
+  ['an amount that the request does not have', `bitcoin:?amount=0.00000011&creq=${creq}`, 'destination_invalid'],
   ['a Nostr key', 'nostr:npub1abc', 'destination_invalid'],
   ['a host that is none', 'ada@pay/../x', 'lnurl_invalid'],
   ['a damaged LNURL', 'lnurl1qqqq', 'lnurl_invalid'],
