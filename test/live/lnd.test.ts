@@ -3,31 +3,36 @@
  * because somebody holds them.
  */
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { sats } from '../../src/base/amounts.ts'
 import { auditLedger } from '../../src/store/money/ledger.ts'
 import { openHome, ownerCause, type TestHome, testWords } from '../contract/wallet/home.ts'
 import { findLnd, type Lightning, startLightning } from '../support/lnd.ts'
 import { type MintPeer, mintSuite } from '../support/mint-suite.ts'
 import { ensureNutshell, startNutshell } from '../support/nutshell.ts'
-import { tempDir } from '../support/temp.ts'
 
 const found = findLnd()
 const missing = 'missing' in found ? found.missing : ensureNutshell()
 
 describe.skipIf(missing !== undefined)(`nutshell over a real lnd${missing === undefined ? '' : ` (skipped: ${missing})`}`, () => {
+  const dir = mkdtempSync(join(tmpdir(), 'py-'))
+  const newDir = () => mkdtempSync(join(dir, 'd-'))
   let lightning: Lightning
 
   beforeAll(async () => {
-    lightning = await startLightning('bin' in found ? found.bin : '', mkdtempSync(join(tempDir(), 'l-')))
+    lightning = await startLightning('bin' in found ? found.bin : '', newDir())
   })
-  afterAll(() => lightning?.stop())
+  afterAll(async () => {
+    await lightning?.stop()
+    rmSync(dir, { recursive: true, force: true })
+  })
 
   describe('is a mint as any other', () => {
-    mintSuite(async (dir) => ({
-      ...(await startNutshell(dir, lightning.ours)),
+    mintSuite(async (mintDir) => ({
+      ...(await startNutshell(mintDir, lightning.ours)),
       payInvoice: (request) => lightning.other.pay(request),
       outsideInvoice: (amountSats) => lightning.other.invoice(amountSats),
     }))
@@ -40,11 +45,11 @@ describe.skipIf(missing !== undefined)(`nutshell over a real lnd${missing === un
     const debitAccount = 'node/equity/withdrawal' as const
 
     beforeAll(async () => {
-      mint = await startNutshell(mkdtempSync(join(tempDir(), 'm-')), lightning.ours)
-      home = await openHome({ dir: tempDir(), mintUrls: [mint.mintUrl], words: testWords(), invoiceNetwork: 'any' })
+      mint = await startNutshell(newDir(), lightning.ours)
+      home = await openHome({ dir: newDir(), mintUrls: [mint.mintUrl], words: testWords(), invoiceNetwork: 'any' })
       const request = { ...operation(), amountSats: sats(400), creditAccount: 'node/equity/funding' as const }
       await lightning.other.pay((await home.node.createInvoice(request)).request)
-      await expect.poll(() => home.node.invoice(request.idempotencyKey)?.state, { timeout: 20_000 }).toBe('settled')
+      await vi.waitFor(() => expect(home.node.invoice(request.idempotencyKey)?.state).toBe('settled'), 20_000)
     })
     afterAll(async () => {
       await home?.close()

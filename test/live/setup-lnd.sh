@@ -26,7 +26,7 @@ if [ ! -x "$cache/bin/lnd" ] || [ ! -x "$cache/bin/btcd" ]; then
   chmod -R u+w "$cache/src"
   cd "$cache/src"
   nice -n 10 go build -o "$cache/bin/btcd" github.com/btcsuite/btcd >"$cache/build.log" 2>&1 || skip "go could not build btcd: $(tail -n 1 "$cache/build.log")"
-  nice -n 10 go build -o "$cache/bin/lnd" ./cmd/lnd >"$cache/build.log" 2>&1 || skip "go could not build lnd: $(tail -n 1 "$cache/build.log")"
+  nice -n 10 go build -tags invoicesrpc -o "$cache/bin/lnd" ./cmd/lnd >"$cache/build.log" 2>&1 || skip "go could not build lnd: $(tail -n 1 "$cache/build.log")"
   rm -rf "$cache/src" "$cache/fetch"
 fi
 echo "$cache/bin"

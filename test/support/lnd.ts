@@ -221,7 +221,8 @@ export async function startLightning(bin: string, dir: string): Promise<Lightnin
     const { address } = await ours.call('/v1/newaddress')
     // Whom a block pays is said at the start of btcd.
     await chain.start(String(address))
-    await chain.rpc('generate', 110)
+    // The first coins ripen after 100 blocks, segwit begins after three periods of 144.
+    await chain.rpc('generate', 440)
     await other.start()
     await openChannel(chain, ours, other)
     return { ours, other, stop }
