@@ -22,6 +22,15 @@ const oneLanguage = {
     onLoad({ filter: /zod\/v4\/locales\/index\.js$/ }, () => ({ contents: "export { default as en } from './en.js'", loader: 'js' })),
 }
 
+/** yargs measures the text of its help with this; made at every start, it would be a tenth of a command. */
+const lateSegmenter = {
+  name: 'late-segmenter',
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /string-width\/index\.js$/ }, ({ path }) => ({
+      contents: readFileSync(path, 'utf8').replace('new Intl.Segmenter()', '{ segment: (text) => new Intl.Segmenter().segment(text) }'),
+    })),
+}
+
 /** @throws an Error of one line; esbuild has then printed what is wrong where. */
 export async function bundle(outdir) {
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -35,8 +44,9 @@ export async function bundle(outdir) {
     // A native addon can't be bundled; it is laid beside, so that the folder stands alone: a guest sees nothing else.
     external: ['better-sqlite3'],
     // tiny-secp256k1 reads its wasm beside import.meta.url, which CommonJS lacks.
-    define: { PYLON_VERSION: JSON.stringify(version), 'import.meta.url': '__pylonModuleUrl' },
-    plugins: [oneLanguage],
+    // A library that only looks whether there is a WebSocket makes Node load all of its fetch, which nothing of ours uses.
+    define: { PYLON_VERSION: JSON.stringify(version), 'import.meta.url': '__pylonModuleUrl', WebSocket: 'undefined' },
+    plugins: [oneLanguage, lateSegmenter],
     keepNames: true,
     sourcemap: 'inline',
     sourcesContent: false,

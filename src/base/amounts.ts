@@ -27,11 +27,12 @@ export const msatsToSatsDown = (value: Msats): Sats => sats(value / 1000n)
 /** The JSON integer of an amount. */
 export const wire = (value: bigint): number => Number(whole(value, 'units'))
 
-const FORMAT = new Intl.NumberFormat('en-US')
+/** By hand: Intl would read its data at every start, which is a tenth of a command. */
+const THOUSANDS = /\B(?=(?:\d{3})+$)/g
 /** `1,234 sats`, or `1,234.567 sats` where msats remain: for people, never for machines. */
 export function formatSats(amount: Msats): string {
   const rest = amount % 1000n
-  const base = FORMAT.format(amount / 1000n)
+  const base = String(amount / 1000n).replaceAll(THOUSANDS, ',')
   const text = rest === 0n ? base : `${base}.${(rest < 0n ? -rest : rest).toString().padStart(3, '0')}`
   return `${text} ${amount === 1000n ? 'sat' : 'sats'}`
 }

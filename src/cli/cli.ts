@@ -89,7 +89,15 @@ function parser(argv: readonly string[], commands: readonly Command[]): Argv<Glo
       throw new PylonError('usage', mistyped(argv, optionsOf(base)) ?? wordsFor(message ?? error?.message ?? ''))
     })
   for (const one of commands) base.command(one)
+  keepNoHelp(base)
   return base.completion('completion', 'Print what completes commands: eval "$(pylon completion)" in .bashrc or .zshrc')
+}
+
+/** After each command yargs makes the text of its help, which `fail` above never shows: a tenth of the work of a command. */
+function keepNoHelp(parsed: Argv<GlobalOptions>): void {
+  type Internals = { getUsageInstance(): { cacheHelpMessage(): void } }
+  const { getInternalMethods } = parsed as { getInternalMethods?(): Internals }
+  if (getInternalMethods !== undefined) getInternalMethods.call(parsed).getUsageInstance().cacheHelpMessage = () => undefined
 }
 
 /** The options of the command that was parsed last, as they are typed: yargs has them, though its types do not say so. */

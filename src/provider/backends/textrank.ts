@@ -18,8 +18,8 @@ const CHUNK_CHARS = 16_384
 const UNSPACED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]/u
 const WORD = /[\p{L}\p{N}]+(?:['’][\p{L}]+)?/gu
 
-const sentenceSegmenter = new Intl.Segmenter(undefined, { granularity: 'sentence' })
-const wordSegmenter = new Intl.Segmenter(undefined, { granularity: 'word' })
+/** Made when there is something to cut: Intl reads its data then. */
+const cut = (text: string, granularity: 'sentence' | 'word') => new Intl.Segmenter(undefined, { granularity }).segment(text)
 
 interface Sentence {
   readonly index: number
@@ -35,7 +35,7 @@ export interface SummaryLength {
 /** The words of a text, lower case. */
 export function wordsOf(text: string): string[] {
   if (UNSPACED.test(text)) {
-    return [...wordSegmenter.segment(text)].filter((segment) => segment.isWordLike).map((segment) => segment.segment.toLowerCase())
+    return [...cut(text, 'word')].filter((segment) => segment.isWordLike).map((segment) => segment.segment.toLowerCase())
   }
   return (text.match(WORD) ?? []).map((word) => word.toLowerCase())
 }
@@ -161,7 +161,7 @@ const WRAPPED = /(?<=[^\n])\n(?![ \t]*(?:\n|(?:[-*+•#>|]+|\d{1,9}[.)])[ \t]))/
 function segment(chunk: string): string[] {
   const sentences: string[] = []
   const unwrapped = chunk.replaceAll('\r\n', '\n').replace(WRAPPED, ' ')
-  for (const { segment: raw } of sentenceSegmenter.segment(unwrapped)) {
+  for (const { segment: raw } of cut(unwrapped, 'sentence')) {
     const text = raw.replace(/\s+/g, ' ').trim()
     if (/[\p{L}\p{N}]/u.test(text)) sentences.push(text)
   }
