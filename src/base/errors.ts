@@ -58,6 +58,10 @@ export const ERRORS = {
   relay_invalid: e(400, 'A relay URL must be ws:// or wss:// and nothing else.'),
   event_invalid: e(400, 'The event has a wrong shape, id or signature.'),
   pubkey_invalid: e(400, 'Expected an npub or 64 hex digits.'),
+  bunker_invalid: e(
+    400,
+    'The string of a remote signer (nostrconnect://) cannot be used; the message says why. Copy it whole from the app.',
+  ),
   decrypt_failed: e(400, 'The content could not be decrypted with this key.'),
   address_refused: e(403, 'The address is not allowed (private, or not the network of this node).'),
   fetch_failed: e(502, 'An address from outside did not give a usable answer.', true),

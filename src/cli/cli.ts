@@ -31,6 +31,7 @@ const COMMANDS: Readonly<Record<string, (roles: Roles) => Promise<Command>>> = {
   config: async () => (await import('./node/config.ts')).configCommand,
   init: async () => (await import('./node/init.ts')).initCommand,
   unlock: async () => (await import('./node/unlock.ts')).unlockCommand,
+  bunker: async () => (await import('./node/bunker.ts')).bunkerCommand,
   backup: async () => (await import('./node/backup.ts')).backupCommand,
   restore: async () => (await import('./node/restore.ts')).restoreCommand,
   daemon: async (roles) => (await import('./node/daemon.ts')).daemonCommand(roles),

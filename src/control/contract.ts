@@ -1,6 +1,7 @@
 /** Every route of the control socket, by area: the one list that server, client and docs are made from. */
 import { agentsRoutes } from './contract/agents.ts'
 import { approvalsRoutes } from './contract/approvals.ts'
+import { bunkerRoutes } from './contract/bunker.ts'
 import { earningsRoutes } from './contract/earnings.ts'
 import { jobsRoutes, purchasesRoutes } from './contract/jobs.ts'
 import { managedRoutes } from './contract/managed.ts'
@@ -20,6 +21,7 @@ export const CONTRACT = {
   wallet: walletRoutes,
   approvals: approvalsRoutes,
   nwc: nwcRoutes,
+  bunker: bunkerRoutes,
   requests: requestsRoutes,
   payouts: payoutRoutes,
   earnings: earningsRoutes,

@@ -7,6 +7,7 @@ import type { BoundRoute } from '../control/router.ts'
 import type { PylonNode } from './node.ts'
 import { agentsHandlers, agentsReadHandlers } from './routes/agents.ts'
 import { approvalsHandlers, approvalsReadHandlers } from './routes/approvals.ts'
+import { bunkerHandlers } from './routes/bunker.ts'
 import { earningsReadHandlers } from './routes/earnings.ts'
 import { jobsReadHandlers } from './routes/jobs.ts'
 import { managedHandlers, managedReadHandlers } from './routes/managed.ts'
@@ -50,6 +51,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...bind(CONTRACT.purchases, purchasesHandlers(node)),
     ...bind(CONTRACT.wallet, walletHandlers(node)),
     ...bind(CONTRACT.nwc, nwcHandlers(node)),
+    ...bind(CONTRACT.bunker, bunkerHandlers(node)),
     ...bind(CONTRACT.requests, requestsHandlers(node)),
     ...bind(CONTRACT.payouts, payoutsHandlers(node)),
     ...bind(CONTRACT.runtimes, runtimesHandlers(node)),

@@ -17,6 +17,7 @@ import { Customer } from '../customer/customer.ts'
 import { Tenant } from '../customer/machines/tenant.ts'
 import { Host } from '../host/host.ts'
 import type { HostDeps } from '../host/parts.ts'
+import { Bunker } from '../nostr/bunker/bunker.ts'
 import type { HomeKeyring } from '../nostr/keys/keyring.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import { createNostr } from '../nostr/nostr.ts'
@@ -270,6 +271,15 @@ export class NodeParts {
       const hostedKey = (ref: string) => findAgent(store, ref)?.pubkey
       return new Chat({ ...this.#common(scope), owner, direct, relays: nostr.relays, hostedKey })
     },
+  })
+
+  /** Programs elsewhere that sign with keys of this home. */
+  readonly bunker = this.#part({
+    name: 'bunker',
+    needs: { nostr: this.nostr },
+    build: ({ nostr }, scope) => new Bunker({ ...this.#common(scope), nostr, keyring: this.#deps.keyring }),
+    start: (bunker) => bunker.start(),
+    drainMs: 0,
   })
 
   readonly backups = this.#part({

@@ -28,7 +28,19 @@ export interface Services extends ReadServices {
   readonly keyring: HomeKeyring
   readonly parts: Pick<
     NodeParts,
-    'nostr' | 'wallets' | 'nwc' | 'lightning' | 'payouts' | 'requests' | 'customer' | 'host' | 'machines' | 'tenant' | 'agents' | 'chat'
+    | 'nostr'
+    | 'bunker'
+    | 'wallets'
+    | 'nwc'
+    | 'lightning'
+    | 'payouts'
+    | 'requests'
+    | 'customer'
+    | 'host'
+    | 'machines'
+    | 'tenant'
+    | 'agents'
+    | 'chat'
   >
   readonly runtimeCalls: RuntimeCalls
   /** Owns what routes have running. */

@@ -56,6 +56,13 @@ export function manyIf(value: string | readonly string[] | undefined): string[] 
   return value === undefined ? undefined : many(value)
 }
 
+/** The same where one text may name several, set apart by commas. */
+export function namesIf(value: string | readonly string[] | undefined): string[] | undefined {
+  return manyIf(value)
+    ?.flatMap((text) => text.split(',').map((name) => name.trim()))
+    .filter((name) => name !== '')
+}
+
 /** Those that are given; undefined where none is. */
 export function anyGiven<T extends object>(fields: T) {
   const some = given(fields)

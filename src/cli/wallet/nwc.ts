@@ -8,7 +8,7 @@ import { idempotencyOption, spendingCall } from '../spending.ts'
 import { printAnswer, warn } from '../terminal/output.ts'
 import { printQr } from '../terminal/qr.ts'
 import { clockTime, drawFields, drawList, right, sats, shorten } from '../terminal/table.ts'
-import { afterLength, manyIf, one, wholeNumber } from '../terminal/values.ts'
+import { afterLength, manyIf, namesIf, one, wholeNumber } from '../terminal/values.ts'
 
 type Connection = Output<typeof nwcRoutes.getNwcConnection>['connection']
 type Budget = Connection['budget']
@@ -36,7 +36,7 @@ const create = defineCommand({
     const request = {
       wallet: args.agent === undefined ? 'node' : one(args.agent, '--agent'),
       budget: parseBudget(one(args.budget, '--budget')),
-      ...given({ name: args.name, relays: manyIf(args.relay), expires_at: expires, methods: methodsOf(args.methods) }),
+      ...given({ name: args.name, relays: manyIf(args.relay), expires_at: expires, methods: namesIf(args.methods) }),
     }
     const answer = await callNode(args, nwcRoutes.createNwcConnection, request, spendingCall(args))
     if (!args.json) warn(`whoever has this string can ${abilityOf(answer.value.connection)}; it is not shown again`)
@@ -131,8 +131,3 @@ function parseBudget(text: string): { sats: number; per: (typeof PERIODS)[number
     throw new PylonError('usage', `--budget takes SATS/${PERIODS.join(', SATS/')}, SATS or none.`)
   return { sats: wholeNumber(amount, 'The budget'), per: period }
 }
-
-const methodsOf = (value: string | readonly string[] | undefined): string[] | undefined =>
-  manyIf(value)
-    ?.flatMap((text) => text.split(',').map((name) => name.trim()))
-    .filter((name) => name !== '')

@@ -5,6 +5,7 @@ import { rfc3339, systemClock } from '../../base/clock.ts'
 import { PylonError } from '../../base/errors.ts'
 import type { Home } from '../../base/paths.ts'
 import { all } from '../../store/commands.ts'
+import { endUnusedBunkerGrants } from '../../store/nostr/bunker.ts'
 import { breakGroups } from '../../store/sessions/groups.ts'
 import { putSetting } from '../../store/settings.ts'
 import { RESTORED_AT_KEY } from '../../wallet/operations/restores.ts'
@@ -56,7 +57,7 @@ async function ageDatabase(staging: string, from: string): Promise<void> {
   try {
     const at = systemClock.now()
     // What encrypted a message after the backup would encrypt another: sessions begin anew.
-    await store.write(all(putSetting({ key: RESTORED_AT_KEY, value: at, at }), breakGroups()))
+    await store.write(all(putSetting({ key: RESTORED_AT_KEY, value: at, at }), breakGroups(), endUnusedBunkerGrants({ at })))
   } finally {
     store.close()
   }

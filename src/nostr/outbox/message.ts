@@ -1,10 +1,11 @@
 /** One message of the outbox while lanes hold it. */
 import type { PendingMessage, StoredEvent } from '../../store/nostr/outbox.ts'
 import { isEphemeral } from '../nips/nip01.ts'
+import { BUNKER_KIND } from '../nips/nip46.ts'
 import { isNwcKind } from '../nips/nip47.ts'
 import type { Keyring } from '../types.ts'
 
-/** Ephemeral events are worth sending for so long. What is said to a wallet and by one is not to be lost: it is sent as others are. */
+/** Ephemeral events are worth sending for so long. What is said to a wallet and by one, or by a signer, is not to be lost: it is sent as others are. */
 const EPHEMERAL_MS = 10_000
 
 export class OutboxMessage {
@@ -27,7 +28,7 @@ export class OutboxMessage {
     this.id = id
     this.key = key
     this.author = seal?.pubkey ?? event.pubkey
-    this.isEphemeral = isEphemeral(event.kind) && !isNwcKind(event.kind)
+    this.isEphemeral = isEphemeral(event.kind) && !isNwcKind(event.kind) && event.kind !== BUNKER_KIND
     this.notAfter = this.isEphemeral ? Math.min(notAfter, now + EPHEMERAL_MS) : notAfter
     this.seal = seal
     this.#event = event
