@@ -4,6 +4,7 @@
  */
 import { readFileSync, statfsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
+import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
@@ -31,10 +32,13 @@ const cores = availableParallelism()
 const blocking = { maxWorkers: 2 * cores, order: 0 }
 const alone = { maxWorkers: 2, order: 1 }
 
+const QUICK_SECP = fileURLToPath(new URL('test/simulation/quick-secp.ts', import.meta.url))
+
 /** What e2e plays instead of the bundle, where it is packaged. */
 const executable = process.env['PYLON_E2E_BIN']
 
 const lane = (name: string, timeoutMs: number, { maxWorkers, order }: typeof blocking) => ({
+  resolve: { alias: name === 'simulation' ? [{ find: /^tiny-secp256k1$/, replacement: QUICK_SECP }] : [] },
   test: {
     name,
     include: [`test/${name}/**/*.test.ts`],

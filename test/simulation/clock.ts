@@ -61,11 +61,16 @@ export class VirtualClock implements Clock {
         return isDone()
       }
       this.#timers.delete(next[0])
-      this.#nowMs = next[1].atMs
+      this.#nowMs = Math.max(this.#nowMs, next[1].atMs)
       next[1].fn()
       await settle(this.#pending)
     }
     return true
+  }
+
+  /** All machines sleep: what was due meanwhile comes late, in its order. */
+  suspend(forMs: number): void {
+    this.#nowMs += forMs
   }
 
   #next(): [number, Timer] | undefined {

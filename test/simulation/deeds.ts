@@ -7,7 +7,6 @@ import { findAgent } from '../../src/store/agents/agents.ts'
 import type { Deed } from './schedule.ts'
 import type { SimulatedNode, World } from './world.ts'
 
-export const JOB_TIMEOUT_MS = 600_000
 const AGAIN_MS = 10_000
 /** How long somebody goes on trying. */
 const PATIENCE_MS = 4 * 3600_000
@@ -27,7 +26,7 @@ export function perform(cast: Cast, deed: Deed, key: string, salt: number): Prom
 }
 
 const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
-  async job({ world, customer }, { words, payWith, cancelAfterMs }, key, salt) {
+  async job({ world, customer }, { words, payWith, timeoutMs, cancelAfterMs }, key, salt) {
     const random = seededRandom(salt)
     const text = Array.from({ length: words }, () => `word${randomBelow(random, 1000)}`).join(' ')
     const inputs = [{ data: `${text}. ${text}.`, type: 'text' as const }]
@@ -35,7 +34,7 @@ const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
       const again = attempt === 0 ? key : `${key}-${attempt}`
       const order = { kind: 5001, inputs, params: [], encrypt: payWith === 'token', pay: 'auto' as const, payWith }
       // Refused for now, or the node is going down: the next attempt is another purchase.
-      if (await tried(customer, (node) => node.customer.submit({ ...order, timeoutMs: JOB_TIMEOUT_MS }, again))) break
+      if (await tried(customer, (node) => node.customer.submit({ ...order, timeoutMs }, again))) break
       await world.clock.sleep(AGAIN_MS)
     }
     if (cancelAfterMs === undefined) return 'ordered'

@@ -41,11 +41,13 @@ const AGENT_SATS = 40
 /** More than it may spend in a day. */
 const AGENT_BUDGET = { per_tx_sats: 20, per_tick_sats: 20, per_day_sats: 30 }
 const YEAR_S = 31_536_000
-const SETTLE_MS = 20_000
-const STORM_MS = 150_000
+const SETTLE_MS = 10_000
+const STORM_MS = 100_000
 /** After the storm; what is owed is asked for again within this. */
 const AFTERMATH_MS = 6 * 3600_000
-const STEP_MS = 15_000
+const AWAKE_MS = 3000
+const SLEEP_MS = 4000
+const MAX_SLEEP_MS = 32_000
 
 export const simulate = (seed: number): Promise<Outcome> => playSchedule(scheduleOf(seed))
 
@@ -90,8 +92,7 @@ async function play(world: World, { isFree, hasAgents, steps }: Schedule): Promi
   await world.clock.run(STORM_MS)
   storm.end()
 
-  const isQuiet = () => open === 0 && world.nodes.every(({ isUp }) => isUp) && unfinished(world).length === 0
-  for (let waitedMs = 0; waitedMs < AFTERMATH_MS && !isQuiet(); waitedMs += STEP_MS) await world.clock.run(STEP_MS)
+  await calmDown(world, () => open === 0)
   if (open > 0) problems.push(`${open} deeds have no end`)
   problems.push(...storm.problems, ...world.failures, ...(await violations(world, { funded: FUNDING_SATS, isFree })))
   return {
@@ -103,6 +104,25 @@ async function play(world: World, { isFree, hasAgents, steps }: Schedule): Promi
     lines: world.log,
     kills: storm.kills,
     deeds: [...deeds, ...customer.customer.list({ limit: 100 }).map(({ status }) => `purchase ${status}`)],
+  }
+}
+
+/** Until all has its end. Where nobody does anything all machines sleep: only who waits for a time has it pass, at little cost. */
+async function calmDown(world: World, isDone: () => boolean): Promise<void> {
+  const { clock, nodes } = world
+  const commits = () => nodes.map((one) => (one.isUp ? one.node.store.commits : -1)).join()
+  const isQuiet = () => isDone() && nodes.every(({ isUp }) => isUp) && unfinished(world).length === 0
+  const until = clock.now() + AFTERMATH_MS
+  for (let sleepMs = SLEEP_MS, seen = ''; clock.now() < until; await clock.run(AWAKE_MS)) {
+    const now = `${isDone()} ${commits()}`
+    if (now !== seen) {
+      if (isQuiet()) return
+      sleepMs = SLEEP_MS
+    } else {
+      clock.suspend(sleepMs)
+      sleepMs = Math.min(sleepMs * 2, MAX_SLEEP_MS)
+    }
+    seen = now
   }
 }
 

@@ -9,7 +9,13 @@ import { RELAYS } from './places.ts'
 
 /** What somebody does; `salt` seeds whatever chance it needs itself. */
 export type Deed =
-  | { readonly do: 'job'; readonly words: number; readonly payWith: 'invoice' | 'token'; readonly cancelAfterMs?: number }
+  | {
+      readonly do: 'job'
+      readonly words: number
+      readonly payWith: 'invoice' | 'token'
+      readonly timeoutMs: number
+      readonly cancelAfterMs?: number
+    }
   /** An owner hands a token to the other node, or offers it to two wallets at once. */
   | { readonly do: 'token'; readonly sats: number; readonly isRace: boolean }
   /** An owner pays an invoice of the other node; twice at once, where it is a race. */
@@ -45,8 +51,8 @@ export interface Schedule {
 }
 
 /** Until then something may begin. */
-const DEEDS_MS = 90_000
-const FAULT_MS = 60_000
+const DEEDS_MS = 60_000
+const FAULT_MS = 40_000
 const PATHS = ['/v1/swap', '/v1/melt/bolt11', '/v1/melt/quote/bolt11', '/v1/mint/bolt11', '/v1/mint/quote/bolt11', '/v1/checkstate']
 const CODES = Object.keys(MINT_ERRORS) as (keyof typeof MINT_ERRORS)[]
 const STATUSES = [429, 500, 502, 503, 504]
@@ -67,7 +73,7 @@ export function scheduleOf(seed: number): Schedule {
 function deeds(random: Random, hasAgents: boolean): Deed[] {
   const below = (count: number) => randomBelow(random, count)
   const job = (): Deed => ({
-    ...{ do: 'job', words: 12 + below(20), payWith: below(5) < 3 ? 'invoice' : 'token' },
+    ...{ do: 'job', words: 12 + below(20), payWith: below(5) < 3 ? 'invoice' : 'token', timeoutMs: 100_000 + below(300_000) },
     ...(below(4) === 0 ? { cancelAfterMs: below(20_000) } : {}),
   })
   const others: (() => Deed)[] = [
