@@ -4,6 +4,7 @@ import { sats } from '../../src/base/amounts.ts'
 import { type ErrorCode, isPylonError } from '../../src/base/errors.ts'
 import { randomBelow, seededRandom } from '../../src/base/random.ts'
 import { findAgent } from '../../src/store/agents/agents.ts'
+import { NwcProgram } from './nwc-program.ts'
 import type { Deed } from './schedule.ts'
 import type { SimulatedNode, World } from './world.ts'
 
@@ -74,12 +75,7 @@ const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
 
   async pay(cast, { sats: amount, isRace }, key) {
     const { customer, provider } = cast
-    const invoice = await untilDone(cast, provider, (node, again) =>
-      node.wallets.of(nodeOf(node)).createInvoice({
-        ...{ idempotencyKey: `invoice-${key}${again}`, cause: { type: 'owner', id: key }, amountSats: sats(amount) },
-        creditAccount: 'node/equity/funding',
-      }),
-    )
+    const invoice = await invoiceOf(cast, provider, amount, key)
     if (invoice === undefined) return 'no invoice'
     const pay = (who: string) =>
       untilDone(cast, customer, async (node, again) => {
@@ -91,6 +87,38 @@ const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
       })
     const paid = await Promise.all([pay(''), ...(isRace ? [pay('-again')] : [])])
     return paid.some((one) => one !== undefined) ? 'paid' : 'not paid'
+  },
+
+  async nwc(cast, { sats: amounts, budgetSats, isRace }, key) {
+    const { customer, provider, world } = cast
+    const order = { key, name: key, methods: ['pay_invoice', 'get_balance'] as const, expiresAt: null }
+    const budget = { sats: sats(budgetSats), per: 'total' as const }
+    const made = await untilDone(cast, customer, (node) =>
+      node.node.parts.nwc.get().create({ ...order, owner: customerOf(node), budget, methods: [...order.methods] }),
+    )
+    if (made === undefined) return 'not connected'
+    const program = new NwcProgram(world, made.url)
+    const answers = amounts.map(async (amount, i) => {
+      const invoice = await invoiceOf(cast, provider, amount, `${key}-${i}`)
+      if (invoice === undefined) return []
+      const ask = () => program.ask('pay_invoice', { invoice: invoice.request })
+      return await Promise.all([ask(), ...(isRace ? [ask(), program.ask('get_balance', {})] : [])])
+    })
+    const said = (await Promise.all(answers)).flat().filter((answer) => answer?.method === 'pay_invoice')
+    const codes = said.map((answer) => answer?.error?.code ?? 'paid')
+    return codes.includes('paid') ? 'paid' : (codes[0] ?? 'not answered')
+  },
+
+  async payout(cast, { aboveSats, keepSats }) {
+    const { customer, provider } = cast
+    const address = await untilDone(cast, customer, async (node) => findAgent(node.node.store, 'ada')?.lud06 ?? undefined)
+    if (address === undefined) return 'no address'
+    const rule = await untilDone(cast, provider, (node) =>
+      node.node.parts.payouts.get().set({
+        ...{ owner: nodeOf(node), target: { address }, aboveSats: BigInt(aboveSats), keepSats: BigInt(keepSats) },
+      }),
+    )
+    return rule === undefined ? 'not set' : 'set'
   },
 
   async fund(cast, { sats: amount }, key) {
@@ -110,6 +138,14 @@ const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
     return state ?? 'refused'
   },
 }
+
+const invoiceOf = (cast: Cast, payee: SimulatedNode, amount: number, key: string) =>
+  untilDone(cast, payee, (node, again) =>
+    node.wallets.of(nodeOf(node)).createInvoice({
+      ...{ idempotencyKey: `invoice-${key}${again}`, cause: { type: 'owner', id: key }, amountSats: sats(amount) },
+      creditAccount: 'node/equity/funding',
+    }),
+  )
 
 const nodeOf = ({ node }: SimulatedNode): WalletOwner => ({ kind: 'node', pubkey: node.keyring.node().pubkey })
 export const customerOf = ({ node }: SimulatedNode): WalletOwner => ({ kind: 'customer', pubkey: node.keyring.customer().pubkey })

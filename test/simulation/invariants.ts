@@ -8,7 +8,7 @@ const DAY_MS = 86_400_000
 
 /** What is still under way, owed or reserved. */
 export function unfinished(world: World): string[] {
-  const paid = world.mintDatabase.sql("SELECT id FROM mint_quotes WHERE state = 'PAID'").pluck().all()
+  const paid = world.mints.flatMap(({ database }) => database.sql("SELECT id FROM mint_quotes WHERE state = 'PAID'").pluck().all())
   return [...paid.map((id) => `the mint was paid for quote ${id} and has not issued`), ...world.nodes.flatMap(openAt)]
 }
 
@@ -25,6 +25,12 @@ function openAt(one: SimulatedNode): string[] {
     ...rows(
       'job',
       "SELECT id, status AS state FROM jobs WHERE status NOT IN ('refused', 'expired', 'settled', 'failed', 'refunded', 'cancelled')",
+    ),
+    ...rows('purse move', "SELECT id, state FROM purse_moves WHERE state IN ('receiving', 'planned', 'paid')"),
+    ...rows('payout', "SELECT id, state FROM payouts WHERE state IN ('begun', 'unknown')"),
+    ...rows(
+      'request',
+      "SELECT event_id AS id, 'not answered' AS state FROM nwc_requests WHERE answer_json IS NULL OR spend_state = 'held'",
     ),
     ...rows('action', "SELECT id, state FROM actions WHERE state IN ('planned', 'claimed', 'unknown')"),
     ...rows('budget of', "SELECT operation_id AS id, state FROM spend_holds WHERE state = 'held'"),
@@ -49,7 +55,7 @@ export async function violations(world: World, { funded, isFree }: { funded: num
     ...conservation(world, funded, isFree),
     ...paidOnce(world),
     ...deliveries(world),
-    ...world.nodes.flatMap((one) => budgets(one, world.clock.now())),
+    ...world.nodes.flatMap((one) => [...budgets(one, world.clock.now()), ...connections(world, one)]),
   ]
 }
 
@@ -69,29 +75,61 @@ async function booksAndMint(world: World): Promise<string[]> {
 const COST = `SELECT coalesce(sum(amount_msats), 0) AS n FROM account_balances
   WHERE account GLOB '*/expense/*' OR account GLOB '*/income/*' OR account GLOB '*/equity/*'`
 
-/** What the mint has issued and not seen again is what the wallets hold; what is gone went into fees. */
+/** What each mint has issued and not seen again is what the wallets hold of it; what is gone went into fees. */
 function conservation(world: World, funded: number, isFree: boolean): string[] {
-  const held = world.nodes.reduce(
-    (sum, { node }) => sum + numberOf(node.store, "SELECT sum(amount_sats) AS n FROM proofs WHERE state <> 'spent'"),
-    0,
+  const outstanding = world.mints.map(({ database }) => {
+    const at = (text: string) => Number(database.sql(text).pluck().get() ?? 0)
+    return at('SELECT coalesce(sum(amount), 0) FROM signatures') - at('SELECT coalesce(sum(amount), 0) FROM proofs')
+  })
+  const held = world.mints.map(({ url }) =>
+    world.nodes.reduce((sum, { node }) => sum + numberOf(node.store, HELD.replace('@', url.replaceAll("'", ''))), 0),
   )
-  const at = (text: string) => Number(world.mintDatabase.sql(text).pluck().get() ?? 0)
-  const outstanding = at('SELECT coalesce(sum(amount), 0) FROM signatures') - at('SELECT coalesce(sum(amount), 0) FROM proofs')
-  const cost = world.nodes.reduce((sum, { node }) => sum + numberOf(node.store, COST) / 1000, funded)
+  const sum = outstanding.reduce((total, amount) => total + amount, 0)
+  const cost = world.nodes.reduce((total, { node }) => total + numberOf(node.store, COST) / 1000, funded)
   return [
-    ...(outstanding + cost === funded ? [] : [`the mint owes ${outstanding} sats, fees cost ${cost}, and it was paid ${funded}`]),
-    ...(isFree && cost !== 0 ? [`fees cost ${cost} sats where the mint takes none`] : []),
-    ...(held === outstanding ? [] : [`the nodes hold ${held} sats, the mint owes ${outstanding}`]),
+    ...(sum + cost === funded ? [] : [`the mints owe ${sum} sats, fees cost ${cost}, and they were paid ${funded}`]),
+    ...(isFree && cost !== 0 ? [`fees cost ${cost} sats where mints take none`] : []),
+    ...(held.join() === outstanding.join() ? [] : [`the nodes hold ${held} sats, the mints owe ${outstanding}`]),
   ]
 }
 
+const HELD = "SELECT sum(amount_sats) AS n FROM proofs WHERE state <> 'spent' AND mint_url = '@'"
+
+function paidHashes(world: World): string[] {
+  const paid = "SELECT payment_hash FROM melt_quotes WHERE state = 'PAID'"
+  return world.mints.flatMap(({ database }) => database.sql(paid).pluck().all() as string[])
+}
+
 function paidOnce(world: World): string[] {
-  const twice = "SELECT payment_hash FROM melt_quotes WHERE state = 'PAID' GROUP BY payment_hash HAVING count(*) > 1"
-  return world.mintDatabase
-    .sql(twice)
-    .pluck()
+  const paid = paidHashes(world)
+  return paid.filter((hash, i) => paid.indexOf(hash) !== i).map((hash) => `the invoice of ${hash} was paid twice`)
+}
+
+/** What was paid by a connection is what it was told, and within its budget. */
+function connections(world: World, { name, node: { store } }: SimulatedNode): string[] {
+  const paid = new Set(paidHashes(world))
+  const asked = store
+    .sql(
+      `SELECT c.id, c.budget_sats, r.payment_hash, r.refusal, r.spend_sats, r.spend_state FROM nwc_connections c
+       JOIN nwc_requests r ON r.connection_id = c.id WHERE r.method = 'pay_invoice'`,
+    )
     .all()
-    .map((hash) => `the invoice of ${hash} was paid twice`)
+  const spent = new Map<unknown, number>()
+  const problems = asked.flatMap((request) => {
+    const { id, payment_hash, refusal, spend_sats, spend_state } = request
+    if (spend_state === 'spent') spent.set(id, (spent.get(id) ?? 0) + Number(spend_sats))
+    const isSpent = spend_state === 'spent'
+    if ((refusal === null) !== isSpent) return [`${name}: a request of ${id} was ${refusal ?? 'paid'}, its sats are ${spend_state}`]
+    return isSpent && !paid.has(String(payment_hash)) ? [`${name}: ${id} was told that ${payment_hash} is paid, and it is not`] : []
+  })
+  const over = asked.filter(({ id, budget_sats }) => (spent.get(id) ?? 0) > Number(budget_sats))
+  const told = new Set(asked.filter(({ refusal }) => refusal === null).map(({ payment_hash }) => payment_hash))
+  const untold = asked.filter(({ payment_hash }) => paid.has(String(payment_hash)) && !told.has(payment_hash))
+  return [
+    ...problems,
+    ...over.map(({ id, budget_sats }) => `${name}: ${id} spent ${spent.get(id)} of ${budget_sats} sats`),
+    ...untold.map(({ id, payment_hash }) => `${name}: ${payment_hash} was paid, ${id} was told that it was not`),
+  ]
 }
 
 /** Every purchase that cost something was delivered, and every job that was earned is a purchase that was. */

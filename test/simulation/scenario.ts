@@ -14,11 +14,10 @@ import { agentOf, type Cast, customerOf, perform } from './deeds.ts'
 import { seedEntropy } from './entropy.ts'
 import { unfinished, violations } from './invariants.ts'
 import { tempRoot } from './life.ts'
-import { MINT } from './places.ts'
 import { type Schedule, scheduleOf } from './schedule.ts'
 import { Storm } from './storm.ts'
 import { watchWebCrypto } from './web-crypto.ts'
-import { type SimulatedNode, World } from './world.ts'
+import { type SimulatedMint, type SimulatedNode, World } from './world.ts'
 
 export interface Outcome {
   /** What is wrong; empty for a good run. */
@@ -29,6 +28,8 @@ export interface Outcome {
   readonly log: string
   readonly lines: readonly string[]
   readonly kills: number
+  /** Of each node in the storm, as far as its last life made them. */
+  readonly commits: readonly number[]
   /** What came of each deed, like `zap done`. */
   readonly deeds: readonly string[]
   readonly virtualMs: number
@@ -55,7 +56,7 @@ export async function playSchedule(schedule: Schedule): Promise<Outcome> {
   const restoreEntropy = seedEntropy(schedule.seed)
   const dir = mkdtempSync(join(tempRoot(), 'pylon-sim-'))
   const webCrypto = watchWebCrypto()
-  const world = new World(schedule.seed, dir, schedule.isFree, webCrypto)
+  const world = new World(schedule.seed, dir, schedule, webCrypto)
   try {
     return await play(world, schedule)
   } finally {
@@ -72,10 +73,12 @@ async function play(world: World, { isFree, hasAgents, steps }: Schedule): Promi
   const customer = world.node({ name: 'customer', words: CUSTOMER_WORDS, mode: 'host' })
   await world.finish(Promise.all([provider.start(), customer.start()]))
   await world.clock.run(SETTLE_MS)
-  await fund(world, customer)
+  for (const mint of world.mints) await fund(world, customer, mint, FUNDING_SATS / world.mints.length)
   if (hasAgents) await settleAgents(world, { provider, customer })
 
   const storm = new Storm(world)
+  const commitsOf = () => world.nodes.map((one) => (one.isUp ? one.node.store.commits : 0))
+  const before = commitsOf()
   const problems: string[] = []
   const deeds: string[] = []
   let open = 0
@@ -90,6 +93,7 @@ async function play(world: World, { isFree, hasAgents, steps }: Schedule): Promi
     })
   }
   await world.clock.run(STORM_MS)
+  const commits = commitsOf().map((count, i) => count - (before[i] ?? 0))
   storm.end()
 
   await calmDown(world, () => open === 0)
@@ -103,6 +107,7 @@ async function play(world: World, { isFree, hasAgents, steps }: Schedule): Promi
     log: hash('sha256', world.log.join('')),
     lines: world.log,
     kills: storm.kills,
+    commits,
     deeds: [...deeds, ...customer.customer.list({ limit: 100 }).map(({ status }) => `purchase ${status}`)],
   }
 }
@@ -126,16 +131,17 @@ async function calmDown(world: World, isDone: () => boolean): Promise<void> {
   }
 }
 
-async function fund(world: World, customer: SimulatedNode): Promise<void> {
+async function fund(world: World, customer: SimulatedNode, { url, mint }: SimulatedMint, amount: number): Promise<void> {
   const wallet = customer.wallets.of(customerOf(customer))
   const invoice = await world.finish(
     wallet.createInvoice({
-      ...{ idempotencyKey: 'funding', cause: { type: 'owner', id: 'funding' }, amountSats: sats(FUNDING_SATS), mintUrl: MINT },
+      ...{ idempotencyKey: `funding ${url}`, cause: { type: 'owner', id: 'funding' }, amountSats: sats(amount), mintUrl: url },
       creditAccount: 'customer/equity/funding',
     }),
   )
-  world.mint.payFromNowhere(invoice.request)
-  if (!(await world.clock.run(120_000, () => wallet.invoice('funding')?.state === 'settled'))) throw new Error('the funding never came')
+  mint.payFromNowhere(invoice.request)
+  if (!(await world.clock.run(120_000, () => wallet.invoice(`funding ${url}`)?.state === 'settled')))
+    throw new Error('the funding never came')
 }
 
 /** Two agents that think of nothing by themselves: ada, who has some sats, and bob, whom she may zap. */

@@ -20,6 +20,10 @@ export type Deed =
   | { readonly do: 'token'; readonly sats: number; readonly isRace: boolean }
   /** An owner pays an invoice of the other node; twice at once, where it is a race. */
   | { readonly do: 'pay'; readonly sats: number; readonly isRace: boolean }
+  /** A program elsewhere pays invoices of the other node by a connection with a budget; each request comes more than once. */
+  | { readonly do: 'nwc'; readonly sats: readonly number[]; readonly budgetSats: number; readonly isRace: boolean }
+  /** What the provider holds above leaves to the address of an agent of the customer. */
+  | { readonly do: 'payout'; readonly aboveSats: number; readonly keepSats: number }
   | { readonly do: 'fund'; readonly sats: number }
   | { readonly do: 'zap'; readonly sats: number }
 
@@ -27,25 +31,39 @@ export type Fault =
   | { readonly fault: 'weather'; readonly part: keyof Weather; readonly value: number }
   | { readonly fault: 'cut' | 'silence'; readonly relay: number }
   | { readonly fault: 'relay down'; readonly relay: number; readonly forMs: number }
-  | { readonly fault: 'mint down'; readonly forMs: number }
-  | { readonly fault: 'melts hang'; readonly count: number; readonly end: 'paid' | 'failed'; readonly forMs: number }
-  | { readonly fault: 'rotation'; readonly feePpk: number | undefined }
+  | { readonly fault: 'mint down'; readonly mint: number; readonly forMs: number }
+  | { readonly fault: 'melts hang'; readonly mint: number; readonly count: number; readonly end: 'paid' | 'failed'; readonly forMs: number }
+  | { readonly fault: 'rotation'; readonly mint: number; readonly feePpk: number | undefined }
   /** The mint leaves keysets that are not active out of its lists. */
-  | { readonly fault: 'keysets lost'; readonly forMs: number }
+  | { readonly fault: 'keysets lost'; readonly mint: number; readonly forMs: number }
   /** Instead of doing it the mint answers with an error. */
-  | { readonly fault: 'mint error'; readonly path: string; readonly code: keyof typeof MINT_ERRORS; readonly count: number }
+  | {
+      readonly fault: 'mint error'
+      readonly mint: number
+      readonly path: string
+      readonly code: keyof typeof MINT_ERRORS
+      readonly count: number
+    }
   /** What proxies answer, before the mint has heard of it or after it has done it. */
-  | { readonly fault: 'proxy error'; readonly path: string; readonly status: number; readonly isAfter: boolean; readonly count: number }
+  | {
+      readonly fault: 'proxy error'
+      readonly mint: number
+      readonly path: string
+      readonly status: number
+      readonly isAfter: boolean
+      readonly count: number
+    }
   /** What is settled is called pending. */
-  | { readonly fault: 'states late'; readonly forMs: number }
+  | { readonly fault: 'states late'; readonly mint: number; readonly forMs: number }
   | { readonly fault: 'kill'; readonly node: number; readonly commits: number; readonly when: 'before' | 'after'; readonly downMs: number }
 
 export type Step = { readonly atMs: number; readonly salt: number } & (Deed | Fault)
 
 export interface Schedule {
   readonly seed: number
-  /** The mint takes no fees. */
+  /** The mints take no fees. */
   readonly isFree: boolean
+  readonly mints: 1 | 2
   readonly hasAgents: boolean
   readonly steps: readonly Step[]
 }
@@ -62,15 +80,16 @@ export function scheduleOf(seed: number): Schedule {
   const below = (count: number) => randomBelow(random, count)
   const isFree = below(2) === 0
   const hasAgents = below(2) === 0
-  const steps = [...deeds(random, hasAgents), ...faults(random, isFree)].map((step) => ({
+  const mints = below(2) === 0 ? 1 : 2
+  const steps = [...deeds(random, hasAgents, mints), ...faults(random, isFree, mints)].map((step) => ({
     atMs: below(DEEDS_MS),
     salt: below(2 ** 32),
     ...step,
   }))
-  return { seed, isFree, hasAgents, steps }
+  return { seed, isFree, hasAgents, mints, steps }
 }
 
-function deeds(random: Random, hasAgents: boolean): Deed[] {
+function deeds(random: Random, hasAgents: boolean, mints: number): Deed[] {
   const below = (count: number) => randomBelow(random, count)
   const job = (): Deed => ({
     ...{ do: 'job', words: 12 + below(20), payWith: below(5) < 3 ? 'invoice' : 'token', timeoutMs: 100_000 + below(300_000) },
@@ -78,8 +97,18 @@ function deeds(random: Random, hasAgents: boolean): Deed[] {
   })
   const others: (() => Deed)[] = [
     () => ({ do: 'token', sats: 2 + below(30), isRace: below(3) === 0 }),
-    () => ({ do: 'pay', sats: 1 + below(30), isRace: below(3) === 0 }),
-    ...(hasAgents ? [(): Deed => ({ do: 'zap', sats: 1 + below(15) }), (): Deed => ({ do: 'fund', sats: 1 + below(20) })] : []),
+    // Of two mints none may hold enough.
+    () => ({ do: 'pay', sats: mints === 2 && below(2) === 0 ? 60 + below(60) : 1 + below(30), isRace: below(3) === 0 }),
+    () => ({
+      ...{ do: 'nwc', sats: Array.from({ length: 1 + below(3) }, () => 1 + below(12)), budgetSats: 5 + below(30), isRace: below(2) === 0 },
+    }),
+    ...(hasAgents
+      ? [
+          (): Deed => ({ do: 'zap', sats: 1 + below(15) }),
+          (): Deed => ({ do: 'fund', sats: 1 + below(20) }),
+          (): Deed => ({ do: 'payout', aboveSats: 8 + below(15), keepSats: below(6) }),
+        ]
+      : []),
   ]
   const list: Deed[] = Array.from({ length: 1 + below(3) }, job)
   for (let i = 1 + below(3); i > 0; i--) list.push((others[below(others.length)] as () => Deed)())
@@ -87,7 +116,7 @@ function deeds(random: Random, hasAgents: boolean): Deed[] {
 }
 
 /** Those of the weather are there from the start; of the others each seed has some. */
-function faults(random: Random, isFree: boolean): (Fault & { readonly atMs?: number })[] {
+function faults(random: Random, isFree: boolean, mints: number): (Fault & { readonly atMs?: number })[] {
   const below = (count: number) => randomBelow(random, count)
   const pick = <T>(list: readonly T[]): T => list[below(list.length)] as T
   const some = (most: number) => random.float() * most
@@ -106,18 +135,30 @@ function faults(random: Random, isFree: boolean): (Fault & { readonly atMs?: num
     sometimes(0.6, () => ({ fault: 'silence', relay }))
     sometimes(0.6, () => ({ fault: 'relay down', relay, forMs: below(FAULT_MS) }))
   }
-  sometimes(0.5, () => ({ fault: 'mint down', forMs: below(FAULT_MS) }))
-  sometimes(0.5, () => ({ fault: 'melts hang', count: 1 + below(2), end: pick(['paid', 'failed']), forMs: below(FAULT_MS) }))
-  sometimes(0.3, () => ({ fault: 'rotation', feePpk: isFree ? 0 : pick([undefined, 0, 100]) }))
-  sometimes(0.3, () => ({ fault: 'keysets lost', forMs: below(FAULT_MS) }))
-  sometimes(0.3, () => ({ fault: 'states late', forMs: below(FAULT_MS) }))
-  for (let i = below(3); i > 0; i--) list.push({ fault: 'mint error', path: pick(PATHS), code: pick(CODES), count: 1 + below(3) })
+  for (let mint = 0; mint < mints; mint++) {
+    sometimes(0.5, () => ({ fault: 'mint down', mint, forMs: below(FAULT_MS) }))
+    sometimes(0.5, () => ({ fault: 'melts hang', mint, count: 1 + below(2), end: pick(['paid', 'failed']), forMs: below(FAULT_MS) }))
+    sometimes(0.3, () => ({ fault: 'rotation', mint, feePpk: isFree ? 0 : pick([undefined, 0, 100]) }))
+    sometimes(0.3, () => ({ fault: 'keysets lost', mint, forMs: below(FAULT_MS) }))
+    sometimes(0.3, () => ({ fault: 'states late', mint, forMs: below(FAULT_MS) }))
+  }
   for (let i = below(3); i > 0; i--)
-    list.push({ fault: 'proxy error', path: pick(PATHS), status: pick(STATUSES), isAfter: below(2) === 0, count: 1 + below(3) })
+    list.push({ fault: 'mint error', mint: below(mints), path: pick(PATHS), code: pick(CODES), count: 1 + below(3) })
+  for (let i = below(3); i > 0; i--)
+    list.push({
+      fault: 'proxy error',
+      mint: below(mints),
+      path: pick(PATHS),
+      status: pick(STATUSES),
+      isAfter: below(2) === 0,
+      count: 1 + below(3),
+    })
   for (const node of [0, 1])
     sometimes(0.7, () => ({ fault: 'kill', node, commits: 1 + below(25), when: pick(['before', 'after']), downMs: below(30_000) }))
   return list
 }
+
+export const inOrder = (steps: readonly Step[]): Step[] => [...steps].sort((a, b) => a.atMs - b.atMs)
 
 /** A step as a line for people. */
 export function lineOf({ atMs, salt: _salt, ...step }: Step): string {

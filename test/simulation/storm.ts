@@ -1,8 +1,8 @@
 /** What goes wrong in a run, until it ends and everything that is down comes up. */
 import { CALM } from './network.ts'
-import { MINT, RELAYS } from './places.ts'
+import { RELAYS } from './places.ts'
 import type { Fault } from './schedule.ts'
-import type { SimulatedNode, World } from './world.ts'
+import type { SimulatedMint, SimulatedNode, World } from './world.ts'
 
 export class Storm {
   kills = 0
@@ -10,7 +10,7 @@ export class Storm {
   readonly #world: World
   #isOver = false
   readonly #down = new Set<SimulatedNode>()
-  #hangsEnd: 'paid' | 'failed' = 'paid'
+  readonly #hangsEnd = new Map<SimulatedMint, 'paid' | 'failed'>()
 
   constructor(world: World) {
     this.#world = world
@@ -18,7 +18,7 @@ export class Storm {
 
   begin(fault: Fault): void {
     if (this.#isOver) return
-    const { network, mint, mintFaults, moods, nodes } = this.#world
+    const { network, nodes } = this.#world
     const origin = (relay: number) => RELAYS[relay] as string
     switch (fault.fault) {
       case 'weather':
@@ -35,13 +35,31 @@ export class Storm {
         this.#after(fault.forMs, () => network.up(origin(fault.relay)))
         break
       case 'mint down':
-        network.down(MINT)
-        this.#after(fault.forMs, () => network.up(MINT))
+      case 'melts hang':
+      case 'rotation':
+      case 'keysets lost':
+      case 'states late':
+      case 'mint error':
+      case 'proxy error':
+        this.#atMint(this.#world.mints[fault.mint] as SimulatedMint, fault)
+        break
+      case 'kill':
+        this.#kill(nodes[fault.node] as SimulatedNode, fault)
+    }
+  }
+
+  #atMint(at: SimulatedMint, fault: Extract<Fault, { mint: number }>): void {
+    const { url, mint, faults, moods } = at
+    const { network } = this.#world
+    switch (fault.fault) {
+      case 'mint down':
+        network.down(url)
+        this.#after(fault.forMs, () => network.up(url))
         break
       case 'melts hang':
-        mintFaults.apply({ hold_melts: fault.count })
-        this.#hangsEnd = fault.end
-        this.#after(fault.forMs, () => this.#releaseMelts())
+        faults.apply({ hold_melts: fault.count })
+        this.#hangsEnd.set(at, fault.end)
+        this.#after(fault.forMs, () => this.#releaseMelts(at))
         break
       case 'rotation':
         mint.rotateKeyset(fault.feePpk)
@@ -63,20 +81,20 @@ export class Storm {
         break
       case 'proxy error':
         moods.failAtProxy(fault.path, fault.status, fault.isAfter, fault.count)
-        break
-      case 'kill':
-        this.#kill(nodes[fault.node] as SimulatedNode, fault)
     }
   }
 
   /** The weather clears. */
   end(): void {
     this.#isOver = true
-    const { network, moods, nodes } = this.#world
+    const { network, mints, nodes } = this.#world
     network.weather = CALM
-    moods.heal()
-    for (const origin of [...RELAYS, MINT]) network.up(origin)
-    this.#releaseMelts()
+    for (const origin of RELAYS) network.up(origin)
+    for (const mint of mints) {
+      mint.moods.heal()
+      network.up(mint.url)
+      this.#releaseMelts(mint)
+    }
     for (const node of nodes) node.killAt({ commits: Number.POSITIVE_INFINITY, when: 'before', onDead: () => undefined })
     for (const node of this.#down) this.#restart(node)
   }
@@ -86,9 +104,9 @@ export class Storm {
   }
 
   /** A payment that hangs goes through in the end, or does not. */
-  #releaseMelts(): void {
-    this.#world.mintFaults.apply({ hold_melts: 0 })
-    this.#world.mint.releaseMelts(this.#hangsEnd)
+  #releaseMelts(at: SimulatedMint): void {
+    at.faults.apply({ hold_melts: 0 })
+    at.mint.releaseMelts(this.#hangsEnd.get(at) ?? 'paid')
   }
 
   #kill(node: SimulatedNode, { commits, when, downMs }: Extract<Fault, { fault: 'kill' }>): void {

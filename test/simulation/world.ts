@@ -33,18 +33,25 @@ import { VirtualClock } from './clock.ts'
 import { type Kill, Life, loggerOf } from './life.ts'
 import { MintMoods, mintHost } from './mint-host.ts'
 import { Network, type Host as NetworkHost } from './network.ts'
-import { LNURL, MINT, RELAYS } from './places.ts'
+import { LNURL, MINTS, RELAYS } from './places.ts'
 import { quickCrypto } from './quick-crypto.ts'
 import { relayHost } from './relay-host.ts'
+import type { Schedule } from './schedule.ts'
 import type { WatchedCrypto } from './web-crypto.ts'
+
+/** One mint with what is wrong with it. */
+export interface SimulatedMint {
+  readonly url: string
+  readonly mint: Mint
+  readonly database: SandboxDatabase
+  readonly faults: Faults
+  readonly moods: MintMoods
+}
 
 export class World {
   readonly clock: VirtualClock
   readonly network: Network
-  readonly mintDatabase: SandboxDatabase
-  readonly mint: Mint
-  readonly mintFaults = new Faults()
-  readonly moods = new MintMoods()
+  readonly mints: readonly SimulatedMint[]
   /** Of all nodes, in order. */
   readonly log: string[] = []
   readonly nodes: SimulatedNode[] = []
@@ -57,9 +64,9 @@ export class World {
 
   /**
    * @param dir of its own, for the databases of nodes
-   * @param isFree whether the mint takes no fees
+   * @param mints how many there are, and whether they take no fees
    */
-  constructor(seed: number, dir: string, isFree: boolean, webCrypto: WatchedCrypto) {
+  constructor(seed: number, dir: string, mints: Pick<Schedule, 'mints' | 'isFree'>, webCrypto: WatchedCrypto) {
     this.clock = new VirtualClock(undefined, () => webCrypto.pending())
     const random = seededRandom(seed + 2 ** 30)
     this.chance = seededRandom(seed + 2 ** 31)
@@ -67,10 +74,15 @@ export class World {
     const { clock } = this
     this.network = new Network(clock, random)
     const common = { clock, random, logger: silentLogger }
-    this.mintDatabase = new SandboxDatabase(':memory:', random)
-    this.mint = new Mint(this.mintDatabase, clock, () => this.mintFaults.takeHeldMelt())
-    if (isFree) this.mint.rotateKeyset(0)
-    this.network.serve(MINT, mintHost({ mint: this.mint, database: this.mintDatabase, clock, url: MINT, moods: this.moods }))
+    this.mints = MINTS.slice(0, mints.mints).map((url) => {
+      const [database, faults, moods] = [new SandboxDatabase(':memory:', random), new Faults(), new MintMoods()]
+      const mint = new Mint(database, clock, () => faults.takeHeldMelt())
+      if (mints.isFree) mint.rotateKeyset(0)
+      this.network.serve(url, mintHost({ mint, database, clock, url, moods }))
+      return { url, mint, database, faults, moods }
+    })
+    if (mints.mints > 1) for (const from of this.mints) this.#connectLightning(from)
+    const { mint, database } = this.mints[0] as SimulatedMint
     for (const origin of RELAYS) {
       const relay = new Relay({
         ...{ ...common, databasePath: ':memory:', faults: new Faults(), authForDms: false },
@@ -80,12 +92,41 @@ export class World {
       this.network.serve(origin, relayHost(relay))
     }
     const lnurl = new Lnurl({
-      ...{ ...common, database: this.mintDatabase, mint: this.mint, url: () => LNURL, ownRelay: wsOf(RELAYS[0]) },
+      ...{ ...common, database, mint, url: () => LNURL, ownRelay: wsOf(RELAYS[0]) },
       publish: (event) => this.#publish(wsOf(RELAYS[0]), event),
       deliver: (url, event) => this.#publish(url, event),
     })
     lnurl.start()
     this.network.serve(LNURL, lnurlHost(lnurl))
+  }
+
+  /** Invoices of the other mints are paid some seconds later; one that was released meanwhile is not. */
+  #connectLightning({ mint, database, url }: SimulatedMint): void {
+    const isHeld = (quoteId: string) => database.sql('SELECT 1 FROM held_melts WHERE quote_id = ?').get(quoteId) !== undefined
+    const pay = (request: string): string | undefined => {
+      try {
+        return this.mints.find((other) => other.mint.invoice(request) !== undefined)?.mint.payFromNowhere(request).preimage
+      } catch {
+        // Paid by another, or too late.
+        return undefined
+      }
+    }
+    mint.lightning = {
+      peers: this.mints.map((other) => other.url).filter((other) => other !== url),
+      send: ({ quoteId, request }) => {
+        this.clock.after(this.network.latencyMs(), () => {
+          if (isHeld(quoteId)) mint.endMelt(quoteId, pay(request))
+        })
+      },
+    }
+  }
+
+  /** As a client at each relay whose connection is never bad. @returns sends a frame to all of them */
+  visitRelays(hear: (frame: string) => void): (frame: string) => void {
+    const connections = this.#relays.map((relay) => relay.connect({ send: hear, cut: () => undefined }))
+    return (frame) => {
+      for (const connection of connections) connection.receive(frame)
+    }
   }
 
   /** To the relay itself: receipts of zaps know no weather. */
@@ -122,7 +163,7 @@ export class World {
   end(): void {
     for (const node of this.nodes) node.end()
     for (const relay of this.#relays) relay.close()
-    this.mintDatabase.close()
+    for (const { database } of this.mints) database.close()
   }
 }
 
@@ -209,8 +250,8 @@ export class SimulatedNode {
       dialer: this.#world.network.dialerOf(process),
       surroundings: {
         relays: RELAYS.map(wsOf),
-        mints: [MINT],
-        sandbox: { urls: { relayUrl: wsOf(RELAYS[0]), mintUrl: MINT, lnurlBaseUrl: LNURL }, health: () => OK },
+        mints: this.#world.mints.map(({ url }) => url),
+        sandbox: { urls: { relayUrl: wsOf(RELAYS[0]), mintUrl: MINTS[0], lnurlBaseUrl: LNURL }, health: () => OK },
       },
       logFile: new LogFile(join(dir, 'log'), false),
       events: new Events(process),
