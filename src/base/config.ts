@@ -105,6 +105,8 @@ const schema = z.strictObject({
       policy: spendPolicy.prefault({}),
       /** Where what customers pay by Lightning comes in: as ecash at a mint, or into the owner's own wallet (pylon wallet connect). */
       receive_by: z.enum(['mint', 'nwc']).default('mint'),
+      /** Tokens of mints that are not on the list: refused, or moved to a mint that is, for its fee. */
+      foreign_mints: z.enum(['refuse', 'move']).default('refuse'),
       /** Whether the node and its agents take nutzaps (NIP-61), and say so on relays. */
       nutzaps: z.boolean().default(true),
     })

@@ -42,10 +42,10 @@ export interface FetchOptions {
 
 /**
  * What an address that a stranger names is dialled for. An exception for strangers is for one of them: `relay` is a relay
- * with its NIP-11 document, `lnurl` an LNURL server. The input of a job, and where an address of the owner's redirects to, is
+ * with its NIP-11 document, `lnurl` an LNURL server; of a `mint` that is not on the list there is none. The input of a job, and where an address of the owner's redirects to, is
  * read nowhere inside.
  */
-export type Purpose = 'relay' | 'lnurl' | 'input' | 'redirect'
+export type Purpose = 'relay' | 'lnurl' | 'mint' | 'input' | 'redirect'
 
 export interface FetchResponse {
   readonly status: number

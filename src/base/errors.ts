@@ -71,7 +71,10 @@ export const ERRORS = {
   insufficient_funds: e(402, 'The wallet does not hold enough; fund it with: pylon wallet invoice (in the sandbox: pylon wallet fund).'),
   funds_owed: e(409, 'The sats belong to customers until their jobs and leases are settled; wait, or add --include-owed.', true),
   no_mint: e(409, 'No mint is configured; add one with: pylon wallet mints add URL.'),
-  mint_not_allowed: e(403, 'The mint is not on the list; add it with: pylon wallet mints add URL.'),
+  mint_not_allowed: e(
+    403,
+    'The mint is not on the list; add it with: pylon wallet mints add URL, or move its token: pylon wallet receive TOKEN --move.',
+  ),
   mint_in_use: e(409, 'The mint still holds sats of this node; move them first.'),
   mint_moved: e(409, 'A mint of the list serves these keysets under another address; run: pylon wallet mints move OLD NEW.'),
   mint_cap_exceeded: e(409, 'The mint would hold more than its cap; raise the cap or use another mint.'),

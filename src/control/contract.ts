@@ -8,6 +8,7 @@ import { managedRoutes } from './contract/managed.ts'
 import { nodeRoutes } from './contract/node.ts'
 import { nwcRoutes } from './contract/nwc.ts'
 import { payoutRoutes } from './contract/payouts.ts'
+import { purseRoutes } from './contract/purse.ts'
 import { requestsRoutes } from './contract/requests.ts'
 import { runtimesRoutes } from './contract/runtimes.ts'
 import { walletRoutes } from './contract/wallet.ts'
@@ -20,6 +21,7 @@ export const CONTRACT = {
   purchases: purchasesRoutes,
   wallet: walletRoutes,
   approvals: approvalsRoutes,
+  purse: purseRoutes,
   nwc: nwcRoutes,
   bunker: bunkerRoutes,
   requests: requestsRoutes,

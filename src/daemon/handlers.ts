@@ -15,6 +15,7 @@ import { nodeHandlers, nodeReadHandlers } from './routes/node.ts'
 import { nwcHandlers } from './routes/nwc.ts'
 import { payoutsHandlers, payoutsReadHandlers } from './routes/payouts.ts'
 import { purchasesHandlers, purchasesReadHandlers } from './routes/purchases.ts'
+import { purseHandlers } from './routes/purse.ts'
 import { requestsHandlers, requestsReadHandlers } from './routes/requests.ts'
 import { runtimesHandlers, runtimesReadHandlers } from './routes/runtimes.ts'
 import { walletHandlers } from './routes/wallet.ts'
@@ -50,6 +51,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...bind(CONTRACT.approvals, approvalsHandlers(node)),
     ...bind(CONTRACT.purchases, purchasesHandlers(node)),
     ...bind(CONTRACT.wallet, walletHandlers(node)),
+    ...bind(CONTRACT.purse, purseHandlers(node)),
     ...bind(CONTRACT.nwc, nwcHandlers(node)),
     ...bind(CONTRACT.bunker, bunkerHandlers(node)),
     ...bind(CONTRACT.requests, requestsHandlers(node)),

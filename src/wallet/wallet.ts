@@ -14,6 +14,7 @@ import type { SentTokens } from './moves/sent-tokens.ts'
 import { Transferring } from './moves/transferring.ts'
 import type { Executor } from './operations/executor.ts'
 import type { Restores } from './operations/restores.ts'
+import { Foreign } from './purse/foreign.ts'
 import { Purse, type Shortage } from './purse/purse.ts'
 import type { LightningRail, SendRequest, SentToken, Spend, Wallet } from './types.ts'
 
@@ -41,7 +42,8 @@ export class CashuWallet implements Wallet {
   readonly #sending: Sending
   readonly #reclaiming: Reclaiming
   readonly #paying: Paying
-  readonly #purse: Purse
+  readonly purse: Purse
+  readonly foreign: Foreign
   readonly #rail: WalletParts['rail']
 
   constructor(owner: WalletOwner, parts: WalletParts) {
@@ -57,7 +59,9 @@ export class CashuWallet implements Wallet {
     this.#sending = new Sending(this.#funds, ownCoins)
     this.#reclaiming = new Reclaiming(this.#funds, this.#receiving, parts.sentTokens)
     this.#paying = new Paying(this.#funds, ownCoins)
-    this.#purse = new Purse({ funds: this.#funds, invoices: parts.invoices, paying: this.#paying })
+    const moving = { funds: this.#funds, invoices: parts.invoices, paying: this.#paying }
+    this.purse = new Purse(moving)
+    this.foreign = new Foreign(moving, this.#receiving, this.purse)
   }
 
   get lockPubkey(): string {
@@ -100,9 +104,6 @@ export class CashuWallet implements Wallet {
     return await rail.pay(this.owner, request)
   }
   payment: Wallet['payment'] = (idempotencyKey) => this.#paying.payment(idempotencyKey) ?? this.#rail()?.payment(idempotencyKey)
-  /** Takes a move between mints as far as it goes now. */
-  runMove = (id: string): Promise<void> => this.#purse.moves.run(id)
-
   /** Where a mint is named the token is of that mint, so sats come there only where that was asked for. */
   #sendFromPurse(request: SendRequest, spend?: Spend): Promise<SentToken> {
     const send = () => this.#sending.sendToken(request, spend)
@@ -118,7 +119,7 @@ export class CashuWallet implements Wallet {
       } catch (error) {
         const isShort = isPylonError(error, 'insufficient_funds') || isPylonError(error, 'funds_owed')
         if (!isShort || fills === MAX_FILLS) throw error
-        await this.#purse.fill(shortage(), error)
+        await this.purse.fill(shortage(), error)
       }
     }
   }

@@ -51,6 +51,10 @@ export interface OwnWallets extends Wallets {
   adoptQuote(owner: WalletOwner, quote: AdoptedQuote): Promise<Invoice>
   /** Follows a mint of the list to another address, with all that it holds. @throws mint_not_allowed, mint_incompatible, mint_unreachable, address_refused */
   moveMint(from: string, to: string): Promise<MintInfo>
+  /** Moves between mints of one wallet, and tokens of foreign mints. */
+  pursesOf(owner: WalletOwner): Pick<CashuWallet, 'purse' | 'foreign'>
+  /** @throws mint_not_allowed */
+  setMintCap(url: string, capSats: Sats): Promise<void>
   /** As `restore`, and what it could not read, each as a sentence. @throws only where no mint answered */
   restoreAll(owner: WalletOwner, mintUrl?: string): Promise<{ foundSats: Sats; problems: readonly string[] }>
   /** After the database was put back from a backup: every wallet asks every mint for what it made since. False while one did not answer. */
@@ -162,6 +166,14 @@ class HomeWallets implements OwnWallets {
     } finally {
       firstLook.ended(url)
     }
+  }
+
+  pursesOf(owner: WalletOwner): Pick<CashuWallet, 'purse' | 'foreign'> {
+    return this.#wallet(owner)
+  }
+
+  setMintCap(url: string, capSats: Sats): Promise<void> {
+    return this.#context.mints.setCap(url, capSats)
   }
 
   removeMint(url: string): Promise<void> {
@@ -284,7 +296,7 @@ class HomeWallets implements OwnWallets {
     const now = clock.now()
     for (const operation of dueOperations(store, now)) this.#resume(operation.id)
     for (const quote of dueQuotes(store, now)) this.#check(quote.id)
-    for (const { id, owner } of openPurseMoves(store)) scope.spawnOnce(`purse ${id}`, () => this.#wallet(owner).runMove(id))
+    for (const { id, owner } of openPurseMoves(store)) scope.spawnOnce(`purse ${id}`, () => this.#wallet(owner).purse.moves.run(id))
     for (const { operationId } of dueOwed(store, now)) scope.spawnOnce(`owed ${operationId}`, () => collectOwed(this.#context, operationId))
     scope.spawnOnce('tokens', () => this.#parts.sentTokens.checkDue())
     for (const cause of this.#events.dueCauses()) scope.spawnOnce(`events ${cause}`, () => this.#events.deliver(cause))

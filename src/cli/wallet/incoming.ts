@@ -10,6 +10,7 @@ import { clockTime, drawFields, drawList, right, sats, shorten } from '../termin
 import { one, secretFrom, wholeNumber } from '../terminal/values.ts'
 import { interruptible } from '../terminal/waiting.ts'
 import { withWallet } from './options.ts'
+import { receiveForeign } from './purse.ts'
 
 /** What an invoice waits for at most when `--wait` is given: an hour. */
 const INVOICE_WAIT_MS = 3_600_000
@@ -117,10 +118,14 @@ export const receive = defineCommand({
   builder: (yargs) =>
     withWallet(yargs)
       .positional('token', argument('The token, or - for standard input (keeps it out of ps)'))
+      .option('move', flagOption('Of a mint that is not on the list: bring it to one that is, for its fee'))
+      .option('dry-run', flagOption('With --move: only tell what it would cost'))
+      .option('max-fee', textOption('With --move: the most that it may cost, in sats'))
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {
     const token = secretFrom(args.token)
     if (token === '') throw new PylonError('usage', 'There is no token on standard input.')
+    if (args.move || args.dryRun) return await receiveForeign(args, token)
     const answer = await callNode(args, walletRoutes.receiveToken, { wallet: one(args.wallet, '--wallet'), token }, spendingCall(args))
     printAnswer(args, answer, (got) => {
       const received = `Received ${sats(got.amount_sats)} at ${got.mint_url}.`

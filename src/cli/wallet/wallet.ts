@@ -11,6 +11,7 @@ import { nwc } from './nwc.ts'
 import { withWallet } from './options.ts'
 import { pay, reclaim, send } from './outgoing.ts'
 import { payout } from './payout.ts'
+import { move } from './purse.ts'
 import { request } from './request.ts'
 
 const balance = defineCommand({
@@ -63,6 +64,7 @@ export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, paym
   send,
   reclaim,
   receive,
+  move,
   history,
   restore,
   mints,

@@ -62,7 +62,15 @@ const listedInvoice = z.strictObject({
   tell_operator: z.string().nullable().describe('Where the sats wait at the mint: what its operator must know.'),
 })
 
-const mintView = z.strictObject({ url: z.string(), cap_sats: satsField, added_at: timeField })
+const mintView = z.strictObject({
+  url: z.string(),
+  cap_sats: satsField.describe('The most that it may hold for one wallet.'),
+  balance_sats: satsField.describe('What it holds of the wallet node.'),
+  room_sats: satsField.describe('How much more it may hold of that.'),
+  state: z.enum(['ok', 'down']),
+  reason: z.string().optional(),
+  added_at: timeField,
+})
 
 const historyEntry = z.strictObject({
   id: z.string(),

@@ -13,10 +13,11 @@ import type { Keyring } from '../../nostr/types.ts'
 import { findAgent } from '../../store/agents/agents.ts'
 import { ownerKey } from '../../store/keys.ts'
 import type { Store } from '../../store/store.ts'
+import { readTokenHead } from '../../wallet/ecash/token.ts'
 import { invoiceOfAddress } from '../../wallet/lightning/addresses.ts'
 import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
 import { type Destination, parseDestination } from '../../wallet/lightning/destination.ts'
-import type { Invoice, MintInfo, Wallet } from '../../wallet/types.ts'
+import type { Invoice, MintInfo, ReceiveRequest, Wallet } from '../../wallet/types.ts'
 import type { Services } from '../services.ts'
 import { lightningView } from './lightning-view.ts'
 import { payRequest } from './request-payments.ts'
@@ -96,11 +97,18 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
     },
     receiveToken: async (request, call) => {
       const wallet = open(request.wallet)
-      const received = await wallet.receiveToken({
-        ...ownersMove(wallet, call.idempotencyKey),
-        token: request.token.trim(),
-        creditAccount: accountOf(accountOwner(wallet.owner), 'equity', 'funding'),
-      })
+      if (services.config().wallet.foreign_mints === 'move' && !isListed(services, request.token)) {
+        const { last } = await wallets
+          .get()
+          .pursesOf(wallet.owner)
+          .foreign.receive(receiptOf(wallet, call.idempotencyKey, request.token))
+        if (last.state === 'arrived') return { amount_sats: sats(last.amountSats), mint_url: last.toUrl, held_before_sats: sats(0) }
+        throw new PylonError(
+          'payment_unknown',
+          `The token is ours at ${last.fromUrl} and on its way to ${last.toUrl}: ${last.reason ?? 'the node goes on'}.`,
+        )
+      }
+      const received = await wallet.receiveToken(receiptOf(wallet, call.idempotencyKey, request.token))
       return { amount_sats: received.amountSats, mint_url: received.mintUrl, held_before_sats: received.heldBeforeSats ?? sats(0) }
     },
     walletHistory: ({ wallet, limit }) => ({
@@ -112,9 +120,15 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
       const { foundSats, problems } = await wallets.get().restoreAll(opened.owner)
       return { wallet, restored_sats: foundSats, balance_sats: opened.balance().balanceSats, problems: [...problems] }
     },
-    listMints: () => ({ mints: wallets.get().mints().map(mintView) }),
-    addMint: async ({ url, cap_sats }) => mintView(await wallets.get().addMint(url, cap_sats === undefined ? undefined : sats(cap_sats))),
-    moveMint: async ({ from, to }) => mintView(await wallets.get().moveMint(from, to)),
+    listMints: () => ({
+      mints: wallets
+        .get()
+        .mints()
+        .map((mint) => mintView(mint, open('node'))),
+    }),
+    addMint: async ({ url, cap_sats }) =>
+      mintView(await wallets.get().addMint(url, cap_sats === undefined ? undefined : sats(cap_sats)), open('node')),
+    moveMint: async ({ from, to }) => mintView(await wallets.get().moveMint(from, to), open('node')),
     removeMint: async ({ url }) => {
       await wallets.get().removeMint(url)
       return { url }
@@ -150,6 +164,15 @@ function feeLimit(amountSats: Sats, request: { max_fee_sats?: number | undefined
   return sats(Math.min(left, request.max_fee_sats ?? left))
 }
 
+/** Whether a token is of a mint of the list. @throws token_invalid */
+function isListed({ parts }: WalletServices, token: string): boolean {
+  const { mintUrl } = readTokenHead(token)
+  return parts.wallets
+    .get()
+    .mints()
+    .some(({ url }) => url === mintUrl)
+}
+
 /** `node`, `customer`, or an agent by name, npub or key. @throws wallet_not_found, locked */
 function openWallet({ keyring, store, parts }: WalletServices, name: string): Wallet {
   return parts.wallets.get().of(ownerNamed(keyring, store, name))
@@ -165,8 +188,13 @@ export function ownerNamed(keyring: Keyring, store: Store, name: string): Wallet
   return { kind: 'agent', pubkey: agent.pubkey }
 }
 
-function ownersMove(wallet: Wallet, key: string) {
-  return { idempotencyKey: ownerKey(wallet.owner.pubkey, key), cause: { type: 'owner', id: key } } as const
+export function ownersMove({ owner }: Pick<Wallet, 'owner'>, key: string) {
+  return { idempotencyKey: ownerKey(owner.pubkey, key), cause: { type: 'owner', id: key } } as const
+}
+
+/** A token that the owner puts in. */
+export function receiptOf(wallet: Pick<Wallet, 'owner'>, key: string, token: string): ReceiveRequest {
+  return { ...ownersMove(wallet, key), token: token.trim(), creditAccount: accountOf(accountOwner(wallet.owner), 'equity', 'funding') }
 }
 
 async function createInvoice(
@@ -274,6 +302,9 @@ function invoiceView(wallet: string, key: string, invoice: Invoice) {
   }
 }
 
-function mintView(mint: MintInfo) {
-  return { url: mint.url, cap_sats: sats(mint.capSats), added_at: rfc3339(mint.addedAt) }
+/** @param wallet whose balance and room it is */
+function mintView({ url, capSats, addedAt }: MintInfo, wallet: Wallet) {
+  const { balanceSats = sats(0), state = 'ok', reason } = wallet.balance().mints.find((mint) => mint.url === url) ?? {}
+  const room = { balance_sats: balanceSats, room_sats: sats(capSats > balanceSats ? capSats - balanceSats : 0n) }
+  return { url, cap_sats: sats(capSats), ...room, state, ...given({ reason }), added_at: rfc3339(addedAt) }
 }

@@ -30,6 +30,10 @@ export const putMint = defineCommand(
   },
 )
 
+export const setMintCap = defineCommand('set_mint_cap', (sql, p: { url: string; capSats: bigint }) => {
+  mints.patch(sql, { url: p.url }, { capSats: p.capSats })
+})
+
 /** @throws mint_in_use while proofs, open operations or unsettled invoices are there. */
 export const deleteMint = defineCommand('delete_mint', (sql, p: { url: string }) => {
   const inUse = sql(

@@ -29,14 +29,17 @@ const moves = table('purse_moves', {
   updatedAt: column.int(),
 })
 export type PurseMove = RowOfTable<typeof moves>
-export type NewPurseMove = Omit<PurseMove, 'reason' | 'tries' | 'nextTryAt' | 'updatedAt'>
+export type NewPurseMove = Omit<PurseMove, 'reason' | 'tries' | 'nextTryAt' | 'updatedAt'> & {
+  /** Not before this. */
+  readonly nextTryAt?: number
+}
 
 const steps = new Steps('purse_move_transitions', 'move_id', PURSE_MOVE_STEPS)
 
 const OPEN = `state IN ('receiving', 'planned', 'paid')`
 
 export const insertPurseMove = defineCommand('insert_purse_move', (sql, p: NewPurseMove) => {
-  moves.insert(sql, { ...p, tries: 0, nextTryAt: p.createdAt, updatedAt: p.createdAt })
+  moves.insert(sql, { ...p, tries: 0, nextTryAt: p.nextTryAt ?? p.createdAt, updatedAt: p.createdAt })
   steps.begin(sql, p.id, { to: p.state, reason: 'claimed', at: p.createdAt })
 })
 

@@ -35,6 +35,8 @@ export const mintInfoSchema = z.object({
   name: z.string().max(500).nullish(),
   nuts: z.record(z.string(), z.unknown()),
 })
+/** What a mint says of itself (NUT-06). */
+export type MintSays = z.output<typeof mintInfoSchema>
 /** Each item is looked at by itself. */
 export const keysetsSchema = z.object({ keysets: z.array(z.unknown()) })
 const keysOfOne = z.object({

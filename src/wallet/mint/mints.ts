@@ -6,12 +6,22 @@ import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import { type KeysetInfo, type KeysetRow, mintsOfKeysets } from '../../store/money/keysets.ts'
 import { formerMints, keysetsWithCoins, mintNow, moveMint, renameMint } from '../../store/money/mint-moves.ts'
-import { deleteMint, getMint, limitInputs, listedMints, listMints, type MintRow, putMint, setMintHealth } from '../../store/money/mints.ts'
+import {
+  deleteMint,
+  getMint,
+  limitInputs,
+  listedMints,
+  listMints,
+  type MintRow,
+  putMint,
+  setMintCap,
+  setMintHealth,
+} from '../../store/money/mints.ts'
 import type { Store } from '../../store/store.ts'
 import type { MintPublicKeys } from '../ecash/crypto.ts'
 import { normaliseMintUrl } from '../ecash/token.ts'
 import type { MintInfo } from '../types.ts'
-import { MintClient, type MintReply, mintInfoSchema, unwrap } from './client.ts'
+import { MintClient, type MintReply, type MintSays, mintInfoSchema, unwrap } from './client.ts'
 import { Keysets } from './keysets.ts'
 
 /** What Pylon cannot do without; 4 and 5 are asked for bolt11 in sats. */
@@ -34,13 +44,20 @@ export interface MintsDeps {
 export class Mints {
   readonly #deps: MintsDeps
   readonly #clients = new Map<string, MintClient>()
+  /** Addresses that the owner gave; any other is a stranger's, and meets the whole guard. */
+  readonly #trusted = new Set<string>()
   readonly #keysets: Keysets
 
   constructor(deps: MintsDeps) {
     this.#deps = deps
     const { scope, store, logger } = deps
     this.#keysets = new Keysets({ scope, store, logger, client: (url) => this.client(url), note: (url, reply) => this.note(url, reply) })
-    for (const mint of listMints(deps.store)) deps.dialer.allow(mint.url)
+    for (const mint of listMints(deps.store)) this.#trust(mint.url)
+  }
+
+  #trust(url: string): void {
+    this.#trusted.add(url)
+    this.#deps.dialer.allow(url)
   }
 
   list(): MintRow[] {
@@ -66,7 +83,10 @@ export class Mints {
   client(url: string): MintClient {
     let client = this.#clients.get(url)
     if (client === undefined) {
-      client = new MintClient(url, this.#deps.dialer, this.#deps.signal)
+      const { dialer, signal } = this.#deps
+      const fetch: Dialer['fetch'] = (target, options) =>
+        dialer.fetch(target, this.#trusted.has(url) ? options : { ...options, namedByStranger: 'mint' })
+      client = new MintClient(url, { fetch }, signal)
       this.#clients.set(url, client)
     }
     return client
@@ -83,11 +103,10 @@ export class Mints {
 
   /** @throws mint_unreachable, mint_incompatible, mint_rejected, address_refused */
   async add(url: string, capSats: Sats): Promise<MintInfo> {
-    const { scope, store, dialer } = this.#deps
+    const { scope, store } = this.#deps
     const mintUrl = normaliseConfiguredUrl(url)
-    dialer.allow(mintUrl)
-    const info = unwrap(mintUrl, await this.client(mintUrl).get('/v1/info', mintInfoSchema))
-    assertCompatible(mintUrl, info.nuts)
+    this.#trust(mintUrl)
+    const info = await this.#askInfo(mintUrl)
     await this.#assertNew(mintUrl)
     await this.#keysets.refresh(mintUrl)
     await this.#keysets.active(mintUrl)
@@ -96,6 +115,24 @@ export class Mints {
     await this.#keysets.refresh(mintUrl)
     const { addedAt } = this.get(mintUrl)
     return { url: mintUrl, capSats, addedAt }
+  }
+
+  /** @throws mint_unreachable, mint_rejected, mint_incompatible, address_refused */
+  async #askInfo(mintUrl: string): Promise<MintSays> {
+    const info = unwrap(mintUrl, await this.client(mintUrl).get('/v1/info', mintInfoSchema))
+    assertCompatible(mintUrl, info.nuts)
+    return info
+  }
+
+  /** That a mint which is not on the list can do what is needed to take coins there and to leave it; its keysets are read. @throws as add */
+  async meet(mintUrl: string): Promise<void> {
+    await this.#askInfo(mintUrl)
+    await this.#keysets.refresh(mintUrl)
+  }
+
+  /** @throws mint_not_allowed */
+  async setCap(url: string, capSats: Sats): Promise<void> {
+    await this.#deps.store.write(setMintCap({ url: this.get(normaliseConfiguredUrl(url)).url, capSats }))
   }
 
   /** An address is not an identity: whoever serves the keysets of a mint of the list is that mint. @throws mint_moved */
@@ -163,14 +200,13 @@ export class Mints {
    * @throws mint_not_allowed, mint_incompatible, mint_unreachable, mint_rejected, address_refused
    */
   async move(oldUrl: string, newUrl: string): Promise<MintInfo> {
-    const { store, dialer, logger } = this.#deps
+    const { store, logger } = this.#deps
     const from = normaliseConfiguredUrl(oldUrl)
     const to = normaliseConfiguredUrl(newUrl)
     const old = this.get(from)
     if (old.url === to) throw new PylonError('invalid_request', `${from} is at ${to} already.`)
-    dialer.allow(to)
-    const info = unwrap(to, await this.client(to).get('/v1/info', mintInfoSchema))
-    assertCompatible(to, info.nuts)
+    this.#trust(to)
+    const info = await this.#askInfo(to)
     await this.#assertSameKeysets(old.url, to)
     await store.write(moveMint({ from: old.url, to, info }))
     logger.info({ from: old.url, to }, 'a mint has moved')
@@ -233,7 +269,7 @@ export function assertUnderCap(mint: MintRow, held: bigint, more: bigint): void 
   if (held + more <= mint.capSats) return
   throw new PylonError(
     'mint_cap_exceeded',
-    `${mint.url} would hold ${held + more} sats of this wallet, its cap is ${mint.capSats}: raise it with pylon wallet mints add ${mint.url} --cap SATS, or use another mint.`,
+    `${mint.url} would hold ${held + more} sats of this wallet, its cap is ${mint.capSats}: raise it with pylon wallet mints set ${mint.url} --cap SATS, or use another mint.`,
   )
 }
 

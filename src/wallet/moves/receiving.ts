@@ -1,6 +1,7 @@
 /** Takes tokens in: reads them with care, swaps them at their mint, and only then calls them ours. */
 import { sats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
+import { all, type Command } from '../../store/commands.ts'
 import type { KeysetInfo } from '../../store/money/keysets.ts'
 import type { MintRow } from '../../store/money/mints.ts'
 import { insertOperation, type OperationRow } from '../../store/money/operations.ts'
@@ -22,11 +23,19 @@ type FaceCoin = { readonly amountSats: bigint; readonly feePpk: number }
 
 interface ReadToken {
   readonly head: TokenHead
-  readonly mint: MintRow
+  readonly mintUrl: string
+  /** Undefined of one that is not on the list. */
+  readonly mint: MintRow | undefined
   readonly proofs: TokenProof[]
   readonly coins: FaceCoin[]
   /** Of the keysets that it names. */
   readonly keys: Readonly<Record<string, MintPublicKeys>>
+}
+
+/** A token of a mint that is not on the list, which moves to one that is. */
+export interface Onward {
+  /** Stands in the commit that claims the token; not needed where that was. */
+  readonly claim?: Command<unknown>
 }
 
 export class Receiving {
@@ -36,10 +45,11 @@ export class Receiving {
     this.#funds = funds
   }
 
-  async inspectToken(token: string): Promise<TokenInspection> {
-    const { head, mint, proofs, coins } = await this.#readToken(token)
+  /** @param isForeign whether its mint may be none of the list */
+  async inspectToken(token: string, isForeign = false): Promise<TokenInspection> {
+    const { head, mintUrl, proofs, coins } = await this.#readToken(token, isForeign)
     return {
-      mintUrl: mint.url,
+      mintUrl,
       unit: head.unit,
       faceSats: sats(head.faceSats),
       netSats: sats(maxZero(sumOf(coins) - inputFee(coins))),
@@ -47,13 +57,13 @@ export class Receiving {
     }
   }
 
-  receiveToken(request: ReceiveRequest): Promise<ReceivedToken> {
+  receiveToken(request: ReceiveRequest, onward?: Onward): Promise<ReceivedToken> {
     const { token, creditAccount, requireLock = false, cause } = request
     const digest = requestDigest('receive', { owner: this.#funds.owner.pubkey, token: token.trim(), creditAccount, requireLock, cause })
     return this.#funds.keys.run(request.idempotencyKey, async () => {
       const known = this.#funds.existing(request.idempotencyKey, digest)
       const before = request.retryFailed === true ? await this.#funds.unlessFailed(known) : known
-      const id = before?.id ?? (await this.#prepareReceive(request, digest))
+      const id = before?.id ?? (await this.#prepareReceive(request, digest, onward))
       return this.#received(await this.#funds.executor.run(id))
     })
   }
@@ -70,9 +80,9 @@ export class Receiving {
     }
   }
 
-  async #prepareReceive(request: ReceiveRequest, digest: string): Promise<string> {
+  async #prepareReceive(request: ReceiveRequest, digest: string, onward: Onward | undefined): Promise<string> {
     const { store, clock, crypto } = this.#funds.context
-    const { head, mint, proofs, coins, keys } = await this.#readToken(request.token)
+    const { head, mintUrl, mint, proofs, coins, keys } = await this.#readToken(request.token, onward !== undefined)
     const { lock, lockReason } = this.#lockOf(proofs)
     if (lock === 'other') throw tokenLocked(lockReason ?? 'it is locked to another key')
     if (request.requireLock === true && lock !== 'ours') {
@@ -88,26 +98,25 @@ export class Receiving {
         `The token is worth ${maxZero(net)} sats after the mint's fee, ${request.minNetSats ?? 1n} are needed.`,
       )
     }
-    this.#assertUnderCap(mint, net)
+    if (mint !== undefined && onward === undefined) this.#assertUnderCap(mint, net)
     if (!(await crypto.run('checkDleqs', { proofs, keysets: keys }))) {
       throw new PylonError('token_invalid', 'The token carries a signature that its mint did not make.')
     }
     const ys = await crypto.run('ys', { secrets: proofs.map((proof) => proof.secret) })
     const id = newId(this.#funds.context)
-    const plan = await this.planReceive(mint.url, proofs, ys, net, {
+    const plan = await this.planReceive(mintUrl, proofs, ys, net, {
       creditAccount: request.creditAccount,
       faceSats: Number(head.faceSats),
     })
-    await store.write(
-      insertOperation({
-        ...this.#funds.base(id, request, digest, mint.url),
-        kind: 'receive',
-        amountSats: net,
-        heldSats: 0n,
-        plan,
-        at: clock.now(),
-      }),
-    )
+    const operation = insertOperation({
+      ...this.#funds.base(id, request, digest, mintUrl),
+      kind: 'receive',
+      amountSats: net,
+      heldSats: 0n,
+      plan,
+      at: clock.now(),
+    })
+    await store.write(all(operation, ...(onward?.claim === undefined ? [] : [onward.claim])))
     return id
   }
 
@@ -129,29 +138,31 @@ export class Receiving {
   }
 
   /** @throws token_invalid, mint_not_allowed */
-  async #readToken(token: string): Promise<ReadToken> {
+  async #readToken(token: string, isForeign: boolean): Promise<ReadToken> {
     const { mints, firstLook } = this.#funds.context
     const head = readTokenHead(token)
     await firstLook.over(head.mintUrl)
-    const mint = mints.get(head.mintUrl)
+    if (!isForeign && !mints.has(head.mintUrl)) throw foreignMint(head.mintUrl)
+    const mint = mints.has(head.mintUrl) ? mints.get(head.mintUrl) : undefined
+    const mintUrl = mint?.url ?? head.mintUrl
     if (head.unit !== 'sat') throw new PylonError('token_invalid', `The token is in ${head.unit.slice(0, 20)}: only sat is taken.`)
     let proofs: TokenProof[]
     try {
-      proofs = readTokenProofs(head, keysetIds(mints.keysets(mint.url)))
+      proofs = readTokenProofs(head, keysetIds(mints.keysets(mintUrl)))
     } catch {
       // A keyset that is younger than our list.
-      await mints.refreshKeysets(mint.url)
-      proofs = readTokenProofs(head, keysetIds(mints.keysets(mint.url)))
+      await mints.refreshKeysets(mintUrl)
+      proofs = readTokenProofs(head, keysetIds(mints.keysets(mintUrl)))
     }
-    const fees = new Map(mints.keysets(mint.url).map((keyset) => [keyset.id, keyset.inputFeePpk]))
+    const fees = new Map(mints.keysets(mintUrl).map((keyset) => [keyset.id, keyset.inputFeePpk]))
     const keys: Record<string, MintPublicKeys> = {}
-    for (const id of new Set(proofs.map((proof) => proof.id))) keys[id] = await mints.keys(mint.url, id)
+    for (const id of new Set(proofs.map((proof) => proof.id))) keys[id] = await mints.keys(mintUrl, id)
     const coins = proofs.map((proof) => {
       if (keys[proof.id]?.[String(proof.amount)] === undefined)
         throw new PylonError('token_invalid', 'The token has an amount that its keyset does not have.')
       return { amountSats: BigInt(proof.amount), feePpk: fees.get(proof.id) ?? 0 }
     })
-    return { head, mint, proofs, coins, keys }
+    return { head, mintUrl, mint, proofs, coins, keys }
   }
 
   #lockOf(proofs: readonly TokenProof[]): Pick<TokenInspection, 'lock' | 'lockReason' | 'byWalletKey'> {
@@ -173,3 +184,11 @@ export class Receiving {
 
 const keysetIds = (keysets: readonly KeysetInfo[]) => keysets.map((keyset) => keyset.id)
 const maxZero = (value: bigint): bigint => (value < 0n ? 0n : value)
+
+function foreignMint(url: string): PylonError {
+  return new PylonError(
+    'mint_not_allowed',
+    `The mint ${url} is not on the list: move the token to a mint of yours with pylon wallet receive TOKEN --move (--dry-run tells the fee), or accept the mint with pylon wallet mints add ${url}.`,
+    { details: { mint_url: url } },
+  )
+}

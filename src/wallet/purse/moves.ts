@@ -8,7 +8,7 @@ import { isPylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { PurseMoveState } from '../../base/states.ts'
 import { all, type Command } from '../../store/commands.ts'
-import { purseMoveLost } from '../../store/keys.ts'
+import { purseMoveKey, purseMoveLost } from '../../store/keys.ts'
 import { postEntry } from '../../store/money/ledger.ts'
 import { type OperationRow, operationByKey } from '../../store/money/operations.ts'
 import {
@@ -17,6 +17,7 @@ import {
   insertPurseMove,
   type NewPurseMove,
   type PurseMove,
+  purseMovesFor,
   stepPurseMove,
 } from '../../store/money/purse-moves.ts'
 import { moveQuote, quoteByKey } from '../../store/money/quotes.ts'
@@ -30,6 +31,8 @@ import type { Spend } from '../types.ts'
 /** What is waited for wakes the wallet itself; this is for what nobody tells. */
 const LOOK_AGAIN_MS = 60_000
 const POLL_MS = 100
+/** When what came with a foreign token is tried again; after that it stays at its mint until the owner moves it. */
+const FOREIGN_TRIES_MS = [5_000, 60_000, 600_000, 3_600_000, 6 * 3_600_000]
 
 export interface MovesParts {
   readonly funds: Funds
@@ -84,14 +87,27 @@ export class PurseMoves {
   async #advance(id: string, caller?: { readonly spend: Spend | undefined }): Promise<void> {
     const row = getPurseMove(this.#context.store, id)
     if (row === undefined || isOver(row) || this.#context.scope.isClosing) return
+    if (row.state === 'receiving') return await this.#receive(row)
     if (row.state === 'paid') return await this.#arrive(row)
     const payment = operationByKey(this.#context.store, id)
     if (payment === undefined) {
-      if (caller === undefined && row.purpose === 'spend') return await this.#end(row, 'failed', 'the node ended before it began')
+      if (caller === undefined && row.purpose === 'spend') return await this.#fail(row, 'the node ended before it began')
+      if ((row.nextTryAt ?? 0) > this.#context.clock.now()) return
       await this.#pay(row, caller?.spend)
       return await this.#afterPaying(id)
     }
     await this.#judge(row, payment)
+  }
+
+  /** The token of a foreign mint: ours there once its swap has ended. */
+  async #receive(row: PurseMove): Promise<void> {
+    const swap = operationByKey(this.#context.store, row.forKey)
+    if (swap === undefined || swap.state === 'failed')
+      return await this.#end(row, 'failed', swap?.error.message ?? 'the token was not taken')
+    if (swap.state !== 'completed') return await this.#wait(row, 'its mint has not swapped the token yet')
+    const at = this.#context.clock.now()
+    const planned = stepPurseMove({ id: row.id, from: 'receiving', to: 'planned', reason: 'the token is swapped', nextTryAt: at, at })
+    if (await persistIfUnmoved(this.#context, planned)) await this.#advance(row.id)
   }
 
   async #afterPaying(id: string): Promise<void> {
@@ -113,12 +129,12 @@ export class PurseMoves {
     } catch (error) {
       if (!isPylonError(error) || ['shutting_down', 'disk_full', 'database_busy'].includes(error.code)) throw error
       funds.context.logger.warn({ from: fromUrl, to: mintUrl, reason: error.message }, 'sats could not be moved between mints')
-      if (operationByKey(funds.context.store, idempotencyKey) === undefined) await this.#end(row, 'failed', error.message)
+      if (operationByKey(funds.context.store, idempotencyKey) === undefined) await this.#fail(row, error.message)
     }
   }
 
   async #judge(row: PurseMove, payment: OperationRow): Promise<void> {
-    if (payment.state === 'failed') return await this.#end(row, 'failed', payment.error.message)
+    if (payment.state === 'failed') return await this.#fail(row, payment.error.message)
     if (payment.state !== 'completed') return await this.#wait(row, payment.error?.message ?? 'the payment is under way')
     const { store, clock } = this.#context
     const at = clock.now()
@@ -159,6 +175,24 @@ export class PurseMoves {
         ],
       }),
     )
+  }
+
+  /** Nothing left the mint that was to pay. What came with a foreign token is tried again, each time as a move of its own, ever later. */
+  async #fail(row: PurseMove, reason: string): Promise<void> {
+    const { store, clock } = this.#context
+    const at = clock.now()
+    const failed = stepPurseMove({ id: row.id, from: row.state, to: 'failed', reason, nextTryAt: null, at })
+    const tries = purseMovesFor(store, row.forKey).length
+    const waitMs = row.purpose === 'foreign' ? FOREIGN_TRIES_MS[tries - 1] : undefined
+    const { reason: _reason, tries: _tries, updatedAt: _updatedAt, ...rest } = row
+    const again = {
+      ...rest,
+      id: purseMoveKey(row.forKey, tries + 1),
+      state: 'planned' as const,
+      createdAt: at,
+      nextTryAt: at + (waitMs ?? 0),
+    }
+    await persistIfUnmoved(this.#context, failed, ...(waitMs === undefined ? [] : [insertPurseMove(again)]))
   }
 
   async #end({ id, state: from }: PurseMove, to: PurseMoveState, reason: string): Promise<void> {

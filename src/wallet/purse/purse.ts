@@ -8,10 +8,12 @@ import { heldSats, listProofs } from '../../store/money/proofs.ts'
 import { type NewPurseMove, openPurseMoves, type PurseMove, purseMovesFor } from '../../store/money/purse-moves.ts'
 import { coverFee } from '../ecash/coins.ts'
 import { decodeInvoice } from '../lightning/bolt11.ts'
+import { assertUnderCap } from '../mint/mints.ts'
+import { assertPositive } from '../moves/funds.ts'
 import { defaultMaxFee } from '../moves/paying.ts'
 import type { Spend } from '../types.ts'
 import { isOver, type MovesParts, PurseMoves } from './moves.ts'
-import { type PlannedMove, type PurseMint, type PursePlan, planMoves, type WantedThere } from './plan.ts'
+import { mostMovable, type PlannedMove, type PurseMint, type PursePlan, planMoves, type WantedThere } from './plan.ts'
 import { Quoting } from './quoting.ts'
 
 /** A spend that no mint can make alone. */
@@ -29,6 +31,18 @@ export interface Shortage {
   readonly coverReceiverFee?: boolean
   /** Where it must be; else anywhere. */
   readonly mintUrl?: string
+}
+
+/** What the owner asks to be moved. */
+export interface MoveOrder {
+  readonly idempotencyKey: string
+  readonly cause: Cause
+  readonly fromUrl: string
+  readonly toUrl: string
+  /** What is to arrive. */
+  readonly amountSats: bigint
+  /** The most that it may cost. */
+  readonly maxFeeSats?: bigint
 }
 
 /** How long a spend waits for its moves. */
@@ -68,6 +82,69 @@ export class Purse {
     if (rows.length === 0) return
     await this.moves.begin(rows, shortage.spend)
     await this.#awaitArrival(rows, because)
+  }
+
+  /** What a move would cost at the most, with nothing done. @throws insufficient_funds, mint_cap_exceeded, price_too_high, mint_not_allowed, mint_unreachable */
+  async quote({ fromUrl, toUrl, amountSats, maxFeeSats }: MoveOrder): Promise<PlannedMove> {
+    const { mints, config } = this.#context
+    assertPositive(amountSats)
+    const target = mints.get(toUrl)
+    const from = mints.has(fromUrl) ? mints.get(fromUrl).url : fromUrl
+    if (from === target.url) throw new PylonError('invalid_request', 'A move needs two different mints.')
+    const views = [await this.view(from, { owedToo: false }), await this.view(target.url, { owedToo: false })]
+    assertUnderCap(target, target.capSats - (views[1]?.roomSats ?? 0n), amountSats)
+    const plan = await new Quoting(this.#context, this.#parts.funds.owner).settle(views, ([source], reserveOf) => {
+      if (source?.isUp !== true) return { isPossible: false, why: `${from} does not answer` }
+      const move = mostMovable(source, target.url, amountSats, reserveOf)
+      if (move?.amountSats === amountSats) return { isPossible: true, target: target.url, moves: [move], feeSats: move.feeSats }
+      return { isPossible: false, why: `${from} can send ${move?.amountSats ?? 0n} sats at the most, with what that costs` }
+    })
+    const move = plan.isPossible ? plan.moves[0] : undefined
+    if (move === undefined) throw new PylonError('insufficient_funds', `Nothing was moved: ${plan.isPossible ? 'no way' : plan.why}.`)
+    const limit = maxFeeSats ?? defaultMaxFee(amountSats, config().wallet.max_fee_percent)
+    if (move.feeSats > limit)
+      throw new PylonError('price_too_high', `The move may cost ${move.feeSats} sats, and at most ${limit} are allowed: raise --max-fee.`, {
+        details: { fee_sats_needed: Number(move.feeSats), max_fee_sats: Number(limit) },
+      })
+    return move
+  }
+
+  /** Moves sats between two mints; resolves when they have arrived, or after a while. @throws as quote; idempotency_conflict */
+  move(order: MoveOrder): Promise<PurseMove> {
+    return this.#keys.run(order.idempotencyKey, async () => {
+      const { store } = this.#context
+      const [known] = purseMovesFor(store, order.idempotencyKey)
+      const toUrl = this.#context.mints.get(order.toUrl).url
+      if (known !== undefined && (known.toUrl !== toUrl || known.amountSats !== order.amountSats))
+        throw new PylonError('idempotency_conflict', 'This idempotency key was used for another move: use a new one.')
+      const id = known?.id ?? purseMoveKey(order.idempotencyKey, 1)
+      if (known === undefined) {
+        const { owner } = this.#parts.funds
+        const { from: fromUrl, to, amountSats, feeSats } = await this.quote(order)
+        const row = {
+          id,
+          forKey: order.idempotencyKey,
+          purpose: 'owner',
+          owner,
+          fromUrl,
+          toUrl: to,
+          amountSats,
+          maxFeeSats: feeSats,
+        } as const
+        await this.moves.begin(
+          [{ ...row, owedToo: false, cause: order.cause, state: 'planned', createdAt: this.#context.clock.now() }],
+          undefined,
+        )
+      }
+      const [moved] = await this.moves.ended([id], ARRIVAL_MS)
+      if (moved === undefined) throw new PylonError('internal', `There is no move ${id}.`)
+      return moved
+    })
+  }
+
+  /** What the moves under a key have cost by now. */
+  costSats(idempotencyKey: string): bigint {
+    return this.#parts.funds.swapFeeSats(idempotencyKey)
   }
 
   #rowOf({ from, to, amountSats, feeSats }: PlannedMove, shortage: Shortage, nth: number): NewPurseMove {
