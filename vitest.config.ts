@@ -48,9 +48,9 @@ const lane = (name: string, timeoutMs: number, { maxWorkers, order }: typeof blo
     hookTimeout: timeoutMs,
     pool: 'forks' as const,
     maxWorkers,
-    // Files of these lanes follow each other in a process: what they import is loaded, and compiled, once. Those of the other
-    // lanes change what belongs to a process (its umask, its folder, its signals), so each has one of its own.
-    isolate: !['unit', 'property', 'simulation'].includes(name),
+    // Files of a lane follow each other in a process: what they import is loaded, and compiled, once. What of others `live`
+    // brings along may change what belongs to a process.
+    isolate: name === 'live',
     sequence: { groupOrder: order },
   },
 })

@@ -1,6 +1,6 @@
 /** What every substrate must do, asked through the one interface: run on each adapter, with only what it can do. */
 import { randomBytes } from 'node:crypto'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { isPylonError } from '../../src/base/errors.ts'
 import type { ProvisionInput, Readiness, RuntimeAdapter, RuntimeHandle } from '../../src/runtime/adapter.ts'
 import type { Protocol } from '../../src/runtime/contract/prompt.ts'
@@ -187,6 +187,7 @@ export function runtimeAdapterContract(name: string, abilities: Abilities, makeB
       test('hands over the environment, and none of its own', async () => {
         const bench = await makeBench()
         process.env['PYLON_TEST_LEAK'] = 'leaked'
+        onTestFinished(() => void delete process.env['PYLON_TEST_LEAK'])
         const env = { WORD: 'secret-of-the-test' }
         const { handle, input, metadata } = await provision(
           bench,

@@ -50,14 +50,7 @@ async function prepare(rig: Rig): Promise<string> {
 }
 
 /** unit/host/ticks.test.ts dies in process around every step; these are the ones with something of the outside between. */
-const FAULTS = [
-  'before:plan_tick',
-  'after:plan_tick',
-  'after:claim_action',
-  'before:finish_action',
-  'after:finish_action',
-  'before:finish_tick',
-]
+const FAULTS = ['before:plan_tick', 'after:claim_action', 'before:finish_action', 'after:finish_action']
 
 describe.concurrent('a tick survives kill -9', { timeout: 180_000 }, () => {
   test.each(FAULTS)('%s', async (fault) => {

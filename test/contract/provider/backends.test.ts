@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { ManualClock, systemClock } from '../../../src/base/clock.ts'
 import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { PylonError } from '../../../src/base/errors.ts'
@@ -136,6 +136,7 @@ describe('exec', () => {
 
   test('gets the input on stdin, the params in a bare environment, a private folder', async () => {
     process.env['SECRET_OF_THE_NODE'] = 'x'
+    onTestFinished(() => void delete process.env['SECRET_OF_THE_NODE'])
     const print = 'process.stdout.write(JSON.stringify({ env: process.env, cwd: process.cwd(), argv: process.argv.length }))'
     const output = await exec(script(print)).run(work(5003, { params: { 'top-p': ['0.5'], LD_PRELOAD: ['/evil.so'] } }), never)
     const { env, cwd } = JSON.parse(output) as { env: Record<string, string>; cwd: string }
