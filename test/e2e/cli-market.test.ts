@@ -2,6 +2,8 @@
 import { expect, test } from 'vitest'
 import { earningsRoutes } from '../../src/control/contract/earnings.ts'
 import { jobsRoutes } from '../../src/control/contract/jobs.ts'
+import { nodeRoutes } from '../../src/control/contract/node.ts'
+import { walletRoutes } from '../../src/control/contract/wallet.ts'
 import { Rig } from '../support/rig.ts'
 
 interface Purchase {
@@ -32,17 +34,16 @@ const isSold = async (seller: Rig, id: string, status: string) =>
 
 /** Capitals, and a failure on what is nothing but BOOM. */
 async function startSeller(rig: Rig) {
+  const exec = '[[provider.exec]]\nkind = 5999\ncommand = ["sh", "-c", "tr a-z A-Z | grep -v BOOM"]\n'
+  rig.configure(`[provider]\nprobe = false\n[provider.prices]\n5999 = { amount_msats = ${PRICE_MSATS} }\n${exec}`)
   await rig.ok('start', '--sandbox')
-  await rig.ok('config', 'set', 'provider.probe', 'false', '--sandbox')
-  await rig.ok('config', 'set', 'provider.prices.5999', `{ amount_msats = ${PRICE_MSATS} }`, '--sandbox')
-  await rig.ok('config', 'set', 'provider.exec', '[{ kind = 5999, command = ["sh", "-c", "tr a-z A-Z | grep -v BOOM"] }]', '--sandbox')
-  const status = (await rig.ok('status', '--json')).json<{ identity: { npub: string }; sandbox: { relay_url: string; mint_url: string } }>()
-  return { npub: status.identity.npub, ...status.sandbox }
+  const { identity, sandbox } = await rig.call(nodeRoutes.status, {})
+  return { npub: identity?.npub ?? '', relay_url: sandbox?.relay_url ?? '', mint_url: sandbox?.mint_url ?? '' }
 }
 
 async function startBuyer(rig: Rig, sandbox: { relay_url: string; mint_url: string }) {
   await rig.ok('start', '--sandbox', '--mode', 'host', '--relay', sandbox.relay_url, '--mint', sandbox.mint_url)
-  await rig.ok('wallet', 'fund', '200')
+  await rig.call(walletRoutes.fundWallet, { wallet: 'node', amount_sats: 200 })
 }
 
 test('jobs are bought in every way, each once, and a failed one is refunded', async () => {

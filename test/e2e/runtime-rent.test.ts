@@ -1,6 +1,8 @@
 /** Two nodes on one sandbox: one rents machines out, the other finds, pays, uses and gives them back. */
 import { expect, test } from 'vitest'
+import { nodeRoutes } from '../../src/control/contract/node.ts'
 import { runtimesRoutes } from '../../src/control/contract/runtimes.ts'
+import { walletRoutes } from '../../src/control/contract/wallet.ts'
 import { Rig } from '../support/rig.ts'
 import { shellAgent } from '../support/shell-agents.ts'
 
@@ -22,16 +24,12 @@ const CLASS = '{ name = "small", provider = "local", region = "home", protocols 
 const DEAR = '{ name = "dear", provider = "local", price_msats_per_hour = 36000000 }'
 
 async function twoNodes(seller: Rig, buyer: Rig): Promise<string> {
+  seller.configure(`[runtimes]\nallow_unisolated = true\nclasses = [${CLASS}, ${DEAR}]\n`)
   await seller.ok('start', '--sandbox')
-  await seller.ok('config', 'set', 'runtimes.allow_unisolated', 'true', '--sandbox')
-  await seller.ok('config', 'set', 'runtimes.classes', `[${CLASS}, ${DEAR}]`, '--sandbox')
-  const { identity, sandbox } = (await seller.ok('status', '--json')).json<{
-    identity: { npub: string }
-    sandbox: { relay_url: string; mint_url: string }
-  }>()
-  await buyer.ok('start', '--sandbox', '--mode', 'host', '--relay', sandbox.relay_url, '--mint', sandbox.mint_url)
-  await buyer.ok('wallet', 'fund', '1000')
-  return identity.npub
+  const { identity, sandbox } = await seller.call(nodeRoutes.status, {})
+  await buyer.ok('start', '--sandbox', '--mode', 'host', '--relay', sandbox?.relay_url ?? '', '--mint', sandbox?.mint_url ?? '')
+  await buyer.call(walletRoutes.fundWallet, { wallet: 'node', amount_sats: 1000 })
+  return identity?.npub ?? ''
 }
 
 test('a machine is found by its offer, rented by invoice, used and given back; a run is paid by token', async () => {
@@ -92,8 +90,7 @@ test('an agent on a rented machine: paid like any lease and within --max-sats, t
   const npub = await twoNodes(seller, buyer)
   const rent = ['agent', 'new', '--server', npub, '--provider', 'local', '--runtime-class', 'small', '--command', shellAgent('pi')]
   const funds = async () => {
-    const of = async (wallet: string) =>
-      (await buyer.ok('wallet', 'balance', '--wallet', wallet, '--json')).json<{ balance_sats: number }>()
+    const of = (wallet: string) => buyer.call(walletRoutes.getWallet, { wallet })
     return (await of('node')).balance_sats + (await of('customer')).balance_sats
   }
   const before = await funds()

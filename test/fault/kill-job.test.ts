@@ -1,5 +1,4 @@
 /** kill -9 around the steps of a paid job, by a fault point each, on the real program: one result, one charge or one refund. */
-import { mkdirSync, writeFileSync } from 'node:fs'
 import type { Event } from 'nostr-tools/pure'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { earningsRoutes } from '../../src/control/contract/earnings.ts'
@@ -23,10 +22,9 @@ afterAll(() => sandbox.stop())
 const flags = () => ['--sandbox', '--mode', 'provider', '--relay', sandbox.relayUrl, '--mint', sandbox.mintUrl]
 
 function writeConfig(rig: Rig): void {
-  mkdirSync(rig.sandboxHome.dir)
   const exec = `[[provider.exec]]\nkind = ${KIND}\ncommand = ["sh", "-c", "tr a-z A-Z | grep -v BOOM"]\n`
   const price = `[provider.prices]\n${KIND} = { amount_msats = ${PRICE_SATS * 1000} }\n`
-  writeFileSync(rig.sandboxHome.config, `[provider]\nprobe = false\n${price}${exec}`)
+  rig.configure(`[provider]\nprobe = false\n${price}${exec}`)
 }
 
 /**

@@ -54,6 +54,12 @@ export class Rig implements AsyncDisposable {
     writeFileSync(this.home.config, '[node]\nrelays = ["ws://127.0.0.1:9"]\n[provider]\nprobe = false\n')
   }
 
+  /** Writes the configuration of the sandbox home before its first start: by commands it would be a process for each line. */
+  configure(text: string): void {
+    mkdirSync(this.sandboxHome.dir, { recursive: true })
+    writeFileSync(this.sandboxHome.config, text)
+  }
+
   /** The environment of every process of this rig, made from nothing. */
   env(more: Readonly<Record<string, string>> = {}): Record<string, string> {
     const own = { HOME: this.dir, PYLON_HOME: this.home.dir, TMPDIR: tmpdir(), NODE_COMPILE_CACHE: COMPILE_CACHE }
