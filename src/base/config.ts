@@ -109,6 +109,8 @@ const schema = z.strictObject({
       foreign_mints: z.enum(['refuse', 'move']).default('refuse'),
       /** Whether the node and its agents take nutzaps (NIP-61), and say so on relays. */
       nutzaps: z.boolean().default(true),
+      /** How zaps go out: to a Lightning address, as a nutzap, or auto: as a nutzap only to whom no Lightning address takes it. */
+      zap_by: z.enum(['lightning', 'nutzap', 'auto']).default('auto'),
     })
     .prefault({}),
   provider: z

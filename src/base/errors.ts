@@ -113,6 +113,10 @@ export const ERRORS = {
     409,
     'The address of a payout answers as another than when it was set; nothing is sent there until you look and set it again: pylon wallet payout set.',
   ),
+  nutzap_unavailable: e(
+    409,
+    'The recipient takes no nutzaps at a mint of the list; the message says which it names: add one, or zap its Lightning address.',
+  ),
   lnurl_invalid: e(502, 'The LNURL server gave an answer that may not be paid; the message says why.'),
   faucet_unavailable: e(409, 'Only the sandbox has a faucet; on the open network use: pylon wallet invoice.'),
   // Jobs, provider side and customer side

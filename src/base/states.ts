@@ -376,3 +376,7 @@ export const REQUEST_SEND_STEPS = stepsOf({
   undelivered: [],
 })
 export type RequestSendState = keyof typeof REQUEST_SEND_STEPS
+
+/** One that goes out: fixed before its token is made, sent in the commit that has its event. What failed may be tried again. */
+export const NUTZAP_SEND_STEPS = stepsOf({ fixed: ['sent', 'failed'], failed: ['sent'], sent: [] })
+export type NutzapSendState = keyof typeof NUTZAP_SEND_STEPS

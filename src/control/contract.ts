@@ -12,6 +12,7 @@ import { purseRoutes } from './contract/purse.ts'
 import { requestsRoutes } from './contract/requests.ts'
 import { runtimesRoutes } from './contract/runtimes.ts'
 import { walletRoutes } from './contract/wallet.ts'
+import { zapsRoutes } from './contract/zaps.ts'
 import type { Route } from './route.ts'
 
 export const CONTRACT = {
@@ -25,6 +26,7 @@ export const CONTRACT = {
   nwc: nwcRoutes,
   bunker: bunkerRoutes,
   requests: requestsRoutes,
+  zaps: zapsRoutes,
   payouts: payoutRoutes,
   earnings: earningsRoutes,
   runtimes: runtimesRoutes,

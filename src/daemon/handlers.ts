@@ -20,6 +20,7 @@ import { requestsHandlers, requestsReadHandlers } from './routes/requests.ts'
 import { runtimesHandlers, runtimesReadHandlers } from './routes/runtimes.ts'
 import { walletHandlers } from './routes/wallet.ts'
 import { walletReadHandlers } from './routes/wallet-invoices.ts'
+import { zapsHandlers } from './routes/zaps.ts'
 import type { ReadServices } from './services.ts'
 
 /** Handlers by `METHOD /path`. */
@@ -55,6 +56,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...bind(CONTRACT.nwc, nwcHandlers(node)),
     ...bind(CONTRACT.bunker, bunkerHandlers(node)),
     ...bind(CONTRACT.requests, requestsHandlers(node)),
+    ...bind(CONTRACT.zaps, zapsHandlers(node)),
     ...bind(CONTRACT.payouts, payoutsHandlers(node)),
     ...bind(CONTRACT.runtimes, runtimesHandlers(node)),
     ...bind(CONTRACT.managed, managedHandlers(node)),

@@ -42,7 +42,7 @@ import { Payouts } from '../wallet/payouts/payouts.ts'
 import { PaymentRequests } from '../wallet/requests/requests.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../wallet/wallets.ts'
 import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
-import { createZapSender } from '../wallet/zaps/zaps.ts'
+import { Zaps } from '../wallet/zaps/zapping.ts'
 import { backupsHealth, ScheduledBackups } from './backup/scheduled-backups.ts'
 import { createHands } from './hands.ts'
 import { type Health, OK } from './health.ts'
@@ -178,6 +178,16 @@ export class NodeParts {
     },
     start: (requests) => requests.start(),
     // What is under way is gone on with after the next start.
+    drainMs: ASKING_DRAIN_MS,
+  })
+
+  /** Zaps out, of agents and of the owner. */
+  readonly zaps = this.#part({
+    name: 'zaps',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    build: (found, scope) => new Zaps({ ...this.#common(scope), ...found, invoiceNetwork: this.#invoiceNetwork() }),
+    start: (zaps) => zaps.start(),
+    // What was fixed is gone on with after the next start.
     drainMs: ASKING_DRAIN_MS,
   })
 
@@ -328,17 +338,18 @@ export class NodeParts {
 
   readonly host = this.#part({
     name: 'host',
-    needs: { nostr: this.nostr, wallets: this.wallets },
+    needs: { nostr: this.nostr, wallets: this.wallets, zaps: this.zaps },
     wants: { zapAddresses: this.zapAddresses, nutzaps: this.nutzaps, requests: this.requests },
     off: () => this.#offByMode('host'),
-    build: ({ zapAddresses, nutzaps, requests, ...found }, scope) => {
+    build: ({ zapAddresses, nutzaps, requests, zaps, ...found }, scope) => {
       const common = { ...this.#common(scope), ...found, keyring: this.#deps.keyring }
-      const sendZap = createZapSender({ ...common, invoiceNetwork: this.#invoiceNetwork() })
+      const sendZap = zaps.send
+      const zapOutcome: HostDeps['zapOutcome'] = (from, key) => zaps.outcome(from, key)
       const hands = createHands({ ...common, home: this.#deps.home, network: this.#deps.network, parts: this })
       const openSessions: HostDeps['openSessions'] = (order) => new Sessions({ ...common, ...order })
       const onAsked = () => this.owner.peek()?.onAsked()
       const takeLetter: HostDeps['takeLetter'] = requests === undefined ? undefined : (letter) => requests.made.take(letter)
-      return new Host({ ...common, sendZap, hands, openSessions, onAsked, ...given({ zapAddresses, nutzaps, takeLetter }) })
+      return new Host({ ...common, sendZap, zapOutcome, hands, openSessions, onAsked, ...given({ zapAddresses, nutzaps, takeLetter }) })
     },
     start: (host) => host.start(),
     stop: (host, drainMs) => host.close(drainMs),

@@ -31,6 +31,7 @@ export interface Services extends ReadServices {
     | 'nostr'
     | 'bunker'
     | 'wallets'
+    | 'zaps'
     | 'nwc'
     | 'lightning'
     | 'payouts'

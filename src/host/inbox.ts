@@ -229,7 +229,7 @@ const base = (event: { id: string; created_at: number }) => ({
 function envelopeOf(event: NostrEvent): IdentifiedEvent {
   const { id, pubkey, created_at, kind } = event
   const tags = event.tags
-    .filter(([name = '', value]) => (/^[epEP]$/.test(name) ? isHex64(value) : event.kind === COMMENT_KIND && /^[AIKaik]$/.test(name)))
+    .filter(([name = '', value]) => (/^([epEP]|zap)$/.test(name) ? isHex64(value) : event.kind === COMMENT_KIND && /^[AIKaik]$/.test(name)))
     .slice(0, MAX_KEPT_TAGS)
     .map((tag) => tag.slice(0, MAX_KEPT_VALUES).map((value) => (value.length > MAX_KEPT_CHARS ? '' : value)))
   return { id, pubkey, created_at, kind, tags, content: '' }

@@ -13,6 +13,7 @@ import type { Store } from '../store/store.ts'
 import type { Nutzaps } from '../wallet/nutzaps/nutzaps.ts'
 import type { Wallets } from '../wallet/types.ts'
 import type { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
+import type { Zaps } from '../wallet/zaps/zapping.ts'
 import type { SendZap } from '../wallet/zaps/zaps.ts'
 import type { Hands } from './brains/brain.ts'
 
@@ -41,6 +42,8 @@ export interface HostDeps {
   /** Relays that the owner names for an agent are exceptions of its guard. */
   readonly dialer: Pick<Dialer, 'allow'>
   readonly sendZap: SendZap
+  /** What became of a zap, by the key of its payment; else the wallet knows. */
+  readonly zapOutcome?: Zaps['outcome']
   /** Told when an action begins to wait for its owner. */
   readonly onAsked?: () => void
   /** For brains that are programs of others; absent where there are none. */

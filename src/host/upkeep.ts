@@ -8,7 +8,7 @@ import { getTick, sweepTicks } from '../store/agents/ticks.ts'
 import { actionKey } from '../store/keys.ts'
 import { isApproved } from '../store/money/approvals.ts'
 import type { WalletEvent } from '../wallet/types.ts'
-import { isSpend, onPaymentEvent, walletKeyOf } from './actions/spend.ts'
+import { isSpend, onPaymentEvent, outcomeOf, walletKeyOf } from './actions/spend.ts'
 import { moveFundsToNode } from './leave.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
 import { publishProfile } from './profile.ts'
@@ -152,13 +152,13 @@ export class Upkeep {
 
   /** Spends that were taken up in a tick that has ended: the wallet knows how they went. */
   async #reconcile(): Promise<void> {
-    const { store, wallets, clock } = this.#deps
+    const { store, clock } = this.#deps
     for (const action of openActions(store)) {
       const tick = getTick(store, action.tickId)
       // What was approved goes on as such.
       if (!isSpend(action.type) || tick === undefined || tick.state === 'acting' || isApproved(store, action.id)) continue
       const owner = { kind: 'agent', pubkey: action.agentPubkey } as const
-      const payment = wallets.of(owner).payment(walletKeyOf(action))
+      const payment = outcomeOf(this.#deps, action)
       const cause = { type: 'action', id: action.id } as const
       const idempotencyKey = walletKeyOf(action)
       if (payment?.state === 'paid')

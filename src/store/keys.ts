@@ -106,6 +106,8 @@ export type TurnEnding = readonly ['done' | 'failed' | 'later' | 'full' | 'abort
 /** Of the end of a turn, where, and whose turn. */
 export const turnEndKey = ([what, id]: TurnEnding, groupId: string, talker: string): string => `end:${what}:${id}:${groupId}:${talker}`
 export const zapKey = new KeyForm('zap:')
+/** Of one share of a zap that is split, by its place. */
+export const zapPartKey = (key: string, place: number): string => `${key}:part:${place}`
 /** Of redeeming a nutzap that came: the id is that of its event. */
 export const nutzapKey = new KeyForm('nutzap:')
 export const tickFeeKey = new KeyForm('tick:', ':fee')

@@ -13,6 +13,7 @@ import { pay, reclaim, send } from './outgoing.ts'
 import { payout } from './payout.ts'
 import { move } from './purse.ts'
 import { request } from './request.ts'
+import { zap } from './zap.ts'
 
 const balance = defineCommand({
   command: 'balance',
@@ -61,6 +62,7 @@ export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, paym
   invoices,
   request,
   pay,
+  zap,
   send,
   reclaim,
   receive,

@@ -4,14 +4,18 @@ import { accountOf, agentOwner } from '../../base/accounts.ts'
 import { msats, msatsToSatsUp } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
+import { zapSplitsOf } from '../../nostr/nips/nip57.ts'
 import { type ActionRow, claimAction, finishAction } from '../../store/agents/actions.ts'
 import type { AgentRow } from '../../store/agents/agents.ts'
+import { hasHeardFrom } from '../../store/agents/heard.ts'
 import { actionKey, zapKey } from '../../store/keys.ts'
+import { isApproved } from '../../store/money/approvals.ts'
 import { swapFeesOf } from '../../store/money/swap-fees.ts'
 import { getZapSend } from '../../store/money/zaps.ts'
 import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
 import { agentLimits, assertMaySpend, bindSpend, type Spend as PolicySpend } from '../../wallet/policy/spends.ts'
 import type { PayResult, WalletEvent } from '../../wallet/types.ts'
+import type { ZapResult } from '../../wallet/zaps/zaps.ts'
 import { type HostDeps, ownerOf, relaysOf } from '../parts.ts'
 import { type Action, parseAction, readZapTarget } from './action.ts'
 import type { Publisher } from './publish.ts'
@@ -58,20 +62,37 @@ export async function runSpend(run: ActionRun, action: Spend, counterparty: stri
   }
 }
 
-async function zap(run: ActionRun, action: Extract<Spend, { type: 'zap' }>, counterparty: string | undefined): Promise<PayResult> {
+async function zap(run: ActionRun, action: Extract<Spend, { type: 'zap' }>, counterparty: string | undefined): Promise<ZapResult> {
   const { deps, publisher, agent, row } = run
-  const target = readZapTarget(action.to)
-  const recipient = counterparty ?? target.pubkey ?? (await publisher.find(agent, target.eventId ?? '')).pubkey
+  const { eventId, pubkey } = readZapTarget(action.to)
+  const recipient = counterparty ?? pubkey ?? (await publisher.find(agent, eventId ?? '')).pubkey
   return deps.sendZap({
     from: ownerOf(agent),
     recipient,
-    ...given({ eventId: target.eventId }),
+    ...given({ eventId }),
     amountSats: BigInt(action.sats),
     comment: action.comment,
     relays: relaysOf(deps, agent),
     actionId: row.id,
     spend: { ...spendOf(run), counterparty: recipient },
+    ...given({ splits: eventId === undefined ? undefined : async () => zapSplitsOf(await publisher.find(agent, eventId)) }),
+    refuses: (pubkey) => whyNoShare(run, pubkey),
   })
+}
+
+/** An event that the agent may zap can name anybody to share it: whom it may not zap gets no share. */
+function whyNoShare({ deps, agent, row }: ActionRun, pubkey: string): string | undefined {
+  const { store, keyring } = deps
+  const isAcquainted = keyring.owns(pubkey) || agent.allow.includes(pubkey) || hasHeardFrom(store, agent.pubkey, pubkey)
+  if (agent.autonomy !== 'bounded' || isAcquainted || isApproved(store, row.id)) return undefined
+  return 'the agent is bounded and this key neither contacted it, nor is of this home, nor on its allow list'
+}
+
+/** What the books say of a spend that was taken up; undefined where nothing was spent. */
+export function outcomeOf(deps: HostDeps, row: Pick<ActionRow, 'id' | 'type' | 'agentPubkey'>) {
+  const owner = { kind: 'agent', pubkey: row.agentPubkey } as const
+  const key = walletKeyOf(row)
+  return row.type === 'zap' && deps.zapOutcome !== undefined ? deps.zapOutcome(owner, key) : deps.wallets.of(owner).payment(key)
 }
 
 /** Whose limits bind it. */
@@ -102,29 +123,38 @@ export function amountOf(action: Action): bigint {
 }
 
 /** What it took: whole sats, with all fees; where nothing was paid, what swaps for it cost all the same. */
-function costOf(deps: HostDeps, row: ActionRow, paid?: { readonly action: Spend; readonly feeSats: bigint }): bigint {
+function costOf(deps: HostDeps, row: ActionRow, paid?: { action: Spend; feeSats: bigint; amountSats?: bigint | undefined }): bigint {
   if (paid === undefined) return swapFeesOf(deps.store, agentOwner(row.agentPubkey), walletKeyOf(row))
-  const { action, feeSats } = paid
-  return (amountOf(action) + feeSats) * 1000n
+  const { action, feeSats, amountSats = amountOf(action) } = paid
+  return (amountSats + feeSats) * 1000n
 }
 
-async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: PayResult): Promise<void> {
+async function settle(deps: HostDeps, row: ActionRow, action: Spend, result: ZapResult): Promise<void> {
   const at = deps.clock.now()
   if (result.state === 'unknown') {
     await deps.store.write(finishAction({ id: row.id, state: 'unknown', reason: 'the outcome of the payment is not known yet', at }))
     return
   }
-  const costMsats = costOf(deps, row, { action, feeSats: result.feeSats })
-  await deps.store.write(finishAction({ id: row.id, state: 'done', reason: noteOf(deps, row), costMsats, at }))
+  const costMsats = costOf(deps, row, { action, feeSats: result.feeSats, amountSats: result.amountSats })
+  const reason = shareNote(result) ?? noteOf(deps, row)
+  await deps.store.write(finishAction({ id: row.id, state: 'done', reason, costMsats, at }))
+}
+
+function shareNote({ parts = [] }: ZapResult): string | undefined {
+  const failed = parts.filter(({ state }) => state === 'failed')
+  if (parts.length === 0) return undefined
+  const [first] = failed
+  const why = first === undefined ? '' : `; ${failed.length} could not be paid: ${first.reason ?? 'no reason given'}`
+  return `shared by ${parts.length} keys, as the event says${why}`.slice(0, 500)
 }
 
 /** What is worth knowing of a zap that was paid. */
 const noteOf = (deps: HostDeps, row: ActionRow): string | null => getZapSend(deps.store, walletKeyOf(row))?.note ?? null
 
 /** The wallet's books decide what an error means: only what it surely did not spend has failed. */
-async function settleFailure({ deps, agent, row }: ActionRun, action: Spend, error: unknown): Promise<void> {
+async function settleFailure({ deps, row }: ActionRun, action: Spend, error: unknown): Promise<void> {
   if (isPylonError(error, 'shutting_down')) throw error
-  const known = deps.wallets.of(ownerOf(agent)).payment(walletKeyOf(row))
+  const known = outcomeOf(deps, row)
   if (known !== undefined && known.state !== 'failed') return settle(deps, row, action, known)
   const failure = toPylonError(error)
   const state = isRefusal(failure) ? 'refused' : 'failed'
@@ -134,6 +164,8 @@ async function settleFailure({ deps, agent, row }: ActionRun, action: Spend, err
 
 /** What the wallet says later about a payment whose outcome was open. */
 export async function onPaymentEvent(deps: HostDeps, row: ActionRow, event: WalletEvent): Promise<void> {
+  // One share of several: what they came to together counts, once it is known.
+  if (event.idempotencyKey !== walletKeyOf(row)) return await onShareEvent(deps, row)
   const at = deps.clock.now()
   if (event.type === 'payment_failed') {
     await deps.store.write(finishAction({ id: row.id, state: 'failed', reason: event.reason, costMsats: costOf(deps, row), at }))
@@ -143,4 +175,16 @@ export async function onPaymentEvent(deps: HostDeps, row: ActionRow, event: Wall
   if (action.type !== 'zap' && action.type !== 'pay_invoice') throw new PylonError('internal', `The action ${row.id} is no spend.`)
   const costMsats = costOf(deps, row, { action, feeSats: event.feeSats })
   await deps.store.write(finishAction({ id: row.id, state: 'done', reason: noteOf(deps, row), costMsats, at }))
+}
+
+/** What was left unknown is settled; while the zap itself is under way, who sends it does. @throws conflict then, so that the event comes again */
+async function onShareEvent(deps: HostDeps, row: ActionRow): Promise<void> {
+  if (row.state === 'claimed') throw new PylonError('conflict', `The zap ${row.id} is under way still.`)
+  if (row.state !== 'unknown') return
+  const action = parseAction(row.params)
+  const outcome = outcomeOf(deps, row)
+  if (action.type !== 'zap' || outcome === undefined || outcome.state === 'unknown') return
+  if (outcome.state === 'paid') return await settle(deps, row, action, outcome)
+  const costMsats = costOf(deps, row)
+  await deps.store.write(finishAction({ id: row.id, state: 'failed', reason: outcome.reason, costMsats, at: deps.clock.now() }))
 }

@@ -126,3 +126,45 @@ function mismatchOf(receipt: NostrEvent, request: NostrEvent, expected: ReceiptE
   if (expected.notBeforeS !== undefined && receipt.created_at < expected.notBeforeS) return 'it is older than the quote'
   return undefined
 }
+
+export interface ZapSplit {
+  readonly pubkey: string
+  readonly weight: number
+}
+
+/** Who shares zaps of one event at most; what more of them it names is left out. */
+const MAX_SPLITS = 20
+const MAX_WEIGHT = 1_000_000
+
+/** Who is to share a zap of this event (appendix G), each key once; nobody where its author is zapped alone. */
+export function zapSplitsOf(event: Pick<EventTemplate, 'tags'>): ZapSplit[] {
+  const named = event.tags.filter(([name, pubkey]) => name === 'zap' && isHex64(pubkey)).slice(0, MAX_SPLITS)
+  const isWeighted = named.some((tag) => weightOf(tag) !== undefined)
+  const weights = new Map<string, number>()
+  for (const tag of named) {
+    // Where some have weights, the others get nothing.
+    const weight = isWeighted ? (weightOf(tag) ?? 0) : 1
+    if (weight > 0) weights.set(tag[1] ?? '', (weights.get(tag[1] ?? '') ?? 0) + weight)
+  }
+  return [...weights].map(([pubkey, weight]) => ({ pubkey, weight }))
+}
+
+function weightOf(tag: readonly string[]): number | undefined {
+  const text = tag[3] ?? ''
+  const weight = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN
+  return Number.isFinite(weight) ? Math.min(weight, MAX_WEIGHT) : undefined
+}
+
+/** Whole sats by weight: each share is rounded down, and what is left goes, sat by sat, to those who lost most by that, the first named first. */
+export function shareOut(amountSats: bigint, splits: readonly ZapSplit[]): bigint[] {
+  // Weights may have fractions: six digits of them count.
+  const weights = splits.map(({ weight }) => BigInt(Math.round(weight * 1_000_000)))
+  const total = weights.reduce((sum, weight) => sum + weight, 0n)
+  if (total === 0n) return weights.map(() => 0n)
+  const shares = weights.map((weight) => (amountSats * weight) / total)
+  const lost = weights.map((weight, place) => ({ place, rest: (amountSats * weight) % total }))
+  const left = amountSats - shares.reduce((sum, share) => sum + share, 0n)
+  lost.sort((a, b) => (a.rest === b.rest ? a.place - b.place : a.rest > b.rest ? -1 : 1))
+  const more = new Set(lost.slice(0, Number(left)).map(({ place }) => place))
+  return shares.map((share, place) => (more.has(place) ? share + 1n : share))
+}

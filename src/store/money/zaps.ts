@@ -52,3 +52,26 @@ export const putLnurlAddress = defineCommand('put_lnurl_address', (sql, { create
 export const getLnurlAddress = (store: Store, ownerPubkey: string): LnurlAddressRow | undefined => addresses.get(store.sql, { ownerPubkey })
 
 export const listLnurlAddresses = (store: Store): LnurlAddressRow[] => addresses.all(store.sql, 'ORDER BY created_at')
+
+const splits = table('zap_splits', {
+  idempotencyKey: column.text(),
+  requestDigest: column.text(),
+  /** Sats are JSON integers. */
+  parts: column.json<readonly ZapPartRow[]>('parts_json'),
+  createdAt: column.int(),
+})
+
+interface ZapPartRow {
+  readonly recipient: string
+  readonly amountSats: number
+  /** Of its payment. */
+  readonly key: string
+}
+
+/** The first shares under a key stay. */
+export const insertZapSplit = defineCommand('insert_zap_split', (sql, split: RowOfTable<typeof splits>) => {
+  splits.insert(sql, split, 'ON CONFLICT DO NOTHING')
+})
+
+export const getZapSplit = (store: Store, idempotencyKey: string): RowOfTable<typeof splits> | undefined =>
+  splits.get(store.sql, { idempotencyKey })

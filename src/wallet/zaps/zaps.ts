@@ -1,14 +1,15 @@
-/** Sends zaps (NIP-57): the signed request and its invoice are stored before anything is paid, so that a retry pays the same or nothing. */
+/** Sends zaps to Lightning addresses (NIP-57): the signed request and its invoice are stored before anything is paid, so that a retry pays the same or nothing. */
 import { hash } from 'node:crypto'
 import { accountOf, accountOwner, type WalletOwner } from '../../base/accounts.ts'
-import { msats } from '../../base/amounts.ts'
+import { msats, type Sats } from '../../base/amounts.ts'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import type { Dialer } from '../../base/dialer.ts'
 import { PylonError } from '../../base/errors.ts'
 import { tagValue } from '../../nostr/nips/nip01.ts'
-import { buildZapRequest } from '../../nostr/nips/nip57.ts'
+import { buildZapRequest, type ZapSplit } from '../../nostr/nips/nip57.ts'
 import type { Nostr, NostrEvent } from '../../nostr/types.ts'
 import { zapKey } from '../../store/keys.ts'
+import type { Cause } from '../../store/money/ledger.ts'
 import { getZapSend, insertZapSend, setZapInvoice, type ZapSendRow } from '../../store/money/zaps.ts'
 import type { Store } from '../../store/store.ts'
 import { requestDigest } from '../context.ts'
@@ -46,6 +47,16 @@ export interface ZapOrder {
   readonly relays: readonly string[]
   /** The same action is the same zap, for ever. */
   readonly actionId: string
+  /** Of its payment, where that is not named after the action. */
+  readonly key?: string
+  /** Else the action. */
+  readonly cause?: Cause
+  /** Else as the configuration says. */
+  readonly by?: 'lightning' | 'nutzap' | 'auto'
+  /** Who is to share it, as the zapped event says; asked once, before anything is paid. */
+  readonly splits?: () => Promise<readonly ZapSplit[]>
+  /** Why this key may not have a share. */
+  readonly refuses?: (pubkey: string) => string | undefined
   /** Whose limits bind it. */
   readonly spend: Spend
 }
@@ -56,18 +67,31 @@ interface Target {
   readonly parameters: PayParameters
 }
 
+/** One share of a zap. */
+export interface ZapPart {
+  readonly recipient: string
+  readonly amountSats: Sats
+  readonly state: 'paid' | 'unknown' | 'failed'
+  readonly reason?: string
+}
+
+/** Where it was shared: what was paid in all, fees not counted, and to whom. */
+export type ZapResult = PayResult & { readonly amountSats?: Sats; readonly parts?: readonly ZapPart[] }
+
+export const keyOfZap = ({ key, actionId }: Pick<ZapOrder, 'key' | 'actionId'>): string => key ?? zapKey.of(actionId)
+
 /** Sends a zap under the wallet key of its action. @throws as Wallet.pay does, and lnurl_invalid, fetch_failed, address_refused: in all these cases nothing was spent */
-export type SendZap = (order: ZapOrder) => Promise<PayResult>
+export type SendZap = (order: ZapOrder) => Promise<ZapResult>
 
 export function createZapSender(deps: ZapSenderDeps): SendZap {
   return async (order) => {
-    const idempotencyKey = zapKey.of(order.actionId)
+    const idempotencyKey = keyOfZap(order)
     const fixed = await fixZap(deps, order, idempotencyKey)
     const invoice = fixed.invoice ?? (await fixInvoice(deps, order, fixed))
     const wallet = deps.wallets.of(order.from)
     const payment = {
       idempotencyKey,
-      cause: { type: 'action' as const, id: order.actionId },
+      cause: order.cause ?? { type: 'action' as const, id: order.actionId },
       request: invoice,
       amountMsats: order.amountSats * 1000n,
       debitAccount: accountOf(accountOwner(order.from), 'expense', 'zap'),

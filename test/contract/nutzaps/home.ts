@@ -14,6 +14,7 @@ import type { CommitHook } from '../../../src/store/store.ts'
 import { readTokenHead, readTokenProofs } from '../../../src/wallet/ecash/token.ts'
 import { Nutzaps, type RedeemedNutzap } from '../../../src/wallet/nutzaps/nutzaps.ts'
 import type { SendRequest } from '../../../src/wallet/types.ts'
+import { Zaps } from '../../../src/wallet/zaps/zapping.ts'
 import type { TestSandbox } from '../../support/sandbox.ts'
 import { testScope } from '../../support/scope.ts'
 import { openHome, ownerCause, type TestHome, testWords } from '../wallet/home.ts'
@@ -21,6 +22,7 @@ import { openHome, ownerCause, type TestHome, testWords } from '../wallet/home.t
 export interface NutzapHome extends TestHome {
   readonly nostr: Nostr
   readonly nutzaps: Nutzaps
+  readonly zaps: Zaps
   /** What its agent heard. */
   readonly heard: RedeemedNutzap[]
 }
@@ -40,19 +42,21 @@ export class HomeOnDisk implements Disposable {
     const nostr = createNostr({ ...common, scope: scope.child('nostr'), relays: [sandbox.relayUrl] })
     const shared = { ...common, clock: scope.clock, nostr, wallets: home.wallets, config: () => DEFAULT_CONFIG }
     const nutzaps = new Nutzaps({ ...shared, scope: scope.child('nutzaps') })
+    const zaps = new Zaps({ ...shared, scope: scope.child('zaps'), invoiceNetwork: 'bcrt' })
     const heard: RedeemedNutzap[] = []
     nutzaps.onRedeemed(async (nutzap) => void heard.push(nutzap))
     nutzaps.watch(home.agent.owner, [sandbox.relayUrl])
     if (start) {
       nostr.start()
       nutzaps.start()
+      zaps.start()
       await home.wallets.start()
     }
     const close = async () => {
       await scope.close(1000)
       await home.close()
     }
-    return { ...home, nostr, nutzaps, heard, close }
+    return { ...home, nostr, nutzaps, zaps, heard, close }
   }
 
   [Symbol.dispose](): void {

@@ -10,7 +10,14 @@ import { openDm04 } from '../../../src/nostr/nips/nip04.ts'
 import { replyTags } from '../../../src/nostr/nips/nip10.ts'
 import { parseEventPointer, parsePubkey, parseSecret } from '../../../src/nostr/nips/nip19.ts'
 import { expirationOf, isExpired } from '../../../src/nostr/nips/nip40.ts'
-import { buildZapRequest, type ReceiptExpectation, type ReceiptInvoice, validateReceipt } from '../../../src/nostr/nips/nip57.ts'
+import {
+  buildZapRequest,
+  type ReceiptExpectation,
+  type ReceiptInvoice,
+  shareOut,
+  validateReceipt,
+  zapSplitsOf,
+} from '../../../src/nostr/nips/nip57.ts'
 import { buildDm17, unwrap } from '../../../src/nostr/nips/nip59.ts'
 import { parseDmRelays, parseRelayList } from '../../../src/nostr/nips/nip65.ts'
 import { type Announcement, buildAnnouncement, parseAnnouncement } from '../../../src/nostr/nips/nip89.ts'
@@ -518,5 +525,69 @@ describe('NIP-17', () => {
       }),
       { numRuns: 20 },
     )
+  })
+})
+
+describe('the shares of a zap', () => {
+  const weights = fc.array(fc.record({ pubkey: id, weight: fc.double({ min: 0.001, max: 1000, noNaN: true }) }), {
+    minLength: 1,
+    maxLength: 10,
+  })
+
+  it('are all of it, each within a sat of its weight, and the same again', () => {
+    fc.assert(
+      fc.property(fc.bigInt({ min: 0n, max: 10n ** 9n }), weights, (amountSats, splits) => {
+        const shares = shareOut(amountSats, splits)
+        expect(shares.reduce((sum, share) => sum + share, 0n)).toBe(amountSats)
+        expect(shareOut(amountSats, splits)).toEqual(shares)
+        const total = splits.reduce((sum, { weight }) => sum + weight, 0)
+        for (const [place, share] of shares.entries()) {
+          const exact = (Number(amountSats) * (splits[place]?.weight ?? 0)) / total
+          expect(Math.abs(Number(share) - exact)).toBeLessThan(1 + Number(amountSats) / 1000)
+        }
+      }),
+    )
+  })
+
+  it('are by weight, equal where none has one, and nothing where only some have', () => {
+    const [a, b] = [customer.pubkey, provider.pubkey]
+    expect(
+      zapSplitsOf({
+        tags: [
+          ['zap', a, '', '1'],
+          ['zap', b, '', '3'],
+          ['zap', 'junk', '', '9'],
+        ],
+      }),
+    ).toEqual([
+      { pubkey: a, weight: 1 },
+      { pubkey: b, weight: 3 },
+    ])
+    expect(
+      zapSplitsOf({
+        tags: [
+          ['zap', a],
+          ['zap', b, 'wss://r'],
+        ],
+      }),
+    ).toEqual([
+      { pubkey: a, weight: 1 },
+      { pubkey: b, weight: 1 },
+    ])
+    expect(
+      zapSplitsOf({
+        tags: [
+          ['zap', a, '', '2'],
+          ['zap', b, ''],
+        ],
+      }),
+    ).toEqual([{ pubkey: a, weight: 2 }])
+    expect(
+      shareOut(10n, [
+        { pubkey: a, weight: 1 },
+        { pubkey: b, weight: 1 },
+        { pubkey: a, weight: 1 },
+      ]),
+    ).toEqual([4n, 3n, 3n])
   })
 })
