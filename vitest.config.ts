@@ -48,9 +48,9 @@ const lane = (name: string, timeoutMs: number, { maxWorkers, order }: typeof blo
     hookTimeout: timeoutMs,
     pool: 'forks' as const,
     maxWorkers,
-    // Files of a lane follow each other in a process: what they import is loaded, and compiled, once. What of others `live`
-    // brings along may change what belongs to a process.
-    isolate: name === 'live',
+    // Files of a lane follow each other in a process: what they import is loaded, and compiled, once. Strangers bring their own
+    // globals (and their pool of connections) along.
+    isolate: name === 'stranger' || name === 'live',
     sequence: { groupOrder: order },
   },
 })
