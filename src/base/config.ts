@@ -111,6 +111,8 @@ const schema = z.strictObject({
       nutzaps: z.boolean().default(true),
       /** How zaps go out: to a Lightning address, as a nutzap, or auto: as a nutzap only to whom no Lightning address takes it. */
       zap_by: z.enum(['lightning', 'nutzap', 'auto']).default('auto'),
+      /** Whether the list of mints is kept on the relays of the node, for its words alone to read (NUT-27). */
+      mint_backup: z.boolean().default(true),
     })
     .prefault({}),
   provider: z

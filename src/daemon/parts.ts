@@ -35,6 +35,7 @@ import type { NwcWalletRow } from '../store/money/nwc-wallets.ts'
 import { troubledPayouts } from '../store/money/payouts.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
+import { MintBackup } from '../wallet/mint-backup/mint-backup.ts'
 import { Nutzaps } from '../wallet/nutzaps/nutzaps.ts'
 import { NwcRail } from '../wallet/nwc/rail.ts'
 import { NwcService } from '../wallet/nwc/service.ts'
@@ -142,6 +143,15 @@ export class NodeParts {
     start: (letters) => letters.start(),
     // What was not taken comes again.
     drainMs: ASKING_DRAIN_MS,
+  })
+
+  /** The list of mints, on relays for the words alone (NUT-27). */
+  readonly mintBackup = this.#part({
+    name: 'mint list backup',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    build: ({ nostr }, scope) => new MintBackup({ ...this.#common(scope), nostr, keyring: this.#deps.keyring }),
+    start: (backup) => backup.start(),
+    drainMs: 0,
   })
 
   /** What wallets hold above their owner's limits and leaves by itself. */

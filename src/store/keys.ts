@@ -150,6 +150,8 @@ export const refundRest = new KeyForm('', ':rest')
 // Messages of the outbox: what more there is to say of a job may follow its id.
 export const jobResultMessage = new KeyForm('job-result:')
 export const jobFeedbackMessage = new KeyForm('job-feedback:')
+/** The list of mints (NUT-27): there is one. */
+export const MINT_BACKUP_MESSAGE = 'mint-backup'
 // Of a connection over NIP-47 what it is, of a request its answer (sent again under its number), of a payment who is told.
 export const nwcInfoMessage = new KeyForm('nwc-info:')
 export const nwcAnswerMessage = (eventId: string, nth: number): string => `nwc-answer:${eventId}:${nth}`

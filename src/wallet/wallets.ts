@@ -23,6 +23,7 @@ import { type AdoptedQuote, Invoices } from './moves/invoices.ts'
 import { SentTokens } from './moves/sent-tokens.ts'
 import { Executor } from './operations/executor.ts'
 import { collectOwed } from './operations/owed.ts'
+import { hasTraces } from './operations/restore.ts'
 import { Restores } from './operations/restores.ts'
 import type { Invoice, LightningRail, MintInfo, TransferOptions, Wallet, Wallets } from './types.ts'
 import { auditCoins, type CoinAudit } from './upkeep/coin-audit.ts'
@@ -57,6 +58,8 @@ export interface OwnWallets extends Wallets {
   setMintCap(url: string, capSats: Sats): Promise<void>
   /** As `restore`, and what it could not read, each as a sentence. @throws only where no mint answered */
   restoreAll(owner: WalletOwner, mintUrl?: string): Promise<{ foundSats: Sats; problems: readonly string[] }>
+  /** Whether this mint has signed anything for the wallet of this key, which need not have been used here. @throws mint_not_allowed, mint_unreachable, mint_rejected */
+  hasTraces(owner: WalletOwner, mintUrl: string): Promise<boolean>
   /** After the database was put back from a backup: every wallet asks every mint for what it made since. False while one did not answer. */
   askAfterRestore(): Promise<boolean>
   /** Asks the mint whether a token that was sent has been spent; where it does not answer the token stays as it was known. */
@@ -231,6 +234,10 @@ class HomeWallets implements OwnWallets {
     if (failed > 0 && failed === urls.length) throw first
     for (const problem of problems) this.#context.logger.warn({ owner: owner.kind, problem }, 'a restore left something out')
     return { foundSats: sats(total), problems }
+  }
+
+  hasTraces(owner: WalletOwner, mintUrl: string): Promise<boolean> {
+    return hasTraces(this.#context, owner, mintUrl)
   }
 
   useRail(rail: LightningRail): () => void {

@@ -1,10 +1,12 @@
 /** `pylon init`: makes or imports the keys of a home; `pylon start` does so by itself on first use. */
+import { PylonError } from '../../base/errors.ts'
 import type { initHome } from '../../daemon/offline/init.ts'
 import { defineCommand, homeOf } from '../command.ts'
 import { flagOption } from '../options.ts'
 import { printFacts } from '../terminal/output.ts'
 import { askSecret } from '../terminal/prompt.ts'
-import { pathOf } from '../terminal/values.ts'
+import { many, pathOf, STDIN } from '../terminal/values.ts'
+import { restoreWords } from './restore-words.ts'
 import { valueOption } from './run-flags.ts'
 
 export const initCommand = defineCommand({
@@ -13,14 +15,26 @@ export const initCommand = defineCommand({
   builder: (yargs) =>
     yargs
       .option('import', flagOption('Ask for the words (or read them from stdin)'))
+      .option('restore-words', valueOption('- reads the words from stdin, then finds mints, agents and sats by them alone'))
+      .option('relay', { ...valueOption('With --restore-words: a relay that may have the list of mints; repeat for more'), array: true })
+      .option('mint', { ...valueOption('With --restore-words: a mint beside those of the list; repeat for more'), array: true })
       .option('force', flagOption('Replace an identity; the old one is moved aside'))
       .option('passphrase-file', valueOption('Protect the words with the passphrase in this file')),
   handler: async (args) => {
     const { home, network } = homeOf(args)
     const { initHome, readPassphraseFile } = await import('../../daemon/offline/init.ts')
-    const words = args.import ? { words: await askSecret('The words: ') } : {}
     const passphrase =
       args.passphraseFile === undefined ? {} : { passphrase: readPassphraseFile(pathOf(args.passphraseFile, '--passphrase-file')) }
+    if (args.restoreWords !== undefined) {
+      if (args.restoreWords !== STDIN)
+        throw new PylonError(
+          'usage',
+          'Words on the command line can be read by others: give them on standard input, with --restore-words -',
+        )
+      const order = { words: await askSecret('The words: '), force: args.force, relays: many(args.relay), mints: many(args.mint) }
+      return await restoreWords(args, { ...order, ...passphrase })
+    }
+    const words = args.import ? { words: await askSecret('The words: ') } : {}
     const made = await initHome(home, { ...words, ...passphrase, force: args.force })
     const facts = { network, npub: made.npub, pubkey: made.pubkey, protected: made.isProtected, moved_to: made.movedTo ?? null }
     // Imported words are known to who typed them.

@@ -18,6 +18,7 @@ import { invoiceOfAddress } from '../../wallet/lightning/addresses.ts'
 import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
 import { type Destination, parseDestination } from '../../wallet/lightning/destination.ts'
 import type { Invoice, MintInfo, ReceiveRequest, Wallet } from '../../wallet/types.ts'
+import { mintsToRestore, restorePurse } from '../home/purse-restore.ts'
 import type { Services } from '../services.ts'
 import { lightningView } from './lightning-view.ts'
 import { payRequest } from './request-payments.ts'
@@ -25,7 +26,7 @@ import { historyView } from './wallet-history.ts'
 import { walletReadHandlers } from './wallet-invoices.ts'
 
 /** What these handlers need of the running node. */
-export type WalletServices = Pick<Services, 'store' | 'clock' | 'config' | 'network' | 'keyring' | 'parts' | 'dialer'>
+export type WalletServices = Pick<Services, 'store' | 'clock' | 'config' | 'network' | 'keyring' | 'parts' | 'dialer' | 'scope'>
 
 const DEFAULT_HISTORY = 20
 const FAUCET_WAIT_MS = 30_000
@@ -117,8 +118,9 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
     }),
     restoreWallet: async ({ wallet }) => {
       const opened = open(wallet)
+      const waiting = await restoreWaiting(services)
       const { foundSats, problems } = await wallets.get().restoreAll(opened.owner)
-      return { wallet, restored_sats: foundSats, balance_sats: opened.balance().balanceSats, problems: [...problems] }
+      return { wallet, restored_sats: foundSats, balance_sats: opened.balance().balanceSats, problems: [...waiting, ...problems] }
     },
     listMints: () => ({
       mints: wallets
@@ -134,6 +136,17 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
       return { url }
     },
   }
+}
+
+/** Mints that could not be read when the home was restored from its words: for all of its wallets. @returns what could not be read, each as a sentence */
+async function restoreWaiting(services: WalletServices): Promise<readonly string[]> {
+  const wanted = mintsToRestore(services.store)
+  if (wanted.length === 0) return []
+  const [wallets, nostr] = [services.parts.wallets.get(), services.parts.nostr.get()]
+  const { scope, store, clock, keyring } = services
+  const deps = { scope, store, clock, keyring, wallets, nostr, config: () => services.config() }
+  const { unread, problems } = await restorePurse(deps, wanted)
+  return [...unread.map(({ url, reason }) => `${url} could not be read: ${reason}`), ...problems]
 }
 
 /** The invoice to pay; an address is asked for one, once for each key, and `host` is who gave it. */

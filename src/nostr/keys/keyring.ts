@@ -10,7 +10,7 @@ import { listWrappedKeys, putWrappedKey, removeWrappedKey, type WrappedKey } fro
 import type { Store } from '../../store/store.ts'
 import { nsecOf, parseSecret } from '../nips/nip19.ts'
 import type { Keyring, Signer } from '../types.ts'
-import { deriveBytes, secretOfAccount, seedOfWords } from './mnemonic.ts'
+import { deriveBytes, mintBackupSecret, secretOfAccount, seedOfWords } from './mnemonic.ts'
 import { seal, unseal } from './sealed.ts'
 import { createSigner } from './signer.ts'
 
@@ -99,10 +99,20 @@ export class HomeKeyring implements Keyring {
   }
 
   account(index: number): Signer {
+    const signer = this.accountUnseen(index)
+    if (index >= CUSTOMER_ACCOUNT) this.#remember({ pubkey: signer.pubkey, account: index })
+    return signer
+  }
+
+  /** The same for one that may never have been given out: it is not remembered, and stays no key that this home `owns`. @throws locked */
+  accountUnseen(index: number): Signer {
     const { seed } = this.#open()
-    const known = this.#accounts.get(index)
-    if (known !== undefined) return known
-    return this.#keep(index, this.#derive(seed, index))
+    return this.#accounts.get(index) ?? this.#keep(index, this.#derive(seed, index))
+  }
+
+  /** NUT-27: the key of the list of mints, no other of this home. @throws locked */
+  mintBackup(): Signer {
+    return createSigner(mintBackupSecret(this.#open().seed), this.#deps.random)
   }
 
   #derive(seed: Uint8Array, index: number): Held {
@@ -114,7 +124,6 @@ export class HomeKeyring implements Keyring {
     const { signer } = held
     this.#accounts.set(index, signer)
     this.#held.set(signer.pubkey, held)
-    if (index >= CUSTOMER_ACCOUNT) this.#remember({ pubkey: signer.pubkey, account: index })
     return signer
   }
 

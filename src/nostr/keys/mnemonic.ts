@@ -1,5 +1,5 @@
 /** The words of a home and the keys that follow from them (BIP-39, NIP-06). */
-import { hkdfSync, pbkdf2Sync } from 'node:crypto'
+import { hash, hkdfSync, pbkdf2Sync } from 'node:crypto'
 import { generateMnemonic, validateMnemonic } from '@scure/bip39'
 import { wordlist } from '@scure/bip39/wordlists/english.js'
 import { HARDENED, keyAt } from '../../base/bip32.ts'
@@ -46,6 +46,10 @@ export function secretOfAccount(seed: Uint8Array, account: number): Uint8Array {
   }
   return keyAt(seed, [HARDENED + 44, HARDENED + 1237, HARDENED + account, 0, 0]).key
 }
+
+/** NUT-27: the key under which any wallet of these words finds the list of its mints. */
+export const mintBackupSecret = (seed: Uint8Array): Uint8Array =>
+  new Uint8Array(hash('sha256', Buffer.concat([seed, Buffer.from('cashu-mint-backup')]), 'buffer'))
 
 /** HKDF-SHA512 without salt: keys for other uses than Nostr, apart by `info`. */
 export function deriveBytes(seed: Uint8Array, info: string, length: number): Uint8Array {

@@ -15,6 +15,10 @@ import { proofRow, unblindEach } from './unblinding.ts'
 const BATCH = 100
 /** A gap this long ends the search: a request that a mint refuses leaves a few counters unused. */
 const EMPTY_BATCHES = 10
+/** Of a keyset of which nothing is known or found (NUT-13 says three): some mints list a thousand. */
+const EMPTY_BATCHES_UNTOUCHED = 4
+/** Keysets that are asked about at once: while a mint thinks about one, outputs of the next are made. */
+const AT_ONCE = 4
 
 export interface Found {
   readonly foundSats: bigint
@@ -38,16 +42,33 @@ export async function restoreWallet(context: WalletContext, owner: WalletOwner, 
     foundSats += owed.found
     problems.push(...owed.problems)
   }
-  for (const keyset of context.mints.keysets(mint.url)) {
-    try {
-      foundSats += await restoreKeyset(context, owner, keyset, refusedOperation, (problem) => problems.push(problem))
-    } catch (error) {
-      // What the mint does not do for one keyset it may do for the others; where it does not answer the rest waits too.
-      if (!isPylonError(error, 'mint_rejected')) throw error
-      problems.push(`The keyset ${keyset.id}: ${error.message}`)
+  const next = context.mints.keysets(mint.url)[Symbol.iterator]()
+  let failure: unknown
+  const work = async () => {
+    for (const keyset of { [Symbol.iterator]: () => next }) {
+      if (failure !== undefined) return
+      try {
+        foundSats += await restoreKeyset(context, owner, keyset, refusedOperation, (problem) => problems.push(problem))
+      } catch (error) {
+        // What the mint does not do for one keyset it may do for the others; where it does not answer the rest waits too.
+        if (isPylonError(error, 'mint_rejected')) problems.push(`The keyset ${keyset.id}: ${error.message}`)
+        else failure ??= error
+      }
     }
   }
+  await Promise.all(Array.from({ length: AT_ONCE }, work))
+  if (failure !== undefined) throw failure
   return { foundSats, problems }
+}
+
+/** Whether a mint has signed anything for this wallet: its first outputs of each keyset are asked about. @throws mint_not_allowed, mint_unreachable, mint_rejected */
+export async function hasTraces(context: WalletContext, owner: WalletOwner, mintUrl: string): Promise<boolean> {
+  const mint = context.mints.get(mintUrl)
+  for (const keyset of context.mints.keysets(mint.url)) {
+    const { signatures } = await askBatch(context, owner, keyset, 0)
+    if (signatures.some((signature) => signature !== undefined)) return true
+  }
+  return false
 }
 
 /** NUT-07: which of these coins of ours their mint has seen spent leave the books, as after putting an old backup back. Returns the sats. @throws mint_unreachable, mint_rejected */
@@ -72,8 +93,10 @@ async function restoreKeyset(
   let empty = 0
   // Up to where the database knows of counters there may be any gap.
   const known = nextCounter(context.store, { ownerPubkey: owner.pubkey, keysetId: keyset.id })
-  for (let counter = 0; empty < EMPTY_BATCHES; counter += BATCH) {
+  let isTouched = known > 0
+  for (let counter = 0; empty < (isTouched ? EMPTY_BATCHES : EMPTY_BATCHES_UNTOUCHED); counter += BATCH) {
     const found = await restoreBatch(context, owner, keyset, counter)
+    isTouched ||= found.highest !== undefined
     empty = found.highest === undefined && counter >= known ? empty + 1 : 0
     if (found.highest === undefined) continue
     for (const fault of found.faults) onProblem(`A coin of the keyset ${keyset.id} can't be read: ${fault}.`)
@@ -89,15 +112,8 @@ async function restoreBatch(
   keyset: KeysetInfo,
   counter: number,
 ): Promise<{ proofs: FreshProof[]; faults: string[]; highest?: number }> {
-  const { crypto, keyring, mints } = context
-  // The amount is not part of the secret: the mint tells it.
-  const blanks = await crypto.run('deterministic', {
-    seed: keyring.walletSeed(owner.pubkey),
-    keysetId: keyset.id,
-    counter,
-    amounts: new Array<number>(BATCH).fill(0),
-  })
-  const signatures = unwrap(keyset.mintUrl, await mints.client(keyset.mintUrl).restore(blanks))
+  const { mints } = context
+  const { blanks, signatures } = await askBatch(context, owner, keyset, counter)
   const highest = signatures.findLastIndex((signature) => signature !== undefined)
   if (highest === -1) return { proofs: [], faults: [] }
   const unblinded = await unblindEach(
@@ -112,6 +128,17 @@ async function restoreBatch(
     faults: unblinded.faults.map((fault) => fault.reason),
     highest: counter + highest,
   }
+}
+
+async function askBatch({ crypto, keyring, mints }: WalletContext, owner: WalletOwner, keyset: KeysetInfo, counter: number) {
+  // The amount is not part of the secret: the mint tells it.
+  const blanks = await crypto.run('deterministic', {
+    seed: keyring.walletSeed(owner.pubkey),
+    keysetId: keyset.id,
+    counter,
+    amounts: new Array<number>(BATCH).fill(0),
+  })
+  return { blanks, signatures: unwrap(keyset.mintUrl, await mints.client(keyset.mintUrl).restore(blanks)) }
 }
 
 /** Stores what is new, with its posting and the counter, in one commit. */
