@@ -18,6 +18,7 @@ import { listQuotes } from '../../store/money/quotes.ts'
 import { countGivenUp, listRefusals } from '../../store/nostr/outbox.ts'
 import { getSetting } from '../../store/settings.ts'
 import { LATE_WORK_KEY } from '../health.ts'
+import { mintsToRestore } from '../home/purse-restore.ts'
 import type { PylonNode } from '../node.ts'
 import { lightningView } from '../routes/lightning-view.ts'
 import { tellOperator } from '../routes/wallet-invoices.ts'
@@ -48,6 +49,7 @@ const EXAMINATIONS: readonly Examination[] = [
   { name: 'mints', run: checkMints },
   { name: 'lightning', run: checkLightning },
   { name: 'payouts', run: checkPayouts },
+  { name: 'mints of the words', run: checkMintsToRestore },
   { name: 'keysets', run: ({ store, clock }) => checkKeysets(store, clock.now()) },
   { name: 'owed signatures', run: ({ store }) => checkOwedSignatures(store) },
   { name: 'coins', run: (_read, node) => (node === undefined ? [] : checkCoins(node)) },
@@ -222,6 +224,15 @@ async function checkLightning(read: ReadServices, node: PylonNode | undefined): 
     open.length === 0
       ? ok(`${name} nwc:${id}`, held)
       : warning(`${name} nwc:${id}`, [held, ...open].join(' '), 'pylon wallet connect shows it'),
+  ]
+}
+
+/** After a restore from the words: mints that could not be read then. */
+function checkMintsToRestore({ store }: ReadServices): Check[] {
+  const wanted = mintsToRestore(store)
+  if (wanted.length === 0) return []
+  return [
+    warning('mints of the words', `What wallets of these words hold at ${wanted.join(', ')} was not read yet.`, 'pylon wallet restore'),
   ]
 }
 

@@ -12,7 +12,7 @@ import { doublingMs } from '../../base/backoff.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import type { Dialer } from '../../base/dialer.ts'
-import { type ErrorCode, isPylonError, messageOf, PylonError } from '../../base/errors.ts'
+import { isPylonError, PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { Logger } from '../../base/logger.ts'
 import { randomUuid } from '../../base/random.ts'
@@ -39,7 +39,7 @@ import type { Store } from '../../store/store.ts'
 import { invoiceOfAddress } from '../lightning/addresses.ts'
 import { parseDestination } from '../lightning/destination.ts'
 import { fetchPayParameters } from '../lightning/lnurl.ts'
-import { asPayResult, asSentToken } from '../operations/outcomes.ts'
+import { asSentToken } from '../operations/outcomes.ts'
 import type { Wallets } from '../types.ts'
 import { assertSamePin, pinOf } from './pin.ts'
 import { lessFees, type PayoutAsk, type PayoutPlan, type PayoutView, planPayout } from './plan.ts'
@@ -203,7 +203,7 @@ export class Payouts {
   /** After a restart, or while its outcome was not known: what has no operation yet is begun only where it would be begun now. */
   async #goOn(row: PayoutRow): Promise<void> {
     const { store } = this.#deps
-    if (row.state === 'unknown' || operationByKey(store, row.idempotencyKey) !== undefined) return await this.#settle(row)
+    if (row.state === 'unknown' || this.#wordOf(row) !== undefined) return await this.#settle(row)
     const rule = getPayoutRule(store, row.owner)
     const isSame = rule?.setAt === row.ruleSetAt && rule.state === 'on'
     const plan = isSame ? this.#planOf(rule, 'now') : 'the payout was set anew or turned off'
@@ -263,23 +263,31 @@ export class Payouts {
   }
 
   #endOf(row: PayoutRow, error?: PylonError): PayoutEnd {
-    const { store, clock, writeToken } = this.#deps
-    const operation = operationByKey(store, row.idempotencyKey)
-    if (operation?.state === 'completed') {
-      if (row.targetType === 'token') {
-        const { token, amountSats, feeSats } = asSentToken(operation)
-        const day = new Date(row.createdAt).toISOString().slice(0, 10)
-        return { to: 'paid', amountSats, feeSats, file: writeToken(`${day}-${row.id.slice(0, 8)}.token`, token) }
-      }
-      const paid = asPayResult(operation)
-      return { to: 'paid', amountSats: operation.amountSats, feeSats: paid.state === 'paid' ? paid.feeSats : 0n, file: null }
-    }
-    if (operation !== undefined && operation.state !== 'failed') return { to: 'unknown' }
-    const code: string = error?.code ?? operation?.error.code ?? 'internal'
-    const message = messageOf(error ?? operation?.error.message ?? 'nothing was sent')
-    const isStop = (code as ErrorCode) === 'payout_address_changed'
+    const { store, clock } = this.#deps
+    const said = this.#wordOf(row)
+    if (said !== undefined && 'to' in said) return said
+    const code = error?.code ?? said?.code ?? 'internal'
+    const message = error?.message ?? said?.message ?? 'Nothing was sent.'
+    if (code === 'payout_address_changed') return { to: 'failed', code, message, tryAt: null }
     const failures = getPayoutRule(store, row.owner)?.failures ?? 0
-    return { to: 'failed', code, message, tryAt: isStop ? null : clock.now() + doublingMs(AGAIN, failures + 1) }
+    return { to: 'failed', code, message, tryAt: clock.now() + doublingMs(AGAIN, failures + 1) }
+  }
+
+  /** What the wallet says of the key of a payout: that it went through, is not known yet, or failed; undefined where it has done nothing for it. */
+  #wordOf(row: PayoutRow): Exclude<PayoutEnd, { to: 'failed' }> | { readonly code: string; readonly message: string } | undefined {
+    const { store, wallets, writeToken } = this.#deps
+    if (row.targetType === 'address') {
+      const payment = wallets.of(row.owner).payment(row.idempotencyKey)
+      if (payment?.state === 'failed') return { code: 'payment_failed', message: payment.reason }
+      if (payment?.state === 'unknown') return { to: 'unknown' }
+      return payment === undefined ? undefined : { to: 'paid', amountSats: row.amountSats, feeSats: payment.feeSats, file: null }
+    }
+    const operation = operationByKey(store, row.idempotencyKey)
+    if (operation === undefined || operation.state === 'failed') return operation?.error
+    if (operation.state !== 'completed') return { to: 'unknown' }
+    const { token, amountSats, feeSats } = asSentToken(operation)
+    const day = new Date(row.createdAt).toISOString().slice(0, 10)
+    return { to: 'paid', amountSats, feeSats, file: writeToken(`${day}-${row.id.slice(0, 8)}.token`, token) }
   }
 
   #row(id: string): PayoutRow {
