@@ -1,6 +1,7 @@
 /** config.toml: its schema, defaults and edits. Reads no environment; unknown keys and wrong values are named, with what is allowed. */
 import { parse as parseToml, stringify as toToml } from 'smol-toml'
 import { z } from 'zod'
+import { ALERT_KINDS } from './alert-kinds.ts'
 import { runtimesConfig } from './config-runtimes.ts'
 import { keysOf, unknownKey, wordsForIssue } from './config-words.ts'
 import { messageOf, PylonError } from './errors.ts'
@@ -94,6 +95,14 @@ const schema = z.strictObject({
     .strictObject({
       /** Whom the node tells what waits and what is wrong, and who may approve by letter (NIP-17). Empty: nobody. */
       npub: z.union([z.literal(''), z.string().regex(/^npub1[02-9ac-hj-np-z]{58}$/, 'must be an npub (npub1...)')]).default(''),
+    })
+    .prefault({}),
+  alerts: z
+    .strictObject({
+      /** Kinds that the owner is not told of. */
+      mute: z.array(z.enum(ALERT_KINDS)).default([]),
+      /** Told when the wallet of the node holds less. 0: never. */
+      low_balance_sats: count.default(0),
     })
     .prefault({}),
   wallet: z

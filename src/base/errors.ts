@@ -104,6 +104,7 @@ export const ERRORS = {
   budget_exceeded: e(403, 'The budget does not allow this; pylon agent show NAME prints it.'),
   nwc_invalid: e(400, 'The connection string of the wallet (nostr+walletconnect://) cannot be read; the message says why.'),
   nwc_revoked: e(403, 'The connection to the wallet was revoked; make another with: pylon wallet nwc create.'),
+  owner_missing: e(409, 'There is no owner to write to; set your own key: pylon config set owner.npub npub1...'),
   spend_refused: e(403, 'The policy of this home refuses the spend: whom it pays, or by which rail; the message says which rule.'),
   nwc_missing: e(404, 'No Lightning wallet is connected; connect yours with: pylon wallet connect -'),
   nwc_unreachable: e(502, 'The connected Lightning wallet does not answer; what is open stays open, the node asks again.', true),

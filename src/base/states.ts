@@ -380,3 +380,7 @@ export type RequestSendState = keyof typeof REQUEST_SEND_STEPS
 /** One that goes out: fixed before its token is made, sent in the commit that has its event. What failed may be tried again. */
 export const NUTZAP_SEND_STEPS = stepsOf({ fixed: ['sent', 'failed'], failed: ['sent'], sent: [] })
 export type NutzapSendState = keyof typeof NUTZAP_SEND_STEPS
+
+/** Something that is wrong: `on` once it held for its time, `over` once it was gone for its time. One that never held is forgotten, or over again. */
+export const ALERT_STEPS = stepsOf({ held: ['on', 'over'], on: ['fading'], fading: ['on', 'over'], over: ['held'] })
+export type AlertState = keyof typeof ALERT_STEPS

@@ -18,6 +18,7 @@ const COMMANDS: Readonly<Record<string, (roles: Roles) => Promise<Command>>> = {
   stop: async () => (await import('./node/stop.ts')).stopCommand,
   restart: async () => (await import('./node/restart.ts')).restartCommand,
   agent: async () => (await import('./agent/agent.ts')).agentCommand,
+  alerts: async () => (await import('./node/alerts.ts')).alertsCommand,
   approvals: async () => (await import('./agent/approvals.ts')).approvalsCommand,
   job: async () => (await import('./market/job.ts')).jobCommand,
   jobs: async () => (await import('./market/jobs.ts')).jobsCommand,

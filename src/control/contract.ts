@@ -1,5 +1,6 @@
 /** Every route of the control socket, by area: the one list that server, client and docs are made from. */
 import { agentsRoutes } from './contract/agents.ts'
+import { alertsRoutes } from './contract/alerts.ts'
 import { approvalsRoutes } from './contract/approvals.ts'
 import { bunkerRoutes } from './contract/bunker.ts'
 import { earningsRoutes } from './contract/earnings.ts'
@@ -23,6 +24,7 @@ export const CONTRACT = {
   wallet: walletRoutes,
   approvals: approvalsRoutes,
   purse: purseRoutes,
+  alerts: alertsRoutes,
   nwc: nwcRoutes,
   bunker: bunkerRoutes,
   requests: requestsRoutes,

@@ -6,6 +6,7 @@ import type { Handler, Handlers, Route } from '../control/route.ts'
 import type { BoundRoute } from '../control/router.ts'
 import type { PylonNode } from './node.ts'
 import { agentsHandlers, agentsReadHandlers } from './routes/agents.ts'
+import { alertsHandlers, alertsReadHandlers } from './routes/alerts.ts'
 import { approvalsHandlers, approvalsReadHandlers } from './routes/approvals.ts'
 import { bunkerHandlers } from './routes/bunker.ts'
 import { earningsReadHandlers } from './routes/earnings.ts'
@@ -33,6 +34,7 @@ export function readTable(services: ReadServices): HandlerTable {
     ...bind(CONTRACT.purchases, purchasesReadHandlers(services)),
     ...bind(CONTRACT.agents, agentsReadHandlers(services)),
     ...bind(CONTRACT.approvals, approvalsReadHandlers(services)),
+    ...bind(CONTRACT.alerts, alertsReadHandlers(services)),
     ...bind(CONTRACT.jobs, jobsReadHandlers(services)),
     ...bind(CONTRACT.earnings, earningsReadHandlers(services)),
     ...bind(CONTRACT.runtimes, runtimesReadHandlers(services)),
@@ -50,6 +52,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...bind(CONTRACT.node, nodeHandlers(node, tasks)),
     ...bind(CONTRACT.agents, agentsHandlers(node)),
     ...bind(CONTRACT.approvals, approvalsHandlers(node)),
+    ...bind(CONTRACT.alerts, alertsHandlers(node)),
     ...bind(CONTRACT.purchases, purchasesHandlers(node)),
     ...bind(CONTRACT.wallet, walletHandlers(node)),
     ...bind(CONTRACT.purse, purseHandlers(node)),

@@ -51,6 +51,8 @@ import type { Mode } from './launch/run-options.ts'
 import { Letters } from './letters/letters.ts'
 import { createSubstrates } from './machines/substrates.ts'
 import { indexRelaysOf, type Surroundings } from './network.ts'
+import { AlertFactsSource } from './owner/alert-facts.ts'
+import { Alerts } from './owner/alerts.ts'
 import { ApprovalsByLetter } from './owner/approvals-by-letter.ts'
 import { ownerOf } from './owner/owner.ts'
 import { type Off, Part, type PartSpec } from './part.ts'
@@ -378,6 +380,27 @@ export class NodeParts {
     },
     start: (owner) => owner.start(),
     reload: async (owner) => owner.onAsked(),
+    drainMs: ASKING_DRAIN_MS,
+  })
+
+  /** What the owner is told by itself. */
+  readonly alerts = this.#part({
+    name: 'alerts',
+    needs: { letters: this.letters },
+    wants: { nostr: this.nostr, machines: this.machines },
+    build: ({ letters, nostr, machines }, scope) => {
+      const { keyring, config, home } = this.#deps
+      const common = this.#common(scope)
+      const facts = new AlertFactsSource({
+        ...{ ...common, home },
+        relays: () => nostr?.health() ?? [],
+        lightning: () => this.lightning.health,
+        backups: () => this.backups.health,
+        substrates: () => machines?.status().substrates ?? [],
+      })
+      return new Alerts({ ...common, letters, owner: () => ownerOf(config(), keyring), facts: () => facts.read() })
+    },
+    start: (alerts) => alerts.start(),
     drainMs: ASKING_DRAIN_MS,
   })
 

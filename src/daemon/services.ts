@@ -36,6 +36,7 @@ export interface Services extends ReadServices {
     | 'lightning'
     | 'payouts'
     | 'requests'
+    | 'alerts'
     | 'customer'
     | 'host'
     | 'machines'

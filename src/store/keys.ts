@@ -189,3 +189,5 @@ export const askedLetter = (pubkey: string, approvalId: number): string => `appr
 export const answerLetter = new KeyForm('answer:')
 /** Of the letter that brings a token to who asked for it: the id is that of our payment. */
 export const requestLetterMessage = new KeyForm('creq-letter:')
+export const alertsLetter = (atMs: number): string => `alerts:${atMs}`
+export const testLetter = (id: string): string => `alerts-test:${id}`

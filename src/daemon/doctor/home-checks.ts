@@ -62,7 +62,7 @@ function canWrite(path: string): boolean {
   }
 }
 
-export function checkDisk({ home }: ReadServices): Check {
+export function checkDisk({ home }: Pick<ReadServices, 'home'>): Check {
   const free = freeBytes(home.dir)
   const message = `${Math.floor(free / 1024 / 1024)} MB are free.`
   if (free >= LOW_DISK_BYTES) return ok('disk', message)
