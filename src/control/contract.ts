@@ -2,6 +2,7 @@
 import { agentsRoutes } from './contract/agents.ts'
 import { alertsRoutes } from './contract/alerts.ts'
 import { approvalsRoutes } from './contract/approvals.ts'
+import { auditRoutes } from './contract/audit.ts'
 import { bunkerRoutes } from './contract/bunker.ts'
 import { earningsRoutes } from './contract/earnings.ts'
 import { jobsRoutes, purchasesRoutes } from './contract/jobs.ts'
@@ -25,6 +26,7 @@ export const CONTRACT = {
   approvals: approvalsRoutes,
   purse: purseRoutes,
   alerts: alertsRoutes,
+  audit: auditRoutes,
   nwc: nwcRoutes,
   bunker: bunkerRoutes,
   requests: requestsRoutes,

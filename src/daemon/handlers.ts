@@ -8,6 +8,7 @@ import type { PylonNode } from './node.ts'
 import { agentsHandlers, agentsReadHandlers } from './routes/agents.ts'
 import { alertsHandlers, alertsReadHandlers } from './routes/alerts.ts'
 import { approvalsHandlers, approvalsReadHandlers } from './routes/approvals.ts'
+import { auditReadHandlers } from './routes/audit.ts'
 import { bunkerHandlers } from './routes/bunker.ts'
 import { earningsReadHandlers } from './routes/earnings.ts'
 import { jobsReadHandlers } from './routes/jobs.ts'
@@ -35,6 +36,7 @@ export function readTable(services: ReadServices): HandlerTable {
     ...bind(CONTRACT.agents, agentsReadHandlers(services)),
     ...bind(CONTRACT.approvals, approvalsReadHandlers(services)),
     ...bind(CONTRACT.alerts, alertsReadHandlers(services)),
+    ...bind(CONTRACT.audit, auditReadHandlers(services)),
     ...bind(CONTRACT.jobs, jobsReadHandlers(services)),
     ...bind(CONTRACT.earnings, earningsReadHandlers(services)),
     ...bind(CONTRACT.runtimes, runtimesReadHandlers(services)),

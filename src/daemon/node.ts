@@ -13,6 +13,7 @@ import { listAgents } from '../store/agents/agents.ts'
 import { mintNow } from '../store/money/mint-moves.ts'
 import { putSetting } from '../store/settings.ts'
 import type { Store } from '../store/store.ts'
+import { auditConfig } from './config-audit.ts'
 import type { Events } from './events.ts'
 import { LATE_WORK_KEY } from './health.ts'
 import type { LogFile } from './home/log-file.ts'
@@ -136,7 +137,10 @@ export class PylonNode implements Services {
     const changed = changedKeys(before, after)
     const late = changed.filter((key) => (AFTER_RESTART as readonly string[]).includes(key))
     this.logger.info({ changed }, 'configuration read again')
-    this.#scope.spawn('reload', () => this.parts.reload())
+    this.#scope.spawn('reload', async () => {
+      await this.#auditConfig()
+      await this.parts.reload()
+    })
     return { applied: changed.filter((key) => !late.includes(key)), after_restart: late }
   }
 
@@ -165,6 +169,7 @@ export class PylonNode implements Services {
 
   async #startParts(): Promise<void> {
     const { parts, logger } = this
+    await this.#auditConfig()
     parts.build()
     // Before the outbox goes on: what an agent left for a relay of its own is not refused.
     for (const agent of listAgents(this.store)) allowRelays(this, agent)
@@ -178,6 +183,15 @@ export class PylonNode implements Services {
     )
     if (this.#start.isClosing) return
     for (const url of this.surroundings.mints) this.#scope.spawn(`mint ${url}`, () => this.#addMint(url))
+  }
+
+  /** A disk that is full must not keep a node from starting: it is logged then at the next reload or start. */
+  async #auditConfig(): Promise<void> {
+    try {
+      await auditConfig(this.store, this.#config, this.clock.now())
+    } catch (error) {
+      this.logger.warn({ reason: messageOf(error) }, 'changes of the configuration could not be put in the audit log yet')
+    }
   }
 
   /** No new work; what runs finishes or is parked within the drain time, then the parts close. */

@@ -16,11 +16,12 @@ type Earnings = Output<typeof earningsRoutes.getEarnings>
 
 const CHART_DAYS = 14
 const CSV_LIMIT = 100_000
+const COST_WORDS: Readonly<Record<string, string>> = { fee: 'fees', lost: 'losses' }
 const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, d: 86_400_000, w: 604_800_000 }
 
 export const earningsCommand = defineCommand({
   command: 'earnings',
-  describe: 'What the node earned: in total, by source, kind and day',
+  describe: 'What the node earned: in total, by source, kind and day, less fees and costs',
   builder: (yargs) =>
     yargs
       .option('since', textOption('Only from then on: 2026-01-31, an RFC 3339 time, or 24h, 7d, 4w ago'))
@@ -48,11 +49,16 @@ export function parseSince(text: string, nowMs: number): string {
 
 export function drawEarnings(earnings: Earnings, nowMs: number): string {
   const sources = Object.entries(earnings.by_source).filter(([, msats]) => msats !== 0n)
+  const costs = earnings.outgoing.filter(({ is_cost, msats }) => is_cost && msats !== 0n)
+  const spent = earnings.outgoing.filter(({ is_cost, msats }) => !is_cost && msats !== 0n)
   const head = drawFields([
     ['Earned', formatSats(earnings.total_msats)],
+    ...costs.map(({ kind, msats }): [string, string] => [`  less ${COST_WORDS[kind] ?? kind}`, formatSats(msats)]),
+    ...(costs.length === 0 ? [] : [['Net', formatSats(earnings.net_msats)] as [string, string]]),
     ['Jobs done', String(earnings.jobs_completed)],
     ...sources.map(([source, msats]): [string, string] => [`  by ${source}`, formatSats(msats)]),
     ['Internal', `${formatSats(earnings.internal_msats)} (paid by own keys, not counted)`],
+    ...spent.map(({ kind, msats }): [string, string] => [`Spent on ${kind}`, formatSats(msats)]),
   ])
   if (earnings.recent.length === 0) return `${head}\n\nNothing earned yet; pylon status says what is sold.`
   const days = drawDays(
@@ -82,7 +88,11 @@ export function drawEarnings(earnings: Earnings, nowMs: number): string {
 /** RFC 4180; no field of ours holds a comma or a quote. */
 export function drawCsv(earnings: Earnings): string {
   const rows = earnings.recent.map((row) => [row.earned_at, row.source, row.amount_msats, row.job_id ?? '', row.owner, row.id].join(','))
-  return ['earned_at,source,amount_msats,job_id,owner,id', ...rows].join('\n')
+  // A cost is below zero: a row a day and kind.
+  const costs = earnings.costs_by_day.map(({ day, kind, msats }) =>
+    [`${day}T00:00:00.000Z`, `cost:${kind}`, -msats, '', 'home', `cost:${kind}:${day}`].join(','),
+  )
+  return ['earned_at,source,amount_msats,job_id,owner,id', ...rows, ...costs].join('\n')
 }
 
 function ownerName(owner: string): string {

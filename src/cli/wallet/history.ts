@@ -17,7 +17,7 @@ export const history = defineCommand({
         clockTime(entry.at),
         `${entry.amount_msats > 0n ? '+' : ''}${formatSats(entry.amount_msats)}`,
         [...(entry.cause.type === 'transfer' ? ['transfer'] : []), ...entry.counter_accounts.map(accountWords)].join(', '),
-        `${entry.cause.type} ${entry.cause.id.slice(0, 12)}`,
+        `${entry.words} (${entry.cause.id.slice(0, 12)})`,
       ]),
     )
   },

@@ -3,6 +3,7 @@ import { ask, defineCommand, defineGroup } from '../command.ts'
 import { warn } from '../terminal/output.ts'
 import { drawFields, drawTable, right, sats } from '../terminal/table.ts'
 import { one } from '../terminal/values.ts'
+import { audit } from './audit.ts'
 import { history } from './history.ts'
 import { fund, invoice, invoices, receive } from './incoming.ts'
 import { connect, disconnect, drawLightning } from './lightning.ts'
@@ -68,6 +69,7 @@ export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, paym
   receive,
   move,
   history,
+  audit,
   restore,
   mints,
   connect,

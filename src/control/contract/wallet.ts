@@ -76,6 +76,7 @@ const historyEntry = z.strictObject({
   id: z.string(),
   at: timeField,
   cause: z.strictObject({ type: z.string(), id: z.string() }),
+  words: z.string().describe('The cause in words.'),
   memo: z.string().nullable(),
   amount_msats: msatsField.describe(
     "What the entry changed of what the wallet holds, the owner's Lightning wallet included: above zero came in, below went out.",

@@ -4,6 +4,7 @@ import { msats } from '../../base/amounts.ts'
 import { rfc3339 } from '../../base/clock.ts'
 import { type HistoryRow, ledgerHistory, type Posting } from '../../store/money/ledger.ts'
 import type { Store } from '../../store/store.ts'
+import { causeWords } from './cause-words.ts'
 
 /** What the wallet holds; all else is where value came from or went. */
 function isHolding({ account }: Posting): boolean {
@@ -27,6 +28,7 @@ function entryView(row: HistoryRow) {
     id: row.id,
     at: rfc3339(row.at),
     cause: { type: row.cause.type, id: row.cause.id },
+    words: causeWords(row.cause),
     memo: row.memo,
     amount_msats: msats(holding.reduce((sum, posting) => sum + posting.amountMsats, 0n)),
     counter_accounts: others.map(({ account }) => {

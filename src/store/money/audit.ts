@@ -55,6 +55,9 @@ export type AuditVerdict =
   | { readonly ok: true; readonly rows: number }
   | { readonly ok: false; readonly row: number; readonly problem: string }
 
+/** Newest first. */
+export const recentAudit = (store: Store, limit: number): AuditRow[] => log.all(store.sql, 'ORDER BY id DESC LIMIT ?', BigInt(limit))
+
 const PAGE = 1000
 
 /** Holds every row against its hash and the one before, some at a time. What was cut off the end is not seen. */

@@ -20,13 +20,25 @@ const bySources = new Selection({ source: column.text<EarningSource>(), total: c
 const byKinds = new Selection({ kind: column.int(), amountMsats: column.amount<Msats>(), jobs: column.int() })
 const byDays = new Selection({ day: column.text(), amountMsats: column.amount<Msats>() })
 
+const spent = new Selection({ day: column.text(), kind: column.text(), amountMsats: column.amount<Msats>() })
+/** What earning costs: fees of mints and routing (those of refunds too), and what was lost. All else was spent on something. */
+const COSTS: readonly string[] = ['fee', 'lost']
+
 /** @param options.sinceMs milliseconds since the epoch; @param options.limit of `recent`. */
 export function earningsSummary({ sql }: Store, options: { sinceMs?: number; limit: number }) {
   const since = BigInt(options.sinceMs ?? 0)
   const sources = bySources.all(sql, 'SELECT source, sum(amount_msats) AS total FROM earnings WHERE earned_at >= ? GROUP BY source', since)
+  const outgoing = spent.all(
+    sql,
+    `SELECT date(e.created_at / 1000, 'unixepoch') AS day, p.detail AS kind, sum(p.amount_msats) AS amount_msats
+     FROM postings p JOIN ledger_entries e ON e.id = p.entry_id WHERE p.class = 'expense' AND e.created_at >= ? GROUP BY day, kind ORDER BY day, kind`,
+    since,
+  )
   const none = { job: msats(0), zap: msats(0), lease: msats(0), tip: msats(0), other: msats(0) }
   return {
     totalMsats: msats(sources.reduce((sum, { total }) => sum + total, 0n)),
+    /** By what it was for, UTC days, oldest first: `isCost` of what earning cost, else what was bought and given. */
+    outgoing: outgoing.map((row) => ({ ...row, isCost: COSTS.includes(row.kind) })),
     /** Delivered and settled jobs, free ones and those of own keys too. */
     jobsCompleted: countOf(
       sql,

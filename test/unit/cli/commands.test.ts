@@ -405,6 +405,13 @@ test('a payment of unknown outcome is no success, and says not to pay again', as
 
 const earnings = {
   total_msats: msats(21_500n),
+  costs_msats: msats(1500n),
+  net_msats: msats(20_000n),
+  outgoing: [
+    { kind: 'fee', msats: msats(1500n), is_cost: true },
+    { kind: 'zap', msats: msats(3000n), is_cost: false },
+  ],
+  costs_by_day: [{ day: '2026-03-02', kind: 'fee', msats: msats(1500n) }],
   jobs_completed: 2,
   by_source: { job: msats(21_000n), zap: msats(0n), lease: msats(0n), tip: msats(500n), other: msats(0n) },
   internal_msats: msats(7_000n),
@@ -422,7 +429,10 @@ test('earnings prints sums and a chart, or CSV, or the very body of the answer',
   expect(asked[0]?.input).toEqual({ since: '2026-03-01T00:00:00.000Z', limit: 5 })
   expect(human.out).toContain('21.500 sats')
   expect(human.out).toContain('█')
+  expect(human.out).toMatch(/less fees +1.500 sats\nNet +20 sats\n[\s\S]*Spent on zap +3 sats/)
   expect(human.out).not.toContain('sandbox')
-  expect(csv.out).toBe(`earned_at,source,amount_msats,job_id,owner,id\n${AT},job,21000,${'c'.repeat(64)},node,e#job\n`)
+  expect(csv.out).toBe(
+    `earned_at,source,amount_msats,job_id,owner,id\n${AT},job,21000,${'c'.repeat(64)},node,e#job\n2026-03-02T00:00:00.000Z,cost:fee,-1500,,home,cost:fee:2026-03-02\n`,
+  )
   expect(JSON.parse(json.out)).toMatchObject({ network: 'live', total_msats: 21_500, by_day: [{ day: TODAY, msats: 21_500 }] })
 })
