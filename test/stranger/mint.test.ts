@@ -220,6 +220,32 @@ describe('melt', () => {
     await other.stop()
   })
 
+  test('two mints pay parts of an invoice of a third (NUT-15): both, or neither', async () => {
+    const boxes = [await startSandbox(), await startSandbox(), await startSandbox()]
+    const [first, second, payee] = boxes.map((box) => box.mintUrl) as [string, string, string]
+    for (const box of boxes) await box.faults({ peers: [first, second, payee].filter((url) => url !== box.mintUrl) })
+    const target = await (await openWallet({}, payee)).createMintQuoteBolt11(100)
+    const quoted = async (url: string, msats: number) => {
+      const body = { request: target.request, unit: 'sat', options: { mpp: { amount: msats } } }
+      return (await post('/v1/melt/quote/bolt11', body, url)).body as { quote: string; amount: number }
+    }
+    const part = async (url: string, { quote, amount }: { quote: string; amount: number }) => {
+      const inputs = plain(await fund(await openWallet({}, url), amount + 16, url))
+      return (await post('/v1/melt/bolt11', { quote, inputs }, url)).body
+    }
+    expect(await quoted(first, 60_500)).toMatchObject({ amount: 61 })
+    expect(
+      (await post('/v1/melt/quote/bolt11', { request: target.request, unit: 'sat', options: { mpp: { amount: 100_000 } } }, first)).body[
+        'code'
+      ],
+    ).toBe(11_012)
+    expect((await part(first, await quoted(first, 60_000)))['code']).toBe(20_004)
+    const paid = await Promise.all([part(first, await quoted(first, 60_000)), part(second, await quoted(second, 40_000))])
+    expect(paid).toMatchObject([{ state: 'PAID' }, { state: 'PAID' }])
+    expect(paid[0]['payment_preimage']).toBe(paid[1]['payment_preimage'])
+    for (const box of boxes) await box.stop()
+  })
+
   test('too little for amount, reserve and fee is refused', async () => {
     const wallet = await openWallet()
     const target = await wallet.createMintQuoteBolt11(64)

@@ -26,6 +26,7 @@ export const history = defineCommand({
 const ACCOUNT_WORDS: Readonly<Record<string, string>> = {
   'equity/funding': 'put in by you',
   'equity/withdrawal': 'taken out by you',
+  'equity/moved': 'between your own wallets and mints',
   'equity/restore': 'found or missed at a restore',
 }
 
