@@ -109,6 +109,19 @@ const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
     return codes.includes('paid') ? 'paid' : (codes[0] ?? 'not answered')
   },
 
+  async 'wallet pay'(cast, { sats: amount }, key) {
+    const invoice = await invoiceOf(cast, cast.customer, amount, key)
+    if (invoice === undefined) return 'no invoice'
+    const paid = await untilDone(cast, cast.provider, async (node, again) => {
+      const { state } = await node.wallets.of(nodeOf(node)).pay({
+        ...{ idempotencyKey: `pay-${key}${again}`, cause: { type: 'owner', id: key }, request: invoice.request, from: 'nwc' },
+        debitAccount: 'node/equity/withdrawal',
+      })
+      return state === 'paid' ? state : undefined
+    })
+    return paid ?? 'not paid'
+  },
+
   async payout(cast, { aboveSats, keepSats }) {
     const { customer, provider } = cast
     const address = await untilDone(cast, customer, async (node) => findAgent(node.node.store, 'ada')?.lud06 ?? undefined)

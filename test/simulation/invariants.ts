@@ -9,7 +9,17 @@ const DAY_MS = 86_400_000
 /** What is still under way, owed or reserved. */
 export function unfinished(world: World): string[] {
   const paid = world.mints.flatMap(({ database }) => database.sql("SELECT id FROM mint_quotes WHERE state = 'PAID'").pluck().all())
-  return [...paid.map((id) => `the mint was paid for quote ${id} and has not issued`), ...world.nodes.flatMap(openAt)]
+  return [...paid.map((id) => `the mint was paid for quote ${id} and has not issued`), ...world.nodes.flatMap(openAt), ...unheard(world)]
+}
+
+/** What came to the Lightning wallet and its owner's node does not know. */
+function unheard({ wallet, nodes: [provider] }: World): string[] {
+  if (wallet === undefined || provider === undefined) return []
+  const known = provider.node.store.sql("SELECT payment_hash FROM nwc_invoices WHERE state = 'settled'").all()
+  const hashes = new Set(known.map((row) => row['payment_hash']))
+  return wallet
+    .settled('incoming')
+    .flatMap((hash) => (hashes.has(hash) ? [] : [`the Lightning wallet was paid for ${hash}, which is not noted`]))
 }
 
 function openAt(one: SimulatedNode): string[] {
@@ -27,6 +37,7 @@ function openAt(one: SimulatedNode): string[] {
       "SELECT id, status AS state FROM jobs WHERE status NOT IN ('refused', 'expired', 'settled', 'failed', 'refunded', 'cancelled')",
     ),
     ...rows('purse move', "SELECT id, state FROM purse_moves WHERE state IN ('receiving', 'planned', 'paid')"),
+    ...rows('payment', "SELECT id, state FROM nwc_payments WHERE state = 'unknown'"),
     ...rows('payout', "SELECT id, state FROM payouts WHERE state IN ('begun', 'unknown')"),
     ...rows(
       'request',
@@ -85,10 +96,12 @@ function conservation(world: World, funded: number, isFree: boolean): string[] {
     world.nodes.reduce((sum, { node }) => sum + numberOf(node.store, HELD.replace('@', url.replaceAll("'", ''))), 0),
   )
   const sum = outstanding.reduce((total, amount) => total + amount, 0)
+  const { outSats, feeSats } = world.wallet?.balance ?? { outSats: 0, feeSats: 0 }
+  const paid = funded + outSats
   const cost = world.nodes.reduce((total, { node }) => total + numberOf(node.store, COST) / 1000, funded)
   return [
-    ...(sum + cost === funded ? [] : [`the mints owe ${sum} sats, fees cost ${cost}, and they were paid ${funded}`]),
-    ...(isFree && cost !== 0 ? [`fees cost ${cost} sats where mints take none`] : []),
+    ...(sum + cost === paid + feeSats ? [] : [`the mints owe ${sum} sats, fees cost ${cost}, and they were paid ${paid}`]),
+    ...(isFree && cost !== feeSats ? [`fees cost ${cost} sats where mints take none`] : []),
     ...(held.join() === outstanding.join() ? [] : [`the nodes hold ${held} sats, the mints owe ${outstanding}`]),
   ]
 }
@@ -97,7 +110,8 @@ const HELD = "SELECT sum(amount_sats) AS n FROM proofs WHERE state <> 'spent' AN
 
 function paidHashes(world: World): string[] {
   const paid = "SELECT payment_hash FROM melt_quotes WHERE state = 'PAID'"
-  return world.mints.flatMap(({ database }) => database.sql(paid).pluck().all() as string[])
+  const melted = world.mints.flatMap(({ database }) => database.sql(paid).pluck().all() as string[])
+  return [...melted, ...(world.wallet?.settled('outgoing') ?? [])]
 }
 
 function paidOnce(world: World): string[] {

@@ -14,6 +14,7 @@ import { agentOf, type Cast, customerOf, perform } from './deeds.ts'
 import { seedEntropy } from './entropy.ts'
 import { unfinished, violations } from './invariants.ts'
 import { tempRoot } from './life.ts'
+import type { LightningWallet } from './lightning-wallet.ts'
 import { type Schedule, scheduleOf } from './schedule.ts'
 import { Storm } from './storm.ts'
 import { watchWebCrypto } from './web-crypto.ts'
@@ -67,15 +68,21 @@ export async function playSchedule(schedule: Schedule): Promise<Outcome> {
   }
 }
 
-async function play(world: World, { isFree, hasAgents, steps }: Schedule): Promise<Outcome> {
+async function play(world: World, { isFree, hasAgents, hasWallet, steps }: Schedule): Promise<Outcome> {
   const startedAt = world.clock.now()
-  const provider = world.node({ name: 'provider', words: PROVIDER_WORDS, mode: hasAgents ? 'both' : 'provider' })
-  const customer = world.node({ name: 'customer', words: CUSTOMER_WORDS, mode: 'host' })
+  const provider = world.node({
+    name: 'provider',
+    words: PROVIDER_WORDS,
+    mode: hasAgents ? 'both' : 'provider',
+    receiveBy: hasWallet ? 'nwc' : 'mint',
+  })
+  const customer = world.node({ name: 'customer', words: CUSTOMER_WORDS, mode: 'host', receiveBy: 'mint' })
   await world.finish(Promise.all([provider.start(), customer.start()]))
   await world.clock.run(SETTLE_MS)
   for (const mint of world.mints) await fund(world, customer, mint, FUNDING_SATS / world.mints.length)
   if (hasAgents) await settleAgents(world, { provider, customer })
 
+  if (world.wallet !== undefined) await connectWallet(world, provider, world.wallet)
   const storm = new Storm(world)
   const commitsOf = () => world.nodes.map((one) => (one.isUp ? one.node.store.commits : 0))
   const before = commitsOf()
@@ -129,6 +136,11 @@ async function calmDown(world: World, isDone: () => boolean): Promise<void> {
     }
     seen = now
   }
+}
+
+async function connectWallet(world: World, provider: SimulatedNode, wallet: LightningWallet): Promise<void> {
+  await world.finish(provider.node.parts.lightning.get().connection.connect(wallet.url))
+  wallet.isWell = false
 }
 
 async function fund(world: World, customer: SimulatedNode, { url, mint }: SimulatedMint, amount: number): Promise<void> {

@@ -24,6 +24,8 @@ export type Deed =
   | { readonly do: 'nwc'; readonly sats: readonly number[]; readonly budgetSats: number; readonly isRace: boolean }
   /** What the provider holds above leaves to the address of an agent of the customer. */
   | { readonly do: 'payout'; readonly aboveSats: number; readonly keepSats: number }
+  /** The provider pays an invoice of the customer from its Lightning wallet. */
+  | { readonly do: 'wallet pay'; readonly sats: number }
   | { readonly do: 'fund'; readonly sats: number }
   | { readonly do: 'zap'; readonly sats: number }
 
@@ -64,6 +66,8 @@ export interface Schedule {
   /** The mints take no fees. */
   readonly isFree: boolean
   readonly mints: 1 | 2
+  /** The provider is paid into a Lightning wallet of its own. */
+  readonly hasWallet: boolean
   readonly hasAgents: boolean
   readonly steps: readonly Step[]
 }
@@ -81,15 +85,16 @@ export function scheduleOf(seed: number): Schedule {
   const isFree = below(2) === 0
   const hasAgents = below(2) === 0
   const mints = below(2) === 0 ? 1 : 2
-  const steps = [...deeds(random, hasAgents, mints), ...faults(random, isFree, mints)].map((step) => ({
+  const hasWallet = below(3) === 0
+  const steps = [...deeds(random, { hasAgents, mints, hasWallet }), ...faults(random, isFree, mints)].map((step) => ({
     atMs: below(DEEDS_MS),
     salt: below(2 ** 32),
     ...step,
   }))
-  return { seed, isFree, hasAgents, mints, steps }
+  return { seed, isFree, hasAgents, mints, hasWallet, steps }
 }
 
-function deeds(random: Random, hasAgents: boolean, mints: number): Deed[] {
+function deeds(random: Random, { hasAgents, mints, hasWallet }: Pick<Schedule, 'hasAgents' | 'mints' | 'hasWallet'>): Deed[] {
   const below = (count: number) => randomBelow(random, count)
   const job = (): Deed => ({
     ...{ do: 'job', words: 12 + below(20), payWith: below(5) < 3 ? 'invoice' : 'token', timeoutMs: 100_000 + below(300_000) },
@@ -102,6 +107,7 @@ function deeds(random: Random, hasAgents: boolean, mints: number): Deed[] {
     () => ({
       ...{ do: 'nwc', sats: Array.from({ length: 1 + below(3) }, () => 1 + below(12)), budgetSats: 5 + below(30), isRace: below(2) === 0 },
     }),
+    ...(hasWallet ? [(): Deed => ({ do: 'wallet pay', sats: 1 + below(30) })] : []),
     ...(hasAgents
       ? [
           (): Deed => ({ do: 'zap', sats: 1 + below(15) }),

@@ -87,7 +87,8 @@ export class Storm {
   /** The weather clears. */
   end(): void {
     this.#isOver = true
-    const { network, mints, nodes } = this.#world
+    const { network, mints, nodes, wallet } = this.#world
+    if (wallet !== undefined) wallet.isWell = true
     network.weather = CALM
     for (const origin of RELAYS) network.up(origin)
     for (const mint of mints) {

@@ -31,6 +31,7 @@ import type { OwnWallets } from '../../src/wallet/wallets.ts'
 import { openStore } from '../support/store.ts'
 import { VirtualClock } from './clock.ts'
 import { type Kill, Life, loggerOf } from './life.ts'
+import { LightningWallet } from './lightning-wallet.ts'
 import { MintMoods, mintHost } from './mint-host.ts'
 import { Network, type Host as NetworkHost } from './network.ts'
 import { LNURL, MINTS, RELAYS } from './places.ts'
@@ -61,12 +62,14 @@ export class World {
   readonly chance: Random
   readonly #dir: string
   readonly #relays: Relay[] = []
+  /** Of the provider's owner. */
+  readonly wallet: LightningWallet | undefined
 
   /**
    * @param dir of its own, for the databases of nodes
-   * @param mints how many there are, and whether they take no fees
+   * @param schedule who is there beside the nodes
    */
-  constructor(seed: number, dir: string, mints: Pick<Schedule, 'mints' | 'isFree'>, webCrypto: WatchedCrypto) {
+  constructor(seed: number, dir: string, schedule: Pick<Schedule, 'mints' | 'isFree' | 'hasWallet'>, webCrypto: WatchedCrypto) {
     this.clock = new VirtualClock(undefined, () => webCrypto.pending())
     const random = seededRandom(seed + 2 ** 30)
     this.chance = seededRandom(seed + 2 ** 31)
@@ -74,14 +77,14 @@ export class World {
     const { clock } = this
     this.network = new Network(clock, random)
     const common = { clock, random, logger: silentLogger }
-    this.mints = MINTS.slice(0, mints.mints).map((url) => {
+    this.mints = MINTS.slice(0, schedule.mints).map((url) => {
       const [database, faults, moods] = [new SandboxDatabase(':memory:', random), new Faults(), new MintMoods()]
       const mint = new Mint(database, clock, () => faults.takeHeldMelt())
-      if (mints.isFree) mint.rotateKeyset(0)
+      if (schedule.isFree) mint.rotateKeyset(0)
       this.network.serve(url, mintHost({ mint, database, clock, url, moods }))
       return { url, mint, database, faults, moods }
     })
-    if (mints.mints > 1) for (const from of this.mints) this.#connectLightning(from)
+    if (schedule.mints > 1 || schedule.hasWallet) for (const from of this.mints) this.#connectLightning(from)
     const { mint, database } = this.mints[0] as SimulatedMint
     for (const origin of RELAYS) {
       const relay = new Relay({
@@ -98,26 +101,31 @@ export class World {
     })
     lnurl.start()
     this.network.serve(LNURL, lnurlHost(lnurl))
+    if (schedule.hasWallet) this.wallet = new LightningWallet(this, seed)
   }
 
   /** Invoices of the other mints are paid some seconds later; one that was released meanwhile is not. */
-  #connectLightning({ mint, database, url }: SimulatedMint): void {
+  #connectLightning({ mint, database }: SimulatedMint): void {
     const isHeld = (quoteId: string) => database.sql('SELECT 1 FROM held_melts WHERE quote_id = ?').get(quoteId) !== undefined
-    const pay = (request: string): string | undefined => {
-      try {
-        return this.mints.find((other) => other.mint.invoice(request) !== undefined)?.mint.payFromNowhere(request).preimage
-      } catch {
-        // Paid by another, or too late.
-        return undefined
-      }
-    }
     mint.lightning = {
-      peers: this.mints.map((other) => other.url).filter((other) => other !== url),
+      peers: ['whoever made the invoice'],
       send: ({ quoteId, request }) => {
         this.clock.after(this.network.latencyMs(), () => {
-          if (isHeld(quoteId)) mint.endMelt(quoteId, pay(request))
+          if (isHeld(quoteId)) mint.endMelt(quoteId, this.payInvoice(request))
         })
       },
+    }
+  }
+
+  /** With play money, whoever made it. @returns the preimage; undefined where it can not be paid */
+  payInvoice(request: string): string | undefined {
+    const at = this.mints.find(({ mint }) => mint.invoice(request) !== undefined)
+    if (at === undefined) return this.wallet?.receive(request)
+    try {
+      return at.mint.payFromNowhere(request).preimage
+    } catch {
+      // Paid by another, or too late.
+      return undefined
     }
   }
 
@@ -172,6 +180,8 @@ export interface NodeOptions {
   readonly dir: string
   readonly words: string
   readonly mode: Mode
+  /** Whether sales are paid into the Lightning wallet. */
+  readonly receiveBy: Config['wallet']['receive_by']
 }
 
 /** A node that can be killed at any moment and opened again on the same database. */
@@ -226,7 +236,7 @@ export class SimulatedNode {
   }
 
   async start(): Promise<void> {
-    const { name, words, mode } = this.#options
+    const { name, words, mode, receiveBy } = this.#options
     const dir = this.#nextDir()
     const process = new Life(this.#world.clock)
     const logger = loggerOf(name, process, this.#world.log)
@@ -241,7 +251,7 @@ export class SimulatedNode {
     const node = new PylonNode({
       scope,
       options: { home, network: 'sandbox', run: { mode, relays: [], mints: [] }, isDetached: false },
-      config: CONFIG,
+      config: { ...CONFIG, wallet: { ...CONFIG.wallet, receive_by: receiveBy } },
       store,
       clock: process,
       logger,
