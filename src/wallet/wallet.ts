@@ -95,6 +95,8 @@ export class CashuWallet implements Wallet {
   reclaim: Wallet['reclaim'] = (idempotencyKey) => this.#reclaiming.reclaim(idempotencyKey)
   pay: Wallet['pay'] = async (request, spend) => {
     if (request.from !== 'nwc') {
+      // What an invoice without an amount needs no mint says before it is asked: nothing is brought to one for it.
+      if (satsOfInvoice(request.request) === 0n) return await this.#paying.pay(request, spend)
       const shortage = () => ({ ...request, spend, invoice: request.request, amountSats: satsOfInvoice(request.request) })
       return await this.#withPurse(shortage, () => this.#paying.pay(request, spend))
     }

@@ -18,7 +18,7 @@ export const pay = defineCommand({
     withWallet(yargs)
       .positional(
         'destination',
-        argument('A bolt11 invoice, name@host, lnurl1..., lnurlp:, creq... or bitcoin: address; - for standard input'),
+        argument('A bolt11 invoice, name@host, lnurl1..., lnurlp:, npub1..., creq... or bitcoin: address; - for standard input'),
       )
       .positional('sats', { type: 'string', describe: 'How much, for what does not say it' })
       .option('comment', textOption('Words for the payee, where the address takes them'))

@@ -148,9 +148,11 @@ export const walletRoutes = defineRoutes({
         .min(1)
         .max(8192)
         .describe(
-          'A bolt11 invoice, name@host, lnurl1..., lnurlp:..., creqA..., creqB1..., or bitcoin:...?lightning= or ?creq=; one key asks an address once.',
+          'A bolt11 invoice, name@host, lnurl1..., lnurlp:..., npub1..., nprofile1..., creqA..., creqB1..., or bitcoin:...?lightning= or ?creq=; one key asks an address once.',
         ),
-      amount_sats: amountSats.optional().describe('Needed for an address; an invoice or request must ask exactly this where it is given.'),
+      amount_sats: amountSats
+        .optional()
+        .describe('Needed for what names no amount; an invoice or request that does must ask exactly this where it is given.'),
       comment: z.string().max(1000).optional().describe('For the payee, where the address takes comments.'),
       max_fee_sats: z.int().min(0).optional().describe('The most that may leave beside the amount, whatever for.'),
       max_sats: z.int().min(1).optional().describe('The most that may leave in all, amount and fees.'),

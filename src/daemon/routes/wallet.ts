@@ -9,15 +9,16 @@ import { parseJson } from '../../base/json.ts'
 import type { walletRoutes } from '../../control/contract/wallet.ts'
 import type { Handlers } from '../../control/route.ts'
 import { npubOf, parsePubkey } from '../../nostr/nips/nip19.ts'
-import type { Keyring } from '../../nostr/types.ts'
+import type { Keyring, Nostr } from '../../nostr/types.ts'
 import { findAgent } from '../../store/agents/agents.ts'
 import { ownerKey } from '../../store/keys.ts'
 import type { Store } from '../../store/store.ts'
 import { readTokenHead } from '../../wallet/ecash/token.ts'
-import { invoiceOfAddress } from '../../wallet/lightning/addresses.ts'
+import { askAddress } from '../../wallet/lightning/addresses.ts'
 import { decodeInvoice } from '../../wallet/lightning/bolt11.ts'
 import { type Destination, parseDestination } from '../../wallet/lightning/destination.ts'
-import type { Invoice, MintInfo, ReceiveRequest, Wallet } from '../../wallet/types.ts'
+import { lnurlOfProfile } from '../../wallet/lightning/lnurl.ts'
+import type { Invoice, MintInfo, ReceiveRequest, Spend, Wallet } from '../../wallet/types.ts'
 import { mintsToRestore, restorePurse } from '../home/purse-restore.ts'
 import type { Services } from '../services.ts'
 import { lightningView } from './lightning-view.ts'
@@ -58,8 +59,11 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
         const limit = amount === undefined ? undefined : feeLimit(sats(amount), request)
         return await payRequest(services, destination.request, move, wallet, request, limit)
       }
-      const { invoice, host } = await payable(services, destination, move.idempotencyKey, request)
-      const amountSats = msatsToSatsUp(msats(decodeInvoice(invoice).amountMsats ?? 0n))
+      const { invoice, payee } = await payable(services, destination, move.idempotencyKey, request)
+      const asked =
+        decodeInvoice(invoice).amountMsats ?? (request.amount_sats === undefined ? undefined : BigInt(request.amount_sats) * 1000n)
+      if (asked === undefined) throw new PylonError('amount_invalid', 'The invoice does not say how much: give the amount in sats.')
+      const amountSats = msatsToSatsUp(msats(asked))
       const order = {
         ...move,
         request: invoice,
@@ -72,7 +76,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
         }),
       }
       // Lists of the home's policy may mean the server that gave the invoice.
-      const paid = await wallet.pay(order, host === undefined ? undefined : { subject: 'owner', names: [host] })
+      const paid = await wallet.pay(order, payee === undefined ? undefined : { subject: 'owner', ...payee })
       const answer = { state: paid.state, amount_sats: amountSats, operation_id: paid.operationId }
       if (paid.state === 'unknown') return { ...answer, fee_sats: null, preimage: null }
       return { ...answer, fee_sats: paid.feeSats, preimage: paid.preimage }
@@ -151,21 +155,41 @@ async function restoreWaiting(services: WalletServices): Promise<readonly string
 
 /** The invoice to pay; an address is asked for one, once for each key, and `host` is who gave it. */
 async function payable(
-  { store, clock, dialer }: WalletServices,
+  { store, clock, dialer, parts }: WalletServices,
   destination: Exclude<Destination, { readonly type: 'request' }>,
   idempotencyKey: string,
   request: { amount_sats?: number | undefined; comment?: string | undefined; max_sats?: number | undefined },
-): Promise<{ invoice: string; host?: string }> {
+): Promise<{ invoice: string; payee?: Pick<Spend, 'counterparty' | 'names'> }> {
   const { amount_sats, comment = '' } = request
   if (destination.type === 'invoice') {
     if (comment !== '') throw new PylonError('destination_invalid', 'An invoice takes no comment: pay it without, or pay an address.')
     return { invoice: destination.request }
   }
-  const { url } = destination
   if (amount_sats === undefined) throw new PylonError('amount_invalid', 'An address does not say how much: give the amount in sats.')
   feeLimit(sats(amount_sats), request)
-  const invoice = await invoiceOfAddress({ store, clock, dialer }, { idempotencyKey, url, amountSats: sats(amount_sats), comment })
-  return { invoice, host: new URL(url).hostname }
+  const order = { idempotencyKey, amountSats: sats(amount_sats), comment }
+  if (destination.type === 'lnurl') {
+    const { invoice, host } = await askAddress({ store, clock, dialer }, { ...order, url: destination.url })
+    return { invoice, payee: { names: [host] } }
+  }
+  const { pubkey } = destination
+  const resolve = () => addressOf(parts.nostr.get(), pubkey)
+  const { invoice, host } = await askAddress({ store, clock, dialer }, { ...order, url: `nostr:${pubkey}`, resolve })
+  return { invoice, payee: { counterparty: pubkey, names: [host] } }
+}
+
+/** Where the newest profile of a key says that it is paid. @throws fetch_failed, lnurl_invalid */
+async function addressOf(nostr: Pick<Nostr, 'profileOf'>, pubkey: string): Promise<string> {
+  const profile = await nostr.profileOf(pubkey)
+  if (profile === undefined)
+    throw new PylonError(
+      'fetch_failed',
+      'No relay that answers has a profile of this key, so nobody can say where to pay. Try again later.',
+    )
+  const url = lnurlOfProfile(profile)
+  if (url === undefined)
+    throw new PylonError('destination_invalid', 'The profile of this key names no Lightning address: ask for an invoice.')
+  return url
 }
 
 /** The most that may leave beside the amount, by the limit for that and the limit for all. @throws price_too_high */

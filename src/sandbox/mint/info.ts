@@ -21,7 +21,7 @@ export function mintInfo(options: { mintUrl: string; pubkey: string; nowSeconds:
     time: options.nowSeconds,
     nuts: {
       4: { methods: [{ ...method, options: { description: true } }], disabled: false },
-      5: { methods: [{ ...method, options: { amountless: false } }], disabled: false },
+      5: { methods: [{ ...method, options: { amountless: true } }], disabled: false },
       7: supported,
       8: supported,
       9: supported,

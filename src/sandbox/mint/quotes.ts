@@ -113,12 +113,12 @@ export class Quotes {
   createMeltQuote(request: string, asked: { readonly whole?: number | undefined; readonly part?: number | undefined }): MeltQuote {
     const text = request.replace(/^lightning:/i, '').toLowerCase()
     const invoice = readInvoice(text)
-    if (invoice.amountMsats === undefined) throw new MintError('amountless_invoice', 'an invoice without an amount is not supported')
     const { whole, part } = asked
-    const isAmiss =
-      part !== undefined ? part < 1 || BigInt(part) >= invoice.amountMsats : BigInt(whole ?? invoice.amountMsats) !== invoice.amountMsats
+    const amountMsats = invoice.amountMsats ?? (whole === undefined ? undefined : BigInt(whole))
+    if (amountMsats === undefined) throw new MintError('amountless_invoice', 'the invoice has no amount: name one (options.amountless)')
+    const isAmiss = part !== undefined ? part < 1 || BigInt(part) >= amountMsats : BigInt(whole ?? amountMsats) !== amountMsats
     if (isAmiss) throw new MintError('amount_mismatch', 'the amount asked is not the amount of the invoice, or a part of it')
-    const amount = Number(((part === undefined ? invoice.amountMsats : BigInt(part)) + 999n) / 1_000n)
+    const amount = Number(((part === undefined ? amountMsats : BigInt(part)) + 999n) / 1_000n)
     if (amount < 1 || amount > MAX_AMOUNT) throw new MintError('amount_limit', `the amount must be 1 to ${MAX_AMOUNT} sat`)
     const now = unixSeconds(this.#clock)
     if (invoice.expiresAt <= now) throw new MintError('quote_expired', 'the invoice has expired')

@@ -7,6 +7,8 @@ const addressInvoices = table('address_invoices', {
   idempotencyKey: column.text(),
   requestDigest: column.text(),
   invoice: column.text(),
+  /** Who gave it; null in rows of older versions. */
+  host: column.orNull(column.text()),
   createdAt: column.int(),
 })
 type AddressInvoiceRow = RowOfTable<typeof addressInvoices>

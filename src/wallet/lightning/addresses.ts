@@ -17,7 +17,9 @@ export interface AddressDeps {
 export interface AddressOrder {
   /** Of the whole payment, the wallet's own key. */
   readonly idempotencyKey: string
+  /** Where LNURL-pay begins; of a profile `nostr:` and its key, for which `resolve` says where. */
   readonly url: string
+  readonly resolve?: () => Promise<string>
   readonly amountSats: bigint
   readonly comment: string
   /** Throws where what the address says of itself is not to be paid. */
@@ -25,12 +27,17 @@ export interface AddressOrder {
 }
 
 /** @throws lnurl_invalid, fetch_failed, address_refused, amount_invalid, idempotency_conflict: in all these cases nothing was spent */
-export async function invoiceOfAddress(deps: AddressDeps, order: AddressOrder): Promise<string> {
+export const invoiceOfAddress = async (deps: AddressDeps, order: AddressOrder): Promise<string> => (await askAddress(deps, order)).invoice
+
+/** The same, and who gave the invoice. */
+export async function askAddress(deps: AddressDeps, order: AddressOrder): Promise<{ readonly invoice: string; readonly host: string }> {
   const { idempotencyKey, url, amountSats, comment } = order
   const digest = requestDigest('address', { url, amountSats, comment })
   if (getAddressInvoice(deps.store, idempotencyKey) === undefined) {
-    const invoice = await freshInvoice(deps, order)
-    await deps.store.write(insertAddressInvoice({ idempotencyKey, requestDigest: digest, invoice, createdAt: deps.clock.now() }))
+    const at = (await order.resolve?.()) ?? url
+    const invoice = await freshInvoice(deps, { ...order, url: at })
+    const host = new URL(at).hostname
+    await deps.store.write(insertAddressInvoice({ idempotencyKey, requestDigest: digest, invoice, host, createdAt: deps.clock.now() }))
   }
   // The first that was stored counts, whoever asked at the same time.
   const row = getAddressInvoice(deps.store, idempotencyKey)
@@ -38,7 +45,7 @@ export async function invoiceOfAddress(deps: AddressDeps, order: AddressOrder): 
   if (row.requestDigest !== digest) {
     throw new PylonError('idempotency_conflict', 'This key was used for another address, amount or comment: take a new key.')
   }
-  return row.invoice
+  return { invoice: row.invoice, host: row.host ?? new URL(url).hostname }
 }
 
 /** Asked for and checked; network and expiry are checked where it is paid. */

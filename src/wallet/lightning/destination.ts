@@ -1,5 +1,6 @@
 /** Reads what an owner is given to pay: an invoice, an address that has to be asked for one, or a request for ecash. Nothing is asked here. */
 import { PylonError } from '../../base/errors.ts'
+import { parsePubkey } from '../../nostr/nips/nip19.ts'
 import { isPaymentRequest, type PaymentRequest, parsePaymentRequest } from '../ecash/payment-request.ts'
 import { decodeInvoice } from './bolt11.ts'
 import { invalid, lnurlOfProfile } from './lnurl.ts'
@@ -9,13 +10,15 @@ export type Destination =
   /** `url` is where LNURL-pay (LUD-06, 16, 17) begins. */
   | { readonly type: 'lnurl'; readonly url: string }
   | { readonly type: 'request'; readonly request: PaymentRequest }
+  /** Whoever has this key is paid at the Lightning address in its profile. */
+  | { readonly type: 'profile'; readonly pubkey: string }
 
 const ADDRESS = /^(?:lightning:)?(?:lnurl1|[^@\s]+@[^@\s]+$)/i
 /** BIP-21: an amount in bitcoin, at most 8 decimals. */
 const BITCOIN_AMOUNT = /^(\d{1,8})(?:\.(\d{1,8}))?$/
 
 /**
- * bolt11 with or without `lightning:`, `name@host`, `lnurl1...`, `lnurlp:`, `creqA...` and `creqB1...` with or without `cashu:`, and BIP-21 or
+ * bolt11 with or without `lightning:`, `name@host`, `lnurl1...`, `lnurlp:`, `npub1...`, `nprofile1...`, `creqA...` and `creqB1...` with or without `cashu:`, and BIP-21 or
  * BIP-321 with `lightning=` or `creq=`.
  * @throws invoice_invalid, lnurl_invalid, destination_invalid
  */
@@ -26,9 +29,7 @@ export function parseDestination(text: string): Destination {
   if (isPaymentRequest(plain)) return { type: 'request', request: parsePaymentRequest(plain) }
   if (/^(?:(?:web\+)?cashu:(?:\/\/)?)?cashu[ab]/i.test(plain))
     throw unpayable('it is a token, which is money for you: pylon wallet receive takes it')
-  if (/^(?:nostr:)?(?:npub|nprofile)1/i.test(plain)) {
-    throw unpayable('it is a Nostr key; pay the Lightning address in its profile')
-  }
+  if (/^(?:nostr:)?(?:npub|nprofile)1/i.test(plain)) return { type: 'profile', pubkey: keyOf(plain) }
   if (!ADDRESS.test(plain)) return { type: 'invoice', request: decodeInvoice(plain).request }
   const url = lnurlOfProfile({ lud16: plain })
   if (url === undefined) throw invalid('it is empty')
@@ -55,7 +56,7 @@ function ofBitcoinUri(text: string): Destination {
   }
   const destination = parseDestination(inner)
   const amount = fields.get('amount')
-  if (amount === undefined || destination.type === 'lnurl') return destination
+  if (amount === undefined || destination.type === 'lnurl' || destination.type === 'profile') return destination
   const [, whole, part = ''] = BITCOIN_AMOUNT.exec(amount) ?? []
   if (whole === undefined) throw unpayable('the amount of the bitcoin: address is malformed')
   const msats = BigInt(whole + part.padEnd(8, '0')) * 1000n
@@ -66,7 +67,15 @@ function ofBitcoinUri(text: string): Destination {
   return destination
 }
 
-function askedMsats(destination: Exclude<Destination, { readonly type: 'lnurl' }>): bigint | undefined {
+function keyOf(text: string): string {
+  try {
+    return parsePubkey(text.toLowerCase())
+  } catch {
+    throw unpayable('the Nostr key is damaged')
+  }
+}
+
+function askedMsats(destination: Extract<Destination, { readonly request: unknown }>): bigint | undefined {
   if (destination.type === 'invoice') return decodeInvoice(destination.request).amountMsats
   const { amountSats } = destination.request
   return amountSats === undefined ? undefined : amountSats * 1000n

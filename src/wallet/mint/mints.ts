@@ -1,4 +1,5 @@
 /** The mints of this home: the allowlist, what each can do, its keysets, and how it is. */
+import { z } from 'zod'
 import { type Sats, sats } from '../../base/amounts.ts'
 import type { Dialer } from '../../base/dialer.ts'
 import { isPylonError, PylonError } from '../../base/errors.ts'
@@ -90,6 +91,12 @@ export class Mints {
       this.#clients.set(url, client)
     }
     return client
+  }
+
+  /** Whether the mint says that it pays invoices without an amount (NUT-05, 23). */
+  paysAmountless({ info }: MintRow): boolean {
+    const { methods } = (info as { nuts?: Record<string, { methods?: unknown } | null> }).nuts?.['5'] ?? {}
+    return Array.isArray(methods) && methods.some((one) => amountlessSchema.safeParse(one).success)
   }
 
   /** Whether the mint says it has this NUT. */
@@ -272,6 +279,12 @@ export function assertUnderCap(mint: MintRow, held: bigint, more: bigint): void 
     `${mint.url} would hold ${held + more} sats of this wallet, its cap is ${mint.capSats}: raise it with pylon wallet mints set ${mint.url} --cap SATS, or use another mint.`,
   )
 }
+
+const amountlessSchema = z.object({
+  method: z.literal('bolt11'),
+  unit: z.literal('sat'),
+  options: z.object({ amountless: z.literal(true) }),
+})
 
 function normaliseConfiguredUrl(url: string): string {
   try {

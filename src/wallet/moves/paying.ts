@@ -50,13 +50,14 @@ export class Paying {
 
   /** Prepares the payment, one at a time for each hash in the whole home; or finds the one that it joins. */
   #begin(request: PayRequest, digest: string, spend: BoundSpend, from: string | undefined): Promise<string> {
-    const { paymentHash } = decodeInvoice(request.request)
+    const { paymentHash, amountMsats } = decodeInvoice(request.request)
     return this.#funds.executor.paymentHashes.run(paymentHash, async () => {
       const first = paymentOfHash(this.#funds.context.store, paymentHash)
       if (first === undefined) return this.#funds.choosing.run('', () => this.#preparePay(request, digest, spend, from))
       // An owner who asks again from the same wallet means the same payment; for all others it is not theirs.
       const isAgain = first.owner.pubkey === this.#funds.owner.pubkey && first.cause.type === 'owner' && request.cause.type === 'owner'
-      if (!isAgain) throw paidElsewhere(first)
+      const isSame = amountMsats !== undefined || first.amountSats * 1000n === request.amountMsats
+      if (!isAgain || !isSame) throw paidElsewhere(first)
       return first.id
     })
   }
@@ -74,8 +75,9 @@ export class Paying {
     const amount = (invoice.amountMsats + 999n) / 1000n
     const maxReserve = maxFeeSats ?? defaultMaxFee(amount, this.#funds.context.config().wallet.max_fee_percent)
     const owedToo = this.#funds.maySpendOwed(request)
-    const mints = from === undefined ? this.#funds.mintsHolding(amount, owedToo) : [from]
-    const { mintUrl, quote } = await this.#meltQuote(invoice.request, amount, maxReserve, mints)
+    const holding = from === undefined ? this.#funds.mintsHolding(amount, owedToo) : [from]
+    const mints = invoice.isAmountless ? this.#amountlessAt(holding) : holding
+    const { mintUrl, quote } = await this.#meltQuote(invoice, amount, maxReserve, mints)
     const reserve = BigInt(quote.fee_reserve)
     /** Before any swap, which costs a fee: not for a payment that may not be made then. */
     const admit = (feeSats: bigint) => {
@@ -140,11 +142,23 @@ export class Paying {
     return choose()
   }
 
-  #checkedInvoice(request: PayRequest): { request: string; amountMsats: bigint; paymentHash: string } {
+  /** Those of these mints that pay an invoice without an amount. @throws invoice_invalid where none does */
+  #amountlessAt(urls: readonly string[]): readonly string[] {
+    const { mints } = this.#funds.context
+    const found = urls.filter((url) => mints.paysAmountless(mints.get(url)))
+    if (found.length > 0 || urls.length === 0) return found
+    throw new PylonError(
+      'invoice_invalid',
+      `The invoice has no amount, and ${urls.join(', ')} pays none such: ask for one that says how much.`,
+    )
+  }
+
+  #checkedInvoice(request: PayRequest): CheckedInvoice {
     const { clock, invoiceNetwork } = this.#funds.context
-    const { request: bolt11, amountMsats, paymentHash, expiresAt, network } = decodeInvoice(request.request)
+    const { request: bolt11, amountMsats: asked, paymentHash, expiresAt, network } = decodeInvoice(request.request)
+    const amountMsats = asked ?? request.amountMsats
     if (amountMsats === undefined || amountMsats <= 0n) {
-      throw new PylonError('invoice_invalid', 'The invoice has no amount: ask for one that says how much.')
+      throw new PylonError('invoice_invalid', 'The invoice has no amount: say how much, or ask for one that does.')
     }
     if (request.amountMsats !== undefined && request.amountMsats !== amountMsats) {
       throw new PylonError('invoice_invalid', `The invoice asks for ${amountMsats} msats, not the agreed ${request.amountMsats}.`)
@@ -153,19 +167,20 @@ export class Paying {
       throw new PylonError('invoice_invalid', `The invoice is for another network (ln${network}, this node pays ln${invoiceNetwork}).`)
     }
     if (expiresAt <= clock.now()) throw new PylonError('invoice_expired', 'The invoice has expired: ask for a new one.')
-    return { request: bolt11, amountMsats, paymentHash }
+    return { request: bolt11, amountMsats, paymentHash, isAmountless: asked === undefined }
   }
 
   /** A quote of the first of these mints that asks a fair fee. @throws insufficient_funds, payment_failed, mint_unreachable */
   async #meltQuote(
-    request: string,
+    { request, amountMsats, isAmountless }: CheckedInvoice,
     amount: bigint,
     maxFee: bigint,
     mints: readonly string[],
   ): Promise<{ mintUrl: string; quote: MeltQuote }> {
     let problem: PylonError | undefined
     for (const mintUrl of mints) {
-      const body = JSON.stringify({ request, unit: 'sat' })
+      const options = isAmountless ? { options: { amountless: { amount_msat: Number(amountMsats) } } } : {}
+      const body = JSON.stringify({ request, unit: 'sat', ...options })
       const reply: MintReply<MeltQuote> = await this.#funds.context.mints
         .client(mintUrl)
         .post('/v1/melt/quote/bolt11', body, meltQuoteSchema)
@@ -189,6 +204,14 @@ export class Paying {
     }
     throw problem ?? this.#funds.insufficient(amount)
   }
+}
+
+interface CheckedInvoice {
+  readonly request: string
+  /** What it asks, or what the payer chose. */
+  readonly amountMsats: bigint
+  readonly paymentHash: string
+  readonly isAmountless: boolean
 }
 
 /** What routing may cost in sats where nobody says another limit. */

@@ -171,7 +171,10 @@ export class NwcMethods {
           cause: { type: 'owner', id: nwcCause.of(request.eventId) },
           request: bolt11,
           debitAccount: debitOf(wallet.owner),
-          ...given({ maxFeeSats: connection.budget === null ? undefined : sats(maxFeeSats) }),
+          ...given({
+            maxFeeSats: connection.budget === null ? undefined : sats(maxFeeSats),
+            amountMsats: amountMsats === undefined && amount != null ? BigInt(amount) : undefined,
+          }),
         },
         this.#spendOf(connection, request),
       )

@@ -78,9 +78,10 @@ export class RailPayments {
         'nwc_refused',
         'The Lightning wallet does not tell what became of payments (lookup_invoice): nothing is paid from there.',
       )
-    const invoice = this.#checkedInvoice(request)
+    const { isAmountless, ...invoice } = this.#checkedInvoice(request)
+    const amount = isAmountless ? { amount: Number(invoice.amountMsats) } : {}
     const wire = this.#deps.connection.wire(walletId)
-    const asked = wire.request('pay_invoice', { invoice: request.request }, PAY_TTL_S)
+    const asked = wire.request('pay_invoice', { invoice: request.request, ...amount }, PAY_TTL_S)
     const id = randomUuid(scope.random)
     const at = clock.now()
     const stored = insertNwcPayment({
@@ -98,21 +99,28 @@ export class RailPayments {
     return this.#payment(id)
   }
 
-  #checkedInvoice({ request, amountMsats: agreed, maxFeeSats }: PayRequest): { request: string; paymentHash: string; amountMsats: Msats } {
+  #checkedInvoice({ request, amountMsats: agreed, maxFeeSats }: PayRequest): {
+    request: string
+    paymentHash: string
+    amountMsats: Msats
+    isAmountless: boolean
+  } {
     const { clock, invoiceNetwork } = this.#deps
     if (maxFeeSats !== undefined)
       throw new PylonError(
         'invalid_request',
         'The Lightning wallet decides by itself what routing may cost: leave the limit of the fee out.',
       )
-    const { amountMsats, paymentHash, network, expiresAt } = decodeInvoice(request)
-    if (amountMsats === undefined) throw new PylonError('invoice_invalid', 'The invoice has no amount: ask for one that has.')
+    const { amountMsats: asked, paymentHash, network, expiresAt } = decodeInvoice(request)
+    const amountMsats = asked ?? agreed
+    if (amountMsats === undefined || amountMsats <= 0n)
+      throw new PylonError('invoice_invalid', 'The invoice has no amount: say how much, or ask for one that does.')
     if (agreed !== undefined && agreed !== amountMsats)
       throw new PylonError('invoice_invalid', `The invoice asks for ${amountMsats} msats, not the agreed ${agreed}.`)
     if (network !== invoiceNetwork)
       throw new PylonError('invoice_invalid', `The invoice is for another network (ln${network}, this node pays ln${invoiceNetwork}).`)
     if (expiresAt <= clock.now()) throw new PylonError('invoice_expired', 'The invoice has expired: ask for a new one.')
-    return { request, paymentHash, amountMsats: msats(amountMsats) }
+    return { request, paymentHash, amountMsats: msats(amountMsats), isAmountless: asked === undefined }
   }
 
   #payment(id: string): NwcPaymentRow {

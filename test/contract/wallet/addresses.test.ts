@@ -4,17 +4,20 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
 import { accountOf, accountOwner } from '../../../src/base/accounts.ts'
+import { sats } from '../../../src/base/amounts.ts'
 import { systemClock } from '../../../src/base/clock.ts'
+import type { Dialer } from '../../../src/base/dialer.ts'
+import { given } from '../../../src/base/given.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { getAddressInvoice } from '../../../src/store/money/address-invoices.ts'
-import { type AddressOrder, invoiceOfAddress } from '../../../src/wallet/lightning/addresses.ts'
+import { type AddressOrder, askAddress, invoiceOfAddress } from '../../../src/wallet/lightning/addresses.ts'
 import { decodeLnurl } from '../../../src/wallet/lightning/lnurl.ts'
 import { ZapAddresses } from '../../../src/wallet/zaps/zap-addresses.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
-import { fund, openHome, testWords } from './home.ts'
+import { fund, type HomeOptions, openHome, testWords } from './home.ts'
 
 let sandbox: TestSandbox
 
@@ -24,8 +27,8 @@ beforeAll(async () => {
 
 afterAll(() => sandbox.stop())
 
-async function home() {
-  const opened = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: testWords() })
+async function home(options: Pick<HomeOptions, 'dialer'> = {}) {
+  const opened = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl], words: testWords(), ...options })
   onTestFinished(() => opened.close())
   const deps = { store: opened.store, clock: systemClock, dialer: opened.dialer }
   const ask = (order: Partial<AddressOrder> & { url: string }) =>
@@ -64,6 +67,53 @@ async function server(parameters: Record<string, unknown>, pr: () => string = ()
   onTestFinished(() => void http.close())
   return { base: `http://127.0.0.1:${(http.address() as AddressInfo).port}`, asked }
 }
+
+it('a key is paid where its profile says, and what was asked of one place is paid there though the profile names another by then', async () => {
+  const h = await home()
+  const [first, second] = [await server({}), await server({})]
+  for (const { base } of [first, second]) h.dialer.allow(base, true)
+  const deps = { store: h.store, clock: systemClock, dialer: h.dialer }
+  const of = (resolve: () => Promise<string>) =>
+    askAddress(deps, { idempotencyKey: 'npub', url: `nostr:${'ab'.repeat(32)}`, amountSats: 21n, comment: '', resolve })
+  const asked = await of(async () => `${first.base}/pay`)
+  expect(asked.host).toBe('127.0.0.1')
+  expect(await of(async () => `${second.base}/pay`)).toEqual(asked)
+  expect(await of(() => Promise.reject(new Error('no relay answers')))).toEqual(asked)
+  expect([first.asked.length, second.asked.length]).toEqual([1, 0])
+})
+
+it('an invoice without an amount is paid with the amount that is named, once, and with no other under another key', async () => {
+  const asked: unknown[] = []
+  // The sandbox pays its own invoices only: it is given one over the amount that was named.
+  let own = ''
+  const dialer = (real: Dialer): Dialer => ({
+    ...real,
+    fetch: (url, options) => {
+      if (!url.endsWith('/v1/melt/quote/bolt11')) return real.fetch(url, options)
+      asked.push(JSON.parse(String(options?.body)))
+      return real.fetch(url, { ...options, body: JSON.stringify({ request: own, unit: 'sat' }) })
+    },
+  })
+  const h = await home({ dialer })
+  await fund(h, h.node, sandbox.mintUrl, 100)
+  const move = (key: string) => ({ idempotencyKey: key, cause: { type: 'owner' as const, id: key } })
+  own = (
+    await h.agent.createInvoice({
+      ...move('own'),
+      amountSats: sats(30),
+      creditAccount: accountOf(accountOwner(h.agent.owner), 'equity', 'funding'),
+    })
+  ).request
+  const open = invoice(undefined)
+  const debitAccount = accountOf(accountOwner(h.node.owner), 'equity', 'withdrawal')
+  const pay = (key: string, amountMsats?: bigint) => h.node.pay({ ...move(key), request: open, debitAccount, ...given({ amountMsats }) })
+  await expect(pay('none')).rejects.toMatchObject({ code: 'invoice_invalid' })
+  const paid = await pay('some', 30_000n)
+  expect(paid.state).toBe('paid')
+  expect(asked).toEqual([{ request: open, unit: 'sat', options: { amountless: { amount_msat: 30_000 } } }])
+  await expect(pay('other', 31_000n)).rejects.toMatchObject({ code: 'invoice_paid' })
+  expect((await pay('again', 30_000n)).operationId).toBe(paid.operationId)
+})
 
 it('an address is asked once for a key and paid once, though it would give another invoice each time', async () => {
   const h = await home()

@@ -1,5 +1,6 @@
 /** What an owner may be given to pay, read without asking anybody. */
 import { expect, it } from 'vitest'
+import { nprofileOf, npubOf } from '../../../../src/nostr/nips/nip19.ts'
 import { encodeInvoice } from '../../../../src/sandbox/bolt11-encode.ts'
 import { parseDestination } from '../../../../src/wallet/lightning/destination.ts'
 import { encodeLnurl } from '../../../../src/wallet/lightning/lnurl.ts'
@@ -20,6 +21,14 @@ it.each([
   ['BIP-21 in capitals', `BITCOIN:BC1QXY?AMOUNT=0.00000021&LIGHTNING=${bolt11.toUpperCase()}`],
 ])('reads an invoice from %s', (_, text) => {
   expect(parseDestination(text)).toEqual({ type: 'invoice', request: bolt11 })
+})
+
+it.each([
+  ['npub', npubOf('ab'.repeat(32))],
+  ['nostr: and npub', `nostr:${npubOf('ab'.repeat(32))}`],
+  ['nprofile in capitals', nprofileOf('ab'.repeat(32), ['wss://relay.example']).toUpperCase()],
+])('reads a key from %s', (_, text) => {
+  expect(parseDestination(text)).toEqual({ type: 'profile', pubkey: 'ab'.repeat(32) })
 })
 
 it.each([
@@ -54,7 +63,7 @@ it.each([
   ['a damaged Cashu request', 'creqAabc', 'destination_invalid'],
   ['a token', 'cashu:cashuBabc', 'destination_invalid'],
   ['an amount that the request does not have', `bitcoin:?amount=0.00000011&creq=${creq}`, 'destination_invalid'],
-  ['a Nostr key', 'nostr:npub1abc', 'destination_invalid'],
+  ['a damaged Nostr key', 'nostr:npub1abc', 'destination_invalid'],
   ['a host that is none', 'ada@pay/../x', 'lnurl_invalid'],
   ['a damaged LNURL', 'lnurl1qqqq', 'lnurl_invalid'],
   ['anything else', 'hello', 'invoice_invalid'],
