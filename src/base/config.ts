@@ -118,6 +118,8 @@ const schema = z.strictObject({
       foreign_mints: z.enum(['refuse', 'move']).default('refuse'),
       /** Whether the node and its agents take nutzaps (NIP-61), and say so on relays. */
       nutzaps: z.boolean().default(true),
+      /** Whether the wallets of the node stand on relays too, encrypted to their keys (NIP-60): who has a Nostr key then has its sats. */
+      nip60: z.boolean().default(false),
       /** How zaps go out: to a Lightning address, as a nutzap, or auto: as a nutzap only to whom no Lightning address takes it. */
       zap_by: z.enum(['lightning', 'nutzap', 'auto']).default('auto'),
       /** Whether the list of mints is kept on the relays of the node, for its words alone to read (NUT-27). */

@@ -36,6 +36,7 @@ import { troubledPayouts } from '../store/money/payouts.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
 import { MintBackup } from '../wallet/mint-backup/mint-backup.ts'
+import { WalletBackups } from '../wallet/nutzaps/backups.ts'
 import { Nutzaps } from '../wallet/nutzaps/nutzaps.ts'
 import { NwcRail } from '../wallet/nwc/rail.ts'
 import { NwcService } from '../wallet/nwc/service.ts'
@@ -191,6 +192,15 @@ export class NodeParts {
     start: (requests) => requests.start(),
     // What is under way is gone on with after the next start.
     drainMs: ASKING_DRAIN_MS,
+  })
+
+  /** What the wallets hold, on relays too where the owner wants that. */
+  readonly walletBackups = this.#part({
+    name: 'wallets on relays',
+    needs: { nostr: this.nostr, wallets: this.wallets },
+    build: (found, scope) => new WalletBackups({ ...this.#common(scope), ...found, keyring: this.#deps.keyring }),
+    start: (backups) => backups.start(),
+    drainMs: 0,
   })
 
   /** Zaps out, of agents and of the owner. */

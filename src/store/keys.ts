@@ -161,6 +161,8 @@ export const bunkerAnswerMessage = new KeyForm('bunker-answer:')
 /** Of a nutzap that came (the id of its event) what tells that it was redeemed, and one that goes out, by the key of its zap. */
 export const nutzapRedeemedMessage = new KeyForm('nutzap-redeemed:')
 export const nutzapMessage = new KeyForm('nutzap-out:')
+/** Of an event of a wallet (NIP-60), by its id. */
+export const walletBackupMessage = new KeyForm('nip60:')
 /** What is asked of the owner's Lightning wallet: the id is that of the event. */
 export const nwcRequestMessage = new KeyForm('nwc-request:')
 /** Of an event, as 64 hex digits. */

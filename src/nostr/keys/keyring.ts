@@ -146,6 +146,11 @@ export class HomeKeyring implements Keyring {
     return held.walletSigner
   }
 
+  /** Of the wallet's own P2PK key, for a backup that its owner asked for (NIP-60) only. @throws locked, not_found */
+  walletSecret(pubkey: string): Uint8Array {
+    return walletSecretOf(this.walletSeed(pubkey), pubkey)
+  }
+
   /** A secret key for one purpose, derived from the words apart from all others, and no key that this home `owns`. @throws locked */
   derivedSecret(purpose: string): Uint8Array {
     return derivedSecretOf(this.#open().seed, `pylon derived ${purpose}`)
@@ -246,7 +251,9 @@ function parseKeyText(text: string): { secret: Uint8Array; walletSeed: Uint8Arra
 }
 
 const walletSignerOf = (walletSeed: Uint8Array, pubkey: string, random: Random | undefined): Signer =>
-  createSigner(derivedSecretOf(walletSeed, `pylon wallet key ${pubkey}`), random)
+  createSigner(walletSecretOf(walletSeed, pubkey), random)
+
+const walletSecretOf = (walletSeed: Uint8Array, pubkey: string): Uint8Array => derivedSecretOf(walletSeed, `pylon wallet key ${pubkey}`)
 
 /** The first candidate is out of range with a chance of 2^-128. */
 function derivedSecretOf(seed: Uint8Array, purpose: string): Uint8Array {
