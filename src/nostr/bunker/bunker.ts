@@ -56,6 +56,8 @@ export interface BunkerDeps {
   readonly dialer: Pick<Dialer, 'allow'>
   readonly nostr: Pick<Nostr, 'subscribe' | 'nudgeOutbox' | 'relays'>
   readonly keyring: Pick<Keyring, 'node' | 'signer'> & { derivedSecret(purpose: string): Uint8Array }
+  /** Of one client; a test has no time for ours. */
+  readonly requestsADay?: number
 }
 
 export interface GrantOrder {
@@ -73,18 +75,21 @@ export interface GrantOrder {
   readonly expiresAt: number | null
 }
 
-/** Of one client in a minute; more are refused, and after twice as many not heard. */
+/** Of one client; more are refused, and after twice as many in a minute not heard. What is answered is kept for a while, so a day has its bound too. */
 const REQUESTS_A_MINUTE = 300
-const CHARS_A_MINUTE = 1_000_000
-/** Who tries to connect by a string that waits. */
+const REQUESTS_A_DAY = 20_000
+const CHARS_A_DAY = 20_000_000
+/** Of those who try to connect by a string that waits, and how long such a request is at most: opening one costs by its length. */
 const ATTEMPTS_A_MINUTE = 30
+const MAX_ATTEMPT_CHARS = 8192
 const MINUTE_MS = 60_000
+const DAY_MS = 86_400_000
 /** How far ahead what is signed may be dated: a profile of next year could not be replaced. */
 const MAX_AHEAD_S = 900
 const ANSWER_MS = 120_000
 /** A connection that was revoked is heard so long after that, to be told so. */
-const REVOKED_HEARD_MS = 86_400_000
-const REQUESTS_KEPT_MS = 30 * 86_400_000
+const REVOKED_HEARD_MS = DAY_MS
+const REQUESTS_KEPT_MS = 30 * DAY_MS
 const SWEEP_ROWS = 500
 const MAX_GRANTS = 200
 
@@ -99,7 +104,7 @@ interface Outcome {
 export class Bunker {
   readonly #deps: BunkerDeps
   readonly #heard = new Set<string>()
-  readonly #rates = new Map<string, { minute: number; count: number }>()
+  readonly #rates = new Map<string, { period: number; count: number }>()
 
   constructor(deps: BunkerDeps) {
     this.#deps = deps
@@ -110,7 +115,7 @@ export class Bunker {
     const { scope, store, clock } = this.#deps
     for (const grant of heardBunkerGrants(store, clock.now() - REVOKED_HEARD_MS)) this.#hear(grant)
     scope.spawn('sweep', () => this.#sweep())
-    scope.every('sweep', 86_400_000, () => this.#sweep())
+    scope.every('sweep', DAY_MS, () => this.#sweep())
   }
 
   /** @returns the connection, and the string for the client, which holds a secret that is good once @throws conflict, relay_invalid */
@@ -223,16 +228,20 @@ export class Bunker {
   #isWorthIt(grant: BunkerGrant, event: NostrEvent): boolean {
     const { id, clientPubkey } = grant
     if (clientPubkey === null)
-      return stateOf(grant, this.#deps.clock.now()) === 'waiting' && this.#rate(`attempts ${id}`) <= ATTEMPTS_A_MINUTE
+      return (
+        stateOf(grant, this.#deps.clock.now()) === 'waiting' &&
+        event.content.length <= MAX_ATTEMPT_CHARS &&
+        this.#rate(`attempts ${id}`) <= ATTEMPTS_A_MINUTE
+      )
     return event.pubkey === clientPubkey && this.#rate(`heard ${id}`) <= 2 * REQUESTS_A_MINUTE
   }
 
-  /** Adds to what there was of a kind in this minute. @returns how much that is now */
-  #rate(name: string, more = 1): number {
-    const minute = Math.floor(this.#deps.clock.now() / MINUTE_MS)
+  /** Adds to what there was of a kind in this period of time. @returns how much that is now */
+  #rate(name: string, periodMs = MINUTE_MS, more = 1): number {
+    const period = Math.floor(this.#deps.clock.now() / periodMs)
     const known = this.#rates.get(name)
-    const count = (known?.minute === minute ? known.count : 0) + more
-    this.#rates.set(name, { minute, count })
+    const count = (known?.period === period ? known.count : 0) + more
+    this.#rates.set(name, { period, count })
     return count
   }
 
@@ -299,8 +308,11 @@ export class Bunker {
   }
 
   #flood({ id }: BunkerGrant, event: NostrEvent): string | undefined {
-    const isFlood = this.#rate(`asked ${id}`) > REQUESTS_A_MINUTE || this.#rate(`chars ${id}`, event.content.length) > CHARS_A_MINUTE
-    return isFlood ? 'rate-limited: too many requests in a minute, try again in the next one' : undefined
+    if (this.#rate(`asked ${id}`) > REQUESTS_A_MINUTE) return 'rate-limited: too many requests in a minute, try again in the next one'
+    const isMuch =
+      this.#rate(`day ${id}`, DAY_MS) > (this.#deps.requestsADay ?? REQUESTS_A_DAY) ||
+      this.#rate(`chars ${id}`, DAY_MS, event.content.length) > CHARS_A_DAY
+    return isMuch ? 'rate-limited: this connection has asked too much today' : undefined
   }
 
   #do(grant: BunkerGrant, { method, params }: BunkerRequest): Outcome {

@@ -73,7 +73,8 @@ const invalidUri = (why: string): PylonError =>
 
 // Requests and answers
 
-const MAX_CONTENT_CHARS = 200_000
+/** The longest payload of NIP-44 as all know it is 87,472; of NIP-04 it is about as long. */
+const MAX_CONTENT_CHARS = 90_000
 /** What every implementation of NIP-44 can read. */
 const MAX_ANSWER_BYTES = 65_535
 const requestSchema = z.object({

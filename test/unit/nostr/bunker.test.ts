@@ -20,7 +20,7 @@ const RELAY = 'wss://relay.test'
 const DAY_MS = 86_400_000
 
 /** A node with its bunker over a relay that is a list; it can be opened again on what it stored. */
-function openNode(dir: string, clock = new ManualClock(), hook: CommitHook = {}) {
+function openNode(dir: string, clock = new ManualClock(), hook: CommitHook = {}, requestsADay = 1000) {
   const store = openStore(`${dir}/pylon.db`, { hook })
   const keyring = new HomeKeyring({ store, clock, logger: silentLogger, nodePubkey: TEST_PUBKEY })
   keyring.unlock(TEST_WORDS)
@@ -36,7 +36,7 @@ function openNode(dir: string, clock = new ManualClock(), hook: CommitHook = {})
     },
   }
   const dialer = { allow: (url: string) => void allowed.push(url) } as never
-  const bunker = new Bunker({ scope, store, clock, logger: silentLogger as Logger, dialer, nostr, keyring })
+  const bunker = new Bunker({ scope, store, clock, logger: silentLogger as Logger, dialer, nostr, keyring, requestsADay })
   bunker.start()
   /** As a relay gives it: past what is not worth hearing. */
   const deliver = async (event: NostrEvent) => {
@@ -200,7 +200,8 @@ it('what is malformed, of another author, of the future or too long is refused i
   expect(await errorOf(note(node, { tags: [[1]] }))).toContain('malformed')
   expect(await errorOf(note(node, { pubkey: 'f'.repeat(64) }))).toContain('another author')
   expect(await errorOf(note(node, { created_at: Math.floor(node.clock.now() / 1000) + 86_400 }))).toContain('future')
-  expect(await errorOf(note(node, { content: '"'.repeat(30_000) }))).toContain('too long')
+  expect(await errorOf(note(node, { content: '"'.repeat(15_000) }))).toBeUndefined()
+  expect(await errorOf(note(node, { content: '\u0001'.repeat(9_335) }))).toContain('too long')
   expect(await errorOf(JSON.parse(note(node)))).toBeUndefined()
   expect((await client.ask('get_relays'))?.error).toContain('unsupported')
   const rubbish = client.signer.sign({
@@ -268,6 +269,26 @@ it('a flood is refused and then not heard, and ends with the minute', async () =
   expect(recentBunkerRequests(node.store, grant.id, 1000)).toHaveLength(601)
   await node.clock.advance(60_000)
   expect(await client.ask('ping')).toMatchObject({ result: 'pong' })
+})
+
+it('what one connection may ask in a day is bounded too', async () => {
+  const node = openNode(tempDir(), new ManualClock(), {}, 5)
+  onTestFinished(() => node.close())
+  const { client } = await connected(node)
+  for (let i = 0; i < 5; i++) expect(await client.ask('ping')).toMatchObject({ result: 'pong' })
+  await node.clock.advance(60_000)
+  expect((await client.ask('ping'))?.error).toContain('too much today')
+  await node.clock.advance(DAY_MS)
+  expect(await client.ask('ping')).toMatchObject({ result: 'pong' })
+})
+
+it('what is long is not opened for who has no connection yet', async () => {
+  const node = await world()
+  const { url } = await node.bunker.create(order())
+  const { signerPubkey, secret } = partsOf(url)
+  const client = new Client(node, signerPubkey)
+  expect(await client.ask('connect', signerPubkey, secret, '', 'x'.repeat(9000))).toBeUndefined()
+  expect(await client.ask('connect', signerPubkey, secret)).toMatchObject({ result: 'ack' })
 })
 
 it('answers a client that made the string by its secret, and grants what its owner says', async () => {
