@@ -1,4 +1,5 @@
 /** `pylon wallet` against a sandbox node: play money in, out and between wallets, told the same by every command. */
+import { readFileSync, statSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { Rig } from '../support/rig.ts'
 
@@ -69,6 +70,19 @@ test('sats come in, go out and are all accounted for', async () => {
   const { balance_sats } = await balanceOf(rig)
   expect(entries.reduce((sum, entry) => sum + entry.amount_msats, 0)).toBe(balance_sats * 1000)
   expect((await rig.ok('wallet', 'restore', '--json')).json()).toMatchObject({ restored_sats: 0, balance_sats })
+
+  // What is above a limit leaves as a token that the customer alone can redeem.
+  await rig.ok('wallet', 'payout', 'set', 'token', '--lock-to', customer.lock_pubkey, '--above', '100000', '--keep', '300')
+  const next = (await rig.ok('wallet', 'payout', 'now', '--dry-run', '--json')).json<{ next: { limit_sats: number } }>()
+  expect(next.next.limit_sats).toBe(balance_sats - 300)
+  const { payouts } = (await rig.ok('wallet', 'payout', 'now', '--json')).json<{ payouts: { state: string; file: string }[] }>()
+  expect(payouts).toMatchObject([{ state: 'paid' }])
+  expect(statSync(payouts[0]?.file ?? '').mode & 0o777).toBe(0o600)
+  expect((await balanceOf(rig)).balance_sats).toBe(300)
+  const paidOut = readFileSync(payouts[0]?.file ?? '', 'utf8')
+  expect((await rig.run(['wallet', 'receive', '-', '--wallet', 'customer'], { input: paidOut })).code).toBe(0)
+  await rig.ok('wallet', 'payout', 'off')
+  expect((await rig.run(['wallet', 'payout', 'show'])).stderr).toContain('payout_missing')
 
   // What funding is not is not earnings.
   expect((await rig.ok('earnings', '--json')).json()).toMatchObject({ network: 'sandbox', total_msats: 0, recent: [] })
