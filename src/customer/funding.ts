@@ -55,20 +55,22 @@ export async function topUp(deps: FundingDeps, { cause, neededSats, mintUrl, max
   const free = new Map(node.balance().mints.map((mint) => [mint.url, mint.balanceSats - mint.owedSats]))
   const missingAt = (mint: (typeof mints)[number]) => wanted - mint.balanceSats
   // One payment spends at one mint: where the node has what is missing, and least is.
-  const source = mints
-    .filter((mint) => (free.get(mint.url) ?? 0n) > missingAt(mint))
-    .sort((a, b) => (a.state === b.state ? Number(missingAt(a) - missingAt(b)) : a.state === 'ok' ? -1 : 1))[0]
+  const inOrder = [...mints].sort((a, b) => (a.state === b.state ? Number(missingAt(a) - missingAt(b)) : a.state === 'ok' ? -1 : 1))
+  const whole = inOrder.find((mint) => (free.get(mint.url) ?? 0n) > missingAt(mint))
+  const held = largest(mints.map((mint) => mint.balanceSats))
+  if (whole === undefined && held >= neededSats) return
+  // Where no mint has enough of the node's, its wallet brings that from several to one.
+  const together = [...free.values()].reduce((sum, each) => sum + larger(0n, each), 0n)
+  const source = whole ?? inOrder.slice(0, 1).find((mint) => together > missingAt(mint))
   if (source !== undefined) {
     const missing = missingAt(source)
-    const ahead = smaller((PURCHASES_AHEAD - 1n) * wanted, (free.get(source.url) ?? 0n) / FREE_PARTS)
+    const ahead = whole === undefined ? 0n : smaller((PURCHASES_AHEAD - 1n) * wanted, (free.get(source.url) ?? 0n) / FREE_PARTS)
     const amount = larger(missing, ahead)
     const key = topUpKey(cause.id, { mintUrl: source.url, heldSats: source.balanceSats, missingSats: missing })
     const most = maxFeeSats === undefined ? {} : { maxFeeSats: sats(larger(0n, maxFeeSats - PAYMENT_FEE_SATS)) }
-    await wallets.transfer(node.owner, wallet.owner, sats(amount), key, { mintUrl: source.url, cause, ...most })
+    await wallets.transfer(node.owner, wallet.owner, sats(amount), key, { mintUrl: source.url, cause, fillIfShort: true, ...most })
     return
   }
-  const held = largest(mints.map((mint) => mint.balanceSats))
-  if (held >= neededSats) return
   const available = largest(mints.map((mint) => free.get(mint.url) ?? 0n))
   throw new PylonError(
     'insufficient_funds',

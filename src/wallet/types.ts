@@ -149,6 +149,8 @@ export interface TransferOptions {
   readonly cause?: Cause
   /** The most that it may cost in fees. */
   readonly maxFeeSats?: Sats
+  /** Where the mint that is named holds too little, sats of others are brought to it first; without a name that is so anyway. */
+  readonly fillIfShort?: boolean
   /** Whose limits bind it; by default none does, since it stays in this home. */
   readonly spend?: Spend
 }

@@ -1,6 +1,7 @@
 /** One key's wallet: each move is a stored operation under the caller's idempotency key. */
-import type { WalletOwner } from '../base/accounts.ts'
+import { accountOf, accountOwner, type WalletOwner } from '../base/accounts.ts'
 import { isPylonError, PylonError } from '../base/errors.ts'
+import { given } from '../base/given.ts'
 import type { WalletContext } from './context.ts'
 import { decodeInvoice } from './lightning/bolt11.ts'
 import { Funds } from './moves/funds.ts'
@@ -129,7 +130,14 @@ export class CashuWallet implements Wallet {
   /** @throws mint_unreachable, mint_incompatible */
   moveCoins: OwnCoins['moveCoins'] = (...move) => this.#ownCoins.moveCoins(...move)
   /** @throws insufficient_funds, payment_unknown, mint_rejected, idempotency_conflict */
-  transferTo: Transferring['transferTo'] = (...transfer) => this.#transferring.transferTo(...transfer)
+  transferTo: Transferring['transferTo'] = (to, amountSats, idempotencyKey, options) => {
+    const transfer = () => this.#transferring.transferTo(to, amountSats, idempotencyKey, options)
+    const { mintUrl, fillIfShort, maxFeeSats, spend, cause = { type: 'transfer', id: idempotencyKey } } = options
+    if (mintUrl !== undefined && fillIfShort !== true) return transfer()
+    const debitAccount = accountOf(accountOwner(this.owner), 'equity', 'moved')
+    const shortage = { idempotencyKey, cause, debitAccount, amountSats, spend, rail: 'own' as const, ...given({ mintUrl, maxFeeSats }) }
+    return this.#withPurse(() => shortage, transfer)
+  }
 }
 
 const satsOfInvoice = (invoice: string): bigint => ((decodeInvoice(invoice).amountMsats ?? 0n) + 999n) / 1000n

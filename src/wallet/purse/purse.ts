@@ -11,6 +11,7 @@ import { decodeInvoice } from '../lightning/bolt11.ts'
 import { assertUnderCap } from '../mint/mints.ts'
 import { assertPositive } from '../moves/funds.ts'
 import { defaultMaxFee } from '../moves/paying.ts'
+import type { Rail } from '../policy/judge.ts'
 import type { Spend } from '../types.ts'
 import { isOver, type MovesParts, PurseMoves } from './moves.ts'
 import { mostMovable, type PlannedMove, type PurseMint, type PursePlan, planMoves, type WantedThere } from './plan.ts'
@@ -22,6 +23,8 @@ export interface Shortage {
   readonly cause: Cause
   readonly debitAccount: Account
   readonly spend?: Spend | undefined
+  /** Of a transfer within the home; else it follows from what is wanted. */
+  readonly rail?: Rail
   readonly includeOwed?: boolean
   readonly maxFeeSats?: bigint
   /** Of the invoice, or of the token. */
@@ -179,7 +182,7 @@ export class Purse {
     const first = new Map<string, WantedThere>(targets.map((mint) => [mint.url, { netSats: netAt(mint), maxFeeSats: limit }]))
     const guess = planMoves(views, first, () => 0n)
     if (!guess.isPossible) return guess
-    const bound = funds.bind(shortage, invoice === undefined ? 'ecash' : 'mint', shortage.spend)
+    const bound = funds.bind(shortage, shortage.rail ?? (invoice === undefined ? 'ecash' : 'mint'), shortage.spend)
     funds.assertMaySpend(bound, amountSats + guess.feeSats)
     const quoting = new Quoting(this.#context, funds.owner)
     const wanted = invoice === undefined ? first : await this.#wantedForPayment(quoting, targets, { invoice, amountSats, limit })

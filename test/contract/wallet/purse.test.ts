@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { sats } from '../../../src/base/amounts.ts'
+import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import type { Dialer } from '../../../src/base/dialer.ts'
+import { topUp } from '../../../src/customer/funding.ts'
 import { purseMoveKey } from '../../../src/store/keys.ts'
 import { getPurseMove } from '../../../src/store/money/purse-moves.ts'
 import type { Spend, Wallet } from '../../../src/wallet/types.ts'
@@ -140,6 +142,18 @@ describe('a token that no mint can make alone', () => {
     expect(600n - home.node.balance().balanceSats).toBe(400n + sent.feeSats)
     await expectAllSound(home)
   })
+})
+
+it('a transfer within the home, and what a purchase needs, come from several mints', async () => {
+  const home = await homeWith(300, 250)
+  await home.wallets.transfer(home.node.owner, home.agent.owner, sats(400), randomUUID())
+  expect(home.agent.balance().balanceSats).toBe(400n)
+  await fund(home, home.node, b ?? '', 250)
+  const { keyring, wallets, store } = home
+  const deps = { wallets, store, nostr: { keyring }, network: 'sandbox' as const, config: () => DEFAULT_CONFIG }
+  await topUp(deps, { cause: { type: 'purchase', id: 'p' }, neededSats: sats(300) })
+  expect(home.customer.balance().mints.map(({ balanceSats }) => balanceSats > 300n)).toContain(true)
+  await expectAllSound(home)
 })
 
 describe('mints that do not do their part', () => {
