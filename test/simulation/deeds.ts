@@ -109,15 +109,20 @@ const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
     return codes.includes('paid') ? 'paid' : (codes[0] ?? 'not answered')
   },
 
-  async 'wallet pay'(cast, { sats: amount }, key) {
+  async 'wallet pay'(cast, { sats: amount, isOnce }, key) {
     const invoice = await invoiceOf(cast, cast.customer, amount, key)
     if (invoice === undefined) return 'no invoice'
     const paid = await untilDone(cast, cast.provider, async (node, again) => {
-      const { state } = await node.wallets.of(nodeOf(node)).pay({
-        ...{ idempotencyKey: `pay-${key}${again}`, cause: { type: 'owner', id: key }, request: invoice.request, from: 'nwc' },
-        debitAccount: 'node/equity/withdrawal',
-      })
-      return state === 'paid' ? state : undefined
+      try {
+        const { state } = await node.wallets.of(nodeOf(node)).pay({
+          ...{ idempotencyKey: `pay-${key}${again}`, cause: { type: 'owner', id: key }, request: invoice.request, from: 'nwc' },
+          debitAccount: 'node/equity/withdrawal',
+        })
+        return state === 'paid' ? state : undefined
+      } catch (error) {
+        if (isOnce && isPylonError(error, 'payment_failed')) return 'failed'
+        throw error
+      }
     })
     return paid ?? 'not paid'
   },

@@ -115,7 +115,7 @@ async function play(world: World, { isFree, hasAgents, hasWallet, steps }: Sched
     lines: world.log,
     kills: storm.kills,
     commits,
-    deeds: [...deeds, ...customer.customer.list({ limit: 100 }).map(({ status }) => `purchase ${status}`)],
+    deeds: [...deeds, ...world.nodes.flatMap(({ node }) => endsOf(node.store))],
   }
 }
 
@@ -163,6 +163,17 @@ async function settleAgents(world: World, { provider, customer }: Omit<Cast, 'wo
   await world.clock.run(SETTLE_MS)
   await world.finish(customer.wallets.transfer(customerOf(customer), agentOf(customer, 'ada'), sats(AGENT_SATS), 'fund-ada'))
 }
+
+/** How ended what nodes began by themselves. */
+const endsOf = (store: Store): string[] =>
+  store
+    .sql(
+      `SELECT 'purchase ' || status AS what FROM purchases UNION ALL SELECT 'purse move ' || state FROM purse_moves
+       UNION ALL SELECT 'payout ' || state FROM payouts UNION ALL SELECT 'payment by nwc ' || state FROM nwc_payments
+       UNION ALL SELECT 'invoice by nwc ' || state FROM nwc_invoices`,
+    )
+    .all()
+    .map((row) => String(row['what']))
 
 function ledgerText(store: Store): string {
   const entries = store.sql('SELECT * FROM ledger_entries ORDER BY rowid').all()

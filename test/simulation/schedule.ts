@@ -24,8 +24,8 @@ export type Deed =
   | { readonly do: 'nwc'; readonly sats: readonly number[]; readonly budgetSats: number; readonly isRace: boolean }
   /** What the provider holds above leaves to the address of an agent of the customer. */
   | { readonly do: 'payout'; readonly aboveSats: number; readonly keepSats: number }
-  /** The provider pays an invoice of the customer from its Lightning wallet. */
-  | { readonly do: 'wallet pay'; readonly sats: number }
+  /** The provider pays an invoice of the customer from its Lightning wallet; once: it leaves it at that where it is told that this failed. */
+  | { readonly do: 'wallet pay'; readonly sats: number; readonly isOnce: boolean }
   | { readonly do: 'fund'; readonly sats: number }
   | { readonly do: 'zap'; readonly sats: number }
 
@@ -107,7 +107,7 @@ function deeds(random: Random, { hasAgents, mints, hasWallet }: Pick<Schedule, '
     () => ({
       ...{ do: 'nwc', sats: Array.from({ length: 1 + below(3) }, () => 1 + below(12)), budgetSats: 5 + below(30), isRace: below(2) === 0 },
     }),
-    ...(hasWallet ? [(): Deed => ({ do: 'wallet pay', sats: 1 + below(30) })] : []),
+    ...(hasWallet ? [(): Deed => ({ do: 'wallet pay', sats: 1 + below(30), isOnce: below(2) === 0 })] : []),
     ...(hasAgents
       ? [
           (): Deed => ({ do: 'zap', sats: 1 + below(15) }),
