@@ -120,6 +120,8 @@ const schema = z.strictObject({
       nutzaps: z.boolean().default(true),
       /** Whether the wallets of the node stand on relays too, encrypted to their keys (NIP-60): who has a Nostr key then has its sats. */
       nip60: z.boolean().default(false),
+      /** Of a service as npub.cash, where agents get Lightning addresses; empty: none. */
+      address_service: z.union([z.literal(''), httpUrl]).default(''),
       /** How zaps go out: to a Lightning address, as a nutzap, or auto: as a nutzap only to whom no Lightning address takes it. */
       zap_by: z.enum(['lightning', 'nutzap', 'auto']).default('auto'),
       /** Whether the list of mints is kept on the relays of the node, for its words alone to read (NUT-27). */

@@ -26,7 +26,7 @@ export interface WebSocket {
 }
 
 export interface FetchOptions {
-  readonly method?: 'GET' | 'POST' | 'PUT' | 'DELETE' | 'HEAD'
+  readonly method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'HEAD'
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string | Uint8Array
   /** For the whole exchange (default 10 s; 0 is no limit: a mint may hold a melt open). */

@@ -43,6 +43,7 @@ import { NwcService } from '../wallet/nwc/service.ts'
 import { Payouts } from '../wallet/payouts/payouts.ts'
 import { PaymentRequests } from '../wallet/requests/requests.ts'
 import { createWallets, type OwnWallets, WALLET_DRAIN_MS } from '../wallet/wallets.ts'
+import { NpubCash } from '../wallet/zaps/npub-cash.ts'
 import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import { Zaps } from '../wallet/zaps/zapping.ts'
 import { backupsHealth, ScheduledBackups } from './backup/scheduled-backups.ts'
@@ -74,6 +75,9 @@ export interface PartsDeps {
   readonly crypto?: Crypto
   config(): Config
 }
+
+/** Where agents get Lightning addresses. */
+type AddressService = Pick<ZapAddresses, 'start' | 'register' | 'receiptKeyOf'>
 
 type Needs = Readonly<Record<string, Part<unknown>>>
 
@@ -349,8 +353,10 @@ export class NodeParts {
   readonly zapAddresses = this.#part({
     name: 'zap addresses',
     needs: { nostr: this.nostr, wallets: this.wallets },
-    off: () => this.#offByMode('host') ?? this.#offWithoutSandbox(),
-    build: (found, scope) => {
+    off: () => this.#offByMode('host') ?? this.#offWithoutAddresses(),
+    build: (found, scope): AddressService => {
+      const { address_service: service } = this.#deps.config().wallet
+      if (service !== '') return new NpubCash({ ...this.#common(scope), ...found, baseUrl: service.replace(/\/+$/, '') })
       const urls = this.#deps.surroundings.sandbox?.urls ?? { lnurlBaseUrl: '', mintUrl: '' }
       return new ZapAddresses({ ...this.#common(scope), ...found, baseUrl: urls.lnurlBaseUrl, mintUrl: urls.mintUrl })
     },
@@ -484,9 +490,9 @@ export class NodeParts {
     return { reason: 'runtimes.enabled is false', message: `Machines are off; to change that: ${nextStep}`, nextStep }
   }
 
-  #offWithoutSandbox(): Off | undefined {
-    if (this.#deps.surroundings.sandbox !== undefined) return undefined
-    const reason = 'only a sandbox has an LNURL server for agents'
+  #offWithoutAddresses(): Off | undefined {
+    if (this.#deps.surroundings.sandbox !== undefined || this.#deps.config().wallet.address_service !== '') return undefined
+    const reason = 'no address service is configured (wallet.address_service), and only a sandbox has one of its own'
     return { reason, message: `There are no zap addresses: ${reason}.`, nextStep: 'pylon agent set NAME --lud16 ADDRESS' }
   }
 

@@ -19,7 +19,7 @@ import { nextCheck } from '../mint/quote-schedule.ts'
 import { checkQuote, descriptionFor } from '../mint/quotes.ts'
 import type { Executor } from '../operations/executor.ts'
 import type { MintPlan } from '../operations/machine.ts'
-import { amountsFor, makeOutputs, mintBody } from '../operations/requests.ts'
+import { amountsFor, makeOutputs, mintBody, quoteSigner } from '../operations/requests.ts'
 import type { Invoice, InvoiceRequest } from '../types.ts'
 
 const MIN_CHECK_MS = 1000
@@ -106,7 +106,7 @@ export class Invoices {
       : new PylonError('mint_unreachable', `The mint ${expected} has not answered yet: try again in a moment; pylon status says how it is.`)
   }
 
-  /** Takes over a quote that is locked to our key, such as one an LNURL server asked for us. Claimed once, whatever happens. */
+  /** Takes over a quote that is locked to a key of ours (the wallet's, or the Nostr key of its owner), such as one an LNURL server asked for us. Claimed once, whatever happens. */
   async adopt(owner: WalletOwner, adopted: AdoptedQuote): Promise<Invoice> {
     const { store, keyring, mints } = this.#context
     const known = quoteByKey(store, adopted.idempotencyKey) ?? quoteAtMint(store, adopted.mintUrl, adopted.quoteId)
@@ -114,7 +114,9 @@ export class Invoices {
     const mint = mints.get(adopted.mintUrl)
     const reply = await mints.client(mint.url).get(`/v1/mint/quote/bolt11/${encodeURIComponent(adopted.quoteId)}`, mintQuoteSchema)
     const { mintUrl: _mintUrl, quoteId, ...given } = adopted
-    const quotePubkey = `02${keyring.walletSigner(owner.pubkey).pubkey}`
+    const own = `02${owner.pubkey}`
+    const isOwn = reply.kind === 'ok' && reply.value.pubkey === own
+    const quotePubkey = isOwn ? own : `02${keyring.walletSigner(owner.pubkey).pubkey}`
     const asked = { ...given, requestDigest: requestDigest('adopt', { quote: quoteId }), owner, quotePubkey, ofStranger: false }
     const row = await this.#rowOf(mint, reply, asked, { waitMs: 0 })
     await store.write(insertQuote(row))
@@ -199,7 +201,8 @@ export class Invoices {
     const plan: MintPlan = {
       kind: 'mint',
       path: '/v1/mint/bolt11',
-      body: mintBody(quote.quoteId, outputs, keyring.walletSigner(quote.owner.pubkey)),
+      body: mintBody(quote.quoteId, outputs, quoteSigner(keyring, quote.owner, quote.quotePubkey)),
+      lockedTo: quote.quotePubkey,
       inputs: [],
       outputs,
       quoteRow: quote.id,

@@ -33,6 +33,8 @@ export interface MintPlan extends PlanBase {
   readonly kind: 'mint'
   readonly quoteRow: string
   readonly quoteId: string
+  /** The compressed key that opens the quote; the wallet's own where it is left out. */
+  readonly lockedTo?: string
   readonly creditAccount: Account
   /** The idempotency key of the invoice. */
   readonly invoiceKey: string

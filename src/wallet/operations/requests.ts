@@ -90,6 +90,10 @@ export function swapBody(inputs: readonly MintInput[], outputs: readonly Blinded
 }
 
 /** NUT-20: the quote's key signs the quote and every output. */
+/** Who opens a quote (NUT-20): the wallet's own key, or the Nostr key of its owner, which services of addresses lock to. */
+export const quoteSigner = (keyring: Keyring, { pubkey }: WalletOwner, lockedTo: string | undefined): Signer =>
+  lockedTo === `02${pubkey}` ? keyring.signer(pubkey) : keyring.walletSigner(pubkey)
+
 export function mintBody(quoteId: string, outputs: readonly BlindedOutput[], signer: Signer): string {
   const digest = hash('sha256', quoteId + outputs.map((output) => output.B_).join(''), 'buffer')
   return JSON.stringify({ quote: quoteId, outputs: wireOutputs(outputs), signature: signer.signDigest(digest) })
@@ -192,7 +196,7 @@ export async function replan(context: WalletContext, operation: OperationRow, ke
   ])
   const body =
     plan.kind === 'mint'
-      ? mintBody(plan.quoteId, outputs, context.keyring.walletSigner(owner.pubkey))
+      ? mintBody(plan.quoteId, outputs, quoteSigner(context.keyring, owner, plan.lockedTo))
       : plan.kind === 'melt'
         ? meltBody(plan.quoteId, inputs, outputs)
         : swapBody(inputs, outputs)
