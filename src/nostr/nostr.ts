@@ -74,6 +74,7 @@ export function createNostr(deps: NostrDeps): Nostr {
     lastEventAt: relay.lastEventAt,
     cursorLagS: subscriptions.lagS(relay.url),
     outboxDepth: outbox.depth(relay.url),
+    provenAt: relay.provenAt,
   })
 
   return {

@@ -138,6 +138,8 @@ export interface RelayHealth {
   readonly lastEventAt: number | undefined
   readonly cursorLagS: number | undefined
   readonly outboxDepth: number
+  /** Milliseconds since the epoch: when it last delivered what was asked of it (canary). */
+  readonly provenAt?: number | undefined
 }
 
 /** Something to publish: composed into a write by `enqueueEvent` of store/nostr/outbox.ts, sent after the commit. */

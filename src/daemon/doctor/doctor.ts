@@ -15,11 +15,13 @@ import { auditLedger, heldByMint } from '../../store/money/ledger.ts'
 import { listMints } from '../../store/money/mints.ts'
 import { listPayoutRules, troubledPayouts } from '../../store/money/payouts.ts'
 import { listQuotes } from '../../store/money/quotes.ts'
+import { lastRefusedLetter } from '../../store/nostr/letters.ts'
 import { countGivenUp, listRefusals } from '../../store/nostr/outbox.ts'
 import { getSetting } from '../../store/settings.ts'
 import { LATE_WORK_KEY } from '../health.ts'
 import { mintsToRestore } from '../home/purse-restore.ts'
 import type { PylonNode } from '../node.ts'
+import { ownerOf } from '../owner/owner.ts'
 import { lightningView } from '../routes/lightning-view.ts'
 import { tellOperator } from '../routes/wallet-invoices.ts'
 import type { ReadServices } from '../services.ts'
@@ -27,6 +29,7 @@ import { checkBackups } from './backup-checks.ts'
 import { checkBrains } from './brain-checks.ts'
 import { type Check, type Examination, examineOne, failed, ok, type Report, skipped, warning } from './check.ts'
 import { checkCoins, checkKeysets, checkOwedSignatures } from './coin-checks.ts'
+import { checkEarning } from './earning-checks.ts'
 import { checkConfig, checkDatabase, checkDisk, checkHome, checkIdentity, checkNodeVersion } from './home-checks.ts'
 
 const MAX_SKEW_S = 30
@@ -59,6 +62,8 @@ const EXAMINATIONS: readonly Examination[] = [
   },
   { name: 'approvals', run: checkApprovals },
   { name: 'brains', run: ({ store }) => checkBrains(store) },
+  { name: 'earning', run: checkEarning },
+  { name: 'owner', run: checkOwner },
   { name: 'work', run: checkWork },
   { name: 'backends', run: (_read, node) => (node === undefined ? [] : checkBackends(node)) },
   { name: 'substrates', run: (_read, node) => (node === undefined ? [] : checkSubstrates(node)) },
@@ -124,6 +129,24 @@ function checkApprovals({ store }: ReadServices): Check {
     `${count} ${count === 1 ? 'action of an agent waits' : 'actions of agents wait'} for your word.`,
     'pylon approvals list',
   )
+}
+
+/** Whether letters reach the owner; nothing where none is named. */
+function checkOwner(read: ReadServices, node: PylonNode | undefined): Check[] {
+  const { store } = read
+  const config = read.config()
+  const owner = ownerOf(config, node?.keyring ?? { owns: () => false })
+  if (owner.pubkey === undefined)
+    return owner.problem === undefined ? [] : [failed('owner', owner.problem, 'pylon config set owner.npub npub1...')]
+  const stuck = lastRefusedLetter(store, owner.pubkey)
+  if (stuck === undefined) return [ok('owner', `Letters go to ${config.owner.npub}.`)]
+  return [
+    warning(
+      'owner',
+      `The last letter did not arrive: ${stuck.reason ?? 'no reason'}.`,
+      'Publish DM relays (kind 10050) with your client, then: pylon alerts test',
+    ),
+  ]
 }
 
 /** What relays took of what we published, in the last day. */

@@ -9,15 +9,17 @@ import type { ReadServices, Services } from '../services.ts'
 
 type Routes = typeof alertsRoutes
 
-export function alertsReadHandlers({ store, config }: Pick<ReadServices, 'store' | 'config'>): Pick<Handlers<Routes>, 'listAlerts'> {
+export function alertsReadHandlers(read: Pick<ReadServices, 'store' | 'config'>): Pick<Handlers<Routes>, 'listAlerts'> {
   return {
     listAlerts: () => {
-      const owner = ownerOf(config(), { owns: () => false })
+      const { store } = read
+      const config = read.config()
+      const owner = ownerOf(config, { owns: () => false })
       const refused = owner.pubkey === undefined ? undefined : lastRefusedLetter(store, owner.pubkey)
       return {
-        owner: owner.pubkey === undefined ? null : config().owner.npub,
+        owner: owner.pubkey === undefined ? null : config.owner.npub,
         problem: owner.pubkey === undefined ? (owner.problem ?? null) : (refused?.reason ?? null),
-        muted: [...config().alerts.mute],
+        muted: [...config.alerts.mute],
         alerts: readAlerts(store),
       }
     },

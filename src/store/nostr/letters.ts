@@ -89,13 +89,15 @@ export const lettersDue = (store: Store, now: number, limit: number): LetterOutR
 export const countLettersWaiting = (store: Store): number =>
   countOf(store.sql, "SELECT count(*) AS n FROM letters_out WHERE state = 'waiting'")
 
-/** The newest that was not taken, of one recipient. */
-export const lastRefusedLetter = (store: Store, recipient: string): LetterOutRow | undefined =>
-  out.all(
+/** Of one recipient the newest that was not taken, unless a later one was. */
+export function lastRefusedLetter(store: Store, recipient: string): LetterOutRow | undefined {
+  const last = out.all(
     store.sql,
-    "WHERE recipient = ? AND (state = 'refused' OR (state = 'waiting' AND tries > 0)) ORDER BY created_at DESC LIMIT 1",
+    "WHERE recipient = ? AND (state <> 'waiting' OR tries > 0) ORDER BY created_at DESC, key DESC LIMIT 1",
     recipient,
   )[0]
+  return last?.state === 'refused' || last?.state === 'waiting' ? last : undefined
+}
 
 const heard = table('letters_in', {
   rumorId: column.text(),

@@ -5,6 +5,7 @@ import { ManualClock } from '../../../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../../../src/base/config.ts'
 import { type AlertFacts, findAlerts } from '../../../../src/daemon/owner/alert-rules.ts'
 import { Alerts, readAlerts } from '../../../../src/daemon/owner/alerts.ts'
+import { alertsReadHandlers } from '../../../../src/daemon/routes/alerts.ts'
 import type { CommitHook } from '../../../../src/store/store.ts'
 import { testScope } from '../../../support/scope.ts'
 import { tempDir } from '../../../support/temp.ts'
@@ -174,4 +175,16 @@ it('a test letter says what became of it; without an owner it says how to name o
   expect(await sent).toMatchObject({ state: 'sent', reason: null })
   watch.hasOwner = false
   await expect(alerts.test()).rejects.toMatchObject({ code: 'owner_missing' })
+})
+
+it('the list says who is told, also to services that are an object with a configuration of their own', async () => {
+  const { world } = await new Watch().open()
+  const services = {
+    store: world.store,
+    own: DEFAULT_CONFIG,
+    config() {
+      return this.own
+    },
+  }
+  expect(alertsReadHandlers(services).listAlerts({}, {} as never)).toEqual({ owner: null, problem: null, muted: [], alerts: [] })
 })
