@@ -242,7 +242,8 @@ async function openChannel(chain: Btcd, from: Lnd, to: Lnd): Promise<void> {
     const info = await to.call('/v1/getinfo')
     return info['synced_to_chain'] === true ? info : undefined
   })
-  await from.call('/v1/peers', { addr: { pubkey, host: to.peerAddress } })
+  // It answers before it has begun to speak with others.
+  await until('a peer', () => from.call('/v1/peers', { addr: { pubkey, host: to.peerAddress } }))
   const nodePubkey = Buffer.from(String(pubkey), 'hex').toString('base64')
   const amounts = { local_funding_amount: String(CHANNEL_SATS), push_sat: String(CHANNEL_SATS / 2) }
   await until('an opened channel', () => from.call('/v1/channels', { node_pubkey: nodePubkey, ...amounts }))

@@ -48,7 +48,9 @@ export async function restoreWallet(context: WalletContext, owner: WalletOwner, 
     for (const keyset of { [Symbol.iterator]: () => next }) {
       if (failure !== undefined) return
       try {
-        foundSats += await restoreKeyset(context, owner, keyset, refusedOperation, (problem) => problems.push(problem))
+        // Added when it is there: the others have added theirs meanwhile.
+        const found = await restoreKeyset(context, owner, keyset, refusedOperation, (problem) => problems.push(problem))
+        foundSats += found
       } catch (error) {
         // What the mint does not do for one keyset it may do for the others; where it does not answer the rest waits too.
         if (isPylonError(error, 'mint_rejected')) problems.push(`The keyset ${keyset.id}: ${error.message}`)

@@ -43,8 +43,8 @@ beforeEach(() => {
 
 afterAll(() => sandbox.stop())
 
-async function open(): Promise<TestHome> {
-  const home = await openHome({ dir: tempDir(), mintUrls: [], words: testWords(), dialer: lyingDialer })
+async function open(words = testWords()): Promise<TestHome> {
+  const home = await openHome({ dir: tempDir(), mintUrls: [], words, dialer: lyingDialer })
   onTestFinished(() => home.close())
   return home
 }
@@ -112,6 +112,21 @@ it('a keyset that vanished from the list signs no more; its coins move by themse
   // Moving three sats would cost one: they stay, and can still be spent.
   await expect(send(home, 20)).resolves.toMatchObject({ state: 'pending' })
   await expectSound(home, sandbox.mintUrl)
+})
+
+it('a restore counts what it found in every keyset', async () => {
+  const words = testWords()
+  const home = await open(words)
+  await home.wallets.addMint(sandbox.mintUrl)
+  await fund(home, home.agent, sandbox.mintUrl, 3)
+  await sandbox.faults({ rotate_keyset: true })
+  await home.wallets.addMint(sandbox.mintUrl)
+  await fund(home, home.agent, sandbox.mintUrl, 8)
+  expect(home.store.sql('SELECT DISTINCT keyset_id FROM proofs').all()).toHaveLength(2)
+  const again = await open(words)
+  await again.wallets.addMint(sandbox.mintUrl)
+  expect(await again.wallets.restoreAll(again.agent.owner)).toEqual({ foundSats: 11n, problems: [] })
+  expect(again.agent.balance().balanceSats).toBe(11n)
 })
 
 it('fees and expiries are as the list says; what ends soon is left, whatever it costs', async () => {
