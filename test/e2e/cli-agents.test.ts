@@ -65,7 +65,11 @@ test('an agent is spawned, ticks, is changed, paid, paused, exported and ended',
   expect(funded).toMatchObject({ name: 'ada', amount_sats: 200 })
   expect((await rig.ok('agent', 'fund', 'ada', '200', '--idempotency-key', 'f1', '--json')).json()).toEqual(funded)
   expect((await show()).balance_sats).toBe(200)
-  expect((await rig.ok('wallet', 'balance', '--wallet', 'ada', '--json')).json()).toMatchObject({ balance_sats: 200 })
+  const zap = ['wallet', 'zap', 'ada', '5', '--by', 'nutzap', '--idempotency-key', 'z1', '--json'] as const
+  expect((await rig.ok(...zap)).json()).toMatchObject({ state: 'paid', amount_sats: 5 })
+  expect((await rig.ok(...zap)).json()).toMatchObject({ state: 'paid', amount_sats: 5 })
+  await expect.poll(async () => (await show()).balance_sats, { timeout: 20_000 }).toBe(205)
+  expect((await rig.ok('wallet', 'balance', '--wallet', 'ada', '--json')).json()).toMatchObject({ balance_sats: 205 })
 
   expect((await rig.ok('agent', 'set', 'ada', '--per-tx', '5', '--about', 'small spender', '--json')).json()).toMatchObject({
     about: 'small spender',
@@ -82,7 +86,7 @@ test('an agent is spawned, ticks, is changed, paid, paused, exported and ended',
   expect((await rig.ok('agent', 'pause', 'ada', '--json')).json()).toMatchObject({ state: 'paused' })
   expect((await rig.ok('agent', 'start', 'ada', '--json')).json()).toMatchObject({ state: 'active' })
   expect((await rig.ok('agent', 'list')).stdout).toContain('ada')
-  expect((await rig.ok('status', '--json')).json()).toMatchObject({ host: { state: 'ok', agents: [{ name: 'ada', balance_sats: 200 }] } })
+  expect((await rig.ok('status', '--json')).json()).toMatchObject({ host: { state: 'ok', agents: [{ name: 'ada', balance_sats: 205 }] } })
 
   const bundle = (await rig.ok('agent', 'export', 'ada')).stdout
   expect(JSON.parse(bundle)).toMatchObject({ name: 'ada', npub: spawned.npub, nsec: expect.stringMatching(/^nsec1/) })

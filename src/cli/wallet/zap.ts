@@ -13,7 +13,7 @@ export const zap = defineCommand({
   describe: 'Zap a key or an event, over Lightning or as a nutzap',
   builder: (yargs) =>
     withWallet(yargs)
-      .positional('to', argument('npub or nprofile; note or nevent: shared where the event says so'))
+      .positional('to', argument('npub, nprofile or the name of an agent; note or nevent: shared where the event says so'))
       .positional('sats', argument())
       .option('comment', textOption('Words for who is zapped'))
       .option('by', { choices: ['lightning', 'nutzap', 'auto'] as const, describe: 'wallet.zap_by by default' })

@@ -19,7 +19,11 @@ export const zapsRoutes = defineRoutes({
       'Zaps a key or an event: to its Lightning address (NIP-57) or as a nutzap (NIP-61). An event that names who is to share it is shared by weight, each share a payment of its own.',
     request: z.strictObject({
       wallet,
-      to: z.string().min(1).max(2000).describe('npub, nprofile or key in hex; note or nevent for an event.'),
+      to: z
+        .string()
+        .min(1)
+        .max(2000)
+        .describe('npub, nprofile, key in hex or the name of an agent of this node; note or nevent for an event.'),
       amount_sats: z.int().min(1).max(9_007_199_254_740),
       comment: z.string().max(280).optional(),
       by: z.enum(['lightning', 'nutzap', 'auto']).optional().describe('wallet.zap_by by default.'),

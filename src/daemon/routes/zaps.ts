@@ -7,6 +7,7 @@ import type { Handlers } from '../../control/route.ts'
 import { npubOf, parseEventPointer, parsePubkey, relayHints } from '../../nostr/nips/nip19.ts'
 import { zapSplitsOf } from '../../nostr/nips/nip57.ts'
 import type { NostrEvent } from '../../nostr/types.ts'
+import { findAgent } from '../../store/agents/agents.ts'
 import { ownerKey, zapKey } from '../../store/keys.ts'
 import { ownerNamed, type WalletServices } from './wallet.ts'
 
@@ -40,9 +41,11 @@ export function zapsHandlers(services: WalletServices): Handlers<typeof zapsRout
   }
 }
 
-/** A key, or an event with who wrote it, which is what the event says and no pointer. @throws pubkey_invalid, event_invalid, not_found */
-async function targetOf({ parts }: WalletServices, to: string): Promise<{ pubkey: string; event?: NostrEvent }> {
+/** A key, an agent of this home, or an event with who wrote it, which is what the event says and no pointer. @throws pubkey_invalid, event_invalid, not_found */
+async function targetOf({ parts, store }: WalletServices, to: string): Promise<{ pubkey: string; event?: NostrEvent }> {
   const bare = to.trim().replace(/^nostr:/i, '')
+  const agent = findAgent(store, bare)
+  if (agent !== undefined) return { pubkey: agent.pubkey }
   if (!/^(note1|nevent1)/i.test(bare)) return { pubkey: parsePubkey(bare) }
   const { id } = parseEventPointer(bare)
   const nostr = parts.nostr.get()
