@@ -104,6 +104,20 @@ describe('one payment hash', () => {
   })
 })
 
+it('a payment that hangs while the keyset of its mint rotates goes through in the end, and its change comes', async () => {
+  const h = await home()
+  await fund(h, h.node, sandbox.mintUrl, 100)
+  await sandbox.faults({ hold_melts: 1 })
+  const order = asked(await invoiceOf(10))
+  expect(await h.node.pay(order)).toMatchObject({ state: 'unknown' })
+  await sandbox.faults({ rotate_keyset: true })
+  await sandbox.faults({ release_melts: 'paid' })
+  await expect.poll(() => h.node.payment(order.idempotencyKey), { timeout: 15_000 }).toMatchObject({ state: 'paid' })
+  // Less the fees of its inputs, and of moving what is left to the new keyset.
+  await expect.poll(() => held(h.node), { timeout: 15_000 }).toBeGreaterThanOrEqual(88n)
+  await expectSound(h, sandbox.mintUrl)
+})
+
 describe('what a payment costs', () => {
   it('is what is shown with it: over twelve payments, with the swaps that they needed', async () => {
     const h = await home()
