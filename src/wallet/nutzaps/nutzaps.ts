@@ -62,9 +62,18 @@ export interface RedeemedNutzap {
   readonly createdAt: number
 }
 
+interface Watched {
+  readonly owner: WalletOwner
+  readonly relays: readonly string[]
+  readonly subscription: Subscription
+}
+
 const DAY_S = 86_400
 /** They wait on relays for whoever was away; what is older was ours to fetch before. */
 const BACKFILL_S = 30 * DAY_S
+/** How often, and how far back, they are asked for although the connection stands. */
+const HEAR_AGAIN_MS = 300_000
+const OVERLAP_S = 3600
 const REDEEMED_TTL_MS = 7 * DAY_S * 1000
 const KEPT_MS = 90 * DAY_S * 1000
 const SWEEP_ROWS = 500
@@ -78,8 +87,7 @@ const MAX_EVENT_TAGS = MAX_NUTZAP_PROOFS + 50
 
 export class Nutzaps {
   readonly #deps: NutzapsDeps
-  readonly #watched = new Map<string, Subscription>()
-  readonly #relays = new Map<string, readonly string[]>()
+  readonly #watched = new Map<string, Watched>()
   /** A mint redeems one nutzap after the other. */
   readonly #mints = new KeyedQueue()
   #tell: ((nutzap: RedeemedNutzap) => Promise<void>) | undefined
@@ -98,6 +106,7 @@ export class Nutzaps {
     if (!keyring.locked) this.watch({ kind: 'node', pubkey: keyring.node().pubkey }, nostr.relays)
     scope.spawn('sweep', () => this.#sweep())
     scope.every('sweep', DAY_S * 1000, () => this.#sweep())
+    scope.every('hear again', HEAR_AGAIN_MS, () => this.#hearAgain())
     this.#look()
   }
 
@@ -112,23 +121,27 @@ export class Nutzaps {
     const { nostr, config } = this.#deps
     this.unwatch(owner.pubkey)
     if (!config().wallet.nutzaps) return
-    this.#relays.set(owner.pubkey, relays)
     const subscription = nostr.subscribe({
       name: `nutzaps-${owner.pubkey.slice(0, 16)}`,
       filters: [{ kinds: [NUTZAP_KIND], '#p': [owner.pubkey] }],
       relays,
       backfillS: BACKFILL_S,
+      overlapS: OVERLAP_S,
       // Strangers can make what looks like one of any size: that costs no signature.
       isWorthIt: (event) => event.tags.length <= MAX_EVENT_TAGS && event.content.length <= MAX_COMMENT_CHARS,
       onEvent: (event) => this.receive(owner, event),
     })
-    this.#watched.set(owner.pubkey, subscription)
+    this.#watched.set(owner.pubkey, { owner, relays, subscription })
+  }
+
+  /** A relay may lose a live event, and nobody sends a nutzap twice: what came lately is asked for once more. */
+  #hearAgain(): void {
+    for (const { owner, relays } of [...this.#watched.values()]) this.watch(owner, relays)
   }
 
   unwatch(pubkey: string): void {
-    this.#watched.get(pubkey)?.close()
+    this.#watched.get(pubkey)?.subscription.close()
     this.#watched.delete(pubkey)
-    this.#relays.delete(pubkey)
   }
 
   /** Claims a verified 9321 for a key of this home. Rejects only when it should come again. */
@@ -211,7 +224,7 @@ export class Nutzaps {
     const { store, clock, keyring, nostr } = this.#deps
     const signer = keyring.signer(owner.pubkey)
     const seal = (text: string) => signer.nip44Encrypt(owner.pubkey, text)
-    const relays = [...new Set([...(this.#relays.get(owner.pubkey) ?? []), ...(await nostr.relaysToReach(sender))])]
+    const relays = [...new Set([...(this.#watched.get(owner.pubkey)?.relays ?? []), ...(await nostr.relaysToReach(sender))])]
     const at = clock.now()
     const told = buildWalletHistory({ direction: 'in', amountSats, redeemed: [{ id, sender }] }, unixSeconds(clock), seal)
     const event = identify(owner.pubkey, told)
