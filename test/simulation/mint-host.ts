@@ -39,11 +39,15 @@ export class MintMoods {
     this.#wrongs.push({ path, count, isAfter, status, text: '<html><h1>Bad Gateway</h1></html>' })
   }
 
+  /** Copies of what was refused are refused still, until `forgetRefusals`: they may be on their way. */
   heal(): void {
     this.#wrongs.length = 0
-    this.#refused.clear()
     this.keysetsAreLost = false
     this.statesAreLate = false
+  }
+
+  forgetRefusals(): void {
+    this.#refused.clear()
   }
 
   /** What is wrong with this request: one that was refused is refused again, however often a proxy sends it. */

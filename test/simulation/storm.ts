@@ -4,6 +4,9 @@ import { RELAYS } from './places.ts'
 import type { Fault } from './schedule.ts'
 import type { SimulatedMint, SimulatedNode, World } from './world.ts'
 
+/** Second copies of requests of the last storm have come by then: four times its longest latency. */
+const LAST_COPIES_MS = 13_000
+
 export class Storm {
   kills = 0
   readonly problems: string[] = []
@@ -87,12 +90,13 @@ export class Storm {
   /** The weather clears. */
   end(): void {
     this.#isOver = true
-    const { network, mints, nodes, wallet } = this.#world
+    const { network, mints, nodes, wallet, clock } = this.#world
     if (wallet !== undefined) wallet.isWell = true
     network.weather = CALM
     for (const origin of RELAYS) network.up(origin)
     for (const mint of mints) {
       mint.moods.heal()
+      clock.after(LAST_COPIES_MS, () => mint.moods.forgetRefusals())
       network.up(mint.url)
       this.#releaseMelts(mint)
     }
