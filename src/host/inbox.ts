@@ -34,6 +34,7 @@ const MAX_KEPT_VALUES = 5
 const MAX_KEPT_CHARS = 200
 /** Gift wraps are dated up to two days back. */
 const WRAP_OVERLAP_S = 3 * DAY_S
+const REREAD_MS = 600_000
 
 type Heard = Pick<HeardRow, 'id' | 'type' | 'sender' | 'content' | 'scheme' | 'amountMsats' | 'event' | 'createdAt'>
 
@@ -73,6 +74,8 @@ export class Inbox {
         filters: [{ kinds: [WRAP_KIND], '#p': [agent.pubkey] }],
         overlapS: WRAP_OVERLAP_S,
         backfillS: WRAP_OVERLAP_S,
+        // A private message may bring ecash, and nobody sends it twice.
+        rereadMs: REREAD_MS,
         ...relays,
         onEvent,
       }),

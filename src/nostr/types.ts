@@ -95,6 +95,8 @@ export interface SubscriptionSpec {
   readonly overlapS?: number
   /** How old an event may be that is still to be heard when it comes, though not read again for (default: the overlap). */
   readonly latenessS?: number
+  /** How often what may have come lately is read again although the connection stands, as relays lose live events: for what nobody sends twice. */
+  readonly rereadMs?: number
   /** Its filters change often: asked apart from the others, which would be asked again each time. */
   readonly alone?: boolean
   /** How far back to ask when there is no cursor yet. */

@@ -31,6 +31,8 @@ import { Post } from './post.ts'
 const DAY_MS = 86_400_000
 /** Gift wraps are dated up to two days back. */
 const WRAP_OVERLAP_S = 3 * 86_400
+/** A letter may bring ecash, and nobody sends it twice. */
+const REREAD_MS = 600_000
 /** How long a letter of ours is tried. */
 export const LETTER_TTL_MS = 3 * DAY_MS
 /** What is older when it comes is left: its claim may be forgotten. */
@@ -78,6 +80,7 @@ export class Letters {
       filters: [{ kinds: [WRAP_KIND], '#p': [signer.pubkey] }],
       overlapS: WRAP_OVERLAP_S,
       backfillS: WRAP_OVERLAP_S,
+      rereadMs: REREAD_MS,
       onEvent: (event) => this.receive(event),
     })
     this.#post.start()

@@ -152,11 +152,10 @@ export class RelaySubscription {
     const relay = this.#relay
     if (this.#missed && this.#live.size === 0 && this.#historic === 0 && !this.#deps.dispatcher.isClosing) {
       this.#missed = false
-      for (const request of [...this.#requests.keys()]) request.reopen()
+      this.#reopen()
       return false
     }
-    if (relay?.connected !== true || !this.#caughtUp || this.#missed || this.#historic > 0) return false
-    for (const request of this.#requests.keys()) if (!request.live) return false
+    if (relay?.connected !== true || !this.#isLive || this.#missed || this.#historic > 0) return false
     const oldest = this.#live.values().next()
     const limits = [
       relay.lastAliveAtMs,
@@ -167,6 +166,19 @@ export class RelaySubscription {
     if (this.#cursor !== undefined && reached <= this.#cursor) return false
     this.#cursor = reached
     return true
+  }
+
+  /** Asks for what may have come lately once more; where it is being read there is nothing to be repeated. */
+  readAgain(): void {
+    if (this.#isLive) this.#reopen()
+  }
+
+  #reopen(): void {
+    for (const request of [...this.#requests.keys()]) request.reopen()
+  }
+
+  get #isLive(): boolean {
+    return this.#caughtUp && [...this.#requests.keys()].every(({ live }) => live)
   }
 
   get #caughtUp(): boolean {

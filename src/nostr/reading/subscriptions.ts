@@ -81,6 +81,10 @@ export class Subscriptions {
     const active = { name, places, dispatcher }
     this.#active.set(name, active)
     scope.atEnd('leave', () => this.#leave(active))
+    if (spec.rereadMs !== undefined)
+      scope.every('read again', spec.rereadMs, () => {
+        for (const { subscription } of places) subscription.readAgain()
+      })
     return {
       close: () => {
         if (this.#active.get(name) !== active) return

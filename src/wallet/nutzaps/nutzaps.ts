@@ -63,7 +63,6 @@ export interface RedeemedNutzap {
 }
 
 interface Watched {
-  readonly owner: WalletOwner
   readonly relays: readonly string[]
   readonly subscription: Subscription
 }
@@ -71,9 +70,7 @@ interface Watched {
 const DAY_S = 86_400
 /** They wait on relays for whoever was away; what is older was ours to fetch before. */
 const BACKFILL_S = 30 * DAY_S
-/** How often, and how far back, they are asked for although the connection stands. */
-const HEAR_AGAIN_MS = 300_000
-const OVERLAP_S = 3600
+const REREAD_MS = 300_000
 const REDEEMED_TTL_MS = 7 * DAY_S * 1000
 const KEPT_MS = 90 * DAY_S * 1000
 const SWEEP_ROWS = 500
@@ -106,7 +103,6 @@ export class Nutzaps {
     if (!keyring.locked) this.watch({ kind: 'node', pubkey: keyring.node().pubkey }, nostr.relays)
     scope.spawn('sweep', () => this.#sweep())
     scope.every('sweep', DAY_S * 1000, () => this.#sweep())
-    scope.every('hear again', HEAR_AGAIN_MS, () => this.#hearAgain())
     this.#look()
   }
 
@@ -126,17 +122,12 @@ export class Nutzaps {
       filters: [{ kinds: [NUTZAP_KIND], '#p': [owner.pubkey] }],
       relays,
       backfillS: BACKFILL_S,
-      overlapS: OVERLAP_S,
+      rereadMs: REREAD_MS,
       // Strangers can make what looks like one of any size: that costs no signature.
       isWorthIt: (event) => event.tags.length <= MAX_EVENT_TAGS && event.content.length <= MAX_COMMENT_CHARS,
       onEvent: (event) => this.receive(owner, event),
     })
-    this.#watched.set(owner.pubkey, { owner, relays, subscription })
-  }
-
-  /** A relay may lose a live event, and nobody sends a nutzap twice: what came lately is asked for once more. */
-  #hearAgain(): void {
-    for (const { owner, relays } of [...this.#watched.values()]) this.watch(owner, relays)
+    this.#watched.set(owner.pubkey, { relays, subscription })
   }
 
   unwatch(pubkey: string): void {

@@ -27,7 +27,7 @@ const reqsOf = (one: ScriptedRelay) =>
 function gather(
   at: TestNostr,
   filters: readonly Filter[],
-  more: { name?: string; overlapS?: number; relays?: string[] } = {},
+  more: { name?: string; overlapS?: number; rereadMs?: number; relays?: string[] } = {},
 ): Set<string> {
   const ids = new Set<string>()
   at.nostr.subscribe({ name: 'test', filters, backfillS: 7200, ...more, onEvent: async ({ id }) => void ids.add(id) })
@@ -47,6 +47,16 @@ const stingy = (one: () => ScriptedRelay, mostOf: (filter: WireFilter) => number
 }
 
 describe('what a relay has stored', () => {
+  it('is read again now and then where that is asked for: what was lost on a live connection comes late', async () => {
+    const one = await relay()
+    const at = node({ relays: [one.url] })
+    const ids = gather(at, [{ kinds: [1] }], { rereadMs: 200 })
+    await until(() => expect(reqsOf(one).length).toBeGreaterThan(0))
+    const lost = event(nowS())
+    one.stored.push(lost)
+    await until(() => expect(ids).toEqual(new Set([lost.id])))
+  })
+
   it('is read to the end where an answer without a limit is a quarter of the limit that it states', async () => {
     const one: ScriptedRelay = await relay({
       info: { limitation: { max_limit: 100 } },
