@@ -8,7 +8,7 @@ import { ensurePrivateDir, writeFileAtomic } from '../base/files.ts'
 import { given } from '../base/given.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Home } from '../base/paths.ts'
-import type { RunningWork, Scope } from '../base/scope.ts'
+import type { Scope } from '../base/scope.ts'
 import { Chat } from '../customer/agents/chat.ts'
 import { DirectMessages } from '../customer/agents/direct-messages.ts'
 import { ManagedAgents } from '../customer/agents/managed-agents.ts'
@@ -30,9 +30,6 @@ import { Provider } from '../provider/provider.ts'
 import { Sessions } from '../session/sessions.ts'
 import { findAgent } from '../store/agents/agents.ts'
 import { isBotOfOurs } from '../store/buying/managed-agents.ts'
-import { heldValue } from '../store/money/held-value.ts'
-import type { NwcWalletRow } from '../store/money/nwc-wallets.ts'
-import { troubledPayouts } from '../store/money/payouts.ts'
 import type { Store } from '../store/store.ts'
 import type { Crypto } from '../wallet/ecash/crypto-pool.ts'
 import { MintBackup } from '../wallet/mint-backup/mint-backup.ts'
@@ -48,7 +45,6 @@ import { ZapAddresses } from '../wallet/zaps/zap-addresses.ts'
 import { Zaps } from '../wallet/zaps/zapping.ts'
 import { backupsHealth, ScheduledBackups } from './backup/scheduled-backups.ts'
 import { createHands } from './hands.ts'
-import { type Health, OK } from './health.ts'
 import type { Mode } from './launch/run-options.ts'
 import { Letters } from './letters/letters.ts'
 import { createSubstrates } from './machines/substrates.ts'
@@ -57,7 +53,9 @@ import { AlertFactsSource } from './owner/alert-facts.ts'
 import { Alerts } from './owner/alerts.ts'
 import { ApprovalsByLetter } from './owner/approvals-by-letter.ts'
 import { ownerOf } from './owner/owner.ts'
-import { type Off, Part, type PartSpec } from './part.ts'
+import type { Off } from './part.ts'
+import { PartList } from './part-list.ts'
+import { healthOf, lightningHealth, mintsHealth, NO_MINT, payoutsHealth } from './parts-health.ts'
 
 export interface PartsDeps {
   /** Owns all that runs. */
@@ -79,23 +77,20 @@ export interface PartsDeps {
 /** Where agents get Lightning addresses. */
 type AddressService = Pick<ZapAddresses, 'start' | 'register' | 'receiptKeyOf'>
 
-type Needs = Readonly<Record<string, Part<unknown>>>
-
 /** What runs in these by then asks others, and can be asked again. */
 const ASKING_DRAIN_MS = 1000
 /** For what was sent and not recorded yet, and who is told of it: what is cut short is told again after the next start. */
 const OUTBOX_DRAIN_MS = 2000
-const NO_MINT = { reason: 'no_mint', nextStep: 'pylon wallet mints add URL' }
 
-export class NodeParts {
+export class NodeParts extends PartList {
   readonly #deps: PartsDeps
-  readonly #list: Part<unknown>[] = []
 
   constructor(deps: PartsDeps) {
+    super(deps)
     this.#deps = deps
   }
 
-  readonly nostr = this.#part({
+  readonly nostr = this.part({
     name: 'relay connections',
     build: (_, scope): Nostr => {
       const { config, network, surroundings, keyring } = this.#deps
@@ -106,7 +101,7 @@ export class NodeParts {
     drainMs: OUTBOX_DRAIN_MS,
   })
 
-  readonly wallets = this.#part({
+  readonly wallets = this.part({
     name: 'wallet',
     build: (_, scope): OwnWallets => {
       const { keyring, crypto, surroundings } = this.#deps
@@ -115,11 +110,11 @@ export class NodeParts {
     },
     start: (wallets) => wallets.start(),
     drainMs: WALLET_DRAIN_MS,
-    health: () => this.#mintsHealth(),
+    health: () => mintsHealth(this.#deps.store),
   })
 
   /** The owner's own Lightning wallet elsewhere. */
-  readonly lightning = this.#part({
+  readonly lightning = this.part({
     name: 'Lightning wallet',
     needs: { nostr: this.nostr, wallets: this.wallets },
     build: (found, scope) =>
@@ -131,7 +126,7 @@ export class NodeParts {
   })
 
   /** Connections by which programs elsewhere use wallets of this home. */
-  readonly nwc = this.#part({
+  readonly nwc = this.part({
     name: 'wallet connections',
     needs: { nostr: this.nostr, wallets: this.wallets },
     build: (found, scope) => new NwcService({ ...this.#common(scope), ...found, keyring: this.#deps.keyring, network: this.#deps.network }),
@@ -141,7 +136,7 @@ export class NodeParts {
   })
 
   /** Private messages of the node's own key; who takes some says so when it is built (`letters.handle`). */
-  readonly letters = this.#part({
+  readonly letters = this.part({
     name: 'letters',
     needs: { nostr: this.nostr },
     build: ({ nostr }, scope) =>
@@ -153,7 +148,7 @@ export class NodeParts {
   })
 
   /** The list of mints, on relays for the words alone (NUT-27). */
-  readonly mintBackup = this.#part({
+  readonly mintBackup = this.part({
     name: 'mint list backup',
     needs: { nostr: this.nostr, wallets: this.wallets },
     build: ({ nostr }, scope) => new MintBackup({ ...this.#common(scope), nostr, keyring: this.#deps.keyring }),
@@ -162,7 +157,7 @@ export class NodeParts {
   })
 
   /** What wallets hold above their owner's limits and leaves by itself. */
-  readonly payouts = this.#part({
+  readonly payouts = this.part({
     name: 'payouts',
     needs: { wallets: this.wallets },
     build: ({ wallets }, scope) =>
@@ -174,7 +169,7 @@ export class NodeParts {
   })
 
   /** Ecash that others publish for keys of this home. */
-  readonly nutzaps = this.#part({
+  readonly nutzaps = this.part({
     name: 'nutzaps',
     needs: { nostr: this.nostr, wallets: this.wallets },
     build: (found, scope) => new Nutzaps({ ...this.#common(scope), ...found, keyring: this.#deps.keyring }),
@@ -184,7 +179,7 @@ export class NodeParts {
   })
 
   /** Payment requests (NUT-18) of both directions. */
-  readonly requests = this.#part({
+  readonly requests = this.part({
     name: 'payment requests',
     needs: { nostr: this.nostr, wallets: this.wallets },
     wants: { letters: this.letters },
@@ -199,7 +194,7 @@ export class NodeParts {
   })
 
   /** What the wallets hold, on relays too where the owner wants that. */
-  readonly walletBackups = this.#part({
+  readonly walletBackups = this.part({
     name: 'wallets on relays',
     needs: { nostr: this.nostr, wallets: this.wallets },
     build: (found, scope) => new WalletBackups({ ...this.#common(scope), ...found, keyring: this.#deps.keyring }),
@@ -208,7 +203,7 @@ export class NodeParts {
   })
 
   /** Zaps out, of agents and of the owner. */
-  readonly zaps = this.#part({
+  readonly zaps = this.part({
     name: 'zaps',
     needs: { nostr: this.nostr, wallets: this.wallets },
     build: (found, scope) => new Zaps({ ...this.#common(scope), ...found, invoiceNetwork: this.#invoiceNetwork() }),
@@ -217,14 +212,14 @@ export class NodeParts {
     drainMs: ASKING_DRAIN_MS,
   })
 
-  readonly customer = this.#part({
+  readonly customer = this.part({
     name: 'customer',
     needs: { nostr: this.nostr, wallets: this.wallets },
     build: (found, scope) => new Customer({ ...this.#common(scope), ...found, network: this.#deps.network }),
     start: (customer) => customer.start(),
   })
 
-  readonly machines = this.#part({
+  readonly machines = this.part({
     name: 'machines',
     needs: { nostr: this.nostr, wallets: this.wallets },
     off: () => this.#offByMode('provider') ?? this.#offByConfig(),
@@ -241,7 +236,7 @@ export class NodeParts {
     health: (machines) => healthOf(machines.status(), { nextStep: 'pylon doctor' }),
   })
 
-  readonly tenant = this.#part({
+  readonly tenant = this.part({
     name: 'tenant of machines',
     needs: { nostr: this.nostr, wallets: this.wallets },
     wants: { machines: this.machines },
@@ -262,7 +257,7 @@ export class NodeParts {
   })
 
   /** Of the customer key: with agents that it made, hosts, or that somebody else has. */
-  readonly sessions = this.#part({
+  readonly sessions = this.part({
     name: 'sessions',
     needs: { nostr: this.nostr },
     build: ({ nostr }, scope): OwnerSessions => {
@@ -279,7 +274,7 @@ export class NodeParts {
     start: (sessions) => sessions.start(),
   })
 
-  readonly agents = this.#part({
+  readonly agents = this.part({
     name: 'managed agents',
     needs: { owner: this.sessions, tenant: this.tenant },
     build: (found, scope) => {
@@ -292,14 +287,14 @@ export class NodeParts {
   })
 
   /** With keys that no session can be begun with. */
-  readonly direct = this.#part({
+  readonly direct = this.part({
     name: 'direct messages',
     needs: { nostr: this.nostr },
     build: ({ nostr }, scope) => new DirectMessages({ ...this.#common(scope), nostr, signer: this.#deps.keyring.customer() }),
     start: (direct) => direct.start(),
   })
 
-  readonly chat = this.#part({
+  readonly chat = this.part({
     name: 'chat',
     needs: { nostr: this.nostr, owner: this.sessions, direct: this.direct },
     build: ({ nostr, owner, direct }, scope) => {
@@ -310,7 +305,7 @@ export class NodeParts {
   })
 
   /** Programs elsewhere that sign with keys of this home. */
-  readonly bunker = this.#part({
+  readonly bunker = this.part({
     name: 'bunker',
     needs: { nostr: this.nostr },
     build: ({ nostr }, scope) => new Bunker({ ...this.#common(scope), nostr, keyring: this.#deps.keyring }),
@@ -318,7 +313,7 @@ export class NodeParts {
     drainMs: 0,
   })
 
-  readonly backups = this.#part({
+  readonly backups = this.part({
     name: 'backups',
     build: (_, scope) => {
       const { home, network, keyring } = this.#deps
@@ -331,7 +326,7 @@ export class NodeParts {
     health: () => backupsHealth(this.#deps.store, this.#deps.config()),
   })
 
-  readonly provider = this.#part({
+  readonly provider = this.part({
     name: 'provider',
     needs: { nostr: this.nostr, wallets: this.wallets },
     wants: { machines: this.machines },
@@ -350,7 +345,7 @@ export class NodeParts {
     },
   })
 
-  readonly zapAddresses = this.#part({
+  readonly zapAddresses = this.part({
     name: 'zap addresses',
     needs: { nostr: this.nostr, wallets: this.wallets },
     off: () => this.#offByMode('host') ?? this.#offWithoutAddresses(),
@@ -364,7 +359,7 @@ export class NodeParts {
     drainMs: ASKING_DRAIN_MS,
   })
 
-  readonly host = this.#part({
+  readonly host = this.part({
     name: 'host',
     needs: { nostr: this.nostr, wallets: this.wallets, zaps: this.zaps },
     wants: { zapAddresses: this.zapAddresses, nutzaps: this.nutzaps, requests: this.requests },
@@ -385,7 +380,7 @@ export class NodeParts {
   })
 
   /** What the owner is told by letter, and what he answers. */
-  readonly owner = this.#part({
+  readonly owner = this.part({
     name: 'letters to the owner',
     needs: { letters: this.letters },
     wants: { host: this.host },
@@ -400,7 +395,7 @@ export class NodeParts {
   })
 
   /** What the owner is told by itself. */
-  readonly alerts = this.#part({
+  readonly alerts = this.part({
     name: 'alerts',
     needs: { letters: this.letters },
     wants: { nostr: this.nostr, machines: this.machines },
@@ -420,36 +415,9 @@ export class NodeParts {
     drainMs: ASKING_DRAIN_MS,
   })
 
-  /** Each part in turn; one that can't be built leaves its reason, and those that need it give it on. */
-  build(): void {
-    for (const part of this.#list) part.build(this.#deps.logger, this.#deps.scope)
-  }
-
   /** Starts all but the relay connections. @returns when each runs or has failed */
-  async startOthers(): Promise<void> {
-    await Promise.all(this.#list.filter((part) => part !== this.nostr).map((part) => part.start(this.#deps.logger)))
-  }
-
-  async reload(): Promise<void> {
-    await Promise.all(this.#list.map((part) => part.reload(this.#deps.logger)))
-  }
-
-  /** What no other part uses any more ends first, all of it at the same time. @returns what was late */
-  async close(drainMs: number): Promise<RunningWork[]> {
-    const late: RunningWork[] = []
-    for (let open = this.#list; open.length > 0; ) {
-      const used = new Set(open.flatMap((part) => part.uses))
-      const free = open.filter((part) => !used.has(part))
-      for (const works of await Promise.all(free.map((part) => part.stop(this.#deps.logger, drainMs)))) late.push(...works)
-      open = open.filter((part) => used.has(part))
-    }
-    return late
-  }
-
-  #part<T, N extends Needs = Record<never, never>, W extends Needs = Record<never, never>>(spec: PartSpec<T, N, W>): Part<T> {
-    const part = new Part(spec)
-    this.#list.push(part)
-    return part
+  startOthers(): Promise<void> {
+    return this.startAllBut(this.nostr)
   }
 
   #common(scope: Scope) {
@@ -494,34 +462,5 @@ export class NodeParts {
     if (this.#deps.surroundings.sandbox !== undefined || this.#deps.config().wallet.address_service !== '') return undefined
     const reason = 'no address service is configured (wallet.address_service), and only a sandbox has one of its own'
     return { reason, message: `There are no zap addresses: ${reason}.`, nextStep: 'pylon agent set NAME --lud16 ADDRESS' }
-  }
-
-  #mintsHealth(): Health {
-    const { mints } = heldValue(this.#deps.store)
-    if (mints.length === 0) return { state: 'degraded', ...NO_MINT }
-    const down = mints.filter((mint) => mint.state === 'down')
-    if (down.length === 0) return OK
-    return { state: 'degraded', reason: `mint_unreachable: ${down.map((mint) => mint.url).join(', ')}`, nextStep: 'pylon doctor' }
-  }
-}
-
-function healthOf({ state, reason }: { state: Health['state']; reason?: string }, next: { nextStep?: string }): Health {
-  return state === 'ok' ? OK : { state, reason: reason ?? 'unknown', ...next }
-}
-
-function payoutsHealth(store: Store): Health {
-  const [first] = troubledPayouts(store)
-  if (first === undefined) return OK
-  return { state: 'degraded', reason: `payout_failed: ${first.failure.message}`, nextStep: 'pylon wallet payout list' }
-}
-
-/** Without one nothing is wrong, unless sales are to be received there. */
-function lightningHealth(row: NwcWalletRow | undefined, { wallet }: Config): Health {
-  if (row?.state === 'down') return { state: 'degraded', reason: `nwc_unreachable: ${row.reason ?? ''}`, nextStep: 'pylon doctor' }
-  if (row !== undefined || wallet.receive_by !== 'nwc') return OK
-  return {
-    state: 'degraded',
-    reason: 'nwc_missing: wallet.receive_by is nwc and no wallet is connected',
-    nextStep: 'pylon wallet connect -',
   }
 }
