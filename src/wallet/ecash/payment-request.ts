@@ -87,6 +87,7 @@ function transportOf({ type, target, tags }: NonNullable<EncodedRequest['transpo
   try {
     return { type: 'nostr', pubkey: parsePubkey(target), relays: relayHints(target) }
   } catch {
+    // A way that can't be gone is none; others may be there.
     return undefined
   }
 }
@@ -96,6 +97,7 @@ function mintOf(url: unknown): string | undefined {
   try {
     return normaliseMintUrl(url)
   } catch {
+    // No mint of ours is called that.
     return undefined
   }
 }

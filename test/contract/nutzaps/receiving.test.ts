@@ -7,7 +7,9 @@ import { earningsSummary } from '../../../src/store/money/earnings.ts'
 import { auditLedger } from '../../../src/store/money/ledger.ts'
 import { getNutzap } from '../../../src/store/money/nutzaps.ts'
 import { encodeToken } from '../../../src/wallet/ecash/token.ts'
+import { Death } from '../../support/death.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
+import { publishTo } from '../../support/publish.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { testSigner } from '../../support/test-signer.ts'
 import { expectSound, fund } from '../wallet/home.ts'
@@ -53,15 +55,7 @@ const ended = (event: NostrEvent, at = home) =>
     { timeout: 15_000, interval: 20 },
   )
 
-/** As any client does, without our outbox. */
-async function publish(event: NostrEvent): Promise<void> {
-  const socket = new WebSocket(sandbox.relayUrl)
-  await new Promise((resolve) => socket.addEventListener('open', resolve))
-  const taken = new Promise((resolve) => socket.addEventListener('message', resolve))
-  socket.send(JSON.stringify(['EVENT', event]))
-  await taken
-  socket.close()
-}
+const publish = (event: NostrEvent) => publishTo(sandbox.relayUrl, event)
 
 describe('a nutzap', () => {
   it('is redeemed once for what its mint gave, heard as a zap, and its sender is told', async () => {
@@ -212,21 +206,10 @@ describe('a home that dies', () => {
         proofs: await proofsFor(home, 9, { lockTo: agent.lockPubkey }),
       })
       await first.close()
-      let isDead = false
-      const dying = await dir.open(sandbox, {
-        isGone: () => isDead,
-        hook: {
-          beforeCommit(found) {
-            if (before && found.includes(label)) isDead = true
-            if (isDead) throw new Error('the process is dead')
-          },
-          afterCommit(found) {
-            if (found.includes(label)) isDead = true
-          },
-        },
-      })
+      const death = new Death(label, { before })
+      const dying = await dir.open(sandbox, death)
       await dying.nutzaps.receive(agent.owner, event).catch(() => {})
-      await vi.waitFor(() => expect(isDead).toBe(true), { timeout: 15_000, interval: 10 })
+      await vi.waitFor(() => expect(death.isDead).toBe(true), { timeout: 15_000, interval: 10 })
       await dying.close().catch(() => {})
       const again = await dir.open(sandbox)
       // Relays keep it: where it was not claimed it comes again.

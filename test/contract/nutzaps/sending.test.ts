@@ -7,7 +7,9 @@ import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
 import { accountBalance, auditLedger } from '../../../src/store/money/ledger.ts'
 import { getNutzapSend } from '../../../src/store/money/nutzap-sends.ts'
 import type { ZapOrder } from '../../../src/wallet/zaps/zaps.ts'
+import { Death } from '../../support/death.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
+import { publishTo } from '../../support/publish.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { testSigner } from '../../support/test-signer.ts'
 import { expectSound, fund } from '../wallet/home.ts'
@@ -36,15 +38,7 @@ afterAll(async () => {
 const ada = (): Signer => home.keyring.signer(home.agent.owner.pubkey)
 const nowS = () => Math.floor(Date.now() / 1000)
 
-/** As any client does, without our outbox. */
-async function publish(event: NostrEvent): Promise<void> {
-  const socket = new WebSocket(sandbox.relayUrl)
-  await new Promise((resolve) => socket.addEventListener('open', resolve))
-  const taken = new Promise((resolve) => socket.addEventListener('message', resolve))
-  socket.send(JSON.stringify(['EVENT', event]))
-  await taken
-  socket.close()
-}
+const publish = (event: NostrEvent) => publishTo(sandbox.relayUrl, event)
 
 const takes = (signer: Signer, mints: string[], lockPubkey: string) =>
   publish(
@@ -171,21 +165,10 @@ describe('a home that dies while it zaps', () => {
     const first = await dir.open(sandbox)
     await fund(first, first.node, sandbox.mintUrl, 100)
     await first.close()
-    let isDead = false
-    const dying = await dir.open(sandbox, {
-      isGone: () => isDead,
-      hook: {
-        beforeCommit(found) {
-          if (before && found.includes(label)) isDead = true
-          if (isDead) throw new Error('the process is dead')
-        },
-        afterCommit(found) {
-          if (found.includes(label)) isDead = true
-        },
-      },
-    })
+    const death = new Death(label, { before })
+    const dying = await dir.open(sandbox, death)
     await dying.zaps.send(order(dying, 'kill')).catch(() => {})
-    expect(isDead).toBe(true)
+    expect(death.isDead).toBe(true)
     await dying.close().catch(() => {})
     const again = await dir.open(sandbox)
     // Whose outcome the wallet knows is not asked for again, and goes out all the same.

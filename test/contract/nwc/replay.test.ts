@@ -15,7 +15,9 @@ import {
 import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
 import { auditLedger } from '../../../src/store/money/ledger.ts'
 import { getNwcRequest } from '../../../src/store/money/nwc-service.ts'
+import { Death } from '../../support/death.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
+import { publishTo } from '../../support/publish.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { fund, ownerCause } from '../wallet/home.ts'
 import { HomeOnDisk, type NwcHome } from './home.ts'
@@ -76,15 +78,7 @@ class Asker {
   }
 }
 
-/** As any client does, without our outbox. */
-async function publish(event: NostrEvent): Promise<void> {
-  const socket = new WebSocket(sandbox.relayUrl)
-  await new Promise((resolve) => socket.addEventListener('open', resolve))
-  const taken = new Promise((resolve) => socket.addEventListener('message', resolve))
-  socket.send(JSON.stringify(['EVENT', event]))
-  await taken
-  socket.close()
-}
+const publish = (event: NostrEvent) => publishTo(sandbox.relayUrl, event)
 
 const order = (home: NwcHome, key: string) => ({
   ...{ key, owner: home.node.owner, name: 'test', budget: { sats: sats(1000), per: 'day' as const } },
@@ -178,21 +172,10 @@ describe('a wallet that dies at a commit', () => {
     const asker = await new Asker(url).listen()
     const request = asker.request('pay_invoice', { invoice: await somebodysInvoice(first, 'killed', 50) })
     await first.close()
-    let isDead = false
-    const dying = await disk.open(sandbox, {
-      isGone: () => isDead,
-      hook: {
-        beforeCommit(found) {
-          if (before && found.includes(label)) isDead = true
-          if (isDead) throw new Error('the process is dead')
-        },
-        afterCommit(found) {
-          if (found.includes(label)) isDead = true
-        },
-      },
-    })
+    const death = new Death(label, { before })
+    const dying = await disk.open(sandbox, death)
     await publish(request)
-    await vi.waitFor(() => expect(isDead).toBe(true), { timeout: 15_000, interval: 10 })
+    await vi.waitFor(() => expect(death.isDead).toBe(true), { timeout: 15_000, interval: 10 })
     await dying.close().catch(() => {})
     const again = await disk.open(sandbox)
     // Relays keep no such events: where it was not claimed the client asks again with the same.
@@ -221,20 +204,10 @@ describe('a request that is refused, where the wallet dies as soon as it is clai
     const asker = await new Asker(code === 'UNAUTHORIZED' ? strangers : url).listen()
     const request = asker.request('pay_invoice', { invoice: await somebodysInvoice(first, 'refused', 50) })
     await first.close()
-    let isDead = false
-    const dying = await disk.open(sandbox, {
-      isGone: () => isDead,
-      hook: {
-        beforeCommit() {
-          if (isDead) throw new Error('the process is dead')
-        },
-        afterCommit(found) {
-          if (found.some((label) => label.endsWith('_nwc_request'))) isDead = true
-        },
-      },
-    })
+    const death = new Death((label) => label.endsWith('_nwc_request'))
+    const dying = await disk.open(sandbox, death)
     await publish(request)
-    await vi.waitFor(() => expect(isDead).toBe(true), { timeout: 15_000, interval: 10 })
+    await vi.waitFor(() => expect(death.isDead).toBe(true), { timeout: 15_000, interval: 10 })
     await dying.close().catch(() => {})
     const again = await disk.open(sandbox)
     expect((await asker.answered(request)).error?.code).toBe(code)

@@ -6,6 +6,7 @@ import { sats } from '../../../src/base/amounts.ts'
 import { verifyAudit } from '../../../src/store/money/audit.ts'
 import { auditLedger } from '../../../src/store/money/ledger.ts'
 import { getPayoutRule, openPayouts, recentPayouts, troubledPayouts } from '../../../src/store/money/payouts.ts'
+import { Death } from '../../support/death.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { expectSound, fund, ownerCause } from '../wallet/home.ts'
 import { AddressServer, eventually, PayoutDisk, type PayoutHome } from './world.ts'
@@ -221,23 +222,14 @@ describe('a node that dies at a commit', () => {
   it.each(deaths)('$label (before it: $before, token: $token) pays once', async ({ label, before, token }) => {
     await fund(home, home.node, sandbox.mintUrl, 600)
     await home.close()
-    let isDead = false
+    const death = new Death(label, { before })
     const dying = await disk.open([sandbox.mintUrl], {
       lnurl: address.base,
-      isGone: () => isDead,
-      hook: {
-        beforeCommit(found) {
-          if (before && found.includes(label)) isDead = true
-          if (isDead) throw new Error('the process is dead')
-        },
-        afterCommit(found) {
-          if (found.includes(label)) isDead = true
-        },
-      },
+      ...death,
     })
     const target = token ? { lockTo: receiver.node.lockPubkey } : { address: address.lnurl }
     await dying.payouts.set({ owner: dying.node.owner, target, aboveSats: 300n, keepSats: 100n })
-    await eventually(() => expect(isDead).toBe(true))
+    await eventually(() => expect(death.isDead).toBe(true))
     await dying.close().catch(() => {})
     home = await disk.open([sandbox.mintUrl], { lnurl: address.base })
     await eventually(() => {

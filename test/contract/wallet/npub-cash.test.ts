@@ -8,6 +8,7 @@ import { systemClock } from '../../../src/base/clock.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { accountBalance, auditLedger } from '../../../src/store/money/ledger.ts'
 import { NpubCash } from '../../../src/wallet/zaps/npub-cash.ts'
+import { Death } from '../../support/death.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { testScope } from '../../support/scope.ts'
 import { tempDir } from '../../support/temp.ts'
@@ -109,21 +110,13 @@ it.each(['documented', 'nested'] as const)('what was paid is minted once, with t
 it.each(['insert_quote', 'insert_operation'])('a node that dies (%s) has it after the next start, once', async (label) => {
   const at = await service()
   const [dir, words] = [tempDir(), testWords()]
-  let dead = false
-  const hook = {
-    beforeCommit() {
-      if (dead) throw new Error('the process is dead')
-    },
-    afterCommit(labels: readonly string[]) {
-      if (labels.includes(label)) dead = true
-    },
-  }
-  const dying = await openHome({ dir, words, mintUrls: [sandbox.mintUrl], hook, isGone: () => dead })
-  const first = claiming(dying, at.base, () => dead)
+  const death = new Death(label)
+  const dying = await openHome({ dir, words, mintUrls: [sandbox.mintUrl], ...death })
+  const first = claiming(dying, at.base, death.isGone)
   await first.addresses.register(dying.agent.owner)
   at.quotes.push({ id: await quoteFor(dying.agent.owner.pubkey, 33), amount: 33, mint: sandbox.mintUrl, paid: true })
   await first.addresses.poll().catch(() => {})
-  await vi.waitFor(() => expect(dead).toBe(true), 10_000)
+  await vi.waitFor(() => expect(death.isDead).toBe(true), 10_000)
   await first.close().catch(() => {})
   await dying.close().catch(() => {})
   const h = await openHome({ dir, words, mintUrls: [sandbox.mintUrl] })

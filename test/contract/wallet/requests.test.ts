@@ -24,6 +24,7 @@ import { pendingAfter } from '../../../src/store/nostr/outbox.ts'
 import { encodePaymentRequest, parsePaymentRequest, writePayload } from '../../../src/wallet/ecash/payment-request.ts'
 import type { RequestOrder } from '../../../src/wallet/requests/made.ts'
 import { PaymentRequests } from '../../../src/wallet/requests/requests.ts'
+import { Death } from '../../support/death.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { testScope } from '../../support/scope.ts'
 import { expectSound, fund, openHome, type TestHome, testWords } from './home.ts'
@@ -49,24 +50,15 @@ const place = (): Place => ({ dir: mkdtempSync(join(root, 'h')), words: testWord
 
 /** @param dieAt it dies right after the commit with that label, or before it */
 async function open({ dir, words }: Place, dieAt?: string, before = false): Promise<Node> {
-  let dead = false
-  const hook = {
-    beforeCommit(labels: readonly string[]) {
-      if (before && dieAt !== undefined && labels.includes(dieAt)) dead = true
-      if (dead) throw new Error('the process is dead')
-    },
-    afterCommit(labels: readonly string[]) {
-      if (dieAt !== undefined && labels.includes(dieAt)) dead = true
-    },
-  }
-  const home = await openHome({ dir, words, mintUrls: [sandbox.mintUrl], hook, isGone: () => dead })
+  const death = new Death(dieAt, { before })
+  const home = await openHome({ dir, words, mintUrls: [sandbox.mintUrl], ...death })
   home.dialer.allow(sandbox.lnurlBaseUrl, true)
-  const scope = testScope(undefined, () => dead)
+  const scope = testScope(undefined, death.isGone)
   const post: NostrEvent[] = []
   const published: ((key: string, id: string) => Promise<void>)[] = []
   let flushed = 0
   const flush = async () => {
-    for (const { id, key, event } of dead ? [] : pendingAfter(home.store, flushed, 1000)) {
+    for (const { id, key, event } of death.isDead ? [] : pendingAfter(home.store, flushed, 1000)) {
       flushed = id
       post.push(event as NostrEvent)
       for (const tell of published) await tell(key, event.id)
@@ -85,7 +77,7 @@ async function open({ dir, words }: Place, dieAt?: string, before = false): Prom
   requests.start()
   setImmediate(() => void flush().catch(() => {}))
   return {
-    ...{ home, requests, post, isDead: () => dead },
+    ...{ home, requests, post, isDead: () => death.isDead },
     close: async () => {
       await scope.close()
       await home.close()
