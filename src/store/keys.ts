@@ -46,11 +46,13 @@ const digestOf = (token: string): string => hash('sha256', token).slice(0, 16)
 // What the wallet does by itself.
 export const mintKey = new KeyForm('mint:')
 export const reclaimKey = new KeyForm('reclaim:')
-/** Of the swap that breaks coins for the operation of a key. */
-export const breakKey = new KeyForm('break:')
-export const gatherKey = (key: string, round: number): string => `gather:${key}:${round}`
-/** All keys of `gatherKey` lie between these. */
-export const gatherKeys = (key: string) => ({ from: `gather:${key}:`, to: `gather:${key};` })
+/** Of swaps of own coins for the operation of a key, which may be tried at one mint after another: broken, or gathered in rounds. */
+export const breakForm = new KeyForm('break:')
+export const gatherForm = new KeyForm('gather:')
+export const breakKey = (key: string, mintUrl: string): string => `${breakForm.of(key)}:${digestOf(mintUrl)}`
+export const gatherKey = (key: string, mintUrl: string, round: number): string => `${gatherForm.of(key)}:${digestOf(mintUrl)}:${round}`
+/** All keys of these swaps for a key lie between one of these pairs. */
+export const ownSwapKeys = (key: string) => [breakForm, gatherForm].map((form) => ({ from: form.of(`${key}:`), to: form.of(`${key};`) }))
 /** Of what moves sats from one mint to another, for the spend of a key: the invoice of the one and its payment by the other. */
 const purseMove = new KeyForm('purse:')
 export const purseMoveKey = (key: string, nth: number): string => purseMove.of(`${digestOf(key)}:${nth}`)

@@ -1,9 +1,9 @@
 /** What caused a movement of sats, in words. Pure: who adds a cause, or a form of its id, adds its words here. */
 import {
   actionKey,
-  breakKey,
+  breakForm,
   fillKeys,
-  gatherKey,
+  gatherForm,
   type KeyForm,
   nutzapKey,
   nwcCause,
@@ -36,16 +36,16 @@ const FORMS: readonly { readonly form: Pick<KeyForm, 'idIn'>; readonly words: st
   { form: nutzapKey, words: 'a nutzap' },
   { form: actionKey, words: 'an action of an agent' },
   { form: reclaimKey, words: 'a token that was taken back' },
-  { form: breakKey, words: 'coins changed for a payment' },
+  { form: breakForm, words: 'coins changed for a payment' },
+  { form: gatherForm, words: 'small coins made one' },
   { form: rotationKey, words: 'coins moved out of an old keyset' },
   { form: fillKeys, words: 'brought from your Lightning wallet' },
 ]
 
 /** Ids that are names. */
 const NAMES: Readonly<Record<string, string>> = { restore: 'found or missed at a restore' }
-const GATHERED = gatherKey('', 0).slice(0, -2)
 
 export function causeWords({ type, id }: Cause): string {
   const words = FORMS.find(({ form }) => form.idIn(id) !== undefined)?.words
-  return words ?? NAMES[id] ?? (id.startsWith(GATHERED) ? 'small coins made one' : TYPES[type])
+  return words ?? NAMES[id] ?? TYPES[type]
 }

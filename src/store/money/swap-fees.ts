@@ -1,13 +1,12 @@
 /** What it cost beside the thing itself: fees of the operation, and of the swaps of own coins and the moves between mints that were made for it. */
 import type { AccountOwner } from '../../base/accounts.ts'
-import { breakKey, gatherKeys, operationDone, purseKeys } from '../keys.ts'
+import { operationDone, ownSwapKeys, purseKeys } from '../keys.ts'
 import { sumOf } from '../row.ts'
 import type { Store } from '../store.ts'
 
 /** Millisats in fees of what was done for the operation under this key: swaps that broke or gathered coins, moves from other mints with theirs. */
 export function swapFeesOf(store: Store, owner: AccountOwner, key: string): bigint {
-  const breaking = breakKey.of(key)
-  const ranges = [gatherKeys(key), ...purseKeys(key), { from: breaking, to: `${breaking}!` }]
+  const ranges = [...ownSwapKeys(key), ...purseKeys(key)]
   const feesIn = ({ from, to }: { readonly from: string; readonly to: string }) =>
     sumOf(
       store.sql,

@@ -109,33 +109,38 @@ export class Funds {
     )
   }
 
-  /** The operation under this key, when it is the same request. @throws idempotency_conflict */
-  existing(idempotencyKey: string, digest: string): OperationRow | undefined {
-    const operation = operationByKey(this.context.store, idempotencyKey)
+  /**
+   * The operation under this key, when it is the same request. With `retryFailed` one that failed frees its key, whatever it
+   * asked: the next try may be of another mint or amount, as of a refund whose payer paid once more in between.
+   * @throws idempotency_conflict
+   */
+  async existing(
+    request: { readonly idempotencyKey: string; readonly retryFailed?: boolean },
+    digest: string,
+  ): Promise<OperationRow | undefined> {
+    const operation = operationByKey(this.context.store, request.idempotencyKey)
+    if (request.retryFailed === true && operation?.state === 'failed') {
+      await this.context.store.write(freeFailedKey({ id: operation.id }))
+      return undefined
+    }
     if (operation !== undefined && operation.requestDigest !== digest) {
       throw new PylonError('idempotency_conflict', 'This idempotency key was used for another request: use a new one.')
     }
     return operation
   }
 
-  /** The operation, or undefined when it failed: its key is free then. */
-  async unlessFailed(operation: OperationRow | undefined): Promise<OperationRow | undefined> {
-    if (operation?.state !== 'failed') return operation
-    await this.context.store.write(freeFailedKey({ id: operation.id }))
-    return undefined
-  }
-
   /** Runs an operation; one that its mint refused for the number of its inputs is prepared again with fewer. */
   async run(known: string | undefined, prepare: () => Promise<string>): Promise<OperationRow> {
     let operation = await this.executor.run(known ?? (await prepare()))
-    for (let again = 0; again < MAX_SMALLER && this.#hadTooManyInputs(operation); again++) {
+    for (let again = 0; again < MAX_SMALLER && this.hadTooManyInputs(operation); again++) {
       await this.context.store.write(freeFailedKey({ id: operation.id }))
       operation = await this.executor.run(await prepare())
     }
     return operation
   }
 
-  #hadTooManyInputs({ state, plan, mintUrl }: OperationRow): boolean {
+  /** Whether its mint takes fewer at once, as is known by now. */
+  hadTooManyInputs({ state, plan, mintUrl }: OperationRow): boolean {
     return state === 'failed' && ((plan as Partial<Plan>).inputs?.length ?? 0) > this.context.mints.maxInputs(mintUrl)
   }
 

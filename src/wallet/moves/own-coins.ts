@@ -4,17 +4,20 @@ import { PylonError } from '../../base/errors.ts'
 import { breakKey, gatherKey } from '../../store/keys.ts'
 import type { KeysetRow } from '../../store/money/keysets.ts'
 import type { Cause } from '../../store/money/ledger.ts'
-import { operationByKey } from '../../store/money/operations.ts'
+import type { OperationRow } from '../../store/money/operations.ts'
 import { listProofs } from '../../store/money/proofs.ts'
 import { newId, requestDigest } from '../context.ts'
 import { coinsToMerge, coinsToMove, inputFee, selectCoins, sumOf } from '../ecash/coins.ts'
 import type { TransferPlan } from '../operations/machine.ts'
+import { storedError } from '../operations/outcomes.ts'
 import { amountsFor, inputsOf, makeOutputs, swapBody } from '../operations/requests.ts'
 import type { BoundSpend } from '../policy/spends.ts'
 import { type Funds, type OwnCoin, plannedInput } from './funds.ts'
 
 /** After that a request is sent as it is: the mint says whether it is too large. */
 const MAX_ROUNDS = 100
+/** So many swaps for one request may fail: its mint is not one to ask at once again. */
+const MAX_FAILED = 3
 
 type Choose = (own: readonly OwnCoin[]) => readonly OwnCoin[] | undefined
 
@@ -40,20 +43,24 @@ export class OwnCoins {
    * @throws insufficient_funds, and what `admit` throws
    */
   async gather(mintUrl: string, swaps: SwapsFor, choose: Choose): Promise<readonly OwnCoin[]> {
-    for (let round = 0; ; round++) {
+    for (let round = 0, failed = 0; ; round++) {
       const coins = await this.#funds.chooseCoins(mintUrl, choose)
       const max = this.#funds.context.mints.maxInputs(mintUrl)
       if (coins.length <= max || round === MAX_ROUNDS) return coins
       const keyset = await this.#funds.context.mints.activeKeyset(mintUrl)
       const some = coinsToMerge(coins, max, Object.keys(keyset.keys).map(BigInt))
       if (some === undefined) throw tooSmallCoins(mintUrl, max, sumOf(coins))
-      await this.#swapOwn(mintUrl, gatherKey(swaps.idempotencyKey, round), sumOf(some) - inputFee(some), () => some, swaps)
+      const key = gatherKey(swaps.idempotencyKey, mintUrl, round)
+      const swapped = await this.#swapOwn(mintUrl, key, sumOf(some) - inputFee(some), () => some, swaps)
+      // Coins that were spent elsewhere are known to be by then, and so is how many the mint takes: chosen again it may go.
+      if (swapped.state === 'failed' && ++failed === MAX_FAILED) throw storedError(swapped)
     }
   }
 
   /** Breaks our own coins at one mint so that `amountSats` of them fit exactly. Whether it worked shows when coins are chosen next. */
-  breakCoins(mintUrl: string, amountSats: bigint, swaps: SwapsFor): Promise<void> {
-    return this.#swapOwn(mintUrl, breakKey.of(swaps.idempotencyKey), amountSats, (own) => selectCoins(own, amountSats), swaps)
+  async breakCoins(mintUrl: string, amountSats: bigint, swaps: SwapsFor): Promise<void> {
+    const key = breakKey(swaps.idempotencyKey, mintUrl)
+    await this.#swapOwn(mintUrl, key, amountSats, (own) => selectCoins(own, amountSats), swaps)
   }
 
   /** Swaps coins of keysets that sign no more, or soon will not, for coins of the active one. True when there may be more to move. */
@@ -75,15 +82,15 @@ export class OwnCoins {
       // Bounded by the choice above.
       const cause = { type: 'transfer' as const, id: idempotencyKey }
       const swaps = { idempotencyKey, cause, spend: this.#funds.bind({ cause }, 'own'), admit: () => {} }
-      await this.#swapOwn(mintUrl, idempotencyKey, sumOf(coins) - inputFee(coins), () => coins, swaps)
-      return operationByKey(store, idempotencyKey)?.state === 'completed'
+      const { state } = await this.#swapOwn(mintUrl, idempotencyKey, sumOf(coins) - inputFee(coins), () => coins, swaps)
+      return state === 'completed'
     })
   }
 
-  /** Swaps coins of ours for others of ours. Inside the queue of choosing. */
-  async #swapOwn(mintUrl: string, idempotencyKey: string, amountSats: bigint, choose: Choose, swaps: SwapsFor): Promise<void> {
+  /** Swaps coins of ours for others of ours; one that failed under this key is tried again. Inside the queue of choosing. */
+  async #swapOwn(mintUrl: string, idempotencyKey: string, amountSats: bigint, choose: Choose, swaps: SwapsFor): Promise<OperationRow> {
     const digest = requestDigest('break', { owner: this.#funds.owner.pubkey, mintUrl })
-    const known = this.#funds.existing(idempotencyKey, digest)?.id
+    const known = await this.#funds.existing({ idempotencyKey, retryFailed: true }, digest)
     const insert = async () => {
       const coins = await this.#funds.chooseCoins(mintUrl, choose)
       swaps.admit(inputFee(coins))
@@ -92,7 +99,7 @@ export class OwnCoins {
       const peers = amountsFor(amountSats, keyset)
       return await this.insertTransfer({ to: this.#funds.owner, peers, mintUrl, keyset, coins, idempotencyKey, digest, cause, spend })
     }
-    await this.#funds.executor.run(known ?? (await insert()))
+    return this.#funds.executor.run(known?.id ?? (await insert()))
   }
 
   /** Inside the queue of choosing. */

@@ -38,7 +38,7 @@ export class Paying {
     })
     return this.#funds.keys.run(request.idempotencyKey, async () => {
       for (;;) {
-        const before = this.#funds.existing(request.idempotencyKey, digest)
+        const before = await this.#funds.existing(request, digest)
         const bound = () => this.#funds.bind(request, from === undefined ? 'mint' : 'own', spend)
         const operation = await this.#funds.run(before?.id, () => this.#begin(request, digest, bound(), from))
         if (operation.state !== 'failed') return asPayResult(operation)

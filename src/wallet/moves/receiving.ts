@@ -61,8 +61,7 @@ export class Receiving {
     const { token, creditAccount, requireLock = false, cause } = request
     const digest = requestDigest('receive', { owner: this.#funds.owner.pubkey, token: token.trim(), creditAccount, requireLock, cause })
     return this.#funds.keys.run(request.idempotencyKey, async () => {
-      const known = this.#funds.existing(request.idempotencyKey, digest)
-      const before = request.retryFailed === true ? await this.#funds.unlessFailed(known) : known
+      const before = await this.#funds.existing(request, digest)
       const id = before?.id ?? (await this.#prepareReceive(request, digest, onward))
       return this.#received(await this.#funds.executor.run(id))
     })

@@ -34,8 +34,9 @@ export class Reclaiming {
       if (now.tokenState !== 'pending') return asSentToken(now)
       const key = reclaimKey.of(send.id)
       // A refusal of an earlier try (the mint's clock was behind ours) must not keep the token from us for ever.
-      const before = await this.#funds.unlessFailed(operationByKey(this.#funds.context.store, key))
-      const id = before?.id ?? (await this.#prepareReclaim(now, key))
+      const digest = requestDigest('reclaim', { send: send.id })
+      const before = await this.#funds.existing({ idempotencyKey: key, retryFailed: true }, digest)
+      const id = before?.id ?? (await this.#prepareReclaim(now, key, digest))
       const operation = await this.#funds.executor.run(id)
       if (operation.state === 'failed') await this.#sentTokens.check([send.id])
       if (operation.state !== 'completed' && operation.state !== 'failed') throw unknownOutcome(operation, 'The token is being taken back')
@@ -45,7 +46,7 @@ export class Reclaiming {
     })
   }
 
-  async #prepareReclaim(send: OperationRow, idempotencyKey: string): Promise<string> {
+  async #prepareReclaim(send: OperationRow, idempotencyKey: string, digest: string): Promise<string> {
     const { store, clock } = this.#funds.context
     const { lockTo, refundAfter, debitAccount, amountSats } = send.plan as SendPlan
     if (lockTo !== undefined && (refundAfter === undefined || refundAfter > clock.now())) {
@@ -64,7 +65,7 @@ export class Reclaiming {
       reclaims: send.id,
     })
     const id = newId(this.#funds.context)
-    const base = this.#funds.base(id, { idempotencyKey, cause: send.cause }, requestDigest('reclaim', { send: send.id }), send.mintUrl)
+    const base = this.#funds.base(id, { idempotencyKey, cause: send.cause }, digest, send.mintUrl)
     await store.write(insertOperation({ ...base, kind: 'receive', amountSats: net, heldSats: 0n, plan, at: clock.now() }))
     return id
   }

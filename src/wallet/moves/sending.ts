@@ -35,8 +35,7 @@ export class Sending {
       cause,
     })
     return this.#funds.keys.run(request.idempotencyKey, async () => {
-      const known = this.#funds.existing(request.idempotencyKey, digest)
-      const before = request.retryFailed === true ? await this.#funds.unlessFailed(known) : known
+      const before = await this.#funds.existing(request, digest)
       const prepare = () =>
         this.#funds.choosing.run('', () => this.#prepareSend(request, digest, this.#funds.bind(request, 'ecash', spend)))
       const operation = await this.#funds.run(before?.id, prepare)

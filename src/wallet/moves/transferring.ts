@@ -23,7 +23,7 @@ export class Transferring {
     const { mintUrl } = options
     const digest = requestDigest('transfer', { from: this.#funds.owner.pubkey, to: to.pubkey, amountSats, mintUrl })
     return this.#funds.keys.run(idempotencyKey, async () => {
-      const before = this.#funds.existing(idempotencyKey, digest)
+      const before = await this.#funds.existing({ idempotencyKey }, digest)
       const prepare = () => this.#funds.choosing.run('', () => this.#prepareTransfer(to, amountSats, idempotencyKey, digest, options))
       const operation = await this.#funds.run(before?.id, prepare)
       if (operation.state === 'failed') throw storedError(operation, this.#funds.swapFeeSats(idempotencyKey))

@@ -58,6 +58,33 @@ describe('a token that the mint refused to make', () => {
     expect(await home.node.sendToken({ ...send, retryFailed: true })).toEqual(sent)
     expect(home.node.sentToken(send.idempotencyKey)?.operationId).toBe(sent.operationId)
   })
+
+  it('may be of another mint, amount or receiver then, as of a refund whose payer paid once more: nothing was given away', async () => {
+    const send = { ...operation(), amountSats: sats(21), debitAccount: 'node/equity/refund' as const, retryFailed: true }
+    await sandbox.faults({ fail: { path: '/v1/swap', ...refusal } })
+    await expect(home.node.sendToken({ ...send, lockTo: home.agent.lockPubkey })).rejects.toMatchObject({ code: 'mint_rejected' })
+    const changed = { ...send, amountSats: sats(20), lockTo: home.customer.lockPubkey, mintUrl: sandbox.mintUrl }
+    const sent = await home.node.sendToken(changed)
+    expect(sent.amountSats).toBe(20n)
+    await expect(home.node.sendToken({ ...changed, amountSats: sats(19) })).rejects.toMatchObject({ code: 'idempotency_conflict' })
+    await expect(home.node.sendToken({ ...changed, amountSats: sats(19), retryFailed: false })).rejects.toMatchObject({
+      code: 'idempotency_conflict',
+    })
+  })
+})
+
+describe('a token that the mint refused to take', () => {
+  it('may be taken under the same key as something else only where another try is asked for', async () => {
+    const { token } = await home.node.sendToken({ ...operation(), amountSats: sats(8), debitAccount: 'node/equity/gift' as const })
+    const receive = { ...operation(), token }
+    await sandbox.faults({ fail: { path: '/v1/swap', ...refusal } })
+    await expect(home.node.receiveToken({ ...receive, creditAccount: 'node/equity/funding' })).rejects.toMatchObject({
+      code: 'mint_rejected',
+    })
+    const again = { ...receive, creditAccount: 'node/equity/gift' as const }
+    await expect(home.node.receiveToken(again)).rejects.toMatchObject({ code: 'idempotency_conflict' })
+    expect((await home.node.receiveToken({ ...again, retryFailed: true })).amountSats).toBeGreaterThan(0n)
+  })
 })
 
 describe('a reclaim that the mint refused once', () => {

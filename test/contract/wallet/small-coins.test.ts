@@ -100,3 +100,20 @@ it('does not believe of a small request that it was too large: the next ones sta
   await expect(h.node.sendToken({ ...move(), amountSats: sats(15) })).resolves.toMatchObject({ amountSats: 15n })
   await expectSound(h, sandbox.mintUrl)
 })
+
+it('a try at another mint gathers there, after one at a mint that refuses to', async () => {
+  const other = await startSandbox()
+  onTestFinished(() => other.stop())
+  const h = await openHome({ dir: tempDir(), mintUrls: [sandbox.mintUrl, other.mintUrl], words: testWords(), dialer: listening })
+  onTestFinished(() => h.close())
+  for (const { mintUrl } of [sandbox, other])
+    for (let i = 0; i < COINS; i += 10) await Promise.all(Array.from({ length: 10 }, () => fund(h, h.node, mintUrl, 2)))
+  inputsSeen.length = 0
+  await other.faults({ fail: { path: '/v1/swap', status: 400, body: { detail: 'closed', code: 0 }, count: 1000 } })
+  const send = { ...move(), amountSats: sats(220), retryFailed: true }
+  await expect(h.node.sendToken({ ...send, mintUrl: other.mintUrl })).rejects.toMatchObject({ code: 'mint_rejected' })
+  // A mint that says no is not asked a hundred times.
+  expect(inputsSeen.length).toBeLessThan(10)
+  await expect(h.node.sendToken({ ...send, mintUrl: sandbox.mintUrl })).resolves.toMatchObject({ state: 'pending' })
+  await expectSound(h, sandbox.mintUrl)
+})

@@ -36,6 +36,6 @@ it('ids with a form say what they are for', () => {
   expect(of('owner', keys.payoutKey.of('1'))).toContain('payout')
   expect(of('purchase', keys.rentalKey.of('1'))).toContain('rented')
   expect(of('transfer', keys.rotationKey.of('1'))).toContain('keyset')
-  expect(of('transfer', keys.gatherKey('k', 1))).toContain('small coins')
+  expect(of('transfer', keys.gatherKey('k', 'https://mint.test', 1))).toContain('small coins')
   expect(of('owner', 'restore')).toContain('restore')
 })
