@@ -86,6 +86,9 @@ export const saleTokenKey = ({ type, id }: SaleCause, token: string): string =>
 /** @param nth the first, or of what came after the first was spent */
 export const saleRefundKey = ({ type, id }: SaleCause, nth: number): string => `${type}:${id}:refund${nth > 1 ? `:${nth}` : ''}`
 
+/** Of what takes in coins that were found elsewhere: a digest of them, and the how manieth try. */
+export const foundCoinsKey = (digest: string, nth: number): string => `found:${digest}:${nth}`
+
 // What is bought.
 export const purchaseKey = new KeyForm('purchase:')
 export const purchaseTokenKey = new KeyForm('purchase:', ':token')

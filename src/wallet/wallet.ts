@@ -16,6 +16,7 @@ import { Transferring } from './moves/transferring.ts'
 import type { Executor } from './operations/executor.ts'
 import type { Restores } from './operations/restores.ts'
 import { Foreign } from './purse/foreign.ts'
+import { FoundCoins } from './purse/found-coins.ts'
 import { Purse, type Shortage } from './purse/purse.ts'
 import type { LightningRail, SendRequest, SentToken, Spend, Wallet } from './types.ts'
 
@@ -45,6 +46,7 @@ export class CashuWallet implements Wallet {
   readonly #paying: Paying
   readonly purse: Purse
   readonly foreign: Foreign
+  readonly found: FoundCoins
   readonly #rail: WalletParts['rail']
 
   constructor(owner: WalletOwner, parts: WalletParts) {
@@ -63,6 +65,7 @@ export class CashuWallet implements Wallet {
     const moving = { funds: this.#funds, invoices: parts.invoices, paying: this.#paying }
     this.purse = new Purse(moving)
     this.foreign = new Foreign(moving, this.#receiving, this.purse)
+    this.found = new FoundCoins(moving, this.#receiving, this.foreign)
   }
 
   get lockPubkey(): string {

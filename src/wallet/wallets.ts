@@ -52,8 +52,8 @@ export interface OwnWallets extends Wallets {
   adoptQuote(owner: WalletOwner, quote: AdoptedQuote): Promise<Invoice>
   /** Follows a mint of the list to another address, with all that it holds. @throws mint_not_allowed, mint_incompatible, mint_unreachable, address_refused */
   moveMint(from: string, to: string): Promise<MintInfo>
-  /** Moves between mints of one wallet, and tokens of foreign mints. */
-  pursesOf(owner: WalletOwner): Pick<CashuWallet, 'purse' | 'foreign'>
+  /** Moves between mints of one wallet, tokens of foreign mints, and coins that were found elsewhere. */
+  pursesOf(owner: WalletOwner): Pick<CashuWallet, 'purse' | 'foreign' | 'found'>
   /** @throws mint_not_allowed */
   setMintCap(url: string, capSats: Sats): Promise<void>
   /** As `restore`, and what it could not read, each as a sentence. @throws only where no mint answered */
@@ -171,7 +171,7 @@ class HomeWallets implements OwnWallets {
     }
   }
 
-  pursesOf(owner: WalletOwner): Pick<CashuWallet, 'purse' | 'foreign'> {
+  pursesOf(owner: WalletOwner): Pick<CashuWallet, 'purse' | 'foreign' | 'found'> {
     return this.#wallet(owner)
   }
 

@@ -1,5 +1,9 @@
 /** `pylon wallet` against a sandbox node: play money in, out and between wallets, told the same by every command. */
 import { readFileSync, statSync } from 'node:fs'
+import { getDecodedToken, getTokenMetadata } from '@cashu/cashu-ts'
+import { npubEncode, nsecEncode } from 'nostr-tools/nip19'
+import { encrypt, getConversationKey } from 'nostr-tools/nip44'
+import { finalizeEvent, generateSecretKey, getPublicKey } from 'nostr-tools/pure'
 import { expect, test } from 'vitest'
 import { Rig } from '../support/rig.ts'
 
@@ -117,6 +121,55 @@ test('a wallet is lent by a string and connected by one, which no output shows a
   const gone = await rig.run(['wallet', 'connect'])
   expect(gone).toMatchObject({ code: 1, stdout: '' })
   expect(gone.stderr).toContain('nwc_missing')
+})
+
+test('the wallet of another program is read from relays by its key, told, and taken once', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  await rig.ok('wallet', 'fund', '500')
+  const { token } = (await rig.ok('wallet', 'send', '200', '--json')).json<{ token: string }>()
+  const { relays } = (await rig.ok('status', '--json')).json<{ relays: { url: string }[] }>()
+  const { mint, incompleteProofs } = getTokenMetadata(token)
+  const { keysets } = (await (await fetch(`${mint}/v1/keysets`)).json()) as { keysets: { id: string }[] }
+  const proofs = getDecodedToken(
+    token,
+    keysets.map(({ id }) => id),
+  ).proofs.map(({ id, amount, secret, C }) => ({ id, amount: amount.toNumber(), secret, C }))
+  const secret = generateSecretKey()
+  const content = encrypt(JSON.stringify({ mint, proofs }), getConversationKey(secret, getPublicKey(secret)))
+  const event = finalizeEvent({ kind: 7375, created_at: Math.floor(Date.now() / 1000), tags: [], content }, secret)
+  const socket = new WebSocket(relays[0]?.url ?? '')
+  await new Promise((resolve) => socket.addEventListener('open', resolve))
+  const said = new Promise((resolve) => socket.addEventListener('message', resolve))
+  socket.send(JSON.stringify(['EVENT', event]))
+  await said
+  socket.close()
+  const before = (await balanceOf(rig)).balance_sats
+  // What was sent is the receiver's, though it is unspent and the books know it: not this home's to take.
+  const input = nsecEncode(secret)
+  const restore = (...flags: string[]) => rig.run(['wallet', 'restore', '--nip60', '--nsec', '-', ...flags], { input })
+  const told = (await restore('--dry-run', '--json', '--wallet', 'customer')).json<Record<string, unknown>>()
+  expect(told).toMatchObject({ state: 'quoted', npub: npubEncode(getPublicKey(secret)), events: 1, received_sats: 0 })
+  expect(told['mints']).toMatchObject([{ mint_url: mint, listed: true, coins: incompleteProofs.length, free_sats: 0 }])
+  expect((await restore()).stdout).toContain('held or given away by this home already')
+  expect((await balanceOf(rig)).balance_sats).toBe(before)
+
+  // A wallet made by another home.
+  await using other = new Rig()
+  await other.ok('start', '--sandbox', '--relay', relays[0]?.url ?? '', '--mint', mint)
+  const taking = (...flags: string[]) => other.run(['wallet', 'restore', '--nip60', '--nsec', '-', ...flags], { input })
+  const taken = await taking()
+  expect(taken).toMatchObject({ code: 0 })
+  const held = (await balanceOf(other)).balance_sats
+  expect(held).toBeGreaterThan(190)
+  expect(taken.stderr).toContain(`taking ${held} sats, for `)
+  expect(taken.stdout).toContain(`Took ${held} sats`)
+  expect((await taking('--json')).json()).toMatchObject({ state: 'taken', received_sats: 0, balance_sats: held })
+  for (const flags of [['--nsec', input], ['--move']]) expect((await other.run(['wallet', 'restore', ...flags])).code).toBe(2)
+  expect((await other.run(['wallet', 'restore', '--nip60', '--nsec', '-'], { input: 'nonsense' })).stderr).toContain('identity_invalid')
+  await other.ok('stop')
+  const kept = readFileSync(other.sandboxHome.database).toString('latin1') + other.logs()
+  for (const form of [input, Buffer.from(secret).toString('hex')]) expect(kept).not.toContain(form)
 })
 
 test('what cannot be done says so, and what to do', async () => {

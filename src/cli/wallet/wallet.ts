@@ -1,6 +1,5 @@
 import { walletRoutes } from '../../control/contract/wallet.ts'
 import { ask, defineCommand, defineGroup } from '../command.ts'
-import { warn } from '../terminal/output.ts'
 import { drawFields, drawTable, right, sats } from '../terminal/table.ts'
 import { one } from '../terminal/values.ts'
 import { audit } from './audit.ts'
@@ -14,6 +13,7 @@ import { pay, reclaim, send } from './outgoing.ts'
 import { payout } from './payout.ts'
 import { move } from './purse.ts'
 import { request } from './request.ts'
+import { restore } from './restore.ts'
 import { zap } from './zap.ts'
 
 const balance = defineCommand({
@@ -41,18 +41,6 @@ const balance = defineCommand({
       const lightning = wallet.lightning === undefined ? '' : `\n\n${drawLightning(wallet.lightning)}`
       return `${drawFields(fields)}\n\n${wallet.mints.length === 0 ? 'No mint yet; add one with: pylon wallet mints add URL' : mints}${lightning}`
     }),
-})
-
-const restore = defineCommand({
-  command: 'restore',
-  describe: 'Ask the mints again for ecash of this wallet, from the seed',
-  builder: (yargs) => withWallet(yargs),
-  handler: async (args) => {
-    warn('asking the mints; this can take a minute')
-    await ask(args, walletRoutes.restoreWallet, { wallet: one(args.wallet, '--wallet') }, (done) =>
-      [`Found ${sats(done.restored_sats)} that were not known; the wallet holds ${sats(done.balance_sats)}.`, ...done.problems].join('\n'),
-    )
-  },
 })
 
 /** `pylon wallet ...` */

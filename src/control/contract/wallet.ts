@@ -84,6 +84,24 @@ const historyEntry = z.strictObject({
   counter_accounts: z.array(z.string()).describe('Where it came from or what it was for.'),
 })
 
+const foundAtMint = z.strictObject({
+  mint_url: z.string(),
+  listed: z.boolean(),
+  coins: z.int(),
+  free_sats: satsField.describe('Unspent, and would be taken.'),
+  taken_sats: satsField.describe('Of their face.'),
+  moving_sats: satsField.describe('The node goes on by itself.'),
+  held_sats: satsField.describe('In the books of this home already, or given away by it.'),
+  spent_sats: satsField,
+  pending_sats: satsField,
+  locked_sats: satsField.describe('To keys that are not at hand.'),
+  left_sats: satsField.describe('Not taken; the reasons say why.'),
+  unknown_sats: satsField.describe('The mint did not say.'),
+  received_sats: satsField,
+  fee_sats: satsField,
+  reasons: z.array(z.string()),
+})
+
 export const walletRoutes = defineRoutes({
   getWallet: {
     method: 'GET',
@@ -249,6 +267,35 @@ export const walletRoutes = defineRoutes({
     }),
     task: true,
     errors: ['wallet_not_found', 'no_mint', 'mint_unreachable'],
+  },
+  restoreFromRelays: {
+    method: 'POST',
+    path: '/v1/wallets/:wallet/restore-nip60',
+    summary: 'Reads a wallet that relays have (NIP-60), whichever program put it there, and takes what its mints say is unspent.',
+    request: z.strictObject({
+      wallet: wallet.describe('Who gets the sats; without a secret key also whose wallet is read.'),
+      nsec: z.string().min(1).max(200).optional().describe('The key whose wallet it is, where that is none of this home. It is not kept.'),
+      relays: z.array(z.string().min(1).max(512)).max(10).optional().describe('To look at too.'),
+      move: z.boolean().optional().describe('Bring what is at mints that are not on the list to one that is, for its fee.'),
+      max_fee_sats: z.int().min(0).optional().describe('The most that all of it may cost.'),
+      dry_run: z.boolean().optional().describe('Only tell what is there and what taking it would cost.'),
+    }),
+    response: z.strictObject({
+      state: z.enum(['quoted', 'taken']),
+      wallet: z.string(),
+      npub: z.string().describe('Whose wallet was read.'),
+      relays: z.array(z.string()),
+      complete: z.boolean().describe('Whether every one of them told all that it has.'),
+      events: z.int().describe('Of coins, that stand.'),
+      deleted_events: z.int(),
+      mints: z.array(foundAtMint),
+      received_sats: satsField.describe('What came into the wallet; of quoted: what would.'),
+      fee_sats: satsField.describe('What it cost; of quoted: the most that it would.'),
+      balance_sats: satsField,
+      problems: z.array(z.string()).describe('What could not be read, each as a sentence; the rest was taken all the same.'),
+    }),
+    task: true,
+    errors: ['wallet_not_found', 'identity_invalid', 'relay_invalid', 'price_too_high', 'locked'],
   },
   listMints: {
     method: 'GET',

@@ -22,6 +22,7 @@ import type { Invoice, MintInfo, ReceiveRequest, Spend, Wallet } from '../../wal
 import { mintsToRestore, restorePurse } from '../home/purse-restore.ts'
 import type { Services } from '../services.ts'
 import { lightningView } from './lightning-view.ts'
+import { restoreFromRelays } from './relay-wallet.ts'
 import { payRequest } from './request-payments.ts'
 import { historyView } from './wallet-history.ts'
 import { walletReadHandlers } from './wallet-invoices.ts'
@@ -126,6 +127,7 @@ export function walletHandlers(services: WalletServices): Handlers<typeof wallet
       const { foundSats, problems } = await wallets.get().restoreAll(opened.owner)
       return { wallet, restored_sats: foundSats, balance_sats: opened.balance().balanceSats, problems: [...waiting, ...problems] }
     },
+    restoreFromRelays: (request) => restoreFromRelays(services, ownerNamed(services.keyring, services.store, request.wallet), request),
     listMints: () => ({
       mints: wallets
         .get()

@@ -2,7 +2,7 @@
 import { PylonError } from '../../base/errors.ts'
 import { canStep, OPERATION_STEPS, type OperationState } from '../../base/states.ts'
 import { defineCommand, type Sql } from '../commands.ts'
-import { intOrNull, isThere, sumOf, text } from '../row.ts'
+import { intOrNull, isThere, sumOf, text, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Steps, Table } from '../table.ts'
 import { appendAudit } from './audit.ts'
@@ -192,6 +192,15 @@ const IS_OPEN = `state IN ('prepared', 'submitted', 'unknown')`
 /** Unfinished operations whose time has come. */
 export const dueOperations = (store: Store, now: number): OperationRow[] =>
   operations.all(store.sql, `WHERE ${IS_OPEN} AND next_try_at <= ? ORDER BY next_try_at LIMIT 500`, BigInt(now))
+
+/** The Ys of coins from elsewhere that operations are taking in. */
+export const ysUnderWay = (store: Store): Set<string> =>
+  new Set(
+    textsOf(
+      store.sql,
+      `SELECT json_extract(input.value, '$.y') FROM operations, json_each(plan_json, '$.inputs') AS input WHERE kind = 'receive' AND ${IS_OPEN}`,
+    ),
+  )
 
 export const openOperations = (store: Store): OperationRow[] => operations.all(store.sql, `WHERE ${IS_OPEN} ORDER BY created_at, rowid`)
 

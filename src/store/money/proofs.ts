@@ -1,7 +1,7 @@
 /** Proofs: the ecash of every wallet of this home, each known by its Y and its secret once and for ever. */
 import { PylonError } from '../../base/errors.ts'
 import { defineCommand } from '../commands.ts'
-import { amount, intOrNull, sumOf, text } from '../row.ts'
+import { amount, intOrNull, isThere, sumOf, text } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Table } from '../table.ts'
 
@@ -63,6 +63,9 @@ export const listProofs = (store: Store, owner: { pubkey: string; mintUrl: strin
 
 export const proofsOfOperation = (store: Store, operationId: string, state: ProofState): ProofRow[] =>
   proofs.all(store.sql, 'WHERE operation_id = ? AND state = ? ORDER BY amount_sats, y', operationId, state)
+
+/** Whether the books have this coin, in whatever state. */
+export const knownSecret = (store: Store, secret: string): boolean => isThere(store.sql, 'SELECT 1 FROM proofs WHERE secret = ?', secret)
 
 /** When the oldest free proof of a wallet at a mint came in. */
 export function oldestUnspentAt(store: Store, owner: { pubkey: string; mintUrl: string }): number | undefined {

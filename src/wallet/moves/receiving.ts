@@ -1,6 +1,7 @@
 /** Takes tokens in: reads them with care, swaps them at their mint, and only then calls them ours. */
 import { sats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
+import type { Signer } from '../../nostr/types.ts'
 import { all, type Command } from '../../store/commands.ts'
 import type { KeysetInfo } from '../../store/money/keysets.ts'
 import type { MintRow } from '../../store/money/mints.ts'
@@ -45,15 +46,15 @@ export class Receiving {
     this.#funds = funds
   }
 
-  /** @param isForeign whether its mint may be none of the list */
-  async inspectToken(token: string, isForeign = false): Promise<TokenInspection> {
+  /** @param isForeign whether its mint may be none of the list @param keys that open it beside the wallet's */
+  async inspectToken(token: string, isForeign = false, keys: readonly Signer[] = []): Promise<TokenInspection> {
     const { head, mintUrl, proofs, coins } = await this.#readToken(token, isForeign)
     return {
       mintUrl,
       unit: head.unit,
       faceSats: sats(head.faceSats),
       netSats: sats(maxZero(sumOf(coins) - inputFee(coins))),
-      ...this.#lockOf(proofs),
+      ...this.#lockOf(proofs, keys),
     }
   }
 
@@ -82,7 +83,7 @@ export class Receiving {
   async #prepareReceive(request: ReceiveRequest, digest: string, onward: Onward | undefined): Promise<string> {
     const { store, clock, crypto } = this.#funds.context
     const { head, mintUrl, mint, proofs, coins, keys } = await this.#readToken(request.token, onward !== undefined)
-    const { lock, lockReason } = this.#lockOf(proofs)
+    const { lock, lockReason } = this.#lockOf(proofs, request.keys)
     if (lock === 'other') throw tokenLocked(lockReason ?? 'it is locked to another key')
     if (request.requireLock === true && lock !== 'ours') {
       throw new PylonError(
@@ -103,10 +104,8 @@ export class Receiving {
     }
     const ys = await crypto.run('ys', { secrets: proofs.map((proof) => proof.secret) })
     const id = newId(this.#funds.context)
-    const plan = await this.planReceive(mintUrl, proofs, ys, net, {
-      creditAccount: request.creditAccount,
-      faceSats: Number(head.faceSats),
-    })
+    const end = { creditAccount: request.creditAccount, faceSats: Number(head.faceSats) }
+    const plan = await this.planReceive(mintUrl, proofs, ys, net, end, request.keys)
     const operation = insertOperation({
       ...this.#funds.base(id, request, digest, mintUrl),
       kind: 'receive',
@@ -126,12 +125,13 @@ export class Receiving {
     ys: readonly string[],
     net: bigint,
     end: Pick<ReceivePlan, 'creditAccount' | 'faceSats' | 'reclaims'>,
+    keysBeside: readonly Signer[] = [],
   ): Promise<ReceivePlan> {
     const keyset = await this.#funds.context.mints.activeKeyset(mintUrl)
     const outputs = await makeOutputs(this.#funds.context, keyset, [
       { purpose: 'keep', amounts: amountsFor(net, keyset), owner: this.#funds.owner },
     ])
-    const inputs = await unlockInputs(this.#funds.context, this.#funds.owner, proofs, outputs)
+    const inputs = await unlockInputs(this.#funds.context, this.#funds.owner, proofs, outputs, keysBeside)
     const planned = proofs.map(({ amount }, i) => ({ y: ys[i] ?? '', amount }))
     return { kind: 'receive', path: '/v1/swap', body: swapBody(inputs, outputs), inputs: planned, outputs, ...end }
   }
@@ -164,11 +164,11 @@ export class Receiving {
     return { head, mintUrl, mint, proofs, coins, keys }
   }
 
-  #lockOf(proofs: readonly TokenProof[]): Pick<TokenInspection, 'lock' | 'lockReason' | 'byWalletKey'> {
+  #lockOf(proofs: readonly TokenProof[], keys: readonly Signer[] = []): Pick<TokenInspection, 'lock' | 'lockReason' | 'byWalletKey'> {
     const { keyring, clock } = this.#funds.context
     const nowS = clock.now() / 1000
     const secrets = proofs.map((proof) => proof.secret)
-    const opening = openingOf(keyring, this.#funds.owner, secrets, nowS)
+    const opening = openingOf(keyring, this.#funds.owner, secrets, nowS, keys)
     if (!opening.opens) return { lock: 'other', lockReason: opening.reason }
     if (opening.forAll) return { lock: 'none' }
     const walletKey = new Set([keyring.walletSigner(this.#funds.owner.pubkey).pubkey])

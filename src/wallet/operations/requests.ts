@@ -107,18 +107,25 @@ export function inputsOf(proofs: readonly ProofRow[]): MintInput[] {
   return proofs.map(({ amountSats, keysetId, secret, c }) => ({ amount: Number(amountSats), id: keysetId, secret, C: c }))
 }
 
-/** Our keys that a lock may name: the wallet's own, and the owner's Nostr key; by their x-only form. */
-function lockSigners(keyring: Keyring, owner: WalletOwner): Map<string, () => Signer> {
+/** Our keys that a lock may name: the wallet's own, the owner's Nostr key, and those given; by their x-only form. */
+function lockSigners(keyring: Keyring, owner: WalletOwner, beside: readonly Signer[]): Map<string, () => Signer> {
   const wallet = keyring.walletSigner(owner.pubkey)
   return new Map([
+    ...beside.map((signer) => [signer.pubkey, () => signer] as const),
     [wallet.pubkey, () => wallet],
     [owner.pubkey, () => keyring.signer(owner.pubkey)],
   ])
 }
 
 /** Whether all of a token opens for us now, and for whom else: by the strictest of its proofs. */
-export function openingOf(keyring: Keyring, owner: WalletOwner, secrets: readonly string[], nowS: number): Opening {
-  const ours = new Set(lockSigners(keyring, owner).keys())
+export function openingOf(
+  keyring: Keyring,
+  owner: WalletOwner,
+  secrets: readonly string[],
+  nowS: number,
+  beside: readonly Signer[] = [],
+): Opening {
+  const ours = new Set(lockSigners(keyring, owner, beside).keys())
   const openings = secrets.map((secret) => openingFor(lockOf(secret), ours, nowS))
   const closed = openings.find((opening) => !opening.opens)
   if (closed !== undefined) return closed
@@ -132,6 +139,9 @@ function signsAll(secret: string): boolean {
   const lock = lockOf(secret)
   return lock.type === 'conditions' && lock.sigAll
 }
+
+/** What all coins of one request must share (NUT-11): nothing, unless one wants a signature over all. */
+export const oneRequestOf = (secret: string): string => (signsAll(secret) ? conditionsOf(secret) : '')
 
 /** All of a secret but its nonce. */
 function conditionsOf(secret: string): string {
@@ -147,9 +157,10 @@ export async function unlockInputs(
   owner: WalletOwner,
   proofs: readonly TokenProof[],
   outputs: readonly BlindedOutput[],
+  beside: readonly Signer[],
 ): Promise<MintInput[]> {
   const nowS = context.clock.now() / 1000
-  const signers = lockSigners(context.keyring, owner)
+  const signers = lockSigners(context.keyring, owner, beside)
   const ours = new Set(signers.keys())
   const sigAll = proofs.some(({ secret }) => signsAll(secret))
   const allMessage = proofs.map(({ secret, C }) => secret + C).join('') + outputs.map(({ amount, B_ }) => `${amount}${B_}`).join('')

@@ -56,8 +56,8 @@ export class Foreign {
   }
 
   /** What it would bring, with nothing done. @throws token_invalid, token_locked, token_amount, no_mint, price_too_high, mint_unreachable, mint_incompatible, address_refused */
-  async quote({ token, maxFeeSats }: Pick<ForeignRequest, 'token' | 'maxFeeSats'>): Promise<ForeignQuote> {
-    const { faceSats, move } = await this.#plan(token, maxFeeSats)
+  async quote(request: Pick<ForeignRequest, 'token' | 'maxFeeSats' | 'keys'>): Promise<ForeignQuote> {
+    const { faceSats, move } = await this.#plan(request)
     return { faceSats, netSats: move.amountSats, feeSats: faceSats - move.amountSats, fromUrl: move.from, toUrl: move.to }
   }
 
@@ -66,7 +66,7 @@ export class Foreign {
     const { store, clock } = this.#parts.funds.context
     const { idempotencyKey, cause, minNetSats = 1n } = request
     if (purseMovesFor(store, idempotencyKey).length === 0) {
-      const { move } = await this.#plan(request.token, request.maxFeeSats)
+      const { move } = await this.#plan(request)
       if (move.amountSats < minNetSats)
         throw new PylonError('token_amount', `The token brings ${move.amountSats} sats, ${minNetSats} are needed.`)
       const claim = insertPurseMove({
@@ -100,11 +100,15 @@ export class Foreign {
     return BigInt((swap?.result as { readonly amount_sats: number } | null | undefined)?.amount_sats ?? 0)
   }
 
-  async #plan(token: string, maxFeeSats: bigint | undefined): Promise<{ readonly faceSats: bigint; readonly move: PlannedMove }> {
+  async #plan({
+    token,
+    maxFeeSats,
+    keys,
+  }: Pick<ForeignRequest, 'token' | 'maxFeeSats' | 'keys'>): Promise<{ readonly faceSats: bigint; readonly move: PlannedMove }> {
     const { mints, config } = this.#parts.funds.context
     const { mintUrl: fromUrl } = readTokenHead(token)
     if (!mints.has(fromUrl)) await mints.meet(fromUrl)
-    const { faceSats, netSats, lock, lockReason } = await this.#receiving.inspectToken(token, true)
+    const { faceSats, netSats, lock, lockReason } = await this.#receiving.inspectToken(token, true, keys)
     if (lock === 'other') throw tokenLocked(lockReason ?? 'it is locked to another key')
     const source = await this.#withToken(fromUrl, netSats)
     const limit = maxFeeSats ?? defaultMaxFee(faceSats, config().wallet.max_fee_percent)

@@ -8,6 +8,8 @@ import { sats } from '../../../src/base/amounts.ts'
 import type { Dialer } from '../../../src/base/dialer.ts'
 import { purseMoveKey } from '../../../src/store/keys.ts'
 import { getPurseMove } from '../../../src/store/money/purse-moves.ts'
+import { textsOf } from '../../../src/store/row.ts'
+import { readTokenHead, readTokenProofs } from '../../../src/wallet/ecash/token.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
 import { tempDir } from '../../support/temp.ts'
 import { expectSound, fund, openHome, ownerCause, type TestHome, testWords } from './home.ts'
@@ -66,6 +68,52 @@ const tokenOf = async (amount: number, more = {}): Promise<string> =>
   (await payer.node.sendToken({ ...operation(), amountSats: sats(amount), debitAccount: 'node/equity/withdrawal' as const, ...more })).token
 
 const foreignOf = (home: TestHome) => home.wallets.pursesOf(home.node.owner).foreign
+
+describe('coins that were found at a mint that is not on the list', () => {
+  const coinsOf = (token: string) => {
+    const proofs = readTokenProofs(readTokenHead(token), textsOf(payer.store.sql, 'SELECT id FROM mint_keysets'))
+    return proofs.map(({ id, amount, secret, C }) => ({ id, amount, secret, C, mintUrl: stranger.mintUrl }))
+  }
+
+  it('stay there with the way out named, and come here for the fee that was told where that is wanted, once', async () => {
+    const home = await openOwner()
+    const { found } = home.wallets.pursesOf(home.node.owner)
+    const coins = coinsOf(await tokenOf(1000))
+    guarded.length = 0
+    const [left] = await found.take(coins, { keys: [], move: false })
+    expect(left?.reasons.join()).toContain('--move')
+    expect(new Set(left?.fates.values())).toEqual(new Set(['left']))
+    expect(guarded.length).toBeGreaterThan(0)
+    const [told] = await found.look(coins, { keys: [], move: true })
+    const face = coins.reduce((sum, { amount }) => sum + BigInt(amount), 0n)
+    expect(told?.feeSats).toBeGreaterThan(0n)
+    await expect(found.take(coins, { keys: [], move: true, maxFeeSats: (told?.feeSats ?? 0n) - 1n })).rejects.toMatchObject({
+      code: 'price_too_high',
+    })
+    expect(home.node.balance().balanceSats).toBe(0n)
+    const [taken] = await found.take(coins, { keys: [], move: true, maxFeeSats: told?.feeSats ?? 0n })
+    expect(taken).toMatchObject({ feeSats: told?.feeSats, receivedSats: face - (told?.feeSats ?? 0n) })
+    const [again] = await found.take(coins, { keys: [], move: true })
+    expect(new Set(again?.fates.values())).toEqual(new Set(['spent']))
+    expect(home.node.balance().mints.find(({ url }) => url === own.mintUrl)?.balanceSats).toBe(taken?.receivedSats)
+    await expectSound(home, own.mintUrl)
+    await expectSound(home, stranger.mintUrl)
+  })
+
+  it('are not believed of a mint that lies about their states', async () => {
+    const home = await openOwner()
+    const { found } = home.wallets.pursesOf(home.node.owner)
+    const token = await tokenOf(200)
+    const coins = coinsOf(token)
+    await payer.customer.receiveToken({ ...operation(), token, creditAccount: 'customer/equity/funding' })
+    lie = (url, text) => (url.endsWith('/v1/checkstate') ? text.replaceAll('SPENT', 'UNSPENT') : undefined)
+    const [taken] = await found.take(coins, { keys: [], move: true })
+    expect(taken?.receivedSats).toBe(0n)
+    expect(new Set(taken?.fates.values())).toEqual(new Set(['spent']))
+    expect(home.node.balance().balanceSats).toBe(0n)
+    await expectSound(home, own.mintUrl)
+  })
+})
 
 describe('a token of a mint that is not on the list', () => {
   it('is refused with the way out named, and no mint is asked', async () => {
