@@ -129,11 +129,13 @@ function viewApproval(store: Store, row: ApprovalRow) {
 }
 
 const MAX_SUMMARY_CHARS = 200
+/** What turns or hides what is read: an agent may have it from strangers. */
+const UNSEEN = /[\p{Cc}\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]/gu
 
 /** In one line: what would be said, or for what is paid. */
 export function summaryOf({ params }: Pick<ApprovalRow, 'params'>): string {
   const { text, content, comment, invoice, memo } = params as Readonly<Record<string, unknown>>
   const words = [text, content, comment, memo, invoice].find((value) => typeof value === 'string' && value !== '') ?? ''
-  const line = String(words).replace(/\s+/g, ' ')
+  const line = String(words).replace(/\s+/g, ' ').replace(UNSEEN, '\ufffd')
   return line.length > MAX_SUMMARY_CHARS ? `${line.slice(0, MAX_SUMMARY_CHARS - 1)}…` : line
 }

@@ -15,6 +15,7 @@ import { getApproval } from '../../store/money/approvals.ts'
 import { postLetter } from '../../store/nostr/letters.ts'
 import { getSetting, putSetting } from '../../store/settings.ts'
 import type { Store } from '../../store/store.ts'
+import { RESTORED_AT_KEY } from '../../wallet/operations/restores.ts'
 import { LETTER_TTL_MS, type Letters } from '../letters/letters.ts'
 import type { Owner } from './owner.ts'
 import { askOwner, HELP, type Order, readOrder, tellDecided, utcOf } from './words.ts'
@@ -26,6 +27,8 @@ const CHECK_MS = 30_000
 /** What comes up within this of the last question goes in one letter. */
 const GATHER_MS = 30_000
 const FIRST_GATHER_MS = 1000
+/** Answers to letters that decide nothing, in an hour: two programs that answer each other would go on for ever. */
+const MAX_TALK = 20
 /** Of what waits: a letter names fewer and counts the rest. */
 const MAX_READ = 500
 
@@ -42,6 +45,8 @@ export interface ApprovalsByLetterDeps {
 export class ApprovalsByLetter {
   readonly #deps: ApprovalsByLetterDeps
   #askedAt = 0
+  /** When letters that decide nothing were answered in the last hour. */
+  #talkedAt: number[] = []
 
   constructor(deps: ApprovalsByLetterDeps) {
     this.#deps = deps
@@ -82,6 +87,8 @@ export class ApprovalsByLetter {
     // An object is for programs: a payment, not a word.
     if (letter.from !== this.#deps.owner().pubkey || letter.kind !== CHAT_KIND || letter.content.trimStart().startsWith('{')) return false
     const text = await this.#answer(letter)
+    // It is claimed all the same.
+    if (text === undefined) return true
     const at = clock.now()
     const { rumorId: replyTo, from: recipient } = letter
     await store.write(postLetter({ key: answerLetter.of(replyTo), recipient, text, replyTo, notAfter: at + LETTER_TTL_MS, at }))
@@ -89,17 +96,37 @@ export class ApprovalsByLetter {
     return true
   }
 
-  async #answer({ content, createdAtMs, from }: Letter): Promise<string> {
-    const { store, clock } = this.#deps
+  /** Undefined where nothing is to be said. */
+  async #answer({ content, createdAtMs, from }: Letter): Promise<string | undefined> {
+    const { store } = this.#deps
     const order = readOrder(content)
+    if (order?.do === 'decide' && getApproval(store, order.id) !== undefined) return await this.#judge(order, createdAtMs, npubOf(from))
+    return this.#mayTalk() ? await this.#judge(order, createdAtMs, npubOf(from)) : undefined
+  }
+
+  #mayTalk(): boolean {
+    const now = this.#deps.clock.now()
+    this.#talkedAt = this.#talkedAt.filter((at) => at > now - HOUR_MS)
+    if (this.#talkedAt.length >= MAX_TALK) return false
+    this.#talkedAt.push(now)
+    return true
+  }
+
+  async #judge(order: Order | undefined, createdAtMs: number, by: string): Promise<string | undefined> {
+    const { store, clock } = this.#deps
     const ageMs = clock.now() - createdAtMs
     const isLate = ageMs > HOUR_MS
+    // Relays have it still: what it brought about may be what the backup does not know of.
+    if (createdAtMs <= (getSetting<number>(store, RESTORED_AT_KEY) ?? Number.NEGATIVE_INFINITY))
+      return isLate
+        ? undefined
+        : 'The database of this node was put back from a backup after you wrote: nothing was done now. Write it again.'
     if (isLate || ageMs < -MAX_AHEAD_MS)
       return `Your letter is dated ${utcOf(createdAtMs)}, ${isLate ? 'over an hour ago' : 'which is still to come'}: nothing was done. Write it again.`
     if (order === undefined) return HELP
     if (order.do === 'help') return HELP
     if (order.do === 'list') return askOwner(readApprovals(store, { limit: MAX_READ }))
-    return await this.#decide(order, createdAtMs, npubOf(from))
+    return await this.#decide(order, createdAtMs, by)
   }
 
   async #decide({ id, to, reason }: Order & { do: 'decide' }, createdAtMs: number, by: string): Promise<string> {

@@ -38,6 +38,8 @@ export function tellApproval({ id, agent, action, amount_sats, to, summary, why 
   return [
     `${id}: ${agent} asks for ${action}${sats}${whom}.`,
     ...(summary === '' ? [] : [`"${summary}"`]),
+    // Nobody says yes to what he was not shown.
+    ...(summary.endsWith('…') ? [`All of it: pylon approvals show ${id}`] : []),
     `It waits because: ${why}`,
   ].join('\n')
 }

@@ -1,6 +1,7 @@
 /** What an owner may write, as people write it; and what is never taken for an order. */
 import { expect, it } from 'vitest'
-import { readOrder } from '../../../../src/daemon/owner/words.ts'
+import { readOrder, tellApproval } from '../../../../src/daemon/owner/words.ts'
+import { type ApprovalView, summaryOf } from '../../../../src/host/approvals.ts'
 
 const decide = (id: number, to: 'approved' | 'denied', reason: string | null = null) => ({ do: 'decide', id, to, reason })
 
@@ -30,3 +31,11 @@ it.each([
   'list all',
   '',
 ])('%j is none', (text) => expect(readOrder(text)).toBeUndefined())
+
+it('what an agent says is one line that nothing turns around, and where it is cut the owner is told how to read it all', () => {
+  const text = `pay "bob"\n\n8: eve asks for post\u202e dear \u2066 x\u0007\u200b`
+  expect(summaryOf({ params: { text } })).toBe('pay "bob" 8: eve asks for post\ufffd dear \ufffd x\ufffd\ufffd')
+  const view = { id: 7, agent: 'ada', action: 'post', amount_sats: 0, to: null, why: 'it is supervised' } as ApprovalView
+  expect(tellApproval({ ...view, summary: summaryOf({ params: { text: 'x'.repeat(500) } }) })).toContain('pylon approvals show 7')
+  expect(tellApproval({ ...view, summary: 'short' })).not.toContain('approvals show')
+})
