@@ -175,9 +175,9 @@ export class Provider {
     return this.#backends.find((backend) => backend.kinds().includes(kind))
   }
 
-  #isServed(kind: number): boolean {
+  #isServed(kind: number, hasMint = () => this.#hasMint()): boolean {
     const isFree = priceOf(this.#deps.config(), kind).amount_msats === 0
-    return this.#backendFor(kind)?.health().state === 'ok' && (isFree || this.#hasMint())
+    return this.#backendFor(kind)?.health().state === 'ok' && (isFree || hasMint())
   }
 
   #configuredKinds(): number[] {
@@ -185,7 +185,8 @@ export class Provider {
   }
 
   #servedKinds(): number[] {
-    return this.#configuredKinds().filter((kind) => this.#isServed(kind))
+    const hasMint = this.#hasMint()
+    return this.#configuredKinds().filter((kind) => this.#isServed(kind, () => hasMint))
   }
 
   /** One subscription for requests and one for their cancellation, asked again when the kinds change. */

@@ -1,6 +1,6 @@
 /** Telling the parts of the node what became of what they published, accepted or given up: at least once, also after a restart. */
 import { messageOf } from '../../base/errors.ts'
-import { type Ended, markNotified, unnotified } from '../../store/nostr/outbox.ts'
+import { type Ended, isAnyUntold, markNotified, unnotified } from '../../store/nostr/outbox.ts'
 import type { OutboxDeps } from './outbox.ts'
 
 const PAGE = 500
@@ -49,7 +49,8 @@ export class OutboxNotices {
 
   /** Tells of what ended in the table only: given up for want of a relay, or while no lane held it. */
   tellStored(): void {
-    if (!this.#isStarted) return
+    // Asked after every commit: mostly there is nothing to tell, which is one question and not one for each listener.
+    if (!this.#isStarted || !isAnyUntold(this.#deps.store, 'given_up')) return
     for (const listener of this.#listeners) if (listener.outcome === 'given_up' && !listener.failing) this.#spawnTelling(listener)
   }
 

@@ -3,7 +3,7 @@ import { PylonError } from '../../base/errors.ts'
 import { defineCommand } from '../commands.ts'
 import { amount, countOf, int, text } from '../row.ts'
 import type { Store } from '../store.ts'
-import { column, type RowOfTable, table } from '../table.ts'
+import { column, type RowOfTable, Selection, table } from '../table.ts'
 import type { SetAside } from './keysets.ts'
 
 const mints = table('mints', {
@@ -21,6 +21,9 @@ const mints = table('mints', {
 })
 export type MintRow = RowOfTable<typeof mints>
 export type ListedMint = Pick<MintRow, 'url' | 'capSats' | 'addedAt'>
+
+const healths = new Selection({ url: column.text(), state: column.text<MintRow['state']>(), reason: column.orNull(column.text()) })
+type MintHealth = RowOfTable<typeof healths>
 
 export const putMint = defineCommand(
   'put_mint',
@@ -104,5 +107,9 @@ export const listedMints = (store: Store): ListedMint[] =>
     .sql('SELECT url, cap_sats, added_at FROM mints ORDER BY added_at, url')
     .all()
     .map((row) => ({ url: text(row, 'url'), capSats: amount(row, 'cap_sats'), addedAt: int(row, 'added_at') }))
+
+/** How each is, in the order of `listMints`, without what it says of itself. */
+export const mintHealths = (store: Store): MintHealth[] =>
+  healths.all(store.sql, 'SELECT url, state, reason FROM mints ORDER BY added_at, url')
 
 export const getMint = (store: Store, url: string): MintRow | undefined => mints.get(store.sql, { url })

@@ -244,6 +244,10 @@ export const unnotified = (store: Store, outcome: 'accepted' | 'given_up', keyPr
     BigInt(limit),
   )
 
+/** Whether there is a message that ended so and of which nobody was told. */
+export const isAnyUntold = (store: Store, outcome: 'accepted' | 'given_up'): boolean =>
+  isThere(store.sql, `SELECT 1 FROM outbox_messages WHERE notified = 0 AND ${outcome}_at IS NOT NULL LIMIT 1`)
+
 /** What the relays said of the newest message of a key, when it was refused and none of them will take it. */
 export const whyRefused = (store: Store, key: string): string | undefined =>
   textsOf(

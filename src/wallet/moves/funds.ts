@@ -8,6 +8,7 @@ import { all, type Command } from '../../store/commands.ts'
 import { isPurseMove } from '../../store/keys.ts'
 import type { KeysetRow } from '../../store/money/keysets.ts'
 import { balancesOf, type Cause, depositsByMint } from '../../store/money/ledger.ts'
+import { mintHealths } from '../../store/money/mints.ts'
 import {
   atRiskSats,
   freeFailedKey,
@@ -57,11 +58,10 @@ export class Funds {
   }
 
   balance(): Balance {
-    const { store, mints } = this.context
+    const { store } = this.context
     const sums = balancesOf(store, accountOwner(this.owner), 'wallet')
     const owedAt = this.#owed()
-    const rows = mints.list().map(({ url, state, reason }) => ({ url, state, reason }))
-    const mintsOut = rows.map(({ url, state, reason }) => ({
+    const mintsOut = mintHealths(store).map(({ url, state, reason }) => ({
       url,
       balanceSats: sats((sums.get(url) ?? 0n) / 1000n),
       owedSats: sats(owedAt.get(url) ?? 0n),
