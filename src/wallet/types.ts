@@ -198,6 +198,7 @@ export interface MintInfo {
 
 /** The owner's Lightning wallet elsewhere as a way for sats to move beside the mints; the node's own wallet alone uses it. */
 export interface LightningRail {
+  readonly isConnected: boolean
   /** Whether this invoice is to be made there. */
   receives(owner: WalletOwner, request: InvoiceRequest): boolean
   /** @throws nwc_missing, nwc_unreachable, nwc_refused, invoice_invalid, idempotency_conflict */

@@ -1,6 +1,6 @@
 /** One key's wallet: each move is a stored operation under the caller's idempotency key. */
 import { accountOf, accountOwner, type WalletOwner } from '../base/accounts.ts'
-import { isPylonError, PylonError } from '../base/errors.ts'
+import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import { given } from '../base/given.ts'
 import type { WalletContext } from './context.ts'
 import { decodeInvoice } from './lightning/bolt11.ts'
@@ -86,8 +86,11 @@ export class CashuWallet implements Wallet {
     try {
       return await this.#sendFromPurse(request, spend)
     } catch (error) {
-      const rail = request.fillIfShort === true && isPylonError(error, 'insufficient_funds') ? this.#rail() : undefined
-      if (rail === undefined) throw error
+      const isShort = request.fillIfShort === true && isPylonError(error, 'insufficient_funds')
+      // What lies there is the node's: an agent has what it was given.
+      const rail = isShort && this.owner.kind === 'node' ? this.#rail() : undefined
+      if (rail?.isConnected !== true) throw error
+      if (request.maxFeeSats !== undefined) throw unbounded(error)
       // Without a Lightning wallet the mint's lack is all there is to say.
       await rail.fill(this, request).catch((reason: unknown) => {
         throw isPylonError(reason, 'nwc_missing') ? error : reason
@@ -142,5 +145,11 @@ export class CashuWallet implements Wallet {
     return this.#withPurse(() => shortage, transfer)
   }
 }
+
+const unbounded = (error: unknown): PylonError =>
+  new PylonError(
+    'insufficient_funds',
+    `${messageOf(error)} The Lightning wallet that is connected was not asked to bring them: no limit can be set to what it pays in fees (NIP-47). Leave the limit of the fee out, or fund a mint first.`,
+  )
 
 const satsOfInvoice = (invoice: string): bigint => ((decodeInvoice(invoice).amountMsats ?? 0n) + 999n) / 1000n

@@ -24,7 +24,10 @@ export const pay = defineCommand({
       .option('comment', textOption('Words for the payee, where the address takes them'))
       .option('max-sats', textOption('The most that may leave in all, in sats'))
       .option('max-fee', textOption('The most that the payment may cost on top, in sats'))
-      .option('from', { choices: ['mint', 'nwc'] as const, describe: 'nwc: from your own Lightning wallet (pylon wallet connect)' })
+      .option('from', {
+        choices: ['mint', 'nwc'] as const,
+        describe: 'nwc: from your own Lightning wallet (pylon wallet connect), whose fees nothing limits',
+      })
       .option('include-owed', includeOwedOption)
       .option('idempotency-key', idempotencyOption),
   handler: async (args) => {

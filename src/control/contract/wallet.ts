@@ -178,7 +178,9 @@ export const walletRoutes = defineRoutes({
       from: z
         .enum(['mint', 'nwc'])
         .optional()
-        .describe("nwc: from the owner's own Lightning wallet, by the wallet node only; what that costs in fees it decides itself."),
+        .describe(
+          "nwc: from the owner's own Lightning wallet, by the wallet node only. What that costs in fees it decides itself: a limit of the fee is refused.",
+        ),
     }),
     response: z.strictObject({
       state: z.enum(['paid', 'unknown']),

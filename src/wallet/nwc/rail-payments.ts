@@ -109,7 +109,7 @@ export class RailPayments {
     if (maxFeeSats !== undefined)
       throw new PylonError(
         'invalid_request',
-        'The Lightning wallet decides by itself what routing may cost: leave the limit of the fee out.',
+        'What the Lightning wallet pays for routing it decides by itself, and Nostr Wallet Connect (NIP-47) has no word to limit that: leave --max-fee and --max-sats out, or pay from a mint, where they hold.',
       )
     const { amountMsats: asked, paymentHash, network, expiresAt } = decodeInvoice(request)
     const amountMsats = asked ?? agreed

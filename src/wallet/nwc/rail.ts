@@ -72,6 +72,10 @@ export class NwcRail implements LightningRail {
     this.#look()
   }
 
+  get isConnected(): boolean {
+    return this.connection.get() !== undefined
+  }
+
   receives(owner: WalletOwner, { cause, mintUrl }: InvoiceRequest): boolean {
     const isSale = cause.type === 'job' || cause.type === 'lease'
     return isSale && owner.kind === 'node' && mintUrl === undefined && this.#deps.config().wallet.receive_by === 'nwc'

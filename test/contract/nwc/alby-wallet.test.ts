@@ -1,6 +1,7 @@
 /** Our client speaks with a wallet behind Alby's service (@getalby/sdk) over the sandbox's relay: sales come in there, payments go out, refunds are filled. */
 import { NWCWalletService, NWCWalletServiceKeyPair, type NWCWalletServiceRequestHandler } from '@getalby/sdk/nwc'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { accountOf, accountOwner } from '../../../src/base/accounts.ts'
 import { sats } from '../../../src/base/amounts.ts'
 import { accountBalance, auditLedger, depositNow, depositOf } from '../../../src/store/money/ledger.ts'
 import { decodeInvoice } from '../../../src/wallet/lightning/bolt11.ts'
@@ -106,6 +107,33 @@ it('leaves owed what it cannot fill, and says why: no wallet, or one that is gon
   await fund(home, home.node, sandbox.mintUrl, 100)
   expect(await refund()).toMatchObject({ amountSats: 60n })
   expect(depositNow(home.store, JOB).heldMsats).toBe(0n)
+  expect(auditLedger(home.store).problems).toEqual([])
+  await home.close()
+})
+
+it('brings nothing where the fee has a limit, which it could pass, and nothing to wallets of others than the node', async () => {
+  using disk = new HomeOnDisk()
+  const home = await disk.open(sandbox, { receiveBy: 'nwc' })
+  const send = (wallet: typeof home.node, idempotencyKey: string, limit: { maxFeeSats?: bigint } = {}) =>
+    wallet.sendToken(
+      {
+        ...{ idempotencyKey, cause: ownerCause(), amountSats: sats(60), fillIfShort: true },
+        debitAccount: accountOf(accountOwner(wallet.owner), 'equity', 'withdrawal'),
+        ...(limit.maxFeeSats === undefined ? {} : { maxFeeSats: sats(limit.maxFeeSats) }),
+      },
+      { subject: 'owner' },
+    )
+  await expect(send(home.node, 'before', { maxFeeSats: 1n })).rejects.toMatchObject({
+    message: expect.not.stringContaining('Lightning wallet is'),
+  })
+  await home.rail.connection.connect(url)
+  await expect(send(home.node, 'limited', { maxFeeSats: 1n })).rejects.toMatchObject({
+    code: 'insufficient_funds',
+    message: expect.stringContaining('no limit can be set'),
+  })
+  await expect(send(home.agent, 'of an agent')).rejects.toMatchObject({ code: 'insufficient_funds' })
+  expect(home.store.sql('SELECT 1 FROM nwc_payments').get()).toBeUndefined()
+  expect(await send(home.node, 'without a limit')).toMatchObject({ amountSats: 60n })
   expect(auditLedger(home.store).problems).toEqual([])
   await home.close()
 })

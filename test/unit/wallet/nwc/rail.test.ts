@@ -146,6 +146,15 @@ describe('a payment', () => {
     expect(auditLedger(node.store).problems).toEqual([])
   })
 
+  it('with a limit for its fee is not made: no word of the protocol sets one', async () => {
+    const limited = { idempotencyKey: 'k', cause: { type: 'owner', id: 'k' }, request: world.somebodys(100), maxFeeSats: sats(5) } as const
+    await expect(node.settled(node.rail.pay(NODE, { ...limited, debitAccount: 'node/equity/withdrawal' }))).rejects.toMatchObject({
+      code: 'invalid_request',
+      message: expect.stringMatching(/NIP-47.*--max-fee and --max-sats/s),
+    })
+    expect(world.asked).not.toContain('pay_invoice')
+  })
+
   it('and one by a mint are one payment of one hash', async () => {
     const melt = (request: string) => {
       const { paymentHash } = decodeInvoice(request)
