@@ -3,6 +3,7 @@ import type { WalletOwner } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { NUTZAP_STEPS, type NutzapState, statesBefore } from '../../base/states.ts'
 import { defineCommand, defineSweep } from '../commands.ts'
+import { nutzapKey } from '../keys.ts'
 import { countOf, intOrNull, isThere } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOf, Table } from '../table.ts'
@@ -122,6 +123,16 @@ export function nextNutzapDue(store: Store): number | undefined {
 /** Whether a nutzap has brought this secret. @param secretHash sha256 of it */
 export const wasBrought = (store: Store, secretHash: string): boolean =>
   isThere(store.sql, 'SELECT 1 FROM nutzap_proofs WHERE secret_hash = ?', secretHash)
+
+/** Whether another that waits has some of these secrets in a swap that its mint did not refuse: it may have brought them already. */
+export const isSwappedByOther = (store: Store, p: { id: string; owner: WalletOwner; secrets: readonly string[] }): boolean =>
+  isThere(
+    store.sql,
+    `SELECT 1 FROM nutzaps n JOIN operations o ON o.idempotency_key = '${nutzapKey.of('')}' || n.id, json_each(n.proofs_json) proof
+     WHERE n.state = 'claimed' AND n.owner_pubkey = ? AND n.id <> ? AND o.state <> 'failed'
+       AND proof.value ->> 'secret' IN (SELECT value FROM json_each(?))`,
+    ...[p.owner.pubkey, p.id, JSON.stringify(p.secrets)],
+  )
 
 /** What has ended is forgotten after a while; proofs that were brought are not. */
 export const sweepNutzaps = defineSweep('sweep_nutzaps', 'nutzaps', 'id', 'next_try_at IS NULL AND updated_at')

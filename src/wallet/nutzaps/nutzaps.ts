@@ -23,12 +23,14 @@ import {
   claimNutzap,
   dueNutzaps,
   getNutzap,
+  isSwappedByOther,
   moveNutzap,
   type NutzapRow,
   nextNutzapDue,
   sweepNutzaps,
   wasBrought,
 } from '../../store/money/nutzaps.ts'
+import { operationByKey } from '../../store/money/operations.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
 import type { Store } from '../../store/store.ts'
 import { encodeToken } from '../ecash/token.ts'
@@ -141,18 +143,23 @@ export class Nutzaps {
     const mints = wallets.mints().map(({ url }) => url)
     const taker = { pubkey: owner.pubkey, lockPubkey: keyring.walletSigner(owner.pubkey).pubkey, mints }
     const admission = admitNutzap(event, taker)
-    const refused = admission.ok && admission.nutzap.proofs.some(({ secret }) => wasBrought(store, hash('sha256', secret)))
-    if (!admission.ok || refused) {
+    const proofs = admission.ok ? this.#left(admission.nutzap.proofs) : []
+    if (!admission.ok || proofs.length === 0) {
       const { code, reason } = admission.ok ? { code: 'token_spent', reason: 'another nutzap has brought its proofs' } : admission
       logger.info({ event: event.id, code, reason }, 'a nutzap was not taken')
       return
     }
     const { nutzap, mintUrl } = admission
-    const { comment, proofs } = nutzap
+    const { comment } = nutzap
     const claimed = { id: event.id, owner, sender: event.pubkey, comment, zapped: nutzap.event?.id ?? null, mintUrl, proofs }
     const outcome = await store.write(claimNutzap({ ...claimed, createdAt: event.created_at, at: clock.now() }))
     if (outcome === 'full') this.#nameLeftOut()
     if (outcome === 'new') this.#nap(0)
+  }
+
+  /** Those that no other nutzap has brought: whoever copies a part of one takes nothing of the rest. */
+  #left<P extends { readonly secret: string }>(proofs: readonly P[]): P[] {
+    return proofs.filter(({ secret }) => !wasBrought(this.#deps.store, hash('sha256', secret)))
   }
 
   /** Starts what is due, each on its own, then naps until the next. */
@@ -185,10 +192,13 @@ export class Nutzaps {
   /** The swap has the event's own key: whatever ends the process in between, it is the same swap. */
   async #redeem(nutzap: NutzapRow): Promise<void> {
     const { store, clock, wallets, keyring, logger, scope } = this.#deps
-    const { id, owner, sender, mintUrl, proofs } = nutzap
-    const brought = proofs.map(({ secret }) => hash('sha256', secret))
+    const { id, owner, sender, mintUrl } = nutzap
+    const before = operationByKey(store, nutzapKey.of(id))
+    // A swap that may have been made is asked about as it was; only one that was refused is made smaller.
+    const proofs = before === undefined || before.state === 'failed' ? this.#left(nutzap.proofs) : nutzap.proofs
+    const secrets = proofs.map(({ secret }) => secret)
     try {
-      if (brought.some((secret) => wasBrought(store, secret))) throw spentBefore()
+      if (proofs.length === 0) throw spentBefore()
       const { amountSats } = await wallets.of(owner).receiveToken({
         idempotencyKey: nutzapKey.of(id),
         cause: { type: 'zap', id },
@@ -197,13 +207,16 @@ export class Nutzaps {
         requireLock: true,
         retryFailed: true,
       })
+      const brought = secrets.map((secret) => hash('sha256', secret))
       await this.#redeemed(nutzap, amountSats, brought)
     } catch (error) {
       const failure = toPylonError(error)
       if (mayCome(failure)) throw error
       const tries = nutzap.tries + 1
       const [at, reason] = [clock.now(), `${failure.code}: ${messageOf(failure)}`.slice(0, 500)]
-      const isOver = isFinalRefusal(failure, tries)
+      // What another has swapped and not noted yet leaves the rest to this one.
+      const isShared = failure.code === 'token_spent' && isSwappedByOther(store, { id, owner, secrets })
+      const isOver = !isShared && isFinalRefusal(failure, tries)
       logger.info({ event: id, reason }, isOver ? 'a nutzap was not taken' : 'a nutzap could not be redeemed yet, it is tried again')
       const next = isOver ? { to: 'refused' as const } : { to: 'claimed' as const, nextTryAt: at + nextTryMs(tries, scope.random) }
       await store.write(moveNutzap({ id, reason, tries, at, ...next }))

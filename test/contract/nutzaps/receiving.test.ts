@@ -148,18 +148,34 @@ describe('a nutzap that is not what it says', () => {
     expect(home.heard.map(({ id }) => id)).not.toContain(event.id)
   })
 
-  it('whose proofs another event has brought is not asked about, also where it adds proofs of its own', async () => {
+  it('whose proofs another event has brought is not asked about; where it adds proofs of its own it brings those alone', async () => {
     const proofs = await locked(6)
     const first = nutzapOf(bob, toAda(proofs))
     await receive(first)
     await ended(first)
+    const copy = nutzapOf(mallory, toAda(proofs))
+    await receive(copy)
+    expect(getNutzap(home.store, copy.id)).toBeUndefined()
     const held = home.agent.balance().balanceSats
-    const copies = [nutzapOf(mallory, toAda(proofs)), nutzapOf(mallory, toAda([...proofs, ...(await locked(2))]))]
-    for (const copy of copies) {
-      await receive(copy)
-      expect(getNutzap(home.store, copy.id)).toBeUndefined()
-    }
-    expect(home.agent.balance().balanceSats).toBe(held)
+    const more = nutzapOf(mallory, toAda([...proofs, ...(await locked(2))]))
+    await receive(more)
+    expect(await ended(more)).toMatchObject({ state: 'told', amountSats: 2n })
+    expect(home.agent.balance().balanceSats).toBe(held + 2n)
+  })
+
+  it.each([['before it'], ['with it']])('of which somebody publishes a part that comes %s brings the rest', async (when) => {
+    const proofs = await locked(6)
+    const held = home.agent.balance().balanceSats
+    const [most] = [...proofs].sort((a, b) => b.amount - a.amount) as [NutzapProof]
+    const copy = nutzapOf(mallory, toAda([most]))
+    const real = nutzapOf(bob, toAda(proofs))
+    await receive(copy)
+    if (when === 'before it') await ended(copy)
+    await receive(real)
+    expect((await ended(copy))?.state).toBe('told')
+    expect((await ended(real))?.state).toBe('told')
+    // The mint takes its fee twice.
+    expect(home.agent.balance().balanceSats).toBe(held + 5n)
   })
 
   it('does not keep the real one from being redeemed, though it has its proofs beside spent ones and comes first', async () => {
@@ -224,4 +240,32 @@ describe('a home that dies', () => {
       await again.close()
     },
   )
+
+  it('with the swap of a part of a nutzap that it did not note yet brings the rest of it too', async () => {
+    using dir = new HomeOnDisk()
+    const first = await dir.open(sandbox, { start: false })
+    const { agent } = first
+    const proofs = await proofsFor(home, 6, { lockTo: agent.lockPubkey })
+    await first.close()
+    const to = { recipient: agent.owner.pubkey, mintUrl: sandbox.mintUrl }
+    const [most] = [...proofs].sort((a, b) => b.amount - a.amount) as [NutzapProof]
+    const copy = nutzapOf(mallory, { ...to, proofs: [most] })
+    const real = nutzapOf(bob, { ...to, proofs })
+    const death = new Death('move_operation:completed', { before: true })
+    const dying = await dir.open(sandbox, death)
+    await dying.nutzaps.receive(agent.owner, copy).catch(() => {})
+    await vi.waitFor(() => expect(death.isDead).toBe(true), { timeout: 15_000, interval: 10 })
+    await dying.close().catch(() => {})
+    const again = await dir.open(sandbox, { start: false })
+    // So that the real one is asked about first.
+    again.store.sql('UPDATE nutzaps SET next_try_at = ? WHERE id = ?').run(BigInt(Date.now() + 1000), copy.id)
+    await again.nutzaps.receive(agent.owner, real)
+    again.nostr.start()
+    again.nutzaps.start()
+    await again.wallets.start()
+    expect((await ended(copy, again))?.state).toBe('told')
+    expect((await ended(real, again))?.state).toBe('told')
+    expect(again.agent.balance().balanceSats).toBe(5n)
+    await again.close()
+  })
 })
