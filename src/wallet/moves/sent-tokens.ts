@@ -1,10 +1,10 @@
 /** Tokens that we gave away: asked about until their receiver has spent them. */
 import { backoffMs } from '../../base/backoff.ts'
-import { all } from '../../store/commands.ts'
 import { reclaimKey } from '../../store/keys.ts'
 import { dueTokens, getOperation, type OperationRow, operationByKey, setTokenState } from '../../store/money/operations.ts'
 import { moveProofs, type ProofRow, proofsOfOperation } from '../../store/money/proofs.ts'
 import { insertWalletEvent } from '../../store/money/wallet-events.ts'
+import { persistIfUnmoved } from '../../store/persist.ts'
 import type { WalletContext } from '../context.ts'
 import type { WalletEvent } from '../types.ts'
 
@@ -22,7 +22,7 @@ export class SentTokens {
     await this.check(dueTokens(this.#context.store, this.#context.clock.now()).map((operation) => operation.id))
   }
 
-  /** Asks the mints whether these sent tokens were spent. What a mint does not answer stays pending. */
+  /** Asks the mints whether these sent tokens were spent. What a mint does not answer stays pending; several may ask at once. */
   async check(ids: readonly string[]): Promise<void> {
     const { store } = this.#context
     const pending = ids.flatMap((id) => {
@@ -66,20 +66,19 @@ export class SentTokens {
     // A reclaim of ours that is under way ends the token itself.
     const reclaim = operationByKey(store, reclaimKey.of(operation.id))
     if (reclaim !== undefined && reclaim.state !== 'failed') return this.#defer(operation)
-    await store.write(
-      all(
-        setTokenState({ id: operation.id, to: 'claimed', nextTryAt: null, at }),
-        moveProofs({ ys: proofs.map((proof) => proof.y), from: 'sent', to: 'spent', operationId: operation.id, at }),
-        insertWalletEvent({ causeType: operation.cause.type, event, at }),
-      ),
+    await persistIfUnmoved(
+      this.#context,
+      setTokenState({ id: operation.id, to: 'claimed', nextTryAt: null, at }),
+      moveProofs({ ys: proofs.map((proof) => proof.y), from: 'sent', to: 'spent', operationId: operation.id, at }),
+      insertWalletEvent({ causeType: operation.cause.type, event, at }),
     )
   }
 
   async #defer(operation: OperationRow): Promise<void> {
-    const { store, clock, random } = this.#context
+    const { clock, random } = this.#context
     const at = clock.now()
     const tries = operation.tries + 1
     const nextTryAt = at + backoffMs(CHECKS, tries, random)
-    await store.write(setTokenState({ id: operation.id, to: 'pending', tries, nextTryAt, at }))
+    await persistIfUnmoved(this.#context, setTokenState({ id: operation.id, to: 'pending', tries, nextTryAt, at }))
   }
 }

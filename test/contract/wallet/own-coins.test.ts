@@ -101,3 +101,14 @@ it('before the first spend after a restore the mint is asked; while it is away n
   await expect(send(restored.node, 256)).rejects.toMatchObject({ code: 'insufficient_funds' })
   await expectSound(restored, sandbox.mintUrl)
 })
+
+it('a token that was taken may be asked about by several at once', async () => {
+  const home = await open(tempDir(), testWords())
+  await fund(home, home.node, sandbox.mintUrl, 100)
+  const sent = await home.node.sendToken({ ...operation(), amountSats: sats(20), debitAccount: 'node/equity/withdrawal' as const })
+  const stranger = await open(tempDir(), testWords())
+  await receive(stranger.node, sent.token, 'node/equity/funding')
+  await Promise.all([1, 2, 3].map(() => home.wallets.checkSent(sent.operationId)))
+  expect(home.store.sql('SELECT token_state FROM operations WHERE id = ?').get(sent.operationId)).toEqual({ token_state: 'claimed' })
+  await expectSound(home, sandbox.mintUrl)
+})
