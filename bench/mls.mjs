@@ -80,7 +80,7 @@ async function measure(rounds) {
   const stored = encodeState(ours)
   const state = await cpu(() => encodeState(decodeState(stored)), rounds)
 
-  const dm = await cpu(() => buildDm17(owner, [bot.pubkey], TEXT, NOW_S).wraps[0].event, rounds)
+  const dm = await cpu(async () => (await buildDm17(owner, [bot.pubkey], TEXT, NOW_S)).wraps[0].event, rounds)
   const opened = await cpu((i) => unwrap(bot, dm.given[i], verifier), rounds)
   const signed = await cpu(() => owner.sign({ kind: 1, created_at: NOW_S, tags: [], content: TEXT }), rounds)
   return {

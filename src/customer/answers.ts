@@ -3,7 +3,7 @@ import { type Msats, msats } from '../base/amounts.ts'
 import { parseJson } from '../base/json.ts'
 import { resultKindOf } from '../nostr/nips/nip90.ts'
 import { FEEDBACK_KIND, type Feedback, parseFeedback, parseResult } from '../nostr/nips/nip90-answers.ts'
-import type { NostrEvent, Signer } from '../nostr/types.ts'
+import type { LocalSigner, NostrEvent } from '../nostr/types.ts'
 import { type DecodedInvoice, readInvoice } from '../wallet/lightning/bolt11.ts'
 
 export type Answer =
@@ -23,7 +23,7 @@ const MAX_TOKEN_CHARS = 262_144
  */
 export function readAnswer(
   event: NostrEvent,
-  expected: { readonly kind: number; readonly signer: Signer | undefined },
+  expected: { readonly kind: number; readonly signer: LocalSigner | undefined },
 ): Answer | undefined {
   try {
     if (event.kind === FEEDBACK_KIND) return readFeedback(parseFeedback(event, expected.signer))

@@ -166,16 +166,16 @@ export class Inbox {
     }
   }
 
-  #readKind4(agent: AgentRow, event: NostrEvent): Heard | undefined {
+  async #readKind4(agent: AgentRow, event: NostrEvent): Promise<Heard | undefined> {
     if (event.pubkey === agent.pubkey) return undefined
-    const opened = this.#tryOpen(agent, () => openDm04(this.#deps.keyring.signer(agent.pubkey), event))
+    const opened = await this.#tryOpen(agent, () => openDm04(this.#deps.keyring.signer(agent.pubkey), event))
     return opened === undefined ? undefined : { ...base(event), type: 'dm', sender: opened.from, content: opened.text, scheme: 'nip04' }
   }
 
   async #readWrap(agent: AgentRow, wrap: NostrEvent): Promise<Heard | undefined> {
     const { store, keyring, clock } = this.#deps
     if (wasWrapOpened(store, agent.pubkey, wrap.id)) return undefined
-    const rumor = this.#tryOpen(agent, () => unwrap(keyring.signer(agent.pubkey), wrap, this.#verifier))
+    const rumor = await this.#tryOpen(agent, () => unwrap(keyring.signer(agent.pubkey), wrap, this.#verifier))
     const isMessage = rumor?.kind === CHAT_KIND && rumor.pubkey !== agent.pubkey && !isExpired(rumor, unixSeconds(clock))
     if (!isMessage || (await this.#isTaken(agent, rumor))) {
       await store.write(markWrapOpened({ agentPubkey: agent.pubkey, id: wrap.id, at: clock.now() }))
@@ -208,9 +208,9 @@ export class Inbox {
   }
 
   /** What a stranger sent wrongly is dropped; what we cannot do now (locked) comes again. */
-  #tryOpen<T>(agent: AgentRow, open: () => T): T | undefined {
+  async #tryOpen<T>(agent: AgentRow, open: () => Promise<T>): Promise<T | undefined> {
     try {
-      return open()
+      return await open()
     } catch (error) {
       if (isPylonError(error, 'locked')) throw error
       const code = error instanceof PylonError ? error.code : undefined

@@ -43,20 +43,35 @@ export interface Newest {
   readonly isSure: boolean
 }
 
-/** One key. The secret never leaves it. */
+/**
+ * One identity. Its key may be held elsewhere (NIP-46), so whatever it does may take time, and may fail: sign and encrypt before the
+ * commit that depends on it, and leave what cannot be done now to be tried again.
+ */
 export interface Signer {
   /** 64 hex digits. */
   readonly pubkey: string
   /** For what its events leave to chance: nonces, salts, dates of wraps. */
   readonly random: Random
+  sign(event: EventTemplate): Awaitable<NostrEvent>
+  nip44Encrypt(peer: string, plaintext: string): Awaitable<string>
+  /** @throws decrypt_failed */
+  nip44Decrypt(peer: string, payload: string): Awaitable<string>
+  nip04Encrypt(peer: string, plaintext: string): Awaitable<string>
+  /** @throws decrypt_failed */
+  nip04Decrypt(peer: string, payload: string): Awaitable<string>
+}
+
+/** What is there at once, or comes. */
+export type Awaitable<T> = T | Promise<T>
+
+/** A key that is held here, and answers at once. The secret never leaves it. */
+export interface LocalSigner extends Signer {
   sign(event: EventTemplate): NostrEvent
   /** BIP-340 over a 32-byte digest, 128 hex digits: NUT-11 witnesses, NUT-20 quotes. */
   signDigest(digest: Uint8Array): string
   nip44Encrypt(peer: string, plaintext: string): string
-  /** @throws decrypt_failed */
   nip44Decrypt(peer: string, payload: string): string
   nip04Encrypt(peer: string, plaintext: string): string
-  /** @throws decrypt_failed */
   nip04Decrypt(peer: string, payload: string): string
 }
 
@@ -66,17 +81,19 @@ export interface Keyring {
   /** @throws locked */
   node(): Signer
   /** @throws locked */
-  customer(): Signer
+  customer(): LocalSigner
   /** @throws locked, not_found */
   signer(pubkey: string): Signer
+  /** The same for one that must be held here: digests of ecash, connections to wallets. @throws locked, not_found, bunker_unable */
+  localSigner(pubkey: string): LocalSigner
   /** The key of a NIP-06 account, remembered from then on. @throws locked */
-  account(index: number): Signer
+  account(index: number): LocalSigner
   /** Whether the key belongs to this home. */
   owns(pubkey: string): boolean
   /** The seed of the key's Cashu wallet (NUT-13), 64 bytes, derived apart from the Nostr key. @throws locked, not_found */
   walletSeed(pubkey: string): Uint8Array
   /** A signer for the wallet's own P2PK and NUT-20 key (not the Nostr key). @throws locked, not_found */
-  walletSigner(pubkey: string): Signer
+  walletSigner(pubkey: string): LocalSigner
 }
 
 export interface Subscription {

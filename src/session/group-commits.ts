@@ -139,7 +139,7 @@ export class GroupCommits {
       if (row.pending?.eventId !== eventId || row.pendingState === null) return
       const { pending } = row
       const event = parseEvent(pending.event)
-      const sent = pending.welcomes.map((one) => wrapWelcome(this.#line.deps, one as PendingWelcome))
+      const sent = await Promise.all(pending.welcomes.map((one) => wrapWelcome(this.#line.deps, one as PendingWelcome)))
       const after = await withFormerEpoch(decodeState(row.pendingState), standing.mls)
       const next = await stepped(standing, {
         before: standing.mls,
@@ -241,12 +241,12 @@ export interface PendingWelcome {
 }
 
 /** Sealed and wrapped for the one who is brought in. */
-export function wrapWelcome(
+export async function wrapWelcome(
   { signer, scope, via }: Pick<SessionsDeps, 'signer' | 'scope' | 'via'>,
   { peer, relays, rumor }: PendingWelcome,
-): { welcome: SentWelcome; command: Command<unknown> } {
+): Promise<{ welcome: SentWelcome; command: Command<unknown> }> {
   const [at, nowS] = [scope.clock.now(), unixSeconds(scope.clock)]
-  const seal = sealRumor(signer, rumor, peer, nowS)
+  const seal = await sealRumor(signer, rumor, peer, nowS)
   const event = wrapSeal(seal, peer, nowS, scope.random)
   const key = sessionMessages('welcome', signer.pubkey).of(rumor.id)
   return {

@@ -120,10 +120,12 @@ export class Sessions {
     const proposals = peers.map(({ keyPackage }) => addProposal(keyPackage))
     const { after, welcome } = await makeCommit(await mlsContext(), alone, { proposals })
     const bytes = welcome === undefined ? new Uint8Array() : welcomeBytes(welcome)
-    const wrapped = peers.map((peer) => {
-      const rumor = welcomeRumor({ author: this.#owner, welcome: bytes, relays, keyPackageEventId: peer.eventId, atS: nowS })
-      return wrapWelcome(this.#deps, { peer: peer.pubkey, relays: peer.relays, rumor })
-    })
+    const wrapped = await Promise.all(
+      peers.map((peer) => {
+        const rumor = welcomeRumor({ author: this.#owner, welcome: bytes, relays, keyPackageEventId: peer.eventId, atS: nowS })
+        return wrapWelcome(this.#deps, { peer: peer.pubkey, relays: peer.relays, rumor })
+      }),
+    )
     const row = rowOf(after, {
       ...{ owner: this.#owner, id, orderKey: order.key, joinedEpoch: 0, nextSaid: 1, updateDue: false, createdAt: at },
       welcomes: wrapped.map(({ welcome: sent }) => sent),

@@ -45,7 +45,7 @@ export class Welcomes {
   async receive(wrap: NostrEvent): Promise<void> {
     const { store, onRumor } = this.#deps
     if (wasSeen(store, sessionSeen(this.#owner, wrap.id))) return
-    const rumor = this.#open(wrap)
+    const rumor = await this.#open(wrap)
     if (rumor?.kind === WELCOME_KIND) return this.accept(rumor, wrap.id)
     if (rumor !== undefined) await onRumor?.(rumor, wrap.id)
     await store.write(this.#seen(wrap.id))
@@ -55,9 +55,9 @@ export class Welcomes {
     return claimEvent({ id: sessionSeen(this.#owner, id), subscription: 'session', at: this.#deps.scope.clock.now() })
   }
 
-  #open(wrap: NostrEvent): IdentifiedEvent | undefined {
+  async #open(wrap: NostrEvent): Promise<IdentifiedEvent | undefined> {
     try {
-      return unwrap(this.#deps.signer, wrap, this.#verifier, 'anybody')
+      return await unwrap(this.#deps.signer, wrap, this.#verifier, 'anybody')
     } catch (error) {
       this.#deps.logger.debug({ event_id: wrap.id, error: messageOf(error) }, 'a gift wrap could not be opened')
       return undefined

@@ -134,14 +134,14 @@ describe('agents on a network', () => {
     await say(home, mention)
     const reply = await findOne(home, { kinds: [1], authors: [ada.pubkey], '#e': [mention.id] })
     expect(reply.tags).toContainEqual(['p', bob.pubkey])
-    await say(home, bob.sign(buildDm04(bob, ada.pubkey, 'psst', nowS())))
+    await say(home, bob.sign(await buildDm04(bob, ada.pubkey, 'psst', nowS())))
     const answer = await findOne(home, { kinds: [4], authors: [ada.pubkey] })
     expect(bob.nip04Decrypt(ada.pubkey, answer.content)).toContain('ada here')
 
     // Ada mentions bea, who zaps the note; ada is paid, hears of it and thanks.
     await fund(home, sandbox, bea.pubkey, 200)
     const post = home.keyring
-      .signer(ada.pubkey)
+      .localSigner(ada.pubkey)
       .sign({ kind: 1, created_at: nowS(), tags: [['p', bea.pubkey]], content: 'what does bea think?' })
     await say(home, post)
     const receipt = await findOne(home, { kinds: [9735], '#p': [ada.pubkey] })

@@ -2,7 +2,7 @@
 import { createSigner } from '../../src/nostr/keys/signer.ts'
 import { tagValue } from '../../src/nostr/nips/nip01.ts'
 import { buildNwcRequest, NWC_RESPONSE_KIND, type NwcResponse, openNwcResponse, parseNwcUri } from '../../src/nostr/nips/nip47.ts'
-import type { NostrEvent, Signer } from '../../src/nostr/types.ts'
+import type { LocalSigner, NostrEvent } from '../../src/nostr/types.ts'
 import type { World } from './world.ts'
 
 const AGAIN_MS = 10_000
@@ -11,7 +11,7 @@ const TIMES = 20
 
 export class NwcProgram {
   readonly #world: World
-  readonly #signer: Signer
+  readonly #signer: LocalSigner
   readonly #walletPubkey: string
   readonly #answers = new Map<string, NostrEvent>()
   readonly #send: (frame: string) => void

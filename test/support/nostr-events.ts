@@ -3,7 +3,7 @@
 import { sealRumor, wrapSeal } from '../../src/nostr/nips/nip59.ts'
 import { DM_RELAYS_KIND, RELAY_LIST_KIND } from '../../src/nostr/nips/nip65.ts'
 import { buildFeedback } from '../../src/nostr/nips/nip90-answers.ts'
-import type { EventTemplate, IdentifiedEvent, NostrEvent, Signer } from '../../src/nostr/types.ts'
+import type { EventTemplate, IdentifiedEvent, LocalSigner, NostrEvent } from '../../src/nostr/types.ts'
 
 /** Read and write on all of them. */
 export const relayListWith = (relays: readonly string[], createdAtS: number): EventTemplate => ({
@@ -21,13 +21,13 @@ export const dmRelaysWith = (relays: readonly string[], createdAtS: number): Eve
 })
 
 /** One wrap of a rumor, sealed by its author. */
-export const wrapOf = (author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): NostrEvent =>
-  wrapSeal(sealRumor(author, rumor, recipient, nowS), recipient, nowS, author.random)
+export const wrapOf = async (author: LocalSigner, rumor: IdentifiedEvent, recipient: string, nowS: number): Promise<NostrEvent> =>
+  wrapSeal(await sealRumor(author, rumor, recipient, nowS), recipient, nowS, author.random)
 
 /** The `error` of a provider that gives the money back: its token is for the customer alone. */
 export function refundFeedback(refund: {
   readonly request: Pick<NostrEvent, 'id' | 'pubkey'>
-  readonly signer: Signer
+  readonly signer: LocalSigner
   readonly error: string
   readonly token: string
   readonly createdAtS: number

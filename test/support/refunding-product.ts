@@ -30,7 +30,7 @@ export class RefundingProduct implements Product {
   refunded = (): Command<unknown> => nothing(undefined)
   tokenFailed = () => Promise.resolve()
 
-  tell(_sale: Sale, word: RefundWord): readonly Command<unknown>[] {
+  async tell(_sale: Sale, word: RefundWord): Promise<readonly Command<unknown>[]> {
     this.told.push(word)
     return []
   }

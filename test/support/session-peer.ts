@@ -7,14 +7,14 @@ import { type Logger, silentLogger } from '../../src/base/logger.ts'
 import { systemRandom } from '../../src/base/random.ts'
 import { Scope } from '../../src/base/scope.ts'
 import { createNostr } from '../../src/nostr/nostr.ts'
-import type { Keyring, Nostr, Signer } from '../../src/nostr/types.ts'
+import type { Keyring, LocalSigner, Nostr } from '../../src/nostr/types.ts'
 import { Sessions } from '../../src/session/sessions.ts'
 import type { SessionMessage, SessionsDeps } from '../../src/session/types.ts'
 import { type CommitHook, Store } from '../../src/store/store.ts'
 import { testSigner } from './test-signer.ts'
 
 export interface SessionPeer {
-  readonly signer: Signer
+  readonly signer: LocalSigner
   readonly pubkey: string
   readonly store: Store
   readonly nostr: Nostr
@@ -78,8 +78,8 @@ export function startSessionPeer(options: SessionPeerOptions): SessionPeer {
   }
 }
 
-export function keyringOf(signer: Signer): Keyring {
-  const only = (pubkey: string): Signer => {
+export function keyringOf(signer: LocalSigner): Keyring {
+  const only = (pubkey: string): LocalSigner => {
     if (pubkey !== signer.pubkey) throw new PylonError('not_found', 'There is one key here.')
     return signer
   }
@@ -91,6 +91,7 @@ export function keyringOf(signer: Signer): Keyring {
     node: () => signer,
     customer: () => signer,
     signer: only,
+    localSigner: only,
     account: () => signer,
     owns: (pubkey) => pubkey === signer.pubkey,
     walletSeed: none,

@@ -11,7 +11,7 @@ import { type Logger, silentLogger } from '../../src/base/logger.ts'
 import { seededRandom } from '../../src/base/random.ts'
 import { Scope } from '../../src/base/scope.ts'
 import { matchesAny } from '../../src/nostr/nips/nip01.ts'
-import type { Filter, Keyring, Nostr, NostrEvent, Signer, SubscriptionSpec } from '../../src/nostr/types.ts'
+import type { Filter, Keyring, LocalSigner, Nostr, NostrEvent, SubscriptionSpec } from '../../src/nostr/types.ts'
 import { mlsContext } from '../../src/session/mls/context.ts'
 import { decodeState } from '../../src/session/mls/group.ts'
 import { decodeMessage } from '../../src/session/mls/messages.ts'
@@ -45,7 +45,7 @@ export type PeerOptions = Partial<Pick<SessionsDeps, 'mayInvite'>>
 
 /** One life of a key. */
 export class Peer {
-  readonly signer: Signer
+  readonly signer: LocalSigner
   readonly store: Store
   readonly sessions: Sessions
   readonly scope: Scope

@@ -2,12 +2,12 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { msats } from '../../src/base/amounts.ts'
 import { buildZapRequest } from '../../src/nostr/nips/nip57.ts'
-import type { EventTemplate, NostrEvent, Signer } from '../../src/nostr/types.ts'
+import type { EventTemplate, LocalSigner, NostrEvent } from '../../src/nostr/types.ts'
 import { encodeInvoice } from '../../src/sandbox/bolt11-encode.ts'
 
 export interface ReceiptOf {
-  readonly server: Signer
-  readonly payer: Signer
+  readonly server: LocalSigner
+  readonly payer: LocalSigner
   readonly recipient: string
   readonly amountMsats: bigint
   readonly atS: number

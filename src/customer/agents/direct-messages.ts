@@ -69,7 +69,7 @@ export class DirectMessages {
       throw new PylonError('session_no_key_package', words)
     }
     const [at, nowS] = [scope.clock.now(), unixSeconds(scope.clock)]
-    const { rumor, wraps } = buildDm17(signer, [peer], text, nowS)
+    const { rumor, wraps } = await buildDm17(signer, [peer], text, nowS)
     const row = { peer, id: rumor.id, isOwn: true, content: text, createdAt: nowS, state: 'sending', reason: null, key, at } as const
     const commands = wraps.map(({ recipient, event, seal }) => {
       const [form, to] = recipient === peer ? [directMessage, relays] : [directCopyMessage, nostr.relays]

@@ -128,7 +128,7 @@ async function publish(deps: ExchangeDeps, order: ExchangeOrder, relays: readonl
       `The command is over ${MAX_ENVELOPE_BYTES} bytes, the most that one event can carry: shorten it.`,
     )
   }
-  const event = identify(signer.pubkey, sealEnvelope(signer, server, CONTROL_CMD_KIND, text, unixSeconds(clock)))
+  const event = identify(signer.pubkey, await sealEnvelope(signer, server, CONTROL_CMD_KIND, text, unixSeconds(clock)))
   const at = clock.now()
   await store.write(enqueueEvent({ key: keyOf(order, round), event, relays, notAfter: at + COMMAND_LIFETIME_MS, at }))
   nostr.nudgeOutbox()

@@ -113,7 +113,7 @@ export class Letters {
   /** Rejects only when the wrap should come again. */
   async receive(wrap: NostrEvent): Promise<void> {
     const { signer, store, clock } = this.#deps
-    const rumor = this.#open(wrap)
+    const rumor = await this.#open(wrap)
     if (rumor === undefined || rumor.pubkey === signer.pubkey || isExpired(rumor, unixSeconds(clock))) return
     const createdAtMs = rumor.created_at * 1000
     if (createdAtMs < clock.now() - MAX_AGE_MS || wasLetterHeard(store, rumor.id)) return
@@ -160,10 +160,10 @@ export class Letters {
   }
 
   /** What a stranger sent wrongly is dropped; what cannot be opened now (locked) comes again. */
-  #open(wrap: NostrEvent): IdentifiedEvent | undefined {
+  async #open(wrap: NostrEvent): Promise<IdentifiedEvent | undefined> {
     const { signer, logger } = this.#deps
     try {
-      return unwrap(signer, wrap, this.#verifier)
+      return await unwrap(signer, wrap, this.#verifier)
     } catch (error) {
       if (isPylonError(error, 'locked')) throw error
       this.#ignored++

@@ -62,7 +62,7 @@ export class Post {
       await store.write(delayLetter({ key, reason: found, tries, nextAt: at + doublingMs(RETRY, tries) }))
       return
     }
-    const { wraps } = buildDm17(signer, [recipient], text, unixSeconds(scope.clock), replyTo === null ? {} : { replyTo })
+    const { wraps } = await buildDm17(signer, [recipient], text, unixSeconds(scope.clock), replyTo === null ? {} : { replyTo })
     const wrap = wraps.find((one) => one.recipient === recipient)
     if (wrap === undefined) return
     await store.write(sendLetter({ key, message: { event: wrap.event, seal: wrap.seal, relays: found, notAfter, at } }))

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { PylonError } from '../../base/errors.ts'
 import { ensurePrivateDir, readFileIfAny, writeFileAtomic } from '../../base/files.ts'
 import { createSigner } from '../../nostr/keys/signer.ts'
-import type { Keyring, Signer } from '../../nostr/types.ts'
+import type { Keyring, LocalSigner } from '../../nostr/types.ts'
 
 const KEY_FILE = 'bot.key'
 
@@ -13,7 +13,7 @@ const KEY_FILE = 'bot.key'
  * @param given 64 hex digits, where whoever made the runtime chose the key
  * @throws identity_invalid where the file holds something else
  */
-export function loadBotKey(dir: string, given?: string): Signer {
+export function loadBotKey(dir: string, given?: string): LocalSigner {
   ensurePrivateDir(dir)
   if (given !== undefined) return signerOf(given, 'The key that the runtime was given')
   const path = join(dir, KEY_FILE)
@@ -30,7 +30,7 @@ export function loadBotKey(dir: string, given?: string): Signer {
   return loadBotKey(dir)
 }
 
-function signerOf(text: string, what: string): Signer {
+function signerOf(text: string, what: string): LocalSigner {
   if (!/^[0-9a-f]{64}$/.test(text)) throw new PylonError('identity_invalid', `${what} is no key of 64 hex digits; remove it for a new one.`)
   return createSigner(new Uint8Array(Buffer.from(text, 'hex')))
 }
@@ -38,21 +38,21 @@ function signerOf(text: string, what: string): Signer {
 /** Of a guest: the one key that it has. */
 export class BotKeyring implements Keyring {
   readonly locked = false
-  readonly #signer: Signer
+  readonly #signer: LocalSigner
 
-  constructor(signer: Signer) {
+  constructor(signer: LocalSigner) {
     this.#signer = signer
   }
 
-  node(): Signer {
+  node(): LocalSigner {
     return this.#signer
   }
 
-  customer(): Signer {
+  customer(): LocalSigner {
     return this.#signer
   }
 
-  account(): Signer {
+  account(): LocalSigner {
     return this.#signer
   }
 
@@ -60,16 +60,20 @@ export class BotKeyring implements Keyring {
     return pubkey === this.#signer.pubkey
   }
 
-  signer(pubkey: string): Signer {
+  signer(pubkey: string): LocalSigner {
     if (this.owns(pubkey)) return this.#signer
     throw new PylonError('not_found', 'This guest has one key, and it is another.')
+  }
+
+  localSigner(pubkey: string): LocalSigner {
+    return this.signer(pubkey)
   }
 
   walletSeed(): Uint8Array {
     throw noWallet()
   }
 
-  walletSigner(): Signer {
+  walletSigner(): LocalSigner {
     throw noWallet()
   }
 }

@@ -77,7 +77,7 @@ export class Greeting {
     const { scope, store, nostr, signer, owner, runtimeId, token, relays } = this.#deps
     const [at, nowS] = [scope.clock.now(), unixSeconds(scope.clock)]
     const rumor = identify(signer.pubkey, helloTemplate({ botPubkey: signer.pubkey, runtimeId, token, owner, version: VERSION, nowS }))
-    const seal = sealRumor(signer, rumor, owner, nowS)
+    const seal = await sealRumor(signer, rumor, owner, nowS)
     const event = wrapSeal(seal, owner, nowS, scope.random)
     const key = helloMessage.of(`${runtimeId}:${randomHex(scope.random, 4)}`)
     await store.write(enqueueEvent({ key, event, seal, relays, notAfter: at + GOOD_FOR_MS, at }))

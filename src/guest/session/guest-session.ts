@@ -8,7 +8,7 @@ import type { Scope } from '../../base/scope.ts'
 import { createSocketDialer } from '../../base/socket-dialer.ts'
 import { KEY_PACKAGE_KINDS } from '../../nostr/nips/marmot-kinds.ts'
 import { createNostr } from '../../nostr/nostr.ts'
-import type { Nostr, Signer } from '../../nostr/types.ts'
+import type { LocalSigner, Nostr } from '../../nostr/types.ts'
 import type { GuestLaunch } from '../../runtime/contract/launch.ts'
 import { WELCOMES_DIR } from '../../runtime/contract/paths.ts'
 import type { Protocol } from '../../runtime/contract/prompt.ts'
@@ -34,7 +34,7 @@ export interface GuestSessionDeps {
   readonly scope: Scope
   readonly logger: Logger
   readonly launch: GuestLaunch & { readonly session: NonNullable<GuestLaunch['session']>; readonly protocol: Protocol }
-  readonly signer: Signer
+  readonly signer: LocalSigner
   /** Private; on the volume. */
   readonly dir: string
   readonly seat: AgentSeat

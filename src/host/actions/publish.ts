@@ -161,7 +161,7 @@ export class Publisher {
       throw new PylonError('action_refused', 'the peer has no DM relays (kind 10050) and dm_scheme nip17 allows nothing else')
     }
     if (inbox === undefined) {
-      const template = buildDm04(signer, action.to, action.text, unixSeconds(clock))
+      const template = await buildDm04(signer, action.to, action.text, unixSeconds(clock))
       await this.#publish(agent, row, template, {
         relays: await this.#reach(agent, action.to, action.relays),
         digest: null,
@@ -172,7 +172,7 @@ export class Publisher {
       return
     }
     const at = clock.now()
-    const { rumor, wraps } = buildDm17(signer, [action.to], action.text, unixSeconds(clock))
+    const { rumor, wraps } = await buildDm17(signer, [action.to], action.text, unixSeconds(clock))
     const claim = claimAction({ id: row.id, counterparty: action.to, eventId: rumor.id, digest: null, at })
     const commands = wraps.map(({ recipient, event, seal }) => {
       const own = recipient === agent.pubkey

@@ -45,7 +45,7 @@ import {
   openBunkerRequest,
   parseTemplate,
 } from '../nips/nip46.ts'
-import type { Keyring, Nostr, NostrEvent, Signer } from '../types.ts'
+import type { Keyring, LocalSigner, Nostr, NostrEvent } from '../types.ts'
 import { mayBeSigned, refusalOf, STALE_S, stateOf } from './grant-rules.ts'
 
 export interface BunkerDeps {
@@ -55,7 +55,7 @@ export interface BunkerDeps {
   readonly logger: Logger
   readonly dialer: Pick<Dialer, 'allow'>
   readonly nostr: Pick<Nostr, 'subscribe' | 'nudgeOutbox' | 'relays'>
-  readonly keyring: Pick<Keyring, 'node' | 'signer'> & { derivedSecret(purpose: string): Uint8Array }
+  readonly keyring: Pick<Keyring, 'node' | 'localSigner'> & { derivedSecret(purpose: string): Uint8Array }
   /** Of one client; a test has no time for ours. */
   readonly requestsADay?: number
 }
@@ -169,7 +169,11 @@ export class Bunker {
   }
 
   /** What a client that made the string waits for: it knows us by its own secret. */
-  #greeting(grant: Pick<BunkerGrant, 'id' | 'clientPubkey' | 'relays'>, signer: Signer, secret: string | undefined): Command<unknown>[] {
+  #greeting(
+    grant: Pick<BunkerGrant, 'id' | 'clientPubkey' | 'relays'>,
+    signer: LocalSigner,
+    secret: string | undefined,
+  ): Command<unknown>[] {
     const { id, clientPubkey, relays } = grant
     if (secret === undefined || clientPubkey === null) return []
     const at = this.#deps.clock.now()
@@ -196,7 +200,7 @@ export class Bunker {
     return this.get(id)
   }
 
-  #signerOf(id: string): Signer {
+  #signerOf(id: string): LocalSigner {
     return createSigner(this.#deps.keyring.derivedSecret(`bunker signer ${id}`), this.#deps.scope.random)
   }
 
@@ -245,7 +249,7 @@ export class Bunker {
     return count
   }
 
-  async #onEvent(grant: BunkerGrant, signer: Signer, event: NostrEvent): Promise<void> {
+  async #onEvent(grant: BunkerGrant, signer: LocalSigner, event: NostrEvent): Promise<void> {
     const { store, clock, logger, nostr } = this.#deps
     if (isBunkerRequestClaimed(store, event.id)) return
     let opened: { request: BunkerRequest; scheme: EncryptionScheme }
@@ -272,7 +276,7 @@ export class Bunker {
     if (isNew) nostr.nudgeOutbox()
   }
 
-  #signed(signer: Signer, to: BunkerAsker, answer: BunkerAnswer): { event: NostrEvent; refusal: string | null } {
+  #signed(signer: LocalSigner, to: BunkerAsker, answer: BunkerAnswer): { event: NostrEvent; refusal: string | null } {
     const sign = (said: BunkerAnswer) => signer.sign(buildBunkerAnswer(signer, to, said, unixSeconds(this.#deps.clock)))
     try {
       return { event: sign(answer), refusal: 'error' in answer ? answer.error : null }
@@ -355,12 +359,12 @@ export class Bunker {
     return { kind, answer: { result: JSON.stringify(this.#user(grant).sign(asked)) } }
   }
 
-  /** @throws not_found when the agent is no more */
-  #user({ userPubkey }: BunkerGrant): Signer {
+  /** @throws not_found when the agent is no more; bunker_unable when its own key is at a bunker */
+  #user({ userPubkey }: BunkerGrant): LocalSigner {
     const { keyring, store } = this.#deps
     if (userPubkey !== keyring.node().pubkey && findAgent(store, userPubkey) === undefined)
       throw new PylonError('not_found', 'the agent that this connection signs for is no more')
-    return keyring.signer(userPubkey)
+    return keyring.localSigner(userPubkey)
   }
 
   async #sweep(): Promise<void> {

@@ -206,8 +206,8 @@ function decodeAs<T>(schema: z.ZodType<T>, value: unknown): T {
 }
 
 /** An envelope as an event: NIP-44 to the peer, exactly one `p` tag. @throws event_invalid when the text is too long for NIP-44 */
-export function sealEnvelope(signer: Signer, peer: string, kind: number, text: string, createdAtS: number): EventTemplate {
-  return { kind, created_at: createdAtS, tags: [['p', peer]], content: signer.nip44Encrypt(peer, text) }
+export async function sealEnvelope(signer: Signer, peer: string, kind: number, text: string, createdAtS: number): Promise<EventTemplate> {
+  return { kind, created_at: createdAtS, tags: [['p', peer]], content: await signer.nip44Encrypt(peer, text) }
 }
 
 /** What a repeat must share: sha256 over the command with sorted keys and without `lease_token`. Never what an absent field and its default tell apart. */

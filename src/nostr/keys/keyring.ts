@@ -9,7 +9,7 @@ import type { Random } from '../../base/random.ts'
 import { listWrappedKeys, putWrappedKey, removeWrappedKey, type WrappedKey } from '../../store/nostr/wrapped-keys.ts'
 import type { Store } from '../../store/store.ts'
 import { nsecOf, parseSecret } from '../nips/nip19.ts'
-import type { Keyring, Signer } from '../types.ts'
+import type { Keyring, LocalSigner, Signer } from '../types.ts'
 import { deriveBytes, mintBackupSecret, secretOfAccount, seedOfWords } from './mnemonic.ts'
 import { seal, unseal } from './sealed.ts'
 import { createSigner } from './signer.ts'
@@ -37,11 +37,11 @@ export interface KeyringDeps {
 }
 
 interface Held {
-  readonly signer: Signer
+  readonly signer: LocalSigner
   readonly secret: Uint8Array
   /** Where the wallet's seed came with the key instead of being derived here. */
   readonly walletSeed: Uint8Array | undefined
-  walletSigner: Signer | undefined
+  walletSigner: LocalSigner | undefined
 }
 
 interface Opened {
@@ -56,7 +56,7 @@ export class HomeKeyring implements Keyring {
   readonly #known = new Set<string>()
   readonly #wrapped = new Map<string, WrappedKey>()
   readonly #held = new Map<string, Held>()
-  readonly #accounts = new Map<number, Signer>()
+  readonly #accounts = new Map<number, LocalSigner>()
   #opened: Opened | undefined
 
   constructor(deps: KeyringDeps) {
@@ -94,24 +94,24 @@ export class HomeKeyring implements Keyring {
     return this.account(NODE_ACCOUNT)
   }
 
-  customer(): Signer {
+  customer(): LocalSigner {
     return this.account(CUSTOMER_ACCOUNT)
   }
 
-  account(index: number): Signer {
+  account(index: number): LocalSigner {
     const signer = this.accountUnseen(index)
     if (index >= CUSTOMER_ACCOUNT) this.#remember({ pubkey: signer.pubkey, account: index })
     return signer
   }
 
   /** The same for one that may never have been given out: it is not remembered, and stays no key that this home `owns`. @throws locked */
-  accountUnseen(index: number): Signer {
+  accountUnseen(index: number): LocalSigner {
     const { seed } = this.#open()
     return this.#accounts.get(index) ?? this.#keep(index, this.#derive(seed, index))
   }
 
   /** NUT-27: the key of the list of mints, no other of this home. @throws locked */
-  mintBackup(): Signer {
+  mintBackup(): LocalSigner {
     return createSigner(mintBackupSecret(this.#open().seed), this.#deps.random)
   }
 
@@ -120,7 +120,7 @@ export class HomeKeyring implements Keyring {
     return { signer: createSigner(secret, this.#deps.random), secret, walletSeed: undefined, walletSigner: undefined }
   }
 
-  #keep(index: number, held: Held): Signer {
+  #keep(index: number, held: Held): LocalSigner {
     const { signer } = held
     this.#accounts.set(index, signer)
     this.#held.set(signer.pubkey, held)
@@ -128,6 +128,10 @@ export class HomeKeyring implements Keyring {
   }
 
   signer(pubkey: string): Signer {
+    return this.#hold(pubkey).signer
+  }
+
+  localSigner(pubkey: string): LocalSigner {
     return this.#hold(pubkey).signer
   }
 
@@ -140,7 +144,7 @@ export class HomeKeyring implements Keyring {
     return held.walletSeed ?? deriveBytes(this.#open().seed, `pylon wallet ${pubkey}`, 64)
   }
 
-  walletSigner(pubkey: string): Signer {
+  walletSigner(pubkey: string): LocalSigner {
     const held = this.#hold(pubkey)
     held.walletSigner ??= walletSignerOf(this.walletSeed(pubkey), pubkey, this.#deps.random)
     return held.walletSigner
@@ -160,7 +164,7 @@ export class HomeKeyring implements Keyring {
    * Takes a key from elsewhere for good: an nsec, 64 hex digits, or the JSON of a bundle.
    * @throws locked, identity_invalid, agent_exists when this home has the key already
    */
-  async importKey(text: string): Promise<Signer> {
+  async importKey(text: string): Promise<LocalSigner> {
     const { wrapKey } = this.#open()
     const { secret, walletSeed } = parseKeyText(text)
     const signer = createSigner(secret, this.#deps.random)
@@ -250,7 +254,7 @@ function parseKeyText(text: string): { secret: Uint8Array; walletSeed: Uint8Arra
   return { secret: parseSecret(nsec), walletSeed: wallet_seed === null ? undefined : new Uint8Array(Buffer.from(wallet_seed, 'hex')) }
 }
 
-const walletSignerOf = (walletSeed: Uint8Array, pubkey: string, random: Random | undefined): Signer =>
+const walletSignerOf = (walletSeed: Uint8Array, pubkey: string, random: Random | undefined): LocalSigner =>
   createSigner(walletSecretOf(walletSeed, pubkey), random)
 
 const walletSecretOf = (walletSeed: Uint8Array, pubkey: string): Uint8Array => derivedSecretOf(walletSeed, `pylon wallet key ${pubkey}`)

@@ -6,7 +6,7 @@ import { PylonError } from '../../base/errors.ts'
 import { LruMap } from '../../base/lru.ts'
 import { type Random, systemRandom } from '../../base/random.ts'
 import { identify, isHex64 } from '../nips/nip01.ts'
-import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
+import type { EventTemplate, LocalSigner, NostrEvent } from '../types.ts'
 
 /** Peers whose shared secrets are kept: an ECDH costs half a millisecond. */
 const SHARED_SECRETS = 1000
@@ -18,12 +18,12 @@ const MAX_PAYLOAD_CHARS = 1_048_576
  * @param random for signatures and nonces: another than the system's only where a seed is to repeat a run
  * @throws identity_invalid
  */
-export function createSigner(secret: Uint8Array, random: Random = systemRandom): Signer {
+export function createSigner(secret: Uint8Array, random: Random = systemRandom): LocalSigner {
   if (!isPrivate(secret)) throw new PylonError('identity_invalid', 'The secret key is out of range.')
   return new SecretSigner(secret, random)
 }
 
-class SecretSigner implements Signer {
+class SecretSigner implements LocalSigner {
   readonly pubkey: string
   readonly random: Random
   readonly #secret: Uint8Array

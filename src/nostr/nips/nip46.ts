@@ -4,7 +4,7 @@ import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
 import { decryptFrom, type EncryptionScheme, encryptTo, schemeOf } from '../keys/encryption.ts'
 import { relayUrls, tryRelayUrl } from '../relay/relay-url.ts'
-import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
+import type { EventTemplate, LocalSigner, NostrEvent } from '../types.ts'
 import { isHex64 } from './nip01.ts'
 
 /** Requests and answers alike. */
@@ -88,7 +88,7 @@ const requestSchema = z.object({
 })
 
 /** @returns how it was encrypted too: older clients know NIP-04 alone @throws decrypt_failed, event_invalid */
-export function openBunkerRequest(signer: Signer, event: NostrEvent): { request: BunkerRequest; scheme: EncryptionScheme } {
+export function openBunkerRequest(signer: LocalSigner, event: NostrEvent): { request: BunkerRequest; scheme: EncryptionScheme } {
   if (event.content.length > MAX_CONTENT_CHARS) throw new PylonError('event_invalid', 'The request is too long.')
   const parsed = requestSchema.safeParse(parseJson(decryptFrom(signer, event.pubkey, event.content)))
   if (!parsed.success) throw new PylonError('event_invalid', 'The request to the bunker is malformed.')
@@ -103,7 +103,7 @@ export interface BunkerAsker {
 }
 
 /** @throws event_invalid when the answer is too long to be encrypted */
-export function buildBunkerAnswer(signer: Signer, to: BunkerAsker, answer: BunkerAnswer, createdAtS: number): EventTemplate {
+export function buildBunkerAnswer(signer: LocalSigner, to: BunkerAsker, answer: BunkerAnswer, createdAtS: number): EventTemplate {
   const body = 'error' in answer ? { id: to.requestId, result: '', error: answer.error } : { id: to.requestId, result: answer.result }
   const text = JSON.stringify(body)
   if (Buffer.byteLength(text) > MAX_ANSWER_BYTES) throw new PylonError('event_invalid', 'The answer is too long.')

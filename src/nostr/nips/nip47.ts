@@ -4,7 +4,7 @@ import { type Msats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { parseJson, stringify } from '../../base/json.ts'
 import { relayUrls, tryRelayUrl } from '../relay/relay-url.ts'
-import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
+import type { EventTemplate, LocalSigner, NostrEvent } from '../types.ts'
 import { isHex64, tagValue } from './nip01.ts'
 import { expirationTag } from './nip40.ts'
 
@@ -176,7 +176,7 @@ export interface RequestOptions {
   readonly expiresAtS: number
 }
 
-export function buildNwcRequest(signer: Signer, walletPubkey: string, request: NwcRequest, options: RequestOptions): EventTemplate {
+export function buildNwcRequest(signer: LocalSigner, walletPubkey: string, request: NwcRequest, options: RequestOptions): EventTemplate {
   const { encryption, createdAtS, expiresAtS } = options
   return {
     kind: NWC_REQUEST_KIND,
@@ -193,7 +193,7 @@ export function encryptionOf(event: Pick<NostrEvent, 'tags'>): NwcEncryption | u
 }
 
 /** @throws decrypt_failed, event_invalid */
-export function openNwcRequest(signer: Signer, event: NostrEvent, encryption: NwcEncryption): NwcRequest {
+export function openNwcRequest(signer: LocalSigner, event: NostrEvent, encryption: NwcEncryption): NwcRequest {
   return parsed(requestSchema, decrypt(signer, event.pubkey, event.content, encryption), 'request')
 }
 
@@ -206,7 +206,7 @@ const responseSchema = z.object({
 })
 
 export function buildNwcResponse(
-  signer: Signer,
+  signer: LocalSigner,
   to: { readonly clientPubkey: string; readonly requestId: string; readonly encryption: NwcEncryption },
   method: string,
   answer: NwcAnswer,
@@ -225,7 +225,7 @@ export function buildNwcResponse(
 }
 
 /** In whichever way it was encrypted: some services answer in another than they were asked in. @throws decrypt_failed, event_invalid */
-export function openNwcResponse(signer: Signer, event: NostrEvent): NwcResponse {
+export function openNwcResponse(signer: LocalSigner, event: NostrEvent): NwcResponse {
   const body = parsed(responseSchema, decryptAny(signer, event.pubkey, event.content), 'response')
   const error = body.error ?? (body.result == null ? { code: 'OTHER', message: 'the answer has no result' } : undefined)
   return { method: body.result_type, result: error === undefined ? (body.result ?? undefined) : undefined, error }
@@ -237,7 +237,7 @@ const notificationSchema = z.object({ notification_type: z.string().max(60), not
 
 /** One for each way of encryption, as services that know both are to send. */
 export function buildNotifications(
-  signer: Signer,
+  signer: LocalSigner,
   clientPubkey: string,
   type: NwcNotificationType,
   notification: Readonly<Record<string, unknown>>,
@@ -257,7 +257,10 @@ export function buildNotifications(
 }
 
 /** @throws decrypt_failed, event_invalid */
-export function openNotification(signer: Signer, event: NostrEvent): { type: string; notification: Readonly<Record<string, unknown>> } {
+export function openNotification(
+  signer: LocalSigner,
+  event: NostrEvent,
+): { type: string; notification: Readonly<Record<string, unknown>> } {
   const { notification_type, notification } = parsed(notificationSchema, decryptAny(signer, event.pubkey, event.content), 'notification')
   return { type: notification_type, notification }
 }
@@ -307,16 +310,16 @@ export function parseTransaction(value: unknown): NwcTransaction {
   }
 }
 
-function encrypt(signer: Signer, peer: string, text: string, encryption: NwcEncryption): string {
+function encrypt(signer: LocalSigner, peer: string, text: string, encryption: NwcEncryption): string {
   return encryption === 'nip04' ? signer.nip04Encrypt(peer, text) : signer.nip44Encrypt(peer, text)
 }
 
-function decrypt(signer: Signer, peer: string, payload: string, encryption: NwcEncryption): string {
+function decrypt(signer: LocalSigner, peer: string, payload: string, encryption: NwcEncryption): string {
   if (payload.length > MAX_CONTENT_CHARS) throw new PylonError('event_invalid', 'The message is too long.')
   return encryption === 'nip04' ? signer.nip04Decrypt(peer, payload) : signer.nip44Decrypt(peer, payload)
 }
 
-const decryptAny = (signer: Signer, peer: string, payload: string): string =>
+const decryptAny = (signer: LocalSigner, peer: string, payload: string): string =>
   decrypt(signer, peer, payload, payload.includes('?iv=') ? 'nip04' : 'nip44_v2')
 
 function parsed<T>(schema: z.ZodType<T>, text: string, what: string): T {

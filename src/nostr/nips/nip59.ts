@@ -4,7 +4,7 @@ import { parseJson } from '../../base/json.ts'
 import { type Random, randomBelow } from '../../base/random.ts'
 import { createSigner } from '../keys/signer.ts'
 import type { Verifier } from '../reading/verify.ts'
-import type { EventTemplate, IdentifiedEvent, NostrEvent, Signer } from '../types.ts'
+import type { EventTemplate, IdentifiedEvent, LocalSigner, NostrEvent, Signer } from '../types.ts'
 import { eventId, identify, parseEvent, parseIdentified, saltTag, tagValues } from './nip01.ts'
 
 export const SEAL_KIND = 13
@@ -15,13 +15,10 @@ export const CHAT_KIND = 14
 const MAX_BACKDATE_S = 2 * 24 * 3600
 
 /** A rumor as its author seals it for one recipient, dated somewhere in the past two days. */
-export function sealRumor(author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): NostrEvent {
-  return author.sign({
-    kind: SEAL_KIND,
-    created_at: nowS - randomBelow(author.random, MAX_BACKDATE_S),
-    tags: [],
-    content: author.nip44Encrypt(recipient, JSON.stringify(rumor)),
-  })
+export async function sealRumor(author: Signer, rumor: IdentifiedEvent, recipient: string, nowS: number): Promise<NostrEvent> {
+  const createdAtS = nowS - randomBelow(author.random, MAX_BACKDATE_S)
+  const content = await author.nip44Encrypt(recipient, JSON.stringify(rumor))
+  return await author.sign({ kind: SEAL_KIND, created_at: createdAtS, tags: [], content })
 }
 
 /** A wrap of a seal by a key that is thrown away. NIP-59 wants it dated back; a relay that refuses that gets one dated now. */
@@ -35,7 +32,7 @@ export function wrapSeal(seal: NostrEvent, recipient: string, nowS: number, rand
   })
 }
 
-export function freshSigner(random: Random): Signer {
+export function freshSigner(random: Random): LocalSigner {
   for (;;) {
     try {
       return createSigner(random.bytes(32), random)
@@ -52,13 +49,13 @@ export interface DmOptions {
 }
 
 /** A NIP-17 message: its rumor (whose id is the message's id), one wrap for each recipient and one for the author. */
-export function buildDm17(
+export async function buildDm17(
   author: Signer,
   recipients: readonly string[],
   text: string,
   nowS: number,
   options: DmOptions = {},
-): { rumor: IdentifiedEvent; wraps: { recipient: string; event: NostrEvent; seal: NostrEvent }[] } {
+): Promise<{ rumor: IdentifiedEvent; wraps: { recipient: string; event: NostrEvent; seal: NostrEvent }[] }> {
   const template: EventTemplate = {
     kind: CHAT_KIND,
     created_at: nowS,
@@ -72,10 +69,11 @@ export function buildDm17(
   }
   const rumor = identify(author.pubkey, template)
   const everyone = [...new Set([...recipients, author.pubkey])]
-  const wraps = everyone.map((recipient) => {
-    const seal = sealRumor(author, rumor, recipient, nowS)
-    return { recipient, seal, event: wrapSeal(seal, recipient, nowS, author.random) }
-  })
+  const wraps: { recipient: string; event: NostrEvent; seal: NostrEvent }[] = []
+  for (const recipient of everyone) {
+    const seal = await sealRumor(author, rumor, recipient, nowS)
+    wraps.push({ recipient, seal, event: wrapSeal(seal, recipient, nowS, author.random) })
+  }
   return { rumor, wraps }
 }
 
@@ -89,12 +87,17 @@ function invalid(what: string): PylonError {
  * @param forWhom `anybody`: it need not name this key (welcomes to sessions name nobody)
  * @throws event_invalid, decrypt_failed
  */
-export function unwrap(signer: Signer, wrap: NostrEvent, verifier: Verifier, forWhom: 'named' | 'anybody' = 'named'): IdentifiedEvent {
+export async function unwrap(
+  signer: Signer,
+  wrap: NostrEvent,
+  verifier: Verifier,
+  forWhom: 'named' | 'anybody' = 'named',
+): Promise<IdentifiedEvent> {
   if (wrap.kind !== WRAP_KIND && wrap.kind !== EPHEMERAL_WRAP_KIND) throw invalid(`kind ${wrap.kind} is no wrap`)
-  const seal = parseEvent(parseJson(signer.nip44Decrypt(wrap.pubkey, wrap.content)))
+  const seal = parseEvent(parseJson(await signer.nip44Decrypt(wrap.pubkey, wrap.content)))
   if (seal.kind !== SEAL_KIND) throw invalid('what is inside is no seal')
   if (!verifier.verify(seal)) throw invalid('the seal is not signed by its author')
-  const inner = parseJson(signer.nip44Decrypt(seal.pubkey, seal.content))
+  const inner = parseJson(await signer.nip44Decrypt(seal.pubkey, seal.content))
   const rumor = parseIdentified(withId(inner))
   if (rumor.pubkey !== seal.pubkey) throw invalid('the author of the rumor did not seal it')
   if (typeof inner === 'object' && inner !== null && 'sig' in inner) throw invalid('the rumor is signed')

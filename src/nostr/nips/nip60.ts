@@ -1,6 +1,6 @@
 /** NIP-60: a Cashu wallet as its owner's other programs can read it on relays: the wallet (17375), its proofs (7375), its history (7376). */
 import { isRecord, parseJson } from '../../base/json.ts'
-import type { EventTemplate } from '../types.ts'
+import type { Awaitable, EventTemplate } from '../types.ts'
 import { isHex64 } from './nip01.ts'
 
 export const WALLET_KIND = 17_375
@@ -8,7 +8,7 @@ export const WALLET_TOKEN_KIND = 7375
 const WALLET_HISTORY_KIND = 7376
 
 /** Encrypts to the key itself, as all contents here are. */
-type Seal = (plaintext: string) => string
+type Seal = (plaintext: string) => Awaitable<string>
 
 interface WalletEvent {
   /** Opens what is locked to the wallet (NIP-61): 64 hex digits, never the Nostr secret. Absent in wallets that take no nutzaps. */
@@ -41,21 +41,21 @@ interface WalletHistory {
   readonly redeemed?: readonly { readonly id: string; readonly sender: string; readonly relay?: string }[]
 }
 
-export const buildWallet = ({ privkey, mints }: WalletEvent, createdAtS: number, seal: Seal): EventTemplate => ({
+export const buildWallet = async ({ privkey, mints }: WalletEvent, createdAtS: number, seal: Seal): Promise<EventTemplate> => ({
   kind: WALLET_KIND,
   created_at: createdAtS,
   tags: [],
-  content: seal(JSON.stringify([...(privkey === undefined ? [] : [['privkey', privkey]]), ...mints.map((url) => ['mint', url])])),
+  content: await seal(JSON.stringify([...(privkey === undefined ? [] : [['privkey', privkey]]), ...mints.map((url) => ['mint', url])])),
 })
 
-export const buildWalletToken = (token: WalletToken, createdAtS: number, seal: Seal): EventTemplate => ({
+export const buildWalletToken = async (token: WalletToken, createdAtS: number, seal: Seal): Promise<EventTemplate> => ({
   kind: WALLET_TOKEN_KIND,
   created_at: createdAtS,
   tags: [],
-  content: seal(JSON.stringify({ mint: token.mintUrl, unit: 'sat', proofs: token.proofs, del: token.del })),
+  content: await seal(JSON.stringify({ mint: token.mintUrl, unit: 'sat', proofs: token.proofs, del: token.del })),
 })
 
-export function buildWalletHistory(history: WalletHistory, createdAtS: number, seal: Seal): EventTemplate {
+export async function buildWalletHistory(history: WalletHistory, createdAtS: number, seal: Seal): Promise<EventTemplate> {
   const { direction, amountSats, created = [], destroyed = [], redeemed = [] } = history
   const hidden = [
     ['direction', direction],
@@ -69,7 +69,7 @@ export function buildWalletHistory(history: WalletHistory, createdAtS: number, s
     kind: WALLET_HISTORY_KIND,
     created_at: createdAtS,
     tags: [...redeemed.map(({ id, relay = '' }) => ['e', id, relay, 'redeemed']), ...senders.map((sender) => ['p', sender])],
-    content: seal(JSON.stringify(hidden)),
+    content: await seal(JSON.stringify(hidden)),
   }
 }
 

@@ -3,7 +3,7 @@ import { type Msats, msats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
 import { decryptFrom, type EncryptionScheme, encryptTo } from '../keys/encryption.ts'
-import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
+import type { Awaitable, EventTemplate, LocalSigner, NostrEvent, Signer } from '../types.ts'
 import { isHex64, tagValue, tagValues } from './nip01.ts'
 import { expirationTag } from './nip40.ts'
 import { resultKindOf } from './nip90.ts'
@@ -28,6 +28,9 @@ export interface AnswerEncryption {
   readonly scheme: EncryptionScheme
 }
 
+/** The same where the key, if one is needed, is held here. */
+export type Local<T> = Omit<T, 'encrypt'> & { readonly encrypt?: AnswerEncryption & { readonly signer: LocalSigner } }
+
 export interface Price {
   readonly amountMsats: Msats
   readonly bolt11?: string
@@ -51,13 +54,18 @@ const amountTag = (price: Price): string[] => [
   ...(price.bolt11 === undefined ? [] : [price.bolt11]),
 ]
 
-function sealedContent(content: string, peer: string, encrypt: AnswerEncryption | undefined): string {
-  return encrypt === undefined || content === '' ? content : encryptTo(encrypt.signer, peer, content, encrypt.scheme)
+/** The template with its content sealed: at once by a key of this home, else as soon as whoever holds it has answered. */
+function sealed(template: EventTemplate, peer: string, encrypt: AnswerEncryption | undefined): Awaitable<EventTemplate> {
+  if (encrypt === undefined || template.content === '') return template
+  const content = encryptTo(encrypt.signer, peer, template.content, encrypt.scheme)
+  return typeof content === 'string' ? { ...template, content } : content.then((text) => ({ ...template, content: text }))
 }
 
-export function buildFeedback(feedback: NewFeedback): EventTemplate {
+export function buildFeedback(feedback: Local<NewFeedback>): EventTemplate
+export function buildFeedback(feedback: NewFeedback): Awaitable<EventTemplate>
+export function buildFeedback(feedback: NewFeedback): Awaitable<EventTemplate> {
   const { request, status, extra, price, content = '', encrypt, expiresAtS, createdAtS } = feedback
-  return {
+  const template = {
     kind: FEEDBACK_KIND,
     created_at: createdAtS,
     tags: [
@@ -68,8 +76,9 @@ export function buildFeedback(feedback: NewFeedback): EventTemplate {
       ...(expiresAtS === undefined ? [] : [expirationTag(expiresAtS)]),
       ...(encrypt === undefined || content === '' ? [] : [['encrypted']]),
     ],
-    content: sealedContent(content, request.pubkey, encrypt),
+    content,
   }
+  return sealed(template, request.pubkey, encrypt)
 }
 
 export interface NewResult {
@@ -82,9 +91,11 @@ export interface NewResult {
   readonly createdAtS: number
 }
 
-export function buildResult(result: NewResult): EventTemplate {
+export function buildResult(result: Local<NewResult>): EventTemplate
+export function buildResult(result: NewResult): Awaitable<EventTemplate>
+export function buildResult(result: NewResult): Awaitable<EventTemplate> {
   const { request, content, price, encrypt, expiresAtS, createdAtS } = result
-  return {
+  const template = {
     kind: resultKindOf(request.kind),
     created_at: createdAtS,
     tags: [
@@ -97,8 +108,9 @@ export function buildResult(result: NewResult): EventTemplate {
       ...(expiresAtS === undefined ? [] : [expirationTag(expiresAtS)]),
       ...(encrypt === undefined ? [] : [['encrypted']]),
     ],
-    content: sealedContent(content, request.pubkey, encrypt),
+    content,
   }
+  return sealed(template, request.pubkey, encrypt)
 }
 
 interface Answer {
@@ -129,7 +141,7 @@ export interface JobResult extends Answer {
 }
 
 /** Reads a verified 7000; what of it can't be read is as if it were absent. @param customer whose key decrypts. @throws event_invalid */
-export function parseFeedback(event: NostrEvent, customer?: Signer): Feedback {
+export function parseFeedback(event: NostrEvent, customer?: LocalSigner): Feedback {
   if (event.kind !== FEEDBACK_KIND) throw new PylonError('event_invalid', `Kind ${event.kind} is no job feedback.`)
   const said = event.tags.filter((tag) => tag[0] === 'status').map(([, status, extra]) => ({ status: statusIn(status), extra }))
   const first = said.find(({ status }) => status !== 'unknown') ?? said[0]
@@ -148,7 +160,7 @@ function statusIn(text: string | undefined): FeedbackStatus | 'unknown' {
 }
 
 /** Reads a verified 6xxx likewise. @param customer whose key decrypts. @throws event_invalid */
-export function parseResult(event: NostrEvent, customer?: Signer): JobResult {
+export function parseResult(event: NostrEvent, customer?: LocalSigner): JobResult {
   if (event.kind < 6000 || event.kind > 6999) throw new PylonError('event_invalid', `Kind ${event.kind} is no job result.`)
   return { ...parseAnswer(event, customer), kind: event.kind }
 }
@@ -161,7 +173,7 @@ export function* requestIdsOf(event: Pick<NostrEvent, 'tags'>): Generator<string
   if (isHex64(copied)) yield copied
 }
 
-function parseAnswer(event: NostrEvent, customer: Signer | undefined): Answer {
+function parseAnswer(event: NostrEvent, customer: LocalSigner | undefined): Answer {
   const [requestId] = requestIdsOf(event)
   if (requestId === undefined) throw new PylonError('event_invalid', 'The answer names no request.')
   const amounts = event.tags.filter((tag) => tag[0] === 'amount')
@@ -196,7 +208,7 @@ function invoiceIn(text: string | undefined): string | undefined {
  * The readable content, or undefined where it stays ciphertext. The tag is what some clients forget, and others set on plain
  * text: what the content looks like counts beside it.
  */
-function openContent(event: NostrEvent, customer: Signer | undefined): string | undefined {
+function openContent(event: NostrEvent, customer: LocalSigner | undefined): string | undefined {
   const isTagged = event.tags.some((tag) => tag[0] === 'encrypted')
   const isSealed = SEALED.test(event.content)
   if (event.content === '' || (!isTagged && !isSealed)) return event.content

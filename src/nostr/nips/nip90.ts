@@ -5,7 +5,7 @@ import { parseJson } from '../../base/json.ts'
 import type { Random } from '../../base/random.ts'
 import { decryptFrom, type EncryptionScheme, encryptTo, schemeOf } from '../keys/encryption.ts'
 import { relayUrls } from '../relay/relay-url.ts'
-import type { EventTemplate, NostrEvent, Signer } from '../types.ts'
+import type { EventTemplate, LocalSigner, NostrEvent, Signer } from '../types.ts'
 import { isHex64, saltTag, tagValues } from './nip01.ts'
 import { buildDeletion, DELETION_KIND } from './nip09.ts'
 import { parseEventPointer, parsePubkey } from './nip19.ts'
@@ -64,10 +64,10 @@ function pubkeyIn(text: string): string | undefined {
  * @param provider whose key decrypts; needed for an encrypted request.
  * @throws event_invalid, decrypt_failed, input_invalid, param_invalid, amount_invalid
  */
-export function parseJobRequest(event: NostrEvent, provider?: Signer) {
+export async function parseJobRequest(event: NostrEvent, provider?: Signer) {
   if (!isJobKind(event.kind)) throw new PylonError('event_invalid', `Kind ${event.kind} is no job request.`)
   const encrypted = isEncryptedRequest(event)
-  const hidden = encrypted ? decryptTags(event, provider) : []
+  const hidden = encrypted ? await decryptTags(event, provider) : []
   const tags = [...hidden, ...event.tags]
   const named = (name: string) => tags.filter((tag) => tag[0] === name)
   return {
@@ -94,9 +94,9 @@ export function parseJobRequest(event: NostrEvent, provider?: Signer) {
   }
 }
 
-function decryptTags(event: NostrEvent, provider: Signer | undefined): string[][] {
+async function decryptTags(event: NostrEvent, provider: Signer | undefined): Promise<string[][]> {
   if (provider === undefined) throw new PylonError('decrypt_failed', 'The request is encrypted and no key was given.')
-  const parsed = parseJson(decryptFrom(provider, event.pubkey, event.content))
+  const parsed = parseJson(await decryptFrom(provider, event.pubkey, event.content))
   const isTag = (tag: unknown): tag is string[] => Array.isArray(tag) && tag.length > 0 && tag.every((value) => typeof value === 'string')
   if (!Array.isArray(parsed) || !parsed.every(isTag)) throw new PylonError('decrypt_failed', 'The decrypted content is no list of tags.')
   if (parsed.length > REQUEST_LIMITS.encryptedTags)
@@ -189,7 +189,7 @@ export interface NewJobRequest {
   /** Of its salt. */
   readonly random: Random
   /** Hides inputs, params and token from all but the provider. */
-  readonly encryptBy?: { readonly signer: Signer; readonly scheme?: EncryptionScheme }
+  readonly encryptBy?: { readonly signer: LocalSigner; readonly scheme?: EncryptionScheme }
 }
 
 /** @throws usage when it is to be encrypted and has no provider */

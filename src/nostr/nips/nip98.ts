@@ -6,8 +6,11 @@ import { saltTag } from './nip01.ts'
 export const HTTP_AUTH_KIND = 27_235
 
 /** The value of the Authorization header for exactly this request. */
-export function buildHttpAuth(signer: Signer, request: { url: string; method: string; body?: string | Uint8Array; nowS: number }): string {
-  const event = signer.sign({
+export async function buildHttpAuth(
+  signer: Signer,
+  request: { url: string; method: string; body?: string | Uint8Array; nowS: number },
+): Promise<string> {
+  const event = await signer.sign({
     kind: HTTP_AUTH_KIND,
     created_at: request.nowS,
     tags: [

@@ -1,5 +1,5 @@
 /** The way to one relay: deliveries that are due, under way or waiting for another try, many at once. */
-import { isPylonError, messageOf } from '../../base/errors.ts'
+import { isPylonError, messageOf, toPylonError } from '../../base/errors.ts'
 import type { Scope } from '../../base/scope.ts'
 import type { Hold } from '../relay/pool.ts'
 import type { Relay } from '../relay/relay.ts'
@@ -187,16 +187,35 @@ export class Lane {
     return true
   }
 
+  /** Undefined where it cannot go now: the keys are locked, its key is gone, or is elsewhere and is asked. */
   #frameOf(delivery: Delivery): string | undefined {
     try {
       this.#lockedNow = false
-      return delivery.message.frame()
+      const frame = delivery.message.frame()
+      if (typeof frame === 'string') return frame
+      this.#awaitSignature(delivery, frame)
     } catch (error) {
       this.#lockedNow = isPylonError(error, 'locked')
       if (this.#lockedNow) this.#deps.onLocked()
       else delivery.settle('rejected', messageOf(error))
-      return undefined
     }
+    return undefined
+  }
+
+  /** Others go meanwhile. Who does not answer is asked again later; a refusal is for good. */
+  #awaitSignature(delivery: Delivery, frame: Promise<string>): void {
+    this.#aside.add(delivery)
+    this.#deps.scope.spawn('signature', async () => {
+      const error = await frame.then(
+        () => undefined,
+        (reason: unknown) => toPylonError(reason),
+      )
+      if (!this.#aside.delete(delivery)) return
+      if (error === undefined) this.#queue.putLast(delivery)
+      else if (error.retryable || error.code === 'locked') this.#retry(delivery, messageOf(error))
+      else delivery.settle('rejected', `${error.code}: ${messageOf(error)}`)
+      this.pump()
+    })
   }
 
   #onOk(relay: Relay, delivery: Delivery, ok: boolean, message: string): void {

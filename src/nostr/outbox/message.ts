@@ -3,7 +3,7 @@ import type { PendingMessage, StoredEvent } from '../../store/nostr/outbox.ts'
 import { isEphemeral } from '../nips/nip01.ts'
 import { BUNKER_KIND } from '../nips/nip46.ts'
 import { isNwcKind } from '../nips/nip47.ts'
-import type { Keyring } from '../types.ts'
+import type { Awaitable, Keyring, NostrEvent } from '../types.ts'
 
 /** Ephemeral events are worth sending for so long. What is said to a wallet and by one, or by a signer, is not to be lost: it is sent as others are. */
 const EPHEMERAL_MS = 10_000
@@ -23,6 +23,7 @@ export class OutboxMessage {
   readonly #keyring: Keyring
   #event: StoredEvent
   #frame: string | undefined
+  #signing: Promise<string> | undefined
 
   constructor({ id, key, event, seal, notAfter }: PendingMessage, keyring: Keyring, now: number) {
     this.id = id
@@ -45,10 +46,29 @@ export class OutboxMessage {
     this.#frame = undefined
   }
 
-  /** The EVENT frame, signed once. @throws locked, not_found when the key is gone */
-  frame(): string {
+  /** The EVENT frame, signed once for all lanes; to be waited for where the key is elsewhere. @throws locked, not_found when the key is gone */
+  frame(): Awaitable<string> {
+    if (this.#frame !== undefined) return this.#frame
+    if (this.#signing !== undefined) return this.#signing
     const event = this.#event
-    this.#frame ??= JSON.stringify(['EVENT', event.sig === undefined ? this.#keyring.signer(event.pubkey).sign(event) : event])
+    const signed = event.sig === undefined ? this.#keyring.signer(event.pubkey).sign(event) : event
+    if (signed instanceof Promise) {
+      this.#signing = this.#frameOnceSigned(event, signed)
+      return this.#signing
+    }
+    this.#frame = frameOf(signed)
     return this.#frame
   }
+
+  async #frameOnceSigned(event: StoredEvent, signed: Promise<NostrEvent>): Promise<string> {
+    try {
+      const frame = frameOf(await signed)
+      if (this.#event === event) this.#frame = frame
+      return frame
+    } finally {
+      this.#signing = undefined
+    }
+  }
 }
+
+const frameOf = (event: StoredEvent): string => JSON.stringify(['EVENT', event])

@@ -81,7 +81,7 @@ export class Canary {
       this.#later(FIRST_MS)
       return
     }
-    const event = keyring.node().sign({
+    const event = keyring.localSigner(keyring.node().pubkey).sign({
       kind: CANARY_KIND,
       created_at: unixSeconds(clock),
       tags: [],

@@ -71,7 +71,7 @@ export class RelayAuth {
 
   async #attempt(signer: Signer, challenge: string): Promise<boolean> {
     const { url, scope, send } = this.#deps
-    const event = signer.sign(authTemplate(url, challenge, unixSeconds(scope.clock)))
+    const event = await signer.sign(authTemplate(url, challenge, unixSeconds(scope.clock)))
     const heard = await scope.hear<true>(SILENCE_MS, (tell) => {
       const onOk = (ok: boolean, message: string) => {
         this.#judge(signer.pubkey, challenge, ok, message)

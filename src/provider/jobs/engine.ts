@@ -133,7 +133,7 @@ export class Engine {
       this.#deps,
       this.#claim(order, msats(0), 'none', false),
       step(order.id, 'received', 'refused', `${code}: ${message}`, at, { errorCode: code, error: message }),
-      publish(transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at),
+      publish(await transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at),
     )
     logger.info({ job_id: order.id, kind: order.kind, code }, 'a job was refused')
     this.#deps.nudge()
@@ -143,7 +143,7 @@ export class Engine {
   async turnAway(order: Order, { code, message }: Refusal): Promise<void> {
     if (!this.#mayAnswer(order, code)) return
     const { store, transport, scope } = this.#deps
-    await store.write(publish(transport.feedback(order, { status: 'error', code, message }), scope.clock.now()))
+    await store.write(publish(await transport.feedback(order, { status: 'error', code, message }), scope.clock.now()))
     this.#deps.nudge()
   }
 
@@ -179,7 +179,7 @@ export class Engine {
     const { store, transport, scope } = this.#deps
     const job = getJob(store, jobIn(key))
     if (job?.status !== 'ready') return
-    const again = key === `${RESULT_KEY_PREFIX}${job.id}` ? transport.resultElsewhere(job) : undefined
+    const again = key === `${RESULT_KEY_PREFIX}${job.id}` ? await transport.resultElsewhere(job) : undefined
     if (again === undefined) return await this.#failDelivery(job, `No relay took the result: ${why}`)
     await store.write(publish(again, scope.clock.now()))
     this.#deps.nudge()
@@ -249,7 +249,7 @@ export class Engine {
       all(
         ...queued,
         step(order.id, 'queued', 'running', 'its turn came', at, { attempts: 1 }),
-        publish(transport.feedback(order, { status: 'processing' }), at),
+        publish(await transport.feedback(order, { status: 'processing' }), at),
       ),
     )
     // Inline work touches nothing outside: it begins while the claim waits in the queue, so that its result, which stands
@@ -283,8 +283,8 @@ export class Engine {
     if (back.length > 0) this.#sales.refunds.wake(job.id)
   }
 
-  #failDelivery(job: JobRow, why: string): Promise<void> {
-    return this.#runner.fail({ order: this.#deps.transport.restore(job) }, 'ready', new PylonError('relay_unreachable', why))
+  async #failDelivery(job: JobRow, why: string): Promise<void> {
+    await this.#runner.fail({ order: await this.#deps.transport.restore(job) }, 'ready', new PylonError('relay_unreachable', why))
   }
 
   /** What only time brings about. */
@@ -308,39 +308,39 @@ export class Engine {
   async #resume(): Promise<void> {
     const { store, scope, transport } = this.#deps
     for (const { id, customerPubkey } of openJobs(store, OPEN_STATES)) this.#occupancy.add(id, customerPubkey)
-    const push = (job: JobRow, from: Ticket['from']) =>
+    const push = async (job: JobRow, from: Ticket['from']) =>
       this.#runner.push({
-        order: transport.restore(job),
+        order: await transport.restore(job),
         from,
         attempts: job.attempts,
         priceMsats: job.priceMsats,
         isPaid: job.paidMsats > 0n,
       })
-    const redeem = (job: JobRow, from: 'received' | 'quoted') => {
-      const order = transport.restore(job)
+    const redeem = async (job: JobRow, from: 'received' | 'quoted') => {
+      const order = await transport.restore(job)
       scope.spawn('redeem', () => this.#payments.redeem(order, job.priceMsats, from))
     }
 
-    await this.#each('running', (job) => {
-      if (job.attempts < MAX_ATTEMPTS) return push(job, 'running')
+    await this.#each('running', async (job) => {
+      if (job.attempts < MAX_ATTEMPTS) return await push(job, 'running')
       const error = new PylonError('backend_failed', `The job was cut off ${job.attempts} times and is given up.`)
-      return this.#runner.fail({ order: transport.restore(job) }, 'running', error)
+      return await this.#runner.fail({ order: await transport.restore(job) }, 'running', error)
     })
     await this.#each('paid', (job) => push(job, 'paid'))
-    await this.#each('queued', (job) => {
+    await this.#each('queued', async (job) => {
       this.strangers.restore(job)
-      push(job, 'queued')
+      await push(job, 'queued')
     })
-    await this.#each('received', (job) => {
+    await this.#each('received', async (job) => {
       this.strangers.restore(job)
-      if (job.paymentMethod === 'token') return redeem(job, 'received')
-      const order = transport.restore(job)
+      if (job.paymentMethod === 'token') return await redeem(job, 'received')
+      const order = await transport.restore(job)
       const underBid = job.bidMsats !== null && job.bidMsats < job.priceMsats
       scope.spawn('quote', () => this.#payments.quote(order, job.priceMsats, underBid))
     })
-    await this.#each('quoted', (job) => {
+    await this.#each('quoted', async (job) => {
       this.strangers.restore(job)
-      if (job.paymentMethod === 'token') redeem(job, 'quoted')
+      if (job.paymentMethod === 'token') await redeem(job, 'quoted')
     })
     await this.#each('ready', async (job) => void (await store.write(publish(transport.resultAgain(job), scope.clock.now()))))
     await this.#each('refunding', (job) => this.#sales.refunds.onClaimed(job.id))

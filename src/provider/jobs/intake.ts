@@ -80,9 +80,9 @@ export class Intake {
 
   async #admit(event: NostrEvent, knock: Knock, blank: Order): Promise<void> {
     const { engine, config } = this.#deps
-    let decoded: ReturnType<typeof decodeRequest>
+    let decoded: Awaited<ReturnType<typeof decodeRequest>>
     try {
-      decoded = decodeRequest(event, this.#deps.signer(), config().provider.max_age_s)
+      decoded = await decodeRequest(event, this.#deps.signer(), config().provider.max_age_s)
     } catch (error) {
       // What we cannot read was not meant for us.
       if (isPylonError(error, 'decrypt_failed')) return

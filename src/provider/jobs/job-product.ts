@@ -69,8 +69,8 @@ export class JobProduct implements Product<JobSale> {
   refundsDue = (nowMs: number) => refundsDue(this.#deps.store, nowMs)
   refundsBegun = (id: string) => countJobRefunds(this.#deps.store, id)
 
-  paid({ job }: JobSale, patch: SalePatch, at: number): SaleStep {
-    const order = this.#deps.transport.restore(job)
+  async paid({ job }: JobSale, patch: SalePatch, at: number): Promise<SaleStep> {
+    const order = await this.#deps.transport.restore(job)
     return {
       commands: [this.#toPaid(job, patch, at)],
       done: () => this.#hooks.onPaid({ order, from: 'paid', attempts: job.attempts, priceMsats: job.priceMsats, isPaid: true }),
@@ -105,20 +105,20 @@ export class JobProduct implements Product<JobSale> {
 
   note = ({ id, job }: JobSale, patch: SalePatch, at: number) => patchJob({ id, status: job.status, patch: columnsOf(patch), at })
 
-  tell({ job }: JobSale, word: RefundWord): readonly Command<unknown>[] {
+  async tell({ job }: JobSale, word: RefundWord): Promise<readonly Command<unknown>[]> {
     const { transport, scope } = this.#deps
     const code = codeOf(job.errorCode)
     const why = tellable(code, job.error ?? 'The job was cancelled.')
-    const say = (more: { message: string; secret?: Record<string, string>; revision?: number }) => [
-      publish(transport.feedback(job, { status: 'error', code, ...more }), scope.clock.now()),
+    const say = async (more: { message: string; secret?: Record<string, string>; revision?: number }) => [
+      publish(await transport.feedback(job, { status: 'error', code, ...more }), scope.clock.now()),
     ]
     switch (word.type) {
       case 'token':
-        return say({ message: why, secret: { refund_token: word.token }, revision: word.sends })
+        return await say({ message: why, secret: { refund_token: word.token }, revision: word.sends })
       case 'deferred':
-        return say({ message: `${why} What was paid comes back as soon as the mint of this node takes part.` })
+        return await say({ message: `${why} What was paid comes back as soon as the mint of this node takes part.` })
       case 'forgone':
-        return say({ message: word.reason, revision: 1 })
+        return await say({ message: word.reason, revision: 1 })
     }
   }
 

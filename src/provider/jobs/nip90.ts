@@ -69,8 +69,12 @@ export function blankOrder(event: NostrEvent, me: string): Order {
 }
 
 /** @returns the order and the relays that the customer wants answers on. @throws decrypt_failed; input_invalid, param_invalid, amount_invalid, token_invalid */
-export function decodeRequest(event: NostrEvent, signer: Signer, maxAgeS: number): { order: Order; hints: readonly string[] } {
-  const request = parseJobRequest(event, signer)
+export async function decodeRequest(
+  event: NostrEvent,
+  signer: Signer,
+  maxAgeS: number,
+): Promise<{ order: Order; hints: readonly string[] }> {
+  const request = await parseJobRequest(event, signer)
   const params = new Map<string, string[]>()
   for (const [name, ...values] of request.params) params.set(name, [...(params.get(name) ?? []), ...values])
   const token = request.cashuToken
@@ -111,14 +115,14 @@ export function createNip90Transport(deps: {
   }
 
   /** @throws output_too_large */
-  function buildFitting(to: Addressee, output: string): EventTemplate {
+  async function buildFitting(to: Addressee, output: string): Promise<EventTemplate> {
     const limit = deps.maxResultBytes()
     const tooLarge = () => new PylonError('output_too_large', `The result is over ${limit} bytes, more than relays take: ask for less.`)
     if (Buffer.byteLength(output) > limit) throw tooLarge()
     // As it was stored when it was claimed: a verified event.
     const request = to.request as NostrEvent
     try {
-      const template = buildResult({ request, content: output, createdAtS: unixSeconds(clock), ...encryptionFor(to) })
+      const template = await buildResult({ request, content: output, createdAtS: unixSeconds(clock), ...encryptionFor(to) })
       return withoutCopies(template, limit + COPY_ROOM_CHARS)
     } catch (error) {
       // The scheme has a limit of its own (NIP-44: 64 KiB).
@@ -128,15 +132,15 @@ export function createNip90Transport(deps: {
   }
 
   return {
-    restore(job) {
-      const { order } = decodeRequest(parseEvent(job.request), deps.signer(), deps.maxAgeS())
+    async restore(job) {
+      const { order } = await decodeRequest(parseEvent(job.request), deps.signer(), deps.maxAgeS())
       return { ...order, answerRelays: job.answerRelays, deadline: job.deadline }
     },
 
-    feedback(to: Addressee, feedback: Feedback) {
+    async feedback(to: Addressee, feedback: Feedback) {
       const message = feedback.message ?? ''
       const { secret, amountMsats } = feedback
-      const template = buildFeedback({
+      const template = await buildFeedback({
         request: { id: to.id, pubkey: to.customerPubkey },
         status: feedback.status,
         createdAtS: unixSeconds(clock),
@@ -157,7 +161,7 @@ export function createNip90Transport(deps: {
       return entry(`${jobFeedbackMessage.of(to.id)}:${feedback.status}${revision}`, to, template, keptMs)
     },
 
-    result: (to, output) => entry(`${RESULT_KEY_PREFIX}${to.id}`, to, buildFitting(to, output), RESULT_KEPT_MS),
+    result: async (to, output) => entry(`${RESULT_KEY_PREFIX}${to.id}`, to, await buildFitting(to, output), RESULT_KEPT_MS),
 
     resultAgain: (job) => ({
       key: `${RESULT_KEY_PREFIX}${job.id}`,
@@ -166,8 +170,8 @@ export function createNip90Transport(deps: {
       notAfter: job.updatedAt + RESULT_KEPT_MS,
     }),
 
-    resultElsewhere(job) {
-      const { hints } = decodeRequest(parseEvent(job.request), deps.signer(), deps.maxAgeS())
+    async resultElsewhere(job) {
+      const { hints } = await decodeRequest(parseEvent(job.request), deps.signer(), deps.maxAgeS())
       const relays = hints.filter((url) => url.startsWith('wss:') && !job.answerRelays.includes(url))
       if (relays.length === 0) return undefined
       const event = parseIdentified(job.resultEvent)

@@ -59,14 +59,14 @@ export interface Feedback {
 /** Brings answers to the customer; knows the wire, not the state machine. */
 export interface Transport {
   /** The order of a stored job. @throws decrypt_failed, event_invalid */
-  restore(job: JobRow): Order
-  feedback(to: Addressee, feedback: Feedback): OutboxEntry
+  restore(job: JobRow): Promise<Order>
+  feedback(to: Addressee, feedback: Feedback): Promise<OutboxEntry>
   /** @throws output_too_large */
-  result(to: Addressee, output: string): OutboxEntry
+  result(to: Addressee, output: string): Promise<OutboxEntry>
   /** The stored result event as an entry again: the same id, so that no second result comes about. */
   resultAgain(job: JobRow): OutboxEntry
   /** The same event for relays that the customer named beyond those it went to; undefined when there are none. */
-  resultElsewhere(job: JobRow): OutboxEntry | undefined
+  resultElsewhere(job: JobRow): Promise<OutboxEntry | undefined>
 }
 
 /** The prefix of the outbox keys of results; acceptance of one is delivery. */

@@ -51,7 +51,7 @@ export class Payments {
     const message = 'The job was cancelled and its token was not taken: it is yours again as its lock allows.'
     await persistIfUnmoved(
       this.#deps,
-      publish(transport.feedback(order, { status: 'error', code: 'cancelled', message }), scope.clock.now()),
+      publish(await transport.feedback(order, { status: 'error', code: 'cancelled', message }), scope.clock.now()),
     )
     this.#deps.nudge()
   }
@@ -61,9 +61,9 @@ export class Payments {
     const { store, transport } = this.#deps
     const job = getJob(store, jobId)
     // While it is `received` the call itself is still under way and will say.
-    if (job?.status === 'cancelled' && job.paidMsats === 0n) await this.sayLeftAlone(transport.restore(job))
+    if (job?.status === 'cancelled' && job.paidMsats === 0n) await this.sayLeftAlone(await transport.restore(job))
     if (job?.status !== 'quoted') return
-    const order = transport.restore(job)
+    const order = await transport.restore(job)
     // The same operation asked again says why, with its code; where it does not, the event's words are all we have.
     await this.redeem(order, job.priceMsats, 'quoted')
     if (getJob(store, jobId)?.status === 'quoted') await this.#refuse(order, 'quoted', new PylonError('token_invalid', reason))
@@ -74,7 +74,8 @@ export class Payments {
     const { code, message } = toPylonError(error)
     const at = scope.clock.now()
     const commands: Command<unknown>[] = [step(order.id, from, 'refused', `${code}: ${message}`, at, { errorCode: code, error: message })]
-    if (order.directed) commands.push(publish(transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at))
+    if (order.directed)
+      commands.push(publish(await transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at))
     if (!(await persistIfUnmoved(this.#deps, ...commands))) return
     this.#hooks.onLeft(order.id)
     this.#deps.nudge()
@@ -104,7 +105,7 @@ export class Payments {
         mintUrl: invoice.mintUrl,
       }),
       publish(
-        transport.feedback(order, { status: 'payment-required', ...(underBid ? { code: 'bid_too_low' as const } : {}), ...asked }),
+        await transport.feedback(order, { status: 'payment-required', ...(underBid ? { code: 'bid_too_low' as const } : {}), ...asked }),
         at,
       ),
     )

@@ -120,7 +120,7 @@ export class Runner {
       this.#deps,
       step(order.id, from, 'failed', `${code}: ${message}`, at, { errorCode: code, error: message }),
       ...back,
-      ...(isTold ? [publish(transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at)] : []),
+      ...(isTold ? [publish(await transport.feedback(order, { status: 'error', code, message: tellable(code, message) }), at)] : []),
     )
     this.#held.delete(order.id)
     if (!moved) return
@@ -214,7 +214,7 @@ export class Runner {
       const begun = await persistIfUnmoved(
         this.#deps,
         step(order.id, from, 'running', reason, at, { attempts: ticket.attempts + 1 }),
-        publish(transport.feedback(order, { status: 'processing' }), at),
+        publish(await transport.feedback(order, { status: 'processing' }), at),
       )
       if (!begun) {
         this.#held.delete(order.id)
@@ -264,7 +264,7 @@ export class Runner {
     let entry: OutboxEntry
     const at = this.#now()
     try {
-      entry = this.#deps.transport.result(order, output)
+      entry = await this.#deps.transport.result(order, output)
     } catch (error) {
       await this.fail(ticket, 'running', error)
       return

@@ -82,8 +82,8 @@ export class ControlPlane implements CommandTransport {
     this.#subscription?.close()
   }
 
-  notify(tenant: string, requestId: string, status: ControlStatus): readonly Command<unknown>[] {
-    return [this.#reply(tenant, CONTROL_STATUS_KIND, encodeStatus(requestId, status))]
+  async notify(tenant: string, requestId: string, status: ControlStatus): Promise<readonly Command<unknown>[]> {
+    return [await this.#reply(tenant, CONTROL_STATUS_KIND, encodeStatus(requestId, status))]
   }
 
   async #onEvent(event: NostrEvent, machines: Handling): Promise<void> {
@@ -96,7 +96,7 @@ export class ControlPlane implements CommandTransport {
     }
     let text: string
     try {
-      text = signer.nip44Decrypt(event.pubkey, event.content)
+      text = await signer.nip44Decrypt(event.pubkey, event.content)
     } catch {
       logger.debug({ event_id: event.id }, 'a command that cannot be read was passed over')
       return
@@ -147,7 +147,7 @@ export class ControlPlane implements CommandTransport {
   async #send(to: string, kind: number, text: string): Promise<void> {
     const { store, logger, nostr } = this.#deps
     try {
-      await store.write(this.#reply(to, kind, text))
+      await store.write(await this.#reply(to, kind, text))
       nostr.nudgeOutbox()
     } catch (error) {
       // What is lost here is recovered by a repeat of the command.
@@ -155,13 +155,14 @@ export class ControlPlane implements CommandTransport {
     }
   }
 
-  #reply(to: string, kind: number, text: string): Command<boolean> {
+  async #reply(to: string, kind: number, text: string): Promise<Command<boolean>> {
     const { nostr } = this.#deps
     const signer = nostr.keyring.node()
     const at = this.#clock.now()
+    const key = `${REPLY_KEY_PREFIX}${to}:${at}:${++this.#serial}`
     return enqueueEvent({
-      key: `${REPLY_KEY_PREFIX}${to}:${at}:${++this.#serial}`,
-      event: identify(signer.pubkey, sealEnvelope(signer, to, kind, text, unixSeconds(this.#clock))),
+      key,
+      event: identify(signer.pubkey, await sealEnvelope(signer, to, kind, text, unixSeconds(this.#clock))),
       relays: nostr.relays,
       notAfter: at + REPLY_KEPT_MS,
       at,

@@ -38,7 +38,7 @@ export interface LeaseDeps {
   readonly wallet: () => Wallet
   readonly mints: () => readonly string[]
   /** Tells a tenant outside of any command of theirs. */
-  readonly notify: (tenant: string, runtimeId: string, status: ControlStatus) => readonly Command<unknown>[]
+  readonly notify: (tenant: string, runtimeId: string, status: ControlStatus) => Promise<readonly Command<unknown>[]>
   readonly nudge: () => void
 }
 
@@ -192,7 +192,7 @@ export class LeaseDesk {
       const endsAtS = Math.floor(time.endsAt / 1000)
       const progress = { lease_id: id, ends_at: endsAtS, seconds_left: Math.max(0, endsAtS - unixSeconds(this.#deps.scope.clock)) }
       const message = 'the lease ends soon; extend_lease prolongs it'
-      const notice = notify(tenantPubkey, runtimeId, { phase: 'ready', runtime_id: runtimeId, message, progress })
+      const notice = await notify(tenantPubkey, runtimeId, { phase: 'ready', runtime_id: runtimeId, message, progress })
       await persist(this.#deps, patchLease({ id, patch: { noticeSent: true }, at: this.#now() }), ...notice)
       this.#deps.nudge()
     }

@@ -110,19 +110,19 @@ export class LeaseProduct implements Product<LeaseSale> {
 
   note = ({ id }: LeaseSale, patch: SalePatch, at: number) => patchLease({ id, patch, at })
 
-  tell({ id, lease }: LeaseSale, word: RefundWord): readonly Command<unknown>[] {
+  async tell({ id, lease }: LeaseSale, word: RefundWord): Promise<readonly Command<unknown>[]> {
     const say = (message: string, more: Pick<ControlStatus, 'progress'> = {}) =>
       this.#deps.notify(lease.tenantPubkey, lease.runtimeId, { phase: 'teardown', runtime_id: lease.runtimeId, message, ...more })
     switch (word.type) {
       case 'token': {
         const refund = { lease_id: id, amount_msats: Number(lease.refundMsats), token: word.token }
-        return say(`what was not used of the lease goes back: ${lease.reason}`, { progress: { refund } })
+        return await say(`what was not used of the lease goes back: ${lease.reason}`, { progress: { refund } })
       }
       // The end of the lease was told already.
       case 'deferred':
         return []
       case 'forgone':
-        return say(word.reason)
+        return await say(word.reason)
     }
   }
 

@@ -21,5 +21,5 @@ export interface CommandTransport {
   listen(machines: Handling): void
   close(): void
   /** A status outside of any command, as part of a commit. */
-  notify(tenant: string, requestId: string, status: ControlStatus): readonly Command<unknown>[]
+  notify(tenant: string, requestId: string, status: ControlStatus): Promise<readonly Command<unknown>[]>
 }

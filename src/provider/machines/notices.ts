@@ -18,10 +18,10 @@ export class Notices {
   }
 
   /** As part of the commit of what is told; `nudge` after it. */
-  tell(tenant: string, runtimeId: string, status: ControlStatus): readonly Command<unknown>[] {
+  async tell(tenant: string, runtimeId: string, status: ControlStatus): Promise<readonly Command<unknown>[]> {
     // The command that made it may have been sent again since, and mean another runtime now.
     const requestId = requestOf(this.#store, runtimeId)?.requestId ?? (this.#nostr.keyring.owns(tenant) ? undefined : runtimeId)
-    return requestId === undefined ? [] : this.#transport.notify(tenant, requestId, status)
+    return requestId === undefined ? [] : await this.#transport.notify(tenant, requestId, status)
   }
 
   nudge(): void {

@@ -291,12 +291,12 @@ export class RuntimeActor {
       case 'back':
         await this.#record.persistIfUnmoved(
           step(row, 'ready', 'reachable again', at, { away: null }),
-          ...this.#record.tell(row, 'ready', 'reachable again'),
+          ...(await this.#record.tell(row, 'ready', 'reachable again')),
         )
         return this.#record.deps.notices.nudge()
       case 'away': {
         const toAway = step(row, 'unreachable', message, at, { away })
-        await this.#record.persistIfUnmoved(toAway, ...this.#record.tell(row, 'ready', `unreachable: ${message}`))
+        await this.#record.persistIfUnmoved(toAway, ...(await this.#record.tell(row, 'ready', `unreachable: ${message}`)))
         return this.#record.deps.notices.nudge()
       }
       case 'away for another reason':
@@ -328,7 +328,7 @@ export class RuntimeActor {
   /** The node could not keep it: what was not had is paid back. */
   async #failServing(row: RuntimeRow, reason: string, away: Away | null): Promise<void> {
     const failed = step(row, 'failed', reason, this.#record.now(), { away })
-    if (!(await this.#record.persistIfUnmoved(failed, ...this.#record.tell(row, 'failed', reason)))) return
+    if (!(await this.#record.persistIfUnmoved(failed, ...(await this.#record.tell(row, 'failed', reason))))) return
     this.#record.deps.notices.nudge()
     await this.tearDown(reason, 'node')
   }

@@ -88,7 +88,7 @@ export class RuntimeRecord {
   }
 
   /** Its tenant, as part of a commit. */
-  tell(row: RuntimeRow, phase: 'ready' | 'failed', message: string): readonly Command<unknown>[] {
+  tell(row: RuntimeRow, phase: 'ready' | 'failed', message: string): Promise<readonly Command<unknown>[]> {
     return this.deps.notices.tell(row.ownerPubkey, row.id, { phase, runtime_id: row.id, provider: row.provider, message })
   }
 

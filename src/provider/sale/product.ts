@@ -45,14 +45,14 @@ export interface Product<S extends Sale = Sale> {
   refundsDue(nowMs: number): readonly string[]
   /** How often a refund of it has begun. */
   refundsBegun(id: string): number
-  paid(sale: S, patch: SalePatch, at: number): SaleStep
+  paid(sale: S, patch: SalePatch, at: number): SaleStep | Promise<SaleStep>
   expired(sale: S, at: number): SaleStep
   /** From whatever state to `refunding`. */
   back(sale: S, why: BackReason, patch: SalePatch, at: number): SaleStep
   refunded(sale: S, reason: string, at: number): Command<unknown>
   /** What is known now of one whose state stays. */
   note(sale: S, patch: SalePatch, at: number): Command<unknown>
-  tell(sale: S, word: RefundWord): readonly Command<unknown>[]
+  tell(sale: S, word: RefundWord): Promise<readonly Command<unknown>[]>
   /** The wallet's word that a token whose outcome was open did not come. */
   tokenFailed(id: string, reason: string): Promise<void>
 }

@@ -79,7 +79,7 @@ export class Refunds<S extends Sale> {
       this.#failures.set(id, failures)
       const at = scope.clock.now()
       const note = this.#product.note(sale, { refundNextAt: at + backoffMs(RETRY, failures, scope.random) }, at)
-      const told = failures === 1 && sale.refundSends === 0 ? this.#product.tell(sale, { type: 'deferred' }) : []
+      const told = failures === 1 && sale.refundSends === 0 ? await this.#product.tell(sale, { type: 'deferred' }) : []
       await persist(this.#deps, note, ...told)
       if (told.length > 0) this.#deps.nudge()
     }
@@ -97,7 +97,7 @@ export class Refunds<S extends Sale> {
     await persist(
       this.#deps,
       this.#product.note(sale, { refundSends, refundNextAt }, at),
-      ...this.#product.tell(sale, { type: 'token', token: sent.token, sends: refundSends }),
+      ...(await this.#product.tell(sale, { type: 'token', token: sent.token, sends: refundSends })),
       // What could not be given back because the mint took its fee from it: that was posted as our expense, and is the payer's.
       ...this.#debit(sale, refundRest, accountOf('node', 'expense', 'fee'), at),
     )
@@ -133,7 +133,7 @@ export class Refunds<S extends Sale> {
       this.#deps,
       ...this.#debit(sale, refundForgone, accountOf('node', 'income', 'rounding'), at),
       this.#product.refunded(sale, reason, at),
-      ...this.#product.tell(sale, { type: 'forgone', reason }),
+      ...(await this.#product.tell(sale, { type: 'forgone', reason })),
     )
     this.#deps.nudge()
   }

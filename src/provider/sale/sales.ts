@@ -98,7 +98,7 @@ export class Sales<S extends Sale> {
       const at = scope.clock.now()
       const verdict = judgePayment(sale, deposit, at)
       if (verdict.type === 'nothing') return
-      const step = this.#stepFor(sale, verdict, deposit, at)
+      const step = await this.#stepFor(sale, verdict, deposit, at)
       if (!(await persistIfUnmoved(this.#deps, ...step.commands))) continue
       step.done?.()
       if (verdict.type === 'back') this.refunds.wake(id)
@@ -106,12 +106,12 @@ export class Sales<S extends Sale> {
     }
   }
 
-  #stepFor(sale: S, verdict: PaymentVerdict, { paidMsats, heldMsats }: Deposit, at: number): SaleStep {
+  async #stepFor(sale: S, verdict: PaymentVerdict, { paidMsats, heldMsats }: Deposit, at: number): Promise<SaleStep> {
     switch (verdict.type) {
       case 'nothing':
         return { commands: [] }
       case 'paid':
-        return this.#product.paid(sale, { paidMsats }, at)
+        return await this.#product.paid(sale, { paidMsats }, at)
       case 'more':
         return { commands: [this.#product.note(sale, { paidMsats }, at)] }
       case 'back':

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { isPylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
 import { tagValue } from '../../nostr/nips/nip01.ts'
-import type { Filter, NostrEvent, Signer } from '../../nostr/types.ts'
+import type { Filter, LocalSigner, NostrEvent } from '../../nostr/types.ts'
 import { normaliseMintUrl } from '../ecash/token.ts'
 
 const KIND = 30_078
@@ -16,7 +16,7 @@ const listSchema = z.object({ mints: z.array(z.unknown()).max(10_000) })
 export const mintBackupFilter = (pubkey: string): Filter => ({ kinds: [KIND], authors: [pubkey], '#d': [NAME], limit: 10 })
 
 /** @param createdAtS unix seconds */
-export function buildMintBackup(signer: Signer, mints: readonly string[], createdAtS: number): NostrEvent {
+export function buildMintBackup(signer: LocalSigner, mints: readonly string[], createdAtS: number): NostrEvent {
   const content = JSON.stringify({ mints: mints.slice(0, MAX_MINTS), timestamp: createdAtS })
   const tags = [
     ['d', NAME],
@@ -26,14 +26,14 @@ export function buildMintBackup(signer: Signer, mints: readonly string[], create
 }
 
 /** What the list says; undefined where it is none, or cannot be read. What is no URL of a mint is left out. */
-function readMintBackup(signer: Signer, event: NostrEvent): readonly string[] | undefined {
+function readMintBackup(signer: LocalSigner, event: NostrEvent): readonly string[] | undefined {
   if (event.pubkey !== signer.pubkey || event.kind !== KIND || tagValue(event, 'd') !== NAME) return undefined
   const parsed = listSchema.safeParse(parseJson(decrypted(signer, event.content) ?? ''))
   if (!parsed.success) return undefined
   return [...new Set(parsed.data.mints.flatMap(mintUrlIn))].slice(0, MAX_MINTS)
 }
 
-function decrypted(signer: Signer, content: string): string | undefined {
+function decrypted(signer: LocalSigner, content: string): string | undefined {
   try {
     return signer.nip44Decrypt(signer.pubkey, content)
   } catch (error) {
@@ -55,7 +55,7 @@ function mintUrlIn(value: unknown): string[] {
 
 /** The newest list of those that relays have. */
 export function newestMintBackup(
-  signer: Signer,
+  signer: LocalSigner,
   events: readonly NostrEvent[],
 ): { readonly mints: readonly string[]; readonly createdAtS: number } | undefined {
   const sorted = [...events].sort((a, b) => b.created_at - a.created_at || (a.id < b.id ? -1 : 1))

@@ -5,7 +5,7 @@
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
 import type { Scope } from '../../base/scope.ts'
-import type { Nostr, Signer } from '../../nostr/types.ts'
+import type { LocalSigner, Nostr } from '../../nostr/types.ts'
 import { all } from '../../store/commands.ts'
 import { MINT_BACKUP_MESSAGE } from '../../store/keys.ts'
 import { listedMints } from '../../store/money/mints.ts'
@@ -20,7 +20,7 @@ export interface MintBackupDeps {
   readonly clock: Clock
   readonly config: () => Config
   readonly nostr: Pick<Nostr, 'query' | 'nudgeOutbox' | 'relays'>
-  readonly keyring: { mintBackup(): Signer }
+  readonly keyring: { mintBackup(): LocalSigner }
 }
 
 /** What was published last. */

@@ -89,7 +89,7 @@ export class WalletBackups {
     // It has to have a mint.
     if (urls.length > 0 && walletDigest !== before?.walletDigest) {
       const privkey = Buffer.from(keyring.walletSecret(owner.pubkey)).toString('hex')
-      add(buildWallet({ privkey, mints: urls }, createdAtS, seal))
+      add(await buildWallet({ privkey, mints: urls }, createdAtS, seal))
     }
     const mints: Record<string, Published['mints'][string]> = {}
     for (const url of new Set([...urls, ...Object.keys(before?.mints ?? {})])) {
@@ -104,7 +104,7 @@ export class WalletBackups {
       for (const some of inParts(proofs)) {
         // The first names what all of them replace.
         const token = { mintUrl: url, proofs: some.map(wireProof), del: ids.length === 0 ? there.ids : [] }
-        ids.push(add(buildWalletToken(token, createdAtS, seal)))
+        ids.push(add(await buildWalletToken(token, createdAtS, seal)))
       }
       if (there.ids.length > 0)
         add(
@@ -116,7 +116,7 @@ export class WalletBackups {
         )
       const sats = proofs.reduce((sum, { amountSats }) => sum + Number(amountSats), 0)
       const change = { direction: sats >= there.sats ? ('in' as const) : ('out' as const), amountSats: BigInt(Math.abs(sats - there.sats)) }
-      if (isOn && change.amountSats > 0n) add(buildWalletHistory({ ...change, created: ids, destroyed: there.ids }, createdAtS, seal))
+      if (isOn && change.amountSats > 0n) add(await buildWalletHistory({ ...change, created: ids, destroyed: there.ids }, createdAtS, seal))
       if (ids.length > 0) mints[url] = { digest, ids, sats }
     }
     if (events.length === 0) return

@@ -230,7 +230,7 @@ export class Nutzaps {
     const seal = (text: string) => signer.nip44Encrypt(owner.pubkey, text)
     const relays = [...new Set([...(this.#watched.get(owner.pubkey)?.relays ?? []), ...(await nostr.relaysToReach(sender))])]
     const at = clock.now()
-    const told = buildWalletHistory({ direction: 'in', amountSats, redeemed: [{ id, sender }] }, unixSeconds(clock), seal)
+    const told = await buildWalletHistory({ direction: 'in', amountSats, redeemed: [{ id, sender }] }, unixSeconds(clock), seal)
     const event = identify(owner.pubkey, told)
     await store.write(
       all(

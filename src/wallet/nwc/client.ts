@@ -16,7 +16,7 @@ import {
   openNwcResponse,
   parseInfo,
 } from '../../nostr/nips/nip47.ts'
-import type { Nostr, NostrEvent, Signer, Subscription } from '../../nostr/types.ts'
+import type { LocalSigner, Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
 import type { Command } from '../../store/commands.ts'
 import { nwcRequestMessage } from '../../store/keys.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
@@ -28,7 +28,7 @@ export interface NwcClientDeps {
   readonly logger: Logger
   readonly nostr: Pick<Nostr, 'subscribe' | 'query' | 'nudgeOutbox'>
   /** Our key there. */
-  readonly signer: Signer
+  readonly signer: LocalSigner
   readonly id: string
   readonly walletPubkey: string
   readonly relays: readonly string[]

@@ -8,7 +8,7 @@ import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import { createSigner } from '../../nostr/keys/signer.ts'
 import { type NwcResponse, parseNwcUri } from '../../nostr/nips/nip47.ts'
-import type { Nostr, Signer } from '../../nostr/types.ts'
+import type { LocalSigner, Nostr, Signer } from '../../nostr/types.ts'
 import { findAgent } from '../../store/agents/agents.ts'
 import {
   connectedNwcWallet,
@@ -33,7 +33,7 @@ export interface ConnectionDeps {
     owns(pubkey: string): boolean
     node(): Signer
     customer(): Signer
-    signer(pubkey: string): Signer
+    localSigner(pubkey: string): LocalSigner
     importKey(text: string): Promise<Signer>
     forgetKey(pubkey: string): Promise<void>
   }
@@ -153,7 +153,7 @@ export class WalletConnection {
     for (const relay of row.relays) dialer.allow(relay, true)
     const wire = new NwcClient({
       ...{ scope, store, logger, nostr, id: row.id, walletPubkey: row.walletPubkey, relays: row.relays, info: row.info },
-      signer: keyring.signer(row.clientPubkey),
+      signer: keyring.localSigner(row.clientPubkey),
       onResponse: (requestId, response) => this.onResponse(requestId, response),
       onNotification: (_type, notification) => this.onNotification(notification),
     })

@@ -31,7 +31,7 @@ import {
   type NwcRequest,
   openNwcRequest,
 } from '../../nostr/nips/nip47.ts'
-import type { Nostr, NostrEvent, Signer, Subscription } from '../../nostr/types.ts'
+import type { LocalSigner, Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
 import { findAgent } from '../../store/agents/agents.ts'
 import { all, type Command } from '../../store/commands.ts'
 import { nwcAnswerMessage, nwcCause, nwcInfoMessage, nwcNoticeMessage } from '../../store/keys.ts'
@@ -110,7 +110,7 @@ const MAX_CONNECTIONS = 200
 export class NwcService {
   readonly #deps: NwcServiceDeps
   readonly #methods: NwcMethods
-  readonly #heard = new Map<string, { readonly subscription: Subscription; readonly signer: Signer }>()
+  readonly #heard = new Map<string, { readonly subscription: Subscription; readonly signer: LocalSigner }>()
   /** One payment hash is judged by one request at a time. */
   readonly #hashes = new KeyedQueue()
   readonly #rates = new Map<string, { minute: number; count: number }>()
@@ -174,7 +174,7 @@ export class NwcService {
     return this.get(id)
   }
 
-  #keysOf(id: string): { service: Signer; client: Signer; secret: string } {
+  #keysOf(id: string): { service: LocalSigner; client: LocalSigner; secret: string } {
     const { keyring } = this.#deps
     const secret = keyring.derivedSecret(`nwc client ${id}`)
     const service = createSigner(keyring.derivedSecret(`nwc service ${id}`), this.#deps.scope.random)
@@ -210,7 +210,7 @@ export class NwcService {
     nostr.nudgeOutbox()
   }
 
-  #signerOf(id: string): Signer {
+  #signerOf(id: string): LocalSigner {
     return this.#heard.get(id)?.signer ?? this.#keysOf(id).service
   }
 

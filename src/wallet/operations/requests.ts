@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { WalletOwner } from '../../base/accounts.ts'
 import { PylonError } from '../../base/errors.ts'
 import { parseJson } from '../../base/json.ts'
-import type { Keyring, Signer } from '../../nostr/types.ts'
+import type { Keyring, LocalSigner } from '../../nostr/types.ts'
 import type { KeysetRow } from '../../store/money/keysets.ts'
 import { reserveCounters } from '../../store/money/mints.ts'
 import type { OperationRow } from '../../store/money/operations.ts'
@@ -91,10 +91,10 @@ export function swapBody(inputs: readonly MintInput[], outputs: readonly Blinded
 
 /** NUT-20: the quote's key signs the quote and every output. */
 /** Who opens a quote (NUT-20): the wallet's own key, or the Nostr key of its owner, which services of addresses lock to. */
-export const quoteSigner = (keyring: Keyring, { pubkey }: WalletOwner, lockedTo: string | undefined): Signer =>
-  lockedTo === `02${pubkey}` ? keyring.signer(pubkey) : keyring.walletSigner(pubkey)
+export const quoteSigner = (keyring: Keyring, { pubkey }: WalletOwner, lockedTo: string | undefined): LocalSigner =>
+  lockedTo === `02${pubkey}` ? keyring.localSigner(pubkey) : keyring.walletSigner(pubkey)
 
-export function mintBody(quoteId: string, outputs: readonly BlindedOutput[], signer: Signer): string {
+export function mintBody(quoteId: string, outputs: readonly BlindedOutput[], signer: LocalSigner): string {
   const digest = hash('sha256', quoteId + outputs.map((output) => output.B_).join(''), 'buffer')
   return JSON.stringify({ quote: quoteId, outputs: wireOutputs(outputs), signature: signer.signDigest(digest) })
 }
@@ -108,12 +108,12 @@ export function inputsOf(proofs: readonly ProofRow[]): MintInput[] {
 }
 
 /** Our keys that a lock may name: the wallet's own, the owner's Nostr key, and those given; by their x-only form. */
-function lockSigners(keyring: Keyring, owner: WalletOwner, beside: readonly Signer[]): Map<string, () => Signer> {
+function lockSigners(keyring: Keyring, owner: WalletOwner, beside: readonly LocalSigner[]): Map<string, () => LocalSigner> {
   const wallet = keyring.walletSigner(owner.pubkey)
   return new Map([
     ...beside.map((signer) => [signer.pubkey, () => signer] as const),
     [wallet.pubkey, () => wallet],
-    [owner.pubkey, () => keyring.signer(owner.pubkey)],
+    [owner.pubkey, () => keyring.localSigner(owner.pubkey)],
   ])
 }
 
@@ -123,7 +123,7 @@ export function openingOf(
   owner: WalletOwner,
   secrets: readonly string[],
   nowS: number,
-  beside: readonly Signer[] = [],
+  beside: readonly LocalSigner[] = [],
 ): Opening {
   const ours = new Set(lockSigners(keyring, owner, beside).keys())
   const openings = secrets.map((secret) => openingFor(lockOf(secret), ours, nowS))
@@ -157,7 +157,7 @@ export async function unlockInputs(
   owner: WalletOwner,
   proofs: readonly TokenProof[],
   outputs: readonly BlindedOutput[],
-  beside: readonly Signer[],
+  beside: readonly LocalSigner[],
 ): Promise<MintInput[]> {
   const nowS = context.clock.now() / 1000
   const signers = lockSigners(context.keyring, owner, beside)
@@ -183,7 +183,7 @@ export const tokenLocked = (reason: string): PylonError =>
 
 const SIGNATURES_AT_ONCE = 8
 
-function witnessOf(signers: readonly Signer[], message: string): string {
+function witnessOf(signers: readonly LocalSigner[], message: string): string {
   const digest = hash('sha256', message, 'buffer')
   return JSON.stringify({ signatures: signers.map((signer) => signer.signDigest(digest)) })
 }

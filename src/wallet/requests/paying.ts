@@ -231,7 +231,7 @@ export class RequestPayments {
     const named = parsePaymentRequest(row.request).transports.find((one) => one.type === 'nostr' && one.pubkey === target)
     const hints = named?.type === 'nostr' ? named.relays : []
     const relays = hints.length > 0 ? hints : ((await nostr.dmRelaysOf(target)) ?? nostr.relays)
-    const { wraps } = buildDm17(freshSigner(scope.random), [target], payload, unixSeconds(scope.clock))
+    const { wraps } = await buildDm17(freshSigner(scope.random), [target], payload, unixSeconds(scope.clock))
     const wrap = wraps.find(({ recipient }) => recipient === target)
     if (wrap === undefined) throw new PylonError('internal', 'The letter has no wrap for its receiver.')
     const letter = { key: requestLetterMessage.of(row.id), event: wrap.event, seal: wrap.seal, relays, notAfter: at + LETTER_TTL_MS, at }

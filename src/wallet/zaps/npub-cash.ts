@@ -224,12 +224,12 @@ export class NpubCash {
   }
 
   /** NIP-98; what is signed is the address without its query, as the service has it. */
-  #asked(pubkey: string, method: 'GET' | 'PUT' | 'PATCH', path: string, body?: string, query = ''): Promise<FetchResponse> {
+  async #asked(pubkey: string, method: 'GET' | 'PUT' | 'PATCH', path: string, body?: string, query = ''): Promise<FetchResponse> {
     const { nostr, clock, baseUrl, dialer } = this.#deps
     const url = `${baseUrl}${path}`
     const given = body === undefined ? {} : { body }
-    const authorization = buildHttpAuth(nostr.keyring.signer(pubkey), { url, method, nowS: unixSeconds(clock), ...given })
+    const authorization = await buildHttpAuth(nostr.keyring.signer(pubkey), { url, method, nowS: unixSeconds(clock), ...given })
     const headers = { authorization, accept: 'application/json', ...(body === undefined ? {} : { 'content-type': 'application/json' }) }
-    return dialer.fetch(`${url}${query}`, { method, headers, ...given })
+    return await dialer.fetch(`${url}${query}`, { method, headers, ...given })
   }
 }

@@ -181,15 +181,15 @@ export class ZapAddresses {
   }
 
   /** NIP-98. */
-  #authorised(signer: Signer, method: 'GET' | 'POST', path: string, dialer: Dialer, body?: string) {
+  async #authorised(signer: Signer, method: 'GET' | 'POST', path: string, dialer: Dialer, body?: string) {
     const url = `${this.#deps.baseUrl}${path}`
-    const authorization = buildHttpAuth(signer, {
+    const authorization = await buildHttpAuth(signer, {
       url,
       method,
       nowS: unixSeconds(this.#deps.clock),
       ...(body === undefined ? {} : { body }),
     })
     const headers = { authorization, ...(body === undefined ? {} : { 'content-type': 'application/json' }) }
-    return dialer.fetch(url, { method, headers, ...(body === undefined ? {} : { body }) })
+    return await dialer.fetch(url, { method, headers, ...(body === undefined ? {} : { body }) })
   }
 }

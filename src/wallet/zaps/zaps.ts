@@ -130,7 +130,7 @@ async function fixZap(deps: ZapSenderDeps, order: ZapOrder, idempotencyKey: stri
       createdAtS: unixSeconds(deps.clock),
       random: signer.random,
     })
-    const zapRequest = JSON.stringify(signer.sign(template))
+    const zapRequest = JSON.stringify(await signer.sign(template))
     await deps.store.write(insertZapSend({ idempotencyKey, requestDigest: digest, zapRequest, at: deps.clock.now() }))
   }
   const row = getZapSend(deps.store, idempotencyKey)

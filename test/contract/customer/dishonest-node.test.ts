@@ -24,7 +24,7 @@ import {
   sealEnvelope,
 } from '../../../src/nostr/control/envelopes.ts'
 import { ControlError } from '../../../src/nostr/control/vocabulary.ts'
-import type { Signer } from '../../../src/nostr/types.ts'
+import type { LocalSigner } from '../../../src/nostr/types.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { refundTokensOf } from '../../../src/store/buying/refund-tokens.ts'
 import { getRental, listRentals } from '../../../src/store/buying/rentals.ts'
@@ -41,8 +41,8 @@ const RENT: ControlCommandInput = { command: 'provision', provider: 'local', pro
 
 let sandbox: TestSandbox
 let home: TestNostr
-let server: Signer
-let other: Signer
+let server: LocalSigner
+let other: LocalSigner
 let tenant: Tenant
 let scope: Scope
 let purse: Purse
@@ -176,7 +176,7 @@ const descriptor: RuntimeDescriptor = {
 }
 
 /** A node that does with each command what the test wants. */
-async function node(signer: Signer, onCommand: (command: CommandEnvelope, say: Say, nth: number) => Promise<void>): Promise<void> {
+async function node(signer: LocalSigner, onCommand: (command: CommandEnvelope, say: Say, nth: number) => Promise<void>): Promise<void> {
   const { nostr, store } = home
   let nth = 0
   const subscription = await nostr.listen({
@@ -185,7 +185,7 @@ async function node(signer: Signer, onCommand: (command: CommandEnvelope, say: S
       const command = decodeCommand(signer.nip44Decrypt(event.pubkey, event.content))
       const send = async (kind: number, text: string) => {
         const at = systemClock.now()
-        const reply = signer.sign(sealEnvelope(signer, event.pubkey, kind, text, unixSeconds(systemClock)))
+        const reply = signer.sign(await sealEnvelope(signer, event.pubkey, kind, text, unixSeconds(systemClock)))
         await store.write(
           enqueueEvent({ key: randomBytes(8).toString('hex'), event: reply, relays: nostr.relays, notAfter: at + 10_000, at }),
         )
@@ -225,7 +225,7 @@ const asking = (invoice: string, more: Record<string, string | number> = {}) => 
   progress: { payment_required: true, lease_id: 'l', lease_seconds: 60, amount_msats: 50_000, invoice, mints: [], ...more },
 })
 
-const send = (id: string, options: { command?: ControlCommandInput; to?: Signer } = {}) =>
+const send = (id: string, options: { command?: ControlCommandInput; to?: LocalSigner } = {}) =>
   tenant.send(
     { server: (options.to ?? server).pubkey, command: options.command ?? RENT, idempotencyKey: id, timeoutMs: 15_000 },
     () => undefined,

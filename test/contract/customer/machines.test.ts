@@ -18,7 +18,7 @@ import {
   sealEnvelope,
 } from '../../../src/nostr/control/envelopes.ts'
 import { ControlError } from '../../../src/nostr/control/vocabulary.ts'
-import type { Signer } from '../../../src/nostr/types.ts'
+import type { LocalSigner } from '../../../src/nostr/types.ts'
 import { enqueueEvent } from '../../../src/store/nostr/outbox.ts'
 import { startNostr, type TestNostr } from '../../support/nostr-node.ts'
 import { startSandbox, type TestSandbox } from '../../support/sandbox.ts'
@@ -48,12 +48,12 @@ afterEach(async () => {
   await sandbox.stop()
 })
 
-type Say = (kind: number, text: string, as?: Signer) => Promise<void>
+type Say = (kind: number, text: string, as?: LocalSigner) => Promise<void>
 
 /** A node that does with each command what the test wants. */
 async function node(onCommand: (command: CommandEnvelope, say: Say, nth: number) => Promise<void>): Promise<string> {
   const { nostr, store, keyring } = home
-  const signer = keyring.node()
+  const signer = keyring.localSigner(keyring.node().pubkey)
   let serial = 0
   const subscription = await nostr.listen({
     filters: [{ kinds: [CONTROL_CMD_KIND], '#p': [signer.pubkey] }],
@@ -64,7 +64,7 @@ async function node(onCommand: (command: CommandEnvelope, say: Say, nth: number)
         command,
         async (kind, text, as = signer) => {
           const at = systemClock.now()
-          const reply = as.sign(sealEnvelope(as, event.pubkey, kind, text, unixSeconds(systemClock)))
+          const reply = as.sign(await sealEnvelope(as, event.pubkey, kind, text, unixSeconds(systemClock)))
           await store.write(enqueueEvent({ key: `reply:${++serial}`, event: reply, relays: nostr.relays, notAfter: at + 10_000, at }))
           nostr.nudgeOutbox()
         },

@@ -42,8 +42,10 @@ it('go both ways between the node and a person with a client of others', async (
   const wrap = wrapEvent(secret, { publicKey: signer.pubkey }, 'hello')
   await relay.publish(wrap)
   const answers = async () =>
-    (await relay.read({ kinds: [1059], '#p': [person] })).map((event) =>
-      unwrap(createSigner(secret, systemRandom), event, createVerifier()),
+    await Promise.all(
+      (await relay.read({ kinds: [1059], '#p': [person] })).map((event) =>
+        unwrap(createSigner(secret, systemRandom), event, createVerifier()),
+      ),
     )
   await vi.waitFor(async () => expect((await answers()).map(({ content }) => content)).toEqual(['you said: hello']), { timeout: 10_000 })
   const [answer] = await answers()

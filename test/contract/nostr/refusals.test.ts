@@ -133,7 +133,7 @@ describe('a gift wrap', () => {
       const at = node({ relays: [strict.url] })
       const givenUp = listening(at)
       const agent = at.keyring.account(10)
-      const { rumor, wraps } = buildDm17(agent, [peer.pubkey], 'hello', nowS())
+      const { rumor, wraps } = await buildDm17(agent, [peer.pubkey], 'hello', nowS())
       const sent = wraps.find(({ recipient }) => recipient === peer.pubkey)
       if (sent === undefined) throw new Error('no wrap')
       expect(sent.event.created_at).toBeLessThan(nowS() - 60)
@@ -147,7 +147,7 @@ describe('a gift wrap', () => {
       if (stored === undefined) throw new Error('nothing stored')
       expect(stored.created_at).toBeGreaterThan(nowS() - 50)
       expect(stored.pubkey).not.toBe(event.pubkey)
-      expect(unwrap(peer, stored, createVerifier())).toMatchObject({ id: rumor.id, content: 'hello' })
+      expect(await unwrap(peer, stored, createVerifier())).toMatchObject({ id: rumor.id, content: 'hello' })
       expect(deliveriesOf(at.store, 'action:1')[0]?.eventId).toBe(stored.id)
       expect(givenUp.size).toBe(0)
     },
@@ -157,7 +157,7 @@ describe('a gift wrap', () => {
     const never = await relay(judging(({ kind }) => (kind === 1059 ? 'invalid: no' : undefined)))
     const at = node({ relays: [never.url] })
     const givenUp = listening(at)
-    const { wraps } = buildDm17(at.keyring.account(10), [peer.pubkey], 'hello', nowS())
+    const { wraps } = await buildDm17(at.keyring.account(10), [peer.pubkey], 'hello', nowS())
     for (const { event, seal } of wraps.slice(0, 1)) {
       await at.store.write(
         enqueueEvent({ key: 'action:1', event, seal, relays: [never.url], notAfter: Date.now() + 60_000, at: Date.now() }),

@@ -124,10 +124,10 @@ describe('private messages', () => {
       filters: [{ kinds: [1059], '#p': [agent.pubkey] }],
       backfillS: 259_200,
       overlapS: 259_200,
-      onEvent: async (wrap) => void texts.push(unwrap(agent, wrap, verifier).content),
+      onEvent: async (wrap) => void texts.push((await unwrap(agent, wrap, verifier)).content),
     })
     const sender = testSigner(5)
-    const { rumor, wraps } = buildDm17(sender, [agent.pubkey], 'hello agent', Math.floor(Date.now() / 1000))
+    const { rumor, wraps } = await buildDm17(sender, [agent.pubkey], 'hello agent', Math.floor(Date.now() / 1000))
     const [wrap] = wraps
     if (wrap === undefined) throw new Error('no wrap')
     await at.store.write(

@@ -69,7 +69,7 @@ describe('a relay of others that takes events only from who has logged in', () =
     const at = node({ relays: [own.url] })
     at.dialer.allow(inbox.url, true)
     const agent = at.keyring.account(10)
-    const [wrap] = buildDm17(agent, [testSigner(5).pubkey], 'hello', nowS()).wraps
+    const [wrap] = (await buildDm17(agent, [testSigner(5).pubkey], 'hello', nowS())).wraps
     if (wrap === undefined) throw new Error('no wrap')
     await put(at, 'action:1', wrap.event, inbox.url, wrap.seal)
     await until(() => expect(deliveriesOf(at.store, 'action:1')[0]?.state).toBe('accepted'))

@@ -38,7 +38,8 @@ const on = async (kinds: number[]): Promise<NostrEvent[]> =>
   (await outside.nostr.query([{ kinds, authors: [home.node.owner.pubkey] }])).events
 
 /** As a program that has the key alone. */
-const open = (event: NostrEvent) => JSON.parse(home.keyring.node().nip44Decrypt(event.pubkey, event.content)) as unknown
+const open = (event: NostrEvent) =>
+  JSON.parse(home.keyring.localSigner(home.node.owner.pubkey).nip44Decrypt(event.pubkey, event.content)) as unknown
 
 interface Token {
   mint: string

@@ -8,7 +8,7 @@ import { DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { buildNutzap, type Nutzap, type NutzapProof } from '../../../src/nostr/nips/nip61.ts'
 import { createNostr } from '../../../src/nostr/nostr.ts'
-import type { Nostr, NostrEvent, Signer } from '../../../src/nostr/types.ts'
+import type { LocalSigner, Nostr, NostrEvent } from '../../../src/nostr/types.ts'
 import { textsOf } from '../../../src/store/row.ts'
 import type { CommitHook } from '../../../src/store/store.ts'
 import { readTokenHead, readTokenProofs } from '../../../src/wallet/ecash/token.ts'
@@ -80,5 +80,5 @@ export async function proofsFor(
   })
 }
 
-export const nutzapOf = (signer: Signer, nutzap: Pick<Nutzap, 'recipient' | 'mintUrl' | 'proofs'> & Partial<Nutzap>): NostrEvent =>
+export const nutzapOf = (signer: LocalSigner, nutzap: Pick<Nutzap, 'recipient' | 'mintUrl' | 'proofs'> & Partial<Nutzap>): NostrEvent =>
   signer.sign(buildNutzap({ comment: 'well said', ...nutzap }, Math.floor(Date.now() / 1000)))

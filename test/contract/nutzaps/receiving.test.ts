@@ -81,7 +81,7 @@ describe('a nutzap', () => {
 
   it('that a key of this home sends is no earning', async () => {
     const earned = earningsSummary(home.store, { limit: 5 }).totalMsats
-    const event = nutzapOf(home.keyring.node(), toAda(await locked(5)))
+    const event = nutzapOf(home.keyring.localSigner(home.node.owner.pubkey), toAda(await locked(5)))
     await receive(event)
     expect(await ended(event)).toMatchObject({ state: 'told', amountSats: 5n })
     expect(earningsSummary(home.store, { limit: 5 }).totalMsats).toBe(earned)

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { tagValue, tagValues } from '../../../src/nostr/nips/nip01.ts'
 import { zapSplitsOf } from '../../../src/nostr/nips/nip57.ts'
 import { NUTZAP_INFO_KIND, NUTZAP_KIND, nutzapInfoTags, parseNutzap } from '../../../src/nostr/nips/nip61.ts'
-import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
+import type { LocalSigner, NostrEvent } from '../../../src/nostr/types.ts'
 import { accountBalance, auditLedger } from '../../../src/store/money/ledger.ts'
 import { getNutzapSend } from '../../../src/store/money/nutzap-sends.ts'
 import type { ZapOrder } from '../../../src/wallet/zaps/zaps.ts'
@@ -35,12 +35,12 @@ afterAll(async () => {
   disk[Symbol.dispose]()
 })
 
-const ada = (): Signer => home.keyring.signer(home.agent.owner.pubkey)
+const ada = (): LocalSigner => home.keyring.localSigner(home.agent.owner.pubkey)
 const nowS = () => Math.floor(Date.now() / 1000)
 
 const publish = (event: NostrEvent) => publishTo(sandbox.relayUrl, event)
 
-const takes = (signer: Signer, mints: string[], lockPubkey: string) =>
+const takes = (signer: LocalSigner, mints: string[], lockPubkey: string) =>
   publish(
     signer.sign({
       kind: NUTZAP_INFO_KIND,
@@ -85,7 +85,7 @@ describe('a zap as a nutzap', () => {
     await expect(home.zaps.send(order(home, 'there', { by: 'lightning' }))).rejects.toMatchObject({ code: 'fetch_failed' })
   })
 
-  it.each<[string, () => Promise<Signer>, string]>([
+  it.each<[string, () => Promise<LocalSigner>, string]>([
     ['who takes none', async () => testSigner(41), 'nutzap_unavailable'],
     [
       'who names other mints',

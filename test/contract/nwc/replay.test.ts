@@ -12,7 +12,7 @@ import {
   openNwcResponse,
   parseNwcUri,
 } from '../../../src/nostr/nips/nip47.ts'
-import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
+import type { LocalSigner, NostrEvent } from '../../../src/nostr/types.ts'
 import { auditLedger } from '../../../src/store/money/ledger.ts'
 import { getNwcRequest } from '../../../src/store/money/nwc-service.ts'
 import { Death } from '../../support/death.ts'
@@ -38,7 +38,7 @@ afterAll(async () => {
 /** A program elsewhere, which keeps all that it is told. */
 class Asker {
   readonly answers: NostrEvent[] = []
-  readonly #signer: Signer
+  readonly #signer: LocalSigner
   readonly walletPubkey: string
 
   constructor(url: string) {

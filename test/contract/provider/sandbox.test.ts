@@ -8,7 +8,7 @@ import { systemClock } from '../../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../../src/base/config.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
 import { parseFeedback } from '../../../src/nostr/nips/nip90-answers.ts'
-import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
+import type { LocalSigner, NostrEvent } from '../../../src/nostr/types.ts'
 import { Provider } from '../../../src/provider/provider.ts'
 import { accountBalance, auditLedger, balancesOf } from '../../../src/store/money/ledger.ts'
 import { transitionsOf } from '../../../src/store/selling/job-steps.ts'
@@ -33,11 +33,11 @@ let dir: string
 let node: Node
 let buyer: TestHome
 let buyerDir: string
-let me: Signer
+let me: LocalSigner
 let relay: Awaited<ReturnType<typeof connect>>
 
 /** A customer's end of one WebSocket: everything that names it. */
-async function connect(url: string, signer: Signer) {
+async function connect(url: string, signer: LocalSigner) {
   const socket = new WebSocket(url)
   const seen: NostrEvent[] = []
   await new Promise((resolve, reject) => {

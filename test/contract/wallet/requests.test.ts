@@ -92,9 +92,9 @@ async function deliver(from: Node, to: Node): Promise<boolean[]> {
   return taken
 }
 
-function take(to: Node, wrap: NostrEvent): Promise<boolean> {
-  const rumor = unwrap(to.home.keyring.node(), wrap, createVerifier())
-  return to.requests.made.take({ rumorId: rumor.id, from: rumor.pubkey, content: rumor.content })
+async function take(to: Node, wrap: NostrEvent): Promise<boolean> {
+  const rumor = await unwrap(to.home.keyring.node(), wrap, createVerifier())
+  return await to.requests.made.take({ rumorId: rumor.id, from: rumor.pubkey, content: rumor.content })
 }
 
 let payer: Node
@@ -158,7 +158,7 @@ describe('a request that is paid by letter', () => {
     expect(payer.post).toHaveLength(1)
     const [wrap] = payer.post as [NostrEvent]
     // Whoever pays stays unknown to the payee.
-    expect(unwrap(payee.home.keyring.node(), wrap, createVerifier()).pubkey).not.toBe(payer.home.node.owner.pubkey)
+    expect((await unwrap(payee.home.keyring.node(), wrap, createVerifier())).pubkey).not.toBe(payer.home.node.owner.pubkey)
     expect(await take(payee, wrap)).toBe(true)
     await settled(row)
     expect(await take(payee, wrap)).toBe(true)

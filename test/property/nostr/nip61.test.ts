@@ -99,23 +99,23 @@ describe('nutzaps', () => {
 })
 
 describe('the events of a wallet', () => {
-  it('open for their key as they were written', () => {
+  it('open for their key as they were written', async () => {
     const wallet = { privkey: '22'.repeat(32), mints: ['https://a.example', 'https://b.example'] }
-    expect(JSON.parse(open(buildWallet(wallet, 1, seal).content))).toEqual([
+    expect(JSON.parse(open((await buildWallet(wallet, 1, seal)).content))).toEqual([
       ['privkey', wallet.privkey],
       ['mint', 'https://a.example'],
       ['mint', 'https://b.example'],
     ])
     const token = { mintUrl: 'https://a.example', proofs: [{ id: '00aa', amount: 4, secret: 's', C: '02' }], del: ['33'.repeat(32)] }
     const { mintUrl: mint, ...rest } = token
-    expect(JSON.parse(open(buildWalletToken(token, 1, seal).content))).toEqual({ mint, unit: 'sat', ...rest })
+    expect(JSON.parse(open((await buildWalletToken(token, 1, seal)).content))).toEqual({ mint, unit: 'sat', ...rest })
     const history = {
       direction: 'in' as const,
       amountSats: 4n,
       created: ['44'.repeat(32)],
       redeemed: [{ id: '55'.repeat(32), sender: me.pubkey }],
     }
-    const event = buildWalletHistory(history, 1, seal)
+    const event = await buildWalletHistory(history, 1, seal)
     expect(event.tags).toEqual([
       ['e', '55'.repeat(32), '', 'redeemed'],
       ['p', me.pubkey],

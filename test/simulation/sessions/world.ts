@@ -5,7 +5,7 @@ import { silentLogger } from '../../../src/base/logger.ts'
 import { type Random, randomBelow, seededRandom } from '../../../src/base/random.ts'
 import { Scope } from '../../../src/base/scope.ts'
 import { createNostr } from '../../../src/nostr/nostr.ts'
-import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
+import type { LocalSigner, NostrEvent } from '../../../src/nostr/types.ts'
 import { Faults } from '../../../src/sandbox/faults.ts'
 import { Relay } from '../../../src/sandbox/relay/relay.ts'
 import { Sessions } from '../../../src/session/sessions.ts'
@@ -131,7 +131,7 @@ export interface Running {
 /** A process with one key that can be killed at any commit and goes on from its database. */
 export class Peer {
   readonly name: string
-  readonly signer: Signer
+  readonly signer: LocalSigner
   readonly #world: World
   readonly #options: PeerOptions
   readonly #stores: Store[] = []

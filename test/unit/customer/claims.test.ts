@@ -33,7 +33,7 @@ it('pays no invoice that two keys name: the job is asked again of one of them al
   const again = await askedAgain(world, 0)
   expect(again.tags).toContainEqual(['p', provider.pubkey])
   expect(again.tags.filter((tag) => tag[0] === 'i')).toEqual([])
-  expect(parseJobRequest(again, provider).inputs).toEqual([{ data: 'text', type: 'text' }])
+  expect((await parseJobRequest(again, provider)).inputs).toEqual([{ data: 'text', type: 'text' }])
   expect(world.asked).toEqual([])
   // Not the copy under the key that was not asked, before it or after it.
   const own = world.invoice(11)

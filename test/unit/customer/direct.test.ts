@@ -19,7 +19,7 @@ function owner(world: World) {
   direct.start()
   nostr.subscribe({
     ...{ name: 'wraps', backfillS: 0, filters: [{ kinds: [WRAP_KIND], '#p': [signer.pubkey] }] },
-    onEvent: (wrap) => direct.onRumor(unwrap(signer, wrap, createVerifier())),
+    onEvent: async (wrap) => direct.onRumor(await unwrap(signer, wrap, createVerifier())),
   })
   const sessions = {
     groups: () => [],
@@ -82,10 +82,10 @@ test('what comes from keys that were never written to is not kept, nor the same 
   const [friend, other] = [stranger(6), stranger(7)]
   world.outside.inboxes.set(friend.pubkey, [RELAY])
   await direct.say(friend.pubkey, 'hello', 'k')
-  const [mine, theirs] = [friend, other].map((author) => buildDm17(author, [signer.pubkey], 'hi', 1).rumor)
+  const [mine, theirs] = await Promise.all([friend, other].map(async (author) => (await buildDm17(author, [signer.pubkey], 'hi', 1)).rumor))
   if (mine === undefined || theirs === undefined) throw new Error('no messages')
   for (const rumor of [mine, mine, theirs]) await direct.onRumor(rumor)
-  await direct.onRumor(buildDm17(friend, [other.pubkey], 'for somebody else', 1).rumor)
+  await direct.onRumor((await buildDm17(friend, [other.pubkey], 'for somebody else', 1)).rumor)
   expect(direct.messages(friend.pubkey, { after: 0, limit: 10 }).map(({ content }) => content)).toEqual(['hello', 'hi'])
   expect(direct.messages(other.pubkey, { after: 0, limit: 10 })).toEqual([])
 })

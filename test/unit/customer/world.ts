@@ -10,8 +10,8 @@ import { silentLogger } from '../../../src/base/logger.ts'
 import { Customer } from '../../../src/customer/customer.ts'
 import type { Order } from '../../../src/customer/order.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
-import { buildFeedback, buildResult } from '../../../src/nostr/nips/nip90-answers.ts'
-import type { IdentifiedEvent, Keyring, Nostr, NostrEvent, Signer } from '../../../src/nostr/types.ts'
+import { buildFeedback, buildResult, type Local, type NewFeedback } from '../../../src/nostr/nips/nip90-answers.ts'
+import type { IdentifiedEvent, Keyring, LocalSigner, Nostr, NostrEvent } from '../../../src/nostr/types.ts'
 import { encodeInvoice } from '../../../src/sandbox/bolt11-encode.ts'
 import { Store } from '../../../src/store/store.ts'
 import type { PayRequest, PayResult, SentToken, Wallet, WalletEvent, Wallets } from '../../../src/wallet/types.ts'
@@ -21,7 +21,7 @@ import { tempDir } from '../../support/temp.ts'
 
 export const MINT = 'https://mint.test'
 export const DAY_MS = 24 * 3600_000
-export const key = (n: number): Signer => createSigner(new Uint8Array(32).fill(n))
+export const key = (n: number): LocalSigner => createSigner(new Uint8Array(32).fill(n))
 export const node = key(1)
 export const me = key(2)
 export const provider = key(3)
@@ -71,6 +71,7 @@ export class World {
       customer: () => me,
       account: () => me,
       signer: (pubkey) => signers.get(pubkey) ?? me,
+      localSigner: (pubkey) => signers.get(pubkey) ?? me,
       owns: (pubkey) => signers.has(pubkey),
       walletSeed: () => new Uint8Array(64),
       walletSigner: () => me,
@@ -172,20 +173,20 @@ export class World {
     )
   }
 
-  offer(eventId: string, from: Signer, amountSats: number, bolt11 = this.invoice(amountSats)): void {
+  offer(eventId: string, from: LocalSigner, amountSats: number, bolt11 = this.invoice(amountSats)): void {
     this.answer(eventId, from, { status: 'payment-required', price: { amountMsats: msats(amountSats * 1000), bolt11 } })
   }
 
-  answer(eventId: string, from: Signer, feedback: Omit<Parameters<typeof buildFeedback>[0], 'request' | 'createdAtS'>): void {
+  answer(eventId: string, from: LocalSigner, feedback: Omit<Local<NewFeedback>, 'request' | 'createdAtS'>): void {
     const createdAtS = Math.floor(this.clock.now() / 1000)
     this.#hear(from.sign(buildFeedback({ ...feedback, request: { id: eventId, pubkey: me.pubkey }, createdAtS })))
   }
 
-  result(eventId: string, from: Signer, content: string): void {
+  result(eventId: string, from: LocalSigner, content: string): void {
     this.#hear(this.resultOf(eventId, from, content))
   }
 
-  resultOf(eventId: string, from: Signer, content: string): NostrEvent {
+  resultOf(eventId: string, from: LocalSigner, content: string): NostrEvent {
     const request = { ...me.sign({ kind: 5001, created_at: 1, tags: [], content: '' }), id: eventId }
     return from.sign(buildResult({ request, content, createdAtS: 2 }))
   }

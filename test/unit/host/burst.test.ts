@@ -40,7 +40,7 @@ describe('a burst', () => {
     const ids = await mention(world, ada, 10)
     for (let i = 0; i < 10; i++) {
       const now = Math.floor(world.clock.now() / 1000)
-      const wrap = buildDm17(stranger(0x60 + i), [ada], 'hello', now).wraps.find(({ recipient }) => recipient === ada)
+      const wrap = (await buildDm17(stranger(0x60 + i), [ada], 'hello', now)).wraps.find(({ recipient }) => recipient === ada)
       if (wrap !== undefined) await world.deliver(wrap.event)
     }
     await world.clock.advance(MINUTE)

@@ -70,7 +70,9 @@ it('spends within the budget under a tick of its own', async () => {
 it('shows what was said, before a tick observed it and after, and policy knows of it', async () => {
   const { world, agent } = await worldOf({ allow: [bob.pubkey], brain: IDLE })
   const at = Math.floor(world.clock.now() / 1000)
-  const wrap = buildDm17(bob, [agent.pubkey], 'Pay lnbc20n1bobs please.', at).wraps.find(({ recipient }) => recipient === agent.pubkey)
+  const wrap = (await buildDm17(bob, [agent.pubkey], 'Pay lnbc20n1bobs please.', at)).wraps.find(
+    ({ recipient }) => recipient === agent.pubkey,
+  )
   if (wrap === undefined) throw new Error('no wrap')
   await world.deliver(wrap.event)
   await world.say(bob, { content: 'hi ada', tags: [['p', agent.pubkey]] })

@@ -35,7 +35,7 @@ describe('agents of one home', () => {
     const world = await startWorld({ dir: tempDir(), host: { debounce_s: 1, replies_per_hour: 1000, triggered_per_hour: 1000 } })
     const [ada = '', bea = '', cleo = ''] = await spawnAll(world, REPLIER, ['ada', 'bea', 'cleo'])
     await world.say(bob, { content: 'talk', tags: [['p', ada]] })
-    await world.say(world.keyring.signer(ada), {
+    await world.say(world.keyring.localSigner(ada), {
       content: 'what do you think?',
       tags: [
         ['p', bea],
@@ -93,13 +93,13 @@ describe('agents of one home', () => {
     Object.assign(world.deps, {
       sendZap: async (order: Parameters<SendZap>[0]) => {
         const result = await sendZap(order)
-        const payer = world.keyring.signer(order.from.pubkey)
+        const payer = world.keyring.localSigner(order.from.pubkey)
         const receipt = { server: lnurlServer, payer, recipient: order.recipient, amountMsats: order.amountSats * 1000n, atS: atS() }
         world.clock.after(1000, () => void world.deliver(zapReceipt(receipt)))
         return result
       },
     })
-    const bea = world.keyring.signer(world.host.get('bea').pubkey)
+    const bea = world.keyring.localSigner(world.host.get('bea').pubkey)
     await world.deliver(zapReceipt({ server: lnurlServer, payer: bea, recipient: ada, amountMsats: 21_000n, atS: atS() }))
     await halfHours(world, 2)
     const zaps = world.outside.zaps.length

@@ -61,7 +61,7 @@ describe('a zap receipt', () => {
     const { world, ada, zap } = await start()
     const theirs = await world.say(carol, { content: 'leave me alone' })
     await world.deliver(zapReceipt({ ...zap, eventId: theirs.id }))
-    const mine = await world.say(world.keyring.signer(ada), { content: 'a note of mine' })
+    const mine = await world.say(world.keyring.localSigner(ada), { content: 'a note of mine' })
     await world.deliver(zapReceipt({ ...zap, eventId: mine.id, amountMsats: 5000n }))
     const replies = (await world.host.tick('ada')).actions.filter((action) => action.type === 'reply')
     const reasons = new Map(replies.map((action) => [(action.params as { to: string }).to, action.reason]))

@@ -94,7 +94,7 @@ describe('triggers', () => {
     const { pubkey: ada } = world.host.get('ada')
     const { pubkey: bea } = world.host.get('bea')
     await settled(world)
-    await world.say(world.keyring.signer(bea), { content: 'hi', tags: [['p', ada]] })
+    await world.say(world.keyring.localSigner(bea), { content: 'hi', tags: [['p', ada]] })
     await world.clock.advance(30 * MINUTE)
     await settled(world)
     expect(world.outside.ofKind(1, ada).length).toBe(3)
@@ -123,16 +123,16 @@ describe('triggers', () => {
     const ada = await spawnAda(world, { brain })
     const nowS = Math.floor(world.clock.now() / 1000)
     world.outside.inboxes.set(carol.pubkey, ['ws://carol.test'])
-    const wraps = buildDm17(carol, [ada], 'secret', nowS).wraps.filter((wrap) => wrap.recipient === ada)
+    const wraps = (await buildDm17(carol, [ada], 'secret', nowS)).wraps.filter((wrap) => wrap.recipient === ada)
     for (const wrap of wraps) for (let i = 0; i < 3; i++) await world.deliver(wrap.event)
-    await world.deliver(bob.sign(buildDm04(bob, ada, 'old way', nowS)))
+    await world.deliver(bob.sign(await buildDm04(bob, ada, 'old way', nowS)))
     await world.clock.advance(MINUTE)
     await settled(world)
     const [toBob] = world.outside.ofKind(4, ada)
     expect(bob.nip04Decrypt(ada, toBob?.content ?? '')).toBe('got old way by nip04')
     const toCarol = world.outside.ofKind(1059).filter((event) => event.tags.some((tag) => tag[1] === carol.pubkey))
     expect(toCarol).toHaveLength(1)
-    const rumor = toCarol[0] === undefined ? undefined : unwrap(carol, toCarol[0], createVerifier())
+    const rumor = toCarol[0] === undefined ? undefined : await unwrap(carol, toCarol[0], createVerifier())
     expect(rumor).toMatchObject({ kind: 14, pubkey: ada, content: 'got secret by nip17' })
     // The copy that it sent to itself is not heard as a message.
     await world.clock.advance(HOUR)
@@ -143,13 +143,13 @@ describe('triggers', () => {
   it('answers by NIP-17 who wrote so, though no relay tells where its messages go', async () => {
     const world = await startWorld({ dir: tempDir() })
     const ada = await spawnAda(world, { brain: rules({ on: 'dm', do: [{ type: 'dm', to: '{{dm.npub}}', text: 'got it' }] }) })
-    const [sent] = buildDm17(carol, [ada], 'between us', Math.floor(world.clock.now() / 1000)).wraps
+    const [sent] = (await buildDm17(carol, [ada], 'between us', Math.floor(world.clock.now() / 1000))).wraps
     if (sent !== undefined) await world.deliver(sent.event)
     await world.host.tick('ada')
     await settled(world)
     expect(world.outside.ofKind(4, ada)).toEqual([])
     const [wrap] = world.outside.ofKind(1059).filter((event) => event.tags.some((tag) => tag[1] === carol.pubkey))
-    expect(wrap === undefined ? undefined : unwrap(carol, wrap, createVerifier())).toMatchObject({ content: 'got it' })
+    expect(wrap === undefined ? undefined : await unwrap(carol, wrap, createVerifier())).toMatchObject({ content: 'got it' })
     await world.close()
   })
 
@@ -159,7 +159,7 @@ describe('triggers', () => {
     const brain = rules({ on: 'dm', do: [{ type: 'remember', text: '{{dm.text}}' }] })
     const ada = await spawnAda(world, { brain })
     const nowS = Math.floor(world.clock.now() / 1000)
-    const [sent] = buildDm17(carol, [ada], 'hello', nowS).wraps
+    const [sent] = (await buildDm17(carol, [ada], 'hello', nowS)).wraps
     const late = identify(carol.pubkey, {
       kind: 14,
       created_at: nowS,
@@ -169,7 +169,7 @@ describe('triggers', () => {
         ['expiration', String(nowS - 1)],
       ],
     })
-    const wraps = [sent?.event, wrapOf(carol, late, ada, nowS)].filter((event) => event !== undefined)
+    const wraps = [sent?.event, await wrapOf(carol, late, ada, nowS)].filter((event) => event !== undefined)
     for (const wrap of wraps) await world.deliver(wrap)
     await world.host.tick('ada')
     expect(memoriesOf(world.store, world.host.get('ada').pubkey, 50)).toMatchObject([{ content: 'hello' }])
@@ -492,7 +492,7 @@ describe('money requests', () => {
     await world.clock.advance(MINUTE)
     await vi.waitFor(() => expect(world.host.log('bea')[0]).toMatchObject({ trigger: 'dm', state: 'done' }))
     const copies = world.outside.ofKind(1059).filter((event) => event.tags.some((tag) => tag[1] === bea))
-    const rumor = copies[0] === undefined ? undefined : unwrap(world.keyring.signer(bea), copies[0], createVerifier())
+    const rumor = copies[0] === undefined ? undefined : await unwrap(world.keyring.signer(bea), copies[0], createVerifier())
     expect(rumor).toMatchObject({ pubkey: ada, content: expect.stringMatching(/^tea: 30 sats\nlnbcrt30n/) })
     await world.close()
   })

@@ -12,7 +12,7 @@ import { HomeKeyring } from '../../../src/nostr/keys/keyring.ts'
 import { secretOfAccount, seedOfWords } from '../../../src/nostr/keys/mnemonic.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { isSigned, matchesAny } from '../../../src/nostr/nips/nip01.ts'
-import type { EventTemplate, Nostr, NostrEvent, Signer, SubscriptionSpec } from '../../../src/nostr/types.ts'
+import type { EventTemplate, LocalSigner, Nostr, NostrEvent, SubscriptionSpec } from '../../../src/nostr/types.ts'
 import { pendingAfter, recordDeliveries } from '../../../src/store/nostr/outbox.ts'
 import type { CommitHook, Store } from '../../../src/store/store.ts'
 import type { PayResult, Wallet, WalletEvent, Wallets } from '../../../src/wallet/types.ts'
@@ -26,7 +26,7 @@ const RELAY = 'ws://relay.test'
 export const START_MS = Date.UTC(2026, 0, 1)
 
 /** A person out there: a key that is not of this home. */
-export const stranger = (fill: number): Signer => createSigner(new Uint8Array(32).fill(fill))
+export const stranger = (fill: number): LocalSigner => createSigner(new Uint8Array(32).fill(fill))
 
 /** What outlives a crash besides the database: the relay's events, and the wallets' books. */
 export class Outside {
@@ -56,7 +56,7 @@ export interface World {
   readonly outside: Outside
   readonly keyring: HomeKeyring
   /** As if somebody published it. */
-  say(author: Signer, template: Partial<EventTemplate>): Promise<NostrEvent>
+  say(author: LocalSigner, template: Partial<EventTemplate>): Promise<NostrEvent>
   deliver(event: NostrEvent): Promise<void>
   fund(pubkey: string, amount: number, tell?: boolean): Promise<void>
   walletEvent(event: WalletEvent): Promise<void>
@@ -117,7 +117,7 @@ class MemoryRelay {
     if (!this.#outside.accepts) return
     for (const message of pendingAfter(this.#store, this.#lastId, 100)) {
       this.#lastId = Math.max(this.#lastId, message.id)
-      const event = isSigned(message.event) ? message.event : this.#keyring.signer(message.event.pubkey).sign(message.event)
+      const event = isSigned(message.event) ? message.event : await this.#keyring.signer(message.event.pubkey).sign(message.event)
       const refusal = this.#outside.refuses(event)
       if (refusal === undefined) this.#outside.events.set(event.id, event)
       const outcomes = message.deliveries.map(({ relay }) => ({

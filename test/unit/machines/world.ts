@@ -339,6 +339,7 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     node: () => node,
     customer: () => owner,
     signer: () => node,
+    localSigner: () => node,
     account: () => node,
     owns: (pubkey) => pubkey === node.pubkey || pubkey === owner.pubkey,
     walletSeed: () => new Uint8Array(64),
@@ -359,7 +360,7 @@ async function startNode(world: World, options: NodeOptions): Promise<TestNode> 
     transport: {
       listen: () => undefined,
       close: () => undefined,
-      notify(tenant, requestId, status) {
+      async notify(tenant, requestId, status) {
         notices.push({ tenant, requestId, status })
         return []
       },

@@ -8,7 +8,7 @@ import { isByNameOnly } from '../../../src/nostr/bunker/grant-rules.ts'
 import { HomeKeyring } from '../../../src/nostr/keys/keyring.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { BUNKER_KIND, parseNostrConnectUri } from '../../../src/nostr/nips/nip46.ts'
-import type { NostrEvent, Signer, SubscriptionSpec } from '../../../src/nostr/types.ts'
+import type { LocalSigner, NostrEvent, SubscriptionSpec } from '../../../src/nostr/types.ts'
 import { endUnusedBunkerGrants, recentBunkerRequests } from '../../../src/store/nostr/bunker.ts'
 import type { CommitHook, Store } from '../../../src/store/store.ts'
 import { TEST_PUBKEY, TEST_WORDS } from '../../support/nostr-node.ts'
@@ -61,7 +61,7 @@ async function world() {
 
 /** A program elsewhere, with its own key. */
 class Client {
-  readonly signer: Signer
+  readonly signer: LocalSigner
   readonly #node: Node
   readonly to: string
   #requests = 0

@@ -1,7 +1,7 @@
 /** Requests that nobody pays for, from keys that are never seen again: what they may cost, and who comes first. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
-import type { NostrEvent, Signer } from '../../../src/nostr/types.ts'
+import type { LocalSigner, NostrEvent } from '../../../src/nostr/types.ts'
 import { countJobs } from '../../../src/store/selling/jobs.ts'
 import { customer, type NodeOptions, node, request, scriptedBackend, startNode, type TestNode, World } from './world.ts'
 
@@ -27,10 +27,10 @@ async function start(options: NodeOptions = {}): Promise<TestNode> {
 }
 
 let keys = 0
-const throwaway = (): Signer => createSigner(Buffer.from((++keys).toString(16).padStart(64, '7'), 'hex'))
+const throwaway = (): LocalSigner => createSigner(Buffer.from((++keys).toString(16).padStart(64, '7'), 'hex'))
 
 /** A request with so many bits of work: tried until one has them. */
-function worked(bits: number, by: Signer): NostrEvent {
+function worked(bits: number, by: LocalSigner): NostrEvent {
   for (let nonce = 0; ; nonce++) {
     const event = request(world, { by, tags: [['nonce', String(nonce), String(bits)]] })
     if (Number.parseInt(event.id.slice(0, 8), 16) < 2 ** (32 - bits)) return event

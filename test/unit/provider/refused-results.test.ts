@@ -45,8 +45,8 @@ test('it goes to relays that the customer named and that it was not sent to yet'
   const transport = createNip90Transport({ signer: () => node, clock: world.clock, maxAgeS: () => 3600, maxResultBytes: () => 60_000 })
   const named = request(world, { tags: [['relays', 'wss://one.test', 'wss://two.test', 'ws://10.0.0.1']] })
   const job = { ...testNode.job(event.id), request: named, answerRelays: ['wss://relay.test', 'wss://one.test'] }
-  expect(transport.resultElsewhere(job)).toMatchObject({ relays: ['wss://two.test'], key: `job-result:${event.id}:elsewhere` })
-  expect(transport.resultElsewhere({ ...job, answerRelays: ['wss://one.test', 'wss://two.test'] })).toBeUndefined()
+  expect(await transport.resultElsewhere(job)).toMatchObject({ relays: ['wss://two.test'], key: `job-result:${event.id}:elsewhere` })
+  expect(await transport.resultElsewhere({ ...job, answerRelays: ['wss://one.test', 'wss://two.test'] })).toBeUndefined()
 })
 
 test('where one relay refuses and the others cannot be reached, the deadline decides', async () => {

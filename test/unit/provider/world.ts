@@ -12,7 +12,7 @@ import type { JobState } from '../../../src/base/states.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
 import { matchesAny, tagValue } from '../../../src/nostr/nips/nip01.ts'
 import { parseFeedback } from '../../../src/nostr/nips/nip90-answers.ts'
-import type { Filter, Keyring, Nostr, NostrEvent, Signer, SubscriptionSpec } from '../../../src/nostr/types.ts'
+import type { Filter, Keyring, LocalSigner, Nostr, NostrEvent, SubscriptionSpec } from '../../../src/nostr/types.ts'
 import type { Backend } from '../../../src/provider/backends/backend.ts'
 import { Provider } from '../../../src/provider/provider.ts'
 import { pendingAfter } from '../../../src/store/nostr/outbox.ts'
@@ -26,7 +26,7 @@ import { openStore } from '../../support/store.ts'
 /** States of a job in which nothing more happens, unless money arrives late or is held. */
 export const RESTING_STATES: readonly JobState[] = ['refused', 'expired', 'settled', 'failed', 'refunded', 'cancelled']
 
-export const key = (n: number): Signer => createSigner(new Uint8Array(32).fill(n))
+export const key = (n: number): LocalSigner => createSigner(new Uint8Array(32).fill(n))
 
 export const node = key(1)
 export const customer = key(2)
@@ -182,6 +182,7 @@ function fakeNostr(world: World, store: Store, isDead: () => boolean): { nostr: 
     node: () => node,
     customer: () => key(9),
     signer: () => node,
+    localSigner: () => node,
     account: () => node,
     owns: (pubkey) => pubkey === node.pubkey || pubkey === key(9).pubkey,
     walletSeed: () => new Uint8Array(64),
@@ -249,7 +250,7 @@ function fakeNostr(world: World, store: Store, isDead: () => boolean): { nostr: 
 /** A request as a customer signs it. */
 export function request(
   world: World,
-  options: { kind?: number; tags?: string[][]; content?: string; ageS?: number; by?: Signer; to?: string | null; input?: string } = {},
+  options: { kind?: number; tags?: string[][]; content?: string; ageS?: number; by?: LocalSigner; to?: string | null; input?: string } = {},
 ): NostrEvent {
   const to = options.to === undefined ? node.pubkey : options.to
   return (options.by ?? customer).sign({

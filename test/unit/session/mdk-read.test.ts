@@ -43,7 +43,7 @@ const hex = (text: string) => Uint8Array.from(Buffer.from(text, 'hex'))
 
 async function joined({ nostr_secret, key_package }: Person, wrap: NostrEvent): Promise<MlsState> {
   if (key_package === undefined) throw new Error('no key package')
-  const rumor = unwrap(createSigner(hex(nostr_secret)), wrap, createVerifier(), 'anybody')
+  const rumor = await unwrap(createSigner(hex(nostr_secret)), wrap, createVerifier(), 'anybody')
   const { init_private, encryption_private, signature_private } = key_package.secrets
   const privateBytes = encode(privateKeyPackageEncoder, {
     initPrivateKey: hex(init_private),

@@ -35,16 +35,16 @@ describe('what comes', () => {
   it('is taken once, by the id of the rumor, however often it is played or wrapped anew', async () => {
     const world = await worldOf()
     const { taken } = await reading(world)
-    const { rumor, wrap } = write(world, bob, 'hello')
-    await Promise.all([world.deliver(wrap), world.deliver(wrap), world.deliver(wrapAgain(world, bob, rumor))])
-    await world.deliver(wrapAgain(world, bob, rumor))
+    const { rumor, wrap } = await write(world, bob, 'hello')
+    await Promise.all([world.deliver(wrap), world.deliver(wrap), world.deliver(await wrapAgain(world, bob, rumor))])
+    await world.deliver(await wrapAgain(world, bob, rumor))
     expect(taken).toMatchObject([{ rumorId: rumor.id, from: bob.pubkey, kind: 14, content: 'hello', to: world.keyring.node().pubkey }])
   })
 
   it('of which the author of the rumor did not make the seal is nobody’s', async () => {
     const world = await worldOf()
     const { letters, taken } = await reading(world)
-    await world.deliver(forge(world, eve, bob.pubkey, 'approve 1'))
+    await world.deliver(await forge(world, eve, bob.pubkey, 'approve 1'))
     expect(taken).toEqual([])
     expect(letters.status().ignored).toBe(1)
   })
@@ -56,14 +56,14 @@ describe('what comes', () => {
     letters.handle('first', async ({ content }) => content === 'a' && first.push(content) > 0)
     letters.handle('second', async ({ content }) => content !== 'c' && second.push(content) > 0)
     letters.start()
-    for (const text of ['a', 'b', 'c']) await world.deliver(write(world, bob, text).wrap)
+    for (const text of ['a', 'b', 'c']) await world.deliver((await write(world, bob, text)).wrap)
     expect([first, second, letters.status().ignored]).toEqual([['a'], ['b'], 1])
   })
 
   it('is kept while it cannot be taken, also over a restart, and then taken', async () => {
     const [dir, outside] = [tempDir(), new Outside()]
     const world = await startWorld({ dir, outside })
-    const { rumor, wrap } = write(world, bob, 'later')
+    const { rumor, wrap } = await write(world, bob, 'later')
     await reading(world, () => Promise.reject(new Error('not now')))
     await world.deliver(wrap)
     await world.close()
@@ -87,7 +87,7 @@ describe('what comes', () => {
   it('from long ago is left: its claim may be forgotten', async () => {
     const world = await worldOf()
     const { taken } = await reading(world)
-    await world.deliver(write(world, bob, 'old', { atMs: world.clock.now() - 15 * 86_400_000 }).wrap)
+    await world.deliver((await write(world, bob, 'old', { atMs: world.clock.now() - 15 * 86_400_000 })).wrap)
     expect(taken).toEqual([])
   })
 })
@@ -98,20 +98,20 @@ describe('what is said', () => {
     const letters = lettersOf(world)
     await Promise.all([letters.send(bob.pubkey, 'hi', 'k'), letters.send(bob.pubkey, 'hi again', 'k')])
     await vi.waitFor(() => expect(letterOut(world.store, 'k')).toMatchObject({ state: 'waiting', tries: 1, reason: expect.any(String) }))
-    expect(textsOf(world, bob)).toEqual([])
+    expect(await textsOf(world, bob)).toEqual([])
     world.outside.inboxes.set(bob.pubkey, [RELAY])
     await vi.waitFor(async () => {
       await world.clock.advance(20_000)
       expect(letterOut(world.store, 'k')?.state).toBe('sent')
     })
-    expect(textsOf(world, bob)).toEqual(['hi'])
+    expect(await textsOf(world, bob)).toEqual(['hi'])
     expect(letters.status().waiting).toBe(0)
   })
 
   it('goes to relays that the recipient named, where it says none of its own', async () => {
     const world = await worldOf()
     await lettersOf(world).send(bob.pubkey, 'hi', 'k', { hints: [RELAY] })
-    await vi.waitFor(() => expect(textsOf(world, bob)).toEqual(['hi']))
+    await vi.waitFor(async () => expect(await textsOf(world, bob)).toEqual(['hi']))
   })
 
   it('is refused when no relay is known for days, and says why', async () => {
@@ -137,14 +137,14 @@ describe('what is said', () => {
         .catch(() => {})
       const isPosted = letterOutIn(world)
       lettersOf(world)
-      await vi.waitFor(() => expect(wasReached() || textsOf(world, bob).length > 0).toBe(true))
+      await vi.waitFor(async () => expect(wasReached() || (await textsOf(world, bob)).length > 0).toBe(true))
       crash()
       const again = await worldOf({ dir, outside, clock: world.clock })
       const letters = lettersOf(again)
       if (!isPosted) await letters.send(bob.pubkey, 'once', 'k')
-      await vi.waitFor(() => expect(textsOf(again, bob)).toEqual(['once']))
+      await vi.waitFor(async () => expect(await textsOf(again, bob)).toEqual(['once']))
       await again.clock.advance(20_000)
-      expect([letterOut(again.store, 'k')?.state, textsOf(again, bob)]).toEqual([expect.stringMatching(/^sen/), ['once']])
+      expect([letterOut(again.store, 'k')?.state, await textsOf(again, bob)]).toEqual([expect.stringMatching(/^sen/), ['once']])
     }
   })
 })

@@ -4,7 +4,7 @@ import { Letters } from '../../../../src/daemon/letters/letters.ts'
 import { eventId, identify } from '../../../../src/nostr/nips/nip01.ts'
 import { buildDm17, CHAT_KIND, sealRumor, unwrap, WRAP_KIND, wrapSeal } from '../../../../src/nostr/nips/nip59.ts'
 import { createVerifier } from '../../../../src/nostr/reading/verify.ts'
-import type { IdentifiedEvent, NostrEvent, Signer } from '../../../../src/nostr/types.ts'
+import type { IdentifiedEvent, LocalSigner, NostrEvent } from '../../../../src/nostr/types.ts'
 import type { World } from '../../host/world.ts'
 
 export const RELAY = 'ws://relay.test'
@@ -22,36 +22,35 @@ export interface Written {
 }
 
 /** As a client of the author would write it. @param order.atMs when it says that it was written */
-export function write(world: World, author: Signer, text: string, order: { atMs?: number; to?: string } = {}): Written {
+export async function write(world: World, author: LocalSigner, text: string, order: { atMs?: number; to?: string } = {}): Promise<Written> {
   const to = order.to ?? world.keyring.node().pubkey
   const nowS = order.atMs === undefined ? unixSeconds(world.clock) : Math.floor(order.atMs / 1000)
-  const { rumor, wraps } = buildDm17(author, [to], text, nowS)
+  const { rumor, wraps } = await buildDm17(author, [to], text, nowS)
   const wrap = wraps.find(({ recipient }) => recipient === to)?.event
   if (wrap === undefined) throw new Error('there is no wrap')
   return { rumor, wrap }
 }
 
 /** The same rumor in another wrap. */
-export function wrapAgain(world: World, author: Signer, rumor: IdentifiedEvent): NostrEvent {
+export async function wrapAgain(world: World, author: LocalSigner, rumor: IdentifiedEvent): Promise<NostrEvent> {
   const [to, nowS] = [world.keyring.node().pubkey, unixSeconds(world.clock)]
-  return wrapSeal(sealRumor(author, rumor, to, nowS), to, nowS, author.random)
+  return wrapSeal(await sealRumor(author, rumor, to, nowS), to, nowS, author.random)
 }
 
 /** A rumor that names one author, sealed by another. */
-export function forge(world: World, forger: Signer, author: string, text: string): NostrEvent {
+export async function forge(world: World, forger: LocalSigner, author: string, text: string): Promise<NostrEvent> {
   const [to, nowS] = [world.keyring.node().pubkey, unixSeconds(world.clock)]
   const rumor = identify(author, { kind: CHAT_KIND, created_at: nowS, tags: [['p', to]], content: text })
   if (eventId(rumor) !== rumor.id) throw new Error('the rumor is not even well made')
-  return wrapSeal(sealRumor(forger, rumor, to, nowS), to, nowS, forger.random)
+  return wrapSeal(await sealRumor(forger, rumor, to, nowS), to, nowS, forger.random)
 }
 
 /** What the node has said to somebody, oldest first, as relays hold it. */
-export function mailOf({ outside }: World, reader: Signer): IdentifiedEvent[] {
+export async function mailOf({ outside }: World, reader: LocalSigner): Promise<IdentifiedEvent[]> {
   const verifier = createVerifier()
-  return outside
-    .ofKind(WRAP_KIND)
-    .filter((wrap) => wrap.tags.some(([name, value]) => name === 'p' && value === reader.pubkey))
-    .map((wrap) => unwrap(reader, wrap, verifier))
+  const toReader = outside.ofKind(WRAP_KIND).filter((wrap) => wrap.tags.some(([name, value]) => name === 'p' && value === reader.pubkey))
+  return await Promise.all(toReader.map((wrap) => unwrap(reader, wrap, verifier)))
 }
 
-export const textsOf = (world: World, reader: Signer): string[] => mailOf(world, reader).map(({ content }) => content)
+export const textsOf = async (world: World, reader: LocalSigner): Promise<string[]> =>
+  (await mailOf(world, reader)).map(({ content }) => content)

@@ -90,7 +90,7 @@ async function minutes(watch: Watch, { world, alerts }: { world: World; alerts: 
     await watch.clock.advance(MINUTE_MS)
   }
   await vi.waitFor(() => expect(world.store.sql("SELECT 1 FROM letters_out WHERE state = 'waiting'").all()).toEqual([]))
-  return textsOf(world, owner)
+  return await textsOf(world, owner)
 }
 
 it('is told once after it held for its time, and once that it is over; several come in one letter', async () => {
@@ -119,14 +119,14 @@ it('what comes and goes is told rarely, and what was short not at all', async ()
     watch.facts = WELL
     await minutes(watch, open, 2)
   }
-  expect(textsOf(open.world, owner)).toEqual([])
+  expect(await textsOf(open.world, owner)).toEqual([])
   for (let round = 0; round < 6; round++) {
     watch.facts = NO_DISK
     await minutes(watch, open, 3)
     watch.facts = WELL
     await minutes(watch, open, 8)
   }
-  expect(textsOf(open.world, owner)).toHaveLength(2)
+  expect(await textsOf(open.world, owner)).toHaveLength(2)
 })
 
 it('nothing is told twice over a restart, nor while nobody is the owner, nor of what is muted', async () => {
@@ -169,7 +169,7 @@ it('a test letter says what became of it; without an owner it says how to name o
   const sent = alerts.test()
   await vi.waitFor(async () => {
     await watch.clock.advance(250)
-    expect(textsOf(world, owner)).toHaveLength(1)
+    expect(await textsOf(world, owner)).toHaveLength(1)
   })
   await watch.clock.advance(1000)
   expect(await sent).toMatchObject({ state: 'sent', reason: null })

@@ -65,9 +65,9 @@ class Home {
 async function told(world: World, times: number, reader = owner): Promise<string[]> {
   await vi.waitFor(async () => {
     await world.clock.advance(5000)
-    expect(textsOf(world, reader)).toHaveLength(times)
+    expect(await textsOf(world, reader)).toHaveLength(times)
   })
-  return textsOf(world, reader)
+  return await textsOf(world, reader)
 }
 
 async function asking(): Promise<{ home: Home; world: World }> {
@@ -86,7 +86,7 @@ describe('the owner', () => {
     const [text = ''] = await told(world, 1)
     for (const part of ['1: ada asks for post', '"May I?"', 'approve 1', 'deny 1 because', 'UTC']) expect(text).toContain(part)
     await world.clock.advance(120_000)
-    expect(textsOf(world, owner)).toHaveLength(1)
+    expect(await textsOf(world, owner)).toHaveLength(1)
   })
 
   it('hears of several in one letter', async () => {
@@ -98,11 +98,11 @@ describe('the owner', () => {
 
   it('approves, and the action is done once; he hears what became of it, as an answer to his letter', async () => {
     const { world } = await asking()
-    const { rumor, wrap } = write(world, owner, ' Approve  #1 ')
+    const { rumor, wrap } = await write(world, owner, ' Approve  #1 ')
     await world.deliver(wrap)
     const [, answer] = await told(world, 2)
     expect(answer).toMatch(/^1 is approved. The post of ada is /)
-    expect(mailOf(world, owner)[1]?.tags).toContainEqual(['e', rumor.id])
+    expect((await mailOf(world, owner))[1]?.tags).toContainEqual(['e', rumor.id])
     expect(world.outside.ofKind(1)).toHaveLength(1)
     expect(readApproval(world.store, 1)).toMatchObject({ state: 'approved', decided_by: npubOf(owner.pubkey) })
   })
@@ -110,7 +110,7 @@ describe('the owner', () => {
   it('denies with a reason, asks for the list, and is helped', async () => {
     const { world } = await asking()
     for (const text of ['list', 'what?', 'deny 1 because it is dull', 'approve 1', 'deny 9', 'list']) {
-      await world.deliver(write(world, owner, text).wrap)
+      await world.deliver((await write(world, owner, text)).wrap)
     }
     const texts = await told(world, 7)
     expect(texts[1]).toContain('1: ada asks for post')
@@ -125,19 +125,19 @@ describe('the owner', () => {
   it('may be another after a change of the configuration: only the new key counts, and hears what waits', async () => {
     const { home, world } = await asking()
     home.npub = npubOf(eve.pubkey)
-    await world.deliver(write(world, owner, 'approve 1').wrap)
+    await world.deliver((await write(world, owner, 'approve 1')).wrap)
     expect(stateOf(world)).toBe('pending')
     await told(world, 1, eve)
-    await world.deliver(write(world, eve, 'approve 1').wrap)
+    await world.deliver((await write(world, eve, 'approve 1')).wrap)
     await vi.waitFor(() => expect(stateOf(world)).toBe('approved'))
-    expect(textsOf(world, owner)).toHaveLength(1)
+    expect(await textsOf(world, owner)).toHaveLength(1)
   })
 
   it('is never a key of this home: no agent approves itself', async () => {
     const { home, world } = await asking()
     const agent = world.host.list()[0]?.pubkey ?? ''
     home.npub = npubOf(agent)
-    await world.deliver(write(world, world.keyring.signer(agent), 'approve 1').wrap)
+    await world.deliver((await write(world, world.keyring.localSigner(agent), 'approve 1')).wrap)
     await world.clock.advance(60_000)
     expect(stateOf(world)).toBe('pending')
     expect(ownerOf({ owner: { npub: home.npub } }, world.keyring)).toMatchObject({
@@ -229,26 +229,26 @@ describe('an attack', () => {
 
   it('by playing a letter again, or its rumor in another wrap, does nothing and is not answered', async () => {
     const { world } = await asking()
-    const { rumor, wrap } = write(world, owner, 'deny 1')
+    const { rumor, wrap } = await write(world, owner, 'deny 1')
     await world.deliver(wrap)
     await told(world, 2)
     await world.host.act('ada', 'POST: another', 'k2')
     await told(world, 3)
-    for (const again of [wrap, wrapAgain(world, owner, rumor), wrapAgain(world, owner, rumor)]) await world.deliver(again)
+    for (const again of [wrap, await wrapAgain(world, owner, rumor), await wrapAgain(world, owner, rumor)]) await world.deliver(again)
     await world.clock.advance(60_000)
-    expect(textsOf(world, owner)).toHaveLength(3)
+    expect(await textsOf(world, owner)).toHaveLength(3)
     expect([stateOf(world, 1), stateOf(world, 2)]).toEqual(['denied', 'pending'])
   })
 
   it.each([
-    ['of another key', (world: World) => write(world, eve, 'approve 1').wrap],
+    ['of another key', async (world: World) => (await write(world, eve, 'approve 1')).wrap],
     ['in the name of the owner, sealed by another', (world: World) => forge(world, eve, owner.pubkey, 'approve 1')],
   ])('by a letter %s is not heard', async (_what, attack) => {
     const { world } = await asking()
-    await world.deliver(attack(world))
+    await world.deliver(await attack(world))
     await world.clock.advance(60_000)
     expect(stateOf(world)).toBe('pending')
-    expect([textsOf(world, owner).length, textsOf(world, eve).length]).toEqual([1, 0])
+    expect([(await textsOf(world, owner)).length, (await textsOf(world, eve)).length]).toEqual([1, 0])
   })
 
   it.each([
@@ -257,7 +257,7 @@ describe('an attack', () => {
     ['of the future', HOUR_MS, 'still to come'],
   ])('by a letter %s does nothing, and the owner hears so', async (_what, ms, words) => {
     const { world } = await asking()
-    await world.deliver(write(world, owner, 'approve 1', { atMs: world.clock.now() + ms }).wrap)
+    await world.deliver((await write(world, owner, 'approve 1', { atMs: world.clock.now() + ms })).wrap)
     const [, answer] = await told(world, 2)
     expect(answer).toContain(words)
     expect(answer).toContain('nothing was done')
@@ -276,7 +276,7 @@ it('whichever commit the node dies before or after, what waits is told once, don
     arm()
     // Its date is that of the letter's writing: the question stands by then.
     await dying.clock.advance(2000).catch(() => {})
-    const { wrap } = write(dying, owner, 'approve 1')
+    const { wrap } = await write(dying, owner, 'approve 1')
     await dying.deliver(wrap).catch(() => {})
     await dying.clock.advance(2000).catch(() => {})
     dying.die()
@@ -284,13 +284,13 @@ it('whichever commit the node dies before or after, what waits is told once, don
     // He answers what he was told.
     await vi.waitFor(async () => {
       await again.clock.advance(5000)
-      expect(textsOf(again, owner).length).toBeGreaterThan(0)
+      expect((await textsOf(again, owner)).length).toBeGreaterThan(0)
     })
     await again.deliver(wrap)
     await told(again, 2)
     await again.deliver(wrap)
     await again.clock.advance(40_000)
-    const texts = textsOf(again, owner)
+    const texts = await textsOf(again, owner)
     expect([texts.length, texts.filter((text) => text.includes('1 is approved')).length], `at ${nth}`).toEqual([2, 1])
     expect(again.outside.ofKind(1), `at ${nth}`).toHaveLength(1)
     await again.close()

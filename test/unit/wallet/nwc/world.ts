@@ -18,7 +18,7 @@ import {
   type NwcAnswer,
   openNwcRequest,
 } from '../../../../src/nostr/nips/nip47.ts'
-import type { NostrEvent, Signer, SubscriptionSpec } from '../../../../src/nostr/types.ts'
+import type { LocalSigner, NostrEvent, SubscriptionSpec } from '../../../../src/nostr/types.ts'
 import { type IssuedInvoice, issueInvoice } from '../../../../src/sandbox/mint/invoices.ts'
 import { pendingAfter } from '../../../../src/store/nostr/outbox.ts'
 import type { CommitHook, Store } from '../../../../src/store/store.ts'
@@ -27,7 +27,7 @@ import { NwcRail } from '../../../../src/wallet/nwc/rail.ts'
 import { TEST_PUBKEY, TEST_WORDS } from '../../../support/nostr-node.ts'
 import { openStore } from '../../../support/store.ts'
 
-const key = (n: number): Signer => createSigner(new Uint8Array(32).fill(n))
+const key = (n: number): LocalSigner => createSigner(new Uint8Array(32).fill(n))
 const CLIENT_SECRET = '15'.repeat(32)
 export const NODE = { kind: 'node', pubkey: TEST_PUBKEY } as const
 
