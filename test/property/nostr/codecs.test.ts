@@ -485,23 +485,23 @@ describe('whatever a stranger sends', () => {
       for (const value of values) expect(() => parseEvent({ ...good, [field]: value })).toThrow(PylonError)
   })
 
-  it('is a frame, a limit, a URL or a key, or it is not', () => {
-    fc.assert(
-      fc.property(
+  it('is a frame, a limit, a URL or a key, or it is not', async () => {
+    await fc.assert(
+      fc.asyncProperty(
         fc.oneof(
           fc.string(),
           fc.json(),
           fc.anything().map((value) => String(JSON.stringify(value))),
         ),
-        (text) => {
+        async (text) => {
           parseFrame(text)
           parseFrame(`["EVENT",${text}]`)
           parseFrame(`["OK",${text}]`)
           tryRelayUrl(text)
           relayUrls([text, undefined, `wss://${text}`])
-          typed(() => parsePubkey(text))
-          typed(() => parseSecret(text))
-          typed(() => parseEventPointer(text))
+          await typed(() => parsePubkey(text))
+          await typed(() => parseSecret(text))
+          await typed(() => parseEventPointer(text))
         },
       ),
       { numRuns: 500 },
