@@ -1,7 +1,7 @@
 /** What the rest of Pylon asks of the money layer. Amounts are bigint sats unless a name says msats. */
 import type { Account, WalletOwner } from '../base/accounts.ts'
 import type { Sats } from '../base/amounts.ts'
-import type { Signer } from '../nostr/types.ts'
+import type { LocalSigner } from '../nostr/types.ts'
 import type { Cause } from '../store/money/ledger.ts'
 import type { Spend } from './policy/spends.ts'
 
@@ -62,7 +62,7 @@ export interface ReceiveRequest extends Operation {
   /** Try again where the operation under this key failed: what a mint refused once it may take later. */
   readonly retryFailed?: boolean
   /** Keys beside those of the wallet that locks of the token may name; needed until it has been prepared, and never stored. */
-  readonly keys?: readonly Signer[]
+  readonly keys?: readonly LocalSigner[]
 }
 
 export interface ReceivedToken {

@@ -23,7 +23,7 @@ export async function restoreFromRelays(
 ): Promise<Awaited<ReturnType<Route>>> {
   const { store, clock, keyring, parts } = services
   const { nsec, dry_run: dryRun = false, move = services.config().wallet.foreign_mints === 'move', max_fee_sats } = request
-  const signer = nsec === undefined ? keyring.signer(into.pubkey) : createSigner(parseSecret(nsec))
+  const signer = nsec === undefined ? keyring.localSigner(into.pubkey) : createSigner(parseSecret(nsec))
   const [wallets, nostr] = [parts.wallets.get(), parts.nostr.get()]
   const own = nsec === undefined ? (findAgent(store, into.pubkey)?.relays ?? []) : []
   const { relays, isComplete, wallet, mints } = await takeBack(

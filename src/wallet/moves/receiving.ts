@@ -1,7 +1,7 @@
 /** Takes tokens in: reads them with care, swaps them at their mint, and only then calls them ours. */
 import { sats } from '../../base/amounts.ts'
 import { PylonError } from '../../base/errors.ts'
-import type { Signer } from '../../nostr/types.ts'
+import type { LocalSigner } from '../../nostr/types.ts'
 import { all, type Command } from '../../store/commands.ts'
 import type { KeysetInfo } from '../../store/money/keysets.ts'
 import type { MintRow } from '../../store/money/mints.ts'
@@ -47,7 +47,7 @@ export class Receiving {
   }
 
   /** @param isForeign whether its mint may be none of the list @param keys that open it beside the wallet's */
-  async inspectToken(token: string, isForeign = false, keys: readonly Signer[] = []): Promise<TokenInspection> {
+  async inspectToken(token: string, isForeign = false, keys: readonly LocalSigner[] = []): Promise<TokenInspection> {
     const { head, mintUrl, proofs, coins } = await this.#readToken(token, isForeign)
     return {
       mintUrl,
@@ -125,7 +125,7 @@ export class Receiving {
     ys: readonly string[],
     net: bigint,
     end: Pick<ReceivePlan, 'creditAccount' | 'faceSats' | 'reclaims'>,
-    keysBeside: readonly Signer[] = [],
+    keysBeside: readonly LocalSigner[] = [],
   ): Promise<ReceivePlan> {
     const keyset = await this.#funds.context.mints.activeKeyset(mintUrl)
     const outputs = await makeOutputs(this.#funds.context, keyset, [
@@ -164,7 +164,7 @@ export class Receiving {
     return { head, mintUrl, mint, proofs, coins, keys }
   }
 
-  #lockOf(proofs: readonly TokenProof[], keys: readonly Signer[] = []): Pick<TokenInspection, 'lock' | 'lockReason' | 'byWalletKey'> {
+  #lockOf(proofs: readonly TokenProof[], keys: readonly LocalSigner[] = []): Pick<TokenInspection, 'lock' | 'lockReason' | 'byWalletKey'> {
     const { keyring, clock } = this.#funds.context
     const nowS = clock.now() / 1000
     const secrets = proofs.map((proof) => proof.secret)

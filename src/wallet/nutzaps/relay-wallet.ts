@@ -8,14 +8,14 @@ import { createSigner } from '../../nostr/keys/signer.ts'
 import { isHex64 } from '../../nostr/nips/nip01.ts'
 import { DELETION_KIND } from '../../nostr/nips/nip09.ts'
 import { parseWallet, parseWalletToken, type ReadWalletToken, WALLET_KIND, WALLET_TOKEN_KIND } from '../../nostr/nips/nip60.ts'
-import type { NostrEvent, Signer } from '../../nostr/types.ts'
+import type { LocalSigner, NostrEvent } from '../../nostr/types.ts'
 import { normaliseMintUrl } from '../ecash/token.ts'
 import type { FoundCoin } from '../purse/found-coins.ts'
 
 export interface RelayWallet {
   readonly mints: readonly string[]
   /** Of its own, which tokens may be locked to. */
-  readonly keys: readonly Signer[]
+  readonly keys: readonly LocalSigner[]
   /** Each once, however many events have it. */
   readonly coins: readonly FoundCoin[]
   /** Those that stand, and the coins of each that could be read to the end; of others undefined. */
@@ -35,7 +35,7 @@ const MAX_KEYS = 20
 const AT_ONCE = 20
 
 /** @param events of relays, in any order: those of others, and of other kinds, are left out */
-export async function readRelayWallet(signer: Signer, events: readonly NostrEvent[]): Promise<RelayWallet> {
+export async function readRelayWallet(signer: LocalSigner, events: readonly NostrEvent[]): Promise<RelayWallet> {
   const own = [...events]
     .filter(({ pubkey }) => pubkey === signer.pubkey)
     .sort((a, b) => b.created_at - a.created_at || (a.id < b.id ? -1 : 1))
@@ -64,7 +64,7 @@ export async function readRelayWallet(signer: Signer, events: readonly NostrEven
   return { mints, keys, coins, tokens, deleted: read.length - standing.length, problems: problems.said() }
 }
 
-function readWallets(signer: Signer, events: readonly NostrEvent[]): { mints: readonly string[]; keys: readonly Signer[] } {
+function readWallets(signer: LocalSigner, events: readonly NostrEvent[]): { mints: readonly string[]; keys: readonly LocalSigner[] } {
   const wallets = events.slice(0, MAX_WALLET_EVENTS).flatMap(({ content }) => parseWallet(decrypted(signer, content) ?? '') ?? [])
   // An older one may be all that a relay has, and coins are locked to the key that was told then.
   const secrets = [...new Set(wallets.flatMap(({ privkeys }) => privkeys))].slice(0, MAX_KEYS)
@@ -125,7 +125,7 @@ class Problems {
   }
 }
 
-function decrypted(signer: Signer, content: string): string | undefined {
+function decrypted(signer: LocalSigner, content: string): string | undefined {
   try {
     return signer.nip44Decrypt(signer.pubkey, content)
   } catch (error) {
@@ -134,7 +134,7 @@ function decrypted(signer: Signer, content: string): string | undefined {
   }
 }
 
-function keyOf(secret: string): Signer | undefined {
+function keyOf(secret: string): LocalSigner | undefined {
   try {
     return createSigner(new Uint8Array(Buffer.from(secret, 'hex')))
   } catch (error) {

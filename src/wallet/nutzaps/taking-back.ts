@@ -8,7 +8,7 @@ import { WALLET_KIND, WALLET_TOKEN_KIND } from '../../nostr/nips/nip60.ts'
 import { NUTZAP_INFO_KIND } from '../../nostr/nips/nip61.ts'
 import { RELAY_LIST_KIND } from '../../nostr/nips/nip65.ts'
 import { relayUrls } from '../../nostr/relay/relay-url.ts'
-import type { Filter, Nostr, NostrEvent, Signer } from '../../nostr/types.ts'
+import type { Filter, LocalSigner, Nostr, NostrEvent } from '../../nostr/types.ts'
 import { all } from '../../store/commands.ts'
 import { walletBackupMessage } from '../../store/keys.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
@@ -27,7 +27,7 @@ export interface TakingBackDeps {
 
 export interface RelayWalletRequest extends Pick<TakeOptions, 'move' | 'maxFeeSats'> {
   /** The key whose wallet it is. */
-  readonly signer: Signer
+  readonly signer: LocalSigner
   /** Who gets the coins. */
   readonly into: WalletOwner
   /** To look at, beside those of the node and those that the key says it uses. */
@@ -97,7 +97,7 @@ const isGone = (fate: CoinFate | undefined): boolean => fate === 'spent' || fate
 /** NIP-60: an event whose coins are all spent is deleted, together with what it took the place of. */
 async function forget(
   { store, clock, keyring, nostr }: TakingBackDeps,
-  signer: Signer,
+  signer: LocalSigner,
   relays: readonly string[],
   wallet: RelayWallet,
   mints: readonly CoinsAtMint[],

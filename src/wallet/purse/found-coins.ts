@@ -7,7 +7,7 @@ import { hash } from 'node:crypto'
 import { accountOf, accountOwner } from '../../base/accounts.ts'
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
-import type { Signer } from '../../nostr/types.ts'
+import type { LocalSigner } from '../../nostr/types.ts'
 import { foundCoinsKey } from '../../store/keys.ts'
 import { operationByKey, ysUnderWay } from '../../store/money/operations.ts'
 import { knownSecret } from '../../store/money/proofs.ts'
@@ -47,7 +47,7 @@ export interface CoinsAtMint {
 
 export interface TakeOptions {
   /** That open locks, beside those of the wallet. */
-  readonly keys: readonly Signer[]
+  readonly keys: readonly LocalSigner[]
   /** Whether coins of mints that are not on the list come to one that is. */
   readonly move: boolean
   /** The most that all of it may cost. */
@@ -173,7 +173,7 @@ export class FoundCoins {
   }
 
   /** What a part would cost; where it can't be taken, why. */
-  async #price(work: Work, part: readonly FoundCoin[], keys: readonly Signer[]): Promise<void> {
+  async #price(work: Work, part: readonly FoundCoin[], keys: readonly LocalSigner[]): Promise<void> {
     settle(work, part, 'left')
     const feeSats = await orSaid(work, () => this.#feeOf(work, part, keys))
     if (feeSats === undefined) return
@@ -184,7 +184,7 @@ export class FoundCoins {
   }
 
   /** @throws as Foreign.quote */
-  async #feeOf({ mintUrl, isListed }: Work, part: readonly FoundCoin[], keys: readonly Signer[]): Promise<bigint> {
+  async #feeOf({ mintUrl, isListed }: Work, part: readonly FoundCoin[], keys: readonly LocalSigner[]): Promise<bigint> {
     if (!isListed) return (await this.#foreign.quote({ token: tokenOf(mintUrl, part), keys })).feeSats
     const fees = new Map(this.#parts.funds.context.mints.keysets(mintUrl).map(({ id, inputFeePpk }) => [id, inputFeePpk]))
     return inputFee(part.map(({ id }) => ({ feePpk: fees.get(id) ?? 0 })))

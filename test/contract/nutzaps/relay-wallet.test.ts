@@ -113,7 +113,7 @@ async function spend(proofs: readonly Proof[]): Promise<void> {
 
 const back = (
   home: NutzapHome,
-  signer = home.keyring.node(),
+  signer = home.keyring.localSigner(home.node.owner.pubkey),
   more: Partial<Parameters<typeof takeBack>[1]> = {},
 ): Promise<RelayWalletFound> => {
   const { store, keyring, nostr, wallets } = home
