@@ -155,10 +155,10 @@ describe('an attack', () => {
     const agent = world.host.list()[0]?.pubkey ?? ''
     const node = world.keyring.node().pubkey
     const nowS = Math.floor(world.clock.now() / 1000)
-    await world.deliver(write(world, owner, 'approve 1', { to: agent }).wrap)
+    await world.deliver((await write(world, owner, 'approve 1', { to: agent })).wrap)
     // What the owner wrote to the agent, sealed by him for the node: he meant another.
     const rumor = identify(owner.pubkey, { kind: 14, created_at: nowS, tags: [['p', agent]], content: 'approve 1' })
-    await world.deliver(wrapAgain(world, owner, rumor))
+    await world.deliver(await wrapAgain(world, owner, rumor))
     await world.say(owner, { kind: 4, tags: [['p', node]], content: owner.nip04Encrypt(node, 'approve 1') })
     await world.say(owner, { kind: 1, tags: [['p', node]], content: 'approve 1' })
     // No words of a chat: a file, and something for programs.
@@ -166,27 +166,27 @@ describe('an attack', () => {
       [15, 'approve 1'],
       [14, '{"approve":1}'],
     ] as const)
-      await world.deliver(wrapAgain(world, owner, identify(owner.pubkey, { kind, created_at: nowS, tags: [['p', node]], content })))
+      await world.deliver(await wrapAgain(world, owner, identify(owner.pubkey, { kind, created_at: nowS, tags: [['p', node]], content })))
     await world.clock.advance(60_000)
     expect(stateOf(world)).toBe('pending')
-    expect(textsOf(world, owner)).toHaveLength(1)
+    expect(await textsOf(world, owner)).toHaveLength(1)
   })
 
   it('by an approval of what ran out, was denied, or never was, does nothing, also when another takes its number', async () => {
     const { world } = await asking()
-    await world.deliver(write(world, owner, 'approve 2').wrap)
+    await world.deliver((await write(world, owner, 'approve 2')).wrap)
     expect((await told(world, 2))[1]).toContain('There is no action 2')
-    const early = write(world, owner, 'approve 2 ', { atMs: world.clock.now() })
+    const early = await write(world, owner, 'approve 2 ', { atMs: world.clock.now() })
     await world.clock.advance(5000)
     await world.host.act('ada', 'POST: the second', 'k2')
     await told(world, 3)
     await world.deliver(early.wrap)
     expect((await told(world, 4))[3]).toContain('before 2 was asked')
-    await world.deliver(write(world, owner, 'deny 2').wrap)
-    await world.deliver(write(world, owner, 'approve 2').wrap)
+    await world.deliver((await write(world, owner, 'deny 2')).wrap)
+    await world.deliver((await write(world, owner, 'approve 2')).wrap)
     expect((await told(world, 6)).at(-1)).toContain('2 was denied')
     await world.clock.advance(25 * HOUR_MS)
-    await world.deliver(write(world, owner, 'approve 1').wrap)
+    await world.deliver((await write(world, owner, 'approve 1')).wrap)
     expect((await told(world, 7)).at(-1)).toContain('1 was expired')
     expect([stateOf(world, 1), stateOf(world, 2)]).toEqual(['expired', 'denied'])
     expect(world.outside.ofKind(1)).toEqual([])
@@ -194,8 +194,8 @@ describe('an attack', () => {
 
   it('by what the owner wrote before the database was put back from a backup does nothing: it may have been done', async () => {
     const { world } = await asking()
-    const { wrap } = write(world, owner, 'approve 1')
-    const old = write(world, owner, 'list', { atMs: world.clock.now() - 2 * HOUR_MS })
+    const { wrap } = await write(world, owner, 'approve 1')
+    const old = await write(world, owner, 'list', { atMs: world.clock.now() - 2 * HOUR_MS })
     await world.clock.advance(60_000)
     const at = world.clock.now()
     await world.store.write(putSetting({ key: RESTORED_AT_KEY, value: at, at }))
@@ -204,26 +204,26 @@ describe('an attack', () => {
     expect((await told(world, 2))[1]).toContain('put back from a backup')
     await world.clock.advance(60_000)
     // What was answered long ago is not answered again.
-    expect(textsOf(world, owner)).toHaveLength(2)
+    expect(await textsOf(world, owner)).toHaveLength(2)
     expect(stateOf(world)).toBe('pending')
-    await world.deliver(write(world, owner, 'approve 1').wrap)
+    await world.deliver((await write(world, owner, 'approve 1')).wrap)
     await vi.waitFor(() => expect(stateOf(world)).toBe('approved'))
   })
 
   it('by a flood is answered a few times, and a decision is still heard and answered', async () => {
     const { world } = await asking()
     // Of strangers, and of an owner whose program answers every answer.
-    for (let i = 0; i < 200; i++) await world.deliver(write(world, eve, `approve ${i}`).wrap)
-    for (let i = 0; i < 200; i++) await world.deliver(write(world, owner, `what ${i}?`).wrap)
-    await world.deliver(write(world, owner, 'approve 1').wrap)
+    for (let i = 0; i < 200; i++) await world.deliver((await write(world, eve, `approve ${i}`)).wrap)
+    for (let i = 0; i < 200; i++) await world.deliver((await write(world, owner, `what ${i}?`)).wrap)
+    await world.deliver((await write(world, owner, 'approve 1')).wrap)
     await vi.waitFor(async () => {
       await world.clock.advance(5000)
-      expect(textsOf(world, owner).at(-1)).toContain('1 is approved')
+      expect((await textsOf(world, owner)).at(-1)).toContain('1 is approved')
     })
-    expect(textsOf(world, owner)).toHaveLength(1 + 20 + 1)
-    expect(textsOf(world, eve)).toEqual([])
+    expect(await textsOf(world, owner)).toHaveLength(1 + 20 + 1)
+    expect(await textsOf(world, eve)).toEqual([])
     await world.clock.advance(HOUR_MS)
-    await world.deliver(write(world, owner, 'list').wrap)
+    await world.deliver((await write(world, owner, 'list')).wrap)
     await told(world, 23)
   })
 
