@@ -1,4 +1,6 @@
 /** Every route of the control socket, by area: the one list that server, client and docs are made from. */
+
+import { addressRoutes } from './contract/addresses.ts'
 import { agentsRoutes } from './contract/agents.ts'
 import { alertsRoutes } from './contract/alerts.ts'
 import { approvalsRoutes } from './contract/approvals.ts'
@@ -25,6 +27,7 @@ export const CONTRACT = {
   wallet: walletRoutes,
   approvals: approvalsRoutes,
   purse: purseRoutes,
+  addresses: addressRoutes,
   alerts: alertsRoutes,
   audit: auditRoutes,
   nwc: nwcRoutes,

@@ -5,6 +5,7 @@ import { CONTRACT } from '../control/contract.ts'
 import type { Handler, Handlers, Route } from '../control/route.ts'
 import type { BoundRoute } from '../control/router.ts'
 import type { PylonNode } from './node.ts'
+import { addressHandlers } from './routes/addresses.ts'
 import { agentsHandlers, agentsReadHandlers } from './routes/agents.ts'
 import { alertsHandlers, alertsReadHandlers } from './routes/alerts.ts'
 import { approvalsHandlers, approvalsReadHandlers } from './routes/approvals.ts'
@@ -58,6 +59,7 @@ export function boundRoutes(node: PylonNode, tasks: Tasks): BoundRoute[] {
     ...bind(CONTRACT.purchases, purchasesHandlers(node)),
     ...bind(CONTRACT.wallet, walletHandlers(node)),
     ...bind(CONTRACT.purse, purseHandlers(node)),
+    ...bind(CONTRACT.addresses, addressHandlers(node)),
     ...bind(CONTRACT.nwc, nwcHandlers(node)),
     ...bind(CONTRACT.bunker, bunkerHandlers(node)),
     ...bind(CONTRACT.requests, requestsHandlers(node)),

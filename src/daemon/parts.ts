@@ -75,7 +75,7 @@ export interface PartsDeps {
 }
 
 /** Where agents get Lightning addresses. */
-type AddressService = Pick<ZapAddresses, 'start' | 'register' | 'receiptKeyOf'>
+type AddressService = Pick<ZapAddresses, 'start' | 'register' | 'receiptKeyOf' | 'baseUrl'>
 
 /** What runs in these by then asks others, and can be asked again. */
 const ASKING_DRAIN_MS = 1000

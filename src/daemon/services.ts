@@ -32,6 +32,7 @@ export interface Services extends ReadServices {
     | 'bunker'
     | 'wallets'
     | 'zaps'
+    | 'zapAddresses'
     | 'nwc'
     | 'lightning'
     | 'payouts'

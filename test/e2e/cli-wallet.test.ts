@@ -172,6 +172,39 @@ test('the wallet of another program is read from relays by its key, told, and ta
   for (const form of [input, Buffer.from(secret).toString('hex')]) expect(kept).not.toContain(form)
 })
 
+test('the node and its agents are paid at addresses that one command tells', async () => {
+  await using rig = new Rig()
+  await rig.ok('start', '--sandbox')
+  await rig.ok('agent', 'spawn', '--name', 'ada')
+  interface Address {
+    wallet: string
+    lnurl: string | null
+    source: string
+    reason: string | null
+  }
+  const list = async () => (await rig.ok('wallet', 'address', 'list', '--json')).json<{ service: string; addresses: Address[] }>()
+  await expect.poll(async () => (await list()).addresses[1]?.lnurl, { timeout: 20_000 }).toMatch(/^lnurl1/)
+  const { service, addresses } = await list()
+  expect(service).toMatch(/^http:/)
+  expect(addresses).toMatchObject([
+    { wallet: 'node', lnurl: null, source: 'none', reason: expect.stringContaining('pylon wallet address make') },
+    { wallet: 'ada', source: 'service', reason: null },
+  ])
+  const made = (await rig.ok('wallet', 'address', 'make', '--json')).json<Address>()
+  expect((await rig.ok('wallet', 'address', 'make', '--json')).json()).toEqual(made)
+  expect(made).toMatchObject({ wallet: 'node', lnurl: expect.stringMatching(/^lnurl1/), source: 'service', reason: null })
+  await rig.ok('wallet', 'fund', '100', '--wallet', 'customer')
+  await rig.ok('wallet', 'pay', made.lnurl ?? '', '21', '--wallet', 'customer')
+  await expect.poll(async () => (await balanceOf(rig)).balance_sats, { timeout: 20_000 }).toBe(21)
+  await rig.ok('agent', 'set', 'ada', '--lud16', 'ada@example.com')
+  expect((await rig.ok('wallet', 'address', 'show', 'ada')).stdout).toMatch(/Address +ada@example.com/)
+  expect((await rig.ok('wallet', 'address', 'list')).stdout).toContain('ada@example.com')
+  for (const name of ['customer', 'nobody']) {
+    const refused = await rig.run(['wallet', 'address', 'make', name, '--json'])
+    expect(JSON.parse(refused.stderr)).toMatchObject({ error: { code: 'wallet_not_found' } })
+  }
+})
+
 test('what cannot be done says so, and what to do', async () => {
   await using rig = new Rig()
   await rig.ok('start', '--sandbox')

@@ -2,6 +2,7 @@ import { walletRoutes } from '../../control/contract/wallet.ts'
 import { ask, defineCommand, defineGroup } from '../command.ts'
 import { drawFields, drawTable, right, sats } from '../terminal/table.ts'
 import { one } from '../terminal/values.ts'
+import { address } from './address.ts'
 import { audit } from './audit.ts'
 import { history } from './history.ts'
 import { fund, invoice, invoices, receive } from './incoming.ts'
@@ -63,5 +64,6 @@ export const walletCommand = defineGroup('wallet', 'Sats: balance, funding, paym
   connect,
   disconnect,
   nwc,
+  address,
   payout,
 ])

@@ -87,6 +87,11 @@ export class NpubCash {
     deps.dialer.allow(deps.baseUrl, true)
   }
 
+  /** Of the service, without a slash at the end. */
+  get baseUrl(): string {
+    return this.#deps.baseUrl
+  }
+
   /** Fetches what was paid, now and from then on. */
   start(): void {
     this.#pollAfter(0)

@@ -65,6 +65,11 @@ export class ZapAddresses {
     this.#backoff = deps.scope.backoff(AFTER_FAILURE)
   }
 
+  /** Of the service, without a slash at the end. */
+  get baseUrl(): string {
+    return this.#deps.baseUrl
+  }
+
   /** Fetches what was paid, now and from then on. */
   start(): void {
     this.#pollAfter(0)
@@ -167,7 +172,8 @@ export class ZapAddresses {
 
   async #adopt(address: LnurlAddressRow, quote: z.output<typeof quotesSchema>['quotes'][number]): Promise<void> {
     const { wallets, nostr } = this.#deps
-    const owner: WalletOwner = { kind: 'agent', pubkey: address.ownerPubkey }
+    const isNode = address.ownerPubkey === nostr.keyring.node().pubkey
+    const owner: WalletOwner = { kind: isNode ? 'node' : 'agent', pubkey: address.ownerPubkey }
     const sender = quote.sender_pubkey ?? undefined
     const income = sender === undefined ? 'tip' : nostr.keyring.owns(sender) ? 'internal' : 'zap'
     await wallets.adoptQuote(owner, {
