@@ -70,13 +70,18 @@ export class Keysets {
       'SELECT position, active, input_fee_ppk FROM keysets LEFT JOIN keyset_fees USING (position) ORDER BY position',
     )
     const rows = sql.all() as { position: number; active: number; input_fee_ppk: number | null }[]
-    const keysets = rows.map((row) => deriveKeyset(seed, row.position, row.active === 1, row.input_fee_ppk ?? INPUT_FEE_PPK))
+    // By position: a rotation changes what is active and adds one, the keys of the others stay.
+    const known = [...this.#byId.values()]
+    const keysets = rows.map((row, i) => ({
+      ...(known[i] ?? deriveKeyset(seed, row.position, row.input_fee_ppk ?? INPUT_FEE_PPK)),
+      active: row.active === 1,
+    }))
     for (const keyset of keysets) this.#byId.set(keyset.id, keyset)
     return keysets.at(-1) as Keyset
   }
 }
 
-function deriveKeyset(seed: Uint8Array, position: number, active: boolean, inputFeePpk: number): Keyset {
+function deriveKeyset(seed: Uint8Array, position: number, inputFeePpk: number): Omit<Keyset, 'active'> {
   const privateKeys = new Map<number, Uint8Array>()
   const publicKeys: Record<string, string> = {}
   for (let i = 0; i < DENOMINATIONS; i++) {
@@ -86,7 +91,7 @@ function deriveKeyset(seed: Uint8Array, position: number, active: boolean, input
     publicKeys[amount] = Buffer.from(pointFromScalar(key, true) as Uint8Array).toString('hex')
   }
   const id = deriveKeysetId(publicKeys, { unit: UNIT, input_fee_ppk: inputFeePpk, versionByte: 1 })
-  return { id, active, inputFeePpk, privateKeys, publicKeys }
+  return { id, inputFeePpk, privateKeys, publicKeys }
 }
 
 function deriveKey(seed: Uint8Array, path: string): Uint8Array {
