@@ -1,6 +1,7 @@
 /**
  * The test lanes, one project each. Most tests wait (for a commit, a socket, a guest), so more files run at once than there
- * are cores, those that wait longest first. What needs nothing but cores comes last, in small pieces.
+ * are cores. Those that take long come first, and between those that wait the long ones that need nothing but cores. What else needs
+ * nothing but cores comes last, in small pieces.
  */
 import { readFileSync, statfsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -57,12 +58,18 @@ const lane = (name: string, timeoutMs: number, { maxWorkers, order }: typeof blo
 
 /** A clean clone does not know yet which files take long: begun last, one of these alone would be the end of the run. */
 const LONG = [
-  'e2e/stranger-buys',
+  'simulation/seeds-0',
+  'e2e/daemon-sandbox',
+  'simulation/seeds-1',
+  'e2e/daemon.test',
   'e2e/runtime-rent',
-  'e2e/daemon',
-  'e2e/load',
   'e2e/agent-new',
+  'simulation/seeds-2',
+  'e2e/stranger-buys',
+  'e2e/load',
   'e2e/install',
+  'simulation/seeds-3',
+  'e2e/cli-wallet',
   'fault/kill-',
   'contract/runtime-local',
   'contract/runtime-guest/',
