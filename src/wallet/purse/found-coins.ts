@@ -4,6 +4,7 @@
  * each coin that it is ours; which request asks for it follows from the coins, so that a call that is made again goes on.
  */
 import { hash } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import { accountOf, accountOwner } from '../../base/accounts.ts'
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
@@ -61,6 +62,8 @@ const MAX_PART_CHARS = 40_000
 const PROOF_CHARS = 200
 /** Ys in one task of the crypto worker. */
 const YS_AT_ONCE = 200
+/** Locks that are judged before others may run. */
+const LOCKS_AT_ONCE = 100
 /** One coin that its mint refuses is looked for by halves; a mint that refuses all is left alone after so many. */
 const MAX_REFUSALS = 200
 /** What may be the fault of a single coin. */
@@ -147,6 +150,7 @@ export class FoundCoins {
     const underWay = ysUnderWay(store)
     const free: FoundCoin[] = []
     for (const [i, coin] of fresh.entries()) {
+      if (i % LOCKS_AT_ONCE === LOCKS_AT_ONCE - 1) await setImmediate()
       const fate = (name: CoinFate, reason?: string) => {
         fates.set(coin.secret, name)
         if (reason !== undefined && !reasons.includes(reason)) reasons.push(reason)

@@ -247,15 +247,22 @@ describe('a wallet of another program', () => {
   })
 
   it('is taken once whatever the process dies at', { timeout: 120_000 }, async () => {
-    for (const label of ['insert_operation', 'submit_operation', 'complete_operation']) {
+    for (const [label, before] of [
+      ['insert_operation', true],
+      ['insert_operation', false],
+      ['move_operation:submitted', false],
+      ['move_operation:completed', true],
+      ['move_operation:completed', false],
+    ] as const) {
       const stranger = new Stranger()
       await stranger.wallet()
       await stranger.token(wire(await minted(64)))
       await stranger.token(wire(await lockedTo(stranger.lockPubkey, 32)))
       const disk = new HomeOnDisk()
-      const death = new Death((name) => name.startsWith(label))
+      const death = new Death((name) => name.startsWith(label), { before })
       const dying = await disk.open(sandbox, death)
       await back(dying, stranger.signer).catch(() => {})
+      expect(death.isDead, label).toBe(true)
       await dying.close().catch(() => {})
       const home = await openHome(disk)
       await back(home, stranger.signer)
