@@ -1,5 +1,5 @@
 /** Two nodes on one sandbox: one sells, the other buys by invoice, by token, encrypted, and gets its money back. */
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { earningsRoutes } from '../../src/control/contract/earnings.ts'
 import { jobsRoutes } from '../../src/control/contract/jobs.ts'
 import { nodeRoutes } from '../../src/control/contract/node.ts'
@@ -41,17 +41,23 @@ async function startSeller(rig: Rig) {
   return { npub: identity?.npub ?? '', relay_url: sandbox?.relay_url ?? '', mint_url: sandbox?.mint_url ?? '' }
 }
 
-async function startBuyer(rig: Rig, sandbox: { relay_url: string; mint_url: string }) {
-  await rig.ok('start', '--sandbox', '--mode', 'host', '--relay', sandbox.relay_url, '--mint', sandbox.mint_url)
-  await rig.call(walletRoutes.fundWallet, { wallet: 'node', amount_sats: 200 })
-}
+/** One pair for both tests. */
+let seller: Rig
+let buyer: Rig
+let npub: string
+beforeAll(async () => {
+  seller = new Rig()
+  buyer = new Rig()
+  const started = await startSeller(seller)
+  npub = started.npub
+  await buyer.ok('start', '--sandbox', '--mode', 'host', '--relay', started.relay_url, '--mint', started.mint_url)
+  await buyer.call(walletRoutes.fundWallet, { wallet: 'node', amount_sats: 200 })
+})
+afterAll(async () => {
+  await Promise.all([seller, buyer].map((rig) => rig[Symbol.asyncDispose]()))
+})
 
 test('jobs are bought in every way, each once, and a failed one is refunded', async () => {
-  await using seller = new Rig()
-  await using buyer = new Rig()
-  const { npub, ...sandbox } = await startSeller(seller)
-  await startBuyer(buyer, sandbox)
-
   const buy = async (input: string, ...flags: string[]): Promise<{ code: number | null; job: Purchase }> => {
     const run = await buyer.run([
       ...['job', 'submit', '--kind', '5999', '--input', input, '--provider', npub, '--timeout', '40', '--wait', '--json'],
@@ -123,10 +129,8 @@ test('jobs are bought in every way, each once, and a failed one is refunded', as
 })
 
 test('a free job is done without a sat, and --pay ask leaves the choice to the owner', async () => {
-  await using seller = new Rig()
-  await using buyer = new Rig()
-  const { npub, ...sandbox } = await startSeller(seller)
-  await startBuyer(buyer, sandbox)
+  // The test before has stopped it.
+  await seller.ok('start', '--sandbox')
   await seller.ok('config', 'set', 'provider.prices.5001', '{ amount_msats = 0 }', '--sandbox')
   const text = 'Relays carry events. Events are signed. Nobody owns the relays, and everybody can read the events that they carry.'
   const free = await buyer.run(['job', 'submit', '--kind', '5001', '--input', '-', '--provider', npub, '--wait', '--json'], { input: text })

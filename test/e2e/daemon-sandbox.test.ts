@@ -149,7 +149,7 @@ test('keys under a passphrase: locked without it, opened by unlock, handed over 
   expect(rig.logs()).not.toContain(words)
 })
 
-test('init imports words once, refuses a second time, and moves aside what it replaces', async () => {
+test('init imports words once, refuses a second time, and moves aside what it replaces; a file that others may read is refused', async () => {
   await using rig = new Rig()
   const words = 'leader monkey parrot ring guide accident before fence cannon height naive bean'
   const imported = await rig.run(['init', '--import', '--json'], { input: `${words}\n` })
@@ -166,6 +166,11 @@ test('init imports words once, refuses a second time, and moves aside what it re
   const files = readdirSync(rig.home.dir)
   expect(files.filter((name) => /^identity\.json\..*old$/.test(name))).toHaveLength(1)
   expect(files.filter((name) => /^pylon\.db\..*old$/.test(name))).toHaveLength(1)
+  chmodSync(rig.home.identity, 0o644)
+  const run = await rig.run(['start'])
+  expect(run.code).toBe(1)
+  expect(run.stderr).toMatch(/chmod 600.*\(identity_invalid\)/)
+  chmodSync(rig.home.identity, 0o600)
   await rig.ok('start')
 })
 
@@ -210,7 +215,7 @@ function passphraseIn(rig: Rig): [string, string] {
   return ['--passphrase-file', file]
 }
 
-test('a backup of a stopped node that was changed, and a folder of an earlier one that is damaged, newer or incomplete, touch nothing', async () => {
+test('a backup of a stopped node that was changed, and a folder of an earlier one that is damaged, newer or incomplete, touch nothing; nor is a database without its identity given a new one', async () => {
   await using rig = new Rig()
   await rig.ok('start')
   await rig.ok('stop')
@@ -239,21 +244,7 @@ test('a backup of a stopped node that was changed, and a folder of an earlier on
   expect((await rig.run(['restore', join(rig.dir, 'nowhere')])).stderr).toContain('(restore_refused)')
   expect(readFileSync(rig.home.database).equals(before)).toBe(true)
   expect(readdirSync(rig.home.dir).filter((name) => /restore|scratch/.test(name))).toEqual([])
-})
 
-test('an identity file that others may read is refused', async () => {
-  await using rig = new Rig()
-  await rig.ok('init')
-  chmodSync(rig.home.identity, 0o644)
-  const run = await rig.run(['start'])
-  expect(run.code).toBe(1)
-  expect(run.stderr).toMatch(/chmod 600.*\(identity_invalid\)/)
-})
-
-test('a database without its identity is not given a new one', async () => {
-  await using rig = new Rig()
-  await rig.ok('start')
-  await rig.ok('stop')
   rmSync(rig.home.identity)
   const run = await rig.run(['start'])
   expect(run.code).toBe(1)

@@ -63,7 +63,7 @@ test('starts, keeps everything private, tells its status by the contract, and st
   expect((await rig.ok('stop')).stdout).toContain('not running')
 })
 
-test('starting a running node says so and how to change its mode', async () => {
+test('starting a running node says so and how to change its mode; stopped by a signal it is named by every command, and ends when it is asked to', async () => {
   await using rig = new Rig()
   const first = (await rig.ok('start', '--mode', 'provider', '--json')).json<Status>()
   const again = await rig.ok('start', '--json')
@@ -71,6 +71,12 @@ test('starting a running node says so and how to change its mode', async () => {
   const other = await rig.ok('start', '--mode', 'host')
   expect(other.stdout).toContain('already running')
   expect(other.stderr).toContain('pylon restart --mode host')
+
+  process.kill(first.pid, 'SIGSTOP')
+  const [status, doctor] = await Promise.all([rig.run(['status']), rig.run(['doctor', '--json'])])
+  expect([status.code, status.stderr]).toEqual([1, expect.stringMatching(/stopped or hung.*\(timeout\)/)])
+  expect(doctor.json<{ checks: object[] }>().checks[0]).toMatchObject({ name: 'node', state: 'failed' })
+  expect((await rig.ok('stop')).stderr).toContain('does not answer')
 })
 
 test('two starts at once give one daemon, and both succeed', async () => {
@@ -96,15 +102,24 @@ test('what keeps the daemon from starting is said, with exit code 1', async () =
   expect(rig.processes()).toEqual([])
 })
 
-test('a daemon that dies before it is ready shows how', async () => {
+test('a daemon that dies before it is ready shows how; SIGHUP takes a new configuration, SIGTERM ends it cleanly', async () => {
   await using rig = new Rig()
   const run = await rig.run(['start'], { env: { PYLON_FAULT: 'after:put_setting' } })
   expect(run.code).toBe(1)
   expect(run.stderr).toMatch(/signal SIGKILL.*\(start_failed\)/)
+
   await rig.ok('start')
+  const { pid } = await statusOf(rig)
+  writeFileSync(rig.home.config, `${readFileSync(rig.home.config, 'utf8')}[wallet]\nmint_cap_sats = 7\n`)
+  process.kill(pid, 'SIGHUP')
+  await vi.waitFor(() => expect(rig.logs()).toContain('wallet.mint_cap_sats'))
+  process.kill(pid, 'SIGTERM')
+  await vi.waitFor(() => expect(rig.processes()).toEqual([]), 10_000)
+  expect(rig.logs()).toContain('"clean":true')
+  expect(existsSync(rig.home.pidFile)).toBe(false)
 })
 
-test('starts again after kill -9, over its leftovers', async () => {
+test('starts again after kill -9, over its leftovers; stop --force kills at once, and a frozen daemon is killed after the timeout', async () => {
   await using rig = new Rig()
   await rig.ok('start')
   const before = await statusOf(rig)
@@ -116,6 +131,12 @@ test('starts again after kill -9, over its leftovers', async () => {
   const after = await statusOf(rig)
   expect(after.pid).not.toBe(before.pid)
   expect(after.identity).toEqual(before.identity)
+
+  expect((await rig.ok('stop', '--force')).stdout).toContain('was killed')
+  await rig.ok('start')
+  process.kill((await statusOf(rig)).pid, 'SIGSTOP')
+  const run = await rig.ok('stop', '--timeout', '1', '--json')
+  expect(run.json()).toMatchObject({ stopped: true, how: 'killed' })
 })
 
 test('what lies at the socket path and is no socket stays there', async () => {
@@ -144,29 +165,6 @@ test('a PID file that names an innocent process: it lives', async () => {
   }
 })
 
-test('stop --force kills at once, and a frozen daemon is killed after the timeout', async () => {
-  await using rig = new Rig()
-  await rig.ok('start')
-  expect((await rig.ok('stop', '--force')).stdout).toContain('was killed')
-  await rig.ok('start')
-  process.kill((await statusOf(rig)).pid, 'SIGSTOP')
-  const run = await rig.ok('stop', '--timeout', '1', '--json')
-  expect(run.json()).toMatchObject({ stopped: true, how: 'killed' })
-})
-
-test('SIGTERM ends it cleanly; SIGHUP takes a new configuration', async () => {
-  await using rig = new Rig()
-  await rig.ok('start')
-  const { pid } = await statusOf(rig)
-  writeFileSync(rig.home.config, `${readFileSync(rig.home.config, 'utf8')}[wallet]\nmint_cap_sats = 7\n`)
-  process.kill(pid, 'SIGHUP')
-  await vi.waitFor(() => expect(rig.logs()).toContain('wallet.mint_cap_sats'))
-  process.kill(pid, 'SIGTERM')
-  await vi.waitFor(() => expect(rig.processes()).toEqual([]), 10_000)
-  expect(rig.logs()).toContain('"clean":true')
-  expect(existsSync(rig.home.pidFile)).toBe(false)
-})
-
 test('a home path that is too long for a socket is refused in clear words', async () => {
   await using rig = new Rig()
   const long = join(rig.dir, 'x'.repeat(120))
@@ -185,21 +183,6 @@ test('a home that is a file, or below one, is refused in clear words', async () 
     expect(run.code).toBe(1)
     expect(run.stderr).toContain('(home_unusable)')
   }
-})
-
-test('a newer database is refused and left as it is', async () => {
-  await using rig = new Rig()
-  await rig.ok('start')
-  await rig.ok('stop')
-  const db = new Sqlite(rig.home.database)
-  db.pragma('user_version = 9999')
-  db.close()
-  for (const args of [['start'], ['earnings']]) {
-    const run = await rig.run(args)
-    expect(run.code).toBe(1)
-    expect(run.stderr).toContain('(database_newer)')
-  }
-  expect(await rig.run(['doctor'])).toMatchObject({ code: 1, stdout: expect.stringMatching(/FAILED +database: .*newer/) })
 })
 
 test('a damaged database is refused with the way out', async () => {
@@ -306,23 +289,13 @@ test('as the first process of a container it reaps what others left and passes s
   expect(readFileSync(rig.home.log, 'utf8')).toMatch(/"reason":"SIGTERM"/)
 })
 
-test('a node that is stopped by a signal is named by every command, and ends when it is asked to', async () => {
-  await using rig = new Rig()
-  const { pid } = (await rig.ok('start', '--json')).json<Status>()
-  process.kill(pid, 'SIGSTOP')
-  const [status, doctor] = await Promise.all([rig.run(['status']), rig.run(['doctor', '--json'])])
-  expect([status.code, status.stderr]).toEqual([1, expect.stringMatching(/stopped or hung.*\(timeout\)/)])
-  expect(doctor.json<{ checks: object[] }>().checks[0]).toMatchObject({ name: 'node', state: 'failed' })
-  expect((await rig.ok('stop')).stderr).toContain('does not answer')
-})
-
 test('restart starts a stopped node, and says so', async () => {
   await using rig = new Rig()
   expect((await rig.ok('restart')).stdout).toContain('was not running')
   expect((await rig.ok('restart')).stdout).toContain('runs again')
 })
 
-test('reads offline: doctor, earnings, jobs and agents', async () => {
+test('reads offline: doctor, earnings, jobs and agents; a newer database is refused and left as it is', async () => {
   await using rig = new Rig()
   expect((await rig.run(['earnings'])).code).toBe(3)
   await rig.ok('start')
@@ -335,32 +308,39 @@ test('reads offline: doctor, earnings, jobs and agents', async () => {
   const run = await rig.run(['doctor'])
   expect(run.code).toBe(1)
   expect(run.stdout).toContain('chmod 700')
+  chmodSync(rig.home.dir, 0o700)
+
+  const db = new Sqlite(rig.home.database)
+  db.pragma('user_version = 9999')
+  db.close()
+  for (const args of [['start'], ['earnings']]) {
+    const refused = await rig.run(args)
+    expect(refused.code).toBe(1)
+    expect(refused.stderr).toContain('(database_newer)')
+  }
+  expect(await rig.run(['doctor'])).toMatchObject({ code: 1, stdout: expect.stringMatching(/FAILED +database: .*newer/) })
 })
 
-test('stdout that nobody reads does not hold anything up', async () => {
+test('stdout that nobody reads does not hold anything up; what goes on until it is stopped ends then', async () => {
   await using rig = new Rig()
   const child = rig.spawn(['start'])
   child.stdout?.destroy()
   const code = await new Promise((resolve) => child.once('exit', resolve))
   expect(code).toBe(0)
   expect((await statusOf(rig)).pid).toBeGreaterThan(0)
-})
 
-test('what goes on until it is stopped ends once nobody reads it', async () => {
-  await using rig = new Rig()
-  await rig.ok('start')
   for (const args of [
     ['status', '--watch'],
     ['logs', '-f'],
   ]) {
-    const child = rig.spawn(args)
-    const ended = new Promise((resolve) => child.once('exit', (code) => resolve(code)))
+    const watching = rig.spawn(args)
+    const ended = new Promise((resolve) => watching.once('exit', (exit) => resolve(exit)))
     let err = ''
-    child.stderr?.on('data', (chunk: Buffer) => {
+    watching.stderr?.on('data', (chunk: Buffer) => {
       err += chunk.toString()
     })
-    await new Promise((resolve) => child.stdout?.once('data', resolve))
-    child.stdout?.destroy()
+    await new Promise((resolve) => watching.stdout?.once('data', resolve))
+    watching.stdout?.destroy()
     // The log ends at its next line.
     await rig.ok('config', 'set', 'node.about', JSON.stringify(args.join(' ')))
     expect({ args, code: await ended, err }).toEqual({ args, code: 0, err: '' })

@@ -1,5 +1,5 @@
 /** Machines of one's own: one-shot runs, agents that take prompts, over Nostr and straight to the node. */
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Rig } from '../support/rig.ts'
 import { shellAgent } from '../support/shell-agents.ts'
 
@@ -9,13 +9,15 @@ interface Answer {
   readonly paid_msats: number
 }
 
-async function startNode(rig: Rig): Promise<void> {
+/** One node for all: each test leaves no machine behind. */
+let rig: Rig
+beforeAll(async () => {
+  rig = new Rig()
   await rig.ok('start', '--sandbox')
-}
+})
+afterAll(() => rig[Symbol.asyncDispose]())
 
 test('a command runs once: exit code, output and files come back, and nothing stays', async () => {
-  await using rig = new Rig()
-  await startNode(rig)
   const run = await rig.run(['runtime', 'run', '--', 'sh', '-c', 'echo out; echo "it is" >&2; exit 3'])
   expect(run).toMatchObject({ code: 3, stdout: 'out\n' })
   expect(run.stderr).toContain('it is\n')
@@ -40,15 +42,13 @@ test('a command runs once: exit code, output and files come back, and nothing st
 })
 
 test.each(['pi', 'acp'] as const)('an agent that speaks %s is provisioned, prompted, snapshotted and torn down', async (protocol) => {
-  await using rig = new Rig()
-  await startNode(rig)
   const provision = ['runtime', 'provision', '--protocol', protocol, '--command', shellAgent(protocol), '--json']
-  const first = (await rig.ok(...provision, '--idempotency-key', 'one')).json<Answer>()
+  const first = (await rig.ok(...provision, '--idempotency-key', `one-${protocol}`)).json<Answer>()
   const id = first.runtime.runtime_id
   expect(first.runtime).toMatchObject({ provider: 'local', lifecycle_phase: 'ready' })
-  const again = (await rig.ok(...provision, '--idempotency-key', 'one')).json<Answer>()
+  const again = (await rig.ok(...provision, '--idempotency-key', `one-${protocol}`)).json<Answer>()
   expect(again.runtime.runtime_id).toBe(id)
-  const other = await rig.run([...provision, '--name', 'another', '--idempotency-key', 'one'])
+  const other = await rig.run([...provision, '--name', 'another', '--idempotency-key', `one-${protocol}`])
   expect(other).toMatchObject({ code: 1 })
   expect(other.stderr).toContain('idempotency_conflict')
 
@@ -70,8 +70,6 @@ test.each(['pi', 'acp'] as const)('an agent that speaks %s is provisioned, promp
 })
 
 test('what does not exist or cannot be is said plainly', async () => {
-  await using rig = new Rig()
-  await startNode(rig)
   const errorOf = async (...args: string[]) => {
     const run = await rig.run([...args, '--json'])
     return { code: run.code, error: (JSON.parse(run.stderr.split('\n').at(-2) ?? '') as { error: object }).error }

@@ -4,6 +4,8 @@
  * the commands that the rig starts as their own.
  */
 import { type ChildProcess, fork } from 'node:child_process'
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export interface HostedRun {
@@ -22,6 +24,8 @@ export class CliHost {
   readonly #dist: string
   readonly #env: Readonly<Record<string, string>>
   #child: ChildProcess | undefined
+  /** Of the bundle that it has loaded, as far as commands needed it. */
+  #built = ''
   #isBusy = false
 
   /** @param dist where the bundle is; @param env of the process before its first command */
@@ -38,8 +42,7 @@ export class CliHost {
   /** @returns code null where the process died, or was killed since the time was over */
   async run(order: Order, timeoutMs: number): Promise<HostedRun> {
     this.#isBusy = true
-    this.#child ??= this.#start()
-    const child = this.#child
+    const child = this.#child !== undefined && this.#built === this.#builtNow() ? this.#child : this.#start()
     const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
     try {
       return await new Promise((resolve) => {
@@ -59,6 +62,9 @@ export class CliHost {
 
   /** Ends with this process: its channel closes then. */
   #start(): ChildProcess {
+    // What it has not loaded yet went with the bundle that another build has replaced meanwhile.
+    this.#child?.kill('SIGKILL')
+    this.#built = this.#builtNow()
     const program = fileURLToPath(new URL('cli-host-child.mjs', import.meta.url))
     const child = fork(program, [this.#dist], {
       env: this.#env,
@@ -67,10 +73,17 @@ export class CliHost {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     })
     child.once('exit', () => {
-      this.#child = undefined
+      if (this.#child === child) this.#child = undefined
     })
     child.unref()
     child.channel?.unref()
+    this.#child = child
     return child
+  }
+
+  /** A build is laid in whole, as files of its own. */
+  #builtNow(): string {
+    const { ino, mtimeMs } = statSync(join(this.#dist, 'pylon.cjs'))
+    return `${ino} ${mtimeMs}`
   }
 }
