@@ -1,7 +1,7 @@
 /** `pylon agent` against a sandbox node: an agent from its spawning to its end, and the same agent imported again. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { agentsRoutes } from '../../src/control/contract/agents.ts'
 import { Rig } from '../support/rig.ts'
 
@@ -32,9 +32,15 @@ on = "tick"
 do = [{ type = "post", text = "tick {{tick.number}} of {{agent.name}}" }, { type = "remember", text = "I posted at tick {{tick.number}}" }]
 `
 
-test('an agent is spawned, ticks, is changed, paid, paused, exported and ended', async () => {
-  await using rig = new Rig()
+/** One node for both tests. */
+let rig: Rig
+beforeAll(async () => {
+  rig = new Rig()
   await rig.ok('start', '--sandbox')
+})
+afterAll(() => rig[Symbol.asyncDispose]())
+
+test('an agent is spawned, ticks, is changed, paid, paused, exported and ended', async () => {
   await rig.ok('wallet', 'fund', '1000')
   const script = join(rig.dir, 'rules.toml')
   writeFileSync(script, RULES)
@@ -106,9 +112,7 @@ test('an agent is spawned, ticks, is changed, paid, paused, exported and ended',
 })
 
 test('a wrong description of an agent says what is wrong', async () => {
-  await using rig = new Rig()
-  await rig.ok('start', '--sandbox')
-  const script = join(rig.dir, 'rules.toml')
+  const script = join(rig.dir, 'wrong.toml')
   writeFileSync(script, 'version = 1\n[[rules]]\non = "tick"\ndo = [{ type = "post" }]\n')
   const fails = async (code: string, ...args: string[]) => {
     const run = await rig.run(['agent', 'spawn', '--json', ...args])
