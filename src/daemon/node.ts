@@ -26,7 +26,7 @@ import type { Services } from './services.ts'
 import type { Shutdown } from './shutdown.ts'
 
 export interface NodeDeps
-  extends Pick<PartsDeps, 'scope' | 'store' | 'clock' | 'logger' | 'keyring' | 'dialer' | 'surroundings' | 'crypto'> {
+  extends Pick<PartsDeps, 'scope' | 'store' | 'clock' | 'logger' | 'keyring' | 'dialer' | 'surroundings' | 'crypto' | 'adapters'> {
   readonly options: DaemonOptions
   readonly config: Config
   readonly identity: Identity

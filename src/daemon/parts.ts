@@ -27,6 +27,7 @@ import { ControlPlane } from '../provider/machines/control-plane.ts'
 import { RelayDoors } from '../provider/machines/doors.ts'
 import { MachineService } from '../provider/machines/service.ts'
 import { Provider } from '../provider/provider.ts'
+import type { RuntimeAdapter } from '../runtime/adapter.ts'
 import { Sessions } from '../session/sessions.ts'
 import { findAgent } from '../store/agents/agents.ts'
 import { isBotOfOurs } from '../store/buying/managed-agents.ts'
@@ -71,6 +72,8 @@ export interface PartsDeps {
   readonly surroundings: Surroundings
   /** Where the wallet reckons; a worker thread when left out. */
   readonly crypto?: Crypto
+  /** Where machines run; those that config names when left out. */
+  readonly adapters?: (config: Config, scope: Scope) => readonly RuntimeAdapter[]
   config(): Config
 }
 
@@ -227,7 +230,7 @@ export class NodeParts extends PartList {
       const { network, home } = this.#deps
       const common = { ...this.#common(scope), ...found }
       const doors = new RelayDoors({ ...common, scope: scope.child('doors'), dir: join(home.runtimes, 'doors') })
-      const adapters = (config: Config, scope: Scope) => this.#adapters(config, scope)
+      const adapters = this.#deps.adapters ?? ((config: Config, scope: Scope) => this.#adapters(config, scope))
       return new MachineService({ ...common, transport: new ControlPlane(common), network, adapters, doors })
     },
     start: (machines) => machines.start(),

@@ -1,14 +1,23 @@
 /** What people and agents do in a run, as they would: under a key of its own, and again where the node is down or says "later". */
+import { hash } from 'node:crypto'
 import { accountOwner, type WalletOwner } from '../../src/base/accounts.ts'
 import { sats } from '../../src/base/amounts.ts'
 import { type ErrorCode, isPylonError } from '../../src/base/errors.ts'
 import { randomBelow, seededRandom } from '../../src/base/random.ts'
+import type { ControlCommandInput } from '../../src/nostr/control/commands.ts'
 import { findAgent } from '../../src/store/agents/agents.ts'
+import { requestSendKey } from '../../src/store/keys.ts'
+import { encodePaymentRequest, parsePaymentRequest } from '../../src/wallet/ecash/payment-request.ts'
 import { NwcProgram } from './nwc-program.ts'
+import { SHOP } from './places.ts'
 import type { Deed } from './schedule.ts'
 import type { SimulatedNode, World } from './world.ts'
 
 const AGAIN_MS = 10_000
+const LEASE_MAX_SATS = 60
+/** Whoever cancels waits so long for the first word. */
+const HEAR_MS = 60_000
+const AFTER_WORD_MS = 200
 /** How long somebody goes on trying. */
 const PATIENCE_MS = 4 * 3600_000
 
@@ -139,6 +148,93 @@ const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
     return rule === undefined ? 'not set' : 'set'
   },
 
+  async nutzap(cast, { sats: amount }, key) {
+    const { customer, provider } = cast
+    const recipient = provider.identity.pubkey
+    const paid = await untilDone(cast, customer, async (node, again) => {
+      const name = `${key}${again}`
+      const { state } = await node.node.parts.zaps.get().send({
+        ...{ from: customerOf(node), recipient, amountSats: BigInt(amount), comment: 'thanks', by: 'nutzap', actionId: name },
+        ...{ cause: { type: 'owner', id: name }, relays: node.node.parts.nostr.get().relays },
+        spend: { subject: 'owner', counterparty: recipient },
+      })
+      return state === 'paid' ? state : undefined
+    })
+    return paid ?? 'not paid'
+  },
+
+  async request(cast, { sats: amount, isSingleUse, isTwice, shop }, key) {
+    const { customer, provider, world } = cast
+    const made = await untilDone(cast, provider, (node, again) =>
+      node.node.parts.requests.get().made.create({
+        ...{ idempotencyKey: `request-${key}${again}`, owner: nodeOf(node), amountSats: BigInt(amount), singleUse: isSingleUse },
+        ...{ transport: shop === undefined ? 'nostr' : 'none', relays: node.node.parts.nostr.get().relays },
+      }),
+    )
+    if (made === undefined) return 'not made'
+    const { id, mints } = made
+    let { request: text } = made
+    if (shop !== undefined) {
+      const transports = [{ type: 'post', url: `${SHOP}/pay` }] as const
+      text = encodePaymentRequest({
+        ...{ id, mints, transports },
+        amountSats: BigInt(amount),
+        description: key,
+        singleUse: isSingleUse,
+      }).creqA
+      world.shop.expect(id, shop, async (content) => {
+        const letter = { rumorId: hash('sha256', content), from: customer.identity.pubkey, content }
+        await untilDone(cast, provider, (node) => node.node.parts.requests.get().made.take(letter))
+      })
+    }
+    const pay = async (who: string) => {
+      const end = await untilDone(cast, customer, async (node, again) => {
+        const order = { idempotencyKey: `pay-${key}${who}${again}`, owner: customerOf(node), request: parsePaymentRequest(text) }
+        const { row } = await node.node.parts.requests.get().payments.pay(order)
+        return ['delivered', 'undelivered'].includes(row.state) ? row : undefined
+      })
+      if (end?.state !== 'undelivered') return end?.state ?? 'not paid'
+      const back = await untilDone(cast, customer, (node) =>
+        node.wallets.of(customerOf(node)).reclaim(requestSendKey.of(end.idempotencyKey)),
+      )
+      return back?.state ?? 'lost'
+    }
+    return (await Promise.all([pay(''), ...(isTwice ? [pay('-again')] : [])])).join(', ')
+  },
+
+  async lease(cast, { seconds, payWith, end, afterMs }, key) {
+    const { customer, provider, world } = cast
+    const server = provider.identity.pubkey
+    let told: string | undefined
+    const send = (name: string, command: ControlCommandInput, maxSats = LEASE_MAX_SATS) =>
+      untilDone(cast, customer, async (node, again) => {
+        const order = { server, command, idempotencyKey: `${name}-${key}${again}`, maxSats, payWith }
+        return await node.node.parts.tenant.get().send(order, ({ runtime_id }) => {
+          told ??= runtime_id
+        })
+      })
+    const renting = send(
+      'rent',
+      { command: 'provision', provider: 'workers', protocol: 'pi', lease_seconds: seconds },
+      end === 'pays not' ? 1 : undefined,
+    )
+    if (end === 'cancels') {
+      const until = world.clock.now() + HEAR_MS
+      while (told === undefined && world.clock.now() < until) await world.clock.sleep(AFTER_WORD_MS)
+      await world.clock.sleep(afterMs / 5)
+      if (told !== undefined) await send('leave', { command: 'teardown', runtime_id: told })
+    }
+    const runtimeId = (await renting)?.runtime.runtime_id
+    if (runtimeId === undefined) return 'not rented'
+    if (end === 'stays' || end === 'pays not' || end === 'cancels') return 'rented'
+    await world.clock.sleep(afterMs)
+    if (end === 'leaves')
+      return (await send('leave', { command: 'teardown', runtime_id: runtimeId })) === undefined ? 'over before' : 'left'
+    return (await send('extend', { command: 'extend_lease', runtime_id: runtimeId, lease_seconds: seconds })) === undefined
+      ? 'not extended'
+      : 'extended'
+  },
+
   async fund(cast, { sats: amount }, key) {
     const fee = await untilDone(cast, cast.customer, (node, again) =>
       node.wallets.transfer(customerOf(node), agentOf(node, 'ada'), sats(amount), `fund-${key}${again}`),
@@ -216,7 +312,16 @@ async function untilDone<T>(
 /** What stays so whatever a mint says; all else that it refuses now it may take later, or has not told the truth. */
 const FOR_GOOD: readonly ErrorCode[] = [
   ...(['insufficient_funds', 'funds_owed', 'budget_exceeded', 'token_amount', 'amount_invalid', 'conflict'] as const),
-  ...(['invoice_paid', 'invoice_expired', 'payment_in_progress', 'no_offer', 'price_too_high', 'job_not_cancellable'] as const),
+  ...([
+    'invoice_paid',
+    'invoice_expired',
+    'payment_in_progress',
+    'no_offer',
+    'price_too_high',
+    'job_not_cancellable',
+    'control_refused',
+  ] as const),
+  ...(['runtime_not_found', 'runtime_gone'] as const),
 ]
 
 /** @throws what no node should say */

@@ -3,6 +3,8 @@ import { listPurchases } from '../../src/store/buying/purchases.ts'
 import { auditLedger } from '../../src/store/money/ledger.ts'
 import { openOperations } from '../../src/store/money/operations.ts'
 import type { Store } from '../../src/store/store.ts'
+import { ecashViolations, openEcash } from './ecash-invariants.ts'
+import { leaseViolations, openLeases } from './lease-invariants.ts'
 import type { SimulatedNode, World } from './world.ts'
 
 const DAY_MS = 86_400_000
@@ -10,7 +12,13 @@ const DAY_MS = 86_400_000
 /** What is still under way, owed or reserved. */
 export function unfinished(world: World): string[] {
   const paid = world.mints.flatMap(({ database }) => database.sql("SELECT id FROM mint_quotes WHERE state = 'PAID'").pluck().all())
-  return [...paid.map((id) => `the mint was paid for quote ${id} and has not issued`), ...world.nodes.flatMap(openAt), ...unheard(world)]
+  return [
+    ...paid.map((id) => `the mint was paid for quote ${id} and has not issued`),
+    ...world.nodes.flatMap(openAt),
+    ...unheard(world),
+    ...openEcash(world),
+    ...openLeases(world),
+  ]
 }
 
 /** What came to the Lightning wallet and its owner's node does not know. */
@@ -68,6 +76,8 @@ export async function violations(world: World, { funded, isFree }: { funded: num
     ...conservation(world, funded, isFree),
     ...paidOnce(world),
     ...deliveries(world),
+    ...ecashViolations(world, isFree),
+    ...leaseViolations(world, isFree),
     ...world.nodes.flatMap((one) => [...budgets(one, world.clock.now()), ...connections(world, one)]),
   ]
 }

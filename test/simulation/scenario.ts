@@ -75,6 +75,7 @@ async function play(world: World, { isFree, hasAgents, hasWallet, steps }: Sched
     words: PROVIDER_WORDS,
     mode: hasAgents ? 'both' : 'provider',
     receiveBy: hasWallet ? 'nwc' : 'mint',
+    substrate: world.substrate,
   })
   const customer = world.node({ name: 'customer', words: CUSTOMER_WORDS, mode: 'host', receiveBy: 'mint' })
   await world.finish(Promise.all([provider.start(), customer.start()]))
@@ -170,7 +171,9 @@ const endsOf = (store: Store): string[] =>
     .sql(
       `SELECT 'purchase ' || status AS what FROM purchases UNION ALL SELECT 'purse move ' || state FROM purse_moves
        UNION ALL SELECT 'payout ' || state FROM payouts UNION ALL SELECT 'payment by nwc ' || state FROM nwc_payments
-       UNION ALL SELECT 'invoice by nwc ' || state FROM nwc_invoices`,
+       UNION ALL SELECT 'invoice by nwc ' || state FROM nwc_invoices UNION ALL SELECT 'nutzap out ' || state FROM nutzap_sends
+       UNION ALL SELECT 'lease ' || state || iif(starts_at IS NULL, ' unserved', '') FROM leases UNION ALL SELECT 'rental ' || state || iif(refunded_msats > 0, ' with a refund', '') FROM rentals
+       UNION ALL SELECT 'nutzap in ' || state FROM nutzaps UNION ALL SELECT 'request payment ' || state FROM request_payments`,
     )
     .all()
     .map((row) => String(row['what']))

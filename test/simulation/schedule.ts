@@ -6,6 +6,7 @@ import { type Random, randomBelow, seededRandom } from '../../src/base/random.ts
 import { MINT_ERRORS } from '../../src/sandbox/mint/errors.ts'
 import type { Weather } from './network.ts'
 import { RELAYS } from './places.ts'
+import type { ShopMood } from './shop.ts'
 
 /** What somebody does; `salt` seeds whatever chance it needs itself. */
 export type Deed =
@@ -26,6 +27,19 @@ export type Deed =
   | { readonly do: 'payout'; readonly aboveSats: number; readonly keepSats: number }
   /** The provider pays an invoice of the customer from its Lightning wallet; once: it leaves it at that where it is told that this failed. */
   | { readonly do: 'wallet pay'; readonly sats: number; readonly isOnce: boolean }
+  /** An owner zaps the node that sells with ecash (NIP-61). */
+  | { readonly do: 'nutzap'; readonly sats: number }
+  /** The provider asks for ecash (NUT-18), by letter or in a shop; the customer pays, some pay twice. */
+  | { readonly do: 'request'; readonly sats: number; readonly isSingleUse: boolean; readonly isTwice: boolean; readonly shop?: ShopMood }
+  /** The customer rents a machine of the provider. */
+  | {
+      readonly do: 'lease'
+      readonly seconds: number
+      readonly payWith: 'invoice' | 'token'
+      /** It stays to the end, stays longer, leaves, leaves before it has paid, or never pays. */
+      readonly end: 'stays' | 'extends' | 'leaves' | 'cancels' | 'pays not'
+      readonly afterMs: number
+    }
   | { readonly do: 'fund'; readonly sats: number }
   | { readonly do: 'zap'; readonly sats: number }
 
@@ -57,6 +71,10 @@ export type Fault =
     }
   /** What is settled is called pending. */
   | { readonly fault: 'states late'; readonly mint: number; readonly forMs: number }
+  /** The next machines are not made; all are gone; nobody can look at them. */
+  | { readonly fault: 'machines fail'; readonly count: number }
+  | { readonly fault: 'machines lost' }
+  | { readonly fault: 'machines away'; readonly forMs: number }
   | { readonly fault: 'kill'; readonly node: number; readonly commits: number; readonly when: 'before' | 'after'; readonly downMs: number }
 
 export type Step = { readonly atMs: number; readonly salt: number } & (Deed | Fault)
@@ -69,15 +87,21 @@ export interface Schedule {
   /** The provider is paid into a Lightning wallet of its own. */
   readonly hasWallet: boolean
   readonly hasAgents: boolean
+  /** The provider rents machines out. */
+  readonly hasMachines: boolean
   readonly steps: readonly Step[]
 }
 
 /** Until then something may begin. */
 const DEEDS_MS = 60_000
 const FAULT_MS = 40_000
+type Who = Omit<Schedule, 'seed' | 'steps'>
+
 const PATHS = ['/v1/swap', '/v1/melt/bolt11', '/v1/melt/quote/bolt11', '/v1/mint/bolt11', '/v1/mint/quote/bolt11', '/v1/checkstate']
 const CODES = Object.keys(MINT_ERRORS) as (keyof typeof MINT_ERRORS)[]
 const STATUSES = [429, 500, 502, 503, 504]
+const ENDS = ['stays', 'extends', 'leaves', 'cancels', 'pays not'] as const
+const SHOP_MOODS: readonly ShopMood[] = ['takes', 'is busy', 'refuses', 'lies']
 
 export function scheduleOf(seed: number): Schedule {
   const random = seededRandom(seed)
@@ -86,43 +110,58 @@ export function scheduleOf(seed: number): Schedule {
   const hasAgents = below(2) === 0
   const mints = below(2) === 0 ? 1 : 2
   const hasWallet = below(3) === 0
-  const steps = [...deeds(random, { hasAgents, mints, hasWallet }), ...faults(random, isFree, mints)].map((step) => ({
+  const hasMachines = below(3) === 0
+  const world = { isFree, hasAgents, mints, hasWallet, hasMachines } as const
+  const steps = [...deeds(random, world), ...faults(random, world)].map((step) => ({
     atMs: below(DEEDS_MS),
     salt: below(2 ** 32),
     ...step,
   }))
-  return { seed, isFree, hasAgents, mints, hasWallet, steps }
+  return { seed, ...world, steps }
 }
 
-function deeds(random: Random, { hasAgents, mints, hasWallet }: Pick<Schedule, 'hasAgents' | 'mints' | 'hasWallet'>): Deed[] {
+function deeds(random: Random, { hasAgents, mints, hasWallet, hasMachines }: Who): Deed[] {
   const below = (count: number) => randomBelow(random, count)
+  const pick = <T>(list: readonly T[]): T => list[below(list.length)] as T
   const job = (): Deed => ({
     ...{ do: 'job', words: 12 + below(20), payWith: below(5) < 3 ? 'invoice' : 'token', timeoutMs: 100_000 + below(300_000) },
     ...(below(4) === 0 ? { cancelAfterMs: below(20_000) } : {}),
   })
   const others: (() => Deed)[] = [
     () => ({ do: 'token', sats: 2 + below(30), isRace: below(3) === 0 }),
-    // Of two mints none may hold enough.
-    () => ({ do: 'pay', sats: mints === 2 && below(2) === 0 ? 60 + below(60) : 1 + below(30), isRace: below(3) === 0 }),
+    () => ({ do: 'pay', sats: 1 + below(30), isRace: below(3) === 0 }),
     () => ({
       ...{ do: 'nwc', sats: Array.from({ length: 1 + below(3) }, () => 1 + below(12)), budgetSats: 5 + below(30), isRace: below(2) === 0 },
     }),
+    () => ({ do: 'nutzap', sats: 1 + below(20) }),
+    () => ({
+      ...{ do: 'request', sats: 1 + below(20), isSingleUse: below(2) === 0, isTwice: below(3) === 0 },
+      ...(below(2) === 0 ? { shop: pick(SHOP_MOODS) } : {}),
+    }),
+    // Of two mints none holds enough.
+    ...(mints === 2 ? [(): Deed => ({ do: 'pay', sats: 80 + below(50), isRace: below(3) === 0 })] : []),
     ...(hasWallet ? [(): Deed => ({ do: 'wallet pay', sats: 1 + below(30), isOnce: below(2) === 0 })] : []),
     ...(hasAgents
       ? [
           (): Deed => ({ do: 'zap', sats: 1 + below(15) }),
           (): Deed => ({ do: 'fund', sats: 1 + below(20) }),
-          (): Deed => ({ do: 'payout', aboveSats: 8 + below(15), keepSats: below(6) }),
+          // What may go to fees, at least 10 sats, is kept back.
+          (): Deed => ({ do: 'payout', aboveSats: 18 + below(8), keepSats: below(4) }),
         ]
       : []),
   ]
-  const list: Deed[] = Array.from({ length: 1 + below(3) }, job)
+  const lease = (): Deed => ({
+    ...{ do: 'lease', seconds: 10 + 2 * below(20), payWith: below(2) === 0 ? 'invoice' : 'token' },
+    ...{ end: pick(ENDS), afterMs: below(15_000) },
+  })
+  const list: Deed[] = hasMachines ? Array.from({ length: 1 + below(2) }, lease) : Array.from({ length: 1 + below(3) }, job)
+  if (hasMachines) others.push(lease, job)
   for (let i = 1 + below(3); i > 0; i--) list.push((others[below(others.length)] as () => Deed)())
   return list
 }
 
 /** Those of the weather are there from the start; of the others each seed has some. */
-function faults(random: Random, isFree: boolean, mints: number): (Fault & { readonly atMs?: number })[] {
+function faults(random: Random, { isFree, mints, hasMachines }: Who): (Fault & { readonly atMs?: number })[] {
   const below = (count: number) => randomBelow(random, count)
   const pick = <T>(list: readonly T[]): T => list[below(list.length)] as T
   const some = (most: number) => random.float() * most
@@ -147,6 +186,11 @@ function faults(random: Random, isFree: boolean, mints: number): (Fault & { read
     sometimes(0.3, () => ({ fault: 'rotation', mint, feePpk: isFree ? 0 : pick([undefined, 0, 100]) }))
     sometimes(0.3, () => ({ fault: 'keysets lost', mint, forMs: below(FAULT_MS) }))
     sometimes(0.3, () => ({ fault: 'states late', mint, forMs: below(FAULT_MS) }))
+  }
+  if (hasMachines) {
+    sometimes(0.3, () => ({ fault: 'machines fail', count: 1 + below(2) }))
+    sometimes(0.3, () => ({ fault: 'machines lost' }))
+    sometimes(0.4, () => ({ fault: 'machines away', forMs: below(FAULT_MS) }))
   }
   for (let i = below(3); i > 0; i--)
     list.push({ fault: 'mint error', mint: below(mints), path: pick(PATHS), code: pick(CODES), count: 1 + below(3) })

@@ -46,8 +46,26 @@ export class Storm {
       case 'proxy error':
         this.#atMint(this.#world.mints[fault.mint] as SimulatedMint, fault)
         break
+      case 'machines fail':
+      case 'machines lost':
+      case 'machines away':
+        this.#atSubstrate(fault)
+        break
       case 'kill':
         this.#kill(nodes[fault.node] as SimulatedNode, fault)
+    }
+  }
+
+  #atSubstrate(fault: Extract<Fault, { fault: 'machines fail' | 'machines lost' | 'machines away' }>): void {
+    const { substrate } = this.#world
+    if (substrate === undefined) return
+    if (fault.fault === 'machines fail') substrate.failures = fault.count
+    else if (fault.fault === 'machines lost') substrate.lose()
+    else {
+      substrate.isAway = true
+      this.#after(fault.forMs, () => {
+        substrate.isAway = false
+      })
     }
   }
 
@@ -90,8 +108,12 @@ export class Storm {
   /** The weather clears. */
   end(): void {
     this.#isOver = true
-    const { network, mints, nodes, wallet, clock } = this.#world
+    const { network, mints, nodes, wallet, substrate, clock } = this.#world
     if (wallet !== undefined) wallet.isWell = true
+    if (substrate !== undefined) {
+      substrate.failures = 0
+      substrate.isAway = false
+    }
     network.weather = CALM
     for (const origin of RELAYS) network.up(origin)
     for (const mint of mints) {

@@ -3,6 +3,7 @@ import { appendFileSync, copyFileSync, existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { rfc3339 } from '../../src/base/clock.ts'
 import { type Config, DEFAULT_CONFIG } from '../../src/base/config.ts'
+import { runtimesConfig } from '../../src/base/config-runtimes.ts'
 import { messageOf } from '../../src/base/errors.ts'
 import { silentLogger } from '../../src/base/logger.ts'
 import { homeAt } from '../../src/base/paths.ts'
@@ -30,14 +31,17 @@ import { Relay } from '../../src/sandbox/relay/relay.ts'
 import type { OwnWallets } from '../../src/wallet/wallets.ts'
 import { openStore } from '../support/store.ts'
 import { VirtualClock } from './clock.ts'
+import { Copycat } from './copycat.ts'
 import { type Kill, Life, loggerOf } from './life.ts'
 import { LightningWallet } from './lightning-wallet.ts'
 import { MintMoods, mintHost } from './mint-host.ts'
 import { Network, type Host as NetworkHost } from './network.ts'
-import { LNURL, MINTS, RELAYS } from './places.ts'
+import { LNURL, MINTS, RELAYS, SHOP } from './places.ts'
 import { quickCrypto } from './quick-crypto.ts'
 import { relayHost } from './relay-host.ts'
 import type { Schedule } from './schedule.ts'
+import { Shop } from './shop.ts'
+import { Substrate } from './substrate.ts'
 import type { WatchedCrypto } from './web-crypto.ts'
 
 /** One mint with what is wrong with it. */
@@ -64,12 +68,22 @@ export class World {
   readonly #relays: Relay[] = []
   /** Of the provider's owner. */
   readonly wallet: LightningWallet | undefined
+  readonly shop = new Shop()
+  /** Of nutzaps. */
+  readonly copycat: Copycat
+  /** Where the machines of the provider run. */
+  readonly substrate: Substrate | undefined
 
   /**
    * @param dir of its own, for the databases of nodes
    * @param schedule who is there beside the nodes
    */
-  constructor(seed: number, dir: string, schedule: Pick<Schedule, 'mints' | 'isFree' | 'hasWallet'>, webCrypto: WatchedCrypto) {
+  constructor(
+    seed: number,
+    dir: string,
+    schedule: Pick<Schedule, 'mints' | 'isFree' | 'hasWallet' | 'hasMachines'>,
+    webCrypto: WatchedCrypto,
+  ) {
     this.clock = new VirtualClock(undefined, () => webCrypto.pending())
     const random = seededRandom(seed + 2 ** 30)
     this.chance = seededRandom(seed + 2 ** 31)
@@ -101,7 +115,10 @@ export class World {
     })
     lnurl.start()
     this.network.serve(LNURL, lnurlHost(lnurl))
+    this.network.serve(SHOP, this.shop)
+    this.copycat = new Copycat(this, seed, () => this.nodes.slice(1).map(({ identity }) => identity.pubkey))
     if (schedule.hasWallet) this.wallet = new LightningWallet(this, seed)
+    if (schedule.hasMachines) this.substrate = new Substrate(clock, seededRandom(seed + 2 ** 27))
   }
 
   /** Invoices of the other mints are paid some seconds later; one that was released meanwhile is not. */
@@ -182,6 +199,8 @@ export interface NodeOptions {
   readonly mode: Mode
   /** Whether sales are paid into the Lightning wallet. */
   readonly receiveBy: Config['wallet']['receive_by']
+  /** What it rents out. */
+  readonly substrate?: Substrate | undefined
 }
 
 /** A node that can be killed at any moment and opened again on the same database. */
@@ -236,7 +255,7 @@ export class SimulatedNode {
   }
 
   async start(): Promise<void> {
-    const { name, words, mode, receiveBy } = this.#options
+    const { name, words, mode, receiveBy, substrate } = this.#options
     const dir = this.#nextDir()
     const process = new Life(this.#world.clock)
     const logger = loggerOf(name, process, this.#world.log)
@@ -251,7 +270,12 @@ export class SimulatedNode {
     const node = new PylonNode({
       scope,
       options: { home, network: 'sandbox', run: { mode, relays: [], mints: [] }, isDetached: false },
-      config: { ...CONFIG, wallet: { ...CONFIG.wallet, receive_by: receiveBy } },
+      config: {
+        ...CONFIG,
+        wallet: { ...CONFIG.wallet, receive_by: receiveBy },
+        runtimes: substrate === undefined ? CONFIG.runtimes : RENTING,
+      },
+      ...(substrate === undefined ? {} : { adapters: () => [substrate.adapterOf(process)] }),
       store,
       clock: process,
       logger,
@@ -330,6 +354,12 @@ const CONFIG: Config = {
   provider: { ...DEFAULT_CONFIG.provider, probe: false, prices: { '5001': { amount_msats: 7000, unit: 'job' } } },
   runtimes: { ...DEFAULT_CONFIG.runtimes, enabled: false },
 }
+
+/** At half a sat a second, and impatient with machines that are away. */
+const RENTING = runtimesConfig.parse({
+  ...{ payment_expiry_s: 90, lease_notice_s: 10, provision_timeout_s: 30, unreachable_after_s: 20 },
+  classes: [{ name: 'small', provider: 'workers', protocols: ['pi'], price_msats_per_hour: 1_800_000, min_lease_s: 10 }],
+})
 
 function lnurlHost(lnurl: Lnurl): NetworkHost {
   return {

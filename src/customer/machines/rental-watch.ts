@@ -15,11 +15,13 @@ import {
   type RentalRow,
   rentalsInPayment,
   rentalsOf,
+  rentalsToTakeBack,
   sweepRentals,
   unwatchRental,
   watchedRentals,
 } from '../../store/buying/rentals.ts'
 import { rentalKey } from '../../store/keys.ts'
+import { customerWallet } from '../funding.ts'
 import { RefundTokens } from '../refund-tokens.ts'
 import { LEASE_EXPENSE_ACCOUNT, type LeasePaymentDeps, learnPayment } from './lease-payment.ts'
 
@@ -115,9 +117,10 @@ export class RentalWatch {
   async #lookAtAll(): Promise<void> {
     const { store, clock } = this.#deps
     for (const { id } of rentalsInPayment(store, clock.now() - WATCH_MS)) await learnPayment(this.#deps, id)
+    for (const row of rentalsToTakeBack(store, clock.now())) await this.#takeBack(row)
     for (const row of watchedRentals(store)) {
       const { id, server, runtimeId, createdAt } = row
-      // A token that the node never took came back by itself.
+      // A token that its owner took back came back, too.
       await store.write(noteRentalRefund({ id, account: LEASE_EXPENSE_ACCOUNT, at: row.updatedAt }))
       if (clock.now() > createdAt + WATCH_MS && clock.now() > (row.leaseEndsAt ?? 0) + WATCH_MS) await store.write(unwatchRental({ id }))
       if (this.#scope.isClosing || runtimeId === null) continue
@@ -134,6 +137,17 @@ export class RentalWatch {
       if (id !== undefined) await this.#redeem({ id })
     }
     await store.write(sweepRentals({ before: clock.now() - KEEP_MS }))
+  }
+
+  /** The node never took the token, and was long enough the only one who could. */
+  async #takeBack({ id, paymentKey }: RentalRow): Promise<void> {
+    if (paymentKey === null) return
+    try {
+      await customerWallet(this.#deps).reclaim(paymentKey)
+      await this.#deps.store.write(noteRentalRefund({ id, account: LEASE_EXPENSE_ACCOUNT, at: this.#deps.clock.now() }))
+    } catch (error) {
+      this.#warn(error, 'the token of a lease could not be taken back yet')
+    }
   }
 
   #warn(error: unknown, message: string): void {

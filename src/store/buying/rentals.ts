@@ -156,6 +156,15 @@ export const paidRentals = (store: Store, server: string): RentalRow[] =>
 export const rentalsInPayment = (store: Store, since: number): RentalRow[] =>
   rentals.all(store.sql, 'WHERE payment_key IS NOT NULL AND paid_msats = 0 AND created_at > ? ORDER BY created_at', BigInt(since))
 
+/** Those paid by a token that nobody has taken, and that may be taken back by now. */
+export const rentalsToTakeBack = (store: Store, now: number): RentalRow[] =>
+  rentals.all(
+    store.sql,
+    `WHERE payment_key IN (SELECT idempotency_key FROM operations WHERE kind = 'send' AND state = 'completed' AND token_state = 'pending'
+       AND plan_json ->> 'refundAfter' <= ?) ORDER BY created_at`,
+    BigInt(now),
+  )
+
 /** The commands that one runtime was asked for or steered with. */
 export const rentalsOf = (store: Store, server: string, runtimeId: string): RentalRow[] =>
   rentals.all(store.sql, 'WHERE runtime_id = ? AND server_pubkey = ? ORDER BY created_at', runtimeId, server)
