@@ -60,8 +60,20 @@ export const ERRORS = {
   pubkey_invalid: e(400, 'Expected an npub or 64 hex digits.'),
   bunker_invalid: e(
     400,
-    'The string of a remote signer (nostrconnect://) cannot be used; the message says why. Copy it whole from the app.',
+    'The string of a remote signer (bunker:// or nostrconnect://) cannot be used; the message says why. Copy it whole from the app.',
   ),
+  bunker_unreachable: e(502, 'The bunker that holds the key does not answer; what is to be signed waits, the node asks again.', true),
+  bunker_refused: e(502, 'The bunker that holds the key refused; the message has its words: allow it there.'),
+  bunker_approval: e(403, 'The bunker wants to be told by you first: open the address in the message, then try again.', true),
+  bunker_answer_invalid: e(
+    502,
+    'The bunker answered with something else than it was asked for (another event, key, id or signature, or garbage); nothing of it was used.',
+  ),
+  bunker_key_changed: e(
+    409,
+    'The bunker signs for another key than when it was connected; nothing is signed by it until it names the first one again.',
+  ),
+  bunker_unable: e(409, 'The key is held by a bunker elsewhere, and this needs a key of this home; the message says what.'),
   decrypt_failed: e(400, 'The content could not be decrypted with this key.'),
   address_refused: e(403, 'The address is not allowed (private, or not the network of this node).'),
   fetch_failed: e(502, 'An address from outside did not give a usable answer.', true),

@@ -1,5 +1,6 @@
 /** How parts are whose state stands in the database, and what to do about it. */
 import type { Config } from '../base/config.ts'
+import type { BunkerHealth } from '../nostr/bunker/bunker-client.ts'
 import { heldValue } from '../store/money/held-value.ts'
 import type { NwcWalletRow } from '../store/money/nwc-wallets.ts'
 import { troubledPayouts } from '../store/money/payouts.ts'
@@ -35,4 +36,14 @@ export function lightningHealth(row: NwcWalletRow | undefined, { wallet }: Confi
     reason: 'nwc_missing: wallet.receive_by is nwc and no wallet is connected',
     nextStep: 'pylon wallet connect -',
   }
+}
+
+/** Keys whose bunker is no help now; what they are to sign waits. */
+export function remoteKeysHealth(
+  troubled: readonly { readonly pubkey: string; readonly health: Extract<BunkerHealth, { state: 'degraded' }> }[],
+  nameOf: (pubkey: string) => string,
+): Health {
+  if (troubled.length === 0) return OK
+  const reason = troubled.map(({ pubkey, health }) => `${health.code}: ${nameOf(pubkey)}: ${health.reason}`).join('; ')
+  return { state: 'degraded', reason, nextStep: 'start the bunker, or allow it there what it refused' }
 }

@@ -18,6 +18,7 @@ import { Tenant } from '../customer/machines/tenant.ts'
 import { Host } from '../host/host.ts'
 import type { HostDeps } from '../host/parts.ts'
 import { Bunker } from '../nostr/bunker/bunker.ts'
+import { RemoteKeys } from '../nostr/bunker/remote-keys.ts'
 import type { HomeKeyring } from '../nostr/keys/keyring.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import { createNostr } from '../nostr/nostr.ts'
@@ -56,7 +57,7 @@ import { ApprovalsByLetter } from './owner/approvals-by-letter.ts'
 import { ownerOf } from './owner/owner.ts'
 import type { Off } from './part.ts'
 import { PartList } from './part-list.ts'
-import { healthOf, lightningHealth, mintsHealth, NO_MINT, payoutsHealth } from './parts-health.ts'
+import { healthOf, lightningHealth, mintsHealth, NO_MINT, payoutsHealth, remoteKeysHealth } from './parts-health.ts'
 
 export interface PartsDeps {
   /** Owns all that runs. */
@@ -102,6 +103,17 @@ export class NodeParts extends PartList {
     },
     start: (nostr) => nostr.start(),
     drainMs: OUTBOX_DRAIN_MS,
+  })
+
+  /** Keys that bunkers elsewhere hold. */
+  readonly remoteKeys = this.part({
+    name: 'remote keys',
+    needs: { nostr: this.nostr },
+    build: ({ nostr }, scope) => new RemoteKeys({ ...this.#common(scope), nostr, keyring: this.#deps.keyring }),
+    start: (remoteKeys) => remoteKeys.start(),
+    // What was asked is asked again after the next start.
+    drainMs: ASKING_DRAIN_MS,
+    health: (remoteKeys) => remoteKeysHealth(remoteKeys.troubled(), (pubkey) => this.#nameOf(pubkey)),
   })
 
   readonly wallets = this.part({
@@ -365,9 +377,9 @@ export class NodeParts extends PartList {
   readonly host = this.part({
     name: 'host',
     needs: { nostr: this.nostr, wallets: this.wallets, zaps: this.zaps },
-    wants: { zapAddresses: this.zapAddresses, nutzaps: this.nutzaps, requests: this.requests },
+    wants: { zapAddresses: this.zapAddresses, nutzaps: this.nutzaps, requests: this.requests, remoteKeys: this.remoteKeys },
     off: () => this.#offByMode('host'),
-    build: ({ zapAddresses, nutzaps, requests, zaps, ...found }, scope) => {
+    build: ({ zapAddresses, nutzaps, requests, remoteKeys, zaps, ...found }, scope) => {
       const common = { ...this.#common(scope), ...found, keyring: this.#deps.keyring }
       const sendZap = zaps.send
       const zapOutcome: HostDeps['zapOutcome'] = (from, key) => zaps.outcome(from, key)
@@ -375,7 +387,8 @@ export class NodeParts extends PartList {
       const openSessions: HostDeps['openSessions'] = (order) => new Sessions({ ...common, ...order })
       const onAsked = () => this.owner.peek()?.onAsked()
       const takeLetter: HostDeps['takeLetter'] = requests === undefined ? undefined : (letter) => requests.made.take(letter)
-      return new Host({ ...common, sendZap, zapOutcome, hands, openSessions, onAsked, ...given({ zapAddresses, nutzaps, takeLetter }) })
+      const beside = given({ zapAddresses, nutzaps, takeLetter, remoteKeys })
+      return new Host({ ...common, sendZap, zapOutcome, hands, openSessions, onAsked, ...beside })
     },
     start: (host) => host.start(),
     stop: (host, drainMs) => host.close(drainMs),
@@ -440,6 +453,12 @@ export class NodeParts extends PartList {
     const path = join(dir, name)
     writeFileAtomic(path, `${token}\n`)
     return path
+  }
+
+  /** As the owner knows it. */
+  #nameOf(pubkey: string): string {
+    const { store, keyring } = this.#deps
+    return pubkey === keyring.node().pubkey ? 'the node' : (findAgent(store, pubkey)?.name ?? npubOf(pubkey))
   }
 
   #adapters({ runtimes }: Config, scope: Scope) {

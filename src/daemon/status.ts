@@ -48,6 +48,7 @@ export function statusOf(node: PylonNode): Status {
     wallet: walletOf(node, held),
     store: healthFields(storeHealth(node)),
     backups: backupsOf(node),
+    remote_keys: healthFields(node.parts.remoteKeys.health),
     earnings: { total_msats: msats(earningsSummary(node.store, { limit: 0 }).totalMsats) },
     work: workOf(node),
     runtimes: runtimesOf(node),

@@ -15,7 +15,7 @@ import { AgentSessions } from './agent-sessions.ts'
 import { Approvals } from './approvals.ts'
 import { Errands, type ErrandView } from './errands.ts'
 import { Inbox } from './inbox.ts'
-import { bundleOf, keyFor } from './keys.ts'
+import { bundleOf, keyFor, remoteKeyFor } from './keys.ts'
 import { moveFundsToNode } from './leave.ts'
 import { type MessageView, messagesTo } from './messages.ts'
 import { freshName } from './names.ts'
@@ -141,7 +141,8 @@ export class Host {
     const taken = new Set(listAgents(store).map((agent) => agent.name))
     const name = parsed.name ?? freshName(taken, randomBelow(this.#deps.scope.random, 1000))
     if (taken.has(name)) throw new PylonError('agent_exists', `There is an agent named ${name} already; choose another --name.`)
-    const { signer, accountIndex } = await keyFor(this.#deps, parsed.import)
+    const { signer, accountIndex } =
+      parsed.bunker === undefined ? await keyFor(this.#deps, parsed.import) : await remoteKeyFor(this.#deps, parsed.bunker)
     const agent = { ...parsed.agent, pubkey: signer.pubkey, npub: npubOf(signer.pubkey), name, accountIndex }
     allowRelays(this.#deps, agent)
     await store.write(insertAgent({ agent, at: clock.now() }))

@@ -1,7 +1,8 @@
 /** What is said to an agent on relays: verified, opened, claimed once, kept until a tick observes it. */
 import { hash } from 'node:crypto'
 import { unixSeconds } from '../base/clock.ts'
-import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
+import { messageOf, PylonError } from '../base/errors.ts'
+import { isKeyAway } from '../nostr/keys/away.ts'
 import { isHex64, tagValue } from '../nostr/nips/nip01.ts'
 import { openDm04 } from '../nostr/nips/nip04.ts'
 import { COMMENT_KIND } from '../nostr/nips/nip22.ts'
@@ -212,7 +213,7 @@ export class Inbox {
     try {
       return await open()
     } catch (error) {
-      if (isPylonError(error, 'locked')) throw error
+      if (isKeyAway(error)) throw error
       const code = error instanceof PylonError ? error.code : undefined
       this.#deps.logger.debug({ agent: agent.name, code, error: messageOf(error) }, 'a message could not be opened')
       return undefined

@@ -1,8 +1,9 @@
 /** Keys of agents: given out, taken from elsewhere, and given away with all that goes with them. */
-import { isPylonError } from '../base/errors.ts'
+import { isPylonError, PylonError } from '../base/errors.ts'
 import { given } from '../base/given.ts'
 import { createSigner } from '../nostr/keys/signer.ts'
 import { parseSecret } from '../nostr/nips/nip19.ts'
+import { parseBunkerUri } from '../nostr/nips/nip46.ts'
 import type { Signer } from '../nostr/types.ts'
 import { type AgentRow, wasAgent } from '../store/agents/agents.ts'
 import { type HostDeps, ownerOf } from './parts.ts'
@@ -27,6 +28,29 @@ export async function keyFor(
     if (isOurs || wasAgent(store, pubkey)) throw error
     return { signer: keyring.signer(pubkey), accountIndex: null }
   }
+}
+
+/**
+ * The key of a new agent that a bunker holds, with the wallet of the next account of these words. The same string again, after
+ * something cut the first try short, is the same key.
+ * @throws locked, bunker_invalid, agent_exists, bunker_unreachable, bunker_refused, bunker_approval, bunker_answer_invalid
+ */
+export async function remoteKeyFor(
+  { keyring, store, remoteKeys }: Pick<HostDeps, 'keyring' | 'store' | 'remoteKeys'>,
+  text: string,
+): Promise<{ signer: Signer; accountIndex: null }> {
+  if (remoteKeys === undefined) throw new PylonError('conflict', 'This node cannot ask bunkers now: pylon status says why.')
+  const bunker = parseBunkerUri(text)
+  const pubkey = await remoteKeys.connect(bunker)
+  if (wasAgent(store, pubkey)) throw new PylonError('agent_exists', 'This home has, or had, an agent of the key that the bunker signs for.')
+  const known = keyring.remotes().some((remote) => remote.pubkey === pubkey)
+  if (keyring.owns(pubkey) && !known) throw new PylonError('agent_exists', 'This home holds the key itself that the bunker signs for.')
+  const walletAccount = keyring.nextAccount()
+  // From now on no other agent gets this account.
+  if (!known) keyring.account(walletAccount)
+  const signer = await keyring.keepRemote(pubkey, bunker, walletAccount)
+  remoteKeys.watch(pubkey)
+  return { signer, accountIndex: null }
 }
 
 /** The nsec of what was given as import: the text itself, or that of a bundle, whose shape was checked before. */

@@ -5,6 +5,8 @@ import type { Config } from '../base/config.ts'
 import type { Dialer } from '../base/dialer.ts'
 import type { Logger } from '../base/logger.ts'
 import type { Scope } from '../base/scope.ts'
+import type { RemoteKeys } from '../nostr/bunker/remote-keys.ts'
+import type { BunkerUri } from '../nostr/nips/nip46.ts'
 import type { Keyring, LetterHandler, Nostr, Signer } from '../nostr/types.ts'
 import type { Sessions } from '../session/sessions.ts'
 import type { SessionsDeps } from '../session/types.ts'
@@ -21,7 +23,11 @@ import type { Hands } from './brains/brain.ts'
 export interface AgentKeyring extends Keyring {
   /** @throws locked, identity_invalid, agent_exists */
   importKey(text: string): Promise<Signer>
-  /** @throws locked, not_found */
+  /** @throws locked, agent_exists */
+  keepRemote(pubkey: string, bunker: BunkerUri, walletAccount: number): Promise<Signer>
+  /** Keys that bunkers hold. @throws locked */
+  remotes(): { readonly pubkey: string; readonly bunker: BunkerUri }[]
+  /** @throws locked, not_found, bunker_unable */
   exportKey(pubkey: string): { version: 1; pubkey: string; nsec: string; wallet_seed: string | null }
   /** The first agent account that was never given out. */
   nextAccount(): number
@@ -37,6 +43,8 @@ export interface HostDeps {
   readonly nostr: Nostr
   readonly keyring: AgentKeyring
   readonly wallets: Wallets
+  /** Bunkers elsewhere; absent: none can be connected. */
+  readonly remoteKeys?: Pick<RemoteKeys, 'connect' | 'watch'>
   /** Absent: agents are not talked to in sessions. */
   openSessions?(order: Pick<SessionsDeps, 'scope' | 'signer' | 'relays' | 'mayInvite'>): Sessions
   /** Relays that the owner names for an agent are exceptions of its guard. */

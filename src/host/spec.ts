@@ -64,12 +64,12 @@ const fields = {
 }
 
 const patchSchema = z.strictObject(fields)
-const spawnSchema = z.strictObject({ ...fields, import: z.string().max(500_000).optional() })
+const spawnSchema = z.strictObject({ ...fields, import: z.string().max(500_000).optional(), bunker: z.string().max(4096).optional() })
 
 type Change = Omit<z.input<typeof patchSchema>, 'brain'>
 export type AgentChange = Readonly<Change & { brain?: BrainInput | undefined }>
-/** With an nsec, 64 hex digits, or what `agent export` gave. */
-export type SpawnSpec = AgentChange & Pick<z.input<typeof spawnSchema>, 'import'>
+/** With an nsec, 64 hex digits, or what `agent export` gave; or with the string of a bunker that holds the key. */
+export type SpawnSpec = AgentChange & Pick<z.input<typeof spawnSchema>, 'import' | 'bunker'>
 
 type ParsedChange = z.infer<typeof patchSchema>
 
@@ -99,13 +99,21 @@ function checkRelays(list: readonly string[]): string[] {
 export function parseSpawn(
   value: unknown,
   config: Config,
-): { name: string | undefined; import: string | undefined; agent: Omit<NewAgent, 'pubkey' | 'npub' | 'name' | 'accountIndex'> } {
+): {
+  name: string | undefined
+  import: string | undefined
+  bunker: string | undefined
+  agent: Omit<NewAgent, 'pubkey' | 'npub' | 'name' | 'accountIndex'>
+} {
   const spawn = parse(spawnSchema, value)
+  if (spawn.import !== undefined && spawn.bunker !== undefined)
+    throw new PylonError('invalid_request', 'A key comes either by import or by a bunker: give one of them.')
   const spec = { ...bundleOf(spawn.import), ...given(spawn) }
   const { host, node } = config
   return {
     name: spec.name === undefined ? undefined : checkName(spec.name),
     import: spawn.import,
+    bunker: spawn.bunker,
     agent: {
       about: spec.about ?? 'An agent hosted by Pylon.',
       brain: parseBrain(spec.brain ?? { type: 'script' }),

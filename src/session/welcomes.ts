@@ -1,5 +1,6 @@
 /** What comes to this key in gift wraps: welcomes bring it into groups, all else is handed on. Each wrap is opened once. */
 import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
+import { isKeyAway } from '../nostr/keys/away.ts'
 import { unwrap, WRAP_KIND } from '../nostr/nips/nip59.ts'
 import { createVerifier } from '../nostr/reading/verify.ts'
 import type { IdentifiedEvent, NostrEvent } from '../nostr/types.ts'
@@ -59,6 +60,7 @@ export class Welcomes {
     try {
       return await unwrap(this.#deps.signer, wrap, this.#verifier, 'anybody')
     } catch (error) {
+      if (isKeyAway(error)) throw error
       this.#deps.logger.debug({ event_id: wrap.id, error: messageOf(error) }, 'a gift wrap could not be opened')
       return undefined
     }

@@ -161,6 +161,8 @@ export const MINT_BACKUP_MESSAGE = 'mint-backup'
 export const nwcInfoMessage = new KeyForm('nwc-info:')
 export const nwcAnswerMessage = (eventId: string, nth: number): string => `nwc-answer:${eventId}:${nth}`
 export const nwcNoticeMessage = (connectionId: string, what: string, kind: number): string => `nwc-notice:${connectionId}:${what}:${kind}`
+/** What is asked of a bunker elsewhere: the id is that of the request. */
+export const bunkerRequestMessage = new KeyForm('bunker-request:')
 /** What the bunker answers: the id is that of the request's event. */
 export const bunkerAnswerMessage = new KeyForm('bunker-answer:')
 /** Of a nutzap that came (the id of its event) what tells that it was redeemed, and one that goes out, by the key of its zap. */

@@ -6,11 +6,11 @@ import type { Input } from '../../control/client.ts'
 import { agentsRoutes } from '../../control/contract/agents.ts'
 import { type ArgsOf, ask, defineCommand } from '../command.ts'
 import { argument, flagOption, textOption } from '../options.ts'
-import { anyGiven, manyIf, readStdin, readTextFile, wholeNumberIf } from '../terminal/values.ts'
+import { anyGiven, manyIf, readStdin, readTextFile, STDIN, wholeNumberIf } from '../terminal/values.ts'
 import { drawAgent } from './agent-drawing.ts'
 
 type Spawn = Input<typeof agentsRoutes.spawnAgent>
-type Settings = Omit<Spawn, 'name' | 'import'>
+type Settings = Omit<Spawn, 'name' | 'import' | 'bunker'>
 type Brain = NonNullable<Settings['brain']>
 
 function withSettings<T>(yargs: Argv<T>) {
@@ -117,9 +117,13 @@ export const spawnCommand = defineCommand({
   builder: (yargs) =>
     withSettings(yargs)
       .option('name', textOption('a-z, 0-9, - and _ (chosen by itself)'))
-      .option('import', flagOption('Take its key from standard input: an nsec or an export')),
+      .option('import', flagOption('Take its key from standard input: an nsec or an export'))
+      .option('bunker', textOption('Its key stays at a bunker (NIP-46): its bunker:// string; - reads it from standard input')),
   handler: (args) => {
-    const request: Spawn = { ...settingsOf(args), ...given({ name: args.name, import: args.import ? readStdin().trim() : undefined }) }
+    if (args.import && args.bunker !== undefined) throw new PylonError('usage', 'Its key comes either by --import or by --bunker.')
+    const bunker = args.bunker === STDIN ? readStdin().trim() : args.bunker
+    const imported = args.import ? readStdin().trim() : undefined
+    const request: Spawn = { ...settingsOf(args), ...given({ name: args.name, import: imported, bunker }) }
     const howOn = (name: string) => `Give it sats with: pylon agent fund ${name} 1000\nWatch it with:     pylon agent log ${name}`
     return ask(args, agentsRoutes.spawnAgent, request, (agent) => `${drawAgent(agent, Date.now())}\n\n${howOn(agent.name)}`)
   },

@@ -74,6 +74,7 @@ function head(status: Status): string {
     ['work', work(status)],
     ...(status.store.state === 'ok' ? [] : [['store', health(status.store)]]),
     ...(status.backups.state === 'degraded' ? [['backups', health(status.backups)]] : []),
+    ...(status.remote_keys.state === 'degraded' ? [['remote keys', health(status.remote_keys)]] : []),
   ]
   return drawRows(rows)
 }

@@ -152,11 +152,19 @@ export const agentsRoutes = defineRoutes({
     request: z.strictObject({
       name: z.string().max(32).optional().describe('Chosen when absent.'),
       import: z.string().max(500_000).optional().describe('An nsec, a hex key or the JSON of an export, instead of a new key.'),
+      bunker: z
+        .string()
+        .max(4096)
+        .optional()
+        .describe('A bunker:// string (NIP-46): the key stays there, and whatever the agent signs or reads is asked of it.'),
       ...settings,
     }),
     response: agentDetail,
     status: 201,
-    errors: ['agent_exists', 'agent_name_invalid', 'brain_invalid', 'script_invalid', 'locked'],
+    errors: [
+      ...(['agent_exists', 'agent_name_invalid', 'brain_invalid', 'script_invalid', 'locked'] as const),
+      ...(['bunker_invalid', 'bunker_unreachable', 'bunker_refused', 'bunker_approval', 'bunker_answer_invalid'] as const),
+    ],
   },
   listAgents: {
     method: 'GET',

@@ -92,6 +92,7 @@ const status = z.strictObject({
   backups: z
     .strictObject({ ...part, last_at: timeField.nullable(), last_file: z.string().nullable(), failed_at: timeField.nullable() })
     .describe('The scheduled ones; off without `backup.dir`.'),
+  remote_keys: z.strictObject({ ...part }).describe('Keys that bunkers elsewhere hold: degraded while one does not answer, or refuses.'),
   earnings: z.strictObject({ total_msats: msatsField }),
   work: z.strictObject({
     count: z.int(),

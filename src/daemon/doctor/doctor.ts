@@ -58,7 +58,10 @@ const EXAMINATIONS: readonly Examination[] = [
   { name: 'coins', run: (_read, node) => (node === undefined ? [] : checkCoins(node)) },
   {
     name: 'relays',
-    run: ({ network }, node) => (node === undefined ? skipped('relays', 'The node is stopped.', howToStart(network)) : checkRelays(node)),
+    run: ({ network }, node) =>
+      node === undefined
+        ? skipped('relays', 'The node is stopped.', howToStart(network))
+        : [...checkRelays(node), ...checkRemoteKeys(node)],
   },
   { name: 'approvals', run: checkApprovals },
   { name: 'brains', run: ({ store }) => checkBrains(store) },
@@ -306,6 +309,14 @@ function checkRelays(node: PylonNode): Check[] {
       'Check the network, or set others: pylon config set node.relays \'["wss://..."]\'',
     )
   })
+}
+
+function checkRemoteKeys(node: PylonNode): Check[] {
+  const { remoteKeys } = node.parts
+  if (node.keyring.locked || node.keyring.remotes().length === 0) return []
+  const { health } = remoteKeys
+  if (health.state === 'ok') return [ok('remote keys', 'The bunkers that hold keys of this home answer.')]
+  return [warning('remote keys', health.reason ?? 'They are not asked.', health.nextStep ?? 'pylon logs')]
 }
 
 async function checkSubstrates(node: PylonNode): Promise<Check[]> {

@@ -4,9 +4,10 @@
  */
 import { doublingMs } from '../../base/backoff.ts'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
-import { isPylonError, messageOf } from '../../base/errors.ts'
+import { messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
+import { isKeyAway } from '../../nostr/keys/away.ts'
 import { isExpired } from '../../nostr/nips/nip40.ts'
 import { unwrap, WRAP_KIND } from '../../nostr/nips/nip59.ts'
 import { createVerifier } from '../../nostr/reading/verify.ts'
@@ -165,7 +166,7 @@ export class Letters {
     try {
       return await unwrap(signer, wrap, this.#verifier)
     } catch (error) {
-      if (isPylonError(error, 'locked')) throw error
+      if (isKeyAway(error)) throw error
       this.#ignored++
       logger.debug({ wrap: wrap.id, reason: messageOf(error) }, 'a letter could not be opened')
       return undefined

@@ -55,6 +55,8 @@ function orderOf({ store, keyring, clock }: Services, asked: Asked, key: string)
   if (signs_for !== 'node' && agent === undefined)
     throw new PylonError('agent_not_found', `There is no agent ${signs_for}: pylon agent list.`)
   const userPubkey = agent?.pubkey ?? keyring.node().pubkey
+  // One that a bunker holds is asked for there.
+  keyring.localSigner(userPubkey)
   return { key, userPubkey, name: name ?? agent?.name ?? 'node', methods: methods.filter(isBunkerMethod), kinds: kinds ?? null, expiresAt }
 }
 

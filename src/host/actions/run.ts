@@ -17,12 +17,14 @@ import { type ActionRun, amountOf, assertMayZap, isRefusal, isSpend, runSpend } 
 
 const HOUR_MS = 3_600_000
 
-/** Whether an error is about this process or its disk, not about the action: the action is then taken up again later. */
+/** Whether an error is about this process, its disk or the bunker of its key, not about the action: the action is then taken up again later. */
 const isOurs = (error: unknown): boolean =>
   isPylonError(error, 'shutting_down') ||
   isPylonError(error, 'disk_full') ||
   isPylonError(error, 'database_busy') ||
-  isPylonError(error, 'locked')
+  isPylonError(error, 'locked') ||
+  isPylonError(error, 'bunker_unreachable') ||
+  isPylonError(error, 'bunker_approval')
 
 /** What policy looks at of all that the agent has observed. */
 export interface ActionContext {
@@ -35,7 +37,7 @@ export interface ActionContext {
 
 /**
  * One that waits for its owner stays; one that was approved is judged once more, and done.
- * @throws only what is no fault of the action: shutting_down, disk_full, locked
+ * @throws only what is no fault of the action: shutting_down, disk_full, locked, bunker_unreachable
  */
 export async function runAction(run: ActionRun, observation: ActionContext): Promise<void> {
   const { deps, row } = run

@@ -8,7 +8,10 @@ import type { Logger } from '../../base/logger.ts'
 import type { Random } from '../../base/random.ts'
 import { listWrappedKeys, putWrappedKey, removeWrappedKey, type WrappedKey } from '../../store/nostr/wrapped-keys.ts'
 import type { Store } from '../../store/store.ts'
-import { nsecOf, parseSecret } from '../nips/nip19.ts'
+import { RemoteSigner } from '../bunker/remote-signer.ts'
+import { npubOf, nsecOf, parseSecret } from '../nips/nip19.ts'
+import type { BunkerMethod, BunkerUri } from '../nips/nip46.ts'
+import { createVerifier, type Verifier } from '../reading/verify.ts'
 import type { Keyring, LocalSigner, Signer } from '../types.ts'
 import { deriveBytes, mintBackupSecret, secretOfAccount, seedOfWords } from './mnemonic.ts'
 import { seal, unseal } from './sealed.ts'
@@ -24,7 +27,16 @@ const bundleSchema = z.object({
   wallet_seed: z.nullable(z.string().regex(/^[0-9a-f]{128}$/)),
 })
 
-const wrappedSchema = z.object({ secret: z.string(), wallet_seed: z.nullable(z.string()) })
+const localSchema = z.object({ secret: z.string(), wallet_seed: z.nullable(z.string()) })
+/** Of a key that a bunker holds: how it is reached, and the account whose wallet is this identity's. */
+const remoteSchema = z.object({
+  bunker: z.object({ signer_pubkey: z.string(), relays: z.array(z.string()), secret: z.string() }),
+  wallet_account: z.int(),
+})
+const wrappedSchema = z.union([localSchema, remoteSchema])
+
+/** How a bunker is asked for one of its keys. @throws bunker_unreachable, bunker_refused, bunker_approval, bunker_key_changed */
+export type AskBunker = (pubkey: string, method: BunkerMethod, params: readonly string[]) => Promise<string>
 
 export interface KeyringDeps {
   readonly store: Store
@@ -37,8 +49,12 @@ export interface KeyringDeps {
 }
 
 interface Held {
-  readonly signer: LocalSigner
-  readonly secret: Uint8Array
+  readonly signer: Signer
+  /** Undefined where a bunker holds it. */
+  readonly local: { readonly signer: LocalSigner; readonly secret: Uint8Array } | undefined
+  readonly bunker?: BunkerUri
+  /** Whose wallet it has, where the key itself derives none of these words. */
+  readonly walletOf?: string
   /** Where the wallet's seed came with the key instead of being derived here. */
   readonly walletSeed: Uint8Array | undefined
   walletSigner: LocalSigner | undefined
@@ -58,6 +74,8 @@ export class HomeKeyring implements Keyring {
   readonly #held = new Map<string, Held>()
   readonly #accounts = new Map<number, LocalSigner>()
   #opened: Opened | undefined
+  #askBunker: AskBunker | undefined
+  #verifier: Verifier | undefined
 
   constructor(deps: KeyringDeps) {
     this.#deps = deps
@@ -77,8 +95,12 @@ export class HomeKeyring implements Keyring {
     const seed = seedOfWords(words)
     const opened = { words, seed, wrapKey: deriveBytes(seed, 'pylon wrapped keys', 32) }
     const node = this.#derive(seed, NODE_ACCOUNT)
-    if (node.signer.pubkey !== this.#deps.nodePubkey) {
-      throw new PylonError('identity_invalid', 'These words belong to another identity than that of this home.')
+    const { nodePubkey } = this.#deps
+    if (node.pubkey !== nodePubkey) {
+      const wrapped = this.#wrapped.get(nodePubkey)
+      if (wrapped === undefined || 'account' in wrapped)
+        throw new PylonError('identity_invalid', 'These words belong to another identity than that of this home.')
+      this.#held.set(nodePubkey, this.#openWrapped(opened, wrapped))
     }
     this.#opened = opened
     this.#keep(NODE_ACCOUNT, node)
@@ -91,7 +113,7 @@ export class HomeKeyring implements Keyring {
   }
 
   node(): Signer {
-    return this.account(NODE_ACCOUNT)
+    return this.signer(this.#deps.nodePubkey)
   }
 
   customer(): LocalSigner {
@@ -115,16 +137,14 @@ export class HomeKeyring implements Keyring {
     return createSigner(mintBackupSecret(this.#open().seed), this.#deps.random)
   }
 
-  #derive(seed: Uint8Array, index: number): Held {
-    const secret = secretOfAccount(seed, index)
-    return { signer: createSigner(secret, this.#deps.random), secret, walletSeed: undefined, walletSigner: undefined }
+  #derive(seed: Uint8Array, index: number): LocalKey {
+    return localKey(secretOfAccount(seed, index), this.#deps.random)
   }
 
-  #keep(index: number, held: Held): LocalSigner {
-    const { signer } = held
-    this.#accounts.set(index, signer)
-    this.#held.set(signer.pubkey, held)
-    return signer
+  #keep(index: number, key: LocalKey): LocalSigner {
+    this.#accounts.set(index, key.signer)
+    this.#held.set(key.pubkey, heldOf(key))
+    return key.signer
   }
 
   signer(pubkey: string): Signer {
@@ -132,6 +152,64 @@ export class HomeKeyring implements Keyring {
   }
 
   localSigner(pubkey: string): LocalSigner {
+    return this.#local(pubkey).signer
+  }
+
+  #local(pubkey: string): LocalKey {
+    const { local } = this.#hold(pubkey)
+    if (local !== undefined) return { pubkey, ...local }
+    throw new PylonError('bunker_unable', `The key ${npubOf(pubkey)} is held by a bunker elsewhere: this can only be done where it is.`)
+  }
+
+  /** Whether a bunker elsewhere holds it. @throws locked, not_found */
+  isRemote(pubkey: string): boolean {
+    return this.#hold(pubkey).local === undefined
+  }
+
+  /** Keys that bunkers hold, and which. @throws locked */
+  remotes(): { readonly pubkey: string; readonly bunker: BunkerUri }[] {
+    return [...this.#wrapped.values()].flatMap((key) => {
+      const bunker = 'account' in key ? undefined : this.#hold(key.pubkey).bunker
+      return bunker === undefined ? [] : [{ pubkey: key.pubkey, bunker }]
+    })
+  }
+
+  /** By whom keys at bunkers are asked for; until then they are silent. */
+  askBunkersBy(ask: AskBunker): void {
+    this.#askBunker = ask
+  }
+
+  /** The key by which a bunker knows this home: the same for the same string, so that one that was cut off is known again. @throws locked */
+  bunkerClient({ signerPubkey, secret }: BunkerUri): LocalSigner {
+    const key = localKey(this.derivedSecret(`bunker client ${signerPubkey} ${secret}`), this.#deps.random)
+    const known = this.#held.get(key.pubkey)?.local
+    if (known !== undefined) return known.signer
+    // Shown to relays that want to know who asks.
+    this.#held.set(key.pubkey, heldOf(key))
+    this.#known.add(key.pubkey)
+    return key.signer
+  }
+
+  /**
+   * Takes an identity whose key a bunker holds; the same again does nothing.
+   * @param walletAccount the NIP-06 account whose wallet it has: its sats come back by the words alone
+   * @throws locked, agent_exists when this home holds the key itself, or by another bunker
+   */
+  async keepRemote(pubkey: string, bunker: BunkerUri, walletAccount: number): Promise<Signer> {
+    const opened = this.#open()
+    if (this.owns(pubkey)) {
+      const known = this.#hold(pubkey)
+      if (JSON.stringify(known.bunker) === JSON.stringify(bunker)) return known.signer
+      throw new PylonError('agent_exists', 'This home has this key already.')
+    }
+    const plaintext: z.input<typeof remoteSchema> = {
+      bunker: { signer_pubkey: bunker.signerPubkey, relays: [...bunker.relays], secret: bunker.secret },
+      wallet_account: walletAccount,
+    }
+    const key = { pubkey, ...seal(opened.wrapKey, JSON.stringify(plaintext)) }
+    await this.#deps.store.write(putWrappedKey({ key, at: this.#deps.clock.now() }))
+    this.#known.add(pubkey)
+    this.#wrapped.set(pubkey, key)
     return this.#hold(pubkey).signer
   }
 
@@ -140,19 +218,19 @@ export class HomeKeyring implements Keyring {
   }
 
   walletSeed(pubkey: string): Uint8Array {
-    const held = this.#hold(pubkey)
-    return held.walletSeed ?? deriveBytes(this.#open().seed, `pylon wallet ${pubkey}`, 64)
+    const { walletSeed, walletOf = pubkey } = this.#hold(pubkey)
+    return walletSeed ?? deriveBytes(this.#open().seed, `pylon wallet ${walletOf}`, 64)
   }
 
   walletSigner(pubkey: string): LocalSigner {
     const held = this.#hold(pubkey)
-    held.walletSigner ??= walletSignerOf(this.walletSeed(pubkey), pubkey, this.#deps.random)
+    held.walletSigner ??= createSigner(this.walletSecret(pubkey), this.#deps.random)
     return held.walletSigner
   }
 
   /** Of the wallet's own P2PK key, for a backup that its owner asked for (NIP-60) only. @throws locked, not_found */
   walletSecret(pubkey: string): Uint8Array {
-    return walletSecretOf(this.walletSeed(pubkey), pubkey)
+    return derivedSecretOf(this.walletSeed(pubkey), `pylon wallet key ${this.#hold(pubkey).walletOf ?? pubkey}`)
   }
 
   /** A secret key for one purpose, derived from the words apart from all others, and no key that this home `owns`. @throws locked */
@@ -177,7 +255,7 @@ export class HomeKeyring implements Keyring {
     await this.#deps.store.write(putWrappedKey({ key, at: this.#deps.clock.now() }))
     this.#known.add(key.pubkey)
     this.#wrapped.set(key.pubkey, key)
-    this.#held.set(key.pubkey, { signer, secret, walletSeed, walletSigner: undefined })
+    this.#held.set(key.pubkey, heldOf({ pubkey: key.pubkey, signer, secret }, walletSeed))
     return signer
   }
 
@@ -193,8 +271,8 @@ export class HomeKeyring implements Keyring {
 
   /** The secrets of one key, for `agent export` only. @throws locked, not_found */
   exportKey(pubkey: string) {
-    const held = this.#hold(pubkey)
-    return { version: 1 as const, pubkey, nsec: nsecOf(held.secret), wallet_seed: Buffer.from(this.walletSeed(pubkey)).toString('hex') }
+    const { secret } = this.#local(pubkey)
+    return { version: 1 as const, pubkey, nsec: nsecOf(secret), wallet_seed: Buffer.from(this.walletSeed(pubkey)).toString('hex') }
   }
 
   /** The first agent account that was never given out. */
@@ -209,16 +287,47 @@ export class HomeKeyring implements Keyring {
   }
 
   #hold(pubkey: string): Held {
-    const { wrapKey } = this.#open()
+    const open = this.#open()
     const held = this.#held.get(pubkey)
     if (held !== undefined) return held
     const wrapped = this.#wrapped.get(pubkey)
     if (wrapped === undefined) throw new PylonError('not_found', 'This home does not hold that key.')
     if ('account' in wrapped) this.account(wrapped.account)
-    else this.#held.set(pubkey, openWrapped(wrapKey, wrapped, this.#deps.random))
+    else this.#held.set(pubkey, this.#openWrapped(open, wrapped))
     const opened = this.#held.get(pubkey)
     if (opened === undefined) throw new PylonError('identity_invalid', 'A remembered account derives to another key.')
     return opened
+  }
+
+  #openWrapped({ wrapKey, seed }: Opened, key: Extract<WrappedKey, { ciphertext: Uint8Array }>): Held {
+    const opened = unseal(wrapKey, key)
+    const parsed = wrappedSchema.safeParse(opened === undefined ? undefined : parseJson(opened))
+    if (!parsed.success) throw new PylonError('identity_invalid', 'An imported key does not open with the words of this home.')
+    const { data } = parsed
+    if ('secret' in data) {
+      const seedHex = data.wallet_seed
+      const walletSeed = seedHex === null ? undefined : new Uint8Array(Buffer.from(seedHex, 'hex'))
+      return heldOf(localKey(new Uint8Array(Buffer.from(data.secret, 'hex')), this.#deps.random), walletSeed)
+    }
+    const { signer_pubkey: signerPubkey, relays, secret } = data.bunker
+    const wallet = this.#derive(seed, data.wallet_account)
+    return {
+      signer: this.#remoteSigner(key.pubkey, wallet.signer.random),
+      local: undefined,
+      bunker: { signerPubkey, relays, secret },
+      walletOf: wallet.pubkey,
+      walletSeed: undefined,
+      walletSigner: undefined,
+    }
+  }
+
+  #remoteSigner(pubkey: string, random: Random): Signer {
+    this.#verifier ??= createVerifier()
+    const ask = async (method: BunkerMethod, params: readonly string[]): Promise<string> => {
+      if (this.#askBunker === undefined) throw new PylonError('bunker_unreachable', 'The bunker is not asked yet: the node is starting.')
+      return await this.#askBunker(pubkey, method, params)
+    }
+    return new RemoteSigner({ pubkey, random, verifier: this.#verifier, ask })
   }
 
   /** The derivation is what counts; the row only lets a locked node know its own keys. */
@@ -232,19 +341,23 @@ export class HomeKeyring implements Keyring {
   }
 }
 
-function openWrapped(wrapKey: Uint8Array, key: Extract<WrappedKey, { ciphertext: Uint8Array }>, random: Random | undefined): Held {
-  const opened = unseal(wrapKey, key)
-  const parsed = wrappedSchema.safeParse(opened === undefined ? undefined : parseJson(opened))
-  if (!parsed.success) throw new PylonError('identity_invalid', 'An imported key does not open with the words of this home.')
-  const secret = new Uint8Array(Buffer.from(parsed.data.secret, 'hex'))
-  const seedHex = parsed.data.wallet_seed
-  return {
-    signer: createSigner(secret, random),
-    secret,
-    walletSeed: seedHex === null ? undefined : new Uint8Array(Buffer.from(seedHex, 'hex')),
-    walletSigner: undefined,
-  }
+interface LocalKey {
+  readonly pubkey: string
+  readonly signer: LocalSigner
+  readonly secret: Uint8Array
 }
+
+function localKey(secret: Uint8Array, random: Random | undefined): LocalKey {
+  const signer = createSigner(secret, random)
+  return { pubkey: signer.pubkey, signer, secret }
+}
+
+const heldOf = ({ signer, secret }: LocalKey, walletSeed?: Uint8Array): Held => ({
+  signer,
+  local: { signer, secret },
+  walletSeed,
+  walletSigner: undefined,
+})
 
 function parseKeyText(text: string): { secret: Uint8Array; walletSeed: Uint8Array | undefined } {
   if (!text.trim().startsWith('{')) return { secret: parseSecret(text), walletSeed: undefined }
@@ -253,11 +366,6 @@ function parseKeyText(text: string): { secret: Uint8Array; walletSeed: Uint8Arra
   const { nsec, wallet_seed } = parsed.data
   return { secret: parseSecret(nsec), walletSeed: wallet_seed === null ? undefined : new Uint8Array(Buffer.from(wallet_seed, 'hex')) }
 }
-
-const walletSignerOf = (walletSeed: Uint8Array, pubkey: string, random: Random | undefined): LocalSigner =>
-  createSigner(walletSecretOf(walletSeed, pubkey), random)
-
-const walletSecretOf = (walletSeed: Uint8Array, pubkey: string): Uint8Array => derivedSecretOf(walletSeed, `pylon wallet key ${pubkey}`)
 
 /** The first candidate is out of range with a chance of 2^-128. */
 function derivedSecretOf(seed: Uint8Array, purpose: string): Uint8Array {

@@ -39,6 +39,22 @@ export function formatBunkerUri({ signerPubkey, relays, secret }: BunkerUri): st
   return `bunker://${signerPubkey}?${[...named, `secret=${secret}`].join('&')}`
 }
 
+const BUNKER_URI = /^bunker:\/\/([0-9a-f]{64})\/?(?:\?(.*))?$/i
+
+/** @throws bunker_invalid */
+export function parseBunkerUri(text: string): BunkerUri {
+  const [, pubkey, query] = text.length > MAX_URI_CHARS ? [] : (BUNKER_URI.exec(text.trim()) ?? [])
+  if (pubkey === undefined) throw invalidUri('it does not begin with bunker:// and a key of 64 hex digits')
+  const params = new URLSearchParams(query ?? '')
+  const secret = params.get('secret') ?? ''
+  if (secret.length > MAX_SECRET_CHARS) throw invalidUri('its secret is too long')
+  const named = params.getAll('relay')
+  if (named.some((relay) => tryRelayUrl(relay) === undefined)) throw invalidUri('one of its relays is no ws:// or wss:// URL')
+  const relays = relayUrls(named, MAX_RELAYS)
+  if (relays.length === 0) throw invalidUri('it names no relay')
+  return { signerPubkey: pubkey.toLowerCase(), relays, secret }
+}
+
 export interface NostrConnectUri {
   readonly clientPubkey: string
   readonly relays: readonly string[]
@@ -109,6 +125,33 @@ export function buildBunkerAnswer(signer: LocalSigner, to: BunkerAsker, answer: 
   if (Buffer.byteLength(text) > MAX_ANSWER_BYTES) throw new PylonError('event_invalid', 'The answer is too long.')
   const content = encryptTo(signer, to.clientPubkey, text, to.scheme)
   return { kind: BUNKER_KIND, created_at: createdAtS, tags: [['p', to.clientPubkey]], content }
+}
+
+const answerSchema = z.object({
+  id: z.string().min(1).max(200),
+  result: z
+    .string()
+    .nullish()
+    .transform((result) => result ?? ''),
+  error: z
+    .string()
+    .nullish()
+    .transform((error) => error ?? ''),
+})
+
+/** What a bunker answers a client; `result` and `error` are empty where it left them out. @throws decrypt_failed, event_invalid */
+export function openBunkerAnswer(client: LocalSigner, event: NostrEvent): { id: string; result: string; error: string } {
+  if (event.content.length > MAX_CONTENT_CHARS) throw new PylonError('event_invalid', 'The answer of the bunker is too long.')
+  const parsed = answerSchema.safeParse(parseJson(decryptFrom(client, event.pubkey, event.content)))
+  if (!parsed.success) throw new PylonError('event_invalid', 'The answer of the bunker is malformed.')
+  return parsed.data
+}
+
+/** @throws event_invalid when what is asked is too long to be encrypted */
+export function buildBunkerRequest(client: LocalSigner, bunkerPubkey: string, request: BunkerRequest, createdAtS: number): EventTemplate {
+  const text = JSON.stringify(request)
+  if (Buffer.byteLength(text) > MAX_ANSWER_BYTES) throw new PylonError('event_invalid', 'This is too long to be asked of a bunker.')
+  return { kind: BUNKER_KIND, created_at: createdAtS, tags: [['p', bunkerPubkey]], content: encryptTo(client, bunkerPubkey, text) }
 }
 
 const MAX_TAGS = 2000

@@ -297,7 +297,8 @@ export class Lane {
     this.#deps.scope.spawn('auth', async () => {
       const isProven = await relay.auth(signer)
       if (!this.#aside.delete(delivery)) return
-      if (isProven) this.#queue.putLast(delivery)
+      if (isProven === undefined) this.#retry(delivery, message)
+      else if (isProven) this.#queue.putLast(delivery)
       else giveWay()
       this.pump()
     })

@@ -1,12 +1,13 @@
 /** Does a connected relay still deliver? A tiny ephemeral event of the node's key goes out and must come back. */
 import { unixSeconds } from '../../base/clock.ts'
+import { isPylonError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import { randomHex } from '../../base/random.ts'
 import type { Scope } from '../../base/scope.ts'
 import { matchesFilter, parseEvent } from '../nips/nip01.ts'
 import { LiveReq } from '../relay/live-req.ts'
 import type { Relay } from '../relay/relay.ts'
-import type { Filter, Keyring } from '../types.ts'
+import type { Filter, Keyring, LocalSigner } from '../types.ts'
 
 /** Ephemeral: relays pass it on and keep nothing. */
 export const CANARY_KIND = 20_911
@@ -62,7 +63,18 @@ export class Canary {
   }
 
   #filter(): Filter {
-    return { kinds: [CANARY_KIND], authors: [this.#deps.keyring.node().pubkey] }
+    return { kinds: [CANARY_KIND], authors: [this.#signer().pubkey] }
+  }
+
+  /** The node's own, as relays may take from no other; one that a bunker holds is spared this. */
+  #signer(): LocalSigner {
+    const { keyring } = this.#deps
+    try {
+      return keyring.localSigner(keyring.node().pubkey)
+    } catch (error) {
+      if (!isPylonError(error, 'bunker_unable')) throw error
+      return keyring.customer()
+    }
   }
 
   #fly(): void {
@@ -81,7 +93,7 @@ export class Canary {
       this.#later(FIRST_MS)
       return
     }
-    const event = keyring.localSigner(keyring.node().pubkey).sign({
+    const event = this.#signer().sign({
       kind: CANARY_KIND,
       created_at: unixSeconds(clock),
       tags: [],

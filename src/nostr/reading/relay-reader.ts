@@ -122,7 +122,7 @@ export class RelayReader {
     if (others.length > 0 || !relay.challenged || relay.isProven(owner)) move()
     else
       this.#deps.scope.spawn('auth', async () => {
-        if (!(await relay.auth(keyring.signer(owner)))) move()
+        if ((await relay.auth(keyring.signer(owner))) !== true) move()
       })
   }
 

@@ -1,6 +1,6 @@
 /** NIP-42 on one connection: the challenge, and which of our keys were proven to it. */
 import { unixSeconds } from '../../base/clock.ts'
-import { isPylonError } from '../../base/errors.ts'
+import { isPylonError, messageOf } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import { authTemplate } from '../nips/nip42.ts'
@@ -55,8 +55,8 @@ export class RelayAuth {
     if (ABOUT_AUTH.test(message)) oldest?.(false, message)
   }
 
-  /** Proves a key; false where the relay has not asked, refuses, or is gone. */
-  async prove(signer: Signer): Promise<boolean> {
+  /** Proves a key; false where the relay has not asked, refuses, or is gone; undefined where who holds the key has not signed. */
+  async prove(signer: Signer): Promise<boolean | undefined> {
     const { pubkey } = signer
     if (this.#proven.has(pubkey)) return true
     const challenge = this.#challenge
@@ -65,7 +65,8 @@ export class RelayAuth {
       return await this.#deps.scope.once(`auth ${this.#round} ${pubkey}`, () => this.#attempt(signer, challenge))
     } catch (error) {
       if (isPylonError(error, 'shutting_down')) return false
-      throw error
+      this.#deps.logger.warn({ relay: this.#deps.url, pubkey, error: messageOf(error) }, 'a key could not be proven to a relay now')
+      return undefined
     }
   }
 

@@ -136,7 +136,7 @@ export class Connection {
     return this.#auth.isProven(pubkey)
   }
 
-  prove(signer: Signer): Promise<boolean> {
+  prove(signer: Signer): Promise<boolean | undefined> {
     return this.#auth.prove(signer)
   }
 

@@ -213,9 +213,10 @@ export class Relay {
     this.#connection?.forgetOk(eventId)
   }
 
-  /** Proves a key (NIP-42): only where the relay has shown that it needs it. False when it has not asked, or refuses. */
-  async auth(signer: Signer): Promise<boolean> {
-    return (await this.#connection?.prove(signer)) ?? false
+  /** Proves a key (NIP-42): only where the relay has shown that it needs it. False when it has not asked, or refuses; undefined when the key is away. */
+  async auth(signer: Signer): Promise<boolean | undefined> {
+    const connection = this.#connection
+    return connection === undefined ? false : await connection.prove(signer)
   }
 
   #connect(): void {

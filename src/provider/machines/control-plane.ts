@@ -17,6 +17,7 @@ import {
   salvageRequestId,
   sealEnvelope,
 } from '../../nostr/control/envelopes.ts'
+import { isKeyAway } from '../../nostr/keys/away.ts'
 import { identify, tagValues } from '../../nostr/nips/nip01.ts'
 import type { Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
 import type { Command } from '../../store/commands.ts'
@@ -97,7 +98,8 @@ export class ControlPlane implements CommandTransport {
     let text: string
     try {
       text = await signer.nip44Decrypt(event.pubkey, event.content)
-    } catch {
+    } catch (error) {
+      if (isKeyAway(error)) throw error
       logger.debug({ event_id: event.id }, 'a command that cannot be read was passed over')
       return
     }

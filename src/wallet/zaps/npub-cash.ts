@@ -97,9 +97,11 @@ export class NpubCash {
     this.#pollAfter(0)
   }
 
-  /** Any key has an address there; the service is told at which of our mints its invoices are to be. @throws no_mint, fetch_failed, lnurl_invalid, address_refused */
+  /** Any key has an address there; the service is told at which of our mints its invoices are to be. @throws no_mint, fetch_failed, lnurl_invalid, address_refused, bunker_unable */
   async register(owner: WalletOwner, _name?: string): Promise<{ lnurl: string; lud16: string | undefined }> {
     const { store, baseUrl, wallets, clock, dialer } = this.#deps
+    // The service locks what is paid to the Nostr key, and ecash is signed for here.
+    this.#deps.nostr.keyring.localSigner(owner.pubkey)
     const known = getLnurlAddress(store, owner.pubkey)
     const mintUrl = wallets.mints()[0]?.url
     if (mintUrl === undefined) throw new PylonError('no_mint', 'No mint is configured: add one with pylon wallet mints add URL.')

@@ -368,6 +368,7 @@ test('a live node that is started beside a sandbox node says whom commands mean'
       refused: [],
       store: part,
       backups: { ...part, last_at: null, last_file: null, failed_at: null },
+      remote_keys: { ...part },
       earnings: { total_msats: msats(0n) },
     },
     provider: { ...part, kinds: [], verifier: null, backends: [], jobs: {} },
