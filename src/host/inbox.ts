@@ -44,6 +44,8 @@ export class Inbox {
   readonly #onHeard: (agent: AgentRow) => void
   readonly #verifier = createVerifier()
   readonly #subscriptions = new Map<string, Subscription[]>()
+  /** Of each agent that is listened for. */
+  readonly #listening = new Map<string, AbortController>()
   readonly #dropped = new Map<string, { readonly count: number; readonly toldAt: number }>()
 
   /** @param onHeard called after something new was committed. */
@@ -60,7 +62,10 @@ export class Inbox {
     this.#deps.nutzaps?.watch(ownerOf(agent), relaysOf(this.#deps, agent))
     const short = agent.pubkey.slice(0, 16)
     const relays = agent.relays.length > 0 ? { relays: agent.relays } : {}
-    const onEvent = (event: NostrEvent) => this.receive(agent.pubkey, event)
+    const listening = new AbortController()
+    this.#listening.set(agent.pubkey, listening)
+    // Who holds the key may be long about it: nobody waits for that once nobody listens.
+    const onEvent = (event: NostrEvent) => unlessEnded(this.receive(agent.pubkey, event), listening.signal)
     this.#subscriptions.set(agent.pubkey, [
       this.#deps.nostr.subscribe({
         name: `agent-${short}-mentions`,
@@ -84,6 +89,8 @@ export class Inbox {
   }
 
   unwatch(pubkey: string): void {
+    this.#listening.get(pubkey)?.abort()
+    this.#listening.delete(pubkey)
     for (const subscription of this.#subscriptions.get(pubkey) ?? []) subscription.close()
     this.#subscriptions.delete(pubkey)
     this.#deps.nutzaps?.unwatch(pubkey)
@@ -219,6 +226,14 @@ export class Inbox {
       return undefined
     }
   }
+}
+
+function unlessEnded(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = () => reject(new PylonError('shutting_down', 'Nobody listens for the agent any more.'))
+    signal.addEventListener('abort', end, { once: true })
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', end))
+  })
 }
 
 const base = (event: { id: string; created_at: number }) => ({

@@ -12,6 +12,7 @@ import { rfc3339 } from '../base/clock.ts'
 import { isPylonError, messageOf, PylonError } from '../base/errors.ts'
 import { type Random, randomUuid } from '../base/random.ts'
 import type { Scope } from '../base/scope.ts'
+import { isBunkerSilent } from '../nostr/keys/away.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import type { NostrEvent } from '../nostr/types.ts'
 import { actionsOf, countSpokenTo, countZapsTo, getAction, postsOf } from '../store/agents/actions.ts'
@@ -70,12 +71,13 @@ const MAX_APPROVALS = 20
 const MAX_STORED_ACTIONS = 50
 const GRACE_MS = 5000
 
-/** Errors of this process or its disk, and rent of unknown outcome: the tick stays as it is and is taken up again. */
+/** Errors of this process, its disk or the bunker of its key, and rent of unknown outcome: the tick stays as it is and is taken up again. */
 const staysOpen = (error: unknown): boolean =>
   isPylonError(error, 'shutting_down') ||
   isPylonError(error, 'disk_full') ||
   isPylonError(error, 'database_busy') ||
   isPylonError(error, 'locked') ||
+  isBunkerSilent(error) ||
   isPylonError(error, 'payment_unknown')
 
 export class Ticker {
@@ -94,7 +96,7 @@ export class Ticker {
     this.#turns = turns
   }
 
-  /** Drives a claimed tick to its end. @throws only shutting_down, disk_full, locked and payment_unknown; the tick then stays open. */
+  /** Drives a claimed tick to its end. @throws only shutting_down, disk_full, locked, bunker_unreachable and payment_unknown; the tick then stays open. */
   async run(tickId: string): Promise<void> {
     const tick = getTick(this.#deps.store, tickId)
     const agent = tick === undefined ? undefined : getAgent(this.#deps.store, tick.agentPubkey)

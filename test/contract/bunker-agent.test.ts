@@ -39,7 +39,7 @@ beforeAll(async () => {
 })
 afterAll(() => sandbox.stop())
 
-async function startHome(dir: string, words = TEST_WORDS) {
+async function startHome(dir: string, { words = TEST_WORDS, answerMs = 2000 }: { words?: string; answerMs?: number } = {}) {
   const config: Config = { ...DEFAULT_CONFIG, host: { ...DEFAULT_CONFIG.host, debounce_s: 0, heartbeat_s: 86_400 } }
   const common = { store: openStore(join(dir, 'pylon.db')), clock: systemClock, logger: silentLogger, config: () => config }
   const keyring = new HomeKeyring({ ...common, nodePubkey: createSigner(secretOfAccount(seedOfWords(words), 0)).pubkey })
@@ -48,7 +48,7 @@ async function startHome(dir: string, words = TEST_WORDS) {
   for (const origin of [sandbox.relayUrl, sandbox.lnurlBaseUrl]) dialer.allow(origin, true)
   const relays = testScope()
   const nostr = createNostr({ ...common, scope: relays, dialer, keyring, relays: [sandbox.relayUrl] })
-  const remoteKeys = new RemoteKeys({ ...common, scope: relays.child('remote keys'), dialer, nostr, keyring, answerMs: 2000 })
+  const remoteKeys = new RemoteKeys({ ...common, scope: relays.child('remote keys'), dialer, nostr, keyring, answerMs })
   const walletScope = testScope()
   const wallets = createWallets({ ...common, scope: walletScope, dialer, nostr, invoiceNetwork: 'bcrt' })
   const scope = testScope()
@@ -133,7 +133,7 @@ it('at a bunker that is not ours: it posts, writes, hears and zaps; while the bu
   const bunker = await ScriptedBunker.start(sandbox.relayUrl)
   onTestFinished(() => bunker.stop())
   const dir = tempDir()
-  let home = await startHome(dir)
+  let home = await startHome(dir, { answerMs: 60_000 })
   onTestFinished(() => home.stop())
   const ada = await home.host.spawn({ name: 'ada', bunker: bunker.url, brain: QUIET, autonomy: 'autonomous' })
   expect(ada.pubkey).toBe(bunker.pubkey)
@@ -152,15 +152,23 @@ it('at a bunker that is not ours: it posts, writes, hears and zaps; while the bu
   // Away: a post is taken on, a letter waits on its relay, and the node ends meanwhile.
   bunker.isAway = true
   const posting = home.host.act('ada', 'POST: when it is back', 'late').catch(() => undefined)
+  const writing = home.host.act('ada', { type: 'dm', to: bob.pubkey, text: 'a late letter' }, 'late letter').catch(() => undefined)
   await write(home, ada.pubkey, 'are you there?')
-  await vi.waitFor(() => expect(home.remoteKeys.troubled()).toMatchObject([{ health: { code: 'bunker_unreachable' } }]), SOON)
+  // Both are being asked for when the node ends.
+  await vi.waitFor(() => expect(bunker.ignored).toBeGreaterThan(1), SOON)
   await home.stop()
-  await posting
+  await Promise.all([posting, writing])
   home = await startHome(dir)
+  await vi.waitFor(() => expect(home.remoteKeys.troubled()).toMatchObject([{ health: { code: 'bunker_unreachable' } }]), SOON)
+  await expect(home.host.act('ada', { type: 'zap', to: bea.pubkey, sats: 5 }, 'late zap')).rejects.toMatchObject({
+    code: 'bunker_unreachable',
+  })
   expect((await home.nostr.query([{ kinds: [1], authors: [ada.pubkey] }])).events).toHaveLength(1)
   bunker.isAway = false
   await findOne(home, { kinds: [1], authors: [ada.pubkey] }, ({ content }) => content === 'when it is back')
   await vi.waitFor(() => expect(home.host.messages('ada')).toMatchObject([{ text: 'are you there?' }, { text: 'hello ada' }]), SOON)
+  await vi.waitFor(() => expect(home.host.get('bea').balance_sats).toBe(26n), SOON)
+  await vi.waitFor(async () => expect((await lettersToBob(home, ada.pubkey)).sort()).toEqual(['a late letter', 'hi, ada here']), SOON)
   expect((await home.nostr.query([{ kinds: [1], authors: [ada.pubkey] }])).events).toHaveLength(2)
   expect(auditLedger(home.store)).toEqual({ ok: true, problems: [] })
 }, 180_000)
@@ -175,7 +183,7 @@ it('at the bunker of another Pylon', async () => {
     methods: ['sign_event', 'nip44_encrypt', 'nip44_decrypt'],
     kinds: [0, 1, 13, 9734, 10_002, 10_050, 22_242, 27_235, 30_443, 443, 10_051],
   })
-  const home = await startHome(tempDir(), newWords())
+  const home = await startHome(tempDir(), { words: newWords() })
   onTestFinished(() => home.stop())
   const cleo = await home.host.spawn({ name: 'cleo', bunker: url, brain: QUIET })
   expect(cleo.pubkey).toBe(TEST_PUBKEY)

@@ -28,6 +28,8 @@ export class ScriptedBunker {
   misbehave: Misbehaviour = () => undefined
   /** Deaf and mute. */
   isAway = false
+  /** Requests that came while it was. */
+  ignored = 0
   /** The key that signs its answers. */
   answersBy: Uint8Array
   readonly #relay: string
@@ -76,6 +78,7 @@ export class ScriptedBunker {
   }
 
   async #hear(event: { id: string; pubkey: string; content: string }): Promise<void> {
+    if (this.isAway) this.ignored++
     if (this.isAway || this.#heard.has(event.id)) return
     this.#heard.add(event.id)
     const asked = JSON.parse(decrypt(event.content, getConversationKey(this.#own, event.pubkey))) as BunkerAsked

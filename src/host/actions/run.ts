@@ -1,6 +1,7 @@
 /** Runs one planned action: policy first, then the claim, then what it does. What goes wrong ends the action, not the tick. */
 import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
 import { randomUuid } from '../../base/random.ts'
+import { isBunkerSilent } from '../../nostr/keys/away.ts'
 import { countSpokenTo, finishAction, getAction } from '../../store/agents/actions.ts'
 import type { AgentRow } from '../../store/agents/agents.ts'
 import { answersBefore } from '../../store/agents/exchanges.ts'
@@ -23,8 +24,7 @@ const isOurs = (error: unknown): boolean =>
   isPylonError(error, 'disk_full') ||
   isPylonError(error, 'database_busy') ||
   isPylonError(error, 'locked') ||
-  isPylonError(error, 'bunker_unreachable') ||
-  isPylonError(error, 'bunker_approval')
+  isBunkerSilent(error)
 
 /** What policy looks at of all that the agent has observed. */
 export interface ActionContext {

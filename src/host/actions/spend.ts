@@ -4,6 +4,7 @@ import { accountOf, agentOwner } from '../../base/accounts.ts'
 import { msats, msatsToSatsUp } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { given } from '../../base/given.ts'
+import { isBunkerSilent } from '../../nostr/keys/away.ts'
 import { zapSplitsOf } from '../../nostr/nips/nip57.ts'
 import { type ActionRow, claimAction, finishAction } from '../../store/agents/actions.ts'
 import type { AgentRow } from '../../store/agents/agents.ts'
@@ -154,6 +155,8 @@ const noteOf = (deps: HostDeps, row: ActionRow): string | null => getZapSend(dep
 /** The wallet's books decide what an error means: only what it surely did not spend has failed. */
 async function settleFailure({ deps, row }: ActionRun, action: Spend, error: unknown): Promise<void> {
   if (isPylonError(error, 'shutting_down')) throw error
+  // Not even signed: it goes on when the bunker does.
+  if (isBunkerSilent(error)) throw error
   const known = outcomeOf(deps, row)
   if (known !== undefined && known.state !== 'failed') return settle(deps, row, action, known)
   const failure = toPylonError(error)

@@ -1,7 +1,15 @@
 /** Keys that cannot be used now: locked here, or at a bunker that does not answer or will not. */
 import { isPylonError } from '../../base/errors.ts'
 
-const CODES = ['locked', 'bunker_unreachable', 'bunker_refused', 'bunker_approval', 'bunker_key_changed', 'bunker_answer_invalid'] as const
+/** The last three: a bunker is asked by way of the outbox, and the node may end meanwhile. */
+const CODES = [
+  ...(['locked', 'bunker_unreachable', 'bunker_refused', 'bunker_approval', 'bunker_key_changed', 'bunker_answer_invalid'] as const),
+  ...(['shutting_down', 'disk_full', 'database_busy'] as const),
+]
 
 /** Whether the same may succeed later, and says nothing of what was to be read or signed: it is to be tried again, never dropped. */
 export const isKeyAway = (error: unknown): boolean => CODES.some((code) => isPylonError(error, code))
+
+/** Whether a bunker was silent, or waits for its owner: what needs it is taken up again by itself. */
+export const isBunkerSilent = (error: unknown): boolean =>
+  isPylonError(error, 'bunker_unreachable') || isPylonError(error, 'bunker_approval')

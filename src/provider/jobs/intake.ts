@@ -4,6 +4,7 @@ import type { Config } from '../../base/config.ts'
 import { isPylonError, messageOf, toPylonError } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
+import { isKeyAway } from '../../nostr/keys/away.ts'
 import { cancelledIds } from '../../nostr/nips/nip90.ts'
 import type { Nostr, NostrEvent, Signer } from '../../nostr/types.ts'
 import { judgeEnvelope, type Refusal } from './admission.ts'
@@ -84,6 +85,7 @@ export class Intake {
     try {
       decoded = await decodeRequest(event, this.#deps.signer(), config().provider.max_age_s)
     } catch (error) {
+      if (isKeyAway(error)) throw error
       // What we cannot read was not meant for us.
       if (isPylonError(error, 'decrypt_failed')) return
       const { code, message } = toPylonError(error)

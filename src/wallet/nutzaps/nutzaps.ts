@@ -13,6 +13,7 @@ import { messageOf, toPylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
+import { isBunkerSilent, isKeyAway } from '../../nostr/keys/away.ts'
 import { identify } from '../../nostr/nips/nip01.ts'
 import { buildWalletHistory } from '../../nostr/nips/nip60.ts'
 import { MAX_NUTZAP_PROOFS, NUTZAP_KIND } from '../../nostr/nips/nip61.ts'
@@ -230,12 +231,17 @@ export class Nutzaps {
     const seal = (text: string) => signer.nip44Encrypt(owner.pubkey, text)
     const relays = [...new Set([...(this.#watched.get(owner.pubkey)?.relays ?? []), ...(await nostr.relaysToReach(sender))])]
     const at = clock.now()
-    const told = await buildWalletHistory({ direction: 'in', amountSats, redeemed: [{ id, sender }] }, unixSeconds(clock), seal)
-    const event = identify(owner.pubkey, told)
+    const history = { direction: 'in', amountSats, redeemed: [{ id, sender }] } as const
+    // A bunker that will not write it down keeps no zap from whom it is for.
+    const told = await buildWalletHistory(history, unixSeconds(clock), seal).catch((error: unknown) => {
+      if (isKeyAway(error) && !isBunkerSilent(error) && !mayCome(toPylonError(error))) return undefined
+      throw error
+    })
+    const sending = { key: nutzapRedeemedMessage.of(id), relays, notAfter: at + REDEEMED_TTL_MS, at }
     await store.write(
       all(
         moveNutzap({ id, to: 'redeemed', amountSats, brought, nextTryAt: at, at }),
-        enqueueEvent({ key: nutzapRedeemedMessage.of(id), event, relays, notAfter: at + REDEEMED_TTL_MS, at }),
+        ...(told === undefined ? [] : [enqueueEvent({ ...sending, event: identify(owner.pubkey, told) })]),
       ),
     )
     nostr.nudgeOutbox()

@@ -10,8 +10,15 @@ const FINAL: readonly ErrorCode[] = [
   'mint_not_allowed',
   'idempotency_conflict',
 ]
-/** A mint that is away, or has not said yet what became of the swap: for as long as it takes. */
-const PATIENT: readonly ErrorCode[] = ['mint_unreachable', 'payment_unknown', 'mint_cap_exceeded', 'locked']
+/** A mint or bunker that is away, or has not said yet what became of the swap: for as long as it takes. */
+const PATIENT: readonly ErrorCode[] = [
+  'mint_unreachable',
+  'payment_unknown',
+  'mint_cap_exceeded',
+  'locked',
+  'bunker_unreachable',
+  'bunker_approval',
+]
 /** Of the rest: days of it, since tries grow rare. */
 const MAX_TRIES = 100
 
