@@ -161,11 +161,6 @@ export class HomeKeyring implements Keyring {
     throw new PylonError('bunker_unable', `The key ${npubOf(pubkey)} is held by a bunker elsewhere: this can only be done where it is.`)
   }
 
-  /** Whether a bunker elsewhere holds it. @throws locked, not_found */
-  isRemote(pubkey: string): boolean {
-    return this.#hold(pubkey).local === undefined
-  }
-
   /** Keys that bunkers hold, and which. @throws locked */
   remotes(): { readonly pubkey: string; readonly bunker: BunkerUri }[] {
     return [...this.#wrapped.values()].flatMap((key) => {
