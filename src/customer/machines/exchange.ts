@@ -208,7 +208,8 @@ class Replies {
     if (this.#seen.has(text) || this.#seen.size >= MAX_STATUSES) return
     this.#seen.add(text)
     this.#statuses = this.#statuses
-      .then(() => this.#order.onStatus?.(status))
+      // Once it has ended nothing more is paid for it: its caller was told so.
+      .then(() => (this.#ended === undefined ? this.#order.onStatus?.(status) : undefined))
       .then((next) => {
         if (next !== 'resend') return
         this.#resend = true

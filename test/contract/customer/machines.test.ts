@@ -174,3 +174,26 @@ test('silence ends as a timeout that says how to go on; a command that changed i
   })
   await vi.waitFor(() => expect(heard).toHaveLength(2))
 })
+
+test('a command that could not be paid has ended: what the node asks after that is not heard', async () => {
+  const ask = (requestId: string, message: string) => encodeStatus(requestId, { phase: 'queued', message })
+  const server = await node(async ({ requestId }, say, nth) => {
+    if (nth > 1) return
+    await Promise.all([say(CONTROL_STATUS_KIND, ask(requestId, 'pay this')), say(CONTROL_STATUS_KIND, ask(requestId, 'or pay that'))])
+  })
+  const asked: string[] = []
+  const paying = Promise.withResolvers<undefined>()
+  const ended = exchange(deps(), {
+    ...order(server),
+    onStatus: async ({ message }) => {
+      asked.push(message ?? '')
+      // The second has come by then.
+      await systemClock.sleep(1500)
+      if (asked.length > 1) paying.resolve(undefined)
+      throw new Error('not paid')
+    },
+  })
+  await expect(ended).rejects.toThrow('not paid')
+  await Promise.race([paying.promise, systemClock.sleep(2500)])
+  expect(asked).toHaveLength(1)
+})
