@@ -215,8 +215,10 @@ export class Nutzaps {
       if (mayCome(failure)) throw error
       const tries = nutzap.tries + 1
       const [at, reason] = [clock.now(), `${failure.code}: ${messageOf(failure)}`.slice(0, 500)]
-      // What another has swapped and not noted yet leaves the rest to this one.
-      const isShared = failure.code === 'token_spent' && isSwappedByOther(store, { id, owner, secrets })
+      // What another has swapped, noted or not yet, leaves the rest to this one.
+      const left = this.#left(proofs).length
+      const isPartLeft = left > 0 && left < proofs.length
+      const isShared = failure.code === 'token_spent' && (isPartLeft || isSwappedByOther(store, { id, owner, secrets }))
       const isOver = !isShared && isFinalRefusal(failure, tries)
       logger.info({ event: id, reason }, isOver ? 'a nutzap was not taken' : 'a nutzap could not be redeemed yet, it is tried again')
       const next = isOver ? { to: 'refused' as const } : { to: 'claimed' as const, nextTryAt: at + nextTryMs(tries, scope.random) }

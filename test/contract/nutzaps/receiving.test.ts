@@ -1,5 +1,5 @@
 /** Nutzaps that come: redeemed once at their mint, by whatever relay and after whatever death; and those that steal, lie or flood. */
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { tagValue } from '../../../src/nostr/nips/nip01.ts'
 import type { NutzapProof } from '../../../src/nostr/nips/nip61.ts'
 import type { NostrEvent } from '../../../src/nostr/types.ts'
@@ -175,6 +175,29 @@ describe('a nutzap that is not what it says', () => {
     expect((await ended(copy))?.state).toBe('told')
     expect((await ended(real))?.state).toBe('told')
     // The mint takes its fee twice.
+    expect(home.agent.balance().balanceSats).toBe(held + 5n)
+  })
+
+  it('of which a copied part is brought while its own swap is under way brings the rest', async () => {
+    const proofs = await locked(6)
+    const held = home.agent.balance().balanceSats
+    const [most] = [...proofs].sort((a, b) => b.amount - a.amount) as [NutzapProof]
+    const copy = nutzapOf(mallory, toAda([most]))
+    const real = nutzapOf(bob, toAda(proofs))
+    await receive(copy)
+    await ended(copy)
+    // The store knows that the part was brought only once the swap of the whole has begun.
+    home.store.sql('CREATE TABLE brought AS SELECT * FROM nutzap_proofs WHERE nutzap_id = ?').run(copy.id)
+    home.store.sql('DELETE FROM nutzap_proofs WHERE nutzap_id = ?').run(copy.id)
+    home.store
+      .sql('CREATE TRIGGER bring AFTER INSERT ON operations BEGIN INSERT OR IGNORE INTO nutzap_proofs SELECT * FROM brought; END')
+      .run()
+    onTestFinished(() => {
+      home.store.sql('DROP TRIGGER bring').run()
+      home.store.sql('DROP TABLE brought').run()
+    })
+    await receive(real)
+    expect((await ended(real))?.state).toBe('told')
     expect(home.agent.balance().balanceSats).toBe(held + 5n)
   })
 
