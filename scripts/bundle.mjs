@@ -8,7 +8,7 @@ import { build, transform } from 'esbuild'
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
 /** Files that run as a worker thread: each a bundle of its own, found as `<name>.cjs` beside main. */
-const WORKERS = { 'crypto-worker': 'src/wallet/ecash/crypto-worker.ts' }
+const WORKERS = { 'crypto-worker': 'src/wallet/ecash/crypto-worker.ts', 'inspection-worker': 'src/store/inspection-worker.ts' }
 
 /** Of better-sqlite3, in its folder. */
 export const ADDON = `prebuilds/${process.platform}-${process.arch}.node`

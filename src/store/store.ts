@@ -101,6 +101,15 @@ export class Store {
     return this.#commits
   }
 
+  get path(): string {
+    return this.#db.name
+  }
+
+  /** Also what was opened read-only and is older: nothing of it as it is read here is in the file. */
+  get isInMemory(): boolean {
+    return this.#db.memory
+  }
+
   get health(): StoreHealth {
     return this.#health
   }

@@ -7,11 +7,11 @@ import { systemRandom } from '../../base/random.ts'
 import { Scope } from '../../base/scope.ts'
 import { getPurchase } from '../../store/buying/purchases.ts'
 import { causesWithRefund, refundTokensOf } from '../../store/buying/refund-tokens.ts'
+import { inspect } from '../../store/inspection.ts'
 import { rentalKey } from '../../store/keys.ts'
 import { countPending } from '../../store/money/approvals.ts'
-import { verifyAudit } from '../../store/money/audit.ts'
 import { sentRefunds, unsentRefunds } from '../../store/money/held-value.ts'
-import { auditLedger, heldByMint } from '../../store/money/ledger.ts'
+import { heldByMint } from '../../store/money/ledger.ts'
 import { listMints } from '../../store/money/mints.ts'
 import { listPayoutRules, troubledPayouts } from '../../store/money/payouts.ts'
 import { listQuotes } from '../../store/money/quotes.ts'
@@ -82,8 +82,8 @@ export async function examine(read: ReadServices, node?: PylonNode): Promise<Rep
   return { ok: checks.every((check) => check.state !== 'failed'), checks }
 }
 
-function checkLedger({ store }: ReadServices): Check {
-  const audit = auditLedger(store)
+async function checkLedger({ store }: ReadServices): Promise<Check> {
+  const audit = await inspect(store, 'ledger')
   // Sums of a few accounts: also a stopped node can say what it holds.
   const heldMsats = [...heldByMint(store).values()].reduce((sum, msats) => sum + msats, 0n)
   if (audit.ok) return ok('ledger', `Every entry balances and the proofs agree with the books: all wallets hold ${heldMsats / 1000n} sats.`)
@@ -92,7 +92,7 @@ function checkLedger({ store }: ReadServices): Check {
 
 /** The log of spends, approvals and changes about money: each row by its hash. */
 async function checkAudit({ store }: ReadServices): Promise<Check> {
-  const verdict = await verifyAudit(store)
+  const verdict = await inspect(store, 'auditLog')
   if (verdict.ok) return ok('audit log', `Each of its ${verdict.rows} rows follows the one before.`)
   return failed(
     'audit log',

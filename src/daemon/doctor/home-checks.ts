@@ -6,7 +6,7 @@ import { loadConfig } from '../../base/config.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
 import type { Home } from '../../base/paths.ts'
 import { isProtected, readIdentity } from '../../nostr/keys/identity.ts'
-import { text } from '../../store/row.ts'
+import { inspect } from '../../store/inspection.ts'
 import { freeBytes } from '../home/prepare-home.ts'
 import type { ReadServices } from '../services.ts'
 import { type Check, failed, ok, skipped, warning } from './check.ts'
@@ -91,18 +91,14 @@ export function checkIdentity({ home }: ReadServices): Check {
   }
 }
 
-export function checkDatabase(read: ReadServices): Check {
+export async function checkDatabase(read: ReadServices): Promise<Check> {
   if (!existsSync(read.home.database)) return skipped('database', 'There is none yet.', howToStart(read.network))
   try {
     const { store } = read
     if (store.health.state !== 'ok') return failed('database', store.health.reason, store.health.nextStep)
-    const rows = store
-      .sql('PRAGMA integrity_check(5)')
-      .all()
-      .map((row) => text(row, 'integrity_check'))
-    const foreign = store.sql('PRAGMA foreign_key_check').all().length
-    if (rows[0] === 'ok' && foreign === 0) return ok('database', 'The database is whole.')
-    return failed('database', rows[0] === 'ok' ? `${foreign} rows point to nothing.` : rows.join('; '), RESTORE)
+    const { damage, orphans } = await inspect(store, 'file')
+    if (damage.length === 0 && orphans === 0) return ok('database', 'The database is whole.')
+    return failed('database', damage.length === 0 ? `${orphans} rows point to nothing.` : damage.join('; '), RESTORE)
   } catch (error) {
     const isDamaged = isPylonError(error, 'database_corrupt') || String((error as { code?: unknown }).code).startsWith('SQLITE_CORRUPT')
     if (isDamaged) return failed('database', messageOf(error), RESTORE)
