@@ -1,8 +1,9 @@
 /** Earnings: what this home was paid by others, summed from the ledger's income accounts. */
 import { type Msats, msats } from '../../base/amounts.ts'
-import { countOf, sumOf } from '../row.ts'
+import type { Sql } from '../commands.ts'
 import type { Store } from '../store.ts'
-import { column, Selection } from '../table.ts'
+import { column, type RowOfTable, Selection } from '../table.ts'
+import { completedSince, HOUR_MS, hoursOfIncome, sumsSince } from './sums.ts'
 
 export type EarningSource = 'job' | 'zap' | 'lease' | 'tip' | 'other'
 
@@ -16,64 +17,61 @@ const earnings = new Selection({
   /** Milliseconds since the epoch. */
   earnedAt: column.int(),
 })
-const bySources = new Selection({ source: column.text<EarningSource>(), total: column.amount<Msats>() })
-const byKinds = new Selection({ kind: column.int(), amountMsats: column.amount<Msats>(), jobs: column.int() })
-const byDays = new Selection({ day: column.text(), amountMsats: column.amount<Msats>() })
-
-const spent = new Selection({ day: column.text(), kind: column.text(), amountMsats: column.amount<Msats>() })
 /** What earning costs: fees of mints and routing (those of refunds too), and what was lost. All else was spent on something. */
 const COSTS: readonly string[] = ['fee', 'lost']
 
+const SOURCES: readonly string[] = ['job', 'zap', 'lease', 'tip'] satisfies EarningSource[]
+
 /** @param options.sinceMs milliseconds since the epoch; @param options.limit of `recent`. */
 export function earningsSummary({ sql }: Store, options: { sinceMs?: number; limit: number }) {
-  const since = BigInt(options.sinceMs ?? 0)
-  const sources = bySources.all(sql, 'SELECT source, sum(amount_msats) AS total FROM earnings WHERE earned_at >= ? GROUP BY source', since)
-  const outgoing = spent.all(
-    sql,
-    `SELECT date(e.created_at / 1000, 'unixepoch') AS day, p.detail AS kind, sum(p.amount_msats) AS amount_msats
-     FROM postings p JOIN ledger_entries e ON e.id = p.entry_id WHERE p.class = 'expense' AND e.created_at >= ? GROUP BY day, kind ORDER BY day, kind`,
-    since,
-  )
-  const none = { job: msats(0), zap: msats(0), lease: msats(0), tip: msats(0), other: msats(0) }
-  return {
-    totalMsats: msats(sources.reduce((sum, { total }) => sum + total, 0n)),
-    /** By what it was for, UTC days, oldest first: `isCost` of what earning cost, else what was bought and given. */
-    outgoing: outgoing.map((row) => ({ ...row, isCost: COSTS.includes(row.kind) })),
-    /** Delivered and settled jobs, free ones and those of own keys too. */
-    jobsCompleted: countOf(
-      sql,
-      `SELECT count(*) FROM jobs WHERE status IN ('delivered', 'settled') AND coalesce(completed_at, updated_at) >= ?`,
-      since,
-    ),
-    bySource: { ...none, ...Object.fromEntries(sources.map(({ source, total }) => [source, total])) },
-    /** Paid by own keys: reported, never counted. */
-    internalMsats: msats(
-      sumOf(
-        sql,
-        `SELECT coalesce(-sum(p.amount_msats), 0) FROM postings p JOIN ledger_entries e ON e.id = p.entry_id
-         WHERE p.class = 'income' AND p.detail = 'internal' AND e.created_at >= ?`,
-        since,
-      ),
-    ),
-    byKind: byKinds.all(
-      sql,
-      `SELECT j.kind AS kind, sum(e.amount_msats) AS amount_msats, count(DISTINCT e.job_id) AS jobs FROM earnings e JOIN jobs j ON j.id = e.job_id
-       WHERE e.earned_at >= ? GROUP BY j.kind ORDER BY sum(e.amount_msats) DESC`,
-      since,
-    ),
-    /** UTC days, oldest first. */
-    byDay: byDays.all(
-      sql,
-      `SELECT date(earned_at / 1000, 'unixepoch') AS day, sum(amount_msats) AS amount_msats FROM earnings WHERE earned_at >= ?
-       GROUP BY day ORDER BY day`,
-      since,
-    ),
-    /** Newest first. */
-    recent: earnings.all(
-      sql,
-      'SELECT * FROM earnings WHERE earned_at >= ? ORDER BY earned_at DESC, id LIMIT ?',
-      since,
-      BigInt(options.limit),
-    ),
+  const since = Math.max(0, Math.floor(options.sinceMs ?? 0))
+  const rows = sumsSince(sql, since)
+  const income = rows.filter((row) => row.class === 'income' && row.detail !== 'internal')
+  const bySource = { job: msats(0), zap: msats(0), lease: msats(0), tip: msats(0), other: msats(0) }
+  for (const { detail, amountMsats } of income) {
+    const source = (SOURCES.includes(detail) ? detail : 'other') as EarningSource
+    bySource[source] = msats(bySource[source] - amountMsats)
   }
+  const kinds = [...Map.groupBy(income, ({ kind }) => kind)].filter(([kind]) => kind !== 0)
+  return {
+    totalMsats: earned(income),
+    /** By what it was for, UTC days, oldest first: `isCost` of what earning cost, else what was bought and given. */
+    outgoing: [
+      ...Map.groupBy(
+        rows.filter((row) => row.class === 'expense'),
+        ({ day, detail }) => `${day} ${detail}`,
+      ).values(),
+    ].map((those) => {
+      const { day = '', detail: kind = '' } = those[0] ?? {}
+      return { day, kind, amountMsats: msats(those.reduce((sum, row) => sum + row.amountMsats, 0n)), isCost: COSTS.includes(kind) }
+    }),
+    /** Delivered and settled jobs, free ones and those of own keys too. */
+    jobsCompleted: completedSince(sql, since),
+    bySource,
+    /** Paid by own keys: reported, never counted. */
+    internalMsats: earned(rows.filter((row) => row.class === 'income' && row.detail === 'internal')),
+    /** What earned most first. */
+    byKind: kinds
+      .map(([kind, those]) => ({ kind, amountMsats: earned(those), jobs: those.reduce((sum, { jobs }) => sum + jobs, 0) }))
+      .sort((a, b) => Number(b.amountMsats - a.amountMsats)),
+    /** UTC days, oldest first. */
+    byDay: [...Map.groupBy(income, ({ day }) => day)].map(([day, those]) => ({ day, amountMsats: earned(those) })),
+    /** Newest first. */
+    recent: recentEarnings(sql, since, options.limit),
+  }
+}
+
+/** Income accounts are negative: what they owe the owner is what was earned. */
+const earned = (rows: readonly { readonly amountMsats: bigint }[]): Msats => msats(-rows.reduce((sum, row) => sum + row.amountMsats, 0n))
+
+/** Newest first. By the hours in which something was earned: what is between them is not looked at. */
+function recentEarnings(sql: Sql, sinceMs: number, limit: number): RowOfTable<typeof earnings>[] {
+  const found: RowOfTable<typeof earnings>[] = []
+  for (const hour of hoursOfIncome(sql, sinceMs)) {
+    if (found.length >= limit) break
+    const [from, to, left] = [Math.max(hour, sinceMs), hour + HOUR_MS, limit - found.length]
+    const those = 'SELECT * FROM earnings WHERE earned_at >= ? AND earned_at < ? ORDER BY earned_at DESC, id LIMIT ?'
+    found.push(...earnings.all(sql, those, BigInt(from), BigInt(to), BigInt(left)))
+  }
+  return found
 }

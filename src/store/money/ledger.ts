@@ -6,6 +6,7 @@ import { defineCommand } from '../commands.ts'
 import { amount, sumOf, text, textOrNull, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, Selection, table } from '../table.ts'
+import { addToSums, driftedSums } from './sums.ts'
 
 /** What caused a movement of value. */
 export interface Cause {
@@ -53,6 +54,7 @@ export const postEntry = defineCommand('post_entry', (sql, entry: Entry): boolea
     // Accounts of one operation or one job come and go: back at zero they leave no row.
     sql('DELETE FROM account_balances WHERE account = ? AND amount_msats = 0').run(account)
   }
+  addToSums(sql, entry, sums)
   return true
 })
 
@@ -169,6 +171,7 @@ export function auditLedger(store: Store): LedgerAudit {
      GROUP BY account HAVING sum(amount_msats) <> 0`,
   )
   for (const row of drifted.all()) problems.push(`The balance of the account ${text(row, 'account')} is not the sum of its postings.`)
+  for (const { day, detail } of driftedSums(store.sql)) problems.push(`The sums of ${detail} on ${day} are not those of its entries.`)
   const ledger = new Map<string, bigint>()
   const proofs = new Map<string, bigint>()
   const add = (sums: Map<string, bigint>, key: string, value: bigint) => sums.set(key, (sums.get(key) ?? 0n) + value)

@@ -120,10 +120,17 @@ export const listJobs = (store: Store, options: { states?: readonly JobState[]; 
 export const jobsInState = (store: Store, state: JobState): JobRow[] =>
   jobs.all(store.sql, 'WHERE status = ? ORDER BY created_at, rowid LIMIT 100000', state)
 
+/** In SQL: the states in which a job does not stay. */
+const OPEN_STATES = "'received', 'queued', 'quoted', 'paid', 'running', 'ready', 'refunding'"
+
 /** Jobs by state; states without jobs are absent. */
 export function countJobs(store: Store): Partial<Record<JobState, number>> {
   const counts: Partial<Record<JobState, number>> = {}
-  for (const row of store.sql('SELECT status, count(*) AS n FROM jobs GROUP BY status').all()) {
+  // Those that stay are counted as they come to rest (migration 044).
+  const rows = store.sql(
+    `SELECT status, jobs AS n FROM job_counts WHERE jobs > 0 UNION ALL SELECT status, count(*) FROM jobs WHERE status IN (${OPEN_STATES}) GROUP BY status`,
+  )
+  for (const row of rows.all()) {
     counts[text(row, 'status') as JobState] = int(row, 'n')
   }
   return counts

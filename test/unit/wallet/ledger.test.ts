@@ -159,6 +159,7 @@ describe('auditLedger', () => {
     expect(auditLedger(store).problems).toEqual([
       expect.stringContaining('entry a is off balance'),
       expect.stringContaining('account node/income/job is not the sum'),
+      expect.stringContaining('sums of income/job on 1970-01-01'),
     ])
   })
 })
