@@ -35,6 +35,9 @@ const alone = { maxWorkers: 2, order: 1 }
 
 const QUICK_SECP = fileURLToPath(new URL('test/simulation/quick-secp.ts', import.meta.url))
 
+/** Lanes that run the node's own code, and so see its statements. */
+const IN_PROCESS = ['unit', 'property', 'contract', 'simulation']
+
 /** What e2e plays instead of the bundle, where it is packaged. */
 const executable = process.env['PYLON_E2E_BIN']
 
@@ -44,7 +47,10 @@ const lane = (name: string, timeoutMs: number, { maxWorkers, order }: typeof blo
     name,
     include: [`test/${name}/**/*.test.ts`],
     env: name === 'e2e' && executable !== undefined ? { PYLON_BIN: executable } : {},
-    setupFiles: name === 'property' ? ['test/support/fast-check-setup.ts'] : [],
+    setupFiles: [
+      ...(name === 'property' ? ['test/support/fast-check-setup.ts'] : []),
+      ...(IN_PROCESS.includes(name) ? ['test/support/plans.ts'] : []),
+    ],
     testTimeout: timeoutMs,
     hookTimeout: timeoutMs,
     pool: 'forks' as const,

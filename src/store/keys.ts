@@ -35,9 +35,10 @@ export class KeyForm {
     return `(${key} >= '${this.#before}' AND ${key} < '${this.#before.slice(0, -1)}${String.fromCharCode(last + 1)}')`
   }
 
-  /** In SQL: the id in a key of this form, where ids have this length. */
-  idSql(key: string, length: number): string {
-    return `substr(${key}, ${this.#before.length + 1}, ${length})`
+  /** In SQL: the id in a key of this form; one of this length where more may follow it. */
+  idSql(key: string, length?: number): string {
+    const fixed = this.#before.length + this.#after.length
+    return `substr(${key}, ${this.#before.length + 1}, ${length ?? `length(${key}) - ${fixed}`})`
   }
 }
 

@@ -6,6 +6,9 @@ import { countOf, textsOf } from '../row.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, table } from '../table.ts'
 
+/** In SQL, as the index of these has it. */
+const IS_OPEN = "state IN ('planned', 'waiting', 'approved', 'claimed', 'unknown')"
+
 /** In SQL: the states that may become `to`. */
 const before = (to: ActionState): string =>
   statesBefore(ACTION_STEPS, to)
@@ -119,7 +122,7 @@ export const getAction = (store: Store, id: string): ActionRow | undefined => ac
 
 /** Actions whose outcome is still open. */
 export const openActions = (store: Store): ActionRow[] =>
-  actions.all(store.sql, "WHERE state IN ('claimed', 'unknown') ORDER BY created_at")
+  actions.all(store.sql, `WHERE ${IS_OPEN} AND state IN ('claimed', 'unknown') ORDER BY created_at`)
 
 /** How often the agent has spoken to somebody since `since`. */
 export const countSpokenTo = (store: Store, pubkey: string, counterparty: string, since: number): number =>

@@ -228,9 +228,10 @@ const MAX_OBSERVED = 200
 export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number; observedBefore: number; limit: number }): boolean => {
   const before = BigInt(p.before)
   const observed = sql(
-    `SELECT t.id FROM ticks t JOIN agents a ON a.pubkey = t.agent_pubkey WHERE t.observation_json IS NOT NULL AND t.state IN ('done', 'failed')
-       AND (t.finished_at < ? OR t.number <= a.tick_count - ?) LIMIT ?`,
-  ).all(BigInt(p.observedBefore), BigInt(MAX_OBSERVED), BigInt(p.limit))
+    `SELECT id FROM ticks INDEXED BY ticks_observed_at WHERE state IN ('done', 'failed') AND finished_at < @before AND observation_json IS NOT NULL
+     UNION SELECT t.id FROM agents a CROSS JOIN ticks t INDEXED BY ticks_observed ON t.agent_pubkey = a.pubkey AND t.number <= a.tick_count - @most
+       WHERE t.observation_json IS NOT NULL AND t.state IN ('done', 'failed') LIMIT @limit`,
+  ).all({ before: BigInt(p.observedBefore), most: BigInt(MAX_OBSERVED), limit: BigInt(p.limit) })
   for (const row of observed) {
     const id = text(row, 'id')
     sql('UPDATE ticks SET observation_json = NULL WHERE id = ?').run(id)
@@ -249,8 +250,9 @@ export const sweepTicks = defineCommand('sweep_ticks', (sql, p: { before: number
   sql('DELETE FROM heard WHERE heard_at < ? AND tick_id IS NULL').run(before)
   sql('DELETE FROM opened_wraps WHERE at < ?').run(before)
   sql("DELETE FROM approvals WHERE state <> 'pending' AND decided_at < ? AND action_id NOT IN (SELECT id FROM actions)").run(before)
-  sql('DELETE FROM agent_transitions WHERE at < ? AND rowid NOT IN (SELECT max(rowid) FROM agent_transitions GROUP BY agent_pubkey)').run(
-    before,
-  )
+  sql(
+    `DELETE FROM agent_transitions WHERE at < ? AND EXISTS (SELECT 1 FROM agent_transitions later
+       WHERE later.agent_pubkey = agent_transitions.agent_pubkey AND later.rowid > agent_transitions.rowid)`,
+  ).run(before)
   return old.length === p.limit || observed.length === p.limit
 })

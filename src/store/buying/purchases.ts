@@ -125,8 +125,8 @@ export const setOfferState = defineCommand('set_offer_state', (sql, p: { eventId
 })
 
 /** Purchases that ended without a result and whose token nobody was seen to spend. */
-const TOKENS_OUT = `operations o JOIN purchases p ON o.idempotency_key = ${purchaseTokenKey.sql('p.id')}
-  WHERE o.token_state = 'pending' AND p.status NOT IN ('completed', 'refunded')`
+const TOKENS_OUT = `operations o JOIN purchases p ON p.id = ${purchaseTokenKey.idSql('o.idempotency_key')}
+  WHERE o.token_state = 'pending' AND ${purchaseTokenKey.isIn('o.idempotency_key')} AND p.status NOT IN ('completed', 'refunded')`
 
 /** Forgets finished purchases that were last touched before `before`, but none whose token may still be taken back or whose refund waits. */
 export const sweepPurchases = defineCommand('sweep_purchases', (sql, p: { before: number }) => {
@@ -153,11 +153,14 @@ export const listPurchases = (store: Store, options: { limit: number }): Purchas
 export const openPurchases = (store: Store, times: { since: number; paidSince: number; endedSince: number }): PurchaseRow[] =>
   purchases.all(
     store.sql,
-    `WHERE (status IN ('completed', 'refunded') AND deadline_at > ?) OR (status NOT IN ('completed', 'refunded')
-       AND (status IN ('preparing', 'requested', 'offered', 'paying', 'paid', 'processing') OR created_at > ? OR (paid_msats > 0 AND created_at > ?)))`,
-    BigInt(times.endedSince),
-    BigInt(times.since),
-    BigInt(times.paidSince),
+    `WHERE rowid IN (SELECT rowid FROM purchases WHERE status IN ('completed', 'refunded') AND deadline_at > @endedSince
+       UNION SELECT rowid FROM purchases WHERE status IN ('preparing', 'requested', 'offered', 'paying', 'paid', 'processing')
+       UNION SELECT rowid FROM purchases INDEXED BY purchases_created WHERE created_at > @oldest AND status NOT IN ('completed', 'refunded')
+         AND (created_at > @since OR paid_msats > 0 AND created_at > @paidSince))`,
+    {
+      ...{ endedSince: BigInt(times.endedSince), since: BigInt(times.since), paidSince: BigInt(times.paidSince) },
+      oldest: BigInt(Math.min(times.since, times.paidSince)),
+    },
   )
 
 /** Those whose token is out, however old they are: nobody was seen to spend it, and no result came. */

@@ -161,7 +161,7 @@ export const rentalsToTakeBack = (store: Store, now: number): RentalRow[] =>
   rentals.all(
     store.sql,
     `WHERE payment_key IN (SELECT idempotency_key FROM operations WHERE kind = 'send' AND state = 'completed' AND token_state = 'pending'
-       AND plan_json ->> 'refundAfter' <= ?) ORDER BY created_at`,
+       AND plan_json ->> 'refundAfter' <= ?) ORDER BY +created_at`,
     BigInt(now),
   )
 

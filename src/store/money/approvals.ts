@@ -139,5 +139,5 @@ export const approvedActions = (store: Store): string[] =>
   textsOf(
     store.sql,
     `SELECT a.id FROM actions a JOIN approvals p ON p.action_id = a.id
-     WHERE a.state IN ('approved', 'claimed', 'unknown') AND p.state = 'approved' ORDER BY p.id`,
+     WHERE a.state IN ('planned', 'waiting', 'approved', 'claimed', 'unknown') AND a.state IN ('approved', 'claimed', 'unknown') AND p.state = 'approved' ORDER BY p.id`,
   )

@@ -110,7 +110,7 @@ export const oldCoins = (store: Store, before: number): OldCoins[] =>
   oldOnes.all(
     store.sql,
     `SELECT p.owner_pubkey, p.mint_url, p.keyset_id, k.active, k.final_expiry, count(*) AS coins, sum(p.amount_sats) AS sats
-     FROM proofs p JOIN mint_keysets k ON k.id = p.keyset_id
+     FROM mint_keysets k CROSS JOIN proofs p INDEXED BY proofs_unspent ON p.keyset_id = k.id
      WHERE p.state = 'unspent' AND (k.active = 0 OR k.final_expiry <= ?) GROUP BY p.owner_pubkey, p.mint_url, p.keyset_id`,
     BigInt(before),
   )

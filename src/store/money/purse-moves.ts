@@ -76,6 +76,6 @@ export const betweenMintsSats = (store: Store, ownerPubkey?: string): bigint =>
   sumOf(
     store.sql,
     `SELECT coalesce(sum(m.amount_sats), 0) AS total FROM purse_moves m JOIN mint_quotes q ON q.idempotency_key = m.id
-     WHERE m.state = 'paid' AND q.state IN ('unpaid', 'expired', 'closed') AND (@owner IS NULL OR m.owner_pubkey = @owner)`,
+     WHERE m.state IN ('receiving', 'planned', 'paid') AND m.state = 'paid' AND q.state IN ('unpaid', 'expired', 'closed') AND (@owner IS NULL OR m.owner_pubkey = @owner)`,
     { owner: ownerPubkey ?? null },
   )

@@ -130,7 +130,7 @@ export const paidUnissuedSats = (store: Store, ownerPubkey?: string): bigint =>
 
 /** How many invoices of strangers are in that state. */
 export const countStrangersQuotes = (store: Store, state: 'unpaid' | 'expired'): number =>
-  countOf(store.sql, 'SELECT count(*) AS n FROM mint_quotes WHERE of_stranger = 1 AND state = ?', state)
+  countOf(store.sql, "SELECT count(*) AS n FROM mint_quotes WHERE of_stranger = 1 AND state IN ('unpaid', 'expired') AND state = ?", state)
 
 /** Quotes that somebody may still pay in time, those of strangers last. */
 export const watchedQuotes = (store: Store): QuoteRow[] =>

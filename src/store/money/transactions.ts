@@ -29,7 +29,7 @@ const IN = `SELECT 'incoming' AS type, state, request, payment_hash, amount_sats
   FROM mint_quotes`
 const OUT = `SELECT 'outgoing' AS type, o.state AS state, r.params_json ->> '$.invoice' AS request, o.payment_hash AS payment_hash,
     o.amount_sats * 1000 AS amount_msats, o.result_json AS result_json, o.created_at AS created_at, o.updated_at AS updated_at
-  FROM operations o LEFT JOIN nwc_requests r ON o.idempotency_key = ${nwcPaymentKey.sql('r.event_id')}`
+  FROM operations o LEFT JOIN nwc_requests r ON r.event_id = ${nwcPaymentKey.idSql('o.idempotency_key')} AND ${nwcPaymentKey.isIn('o.idempotency_key')}`
 
 export interface TransactionFilter {
   readonly ownerPubkey: string

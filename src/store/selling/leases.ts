@@ -106,7 +106,7 @@ export function countUnpaid(store: Store, p: { tenant: string; since: number }):
 export const countRefundsCaused = (store: Store, p: { tenant: string; since: number; except: string }): number =>
   countOf(
     store.sql,
-    `SELECT count(DISTINCT l.id) AS n FROM leases l JOIN lease_transitions t ON t.lease_id = l.id
+    `SELECT count(DISTINCT l.id) AS n FROM leases l CROSS JOIN lease_transitions t ON t.lease_id = l.id
        WHERE l.tenant_pubkey = ? AND l.created_at > ? AND t.to_state = 'refunding' AND t.reason <> ?`,
     p.tenant,
     BigInt(p.since),

@@ -1,0 +1,25 @@
+-- What is read or swept while a node serves is found by an index, however long it has worked.
+CREATE INDEX mint_quotes_closed ON mint_quotes (updated_at) WHERE state = 'closed';
+CREATE INDEX mint_quotes_unpaid ON mint_quotes (of_stranger, created_at) WHERE state = 'unpaid';
+CREATE INDEX mint_quotes_forgotten ON mint_quotes (cause_id) WHERE of_stranger = 1 AND state = 'closed' AND cause_type = 'job';
+CREATE INDEX opened_wraps_at ON opened_wraps (at);
+CREATE INDEX spend_holds_ended ON spend_holds (at) WHERE state <> 'held';
+CREATE INDEX zap_sends_created ON zap_sends (created_at);
+CREATE INDEX purchases_ended ON purchases (updated_at) WHERE status IN ('completed', 'failed', 'timeout', 'cancelled', 'refunded');
+CREATE INDEX purchases_deadline ON purchases (deadline_at) WHERE status IN ('completed', 'refunded');
+CREATE INDEX leases_refunding ON leases (refund_sends) WHERE state = 'refunding';
+CREATE INDEX ticks_ended ON ticks (finished_at) WHERE state IN ('done', 'failed');
+CREATE INDEX ticks_observed ON ticks (agent_pubkey, number) WHERE observation_json IS NOT NULL;
+CREATE INDEX ticks_observed_at ON ticks (finished_at) WHERE observation_json IS NOT NULL;
+CREATE INDEX approvals_decided ON approvals (decided_at) WHERE state <> 'pending';
+CREATE INDEX agent_transitions_at ON agent_transitions (at);
+CREATE INDEX nwc_invoices_state ON nwc_invoices (state, of_stranger);
+CREATE INDEX proofs_unspent ON proofs (keyset_id) WHERE state = 'unspent';
+CREATE INDEX leases_created ON leases (created_at);
+CREATE INDEX rentals_answered ON rentals (updated_at) WHERE watched = 0 AND state IN ('answered', 'refused');
+CREATE INDEX said_action ON said (action_id);
+CREATE INDEX leases_state ON leases (state);
+CREATE INDEX leases_tenant ON leases (tenant_pubkey, created_at);
+CREATE INDEX proofs_of_mint ON proofs (mint_url, keyset_id) WHERE state IN ('unspent', 'reserved', 'sent');
+CREATE INDEX rentals_paid ON rentals (server_pubkey, created_at) WHERE paid_msats > 0;
+CREATE INDEX rentals_payment ON rentals (payment_key) WHERE payment_key IS NOT NULL;
