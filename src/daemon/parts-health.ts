@@ -1,4 +1,5 @@
 /** How parts are whose state stands in the database, and what to do about it. */
+import { rfc3339 } from '../base/clock.ts'
 import type { Config } from '../base/config.ts'
 import type { BunkerHealth } from '../nostr/bunker/bunker-client.ts'
 import { heldValue } from '../store/money/held-value.ts'
@@ -44,6 +45,8 @@ export function remoteKeysHealth(
   nameOf: (pubkey: string) => string,
 ): Health {
   if (troubled.length === 0) return OK
-  const reason = troubled.map(({ pubkey, health }) => `${health.code}: ${nameOf(pubkey)}: ${health.reason}`).join('; ')
+  const reason = troubled
+    .map(({ pubkey, health }) => `${health.code}: ${nameOf(pubkey)}: ${health.reason} (since ${rfc3339(health.since)})`)
+    .join('; ')
   return { state: 'degraded', reason, nextStep: 'start the bunker, or allow it there what it refused' }
 }

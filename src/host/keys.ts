@@ -43,6 +43,8 @@ export async function remoteKeyFor(
   const bunker = parseBunkerUri(text)
   const pubkey = await remoteKeys.connect(bunker)
   if (wasAgent(store, pubkey)) throw new PylonError('agent_exists', 'This home has, or had, an agent of the key that the bunker signs for.')
+  if (pubkey === keyring.node().pubkey)
+    throw new PylonError('agent_exists', 'The bunker signs for the key of this node, which is no agent.')
   const known = keyring.remotes().some((remote) => remote.pubkey === pubkey)
   if (keyring.owns(pubkey) && !known) throw new PylonError('agent_exists', 'This home holds the key itself that the bunker signs for.')
   const walletAccount = keyring.nextAccount()

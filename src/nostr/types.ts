@@ -75,6 +75,9 @@ export interface LocalSigner extends Signer {
   nip04Decrypt(peer: string, payload: string): string
 }
 
+/** Whether it is held here, and not at a bunker. */
+export const isLocal = (signer: Signer): signer is LocalSigner => 'signDigest' in signer
+
 /** All keys of a home: NIP-06 account 0 the node, 1 the customer, 10 and up the agents; imported ones wrapped in the database. */
 export interface Keyring {
   readonly locked: boolean

@@ -1,4 +1,4 @@
-/** Asks the person at the terminal for a secret without showing it; where stdin is no terminal, its first line is taken. */
+/** Asks the person at the terminal for secrets without showing them; where stdin is no terminal, its first lines are taken. */
 import { createInterface } from 'node:readline'
 import { PylonError } from '../../base/errors.ts'
 
@@ -8,7 +8,16 @@ const END = '\u0004'
 const ERASE = new Set(['\b', '\u007f'])
 
 export async function askSecret(question: string): Promise<string> {
-  return process.stdin.isTTY ? await askTerminal(question) : await firstLineOfStdin()
+  const [answer = ''] = await askSecrets([question])
+  return answer
+}
+
+/** The answers in order; one that did not come is empty. */
+export async function askSecrets(questions: readonly string[]): Promise<string[]> {
+  if (!process.stdin.isTTY) return await linesOfStdin(questions.length)
+  const answers: string[] = []
+  for (const question of questions) answers.push(await askTerminal(question))
+  return answers
 }
 
 function askTerminal(question: string): Promise<string> {
@@ -37,11 +46,12 @@ function askTerminal(question: string): Promise<string> {
   })
 }
 
-async function firstLineOfStdin(): Promise<string> {
+async function linesOfStdin(count: number): Promise<string[]> {
   const lines = createInterface({ input: process.stdin })
+  const answers: string[] = []
   try {
-    for await (const line of lines) return line
-    return ''
+    for await (const line of lines) if (answers.push(line) === count) break
+    return answers
   } finally {
     lines.close()
     process.stdin.pause()

@@ -83,7 +83,8 @@ export function checkIdentity({ home }: ReadServices): Check {
     const identity = readIdentity(home.identity)
     if (identity === undefined) return failed('identity', 'There is no identity.', 'pylon init')
     const protection = isProtected(identity) ? 'under a passphrase' : 'in clear in a private file'
-    return ok('identity', `${identity.npub}, its keys ${protection}.`)
+    const where = identity.bunker === undefined ? '' : ' at a bunker (remote keys says how that is)'
+    return ok('identity', `${identity.npub}${where}, ${identity.bunker === undefined ? 'its keys' : 'all others'} ${protection}.`)
   } catch (error) {
     // Open to others is a matter of the mode, which its own words and the check of the home say how to mend.
     const isOpen = ((statSync(home.identity, { throwIfNoEntry: false })?.mode ?? 0) & 0o077) !== 0

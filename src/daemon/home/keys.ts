@@ -36,7 +36,7 @@ export async function openKeys(options: DaemonOptions, deps: Deps): Promise<Keys
   }
   const identity = existing ?? (await createIdentity(home.identity, deps.clock, passphrase === undefined ? {} : { passphrase })).identity
   if (existing === undefined) deps.logger.info({ npub: identity.npub, protected: isProtected(identity) }, 'a new identity was made')
-  const keyring = new HomeKeyring({ ...deps, nodePubkey: identity.pubkey })
+  const keyring = new HomeKeyring({ ...deps, nodePubkey: identity.pubkey, nodeBunker: identity.bunker })
   const words = wordsFromPredecessor(options)
   if (words !== undefined) keyring.unlock(words)
   else if (!isProtected(identity) || passphrase !== undefined) keyring.unlock(await unlockIdentity(identity, passphrase))

@@ -7,14 +7,14 @@ import { loadConfig } from '../../base/config.ts'
 import { DEFAULT_RELAYS } from '../../base/default-relays.ts'
 import { createDialer } from '../../base/dialer.ts'
 import { PylonError } from '../../base/errors.ts'
+import { given } from '../../base/given.ts'
 import { silentLogger } from '../../base/logger.ts'
 import type { Home } from '../../base/paths.ts'
 import { systemRandom } from '../../base/random.ts'
 import { Scope } from '../../base/scope.ts'
-import { readIdentity } from '../../nostr/keys/identity.ts'
+import { isOfWords, readIdentity } from '../../nostr/keys/identity.ts'
 import { HomeKeyring } from '../../nostr/keys/keyring.ts'
-import { parseWords, secretOfAccount, seedOfWords } from '../../nostr/keys/mnemonic.ts'
-import { createSigner } from '../../nostr/keys/signer.ts'
+import { parseWords } from '../../nostr/keys/mnemonic.ts'
 import { createNostr } from '../../nostr/nostr.ts'
 import { listedMints } from '../../store/money/mints.ts'
 import { putSetting } from '../../store/settings.ts'
@@ -23,12 +23,14 @@ import { mintBackupFilter, newestMintBackup } from '../../wallet/mint-backup/eve
 import { RESTORED_AT_KEY } from '../../wallet/operations/restores.ts'
 import { createWallets } from '../../wallet/wallets.ts'
 import { mintsToRestore, type PurseProgress, type RestoredPurse, restorePurse } from '../home/purse-restore.ts'
-import { initHome } from './init.ts'
+import { type BunkerOrder, initHome } from './init.ts'
 import { withHome } from './with-home.ts'
 
 export interface WordsOrder {
   readonly words: string
   readonly passphrase?: string
+  /** Where the node's key is, if not among the words. */
+  readonly bunker?: BunkerOrder
   /** Replaces another identity, which is moved aside. */
   readonly force: boolean
   /** In place of the configured or the usual ones. */
@@ -78,14 +80,14 @@ export async function restoreFromWords(home: Home, network: 'sandbox' | 'live', 
 }
 
 /** The keys of this home, made of the words unless they are here already. */
-async function keysOf(home: Home, { words: typed, passphrase, force }: WordsOrder) {
+async function keysOf(home: Home, { words: typed, passphrase, force, bunker }: WordsOrder) {
   const words = parseWords(typed)
   const existing = readIdentity(home.identity)
-  if (existing?.pubkey === createSigner(secretOfAccount(seedOfWords(words), 0)).pubkey) {
+  if (existing !== undefined && isOfWords(existing, words)) {
     const { npub, pubkey, protection } = existing
     return { words, npub, pubkey, isProtected: protection !== null, movedTo: undefined }
   }
-  return await initHome(home, { words, force, ...(passphrase === undefined ? {} : { passphrase }) })
+  return await initHome(home, { words, force, ...given({ passphrase, bunker }) })
 }
 
 interface Opened {
@@ -99,8 +101,9 @@ interface Opened {
 async function restore({ store, dialer, scope, home, network }: Opened, words: string, relays: readonly string[], order: WordsOrder) {
   const config = loadConfig(home.config)
   const common = { store, dialer, logger: silentLogger, config: () => config }
-  const nodePubkey = createSigner(secretOfAccount(seedOfWords(words), 0)).pubkey
-  const keyring = new HomeKeyring({ ...common, clock: systemClock, nodePubkey })
+  const identity = readIdentity(home.identity)
+  if (identity === undefined) throw new PylonError('identity_invalid', `${home.identity} is gone: do it again.`)
+  const keyring = new HomeKeyring({ ...common, clock: systemClock, nodePubkey: identity.pubkey, nodeBunker: identity.bunker })
   keyring.unlock(words)
   const nostr = createNostr({ ...common, scope: scope.child('nostr'), keyring, relays })
   nostr.start()

@@ -28,6 +28,8 @@ export interface BunkerClientDeps {
   readonly bunker: BunkerUri
   /** How long an answer is waited for (ms). */
   readonly answerMs?: number
+  /** Told where the owner is to allow the connection; where it is left out a connection that needs that fails at once. */
+  readonly onApproval?: (url: string) => void
 }
 
 export type BunkerHealth =
@@ -36,6 +38,8 @@ export type BunkerHealth =
       readonly state: 'degraded'
       readonly code: 'bunker_unreachable' | 'bunker_key_changed' | 'bunker_approval' | 'bunker_refused'
       readonly reason: string
+      /** Since when it is no help (ms). */
+      readonly since: number
     }
 
 const ANSWER_MS = 20_000
@@ -197,7 +201,8 @@ export class BunkerClient {
       const url = webAddressIn(answer.error)
       const reason = `The bunker asks you to allow it at ${url}`
       const failure = this.#failed('bunker_approval', reason)
-      if (method === 'connect') throw failure
+      if (method === 'connect' && this.#deps.onApproval === undefined) throw failure
+      this.#deps.onApproval?.(url)
       answer = await this.#answer(id, APPROVAL_MS)
       if (answer === undefined) throw failure
       this.#note({ state: 'ok' })
@@ -233,7 +238,8 @@ export class BunkerClient {
   }
 
   #failed(code: Extract<BunkerHealth, { state: 'degraded' }>['code'], reason: string): PylonError {
-    this.#note({ state: 'degraded', code, reason })
+    const since = this.#health.state === 'ok' ? this.#deps.scope.clock.now() : this.#health.since
+    this.#note({ state: 'degraded', code, reason, since })
     return new PylonError(code, reason)
   }
 

@@ -18,6 +18,8 @@ export interface RemoteKeysDeps {
   readonly keyring: Pick<HomeKeyring, 'remotes' | 'bunkerClient' | 'askBunkersBy'>
   /** How long an answer is waited for (ms). */
   readonly answerMs?: number
+  /** Told where the owner is to allow a connection, which is waited for then. */
+  readonly onApproval?: (url: string) => void
 }
 
 export class RemoteKeys {

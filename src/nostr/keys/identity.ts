@@ -1,4 +1,4 @@
-/** identity.json: the words of this home, in clear or under a passphrase. */
+/** identity.json: the words of this home, in clear or under a passphrase; and how the node's key is reached where a bunker holds that. */
 import { randomBytes, scrypt } from 'node:crypto'
 import { existsSync, renameSync, statSync } from 'node:fs'
 import { z } from 'zod'
@@ -7,7 +7,9 @@ import { PylonError } from '../../base/errors.ts'
 import { readFileIfAny, writeFileAtomic } from '../../base/files.ts'
 import { parseJson } from '../../base/json.ts'
 import { npubOf } from '../nips/nip19.ts'
-import { newWords, parseWords, secretOfAccount, seedOfWords } from './mnemonic.ts'
+import type { BunkerUri } from '../nips/nip46.ts'
+import { NODE_ACCOUNT, newWords, parseWords, secretOfAccount, seedOfWords } from './mnemonic.ts'
+import { openConnection, remoteKeyOf, sealConnection, sealedConnectionSchema } from './remote-key.ts'
 import { seal, unseal } from './sealed.ts'
 import { createSigner } from './signer.ts'
 
@@ -17,7 +19,7 @@ const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 
 
 const schema = z.strictObject({
   version: z.literal(1),
-  /** The node's key, NIP-06 account 0. */
+  /** The node's key: NIP-06 account 0 of the words, or what the bunker signs for. */
   pubkey: hex(32),
   npub: z.string(),
   created_at: z.string(),
@@ -34,6 +36,8 @@ const schema = z.strictObject({
   ),
   /** The words; under a passphrase their ciphertext in base64. */
   secret: z.string().min(1),
+  /** Where a bunker holds the node's key. */
+  bunker: sealedConnectionSchema.optional(),
 })
 
 export type Identity = z.infer<typeof schema>
@@ -45,6 +49,8 @@ export interface CreateIdentity {
   readonly passphrase?: string
   /** Replaces an identity that is there, which is moved aside first. */
   readonly force?: boolean
+  /** Where the node's key is, which stays there. */
+  readonly remote?: { readonly pubkey: string; readonly bunker: BunkerUri }
 }
 
 /**
@@ -57,21 +63,28 @@ export async function createIdentity(
   clock: Clock,
   options: CreateIdentity = {},
 ): Promise<{ identity: Identity; words: string; movedTo: string | undefined }> {
-  if (existsSync(path) && options.force !== true) {
-    throw new PylonError('identity_exists', `There is an identity at ${path} already: --force replaces it after moving the old one aside.`)
-  }
+  refuseExisting(path, options.force)
   const words = options.words === undefined ? newWords() : parseWords(options.words)
-  const pubkey = createSigner(secretOfAccount(seedOfWords(words), 0)).pubkey
+  const seed = seedOfWords(words)
+  const { remote } = options
+  const pubkey = remote?.pubkey ?? createSigner(secretOfAccount(seed, NODE_ACCOUNT)).pubkey
   const identity: Identity = {
     version: 1,
     pubkey,
     npub: npubOf(pubkey),
     created_at: rfc3339(clock.now()),
     ...(options.passphrase === undefined ? { protection: null, secret: words } : await protect(words, options.passphrase)),
+    ...(remote === undefined ? {} : { bunker: sealConnection(seed, pubkey, remoteKeyOf(remote.bunker, NODE_ACCOUNT)) }),
   }
   const movedTo = existsSync(path) ? moveAside(path, clock) : undefined
   writeFileAtomic(path, `${JSON.stringify(identity, null, 2)}\n`)
   return { identity, words, movedTo }
+}
+
+/** @throws identity_exists */
+export function refuseExisting(path: string, force = false): void {
+  if (!existsSync(path) || force) return
+  throw new PylonError('identity_exists', `There is an identity at ${path} already: --force replaces it after moving the old one aside.`)
 }
 
 function moveAside(path: string, clock: Clock): string {
@@ -102,10 +115,17 @@ export const isProtected = (identity: Identity): boolean => identity.protection 
 export async function unlockIdentity(identity: Identity, passphrase?: string): Promise<string> {
   const words = identity.protection === null ? identity.secret : await unprotect(identity, passphrase)
   const parsed = parseWords(words)
-  if (createSigner(secretOfAccount(seedOfWords(parsed), 0)).pubkey !== identity.pubkey) {
+  if (!isOfWords(identity, parsed)) {
     throw new PylonError('identity_invalid', 'The words of the identity file do not belong to its public key.')
   }
   return parsed
+}
+
+/** @param words in normal form */
+export function isOfWords({ pubkey, bunker }: Identity, words: string): boolean {
+  const seed = seedOfWords(words)
+  if (bunker !== undefined) return openConnection(seed, pubkey, bunker) !== undefined
+  return createSigner(secretOfAccount(seed, NODE_ACCOUNT)).pubkey === pubkey
 }
 
 async function unprotect(identity: Identity, passphrase: string | undefined): Promise<string> {

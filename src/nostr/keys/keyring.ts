@@ -13,11 +13,11 @@ import { npubOf, nsecOf, parseSecret } from '../nips/nip19.ts'
 import type { BunkerMethod, BunkerUri } from '../nips/nip46.ts'
 import { createVerifier, type Verifier } from '../reading/verify.ts'
 import type { Keyring, LocalSigner, Signer } from '../types.ts'
-import { deriveBytes, mintBackupSecret, secretOfAccount, seedOfWords } from './mnemonic.ts'
+import { deriveBytes, mintBackupSecret, NODE_ACCOUNT, secretOfAccount, seedOfWords } from './mnemonic.ts'
+import { openConnection, type RemoteKey, remoteKeyOf, remoteKeySchema, type SealedConnection, wrapKeyOf } from './remote-key.ts'
 import { seal, unseal } from './sealed.ts'
 import { createSigner } from './signer.ts'
 
-const NODE_ACCOUNT = 0
 const CUSTOMER_ACCOUNT = 1
 export const FIRST_AGENT_ACCOUNT = 10
 
@@ -28,12 +28,7 @@ const bundleSchema = z.object({
 })
 
 const localSchema = z.object({ secret: z.string(), wallet_seed: z.nullable(z.string()) })
-/** Of a key that a bunker holds: how it is reached, and the account whose wallet is this identity's. */
-const remoteSchema = z.object({
-  bunker: z.object({ signer_pubkey: z.string(), relays: z.array(z.string()), secret: z.string() }),
-  wallet_account: z.int(),
-})
-const wrappedSchema = z.union([localSchema, remoteSchema])
+const wrappedSchema = z.union([localSchema, remoteKeySchema])
 
 /** How a bunker is asked for one of its keys. @throws bunker_unreachable, bunker_refused, bunker_approval, bunker_key_changed */
 export type AskBunker = (pubkey: string, method: BunkerMethod, params: readonly string[]) => Promise<string>
@@ -44,6 +39,8 @@ export interface KeyringDeps {
   readonly logger: Logger
   /** Of identity.json: known while locked. */
   readonly nodePubkey: string
+  /** Of identity.json too, where a bunker holds the node's key. */
+  readonly nodeBunker?: SealedConnection | undefined
   /** Of all its signers; the system's when left out. */
   readonly random?: Random
 }
@@ -93,10 +90,12 @@ export class HomeKeyring implements Keyring {
   /** @param words of `unlockIdentity`. @throws identity_invalid when they are another home's */
   unlock(words: string): void {
     const seed = seedOfWords(words)
-    const opened = { words, seed, wrapKey: deriveBytes(seed, 'pylon wrapped keys', 32) }
+    const opened = { words, seed, wrapKey: wrapKeyOf(seed) }
     const node = this.#derive(seed, NODE_ACCOUNT)
-    const { nodePubkey } = this.#deps
-    if (node.pubkey !== nodePubkey) {
+    const { nodePubkey, nodeBunker } = this.#deps
+    const remote = nodeBunker === undefined ? undefined : openConnection(seed, nodePubkey, nodeBunker)
+    if (remote !== undefined) this.#held.set(nodePubkey, this.#remote(opened, nodePubkey, remote))
+    else if (node.pubkey !== nodePubkey) {
       const wrapped = this.#wrapped.get(nodePubkey)
       if (wrapped === undefined || 'account' in wrapped)
         throw new PylonError('identity_invalid', 'These words belong to another identity than that of this home.')
@@ -163,9 +162,11 @@ export class HomeKeyring implements Keyring {
 
   /** Keys that bunkers hold, and which. @throws locked */
   remotes(): { readonly pubkey: string; readonly bunker: BunkerUri }[] {
-    return [...this.#wrapped.values()].flatMap((key) => {
-      const bunker = 'account' in key ? undefined : this.#hold(key.pubkey).bunker
-      return bunker === undefined ? [] : [{ pubkey: key.pubkey, bunker }]
+    const { nodePubkey } = this.#deps
+    const mayBe = [...this.#wrapped.values()].flatMap((key) => ('account' in key || key.pubkey === nodePubkey ? [] : [key.pubkey]))
+    return [nodePubkey, ...mayBe].flatMap((pubkey) => {
+      const { bunker } = this.#hold(pubkey)
+      return bunker === undefined ? [] : [{ pubkey, bunker }]
     })
   }
 
@@ -197,11 +198,7 @@ export class HomeKeyring implements Keyring {
       if (JSON.stringify(known.bunker) === JSON.stringify(bunker)) return known.signer
       throw new PylonError('agent_exists', 'This home has this key already.')
     }
-    const plaintext: z.input<typeof remoteSchema> = {
-      bunker: { signer_pubkey: bunker.signerPubkey, relays: [...bunker.relays], secret: bunker.secret },
-      wallet_account: walletAccount,
-    }
-    const key = { pubkey, ...seal(opened.wrapKey, JSON.stringify(plaintext)) }
+    const key = { pubkey, ...seal(opened.wrapKey, JSON.stringify(remoteKeyOf(bunker, walletAccount))) }
     await this.#deps.store.write(putWrappedKey({ key, at: this.#deps.clock.now() }))
     this.#known.add(pubkey)
     this.#wrapped.set(pubkey, key)
@@ -294,20 +291,22 @@ export class HomeKeyring implements Keyring {
     return opened
   }
 
-  #openWrapped({ wrapKey, seed }: Opened, key: Extract<WrappedKey, { ciphertext: Uint8Array }>): Held {
-    const opened = unseal(wrapKey, key)
+  #openWrapped(open: Opened, key: Extract<WrappedKey, { ciphertext: Uint8Array }>): Held {
+    const opened = unseal(open.wrapKey, key)
     const parsed = wrappedSchema.safeParse(opened === undefined ? undefined : parseJson(opened))
     if (!parsed.success) throw new PylonError('identity_invalid', 'An imported key does not open with the words of this home.')
     const { data } = parsed
-    if ('secret' in data) {
-      const seedHex = data.wallet_seed
-      const walletSeed = seedHex === null ? undefined : new Uint8Array(Buffer.from(seedHex, 'hex'))
-      return heldOf(localKey(new Uint8Array(Buffer.from(data.secret, 'hex')), this.#deps.random), walletSeed)
-    }
-    const { signer_pubkey: signerPubkey, relays, secret } = data.bunker
-    const wallet = this.#derive(seed, data.wallet_account)
+    if (!('secret' in data)) return this.#remote(open, key.pubkey, data)
+    const seedHex = data.wallet_seed
+    const walletSeed = seedHex === null ? undefined : new Uint8Array(Buffer.from(seedHex, 'hex'))
+    return heldOf(localKey(new Uint8Array(Buffer.from(data.secret, 'hex')), this.#deps.random), walletSeed)
+  }
+
+  #remote({ seed }: Pick<Opened, 'seed'>, pubkey: string, { bunker, wallet_account }: RemoteKey): Held {
+    const { signer_pubkey: signerPubkey, relays, secret } = bunker
+    const wallet = this.#derive(seed, wallet_account)
     return {
-      signer: this.#remoteSigner(key.pubkey, wallet.signer.random),
+      signer: this.#remoteSigner(pubkey, wallet.signer.random),
       local: undefined,
       bunker: { signerPubkey, relays, secret },
       walletOf: wallet.pubkey,

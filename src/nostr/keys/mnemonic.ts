@@ -5,6 +5,9 @@ import { wordlist } from '@scure/bip39/wordlists/english.js'
 import { HARDENED, keyAt } from '../../base/bip32.ts'
 import { PylonError } from '../../base/errors.ts'
 
+/** Of the node, or where a bunker holds its key of its wallet alone. */
+export const NODE_ACCOUNT = 0
+
 /** Twelve new words. */
 export const newWords = (): string => generateMnemonic(wordlist, 128)
 

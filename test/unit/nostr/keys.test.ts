@@ -8,7 +8,7 @@ import { verifyEvent } from 'nostr-tools/pure'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../../src/base/clock.ts'
 import { silentLogger } from '../../../src/base/logger.ts'
-import { createIdentity, isProtected, readIdentity, unlockIdentity } from '../../../src/nostr/keys/identity.ts'
+import { createIdentity, type Identity, isProtected, readIdentity, unlockIdentity } from '../../../src/nostr/keys/identity.ts'
 import { HomeKeyring } from '../../../src/nostr/keys/keyring.ts'
 import { parseWords, secretOfAccount, seedOfWords } from '../../../src/nostr/keys/mnemonic.ts'
 import { createSigner } from '../../../src/nostr/keys/signer.ts'
@@ -25,6 +25,12 @@ beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'pylon-keys-'))
 })
 afterEach(() => rmSync(dir, { recursive: true, force: true }))
+
+function openHome({ pubkey, bunker }: { pubkey: string; bunker?: Identity['bunker'] }) {
+  const store = openStore(join(mkdtempSync(join(dir, 'home-')), 'pylon.db'))
+  const keyring = new HomeKeyring({ store, clock: systemClock, logger: silentLogger, nodePubkey: pubkey, nodeBunker: bunker })
+  return { store, keyring }
+}
 
 describe('words', () => {
   it('derive the keys of the NIP-06 vectors', () => {
@@ -54,6 +60,35 @@ describe('the identity file', () => {
     expect(readIdentity(path())).toEqual(identity)
     expect(isProtected(identity)).toBe(false)
     expect(await unlockIdentity(identity)).toBe(words)
+  })
+
+  it('holds how the node key is reached at a bunker, sealed, and opens for its own words and key alone', async () => {
+    const bunker = { signerPubkey: 'ab'.repeat(32), relays: ['wss://relay.example'], secret: 'only-once' }
+    const pubkey = 'cd'.repeat(32)
+    const { identity } = await createIdentity(path(), systemClock, { words: TEST_WORDS, passphrase: 'right', remote: { pubkey, bunker } })
+    expect(identity.pubkey).toBe(pubkey)
+    expect(readIdentity(path())).toEqual(identity)
+    for (const secret of ['only-once', 'relay.example']) expect(readFileSync(path(), 'utf8')).not.toContain(secret)
+    expect(await unlockIdentity(identity, 'right')).toBe(TEST_WORDS)
+    await expect(unlockIdentity({ ...identity, pubkey: TEST_PUBKEY }, 'right')).rejects.toThrow(/do not belong/)
+    const { store, keyring } = openHome(identity)
+    expect(() => keyring.unlock(WORDS_24)).toThrow(/another identity/)
+    keyring.unlock(TEST_WORDS)
+    expect(keyring.node().pubkey).toBe(pubkey)
+    expect(keyring.remotes()).toEqual([{ pubkey, bunker }])
+    await expect(keyring.node().sign({ kind: 1, created_at: 1, tags: [], content: '' })).rejects.toMatchObject({
+      code: 'bunker_unreachable',
+    })
+    for (const held of [() => keyring.localSigner(pubkey), () => keyring.exportKey(pubkey)])
+      expect(held).toThrow(expect.objectContaining({ code: 'bunker_unable' }))
+    // Its sats are those of the words' account 0, which is no key of this home.
+    const local = openHome({ ...identity, pubkey: TEST_PUBKEY, bunker: undefined })
+    local.keyring.unlock(TEST_WORDS)
+    expect(keyring.walletSeed(pubkey)).toEqual(local.keyring.walletSeed(TEST_PUBKEY))
+    expect(keyring.walletSigner(pubkey).pubkey).toBe(local.keyring.walletSigner(TEST_PUBKEY).pubkey)
+    expect(keyring.customer().pubkey).toBe(local.keyring.customer().pubkey)
+    expect([keyring.owns(pubkey), keyring.owns(TEST_PUBKEY)]).toEqual([true, false])
+    for (const opened of [store, local.store]) opened.close()
   })
 
   it('holds only ciphertext under a passphrase, and opens with no other', async () => {
