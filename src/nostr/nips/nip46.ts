@@ -154,6 +154,13 @@ export function buildBunkerRequest(client: LocalSigner, bunkerPubkey: string, re
   return { kind: BUNKER_KIND, created_at: createdAtS, tags: [['p', bunkerPubkey]], content: encryptTo(client, bunkerPubkey, text) }
 }
 
+/** Of a signed event beside its template, and of the answer around it. */
+const SIGNED_CHARS = 400
+
+/** Whether a bunker can be asked to sign it: the answer, which holds it as a text within a text, is one message of NIP-44. */
+export const isSignableByBunker = (template: EventTemplate): boolean =>
+  Buffer.byteLength(JSON.stringify(JSON.stringify(template))) + SIGNED_CHARS <= MAX_ANSWER_BYTES
+
 const MAX_TAGS = 2000
 const templateSchema = z.object({
   kind: z.int().min(0).max(65_535),

@@ -6,6 +6,7 @@ import { prefixOf } from '../relay/frames.ts'
 import type { OutboxMessage } from './message.ts'
 import { reasonOfRefusal } from './verdict.ts'
 
+const KEY_AGAIN: BackoffPolicy = { minMs: 5000, maxMs: 5000, jitter: 0.3 }
 const RETRY: BackoffPolicy = { minMs: 1000, maxMs: 300_000, jitter: 0.3 }
 /** So often a relay may refuse an event in words that mean nothing to us; some minutes go by until then. */
 const MAX_UNEXPLAINED = 8
@@ -60,6 +61,13 @@ export class Delivery {
     this.triedAuth = false
     this.at = clock.now() + backoffMs(RETRY, this.#attempts, random)
     this.#report('pending', error)
+  }
+
+  /** The key that is to sign it is elsewhere and silent, which is no failure of the relay's: asking again costs little. */
+  awaitKey({ clock, random }: ScopePorts, words: string): void {
+    const at = clock.now() + backoffMs(KEY_AGAIN, 1, random)
+    if (this.#lastError !== words) this.#report('pending', words)
+    this.at = at
   }
 
   /** It waits for the relay, whose words are recorded once. */

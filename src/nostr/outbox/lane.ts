@@ -1,6 +1,7 @@
 /** The way to one relay: deliveries that are due, under way or waiting for another try, many at once. */
 import { isPylonError, messageOf, toPylonError } from '../../base/errors.ts'
 import type { Scope } from '../../base/scope.ts'
+import { isUnheard } from '../keys/away.ts'
 import type { Hold } from '../relay/pool.ts'
 import type { Relay } from '../relay/relay.ts'
 import type { Signer } from '../types.ts'
@@ -212,7 +213,10 @@ export class Lane {
       )
       if (!this.#aside.delete(delivery)) return
       if (error === undefined) this.#queue.putLast(delivery)
-      else if (error.retryable || error.code === 'locked') this.#retry(delivery, messageOf(error))
+      else if (isUnheard(error)) {
+        delivery.awaitKey(this.#deps.scope, messageOf(error))
+        this.#queue.wait(delivery)
+      } else if (error.retryable || error.code === 'locked') this.#retry(delivery, messageOf(error))
       else delivery.settle('rejected', `${error.code}: ${messageOf(error)}`)
       this.pump()
     })

@@ -6,6 +6,7 @@ import type { ErrorCode } from '../../base/errors.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
 import type { JobState } from '../../base/states.ts'
+import { isUnheard } from '../../nostr/keys/away.ts'
 import type { OutboxEntry } from '../../nostr/types.ts'
 import type { Command } from '../../store/commands.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
@@ -14,7 +15,7 @@ import type { Store } from '../../store/store.ts'
 import type { Wallet } from '../../wallet/types.ts'
 import type { Backend } from '../backends/backend.ts'
 import type { Resolved } from './inputs.ts'
-import type { Order, Transport } from './order.ts'
+import type { Feedback, Order, Transport } from './order.ts'
 
 export interface EngineDeps {
   readonly store: Store
@@ -57,7 +58,28 @@ export function publish(entry: OutboxEntry, at: number): Command<boolean> {
   return enqueueEvent({ ...entry, at })
 }
 
+/** What is only news is left out while the node's key is away. */
+export async function newsOf(
+  deps: Pick<EngineDeps, 'transport'>,
+  order: Order,
+  feedback: Feedback,
+  at: number,
+): Promise<Command<boolean>[]> {
+  try {
+    return [publish(await deps.transport.feedback(order, feedback), at)]
+  } catch (error) {
+    if (isUnheard(error)) return []
+    throw error
+  }
+}
+
+const KEY_AWAY = 'The key of this node is not at hand now.'
 const PRIVATE_REASONS: Partial<Record<ErrorCode, string>> = {
+  bunker_unreachable: KEY_AWAY,
+  bunker_refused: KEY_AWAY,
+  bunker_approval: KEY_AWAY,
+  bunker_answer_invalid: KEY_AWAY,
+  bunker_key_changed: KEY_AWAY,
   internal: 'The node had a fault of its own.',
   backend_unavailable: 'What serves this kind is not reachable now; try again later.',
   backend_failed: 'What serves this kind failed on this request, or took too long.',

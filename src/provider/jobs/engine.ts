@@ -4,6 +4,7 @@ import { type Msats, msats } from '../../base/amounts.ts'
 import { isPylonError, PylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { JobState } from '../../base/states.ts'
+import { isUnheard } from '../../nostr/keys/away.ts'
 import { all, type Command } from '../../store/commands.ts'
 import { JOB_ID_LENGTH } from '../../store/keys.ts'
 import { persistIfUnmoved } from '../../store/persist.ts'
@@ -24,7 +25,7 @@ import { priceOf } from '../pricing.ts'
 import { Sales } from '../sale/sales.ts'
 import { judgeOrder, type Refusal } from './admission.ts'
 import { factsOf } from './appraisal.ts'
-import { type EngineDeps, publish, step, type Ticket, tellable } from './context.ts'
+import { type EngineDeps, newsOf, publish, step, type Ticket, tellable } from './context.ts'
 import { JobProduct, type JobSale } from './job-product.ts'
 import { RESULT_KEPT_MS } from './nip90.ts'
 import { Occupancy } from './occupancy.ts'
@@ -57,6 +58,8 @@ export class Engine {
   readonly #payments: Payments
   readonly #runner: Runner
   readonly #retention: Retention
+  /** Jobs of before the start that go on once the key answers that opens their requests, or answers their customers. */
+  readonly #late = new Map<string, { readonly state: JobState; readonly go: (job: JobRow) => void | Promise<void> }>()
 
   constructor(deps: EngineDeps) {
     this.#deps = deps
@@ -235,7 +238,7 @@ export class Engine {
   }
 
   async #runFree(order: Order, priceMsats: Msats): Promise<void> {
-    const { store, scope, transport } = this.#deps
+    const { store, scope } = this.#deps
     const at = scope.clock.now()
     const ticket = { order, from: 'queued' as const, attempts: 0, priceMsats, isPaid: false }
     const queued = [this.#claim(order, priceMsats, 'none'), step(order.id, 'received', 'queued', 'free', at)]
@@ -249,7 +252,7 @@ export class Engine {
       all(
         ...queued,
         step(order.id, 'queued', 'running', 'its turn came', at, { attempts: 1 }),
-        publish(await transport.feedback(order, { status: 'processing' }), at),
+        ...(await newsOf(this.#deps, order, { status: 'processing' }, at)),
       ),
     )
     // Inline work touches nothing outside: it begins while the claim waits in the queue, so that its result, which stands
@@ -284,7 +287,16 @@ export class Engine {
   }
 
   async #failDelivery(job: JobRow, why: string): Promise<void> {
-    await this.#runner.fail({ order: await this.#deps.transport.restore(job) }, 'ready', new PylonError('relay_unreachable', why))
+    await this.#runner.failNow({ order: await this.#deps.transport.restore(job) }, 'ready', new PylonError('relay_unreachable', why))
+  }
+
+  /** While the node's key is away its customer cannot be told, nor be given back what was paid: the next sweep does it. */
+  async #failInTime(job: JobRow, why: string): Promise<void> {
+    try {
+      await this.#failDelivery(job, why)
+    } catch (error) {
+      if (!isUnheard(error)) throw error
+    }
   }
 
   /** What only time brings about. */
@@ -294,9 +306,10 @@ export class Engine {
     await this.#sales.expire()
     await this.#sales.reconcile()
     await this.#sales.refunds.run()
-    for (const job of undeliveredJobs(store, now - RESULT_KEPT_MS)) await this.#failDelivery(job, 'No relay took the result in time.')
+    await this.#goOnLate()
+    for (const job of undeliveredJobs(store, now - RESULT_KEPT_MS)) await this.#failInTime(job, 'No relay took the result in time.')
     // Those that cannot be reached may come back, but nobody waits for them any more.
-    for (const job of refusedResults(store, now)) await this.#failDelivery(job, 'The relays that could be reached refused the result.')
+    for (const job of refusedResults(store, now)) await this.#failInTime(job, 'The relays that could be reached refused the result.')
     await this.#retention.run()
   }
 
@@ -322,9 +335,13 @@ export class Engine {
     }
 
     await this.#each('running', async (job) => {
+      if (job.result !== null) {
+        const ticket = { from: 'running' as const, attempts: job.attempts, priceMsats: job.priceMsats, isPaid: job.paidMsats > 0n }
+        return this.#runner.finishStored({ order: await transport.restore(job), ...ticket }, job.result, job.updatedAt)
+      }
       if (job.attempts < MAX_ATTEMPTS) return await push(job, 'running')
       const error = new PylonError('backend_failed', `The job was cut off ${job.attempts} times and is given up.`)
-      return await this.#runner.fail({ order: await transport.restore(job) }, 'running', error)
+      return await this.#runner.failNow({ order: await transport.restore(job) }, 'running', error)
     })
     await this.#each('paid', (job) => push(job, 'paid'))
     await this.#each('queued', async (job) => {
@@ -346,13 +363,27 @@ export class Engine {
     await this.#each('refunding', (job) => this.#sales.refunds.onClaimed(job.id))
   }
 
+  async #goOnLate(): Promise<void> {
+    for (const [id, { state, go }] of this.#late) {
+      const job = getJob(this.#deps.store, id)
+      try {
+        if (job?.status === state) await go(job)
+      } catch (error) {
+        if (isUnheard(error)) return
+        this.#deps.logger.error({ job_id: id, status: state, err: error }, 'a job could not go on after the restart')
+      }
+      this.#late.delete(id)
+    }
+  }
+
   /** One job that cannot go on must not stop the others. */
   async #each(state: JobState, go: (job: JobRow) => void | Promise<void>): Promise<void> {
     for (const job of jobsInState(this.#deps.store, state)) {
       try {
         await go(job)
       } catch (error) {
-        this.#deps.logger.error({ job_id: job.id, status: state, err: error }, 'a job could not go on after the restart')
+        if (isUnheard(error)) this.#late.set(job.id, { state, go })
+        else this.#deps.logger.error({ job_id: job.id, status: state, err: error }, 'a job could not go on after the restart')
       }
     }
   }

@@ -7,9 +7,10 @@ import { schemeOf } from '../../nostr/keys/encryption.ts'
 import { identify, parseEvent, parseIdentified } from '../../nostr/nips/nip01.ts'
 import { workOf } from '../../nostr/nips/nip13.ts'
 import { expirationOf } from '../../nostr/nips/nip40.ts'
+import { isSignableByBunker } from '../../nostr/nips/nip46.ts'
 import { isEncryptedRequest, parseJobRequest, providersOf } from '../../nostr/nips/nip90.ts'
 import { type AnswerEncryption, buildFeedback, buildResult } from '../../nostr/nips/nip90-answers.ts'
-import type { EventTemplate, NostrEvent, OutboxEntry, Signer } from '../../nostr/types.ts'
+import { type EventTemplate, isLocal, type NostrEvent, type OutboxEntry, type Signer } from '../../nostr/types.ts'
 import { jobFeedbackMessage } from '../../store/keys.ts'
 import type { Envelope } from './admission.ts'
 import { toldCode } from './context.ts'
@@ -117,13 +118,18 @@ export function createNip90Transport(deps: {
   /** @throws output_too_large */
   async function buildFitting(to: Addressee, output: string): Promise<EventTemplate> {
     const limit = deps.maxResultBytes()
-    const tooLarge = () => new PylonError('output_too_large', `The result is over ${limit} bytes, more than relays take: ask for less.`)
+    const tooLarge = (than = `relays take (${limit} bytes)`) =>
+      new PylonError('output_too_large', `The result is more than ${than}: ask for less.`)
     if (Buffer.byteLength(output) > limit) throw tooLarge()
     // As it was stored when it was claimed: a verified event.
     const request = to.request as NostrEvent
     try {
       const template = await buildResult({ request, content: output, createdAtS: unixSeconds(clock), ...encryptionFor(to) })
-      return withoutCopies(template, limit + COPY_ROOM_CHARS)
+      const fitting = withoutCopies(template, limit + COPY_ROOM_CHARS)
+      if (isLocal(deps.signer()) || isSignableByBunker(fitting)) return fitting
+      const bare = withoutCopies(template, 0)
+      if (!isSignableByBunker(bare)) throw tooLarge('a bunker can be asked to sign')
+      return bare
     } catch (error) {
       // The scheme has a limit of its own (NIP-44: 64 KiB).
       if (error instanceof PylonError && error.code !== 'event_invalid') throw error

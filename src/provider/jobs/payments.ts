@@ -3,6 +3,7 @@ import { type Msats, satsToMsats } from '../../base/amounts.ts'
 import { isPylonError, messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { stringify } from '../../base/json.ts'
 import { createTurnstile } from '../../base/turnstile.ts'
+import { isBunkerSilent, isUnheard, untilHeard } from '../../nostr/keys/away.ts'
 import type { Command } from '../../store/commands.ts'
 import { persistIfUnmoved } from '../../store/persist.ts'
 import { getJob } from '../../store/selling/jobs.ts'
@@ -46,7 +47,20 @@ export class Payments {
 
   /** The job was cancelled before its token was taken: whoever waits for the value knows where it is. */
   async sayLeftAlone(order: Order): Promise<void> {
-    if (!order.directed) return
+    if (order.directed) await this.#onceHeard('say left alone', () => this.#sayLeftAlone(order))
+  }
+
+  /** Waits aside where the node's key is away: a quote or a wallet's word does not wait behind it. */
+  async #onceHeard(name: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      if (!isUnheard(error)) throw error
+      this.#deps.scope.spawn(name, () => untilHeard(this.#deps.scope, work))
+    }
+  }
+
+  async #sayLeftAlone(order: Order): Promise<void> {
     const { transport, scope } = this.#deps
     const message = 'The job was cancelled and its token was not taken: it is yours again as its lock allows.'
     await persistIfUnmoved(
@@ -70,6 +84,10 @@ export class Payments {
   }
 
   async #refuse(order: Order, from: 'received' | 'quoted', error: unknown): Promise<void> {
+    await this.#onceHeard('refuse', () => this.#refuseNow(order, from, error))
+  }
+
+  async #refuseNow(order: Order, from: 'received' | 'quoted', error: unknown): Promise<void> {
     const { transport, scope } = this.#deps
     const { code, message } = toPylonError(error)
     const at = scope.clock.now()
@@ -89,7 +107,6 @@ export class Payments {
     const description = `Job ${order.id.slice(0, 8)}, kind ${order.kind}`
     const bill = () => this.#sales.bill({ id: order.id, priceMsats, description, expiresAt, ofStranger })
     const invoice = await (ofStranger ? this.#fewAtOnce(bill) : bill())
-    const at = scope.clock.now()
     const message = stringify({
       price_msats: priceMsats,
       expires_at: Math.floor(invoice.expiresAt / 1000),
@@ -98,16 +115,17 @@ export class Payments {
     })
     // What the invoice asks for, in whole sats: some wallets compare the tag with the invoice.
     const asked = { amountMsats: satsToMsats(invoice.amountSats), invoice: invoice.request, message }
+    const code = underBid ? { code: 'bid_too_low' as const } : {}
+    // While the node's key is away it waits, and is told late.
+    const told = await untilHeard(scope, () => transport.feedback(order, { status: 'payment-required', ...code, ...asked }))
+    const at = scope.clock.now()
     const moved = await persistIfUnmoved(
       this.#deps,
       step(order.id, 'received', 'quoted', underBid ? 'the price was named, above the bid' : 'the price was named', at, {
         bill: { request: invoice.request, expiresAt: invoice.expiresAt },
         mintUrl: invoice.mintUrl,
       }),
-      publish(
-        await transport.feedback(order, { status: 'payment-required', ...(underBid ? { code: 'bid_too_low' as const } : {}), ...asked }),
-        at,
-      ),
+      publish(told, at),
     )
     if (!moved) return
     this.#deps.nudge()
@@ -134,7 +152,8 @@ export class Payments {
     try {
       await work()
     } catch (error) {
-      if (isPylonError(error, 'shutting_down')) return 'open'
+      // A payment was taken and the key that opens its request is away: the next look at the ledger takes it on.
+      if (isPylonError(error, 'shutting_down') || isBunkerSilent(error)) return 'open'
       try {
         if (isPylonError(error, 'payment_unknown')) {
           const waits = 'the outcome of the token is not known yet'

@@ -3,13 +3,16 @@ import type { Msats } from '../../base/amounts.ts'
 import type { Clock } from '../../base/clock.ts'
 import { isPylonError, PylonError, toPylonError } from '../../base/errors.ts'
 import type { Scope } from '../../base/scope.ts'
+import { isUnheard, untilHeard } from '../../nostr/keys/away.ts'
 import type { OutboxEntry } from '../../nostr/types.ts'
 import { persistIfUnmoved } from '../../store/persist.ts'
+import { patchJob } from '../../store/selling/job-steps.ts'
 import { getJob } from '../../store/selling/jobs.ts'
 import type { Backend } from '../backends/backend.ts'
-import { type EngineDeps, publish, step, type Ticket, tellable } from './context.ts'
+import { type EngineDeps, newsOf, publish, step, type Ticket, tellable } from './context.ts'
 import { givenText, inputTypeOf, type Resolved } from './inputs.ts'
 import type { JobProduct } from './job-product.ts'
+import { RESULT_KEPT_MS } from './nip90.ts'
 import type { Order } from './order.ts'
 
 /** A job that was cut off so often (the node died while it ran) is taken for what kills the node. */
@@ -108,7 +111,13 @@ export class Runner {
     this.#awaiting.delete(jobId)
   }
 
-  async fail({ order }: Pick<Ticket, 'order'>, from: From, error: unknown): Promise<void> {
+  /** Waits for the node's key where that is away and the customer is to be told. @throws shutting_down */
+  async fail(ticket: Pick<Ticket, 'order'>, from: From, error: unknown): Promise<void> {
+    await untilHeard(this.#deps.scope, () => this.failNow(ticket, from, error))
+  }
+
+  /** @throws bunker_unreachable where it cannot be told yet, and nothing has changed */
+  async failNow({ order }: Pick<Ticket, 'order'>, from: From, error: unknown): Promise<void> {
     const { transport, logger } = this.#deps
     const { code, message } = toPylonError(error)
     const at = this.#now()
@@ -202,7 +211,6 @@ export class Runner {
   }
 
   async #beginAndRun({ ticket, input }: Ready, release: () => void): Promise<void> {
-    const { transport } = this.#deps
     const { order, from } = ticket
     try {
       const at = this.#now()
@@ -214,7 +222,7 @@ export class Runner {
       const begun = await persistIfUnmoved(
         this.#deps,
         step(order.id, from, 'running', reason, at, { attempts: ticket.attempts + 1 }),
-        publish(await transport.feedback(order, { status: 'processing' }), at),
+        ...(await newsOf(this.#deps, order, { status: 'processing' }, at)),
       )
       if (!begun) {
         this.#held.delete(order.id)
@@ -259,16 +267,42 @@ export class Runner {
     }
   }
 
-  async #finish(ticket: Ticket, output: string): Promise<void> {
+  /** Of a job whose result was stored while the key that is to encrypt it was away. @param storedAt since when it waits */
+  finishStored(ticket: Ticket, output: string, storedAt: number): void {
+    const { id } = ticket.order
+    if (this.#held.has(id)) return
+    this.#held.add(id)
+    this.#spawn(ticket, () => this.#finish(ticket, output, storedAt))
+  }
+
+  /** Of the result as it is to be sent. Whatever ends the node while its key is away, the work is not lost. @throws output_too_large, shutting_down */
+  async #entryOf(order: Order, output: string, storedAt: number | undefined): Promise<OutboxEntry> {
+    const { transport, scope } = this.#deps
+    const until = (storedAt ?? this.#now()) + RESULT_KEPT_MS
+    // As one that no relay took so long.
+    if (until <= this.#now()) throw new PylonError('bunker_unreachable', 'The bunker did not encrypt the result in time.')
+    const build = () => transport.result(order, output)
+    try {
+      return await build()
+    } catch (error) {
+      if (!isUnheard(error) && !isPylonError(error, 'shutting_down')) throw error
+      if (storedAt === undefined)
+        await persistIfUnmoved(this.#deps, patchJob({ id: order.id, status: 'running', patch: { result: output }, at: this.#now() }))
+      if (isPylonError(error, 'shutting_down')) throw error
+    }
+    return await untilHeard(scope, build, until)
+  }
+
+  async #finish(ticket: Ticket, output: string, storedAt?: number): Promise<void> {
     const { order, priceMsats } = ticket
     let entry: OutboxEntry
-    const at = this.#now()
     try {
-      entry = await this.#deps.transport.result(order, output)
+      entry = await this.#entryOf(order, output, storedAt)
     } catch (error) {
-      await this.fail(ticket, 'running', error)
+      if (!isPylonError(error, 'shutting_down')) await this.fail(ticket, 'running', error)
       return
     }
+    const at = this.#now()
     this.#awaiting.set(order.id, { id: order.id, customerPubkey: order.customerPubkey, priceMsats })
     const stored = await persistIfUnmoved(
       this.#deps,

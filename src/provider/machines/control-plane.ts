@@ -17,7 +17,7 @@ import {
   salvageRequestId,
   sealEnvelope,
 } from '../../nostr/control/envelopes.ts'
-import { isKeyAway } from '../../nostr/keys/away.ts'
+import { isKeyAway, untilHeard } from '../../nostr/keys/away.ts'
 import { identify, tagValues } from '../../nostr/nips/nip01.ts'
 import type { Nostr, NostrEvent, Subscription } from '../../nostr/types.ts'
 import type { Command } from '../../store/commands.ts'
@@ -147,9 +147,11 @@ export class ControlPlane implements CommandTransport {
   }
 
   async #send(to: string, kind: number, text: string): Promise<void> {
-    const { store, logger, nostr } = this.#deps
+    const { store, logger, nostr, scope } = this.#deps
     try {
-      await store.write(await this.#reply(to, kind, text))
+      // Nobody listens for it later than that.
+      const until = this.#clock.now() + REPLY_KEPT_MS
+      await store.write(await untilHeard(scope, () => this.#reply(to, kind, text), until))
       nostr.nudgeOutbox()
     } catch (error) {
       // What is lost here is recovered by a repeat of the command.

@@ -8,6 +8,7 @@ import { News } from '../../base/news.ts'
 import type { Scope } from '../../base/scope.ts'
 import type { ControlStatus } from '../../nostr/control/envelopes.ts'
 import { leasePriceMsats } from '../../nostr/control/offers.ts'
+import { isUnheard } from '../../nostr/keys/away.ts'
 import type { Command } from '../../store/commands.ts'
 import { persist, persistIfUnmoved } from '../../store/persist.ts'
 import { getLease, insertLease, isActive, type LeaseRow, leasesIn, leasesOf, patchLease } from '../../store/selling/leases.ts'
@@ -38,6 +39,7 @@ export interface LeaseDeps {
   readonly wallet: () => Wallet
   readonly mints: () => readonly string[]
   /** Tells a tenant outside of any command of theirs. */
+  /** What is told again until it is: a notice before the end, what goes back. @throws bunker_unreachable */
   readonly notify: (tenant: string, runtimeId: string, status: ControlStatus) => Promise<readonly Command<unknown>[]>
   readonly nudge: () => void
 }
@@ -178,7 +180,10 @@ export class LeaseDesk {
   async tick(): Promise<void> {
     await this.#sales.expire()
     await this.#sales.reconcile()
-    await this.#giveNotice()
+    // While the node's key is away: at the next tick.
+    await this.#giveNotice().catch((error: unknown) => {
+      if (!isUnheard(error)) throw error
+    })
     await this.#sales.refunds.run()
   }
 

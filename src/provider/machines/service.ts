@@ -75,7 +75,7 @@ export class MachineService implements Handling {
       logger.warn({ path, error: messageOf(error) }, 'what machines need could not be done yet; it is tried again')
     const leases = new LeaseDesk({
       ...{ store, scope: scope.child('leases', { onFailure }), logger, config, wallet, mints },
-      notify: (tenant, runtimeId, status) => notices.tell(tenant, runtimeId, status),
+      notify: (tenant, runtimeId, status) => notices.hand(tenant, runtimeId, status),
       nudge: () => notices.nudge(),
     })
     deps.wallets.onEvent('lease', leases.onWalletEvent)

@@ -3,6 +3,7 @@ import { type Account, accountOf, isNwcDetail } from '../../base/accounts.ts'
 import { type Msats, msatsToSatsDown } from '../../base/amounts.ts'
 import { backoffMs } from '../../base/backoff.ts'
 import { isPylonError, messageOf } from '../../base/errors.ts'
+import { isUnheard } from '../../nostr/keys/away.ts'
 import type { Command } from '../../store/commands.ts'
 import { type KeyForm, refundForgone, refundRest, type SaleCause, saleRefundKey } from '../../store/keys.ts'
 import { depositNow, depositOf, mintOfCause, postEntry } from '../../store/money/ledger.ts'
@@ -71,6 +72,8 @@ export class Refunds<S extends Sale> {
       await this.#refund(sale)
     } catch (error) {
       if (scope.isClosing || isPylonError(error, 'shutting_down')) return
+      // Its token is made, and is sent once the node's key is back, which encrypts it.
+      if (isUnheard(error)) return
       // Where the node failed it stays owed until the node can cover what its mint takes.
       const isWorthless = isPylonError(error, 'amount_invalid') && error.details['worthless'] === true
       if (isWorthless && sale.isPayersDoing) return await this.#forgo(sale)
@@ -79,9 +82,18 @@ export class Refunds<S extends Sale> {
       this.#failures.set(id, failures)
       const at = scope.clock.now()
       const note = this.#product.note(sale, { refundNextAt: at + backoffMs(RETRY, failures, scope.random) }, at)
-      const told = failures === 1 && sale.refundSends === 0 ? await this.#product.tell(sale, { type: 'deferred' }) : []
+      const told = failures === 1 && sale.refundSends === 0 ? await this.#deferred(sale) : []
       await persist(this.#deps, note, ...told)
       if (told.length > 0) this.#deps.nudge()
+    }
+  }
+
+  async #deferred(sale: S): Promise<readonly Command<unknown>[]> {
+    try {
+      return await this.#product.tell(sale, { type: 'deferred' })
+    } catch (error) {
+      if (isUnheard(error)) return []
+      throw error
     }
   }
 
