@@ -9,8 +9,8 @@ import type { nodeRoutes } from '../control/contract/node.ts'
 import { readAgents } from '../host/view.ts'
 import { npubOf } from '../nostr/nips/nip19.ts'
 import { countPending } from '../store/money/approvals.ts'
-import { earningsSummary } from '../store/money/earnings.ts'
 import { type HeldValue, heldValue } from '../store/money/held-value.ts'
+import { earnedInAll } from '../store/money/sums.ts'
 import { listRefusals } from '../store/nostr/outbox.ts'
 import { countJobs } from '../store/selling/jobs.ts'
 import { countRuntimes } from '../store/selling/runtimes.ts'
@@ -49,7 +49,7 @@ export function statusOf(node: PylonNode): Status {
     store: healthFields(storeHealth(node)),
     backups: backupsOf(node),
     remote_keys: healthFields(node.parts.remoteKeys.health),
-    earnings: { total_msats: msats(earningsSummary(node.store, { limit: 0 }).totalMsats) },
+    earnings: { total_msats: earnedInAll(node.store.sql) },
     work: workOf(node),
     runtimes: runtimesOf(node),
   }

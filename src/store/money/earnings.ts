@@ -3,7 +3,7 @@ import { type Msats, msats } from '../../base/amounts.ts'
 import type { Sql } from '../commands.ts'
 import type { Store } from '../store.ts'
 import { column, type RowOfTable, Selection } from '../table.ts'
-import { completedSince, HOUR_MS, hoursOfIncome, sumsSince } from './sums.ts'
+import { completedSince, expensesByDay, HOUR_MS, hoursOfIncome, incomeByDay, incomeSince } from './sums.ts'
 
 export type EarningSource = 'job' | 'zap' | 'lease' | 'tip' | 'other'
 
@@ -25,44 +25,41 @@ const SOURCES: readonly string[] = ['job', 'zap', 'lease', 'tip'] satisfies Earn
 /** @param options.sinceMs milliseconds since the epoch; @param options.limit of `recent`. */
 export function earningsSummary({ sql }: Store, options: { sinceMs?: number; limit: number }) {
   const since = Math.max(0, Math.floor(options.sinceMs ?? 0))
-  const rows = sumsSince(sql, since)
-  const income = rows.filter((row) => row.class === 'income' && row.detail !== 'internal')
+  const income = incomeSince(sql, since)
+  const ofOthers = income.filter(({ detail }) => detail !== 'internal')
   const bySource = { job: msats(0), zap: msats(0), lease: msats(0), tip: msats(0), other: msats(0) }
-  for (const { detail, amountMsats } of income) {
+  for (const { detail, amountMsats } of ofOthers) {
     const source = (SOURCES.includes(detail) ? detail : 'other') as EarningSource
-    bySource[source] = msats(bySource[source] - amountMsats)
+    bySource[source] = msats(bySource[source] + amountMsats)
   }
-  const kinds = [...Map.groupBy(income, ({ kind }) => kind)].filter(([kind]) => kind !== 0)
+  const kinds = [...Map.groupBy(ofOthers, ({ kind }) => kind)].filter(([kind]) => kind !== 0)
   return {
-    totalMsats: earned(income),
+    totalMsats: totalOf(ofOthers),
     /** By what it was for, UTC days, oldest first: `isCost` of what earning cost, else what was bought and given. */
-    outgoing: [
-      ...Map.groupBy(
-        rows.filter((row) => row.class === 'expense'),
-        ({ day, detail }) => `${day} ${detail}`,
-      ).values(),
-    ].map((those) => {
-      const { day = '', detail: kind = '' } = those[0] ?? {}
-      return { day, kind, amountMsats: msats(those.reduce((sum, row) => sum + row.amountMsats, 0n)), isCost: COSTS.includes(kind) }
+    outgoing: expensesByDay(sql, since).map(({ at, detail: kind, amountMsats }) => {
+      return { day: dayOf(at), kind, amountMsats, isCost: COSTS.includes(kind) }
     }),
     /** Delivered and settled jobs, free ones and those of own keys too. */
     jobsCompleted: completedSince(sql, since),
     bySource,
     /** Paid by own keys: reported, never counted. */
-    internalMsats: earned(rows.filter((row) => row.class === 'income' && row.detail === 'internal')),
+    internalMsats: totalOf(income.filter(({ detail }) => detail === 'internal')),
     /** What earned most first. */
     byKind: kinds
-      .map(([kind, those]) => ({ kind, amountMsats: earned(those), jobs: those.reduce((sum, { jobs }) => sum + jobs, 0) }))
+      .map(([kind, those]) => ({ kind, amountMsats: totalOf(those), jobs: those.reduce((sum, { jobs }) => sum + jobs, 0) }))
       .sort((a, b) => Number(b.amountMsats - a.amountMsats)),
     /** UTC days, oldest first. */
-    byDay: [...Map.groupBy(income, ({ day }) => day)].map(([day, those]) => ({ day, amountMsats: earned(those) })),
+    byDay: incomeByDay(sql, since).map(({ at, amountMsats }) => ({ day: dayOf(at), amountMsats })),
     /** Newest first. */
     recent: recentEarnings(sql, since, options.limit),
   }
 }
 
-/** Income accounts are negative: what they owe the owner is what was earned. */
-const earned = (rows: readonly { readonly amountMsats: bigint }[]): Msats => msats(-rows.reduce((sum, row) => sum + row.amountMsats, 0n))
+const totalOf = (rows: readonly { readonly amountMsats: bigint }[]): Msats =>
+  msats(rows.reduce((sum, { amountMsats }) => sum + amountMsats, 0n))
+
+/** Of UTC. */
+const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10)
 
 /** Newest first. By the hours in which something was earned: what is between them is not looked at. */
 function recentEarnings(sql: Sql, sinceMs: number, limit: number): RowOfTable<typeof earnings>[] {

@@ -1,7 +1,8 @@
 /** What was earned and spent by hour and day, kept by the command that posts: no reader goes through the history. */
 import { parseAccount } from '../../base/accounts.ts'
+import { type Msats, msats } from '../../base/amounts.ts'
 import type { Sql } from '../commands.ts'
-import { countOf, int, isThere } from '../row.ts'
+import { countOf, int, isThere, sumOf } from '../row.ts'
 import { column, type RowOfTable, Selection } from '../table.ts'
 import type { Entry } from './ledger.ts'
 
@@ -42,56 +43,72 @@ const wasPaidBefore = (sql: Sql, jobId: string, entryId: string): boolean =>
     entryId,
   )
 
-const sums = new Selection({
-  day: column.text(),
-  class: column.text<'income' | 'expense'>(),
-  detail: column.text(),
-  kind: column.int(),
-  amountMsats: column.amount(),
-  jobs: column.int(),
+/** Where whole hours and whole days begin after a time; before them single rows are read, or hours. */
+const edges = (sinceMs: number) => ({
+  since: BigInt(sinceMs),
+  hour: BigInt(Math.ceil(sinceMs / HOUR_MS) * HOUR_MS),
+  day: BigInt(Math.ceil(sinceMs / DAY_MS) * DAY_MS),
 })
 
-/**
- * What was posted to income and expenses since a time, by UTC day, account and kind of job: of whole days and hours by their
- * sums, of the hour that the time is in by its entries.
- */
-export function sumsSince(sql: Sql, sinceMs: number) {
-  const hour = Math.ceil(sinceMs / HOUR_MS) * HOUR_MS
-  const day = Math.ceil(sinceMs / DAY_MS) * DAY_MS
-  return sums.all(
+/** What was posted to income and expenses since a time: of whole days and hours their sums, of the hour that it is in each posting. */
+const SINCE = `(SELECT start_at AS at, class, detail, kind, amount_msats, jobs FROM ledger_sums WHERE period_ms = ${DAY_MS} AND start_at >= @day
+  UNION ALL SELECT start_at, class, detail, kind, amount_msats, jobs FROM ledger_sums WHERE period_ms = ${HOUR_MS} AND start_at >= @hour AND start_at < @day
+  UNION ALL SELECT e.created_at, p.class, p.detail, coalesce(j.kind, 0), p.amount_msats, j.id IS NOT NULL AND p.class = 'income' AND p.detail <> 'internal'
+      AND NOT EXISTS (SELECT 1 FROM ledger_entries f JOIN postings q ON q.entry_id = f.id WHERE f.cause_type = 'job' AND f.cause_id = j.id
+        AND q.class = 'income' AND q.detail <> 'internal' AND (f.created_at, f.rowid, q.account) < (e.created_at, e.rowid, p.account))
+    FROM ledger_entries e JOIN postings p ON p.entry_id = e.id LEFT JOIN jobs j ON e.cause_type = 'job' AND j.id = e.cause_id
+    WHERE e.created_at >= @since AND e.created_at < @hour AND p.class IN ('income', 'expense'))`
+const IS_EARNED = "class = 'income' AND detail <> 'internal'"
+const DAY = `at - at % ${DAY_MS}`
+
+const income = new Selection({ detail: column.text(), kind: column.int(), amountMsats: column.amount<Msats>(), jobs: column.int() })
+const days = new Selection({ at: column.int(), amountMsats: column.amount<Msats>() })
+const expenses = new Selection({ at: column.int(), detail: column.text(), amountMsats: column.amount<Msats>() })
+
+/** Since a time, by what it was for and the kind of the job; what own keys paid (`internal`) too. */
+export const incomeSince = (sql: Sql, sinceMs: number): RowOfTable<typeof income>[] =>
+  income.all(
     sql,
-    `SELECT date(at / 1000, 'unixepoch') AS day, class, detail, kind, sum(amount_msats) AS amount_msats, sum(jobs) AS jobs FROM (
-       SELECT start_at AS at, class, detail, kind, amount_msats, jobs FROM ledger_sums WHERE period_ms = ${DAY_MS} AND start_at >= @day
-       UNION ALL SELECT start_at, class, detail, kind, amount_msats, jobs FROM ledger_sums WHERE period_ms = ${HOUR_MS} AND start_at >= @hour AND start_at < @day
-       UNION ALL SELECT e.created_at, p.class, p.detail, coalesce(j.kind, 0), p.amount_msats, j.id IS NOT NULL AND p.class = 'income' AND p.detail <> 'internal'
-           AND NOT EXISTS (SELECT 1 FROM ledger_entries f JOIN postings q ON q.entry_id = f.id WHERE f.cause_type = 'job' AND f.cause_id = j.id
-             AND q.class = 'income' AND q.detail <> 'internal' AND (f.created_at, f.rowid, q.account) < (e.created_at, e.rowid, p.account))
-         FROM ledger_entries e JOIN postings p ON p.entry_id = e.id LEFT JOIN jobs j ON e.cause_type = 'job' AND j.id = e.cause_id
-         WHERE e.created_at >= @since AND e.created_at < @hour AND p.class IN ('income', 'expense'))
-     GROUP BY day, class, detail, kind ORDER BY day, class, detail, kind`,
-    { since: BigInt(sinceMs), hour: BigInt(hour), day: BigInt(day) },
+    `SELECT detail, kind, -sum(amount_msats) AS amount_msats, sum(jobs) AS jobs FROM ${SINCE} WHERE class = 'income' GROUP BY detail, kind`,
+    edges(sinceMs),
   )
-}
+
+/** What others paid since a time, by the begin of the UTC day, oldest first. */
+export const incomeByDay = (sql: Sql, sinceMs: number): RowOfTable<typeof days>[] =>
+  days.all(
+    sql,
+    `SELECT ${DAY} AS at, -sum(amount_msats) AS amount_msats FROM ${SINCE} WHERE ${IS_EARNED} GROUP BY 1 ORDER BY 1`,
+    edges(sinceMs),
+  )
+
+/** Since a time, by the begin of the UTC day and what it was for, oldest first. */
+export const expensesByDay = (sql: Sql, sinceMs: number): RowOfTable<typeof expenses>[] =>
+  expenses.all(
+    sql,
+    `SELECT ${DAY} AS at, detail, sum(amount_msats) AS amount_msats FROM ${SINCE} WHERE class = 'expense' GROUP BY 1, detail ORDER BY 1, detail`,
+    edges(sinceMs),
+  )
+
+/** All that others ever paid. */
+export const earnedInAll = (sql: Sql): Msats =>
+  msats(sumOf(sql, `SELECT coalesce(-sum(amount_msats), 0) FROM account_balances WHERE ${IS_EARNED}`))
 
 /** Jobs that were delivered since a time, free ones and those of own keys too. */
-export function completedSince(sql: Sql, sinceMs: number): number {
-  const hour = Math.ceil(sinceMs / HOUR_MS) * HOUR_MS
-  const day = Math.ceil(sinceMs / DAY_MS) * DAY_MS
-  return countOf(
+export const completedSince = (sql: Sql, sinceMs: number): number =>
+  countOf(
     sql,
     `SELECT coalesce(sum(n), 0) FROM (
        SELECT completed AS n FROM job_sums WHERE period_ms = ${DAY_MS} AND start_at >= @day
        UNION ALL SELECT completed FROM job_sums WHERE period_ms = ${HOUR_MS} AND start_at >= @hour AND start_at < @day
-       UNION ALL SELECT count(*) FROM jobs WHERE completed_at >= @since AND completed_at < @hour AND status IN ('delivered', 'settled'))`,
-    { since: BigInt(sinceMs), hour: BigInt(hour), day: BigInt(day) },
+       UNION ALL SELECT count(*) FROM jobs INDEXED BY jobs_completed WHERE completed_at >= @since AND completed_at < @hour AND status IN ('delivered', 'settled'))`,
+    edges(sinceMs),
   )
-}
 
 /** Hours (their begin) in which others paid something, newest first, from the one that a time is in. */
 export function* hoursOfIncome(sql: Sql, sinceMs: number): Generator<number> {
   for (let before = BigInt(Number.MAX_SAFE_INTEGER); ; ) {
     const row = sql(
-      `SELECT start_at FROM ledger_sums WHERE period_ms = ${HOUR_MS} AND start_at < ? AND start_at > ? AND class = 'income' AND detail <> 'internal'
+      `SELECT start_at FROM ledger_sums WHERE period_ms = ${HOUR_MS} AND start_at < ? AND start_at > ? AND ${IS_EARNED}
        ORDER BY start_at DESC LIMIT 1`,
     ).get(before, BigInt(sinceMs - HOUR_MS))
     if (row === undefined) return

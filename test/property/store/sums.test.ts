@@ -9,6 +9,7 @@ import { type Msats, msats } from '../../../src/base/amounts.ts'
 import type { JobState } from '../../../src/base/states.ts'
 import { earningsSummary } from '../../../src/store/money/earnings.ts'
 import { auditLedger, postEntry } from '../../../src/store/money/ledger.ts'
+import { earnedInAll } from '../../../src/store/money/sums.ts'
 import { claimJob, type JobPatch, transitionJob } from '../../../src/store/selling/job-steps.ts'
 import { countJobs } from '../../../src/store/selling/jobs.ts'
 import type { Store } from '../../../src/store/store.ts'
@@ -148,6 +149,7 @@ it('sums agree with entries', async () => {
         const counted = store.sql('SELECT status, count(*) AS n FROM jobs GROUP BY status').all()
         expect(countJobs(store)).toEqual(Object.fromEntries(counted.map((row) => [row['status'], Number(row['n'])])))
         expect(auditLedger(store).problems).toEqual([])
+        expect(earnedInAll(store.sql)).toBe(naive(store, 0).total)
         const kept = sumsOf(store)
         expect(madeAnew(store)).toEqual(kept)
         store.close()
