@@ -299,6 +299,41 @@ it('the bunker is away when the results are there, through a restart: each is de
   isSound(seller, 3)
 }, 180_000)
 
+it('the node ends while it asks a bunker that has gone: what was done and paid is not done or paid again', async () => {
+  const { bunker, start } = await world()
+  let seller = await start(60_000)
+  onResult = () => {
+    bunker.isAway = true
+  }
+  const inside = await privateOrder(bunker, 'in private')
+  await say(inside)
+  // Nobody has heard yet that the bunker is away.
+  await vi.waitFor(() => expect(getJob(seller.store, inside.id)).toMatchObject({ status: 'running', result: 'IN PRIVATE' }), SOON)
+  expect(seller.remoteKeys.troubled()).toEqual([])
+  await seller.stop()
+  bunker.isAway = false
+  seller = await start()
+  await reached(seller, inside.id, 'settled')
+  expect(runs).toBe(1)
+  // It opens a request, and is gone before its payment is taken: that is no refusal.
+  const asked = bunker.count('nip44_decrypt')
+  onResult = () => {}
+  bunker.misbehave = ({ method }) => {
+    if (method === 'nip44_decrypt') bunker.isAway = true
+    return undefined
+  }
+  const order = await privateOrder(bunker, 'paid in silence')
+  await say(order)
+  await isAway(seller)
+  expect(bunker.count('nip44_decrypt')).toBe(asked + 1)
+  expect(statusOf(seller, order.id)).toBe('received')
+  expect([...balancesOf(seller.store, 'node', 'deposit')]).toHaveLength(1)
+  bunker.misbehave = () => undefined
+  bunker.isAway = false
+  await reached(seller, order.id, 'settled')
+  isSound(seller, 2)
+}, 180_000)
+
 it('the bunker is away past the deadlines of relays: both go back, once', async () => {
   const { bunker, start } = await world()
   let seller = await start()

@@ -167,6 +167,8 @@ export function createNip90Transport(deps: {
       return entry(`${jobFeedbackMessage.of(to.id)}:${feedback.status}${revision}`, to, template, keptMs)
     },
 
+    isAskedElsewhere: (to) => to.encryption !== 'none' && !isLocal(deps.signer()),
+
     result: async (to, output) => entry(`${RESULT_KEY_PREFIX}${to.id}`, to, await buildFitting(to, output), RESULT_KEPT_MS),
 
     resultAgain: (job) => ({

@@ -61,6 +61,8 @@ export interface Transport {
   /** The order of a stored job. @throws decrypt_failed, event_invalid */
   restore(job: JobRow): Promise<Order>
   feedback(to: Addressee, feedback: Feedback): Promise<OutboxEntry>
+  /** Whether its answers are encrypted by a bunker elsewhere, which may take long or be cut short. */
+  isAskedElsewhere(to: Addressee): boolean
   /** @throws output_too_large */
   result(to: Addressee, output: string): Promise<OutboxEntry>
   /** The stored result event as an entry again: the same id, so that no second result comes about. */

@@ -3,7 +3,7 @@ import type { Msats } from '../../base/amounts.ts'
 import type { Clock } from '../../base/clock.ts'
 import { isPylonError, PylonError, toPylonError } from '../../base/errors.ts'
 import type { Scope } from '../../base/scope.ts'
-import { isUnheard, untilHeard } from '../../nostr/keys/away.ts'
+import { untilHeard } from '../../nostr/keys/away.ts'
 import type { OutboxEntry } from '../../nostr/types.ts'
 import { persistIfUnmoved } from '../../store/persist.ts'
 import { patchJob } from '../../store/selling/job-steps.ts'
@@ -275,22 +275,15 @@ export class Runner {
     this.#spawn(ticket, () => this.#finish(ticket, output, storedAt))
   }
 
-  /** Of the result as it is to be sent. Whatever ends the node while its key is away, the work is not lost. @throws output_too_large, shutting_down */
+  /** Of the result as it is to be sent. Whatever ends the node while a bunker is asked, the work is not lost. @throws output_too_large, shutting_down */
   async #entryOf(order: Order, output: string, storedAt: number | undefined): Promise<OutboxEntry> {
     const { transport, scope } = this.#deps
     const until = (storedAt ?? this.#now()) + RESULT_KEPT_MS
     // As one that no relay took so long.
     if (until <= this.#now()) throw new PylonError('bunker_unreachable', 'The bunker did not encrypt the result in time.')
-    const build = () => transport.result(order, output)
-    try {
-      return await build()
-    } catch (error) {
-      if (!isUnheard(error) && !isPylonError(error, 'shutting_down')) throw error
-      if (storedAt === undefined)
-        await persistIfUnmoved(this.#deps, patchJob({ id: order.id, status: 'running', patch: { result: output }, at: this.#now() }))
-      if (isPylonError(error, 'shutting_down')) throw error
-    }
-    return await untilHeard(scope, build, until)
+    if (storedAt === undefined && transport.isAskedElsewhere(order))
+      await persistIfUnmoved(this.#deps, patchJob({ id: order.id, status: 'running', patch: { result: output }, at: this.#now() }))
+    return await untilHeard(scope, () => transport.result(order, output), until)
   }
 
   async #finish(ticket: Ticket, output: string, storedAt?: number): Promise<void> {
