@@ -334,6 +334,28 @@ it('the node ends while it asks a bunker that has gone: what was done and paid i
   isSound(seller, 2)
 }, 180_000)
 
+it('a price that cannot be told yet is told when the bunker is back, and nothing is refused meanwhile', async () => {
+  const { bunker, start } = await world()
+  const seller = await start()
+  bunker.misbehave = ({ method }) => {
+    if (method === 'nip44_decrypt') bunker.isAway = true
+    return undefined
+  }
+  const content = me().nip44Encrypt(bunker.pubkey, JSON.stringify([['i', 'what is it', 'text']]))
+  const order = me().sign({ kind: KIND, created_at: nowS(), tags: [['p', bunker.pubkey], ['encrypted']], content })
+  await say(order)
+  await isAway(seller)
+  expect(statusOf(seller, order.id)).toBe('received')
+  bunker.misbehave = () => undefined
+  bunker.isAway = false
+  await reached(seller, order.id, 'quoted')
+  await vi.waitFor(async () => {
+    const told = (await answers(7000, order.id)).map((event) => parseFeedback(event, me()))
+    expect(told).toMatchObject([{ status: 'payment-required', amountMsats: 5000n }])
+  }, SOON)
+  expect(transitionsOf(seller.store, order.id).map((step) => step.to)).toEqual(['received', 'quoted'])
+}, 120_000)
+
 it('the bunker is away past the deadlines of relays: both go back, once', async () => {
   const { bunker, start } = await world()
   let seller = await start()
