@@ -59,7 +59,7 @@ export interface ReceiveRequest extends Operation {
   readonly minNetSats?: Sats
   /** Accept only tokens locked to our key. */
   readonly requireLock?: boolean
-  /** Try again where the operation under this key failed: what a mint refused once it may take later. */
+  /** The key alone says what this is: one that failed is tried again as it is asked now, one that is under way or done is as it was. What a mint refused once it may take later. */
   readonly retryFailed?: boolean
   /** Keys beside those of the wallet that locks of the token may name; needed until it has been prepared, and never stored. */
   readonly keys?: readonly LocalSigner[]
@@ -89,7 +89,7 @@ export interface SendRequest extends Operation {
   readonly lessFeeIfShort?: boolean
   /** What the mint takes for making the token comes off it: in all no more than the amount leaves. */
   readonly lessFee?: boolean
-  /** Try again where the operation under this key failed and so surely gave nothing away: for what must go out in the end, as a refund. */
+  /** The same for what must go out in the end, as a refund: what failed surely gave nothing away. */
   readonly retryFailed?: boolean
   /** Spend also what is owed to customers. */
   readonly includeOwed?: boolean

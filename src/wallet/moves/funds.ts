@@ -110,16 +110,17 @@ export class Funds {
   }
 
   /**
-   * The operation under this key, when it is the same request. With `retryFailed` one that failed frees its key, whatever it
-   * asked: the next try may be of another mint or amount, as of a refund whose payer paid once more in between.
-   * @throws idempotency_conflict
+   * The operation under this key, when it is the same request. With `retryFailed` the key alone says what it is: one that is under
+   * way or done stays as it was, and one that failed frees its key, whatever is asked now. A refund may be of another mint, a
+   * nutzap of fewer coins than when it was tried first. @throws idempotency_conflict
    */
   async existing(
     request: { readonly idempotencyKey: string; readonly retryFailed?: boolean },
     digest: string,
   ): Promise<OperationRow | undefined> {
     const operation = operationByKey(this.context.store, request.idempotencyKey)
-    if (request.retryFailed === true && operation?.state === 'failed') {
+    if (request.retryFailed === true) {
+      if (operation?.state !== 'failed') return operation
       await this.context.store.write(freeFailedKey({ id: operation.id }))
       return undefined
     }

@@ -31,11 +31,11 @@ import {
   sweepNutzaps,
   wasBrought,
 } from '../../store/money/nutzaps.ts'
-import { operationByKey } from '../../store/money/operations.ts'
+import { type OperationRow, operationByKey } from '../../store/money/operations.ts'
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
 import type { Store } from '../../store/store.ts'
 import { encodeToken } from '../ecash/token.ts'
-import { nextTryMs } from '../operations/machine.ts'
+import { nextTryMs, type Plan } from '../operations/machine.ts'
 import type { Wallets } from '../types.ts'
 import { admitNutzap } from './admission.ts'
 import { isFinalRefusal, mayCome, spentBefore } from './refusals.ts'
@@ -196,7 +196,8 @@ export class Nutzaps {
     const { id, owner, sender, mintUrl } = nutzap
     const before = operationByKey(store, nutzapKey.of(id))
     // A swap that may have been made is asked about as it was; only one that was refused is made smaller.
-    const proofs = before === undefined || before.state === 'failed' ? this.#left(nutzap.proofs) : nutzap.proofs
+    const isOpen = before === undefined || before.state === 'failed'
+    const proofs = isOpen ? this.#left(nutzap.proofs) : nutzap.proofs.filter(({ secret }) => asks(before, secret))
     const secrets = proofs.map(({ secret }) => secret)
     try {
       if (proofs.length === 0) throw spentBefore()
@@ -278,3 +279,6 @@ export class Nutzaps {
     while ((await sweep()) === SWEEP_ROWS && !scope.isClosing);
   }
 }
+
+/** Whether a swap has this secret among its inputs. */
+const asks = ({ plan }: OperationRow, secret: string): boolean => (plan as Partial<Plan>).body?.includes(JSON.stringify(secret)) !== false

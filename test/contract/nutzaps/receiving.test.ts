@@ -201,6 +201,37 @@ describe('a nutzap that is not what it says', () => {
     expect(home.agent.balance().balanceSats).toBe(held + 5n)
   })
 
+  it('whose rest was asked of a mint that fell silent brings it once the mint speaks', async () => {
+    const proofs = await locked(6)
+    const held = home.agent.balance().balanceSats
+    const [most] = [...proofs].sort((a, b) => b.amount - a.amount) as [NutzapProof]
+    const copy = nutzapOf(mallory, toAda([most]))
+    const real = nutzapOf(bob, toAda(proofs))
+    const tried = (times: number) =>
+      vi.waitFor(() => expect(getNutzap(home.store, real.id)?.tries).toBe(times), { timeout: 15_000, interval: 20 })
+    const again = () => home.store.sql('UPDATE nutzaps SET next_try_at = 0 WHERE id = ?').run(real.id)
+    // The whole is refused once; then the copy comes, and the rest is asked for.
+    await sandbox.faults({ fail: { path: '/v1/swap', status: 400, body: { detail: 'closed for maintenance', code: 0 } } })
+    await receive(real)
+    await tried(1)
+    await receive(copy)
+    await ended(copy)
+    await sandbox.faults({
+      drop_response_after_commit: { path: '/v1/swap', count: 1 },
+      fail: { path: '/v1/restore', status: 503, body: {}, count: 3 },
+    })
+    again()
+    await receive(copy)
+    await tried(2)
+    again()
+    expect(await ended(real)).toMatchObject({ state: 'told', amountSats: 2n })
+    const brought = home.store
+      .sql('SELECT nutzap_id, count(*) AS n FROM nutzap_proofs WHERE nutzap_id IN (?, ?) GROUP BY 1')
+      .all(copy.id, real.id)
+    expect(brought.map(({ n }) => n)).toEqual([1n, BigInt(proofs.length - 1)])
+    expect(home.agent.balance().balanceSats).toBe(held + 5n)
+  })
+
   it('does not keep the real one from being redeemed, though it has its proofs beside spent ones and comes first', async () => {
     const spent = await locked(2)
     const gone = nutzapOf(bob, toAda(spent))
