@@ -9,7 +9,7 @@ import { hash } from 'node:crypto'
 import { accountOf, accountOwner, type WalletOwner } from '../../base/accounts.ts'
 import { type Clock, unixSeconds } from '../../base/clock.ts'
 import type { Config } from '../../base/config.ts'
-import { messageOf, toPylonError } from '../../base/errors.ts'
+import { messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { Logger } from '../../base/logger.ts'
 import type { Scope } from '../../base/scope.ts'
@@ -35,10 +35,10 @@ import { type OperationRow, operationByKey } from '../../store/money/operations.
 import { enqueueEvent } from '../../store/nostr/outbox.ts'
 import type { Store } from '../../store/store.ts'
 import { encodeToken } from '../ecash/token.ts'
+import { isFinalRefusal, mayCome } from '../moves/refusals.ts'
 import { nextTryMs, type Plan } from '../operations/machine.ts'
 import type { Wallets } from '../types.ts'
 import { admitNutzap } from './admission.ts'
-import { isFinalRefusal, mayCome, spentBefore } from './refusals.ts'
 
 export interface NutzapsDeps {
   readonly scope: Scope
@@ -282,3 +282,5 @@ export class Nutzaps {
 
 /** Whether a swap has this secret among its inputs. */
 const asks = ({ plan }: OperationRow, secret: string): boolean => (plan as Partial<Plan>).body?.includes(JSON.stringify(secret)) !== false
+
+const spentBefore = (): PylonError => new PylonError('token_spent', 'Another nutzap has brought its proofs.')

@@ -5,7 +5,7 @@
 import { hash } from 'node:crypto'
 import { accountOf, accountOwner, type WalletOwner } from '../../base/accounts.ts'
 import { backoffMs } from '../../base/backoff.ts'
-import { isPylonError, messageOf, PylonError } from '../../base/errors.ts'
+import { messageOf, PylonError, toPylonError } from '../../base/errors.ts'
 import { KeyedQueue } from '../../base/keyed-queue.ts'
 import type { Letter } from '../../nostr/types.ts'
 import { all } from '../../store/commands.ts'
@@ -25,6 +25,7 @@ import { persistIfUnmoved } from '../../store/persist.ts'
 import { requestDigest } from '../context.ts'
 import { encodePaymentRequest, type RequestPayload, readPayload } from '../ecash/payment-request.ts'
 import { normaliseMintUrl } from '../ecash/token.ts'
+import { isFinalRefusal } from '../moves/refusals.ts'
 import type { RequestsWork } from './requests.ts'
 
 export interface RequestOrder {
@@ -50,8 +51,6 @@ const MAX_RELAYS = 3
 const RETRY = { minMs: 5_000, maxMs: 3_600_000, jitter: 0.2 }
 /** A mint that is gone for so long is not asked any more. */
 const MAX_AGE_MS = 30 * 86_400_000
-/** After these the proofs will never be ours. */
-const FINAL = ['token_invalid', 'token_spent', 'token_locked', 'token_amount', 'mint_not_allowed', 'mint_rejected'] as const
 
 export class MadeRequests {
   readonly #work: RequestsWork
@@ -149,14 +148,13 @@ export class MadeRequests {
         cause: { type: 'owner', id: requestCause.of(request.id) },
         token: payment.token,
         creditAccount: accountOf(accountOwner(request.owner), 'equity', 'funding'),
+        retryFailed: true,
       })
       await persistIfUnmoved(this.#work, receiveRequestPayment({ id, amountSats, at: scope.clock.now() }))
       logger.info({ request: request.id, sats: Number(amountSats) }, 'a payment request was paid')
     } catch (error) {
-      const at = scope.clock.now()
-      const reason = messageOf(error)
-      const isFinal = FINAL.some((code) => isPylonError(error, code)) || at > payment.createdAt + MAX_AGE_MS
-      const tries = payment.tries + 1
+      const [at, reason, tries] = [scope.clock.now(), messageOf(error), payment.tries + 1]
+      const isFinal = isFinalRefusal(toPylonError(error), tries) || at > payment.createdAt + MAX_AGE_MS
       const later = deferRequestPayment({ id, reason, tries, nextTryAt: at + backoffMs(RETRY, tries, scope.random), at })
       await persistIfUnmoved(this.#work, isFinal ? refuseRequestPayment({ id, reason, at }) : later)
     }

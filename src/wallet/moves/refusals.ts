@@ -1,5 +1,8 @@
-/** What a failure of redeeming means: never, later, or a fault of this process, which changes nothing. Pure. */
-import { type ErrorCode, PylonError } from '../../base/errors.ts'
+/**
+ * What a failure of redeeming means, of a nutzap or a payment on a request: never, later, or a fault of this process, which changes
+ * nothing. What a mint refuses, whatever it says, may be its own fault of the moment. Pure.
+ */
+import type { ErrorCode, PylonError } from '../../base/errors.ts'
 
 /** What no later try makes better. */
 const FINAL: readonly ErrorCode[] = [
@@ -27,5 +30,3 @@ export const mayCome = ({ code }: PylonError): boolean => code === 'shutting_dow
 
 export const isFinalRefusal = ({ code }: PylonError, tries: number): boolean =>
   FINAL.includes(code) || (!PATIENT.includes(code) && tries >= MAX_TRIES)
-
-export const spentBefore = (): PylonError => new PylonError('token_spent', 'Another nutzap has brought its proofs.')
