@@ -18,6 +18,8 @@ const LEASE_MAX_SATS = 60
 /** Whoever cancels waits so long for the first word. */
 const HEAR_MS = 60_000
 const AFTER_WORD_MS = 200
+/** Whoever has the sats, but not at one mint that answers, waits so long. */
+const MINTS_BACK_MS = 300_000
 /** How long somebody goes on trying. */
 const PATIENCE_MS = 4 * 3600_000
 
@@ -83,16 +85,25 @@ const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
   },
 
   async pay(cast, { sats: amount, isRace }, key) {
-    const { customer, provider } = cast
+    const { customer, provider, world } = cast
     const invoice = await invoiceOf(cast, provider, amount, key)
     if (invoice === undefined) return 'no invoice'
+    const until = world.clock.now() + MINTS_BACK_MS
     const pay = (who: string) =>
       untilDone(cast, customer, async (node, again) => {
-        const paid = await node.wallets.of(customerOf(node)).pay({
-          ...{ idempotencyKey: `pay-${key}${who}${again}`, cause: { type: 'owner', id: `${key}${who}` }, request: invoice.request },
-          debitAccount: 'customer/equity/withdrawal',
-        })
-        return paid.state === 'paid' ? paid : undefined
+        const wallet = node.wallets.of(customerOf(node))
+        try {
+          const paid = await wallet.pay({
+            ...{ idempotencyKey: `pay-${key}${who}${again}`, cause: { type: 'owner', id: `${key}${who}` }, request: invoice.request },
+            debitAccount: 'customer/equity/withdrawal',
+          })
+          return paid.state === 'paid' ? paid : undefined
+        } catch (error) {
+          // It has as much, at two mints of which one is away.
+          const isSplit = isPylonError(error, 'insufficient_funds') && wallet.balance().balanceSats >= BigInt(amount)
+          if (isSplit && world.clock.now() < until) return undefined
+          throw error
+        }
       })
     const paid = await Promise.all([pay(''), ...(isRace ? [pay('-again')] : [])])
     return paid.some((one) => one !== undefined) ? 'paid' : 'not paid'
@@ -210,7 +221,7 @@ const plays: { readonly [Name in Deed['do']]: Play<Of<Name>> } = {
       untilDone(cast, customer, async (node, again) => {
         const order = { server, command, idempotencyKey: `${name}-${key}${again}`, maxSats, payWith }
         return await node.node.parts.tenant.get().send(order, ({ runtime_id }) => {
-          told ??= runtime_id
+          told = runtime_id
         })
       })
     const renting = send(
@@ -312,20 +323,17 @@ async function untilDone<T>(
 /** What stays so whatever a mint says; all else that it refuses now it may take later, or has not told the truth. */
 const FOR_GOOD: readonly ErrorCode[] = [
   ...(['insufficient_funds', 'funds_owed', 'budget_exceeded', 'token_amount', 'amount_invalid', 'conflict'] as const),
-  ...([
-    'invoice_paid',
-    'invoice_expired',
-    'payment_in_progress',
-    'no_offer',
-    'price_too_high',
-    'job_not_cancellable',
-    'control_refused',
-  ] as const),
+  ...(['invoice_paid', 'invoice_expired', 'payment_in_progress', 'no_offer', 'price_too_high', 'job_not_cancellable'] as const),
   ...(['runtime_not_found', 'runtime_gone'] as const),
 ]
+
+/** What a node refuses for now (its mint is down, no machine is made), as its control plane says it. */
+const FOR_NOW = ['payment_failed', 'provision_failed']
 
 /** @throws what no node should say */
 function gaveUp(error: unknown): boolean {
   if (!isPylonError(error) || error.code === 'internal') throw error
+  // What a node could not do for now, it may.
+  if (error.code === 'control_refused') return !FOR_NOW.includes(String(error.details['control_code']))
   return FOR_GOOD.includes(error.code)
 }

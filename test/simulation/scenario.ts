@@ -38,13 +38,14 @@ export interface Outcome {
 
 const PROVIDER_WORDS = 'leader monkey parrot ring guide accident before fence cannon height naive bean'
 const CUSTOMER_WORDS = 'legal winner thank year wave sausage worth useful legal winner thank yellow'
-const FUNDING_SATS = 200
+/** By how many mints they are with, each with as many. */
+const FUNDING_SATS = { 1: 200, 2: 240 } as const
 const AGENT_SATS = 40
 /** More than it may spend in a day. */
 const AGENT_BUDGET = { per_tx_sats: 20, per_tick_sats: 20, per_day_sats: 30 }
 const YEAR_S = 31_536_000
-const SETTLE_MS = 10_000
-const STORM_MS = 100_000
+const SETTLE_MS = 4000
+const STORM_MS = 80_000
 /** After the storm; what is owed is asked for again within this. */
 const AFTERMATH_MS = 6 * 3600_000
 const AWAKE_MS = 3000
@@ -68,7 +69,8 @@ export async function playSchedule(schedule: Schedule): Promise<Outcome> {
   }
 }
 
-async function play(world: World, { isFree, hasAgents, hasWallet, steps }: Schedule): Promise<Outcome> {
+async function play(world: World, { isFree, hasAgents, hasWallet, mints, steps }: Schedule): Promise<Outcome> {
+  const funded = FUNDING_SATS[mints]
   const startedAt = world.clock.now()
   const provider = world.node({
     name: 'provider',
@@ -80,7 +82,7 @@ async function play(world: World, { isFree, hasAgents, hasWallet, steps }: Sched
   const customer = world.node({ name: 'customer', words: CUSTOMER_WORDS, mode: 'host', receiveBy: 'mint' })
   await world.finish(Promise.all([provider.start(), customer.start()]))
   await world.clock.run(SETTLE_MS)
-  for (const mint of world.mints) await fund(world, customer, mint, FUNDING_SATS / world.mints.length)
+  for (const mint of world.mints) await fund(world, customer, mint, funded / mints)
   if (hasAgents) await settleAgents(world, { provider, customer })
 
   if (world.wallet !== undefined) await connectWallet(world, provider, world.wallet)
@@ -106,7 +108,11 @@ async function play(world: World, { isFree, hasAgents, hasWallet, steps }: Sched
 
   await calmDown(world, () => open === 0)
   if (open > 0) problems.push(`${open} deeds have no end`)
-  problems.push(...storm.problems, ...world.failures, ...(await violations(world, { funded: FUNDING_SATS, isFree })))
+  const down = world.nodes.filter(({ isUp }) => !isUp).map(({ name }) => `${name} is down in the end`)
+  problems.push(...storm.problems, ...world.failures, ...down)
+  // What is in the books of a node that does not run nobody can ask.
+  if (down.length > 0) return { ...NOTHING_SEEN, problems, lines: world.log, kills: storm.kills, commits, deeds }
+  problems.push(...(await violations(world, { funded, isFree })))
   return {
     problems,
     purchases: customer.customer.list({ limit: 100 }),
@@ -119,6 +125,8 @@ async function play(world: World, { isFree, hasAgents, hasWallet, steps }: Sched
     deeds: [...deeds, ...world.nodes.flatMap(({ node }) => endsOf(node.store))],
   }
 }
+
+const NOTHING_SEEN = { purchases: [], ledger: '', log: '', virtualMs: 0 }
 
 /** Until all has its end. Where nobody does anything all machines sleep: only who waits for a time has it pass, at little cost. */
 async function calmDown(world: World, isDone: () => boolean): Promise<void> {

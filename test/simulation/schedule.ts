@@ -93,14 +93,17 @@ export interface Schedule {
 }
 
 /** Until then something may begin. */
-const DEEDS_MS = 60_000
-const FAULT_MS = 40_000
+const DEEDS_MS = 45_000
+const FAULT_MS = 35_000
+/** A machine is asked for so early that what goes wrong can still meet it at work. */
+const RENT_MS = 15_000
 type Who = Omit<Schedule, 'seed' | 'steps'>
 
 const PATHS = ['/v1/swap', '/v1/melt/bolt11', '/v1/melt/quote/bolt11', '/v1/mint/bolt11', '/v1/mint/quote/bolt11', '/v1/checkstate']
 const CODES = Object.keys(MINT_ERRORS) as (keyof typeof MINT_ERRORS)[]
 const STATUSES = [429, 500, 502, 503, 504]
-const ENDS = ['stays', 'extends', 'leaves', 'cancels', 'pays not'] as const
+/** Most are paid, and had for a while. */
+const ENDS = ['stays', 'stays', 'stays', 'extends', 'extends', 'extends', 'leaves', 'leaves', 'cancels', 'pays not'] as const
 const SHOP_MOODS: readonly ShopMood[] = ['takes', 'is busy', 'refuses', 'lies']
 
 export function scheduleOf(seed: number): Schedule {
@@ -120,7 +123,7 @@ export function scheduleOf(seed: number): Schedule {
   return { seed, ...world, steps }
 }
 
-function deeds(random: Random, { hasAgents, mints, hasWallet, hasMachines }: Who): Deed[] {
+function deeds(random: Random, { hasAgents, mints, hasWallet, hasMachines }: Who): (Deed & { readonly atMs?: number })[] {
   const below = (count: number) => randomBelow(random, count)
   const pick = <T>(list: readonly T[]): T => list[below(list.length)] as T
   const job = (): Deed => ({
@@ -138,24 +141,22 @@ function deeds(random: Random, { hasAgents, mints, hasWallet, hasMachines }: Who
       ...{ do: 'request', sats: 1 + below(20), isSingleUse: below(2) === 0, isTwice: below(3) === 0 },
       ...(below(2) === 0 ? { shop: pick(SHOP_MOODS) } : {}),
     }),
-    // Of two mints none holds enough.
-    ...(mints === 2 ? [(): Deed => ({ do: 'pay', sats: 80 + below(50), isRace: below(3) === 0 })] : []),
     ...(hasWallet ? [(): Deed => ({ do: 'wallet pay', sats: 1 + below(30), isOnce: below(2) === 0 })] : []),
-    ...(hasAgents
-      ? [
-          (): Deed => ({ do: 'zap', sats: 1 + below(15) }),
-          (): Deed => ({ do: 'fund', sats: 1 + below(20) }),
-          // What may go to fees, at least 10 sats, is kept back.
-          (): Deed => ({ do: 'payout', aboveSats: 18 + below(8), keepSats: below(4) }),
-        ]
-      : []),
+    ...(hasAgents ? [(): Deed => ({ do: 'zap', sats: 1 + below(15) }), (): Deed => ({ do: 'fund', sats: 1 + below(20) })] : []),
   ]
-  const lease = (): Deed => ({
-    ...{ do: 'lease', seconds: 10 + 2 * below(20), payWith: below(2) === 0 ? 'invoice' : 'token' },
-    ...{ end: pick(ENDS), afterMs: below(15_000) },
+  const lease = (): Deed & { readonly atMs: number } => ({
+    ...{ do: 'lease', seconds: 16 + 2 * below(20), payWith: below(2) === 0 ? 'invoice' : 'token' },
+    ...{ end: pick(ENDS), afterMs: below(15_000), atMs: below(RENT_MS) },
   })
-  const list: Deed[] = hasMachines ? Array.from({ length: 1 + below(2) }, lease) : Array.from({ length: 1 + below(3) }, job)
-  if (hasMachines) others.push(lease, job)
+  const list: (Deed & { readonly atMs?: number })[] = Array.from({ length: 1 + below(hasMachines ? 2 : 3) }, hasMachines ? lease : job)
+  if (hasMachines) others.push(job)
+  // What no mint of the customer can pay alone, before it has spent much.
+  if (mints === 2 && below(5) < 2) list.push({ do: 'pay', sats: 116 + below(20), isRace: below(3) === 0, atMs: below(RENT_MS) })
+  if (hasAgents && below(5) < 2) {
+    // What may go to fees, at least 10 sats, is kept back.
+    list.push({ do: 'payout', aboveSats: 18 + below(8), keepSats: below(4) })
+    list.push({ do: 'token', sats: 30 + below(20), isRace: false })
+  }
   for (let i = 1 + below(3); i > 0; i--) list.push((others[below(others.length)] as () => Deed)())
   return list
 }
@@ -172,7 +173,7 @@ function faults(random: Random, { isFree, mints, hasMachines }: Who): (Fault & {
   const list: (Fault & { readonly atMs?: number })[] = Object.entries(weather).map(([part, value]) => ({
     ...{ fault: 'weather', part: part as keyof Weather, value, atMs: 0 },
   }))
-  const sometimes = (chance: number, make: () => Fault) => {
+  const sometimes = (chance: number, make: () => Fault & { readonly atMs?: number }) => {
     if (random.float() < chance) list.push(make())
   }
   for (const relay of RELAYS.keys()) {
@@ -188,9 +189,18 @@ function faults(random: Random, { isFree, mints, hasMachines }: Who): (Fault & {
     sometimes(0.3, () => ({ fault: 'states late', mint, forMs: below(FAULT_MS) }))
   }
   if (hasMachines) {
-    sometimes(0.3, () => ({ fault: 'machines fail', count: 1 + below(2) }))
-    sometimes(0.3, () => ({ fault: 'machines lost' }))
-    sometimes(0.4, () => ({ fault: 'machines away', forMs: below(FAULT_MS) }))
+    sometimes(0.4, () => ({ fault: 'machines fail', count: 1 + below(2), atMs: below(2 * RENT_MS) }))
+    sometimes(0.4, () => ({ fault: 'machines lost', atMs: RENT_MS + below(DEEDS_MS) }))
+    sometimes(0.4, () => ({ fault: 'machines away', forMs: below(2 * FAULT_MS) }))
+    // Longer than some of them are rented.
+    sometimes(0.2, () => ({
+      fault: 'kill',
+      node: 0,
+      commits: 1 + below(25),
+      when: 'after',
+      downMs: below(2 * FAULT_MS),
+      atMs: RENT_MS + below(RENT_MS),
+    }))
   }
   for (let i = below(3); i > 0; i--)
     list.push({ fault: 'mint error', mint: below(mints), path: pick(PATHS), code: pick(CODES), count: 1 + below(3) })

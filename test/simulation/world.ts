@@ -357,7 +357,7 @@ const CONFIG: Config = {
 
 /** At half a sat a second, and impatient with machines that are away. */
 const RENTING = runtimesConfig.parse({
-  ...{ payment_expiry_s: 90, lease_notice_s: 10, provision_timeout_s: 30, unreachable_after_s: 20 },
+  ...{ payment_expiry_s: 60, lease_notice_s: 10, provision_timeout_s: 30, unreachable_after_s: 20 },
   classes: [{ name: 'small', provider: 'workers', protocols: ['pi'], price_msats_per_hour: 1_800_000, min_lease_s: 10 }],
 })
 
