@@ -4,7 +4,7 @@ import { simulate } from './scenario.ts'
 
 const SEEDS = Number(process.env['PYLON_SIM_SEEDS'] ?? 200)
 const FILES = 4
-/** What these show is not mended yet. One that shows nothing any more is to be struck off. */
+/** What these show is not mended yet; each goes on for minutes until it gives up. */
 const OPEN: ReadonlyMap<number, string> = new Map([
   [78, 'a late copy of a command with its token begins it anew after it was refused: a machine that its tenant does not know of'],
 ])
@@ -13,7 +13,8 @@ const OPEN: ReadonlyMap<number, string> = new Map([
 export function playSeeds(part: number): void {
   const seeds = Array.from({ length: SEEDS }, (_, index) => index + 1).filter((seed) => seed % FILES === part)
   const ends: string[] = []
-  test.for(seeds)('seed %i', async (seed) => void ends.push(...(await play(seed))))
+  for (const seed of seeds) if (OPEN.has(seed)) test.todo(`seed ${seed}: ${OPEN.get(seed)}`)
+  test.for(seeds.filter((seed) => !OPEN.has(seed)))('seed %i', async (seed) => void ends.push(...(await play(seed))))
   // Orders are cancelled and payments hang in every seed: what is not delivered is paid back, which the seeds themselves look at.
   test('much of what was ordered was delivered all the same', () => {
     expect(ends.filter((status) => status === 'completed').length).toBeGreaterThan(ends.length / 3)
@@ -23,7 +24,6 @@ export function playSeeds(part: number): void {
 async function play(seed: number): Promise<string[]> {
   const { problems, purchases } = await simulate(seed)
   const hint = `to repeat it: npm run test:faults -- --show --seed ${seed}`
-  if (OPEN.has(seed)) expect(problems, `${OPEN.get(seed)}: mended? ${hint}`).not.toEqual([])
-  else expect(problems, hint).toEqual([])
+  expect(problems, hint).toEqual([])
   return purchases.map(({ status }) => status)
 }
