@@ -112,6 +112,7 @@ export class BunkerClient {
     if (pubkey === undefined) return
     this.#cancelProbe()
     this.#cancelProbe = this.#deps.scope.after('probe', ms, async () => {
+      // What it found is its health, noted where it was asked.
       await this.#probe(pubkey).catch(() => undefined)
       this.#probeAfter(this.#nextProbeMs())
     })
@@ -192,6 +193,7 @@ export class BunkerClient {
     const template = buildBunkerRequest(client, bunker.signerPubkey, { id, method, params }, unixSeconds(scope.clock))
     const event = client.sign(template)
     const heard = this.#answer(id, answerMs)
+    // Awaited below; it may fail while the request is stored.
     heard.catch(() => undefined)
     await store.write(enqueueEvent({ key: bunkerRequestMessage.of(id), event, relays: bunker.relays, notAfter: at + answerMs, at }))
     nostr.nudgeOutbox()

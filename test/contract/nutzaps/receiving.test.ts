@@ -55,6 +55,14 @@ const ended = (event: NostrEvent, at = home) =>
     { timeout: 15_000, interval: 20 },
   )
 
+/** One of Bob, and what Mallory published of it: its largest coin. */
+async function copiedInPart() {
+  const proofs = await locked(6)
+  const [most] = [...proofs].sort((a, b) => b.amount - a.amount) as [NutzapProof]
+  const [copy, real] = [nutzapOf(mallory, toAda([most])), nutzapOf(bob, toAda(proofs))]
+  return { proofs, copy, real, held: home.agent.balance().balanceSats }
+}
+
 const publish = (event: NostrEvent) => publishTo(sandbox.relayUrl, event)
 
 describe('a nutzap', () => {
@@ -164,11 +172,7 @@ describe('a nutzap that is not what it says', () => {
   })
 
   it.each([['before it'], ['with it']])('of which somebody publishes a part that comes %s brings the rest', async (when) => {
-    const proofs = await locked(6)
-    const held = home.agent.balance().balanceSats
-    const [most] = [...proofs].sort((a, b) => b.amount - a.amount) as [NutzapProof]
-    const copy = nutzapOf(mallory, toAda([most]))
-    const real = nutzapOf(bob, toAda(proofs))
+    const { held, copy, real } = await copiedInPart()
     await receive(copy)
     if (when === 'before it') await ended(copy)
     await receive(real)
@@ -179,11 +183,7 @@ describe('a nutzap that is not what it says', () => {
   })
 
   it('of which a copied part is brought while its own swap is under way brings the rest', async () => {
-    const proofs = await locked(6)
-    const held = home.agent.balance().balanceSats
-    const [most] = [...proofs].sort((a, b) => b.amount - a.amount) as [NutzapProof]
-    const copy = nutzapOf(mallory, toAda([most]))
-    const real = nutzapOf(bob, toAda(proofs))
+    const { held, copy, real } = await copiedInPart()
     await receive(copy)
     await ended(copy)
     // The store knows that the part was brought only once the swap of the whole has begun.
@@ -202,11 +202,7 @@ describe('a nutzap that is not what it says', () => {
   })
 
   it('whose rest was asked of a mint that fell silent brings it once the mint speaks', async () => {
-    const proofs = await locked(6)
-    const held = home.agent.balance().balanceSats
-    const [most] = [...proofs].sort((a, b) => b.amount - a.amount) as [NutzapProof]
-    const copy = nutzapOf(mallory, toAda([most]))
-    const real = nutzapOf(bob, toAda(proofs))
+    const { proofs, held, copy, real } = await copiedInPart()
     const tried = (times: number) =>
       vi.waitFor(() => expect(getNutzap(home.store, real.id)?.tries).toBe(times), { timeout: 15_000, interval: 20 })
     const again = () => home.store.sql('UPDATE nutzaps SET next_try_at = 0 WHERE id = ?').run(real.id)
